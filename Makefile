@@ -1,0 +1,42 @@
+# One command each, from a bare machine with Python 3.10-3.13, make and a package registry.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: setup demo test lint format benchmark docs clean
+
+$(VENV)/.ready: pyproject.toml uv.lock
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	$(RUN)/uv sync --locked --inexact --all-extras --group dev --python $(RUN)/python
+	touch $@
+
+setup: $(VENV)/.ready            ## make .venv with everything in it
+
+demo: setup                      ## train, compare and report on the built-in pictures (about 15 minutes)
+	$(RUN)/featlift demo
+
+test: setup                      ## lint, types and all tests
+	$(RUN)/ruff format --check src tests benchmarks
+	$(RUN)/ruff check src tests benchmarks
+	$(RUN)/basedpyright
+	$(RUN)/python -m pytest -n 2
+
+lint: setup
+	$(RUN)/ruff check src tests benchmarks
+	$(RUN)/basedpyright
+
+format: setup
+	$(RUN)/ruff format src tests benchmarks
+	$(RUN)/ruff check --fix src tests benchmarks
+
+benchmark: setup                 ## interleaved timings → benchmarks/results/*.json
+	$(RUN)/python benchmarks/run.py
+
+docs: setup                      ## benchmarks/results/*.json → docs/results.md
+	$(RUN)/python benchmarks/report.py
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache
