@@ -63,12 +63,19 @@ def shrink(images: Sequence[Tensor], scale: float = 0.5, mode: str = "bilinear")
 
 
 def _shrunken(image: Tensor, scale: float, mode: str) -> Tensor:
-    size = [max(1, int(side * scale)) for side in image.shape[-2:]]
-    whole = image[..., : round(size[0] / scale), : round(size[1] / scale)]  # an odd last row would shift the grid by half a pixel
+    size, whole = _sizes(image.shape[-2:], scale)
+    image = image[..., : whole[0], : whole[1]]
     if mode == "nearest":
-        return nnf.interpolate(whole[None], size=size, mode="nearest")[0]
+        return nnf.interpolate(image[None], size=size, mode="nearest")[0]
     options = {"antialias": True} if mode == "bicubic" else {}
-    return nnf.interpolate(whole[None], size=size, mode=mode, align_corners=False, **options)[0].clamp(0, 1)
+    return nnf.interpolate(image[None], size=size, mode=mode, align_corners=False, **options)[0].clamp(0, 1)
+
+
+def _sizes(size: Sequence[int], scale: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The shrunken size, and the part of the picture it shows: a last odd row would shift the whole grid by half a pixel."""
+    small = [max(1, int(side * scale)) for side in size]
+    shown = [min(side, round(less / scale)) for side, less in zip(size, small, strict=True)]
+    return (small[0], small[1]), (shown[0], shown[1])
 
 
 def shrink_features(features: Features, mode: str = "bilinear") -> Features:
@@ -88,32 +95,30 @@ def _halved(x: Tensor, mode: str) -> Tensor:
     return nnf.avg_pool2d(x, kernel)  # = bilinear ½ without antialiasing, for every even size
 
 
-def shrink_targets(targets: Sequence[Target], before: Sequence[Tensor], after: Sequence[Tensor], smallest: float = 1.0) -> list[Target]:
-    """The targets of pictures ``before`` (boxes ``xyxy`` in their pixels), for the same pictures shrunken to ``after``.
+PER_OBJECT = ("boxes", "labels", "masks", "area", "iscrowd", "keypoints")
 
-    Boxes take each side's own factor (``W_after / W_before``), are clipped to the picture, and those with a side under ``smallest``
-    pixels are left out together with their label and mask; a picture may end without objects.
+
+def shrink_targets(targets: Sequence[Target], images: Sequence[Tensor], scale: float = 0.5, smallest: float = 1.0) -> list[Target]:
+    """The targets of ``images`` (boxes ``xyxy`` in their pixels), in the pixels of ``shrink(images, scale)``.
+
+    Boxes are clipped to the small picture, and those with a side under ``smallest`` of its pixels are left out together with their label
+    and mask; a picture may end without objects.
     """
-    return [_shrunken_target(t, a.shape[-2:], b.shape[-2:], smallest) for t, b, a in zip(targets, before, after, strict=True)]
+    return [_shrunken_target(t, image.shape[-2:], scale, smallest) for t, image in zip(targets, images, strict=True)]
 
 
-def _shrunken_target(target: Target, after: torch.Size, before: torch.Size, smallest: float) -> Target:
-    (height, width), (old_height, old_width) = after, before
-    boxes = target["boxes"] * target["boxes"].new_tensor([width / old_width, height / old_height] * 2)
+def _shrunken_target(target: Target, size: Sequence[int], scale: float, smallest: float) -> Target:
+    (height, width), whole = _sizes(size, scale)
+    boxes = target["boxes"] * target["boxes"].new_tensor([width / whole[1], height / whole[0]] * 2)
     boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height] * 2))
     keep = ((boxes[:, 2:] - boxes[:, :2]) >= smallest).all(dim=1)
-    count = len(boxes)
-    small = {name: value[keep] if _per_object(value, count) else value for name, value in target.items()}
+    small = {name: value[keep] if name in PER_OBJECT else value for name, value in target.items()}
     small["boxes"] = boxes[keep]
-    if "area" in small and _per_object(target["area"], count):
-        small["area"] = small["area"] * (height * width) / (old_height * old_width)
+    if "area" in small:
+        small["area"] = small["area"] * (height * width) / (whole[0] * whole[1])
     if "masks" in small:
-        small["masks"] = _shrunken_masks(small["masks"], (height, width))
+        small["masks"] = _shrunken_masks(small["masks"][..., : whole[0], : whole[1]], (height, width))
     return small
-
-
-def _per_object(value: object, count: int) -> bool:
-    return isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == count
 
 
 def _shrunken_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
