@@ -24,7 +24,9 @@ def stride(name: str) -> int:
     """
     found = _LEVEL.match(name)
     if not found:
-        raise ValueError(f"'{name}' is not the name of a level: expected c2 … c5, p2 … p7 or, for an extended level, p2x.")
+        raise ValueError(
+            f"'{name}' is not the name of a level: expected c2 … c5, p2 … p7 or, for an extended level, p2x."
+        )
     return 2 ** int(found[1]) // (2 if found[2] else 1)
 
 

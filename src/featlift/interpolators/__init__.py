@@ -53,7 +53,9 @@ def interpolator(name: str, channels: int, **options: object) -> nn.Module:
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ValueError(f"Unknown interpolator '{name}'.{hint} There are: {', '.join(INTERPOLATORS)}.")
     if channels < 1:
-        raise ValueError(f"An interpolator of {channels} channels cannot be built; give the channels of the map, e.g. 256.")
+        raise ValueError(
+            f"An interpolator of {channels} channels cannot be built; give the channels of the map, e.g. 256."
+        )
     build = INTERPOLATORS[name]
     known = [option for option in inspect.signature(build).parameters if option != "channels"]
     unknown = sorted(set(options) - set(known))

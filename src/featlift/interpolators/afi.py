@@ -26,9 +26,7 @@ class ResidualDenseBlock(nn.Module):
 
     def __init__(self, channels: int, growth: int = 32):
         super().__init__()
-        self.grow = nn.ModuleList(
-            nn.Conv2d(channels + i * growth, growth, 3, padding=1, bias=False) for i in range(4)
-        )
+        self.grow = nn.ModuleList(nn.Conv2d(channels + i * growth, growth, 3, padding=1, bias=False) for i in range(4))
         self.close = nn.Conv2d(channels + 4 * growth, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +50,9 @@ class AFI(nn.Module):
         shortcut: the fixed interpolation around the branch: "bilinear" (the paper's), "nearest", "bicubic" or "none".
     """
 
-    def __init__(self, channels: int, blocks: int = 3, growth: int = 32, init: str = "mild", shortcut: str = "bilinear"):
+    def __init__(
+        self, channels: int, blocks: int = 3, growth: int = 32, init: str = "mild", shortcut: str = "bilinear"
+    ):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.blocks = nn.Sequential(*[ResidualDenseBlock(channels, growth) for _ in range(blocks)])

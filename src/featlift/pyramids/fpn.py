@@ -17,6 +17,8 @@ from featlift.features import Features, fit
 class Subsampled(ExtraFPNBlock):
     """p6 = every second cell of p5: what the R-CNN family adds on top. No parameters."""
 
+    adds = ("p6",)
+
     def forward(self, x: list[Tensor], y: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         """``x``: pyramid maps ``[B, C, H, W]``, fine → coarse; ``y``: the backbone's. Returns ``x`` and ``names`` with p6 appended."""
         return [*x, nnf.max_pool2d(x[-1], kernel_size=1, stride=2)], [*names, "p6"]
@@ -29,6 +31,8 @@ class Strided(LastLevelP6P7):
         in_channels: of the map that p6 is made from; equal to ``out_channels`` means p5, anything else c5.
         out_channels: C of the pyramid.
     """
+
+    adds = ("p6", "p7")
 
 
 class FPN(FeaturePyramidNetwork):
@@ -54,6 +58,7 @@ class FPN(FeaturePyramidNetwork):
         super().__init__(list(in_channels.values()), out_channels, extra_blocks=top)
         self.in_channels = dict(in_channels)
         self.out_channels = out_channels
+        self.levels = (*map(_output_name, in_channels), *getattr(top, "adds", ()))
         self.interpolators = nn.ModuleList(_one_or_each(interpolators, len(in_channels) - 1))
 
     def forward(self, x: Features) -> Features:
