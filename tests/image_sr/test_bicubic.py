@@ -1,7 +1,11 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.io import ImageReadMode, decode_image
 
 from featlift.image_sr.bicubic import Bicubic, enlarged, luma, on_luma
 
@@ -37,3 +41,25 @@ def test_luma_is_replaced_and_chroma_kept():
     ycc[0] = 0.5 * (ycc[0] + 16 / 255) + 0.1 - 16 / 255
     expected = np.tensordot(np.linalg.inv(matrix), ycc, 1)
     np.testing.assert_allclose(out[0].numpy(), expected, atol=1e-5)
+
+
+SET5 = Path(os.environ.get("FEATLIFT_DATA", "/work/shared/data")) / "sr" / "Set5"
+
+
+@pytest.mark.skipif(not SET5.is_dir(), reason="needs Set5 in $FEATLIFT_DATA/sr/Set5")
+@pytest.mark.parametrize(("scale", "published"), [(2, 33.66), (4, 28.42)])
+def test_set5_has_the_published_psnr(scale, published):
+    """The bicubic line of every super-resolution table: Y, border cut by the scale, mean over the five pictures."""
+    from featlift.evaluation.images import psnr_y
+    from featlift.image_sr.degradation import as_stored
+
+    def read(path):
+        return decode_image(str(path), mode=ImageReadMode.RGB) / 255
+
+    originals = sorted((SET5 / f"x{scale}").glob("*_HR.png"))
+    assert len(originals) == 5
+    rows = []
+    for original in originals:
+        low = read(str(original).replace("_HR", "_LR"))
+        rows.append(psnr_y(as_stored(Bicubic(scale)(low[None]))[0], read(original), border=scale))
+    assert sum(rows) / 5 == pytest.approx(published, abs=0.06)
