@@ -118,7 +118,7 @@ def _train(step: Step, batches: Batches, run: Run, learners: Mapping[str, Learne
                 saving.save(run.checkpoints(state.stage), learners, state.facts())
             if stopping and state.step < state.steps:
                 raise SystemExit(
-                    f"Stopped at step {state.step} of {state.steps} ({run.folder}); the same command goes on from there."
+                    f"Stopped at step {state.step} of {state.steps}; the same command goes on from there ({run.folder})"
                 )
 
 

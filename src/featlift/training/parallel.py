@@ -150,6 +150,8 @@ def shard(module: nn.Module, units: Sequence[nn.Module] | None = None) -> nn.Mod
     ``units`` (residual stages, say) need fewer, larger messages; they must not contain each other, and only they, or
     what contains them, may be called.
 
+    In every step all processes must call the same units, for they wait for each other there.
+
     Raises:
         RuntimeError: if there is no process group (start with ``torchrun`` and make a `Run` first).
     """

@@ -42,7 +42,7 @@ class Lines(Silent):
             return
         pace = (step - self.start) / max(time.perf_counter() - self.began, 1e-9)
         left = _clock((self.steps - step) / max(pace, 1e-9))
-        print(f"{self.stage} {step}/{self.steps} · {_text(losses)} · {pace:.2f} it/s · {left} left", flush=True)
+        print(" · ".join([f"{self.stage} {step}/{self.steps}", *_texts(losses), f"{pace:.2f} it/s", f"{left} left"]), flush=True)
 
 
 class Bar(Silent):
@@ -73,7 +73,7 @@ class Bar(Silent):
     def update(self, step: int, losses: Mapping[str, float]) -> None:
         """Move the bar."""
         pace = (step - self.start) / max(time.perf_counter() - self.began, 1e-9)
-        self.bar.update(self.task, completed=step, pace=f"{pace:.2f} it/s", losses=_text(losses))
+        self.bar.update(self.task, completed=step, pace=f"{pace:.2f} it/s", losses="  ".join(_texts(losses)))
 
 
 def progress(stage: str, start: int, steps: int, shown: bool) -> Silent:
@@ -83,8 +83,8 @@ def progress(stage: str, start: int, steps: int, shown: bool) -> Silent:
     return Bar(stage, start, steps) if Console(file=sys.stdout).is_terminal else Lines(stage, start, steps)
 
 
-def _text(losses: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+def _texts(losses: Mapping[str, float]) -> list[str]:
+    return [f"{name} {value:.4g}" for name, value in losses.items()]
 
 
 def _clock(seconds: float) -> str:
