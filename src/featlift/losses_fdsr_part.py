@@ -7,8 +7,8 @@ from featlift.features import Features
 
 
 def pixel_l1(student: Tensor, teacher: Tensor) -> Tensor:
-    """FDSR, Eq. 1 with p = 1: the mean of ``|student - teacher|`` over all values of two pictures ``[B, 3, H, W]``."""
-    return (student - teacher).abs().mean()
+    """FDSR, Eq. 1 with p = 1: the mean of ``|student - teacher|`` over all values of pictures ``[B, 3, H, W]``, in float32."""
+    return (student.float() - teacher.float()).abs().mean()
 
 
 def feature_mse(student: Features, teacher: Features, power: int = 2, scale_free: bool = False) -> Tensor:

@@ -7,6 +7,7 @@ from torch import nn
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 from featlift.image_sr.taps import Tap, features_at
+from featlift.resolution import frozen
 
 
 def trunk():
@@ -42,7 +43,7 @@ def test_inplace_layers_do_not_overwrite_what_was_heard():
 
 def test_gradient_reaches_the_picture_and_nothing_else_moves():
     net = trunk().train()
-    tap = Tap(net, ["3"])
+    tap = frozen(Tap(net, ["3"]))
     tap.train()
     before = copy.deepcopy(tap.state_dict())
     picture = torch.rand(2, 3, 6, 6, requires_grad=True)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from featlift.features import Features
-from featlift.resolution import frozen
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -92,10 +91,11 @@ def _listed(known: Mapping[str, nn.Module], most: int = 40) -> str:
 
 
 class Tap(nn.Module):
-    """A frozen copy of ``trunk`` that answers a picture in 0…1 with its maps at ``layers``: FDSR's F_ext (Sec. 2.2).
+    """``trunk`` as it answers a picture in 0…1 with its maps at ``layers``. ``frozen(Tap(…))`` is FDSR's F_ext (Sec. 2.2).
 
     ``mean`` and ``std`` are what the trunk's weights expect (ImageNet's; ``(0, 0, 0)`` and ``(1, 1, 1)`` for a trunk that normalises by
-    itself). The copy stays in evaluation mode and its parameters never get a gradient, but the picture does.
+    itself). :func:`featlift.resolution.frozen` makes a copy that stays in evaluation mode and whose parameters never get a gradient;
+    the picture does.
 
     ============================  ===============================================================  ==================
     F_ext                         trunk                                                            layers
@@ -119,13 +119,13 @@ class Tap(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        self.trunk = frozen(trunk)
+        self.trunk = trunk
         self.layers = tuple(layers)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
-        for module in self.trunk.modules():
+        for module in trunk.modules():
             if getattr(module, "inplace", False):
-                module.inplace = False  # type: ignore[assignment]  # an in-place ReLU would overwrite the map that was tapped before it
+                module.inplace = False  # type: ignore[assignment]  # it would overwrite the map that was tapped before it
 
     def forward(self, images: Tensor) -> Features:
         """``[B, 3, H, W]`` RGB in 0…1 → ``{layer: [B, C, H', W']}``."""

@@ -1,0 +1,427 @@
+"""FDSR (Wang et al., "Feature-driven super-resolution for object detection", ICIP 2020): pictures enlarged for a detector's eye.
+
+G is the super-resolution network, F the frozen trunk of a detector (F_ext of Sec. 2.2), T a detector. G learns from a picture and its
+quarter: half the L1 distance of the pixels and the mean square distance of F's features (Eqs. 1 to 3). At test time there is no F: the
+enlarged picture goes to any detector as it is.
+
+No code was published. Where the paper leaves something open (means or sums, squared or not, which layer) `docs/papers/fdsr.md` says what
+was chosen. Two later rivals are options of the same step: TDSR's detection loss (``Terms.detection``) and SR4IR's alternation with a
+detector that learns too (``Settings.together``).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as nnf
+import torchvision
+from torch import Tensor, nn
+
+from featlift.backbones import Backbone
+from featlift.checkpoints import read_tensors, write_tensors
+from featlift.data import open_pictures
+from featlift.data.augment import Flip
+from featlift.data.batches import Batches
+from featlift.data.contract import Pictures
+from featlift.data.photographs import Photographs
+from featlift.data.windows import Window, at_least
+from featlift.detectors.canvas import Canvas
+from featlift.features import Features
+from featlift.image_sr import super_resolver
+from featlift.image_sr.degradation import Blur, Jpeg, Noise, Shrink
+from featlift.image_sr.published import load_published
+from featlift.image_sr.taps import Tap
+from featlift.image_sr.through import Through
+from featlift.losses_fdsr_part import feature_mse, pixel_l1
+from featlift.papers import baseline
+from featlift.papers.baseline import Stage
+from featlift.resolution import cross_resolution, frozen
+from featlift.training import Descent, Learner, Run, fit
+
+Target = dict[str, Tensor]
+Losses = dict[str, Tensor]
+NETWORK_FILE = "super_resolver.safetensors"
+
+
+@dataclass(frozen=True)
+class Network:
+    """G.
+
+    Attributes:
+        name: of a super-resolver (`featlift list super-resolvers`).
+        scale: 2, 3, 4 or 8.
+        options: arguments of the network, such as {"blocks": 4}.
+        weights: a published file, or one of ours, to start from; empty starts from nothing. The paper starts from D-DBPN's DIV2K weights.
+        recompute: compute blocks again in the backward pass, for a fraction of the memory.
+    """
+
+    name: str = "d-dbpn"
+    scale: int = 4
+    options: dict[str, float] = field(default_factory=dict)
+    weights: str = ""
+    recompute: bool = False
+
+
+@dataclass(frozen=True)
+class Prior:
+    """F: where features are compared.
+
+    Attributes:
+        network: a run folder or detector file of ours, a name of torchvision's ("maskrcnn_resnet50_fpn", "vgg19"; its weights are
+            downloaded once), or one of timm's.
+        layers: "c4" and "p3" mean the same in every detector; anything else is the dotted name of a module (`taps.features_at`).
+            VGG19-54 is "vgg19" with "features.34".
+    """
+
+    network: str = "maskrcnn_resnet50_fpn"
+    layers: tuple[str, ...] = ("c4",)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What G descends on (Eq. 3), and in which form.
+
+    Attributes:
+        pixels: α (Sec. 3.2); 0 leaves the features alone.
+        features: β; 0 is plain super-resolution.
+        detection: weight of the frozen detector's own losses (TDSR, Haris et al. 2018); needs objects and a detector as prior.
+        power: 2 for mean squares, 1 for their root (Eq. 2 as printed).
+        scale_free: features' distance relative to their size, so that α : β suits any F.
+    """
+
+    pixels: float = 0.5
+    features: float = 1.0
+    detection: float = 0.0
+    power: int = 2
+    scale_free: bool = False
+
+
+@dataclass(frozen=True)
+class Decay:
+    """What else than size a picture loses: blur before it is shrunk, noise and JPEG after. Zero leaves each out; the paper has none.
+
+    Attributes:
+        blur: standard deviation in px of the large picture.
+        noise: standard deviation in parts of 0…1.
+        jpeg: quality, 1 to 100.
+    """
+
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg: int = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """What G learns from.
+
+    Attributes:
+        root: a folder of pictures, a folder in COCO's form, or "scenes".
+        crop: side of the windows in px; smaller pictures are left out (Sec. 3.1). The fourth stage of a ResNet sees 267 px.
+        batch: windows per step.
+        count: pictures drawn from those large enough; 0 takes all.
+        flip: chance of mirroring left to right.
+        workers: processes that read pictures.
+    """
+
+    root: str = "coco"
+    crop: int = 384
+    batch: int = 8
+    count: int = 20_000
+    flip: float = 0.5
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """FDSR as published: D-DBPN at 4x, Mask R-CNN's c4, 2 million steps of eight windows of 384 px.
+
+    Attributes:
+        network: G. prior: F. terms: losses. decay: how pictures lose more than size. data: pictures and windows.
+        train: Adam 1e-4, no decay (Sec. 3.1).
+        together: how the detector learns in turn with G (SR4IR, Kim et al. 2024); None keeps it as it is, as the paper does.
+    """
+
+    network: Network = field(default_factory=Network)
+    prior: Prior = field(default_factory=Prior)
+    terms: Terms = field(default_factory=Terms)
+    decay: Decay = field(default_factory=Decay)
+    data: Data = field(default_factory=Data)
+    train: Stage = field(default_factory=lambda: Stage(2_000_000, Descent("adam", 1e-4, weight_decay=0.0)))
+    together: Descent | None = None
+
+    @classmethod
+    def short(cls) -> "Settings":
+        """One GPU and a night: 100,000 steps with a cosine, blocks recomputed."""
+        descent = Descent("adam", 1e-4, weight_decay=0.0, schedule="cosine")
+        return cls(network=Network(recompute=True), train=Stage(100_000, descent))
+
+    @classmethod
+    def quick(cls) -> "Settings":
+        """The laptop's: a small EDSR at 4x, windows of 96 px, a few minutes on two cores. Name a run folder as ``prior.network``."""
+        return cls(
+            network=Network("edsr-baseline", options={"blocks": 4, "width": 32}),
+            prior=Prior("runs/detector", ("c4",)),
+            terms=Terms(scale_free=True),
+            data=Data("scenes", crop=96, batch=8, workers=0),
+            train=Stage(600, Descent("adam", 1e-3, weight_decay=0.0, warmup=20, schedule="cosine", clip=10.0)),
+        )
+
+
+def train(settings: Settings, run: Run) -> nn.Module:
+    """Train G in ``run`` and save it as ``super_resolver.safetensors``; the same run again goes on or only loads.
+
+    With ``settings.together`` the detector that learned with it is saved beside it, as ``detector.safetensors``.
+    """
+    G = build(settings.network)
+    stream = batches(settings.data, run.seed)
+    if settings.together is None:
+        train_alone(G, settings, stream, run)
+    else:
+        T = _own_detector(settings.prior.network)
+        train_together(G, T, settings, stream, run)
+        described = read_tensors(_detector_file(settings.prior.network))[1]
+        write_tensors(run.folder / baseline.DETECTOR_FILE, T.state_dict(), described)
+    save(G, settings.network, run.folder)
+    return G
+
+
+def train_alone(G: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
+    """Eq. 4: G descends on the terms between its picture and the original, seen by a frozen F."""
+    painter = Learner(G, settings.train.descent, settings.train.steps)
+    judges = _judges(settings, run)
+    degrade = degradation(settings.network.scale, settings.decay)
+
+    def step(images: list[Tensor], targets: list[Target]) -> Losses:
+        student, teacher = cross_resolution(judges.see, lambda low: judges.see(G(low)), torch.stack(images), degrade)
+        return painter.descend(judges.losses(student, teacher, targets))
+
+    fit(step, stream, settings.train.steps, run, {"super_resolver": painter}, "super_resolver")
+
+
+def train_together(G: nn.Module, T: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
+    """G's turn, judged by the detector of now; then T's, on G's picture, the original, and a patchwork of both (SR4IR, Sec. 3).
+
+    F is T's own trunk, in evaluation mode while it judges, so its statistics stay.
+    """
+    if settings.together is None:
+        raise ValueError("Settings.together says how the detector learns; it is None, which keeps the detector as it is.")
+    painter, reader = Learner(G, settings.train.descent, settings.train.steps), Learner(T, settings.together, settings.train.steps)
+    judges = Judges(settings.terms, tap(T, settings.prior.layers), T)
+    degrade = degradation(settings.network.scale, settings.decay)
+
+    def step(images: list[Tensor], targets: list[Target]) -> Losses:
+        high = torch.stack(images)
+        with _evaluating(T):
+            student, teacher = cross_resolution(judges.see, lambda low: judges.see(G(low)), high, degrade)
+            said = painter.descend(judges.losses(student, teacher, targets))
+        with torch.no_grad():
+            painted = G(degrade(high)).clamp(0, 1)
+        views = {"painted": painted, "original": high, "patchwork": patchwork(painted, high)}
+        read = {f"{view}_{name}": loss for view, x in views.items() for name, loss in T(list(x), targets).items()}
+        return said | reader.descend(read)
+
+    fit(step, stream, settings.train.steps, run, {"super_resolver": painter, "detector": reader}, "together")
+
+
+def patchwork(a: Tensor, b: Tensor, patches: int = 8) -> Tensor:
+    """``[B, 3, H, W]`` of which each of ``patches`` × ``patches`` parts is from ``a`` or ``b``, as the coin falls (SR4IR, Sec. 3.3)."""
+    coin = torch.rand(len(a), 1, patches, patches, device=a.device) < 0.5
+    from_a = nnf.interpolate(coin.to(a.dtype), size=a.shape[-2:], mode="nearest")
+    return a * from_a + b * (1 - from_a)
+
+
+def fine_tune(T: nn.Module, look: Callable[[Tensor], Tensor], stream: Batches, stage: Stage, run: Run) -> None:
+    """T learns on, from pictures as ``look`` shows them: the baseline the paper leaves out, a detector used to small pictures."""
+    baseline.descend(Through(T, look), stream, stage, run, "fine_tuned")
+
+
+# ------------------------------------------------------------------------------------------------ what judges G's picture: Sec. 2
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The terms of Eq. 3 and who decides them: ``tap`` for the features, ``detector`` for its own losses; None where a term is off."""
+
+    terms: Terms
+    tap: Tap | None
+    detector: nn.Module | None
+
+    def see(self, images: Tensor) -> Features:
+        """A picture ``[B, 3, H, W]`` as the terms compare it: itself as ``"image"``, and F's maps."""
+        return {"image": images, **(self.tap(images) if self.tap and self.terms.features else {})}
+
+    def losses(self, student: Features, teacher: Features, targets: Sequence[Target]) -> Losses:
+        """α · pixels, β · features, and TDSR's γ · detection; a term of weight 0 is left out."""
+        losses: Losses = {}
+        maps = {name: x for name, x in teacher.items() if name != "image"}
+        if self.terms.pixels:
+            losses["pixels"] = self.terms.pixels * pixel_l1(student["image"], teacher["image"])
+        if maps:
+            losses["features"] = self.terms.features * feature_mse(student, maps, self.terms.power, self.terms.scale_free)
+        if self.terms.detection and self.detector is not None:
+            found = detection_losses(self.detector, student["image"], targets)
+            losses["detection"] = self.terms.detection * torch.stack(list(found.values())).sum()
+        return losses
+
+
+def detection_losses(detector: nn.Module, images: Tensor, targets: Sequence[Target]) -> Losses:
+    """``detector``'s own losses on ``images [B, 3, H, W]``, with normalisation and dropout as in evaluation (TDSR, Sec. 3.2).
+
+    Torchvision's detectors give losses in training mode only, so all but what is meant to stay still is put into it for a moment.
+    """
+    modes = {module: module.training for module in detector.modules()}
+    for module in modes:
+        module.training = not isinstance(module, nn.modules.batchnorm._NormBase | nn.modules.dropout._DropoutNd)
+    try:
+        return detector(list(images), [dict(target) for target in targets])
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def tap(detector: nn.Module, layers: Sequence[str]) -> Tap:
+    """F: the trunk of ``detector`` at ``layers``, normalising as the detector does. "c4" and "p3" are found in ours and torchvision's."""
+    trunk: nn.Module = detector.backbone  # type: ignore[assignment]
+    places = [_place(trunk, layer) for layer in layers]
+    transform = detector.transform
+    if isinstance(transform, Canvas):
+        return Tap(trunk, places, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return Tap(trunk, places, transform.image_mean, transform.image_std)  # type: ignore[union-attr, arg-type]
+
+
+def _place(trunk: nn.Module, layer: str) -> str:
+    """Where "c4" or "p3" is in ``trunk``: by name in ours, by number in torchvision's; other names as they are."""
+    if not (len(layer) == 2 and layer[0] in "cp" and layer[1].isdigit()):
+        return layer
+    if hasattr(trunk, "body"):
+        return f"body.layer{int(layer[1]) - 1}" if layer[0] == "c" else str(int(layer[1]) - 2)
+    return f"backbone.{layer}" if layer[0] == "c" else layer
+
+
+def _judges(settings: Settings, run: Run) -> Judges:
+    """Frozen ones, on the run's device; a network that no term asks for is not even loaded."""
+    terms, prior = settings.terms, settings.prior
+    detector = frozen(detector_named(prior.network)) if terms.detection else None
+    F = frozen(prior_tap(prior)) if terms.features else None
+    for module in (detector, F):
+        if module is not None:
+            run.place(module)
+    return Judges(terms, F, detector)
+
+
+def prior_tap(prior: Prior) -> Tap:
+    """F by name: a detector's trunk, an ImageNet network of torchvision's, or one of timm's.
+
+    Raises:
+        ValueError: if there is nothing of that name.
+    """
+    if _is_detector(prior.network):
+        return tap(detector_named(prior.network), prior.layers)
+    if prior.network in torchvision.models.list_models(torchvision.models):
+        return Tap(torchvision.models.get_model(prior.network, weights="DEFAULT"), prior.layers)
+    levels = tuple(layer for layer in ("c2", "c3", "c4", "c5") if layer in prior.layers)
+    return Tap(Backbone(prior.network, levels, "frozen", True), levels, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+def detector_named(name: str) -> nn.Module:
+    """Our detector of a run folder or file, or torchvision's of that name, with the weights that torchvision has for it.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if Path(name).exists():
+        return _own_detector(name)
+    if not _is_detector(name):
+        known = ", ".join(torchvision.models.list_models(torchvision.models.detection))
+        raise ValueError(f"There is no detector '{name}': neither a run folder nor a file, nor one of torchvision's ({known}).")
+    return torchvision.models.get_model(name, weights="DEFAULT")
+
+
+def _is_detector(name: str) -> bool:
+    return Path(name).exists() or name in torchvision.models.list_models(torchvision.models.detection)
+
+
+def _own_detector(name: str) -> nn.Module:
+    return baseline.load(name)[0]
+
+
+def _detector_file(name: str) -> Path:
+    return Path(name) / baseline.DETECTOR_FILE if Path(name).is_dir() else Path(name)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """``module`` in evaluation mode, and afterwards each part in the mode it had."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+# ------------------------------------------------------------------------------------------------ networks, data, files
+
+
+def build(network: Network) -> nn.Module:
+    """G as described, with its starting weights.
+
+    Raises:
+        ValueError: if the name, the scale, the options or the weights do not fit.
+    """
+    G = super_resolver(network.name, network.scale, **network.options)
+    if network.weights:
+        load_published(G, network.weights)
+    if network.recompute:
+        if not hasattr(G, "recompute"):
+            raise ValueError(f"'{network.name}' has no blocks to recompute; leave network.recompute out.")
+        G.recompute = True  # type: ignore[assignment]
+    return G
+
+
+def degradation(factor: int, decay: Decay) -> nn.Sequential:
+    """How the small picture is made: ``[B, 3, H, W]`` → ``[B, 3, ⌈H/factor⌉, ⌈W/factor⌉]`` (Sec. 3.1: bicubic alone)."""
+    before = [Blur(decay.blur)] if decay.blur else []
+    after = ([Noise(decay.noise)] if decay.noise else []) + ([Jpeg(decay.jpeg)] if decay.jpeg else [])
+    return nn.Sequential(*before, Shrink(factor), *after)
+
+
+def pictures(data: Data, seed: int) -> Pictures:
+    """The pictures with room for a window: of a COCO folder if it is one, else all picture files in the folder."""
+    folder = Path(data.root)
+    annotated = data.root == "scenes" or any(folder.glob("instances_*.json")) or (folder / "annotations").is_dir()
+    found = open_pictures(data.root, "train") if annotated else Photographs(folder)
+    return at_least(found, data.crop, data.count or None, seed)
+
+
+def batches(data: Data, seed: int) -> Batches:
+    """Endless batches of windows of one size."""
+    augment = [Window(data.crop), Flip(data.flip)]
+    return Batches(pictures(data, seed), data.batch, seed, augment, group=False, workers=data.workers)
+
+
+def save(G: nn.Module, network: Network, folder: Path) -> Path:
+    """Write G with its name, scale and options; the file is whole or not there."""
+    described = {"name": network.name, "scale": str(network.scale), "options": json.dumps(network.options)}
+    return write_tensors(folder / NETWORK_FILE, G.state_dict(), described)
+
+
+def load(path: str | Path) -> nn.Module:
+    """G of a run folder, or of a file that :func:`save` wrote, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there is no such run or file.
+        ValueError: if the file was not written by :func:`save`.
+    """
+    path = Path(path)
+    tensors, described = read_tensors(path / NETWORK_FILE if path.is_dir() else path)
+    if "scale" not in described:
+        raise ValueError(f"'{path}' is no super-resolver of FeatLift. Name a run folder or its {NETWORK_FILE}.")
+    G = super_resolver(described["name"], int(described["scale"]), **json.loads(described["options"]))
+    G.load_state_dict(tensors)
+    return G.eval()
