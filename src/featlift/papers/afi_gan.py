@@ -92,7 +92,7 @@ class Settings:
         extractor_from: run folder or detector file of M; stages 1 and 2 are then left out.
         extractor_detector: the head that M is trained with (Table 3); empty means T's.
         extractor_start: what M's other parts start from: "weights" (as T would) or "teacher" (F, as the published code does).
-        reuse: what T takes over: "none" (A6), "G" (A2), "G_from_M" (the published code), "M" (A5).
+        reuse: what T takes over: "none" (A6), "G" of stage 1 (A2), "G_from_M", or the whole "M" (A5).
         freeze_interpolator: keep G as it is in stage 3 (A4), its batch-norm statistics too.
     """
 
@@ -109,7 +109,7 @@ class Settings:
     extractor_from: str = ""
     extractor_detector: str = ""
     extractor_start: str = "weights"
-    reuse: str = "M"
+    reuse: str = "G_from_M"  # Sec. 4.3: the interpolator only; the whole extractor "is also feasible"
     freeze_interpolator: bool = False
 
     def __post_init__(self) -> None:
@@ -129,13 +129,12 @@ class Settings:
             extractor=Stage(180_000, replace(_slowly(0.01, 2 / 3, 8 / 9), warmup=1000, decay_norms=False)),
             target=Stage(270_000, replace(baseline.one_time(), milestones=(7 / 9, 25 / 27))),
             extractor_start="teacher",
-            reuse="G_from_M",
         )
         return replace(code, data=replace(code.data, batch=8))
 
     @classmethod
     def quick(cls) -> "Settings":
-        """The laptop's: a small Faster R-CNN on the built-in scenes; M starts from F because all weights are random."""
+        """The laptop's: a small Faster R-CNN on the built-in scenes; M starts from F and T from M, since all weights are random."""
         return cls(
             model=baseline.quick_model("afi"),
             data=baseline.quick_data(),
@@ -144,6 +143,7 @@ class Settings:
             extractor=Stage(200, baseline.quick_descent()),
             target=Stage(250, baseline.quick_descent()),
             extractor_start="teacher",
+            reuse="M",
         )
 
 
