@@ -160,6 +160,21 @@ def pictures(data: Data, split: str = "train") -> Pictures:
     return Scenes(data.scenes, size) if split == "train" else Scenes(data.scenes_val, size, first=data.scenes)
 
 
+def data_of(run: str | Path, root: str = "") -> Data:
+    """The data settings of a run folder, with another ``root`` if one is given.
+
+    Raises:
+        FileNotFoundError: if no root is given and there is no run to take it from.
+    """
+    settings = Path(run) / "settings.json"
+    if settings.is_file():
+        kept = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(settings.read_text())["data"].items()}
+        return replace(Data(**kept), root=root or kept["root"])
+    if not root:
+        raise FileNotFoundError(f"'{run}' is no run folder, so it does not say on which pictures; give a COCO folder or 'scenes'.")
+    return Data(root=root)
+
+
 def batches(data: Data, pictures: Pictures, seed: int) -> Batches:
     """Endless training batches, resized and flipped as ``data`` says."""
     resize = [Resize(data.short, data.longest)] if data.short else []
@@ -208,7 +223,7 @@ def load(path: str | Path) -> tuple[nn.Module, list[str]]:
     tensors, described = read_tensors(path / DETECTOR_FILE if path.is_dir() else path)
     if "model" not in described:
         raise ValueError(f"'{path}' is no detector of FeatLift: it does not say how to build it. Name a run folder or its {DETECTOR_FILE}.")
-    classes = json.loads(described["classes"])
-    T = build(Model(**json.loads(described["model"])), len(classes))
+    classes, model = json.loads(described["classes"]), Model(**json.loads(described["model"]))
+    T = build(model, len(classes))
     T.load_state_dict(tensors)
     return T, classes
