@@ -146,6 +146,19 @@ def decode(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
     return hotcoco.mask.decode(hotcoco.mask.merge(encoded) if isinstance(encoded, list) else encoded)
 
 
+def overlap(truth: GroundTruth, annotation: Mapping[str, Any], detection: Detection, kind: Kind = "boxes") -> float:
+    """IoU in 0…1 of an annotation of ``truth`` with a detection on the same picture, between their boxes or their
+    masks.
+    """
+    import hotcoco
+
+    if kind == "boxes":
+        return float(hotcoco.mask.bbox_iou([detection["bbox"]], [annotation["bbox"]], [False])[0][0])
+    height, width = next((i["height"], i["width"]) for i in truth["images"] if i["id"] == annotation["image_id"])
+    mask = encode(decode(annotation["segmentation"], (height, width)))
+    return float(hotcoco.mask.iou([detection["segmentation"]], [mask], [False])[0][0])
+
+
 def has_masks(truth: GroundTruth) -> bool:
     """Whether any annotation has a segmentation (many data sets of boxes carry an empty list there)."""
     return any(annotation.get("segmentation") for annotation in truth["annotations"])
