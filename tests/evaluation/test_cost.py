@@ -25,7 +25,8 @@ def test_the_cost_of_a_network_counted_by_hand():
     measured = cost(tower, (100, 200), rounds=3)
     assert measured.parameters == 3 * 4 * 9 + 4 + 4
     assert measured.gmac == pytest.approx(100 * 200 * (3 * 4 * 9 + 4) / 1e9)
-    assert measured.memory == pytest.approx(100 * 200 * (4 + 1) * 4, rel=0.1), "both maps, and a little scratch"
+    maps = 100 * 200 * (4 + 1) * 4
+    assert maps <= measured.memory < 5 * maps, "oneDNN rounds channels up to 8 or 16 in its scratch"
     assert measured.size == (100, 200)
     assert 0 < measured.latency.fastest <= measured.latency.median
     assert tower.training, "the mode comes back"
