@@ -83,14 +83,16 @@ class Settings:
         data: pictures, sizes and batch.
         adversary: the game of stages 1 and 2.
         halving: how the low-resolution view is made.
-        teacher_steps: how F is trained if ``teacher`` names none: T's network with nearest interpolation.
-        interpolator: stage 1. extractor: stage 2. target: stage 3.
-        teacher: run folder or detector file of F; empty trains one first.
-        interpolator_from: a file of G; stage 1 is then left out.
+        teacher: how F is trained, if ``teacher_from`` names none: T's network with nearest interpolation.
+        interpolator: stage 1.
+        extractor: stage 2.
+        target: stage 3.
+        teacher_from: run folder or detector file of F.
+        interpolator_from: folder of a run that has finished stage 1; it is then left out.
         extractor_from: run folder or detector file of M; stages 1 and 2 are then left out.
         extractor_detector: the head that M is trained with (Table 3); empty means T's.
         extractor_start: what M's other parts start from: "weights" (as T would) or "teacher" (F, as the published code does).
-        reuse: what T takes over: "none" (A6), "G" (A2), "G_from_M" (the published code), "M" (A5).
+        reuse: what T takes over: "none" (A6), "G" of stage 1 (A2), "G_from_M", or the whole "M" (A5).
         freeze_interpolator: keep G as it is in stage 3 (A4), its batch-norm statistics too.
     """
 
@@ -98,16 +100,16 @@ class Settings:
     data: Data = field(default_factory=Data)
     adversary: Adversary = field(default_factory=Adversary)
     halving: Halving = field(default_factory=Halving)
-    teacher_steps: Stage = field(default_factory=lambda: Stage(270_000, baseline.one_time()))
+    teacher: Stage = field(default_factory=lambda: Stage(270_000, baseline.one_time()))
     interpolator: Stage = field(default_factory=lambda: Stage(150_000, _slowly(1e-3, 0.8)))  # Sec. 4.1: x 0.1 at 120k
     extractor: Stage = field(default_factory=lambda: Stage(270_000, _slowly(0.02, 7 / 9, 25 / 27)))  # 210k, 250k
     target: Stage = field(default_factory=lambda: Stage(90_000, baseline.one_time()))
-    teacher: str = ""
+    teacher_from: str = ""
     interpolator_from: str = ""
     extractor_from: str = ""
     extractor_detector: str = ""
     extractor_start: str = "weights"
-    reuse: str = "M"
+    reuse: str = "G_from_M"  # Sec. 4.3: the interpolator only; the whole extractor "is also feasible"
     freeze_interpolator: bool = False
 
     def __post_init__(self) -> None:
@@ -127,21 +129,21 @@ class Settings:
             extractor=Stage(180_000, replace(_slowly(0.01, 2 / 3, 8 / 9), warmup=1000, decay_norms=False)),
             target=Stage(270_000, replace(baseline.one_time(), milestones=(7 / 9, 25 / 27))),
             extractor_start="teacher",
-            reuse="G_from_M",
         )
         return replace(code, data=replace(code.data, batch=8))
 
     @classmethod
     def quick(cls) -> "Settings":
-        """The laptop's: a small Faster R-CNN on the built-in scenes; M starts from F because all weights are random."""
+        """The laptop's: a small Faster R-CNN on the built-in scenes; M starts from F and T from M, since all weights are random."""
         return cls(
-            model=baseline.quick_model("afi", growth=16),
+            model=baseline.quick_model("afi"),
             data=baseline.quick_data(),
-            teacher_steps=Stage(400, baseline.quick_descent()),
+            teacher=Stage(400, baseline.quick_descent()),
             interpolator=Stage(150, baseline.quick_descent()),
             extractor=Stage(200, baseline.quick_descent()),
             target=Stage(250, baseline.quick_descent()),
             extractor_start="teacher",
+            reuse="M",
         )
 
 
@@ -168,11 +170,11 @@ def train(settings: Settings, run: Run, until: str = "target") -> nn.Module:
 
 def teacher(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> nn.Module:
     """The detector that F is taken from: the one named, or T's network with nearest interpolation, trained now."""
-    if settings.teacher:
-        return baseline.load(settings.teacher)[0]
+    if settings.teacher_from:
+        return baseline.load(settings.teacher_from)[0]
     model = replace(settings.model, interpolator="nearest", interpolator_options={})
     detector = baseline.build(model, len(classes))
-    baseline.descend(detector, stream, settings.teacher_steps, run, "teacher")
+    baseline.descend(detector, stream, settings.teacher, run, "teacher")
     baseline.save(detector, model, classes, run.folder, "teacher.safetensors")
     return detector
 
