@@ -6,6 +6,8 @@
 Each takes and gives ``[B, 3, H, W]`` in 0…1. Only :class:`Shrink` changes the size.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
@@ -99,3 +101,26 @@ class Jpeg(nn.Module):
         """``[3, H, W]`` uint8 → the same, as the file shows it."""
         file: Tensor = encode_jpeg(picture, self.quality)  # type: ignore[assignment]
         return decode_jpeg(file, mode=ImageReadMode.RGB)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Decay:
+    """What else than size a picture loses. Zero leaves each out; the papers have none.
+
+    Attributes:
+        blur: before it is shrunk, standard deviation in px of the large picture.
+        noise: after, standard deviation in parts of 0…1.
+        jpeg: last, quality from 1 to 100.
+    """
+
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg: int = 0
+
+
+def degradation(factor: int, decay: Decay | None = None) -> nn.Sequential:
+    """How the small picture is made: ``[B, 3, H, W]`` → ``[B, 3, ⌈H/factor⌉, ⌈W/factor⌉]``; bicubic alone without ``decay``."""
+    decay = decay or Decay()
+    before = [Blur(decay.blur)] if decay.blur else []
+    after = ([Noise(decay.noise)] if decay.noise else []) + ([Jpeg(decay.jpeg)] if decay.jpeg else [])
+    return nn.Sequential(*before, Shrink(factor), *after)

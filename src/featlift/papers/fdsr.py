@@ -9,18 +9,14 @@ was chosen. Two later rivals are options of the same step: TDSR's detection loss
 detector that learns too (``Settings.together``).
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as nnf
-import torchvision
 from torch import Tensor, nn
 
-from featlift.backbones import Backbone
 from featlift.checkpoints import read_tensors, write_tensors
 from featlift.data import open_pictures
 from featlift.data.augment import Flip
@@ -28,11 +24,12 @@ from featlift.data.batches import Batches
 from featlift.data.contract import Pictures
 from featlift.data.photographs import Photographs
 from featlift.data.windows import Window, at_least
-from featlift.detectors.canvas import Canvas
+from featlift.detectors.looking import detector_tap, evaluating, published_detector, published_tap, still_losses
 from featlift.features import Features
 from featlift.image_sr import super_resolver
-from featlift.image_sr.degradation import Blur, Jpeg, Noise, Shrink
+from featlift.image_sr.degradation import Decay, degradation
 from featlift.image_sr.published import load_published
+from featlift.image_sr.saved import save_super_resolver
 from featlift.image_sr.taps import Tap
 from featlift.image_sr.through import Through
 from featlift.losses_fdsr_part import feature_mse, pixel_l1
@@ -43,7 +40,6 @@ from featlift.training import Descent, Learner, Run, fit
 
 Target = dict[str, Tensor]
 Losses = dict[str, Tensor]
-NETWORK_FILE = "super_resolver.safetensors"
 
 
 @dataclass(frozen=True)
@@ -97,21 +93,6 @@ class Terms:
     detection: float = 0.0
     power: int = 2
     scale_free: bool = False
-
-
-@dataclass(frozen=True)
-class Decay:
-    """What else than size a picture loses: blur before it is shrunk, noise and JPEG after. Zero leaves each out; the paper has none.
-
-    Attributes:
-        blur: standard deviation in px of the large picture.
-        noise: standard deviation in parts of 0…1.
-        jpeg: quality, 1 to 100.
-    """
-
-    blur: float = 0.0
-    noise: float = 0.0
-    jpeg: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,12 +162,17 @@ def train(settings: Settings, run: Run) -> nn.Module:
     if settings.together is None:
         train_alone(G, settings, stream, run)
     else:
-        T = _own_detector(settings.prior.network)
+        T = detector_named(settings.prior.network)
         train_together(G, T, settings, stream, run)
-        described = read_tensors(_detector_file(settings.prior.network))[1]
-        write_tensors(run.folder / baseline.DETECTOR_FILE, T.state_dict(), described)
-    save(G, settings.network, run.folder)
+        write_tensors(run.folder / baseline.DETECTOR_FILE, T.state_dict(), _described(settings.prior.network))
+    save_super_resolver(G, settings.network.name, settings.network.options, run.folder)
     return G
+
+
+def _described(name: str) -> dict[str, str]:
+    """What a detector's file says of how it is built; nothing for torchvision's, whose name is in ``settings.json``."""
+    path = Path(name) / baseline.DETECTOR_FILE if Path(name).is_dir() else Path(name)
+    return read_tensors(path)[1] if path.exists() else {}
 
 
 def train_alone(G: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
@@ -210,12 +196,12 @@ def train_together(G: nn.Module, T: nn.Module, settings: Settings, stream: Batch
     if settings.together is None:
         raise ValueError("Settings.together says how the detector learns; it is None, which keeps the detector as it is.")
     painter, reader = Learner(G, settings.train.descent, settings.train.steps), Learner(T, settings.together, settings.train.steps)
-    judges = Judges(settings.terms, tap(T, settings.prior.layers), T)
+    judges = Judges(settings.terms, detector_tap(T, settings.prior.layers), T)
     degrade = degradation(settings.network.scale, settings.decay)
 
     def step(images: list[Tensor], targets: list[Target]) -> Losses:
         high = torch.stack(images)
-        with _evaluating(T):
+        with evaluating(T):
             student, teacher = cross_resolution(judges.see, lambda low: judges.see(G(low)), high, degrade)
             said = painter.descend(judges.losses(student, teacher, targets))
         with torch.no_grad():
@@ -236,7 +222,8 @@ def patchwork(a: Tensor, b: Tensor, patches: int = 8) -> Tensor:
 
 def fine_tune(T: nn.Module, look: Callable[[Tensor], Tensor], stream: Batches, stage: Stage, run: Run) -> None:
     """T learns on, from pictures as ``look`` shows them: the baseline the paper leaves out, a detector used to small pictures."""
-    baseline.descend(Through(T, look), stream, stage, run, "fine_tuned")
+    still = frozen(look) if isinstance(look, nn.Module) else look
+    baseline.descend(Through(T, still), stream, stage, run, "fine_tuned")
 
 
 # ------------------------------------------------------------------------------------------------ what judges G's picture: Sec. 2
@@ -263,43 +250,9 @@ class Judges:
         if maps:
             losses["features"] = self.terms.features * feature_mse(student, maps, self.terms.power, self.terms.scale_free)
         if self.terms.detection and self.detector is not None:
-            found = detection_losses(self.detector, student["image"], targets)
+            found = still_losses(self.detector, student["image"], targets)
             losses["detection"] = self.terms.detection * torch.stack(list(found.values())).sum()
         return losses
-
-
-def detection_losses(detector: nn.Module, images: Tensor, targets: Sequence[Target]) -> Losses:
-    """``detector``'s own losses on ``images [B, 3, H, W]``, with normalisation and dropout as in evaluation (TDSR, Sec. 3.2).
-
-    Torchvision's detectors give losses in training mode only, so all but what is meant to stay still is put into it for a moment.
-    """
-    modes = {module: module.training for module in detector.modules()}
-    for module in modes:
-        module.training = not isinstance(module, nn.modules.batchnorm._NormBase | nn.modules.dropout._DropoutNd)
-    try:
-        return detector(list(images), [dict(target) for target in targets])
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def tap(detector: nn.Module, layers: Sequence[str]) -> Tap:
-    """F: the trunk of ``detector`` at ``layers``, normalising as the detector does. "c4" and "p3" are found in ours and torchvision's."""
-    trunk: nn.Module = detector.backbone  # type: ignore[assignment]
-    places = [_place(trunk, layer) for layer in layers]
-    transform = detector.transform
-    if isinstance(transform, Canvas):
-        return Tap(trunk, places, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return Tap(trunk, places, transform.image_mean, transform.image_std)  # type: ignore[union-attr, arg-type]
-
-
-def _place(trunk: nn.Module, layer: str) -> str:
-    """Where "c4" or "p3" is in ``trunk``: by name in ours, by number in torchvision's; other names as they are."""
-    if not (len(layer) == 2 and layer[0] in "cp" and layer[1].isdigit()):
-        return layer
-    if hasattr(trunk, "body"):
-        return f"body.layer{int(layer[1]) - 1}" if layer[0] == "c" else str(int(layer[1]) - 2)
-    return f"backbone.{layer}" if layer[0] == "c" else layer
 
 
 def _judges(settings: Settings, run: Run) -> Judges:
@@ -314,58 +267,18 @@ def _judges(settings: Settings, run: Run) -> Judges:
 
 
 def prior_tap(prior: Prior) -> Tap:
-    """F by name: a detector's trunk, an ImageNet network of torchvision's, or one of timm's.
-
-    Raises:
-        ValueError: if there is nothing of that name.
-    """
-    if _is_detector(prior.network):
-        return tap(detector_named(prior.network), prior.layers)
-    if prior.network in torchvision.models.list_models(torchvision.models):
-        return Tap(torchvision.models.get_model(prior.network, weights="DEFAULT"), prior.layers)
-    levels = tuple(layer for layer in ("c2", "c3", "c4", "c5") if layer in prior.layers)
-    return Tap(Backbone(prior.network, levels, "frozen", True), levels, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    """F by name. Raises ValueError if there is nothing of that name, or no such layer in it."""
+    if Path(prior.network).exists():
+        return detector_tap(baseline.load(prior.network)[0], prior.layers)
+    return published_tap(prior.network, prior.layers)
 
 
 def detector_named(name: str) -> nn.Module:
-    """Our detector of a run folder or file, or torchvision's of that name, with the weights that torchvision has for it.
-
-    Raises:
-        ValueError: if it is neither.
-    """
-    if Path(name).exists():
-        return _own_detector(name)
-    if not _is_detector(name):
-        known = ", ".join(torchvision.models.list_models(torchvision.models.detection))
-        raise ValueError(f"There is no detector '{name}': neither a run folder nor a file, nor one of torchvision's ({known}).")
-    return torchvision.models.get_model(name, weights="DEFAULT")
+    """Our detector of a run folder or file, or torchvision's of that name. Raises ValueError if it is neither."""
+    return baseline.load(name)[0] if Path(name).exists() else published_detector(name)
 
 
-def _is_detector(name: str) -> bool:
-    return Path(name).exists() or name in torchvision.models.list_models(torchvision.models.detection)
-
-
-def _own_detector(name: str) -> nn.Module:
-    return baseline.load(name)[0]
-
-
-def _detector_file(name: str) -> Path:
-    return Path(name) / baseline.DETECTOR_FILE if Path(name).is_dir() else Path(name)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """``module`` in evaluation mode, and afterwards each part in the mode it had."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-
-
-# ------------------------------------------------------------------------------------------------ networks, data, files
+# ------------------------------------------------------------------------------------------------ network and pictures
 
 
 def build(network: Network) -> nn.Module:
@@ -384,13 +297,6 @@ def build(network: Network) -> nn.Module:
     return G
 
 
-def degradation(factor: int, decay: Decay) -> nn.Sequential:
-    """How the small picture is made: ``[B, 3, H, W]`` → ``[B, 3, ⌈H/factor⌉, ⌈W/factor⌉]`` (Sec. 3.1: bicubic alone)."""
-    before = [Blur(decay.blur)] if decay.blur else []
-    after = ([Noise(decay.noise)] if decay.noise else []) + ([Jpeg(decay.jpeg)] if decay.jpeg else [])
-    return nn.Sequential(*before, Shrink(factor), *after)
-
-
 def pictures(data: Data, seed: int) -> Pictures:
     """The pictures with room for a window: of a COCO folder if it is one, else all picture files in the folder."""
     folder = Path(data.root)
@@ -403,25 +309,3 @@ def batches(data: Data, seed: int) -> Batches:
     """Endless batches of windows of one size."""
     augment = [Window(data.crop), Flip(data.flip)]
     return Batches(pictures(data, seed), data.batch, seed, augment, group=False, workers=data.workers)
-
-
-def save(G: nn.Module, network: Network, folder: Path) -> Path:
-    """Write G with its name, scale and options; the file is whole or not there."""
-    described = {"name": network.name, "scale": str(network.scale), "options": json.dumps(network.options)}
-    return write_tensors(folder / NETWORK_FILE, G.state_dict(), described)
-
-
-def load(path: str | Path) -> nn.Module:
-    """G of a run folder, or of a file that :func:`save` wrote, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: if there is no such run or file.
-        ValueError: if the file was not written by :func:`save`.
-    """
-    path = Path(path)
-    tensors, described = read_tensors(path / NETWORK_FILE if path.is_dir() else path)
-    if "scale" not in described:
-        raise ValueError(f"'{path}' is no super-resolver of FeatLift. Name a run folder or its {NETWORK_FILE}.")
-    G = super_resolver(described["name"], int(described["scale"]), **json.loads(described["options"]))
-    G.load_state_dict(tensors)
-    return G.eval()
