@@ -5,6 +5,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from types import MethodType
 from typing import TypeVar
 
 import torch
@@ -42,8 +43,12 @@ def frozen(module: Module) -> Module:
     flow *through* it to its input.
     """
     still = copy.deepcopy(module).eval().requires_grad_(False)
-    still.train = lambda mode=True: still  # type: ignore[method-assign]
+    still.train = MethodType(_unmoved, still)  # a bound method, so that a copy of the copy answers for itself
     return still
+
+
+def _unmoved(module: Module, mode: bool = True) -> Module:
+    return module
 
 
 def shrink(images: Sequence[Tensor], scale: float = 0.5, mode: str = "bilinear") -> list[Tensor]:
