@@ -48,7 +48,9 @@ class Photographs:
         self._files = list(self._sizes)
         if not self._files:
             largest = max(min(size) for size in sizes.values())
-            raise ValueError(f"No picture in {folder} has {least} px a side; the largest has {largest}. Choose smaller crops.")
+            raise ValueError(
+                f"No picture in {folder} has {least} px a side; the largest has {largest}. Choose smaller crops."
+            )
 
     def __len__(self) -> int:
         return len(self._files)

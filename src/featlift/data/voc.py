@@ -44,7 +44,9 @@ class VocPictures:
         listed = self.folder / "ImageSets" / "Main" / f"{split}.txt"
         if not listed.is_file():
             found = sorted(path.stem for path in listed.parent.glob("*.txt") if "_" not in path.stem)
-            raise FileNotFoundError(f"There is no {listed}. Splits there: {', '.join(found) or 'none'}. Name a folder like VOC2007.")
+            raise FileNotFoundError(
+                f"There is no {listed}. Splits there: {', '.join(found) or 'none'}. Name a folder like VOC2007."
+            )
         self._names = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
         self._annotations = [_read(self.folder / "Annotations" / f"{name}.xml") for name in self._names]
 
@@ -77,7 +79,9 @@ class VocPictures:
         for index, found in enumerate(self._annotations):
             height, width = found.size
             images.append({"id": index + 1, "file_name": self.name(index), "height": height, "width": width})
-            for label, (left, top, right, bottom), difficult in zip(found.labels, found.boxes, found.difficult, strict=True):
+            for label, (left, top, right, bottom), difficult in zip(
+                found.labels, found.boxes, found.difficult, strict=True
+            ):
                 annotations.append({
                     "id": len(annotations) + 1, "image_id": index + 1, "category_id": label,
                     "bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top),
@@ -98,7 +102,10 @@ def _read(path: Path) -> Annotation:
     return Annotation(
         size=(int(_text(root, "size/height")), int(_text(root, "size/width"))),
         labels=[CLASSES.index(name) + 1 for name in names],
-        boxes=[_edges([float(_text(thing, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]) for thing in things],
+        boxes=[
+            _edges([float(_text(thing, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")])
+            for thing in things
+        ],
         difficult=[int(thing.findtext("difficult", "0")) for thing in things],
     )
 

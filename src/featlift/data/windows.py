@@ -22,7 +22,9 @@ class Window:
         """``[3, H, W]`` → ``[3, side, side]``; objects of which less than ``smallest`` px a side are left are dropped."""
         height, width = image.shape[-2:]
         if min(height, width) < self.side:
-            raise ValueError(f"A window of {self.side} px does not fit into a picture of {height}x{width}; leave small pictures out.")
+            raise ValueError(
+                f"A window of {self.side} px does not fit into a picture of {height}x{width}; leave small pictures out."
+            )
         top = int(torch.randint(height - self.side + 1, (), generator=generator))
         left = int(torch.randint(width - self.side + 1, (), generator=generator))
         return cropped(image, target, (top, left, self.side, self.side), self.smallest)

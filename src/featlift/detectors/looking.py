@@ -24,7 +24,9 @@ def published_detector(name: str) -> nn.Module:
     """
     known = torchvision.models.list_models(detection)
     if name not in known:
-        raise ValueError(f"There is no detector '{name}': neither a run folder nor a file, nor one of torchvision's: {', '.join(known)}.")
+        raise ValueError(
+            f"There is no detector '{name}': neither a run folder nor a file, nor one of torchvision's: {', '.join(known)}."
+        )
     return torchvision.models.get_model(name, weights="DEFAULT")
 
 

@@ -14,7 +14,9 @@ Detection = Mapping[str, Any]
 POINTS = np.linspace(0, 1, 11)
 
 
-def voc_average_precision(truth: Mapping[str, Any], detections: Sequence[Detection], least: float = 0.5) -> dict[str, float | None]:
+def voc_average_precision(
+    truth: Mapping[str, Any], detections: Sequence[Detection], least: float = 0.5
+) -> dict[str, float | None]:
     """``"mAP"`` and the AP of each class by name, in 0…1; None for a class without objects.
 
     Args:

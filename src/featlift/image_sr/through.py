@@ -57,7 +57,9 @@ class Through(nn.Module):
         super().__init__()
         self.detector, self.look = detector, look
 
-    def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> list[Target] | dict[str, Tensor]:
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> list[Target] | dict[str, Tensor]:
         """Pictures ``[3, H, W]`` in 0…1 → what the detector says of ``look`` of them.
 
         Raises:

@@ -194,8 +194,13 @@ def train_together(G: nn.Module, T: nn.Module, settings: Settings, stream: Batch
     F is T's own trunk, in evaluation mode while it judges, so its statistics stay.
     """
     if settings.together is None:
-        raise ValueError("Settings.together says how the detector learns; it is None, which keeps the detector as it is.")
-    painter, reader = Learner(G, settings.train.descent, settings.train.steps), Learner(T, settings.together, settings.train.steps)
+        raise ValueError(
+            "Settings.together says how the detector learns; it is None, which keeps the detector as it is."
+        )
+    painter, reader = (
+        Learner(G, settings.train.descent, settings.train.steps),
+        Learner(T, settings.together, settings.train.steps),
+    )
     judges = Judges(settings.terms, detector_tap(T, settings.prior.layers), T)
     degrade = degradation(settings.network.scale, settings.decay)
 
@@ -248,7 +253,9 @@ class Judges:
         if self.terms.pixels:
             losses["pixels"] = self.terms.pixels * pixel_l1(student["image"], teacher["image"])
         if maps:
-            losses["features"] = self.terms.features * feature_mse(student, maps, self.terms.power, self.terms.scale_free)
+            losses["features"] = self.terms.features * feature_mse(
+                student, maps, self.terms.power, self.terms.scale_free
+            )
         if self.terms.detection and self.detector is not None:
             found = still_losses(self.detector, student["image"], targets)
             losses["detection"] = self.terms.detection * torch.stack(list(found.values())).sum()

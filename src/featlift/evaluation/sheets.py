@@ -1,0 +1,87 @@
+"""Pictures beside each other, with what was found in each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as nnf
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+FOUND, FALSE, MISSED = (40, 220, 90), (255, 70, 60), (255, 210, 0)
+"""Colours of boxes: a right detection, a wrong one, an object nothing found."""
+
+CAPTION = 30
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a sheet: pixels ``[3, H, W]`` in 0…1, a caption, and detections (boxes ``[N, 4]``, labels, scores) or None."""
+
+    image: Tensor
+    caption: str
+    found: Mapping[str, Tensor] | None = None
+
+
+def sheet(
+    panels: Sequence[Panel],
+    truth: Mapping[str, Tensor],
+    window: tuple[int, int, int, int],
+    zoom: int = 4,
+    score: float = 0.5,
+) -> Image.Image:
+    """``panels`` in a row, each the same ``window`` (top, left, height, width in px), magnified ``zoom`` times by nearest.
+
+    Detections of ``score`` or more are green where they fit an object of ``truth`` (boxes ``[N, 4]`` xyxy px, labels ``[N]``) of their
+    class with an IoU of ½, red otherwise; objects that are not found are yellow.
+    """
+    drawn = [_panel(panel, truth, window, zoom, score) for panel in panels]
+    whole = Image.new("RGB", (sum(part.width for part in drawn) + 4 * (len(drawn) - 1), drawn[0].height), "white")
+    left = 0
+    for part in drawn:
+        whole.paste(part, (left, 0))
+        left += part.width + 4
+    return whole
+
+
+def _panel(
+    panel: Panel, truth: Mapping[str, Tensor], window: tuple[int, int, int, int], zoom: int, score: float
+) -> Image.Image:
+    top, left, height, width = window
+    part = panel.image[:, top : top + height, left : left + width]
+    part = nnf.interpolate(part[None], scale_factor=zoom, mode="nearest")[0]
+    pixels = (part.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    canvas = Image.new("RGB", (width * zoom, height * zoom + CAPTION), "white")
+    canvas.paste(Image.fromarray(pixels), (0, CAPTION))
+    pen = ImageDraw.Draw(canvas)
+    pen.text((6, 6), panel.caption, fill="black", font_size=15)
+    if panel.found is not None:
+        for box, colour in outlines(panel.found, truth, score):
+            corners = [(box[k] - (left, top)[k % 2]) * zoom + (0, CAPTION)[k % 2] for k in range(4)]
+            pen.rectangle(
+                [max(corners[0], 0), max(corners[1], CAPTION), corners[2], corners[3]], outline=colour, width=2
+            )
+    return canvas
+
+
+def outlines(
+    found: Mapping[str, Tensor], truth: Mapping[str, Tensor], score: float = 0.5
+) -> list[tuple[list[float], tuple[int, int, int]]]:
+    """Boxes and their colours: every detection of ``score`` or more, best first, takes one object of its class at most."""
+    order = [int(i) for i in found["scores"].argsort(descending=True) if found["scores"][i] >= score]
+    free = set(range(len(truth["boxes"])))
+    drawn: list[tuple[list[float], tuple[int, int, int]]] = []
+    for index in order:
+        box = found["boxes"][index]
+        fitting = {j: _overlap(box, truth["boxes"][j]) for j in free if truth["labels"][j] == found["labels"][index]}
+        best = max(fitting, key=lambda j: fitting[j], default=None)
+        right = best is not None and fitting[best] >= 0.5
+        free -= {best} if right else set()
+        drawn.append((box.tolist(), FOUND if right else FALSE))
+    return [(truth["boxes"][j].tolist(), MISSED) for j in sorted(free)] + drawn
+
+
+def _overlap(a: Tensor, b: Tensor) -> float:
+    low, high = torch.maximum(a[:2], b[:2]), torch.minimum(a[2:], b[2:])
+    shared = (high - low).clamp(min=0).prod()
+    return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
