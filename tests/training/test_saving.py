@@ -76,10 +76,13 @@ def test_lost_parameters_do_not_replace_good_ones(tmp_path, play, batches):
     assert [path.name for path in (tmp_path / "checkpoint" / "train").iterdir()] == ["step-00000002"]
 
 
-def test_before_the_first_update_there_is_no_momentum_to_invent(tmp_path, play, batches):
+def test_before_the_first_update_no_momentum_is_invented(tmp_path, play, batches):
     step, learners = play(20, accumulate=5)
     fit(step, batches, 2, Run(tmp_path), learners)
-    assert not learners["generator"].optimiser.state
+    again = play(20, accumulate=5)[1]
+    saving.load(saving.newest(tmp_path / "checkpoint" / "train"), again)
+    assert not again["generator"].optimiser.state
+    assert again["critic"].optimiser.state
 
 
 def flat(value, prefix=""):
