@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from featlift import detectors
 from featlift.backbones import Backbone
 from featlift.checkpoints import read_tensors, write_tensors
-from featlift.data import open_pictures
 from featlift.data.augment import Flip, Resize
 from featlift.data.batches import Batches
+from featlift.data.coco import open_split
 from featlift.data.contract import Pictures
+from featlift.data.synthetic import Scenes
+from featlift.detectors import Detector
 from featlift.interpolators import interpolators
 from featlift.training import Descent, Learner, Run, fit
 
@@ -68,6 +70,7 @@ class Data:
         skip_broken: go on without broken pictures and entries, and list them, instead of stopping.
         scenes: how many built-in pictures to train on.
         scene_size: side of the built-in pictures in pixels.
+        scenes_val: how many built-in pictures to measure on; they follow those for training.
     """
 
     root: str = "scenes"
@@ -79,6 +82,7 @@ class Data:
     skip_broken: bool = False
     scenes: int = 2000
     scene_size: int = 320
+    scenes_val: int = 500
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def one_time() -> Descent:
     return Descent("sgd", rate=0.02, warmup=1000, schedule="steps", milestones=(2 / 3, 8 / 9), decay_norms=False)
 
 
-def quick_model(interpolator: str = "nearest", **options: Any) -> Model:
+def quick_model(interpolator: str = "nearest") -> Model:
     """A Faster R-CNN of 64 channels on a ResNet-10, from random weights; anchors of 16 … 256 px."""
     return Model(
         detector="faster-rcnn",
@@ -120,14 +124,13 @@ def quick_model(interpolator: str = "nearest", **options: Any) -> Model:
         frozen_stages=0,
         channels=64,
         interpolator=interpolator,
-        interpolator_options=options,
         detector_options={"anchor_scale": 4.0, "width": 256, "proposals": 200},
     )
 
 
 def quick_data() -> Data:
     """Built-in scenes of 160 px, eight a step, kept at their size."""
-    return Data(batch=8, short=(), workers=0, scenes=800, scene_size=160)
+    return Data(batch=8, short=(), workers=0, scenes=800, scene_size=160, scenes_val=200)
 
 
 def quick_descent(rate: float = 1e-3) -> Descent:
@@ -135,7 +138,7 @@ def quick_descent(rate: float = 1e-3) -> Descent:
     return Descent("adamw", rate=rate, weight_decay=1e-4, warmup=50, schedule="cosine", clip=10.0)
 
 
-def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) -> nn.Module:
+def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) -> Detector:
     """The detector that ``model`` describes, for ``classes`` classes; its pyramid doubles with ``given``, or with new interpolators.
 
     Raises:
@@ -143,7 +146,7 @@ def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) 
     """
     levels = detectors.levels_of(model.detector)
     pretrained = {"imagenet": True, "random": False}.get(model.weights, model.weights)
-    statistics = None if model.statistics is None else tuple([value] * 3 for value in model.statistics)
+    statistics = None if model.statistics is None else ([model.statistics[0]] * 3, [model.statistics[1]] * 3)
     backbone = Backbone(model.backbone, levels, model.norm, pretrained, statistics, model.frozen_stages)
     doubling = given or interpolators(model.interpolator, model.channels, len(levels) - 1, **model.interpolator_options)
     extractor = detectors.extractor(model.detector, backbone, doubling, model.channels)
@@ -151,8 +154,30 @@ def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) 
 
 
 def pictures(data: Data, split: str = "train") -> Pictures:
-    """The pictures of ``split`` ("train" or "val"); what was left out of a folder, and why, is printed."""
-    return open_pictures(data.root, split, data.scenes, (data.scene_size, data.scene_size), data.skip_broken)
+    """The pictures of ``split``, "train" or "val"."""
+    if data.root != "scenes":
+        return open_split(data.root, split, skip_broken=data.skip_broken)
+    size = (data.scene_size, data.scene_size)
+    return Scenes(data.scenes, size) if split == "train" else Scenes(data.scenes_val, size, first=data.scenes)
+
+
+def data_of(run: str | Path, root: str = "") -> Data:
+    """The data settings of a run folder, with another ``root`` if one is given.
+
+    Raises:
+        FileNotFoundError: if no root is given and there is no run to take it from.
+    """
+    settings = Path(run) / "settings.json"
+    if settings.is_file():
+        kept = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(settings.read_text())["data"].items()
+        }
+        return replace(Data(**kept), root=root or kept["root"])
+    if not root:
+        raise FileNotFoundError(
+            f"'{run}' is no run folder, so it does not say on which pictures; give a COCO folder or 'scenes'."
+        )
+    return Data(root=root)
 
 
 def batches(data: Data, pictures: Pictures, seed: int) -> Batches:
@@ -161,7 +186,7 @@ def batches(data: Data, pictures: Pictures, seed: int) -> Batches:
     return Batches(pictures, data.batch, seed, [*resize, Flip(data.flip)], workers=data.workers)
 
 
-def train(settings: Settings, run: Run) -> nn.Module:
+def train(settings: Settings, run: Run) -> Detector:
     """Train a detector in ``run`` and save it as ``detector.safetensors``; the same run again goes on or only loads."""
     shown = pictures(settings.data)
     T = build(settings.model, len(shown.classes))
@@ -172,13 +197,20 @@ def train(settings: Settings, run: Run) -> nn.Module:
     return T
 
 
-def descend(T: nn.Module, stream: Batches, stage: Stage, run: Run, name: str) -> None:
+def descend(T: Detector, stream: Batches, stage: Stage, run: Run, name: str) -> None:
     """T's own detection losses, summed with weight 1, for ``stage.steps`` steps; its checkpoints are called ``name``."""
     learner = Learner(T, stage.descent, stage.steps)
-    fit(lambda images, targets: learner.descend(T(images, targets)), stream, stage.steps, run, {"detector": learner}, name)
+    fit(
+        lambda images, targets: learner.descend(T(images, targets)),
+        stream,
+        stage.steps,
+        run,
+        {"detector": learner},
+        name,
+    )
 
 
-def adopt(T: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+def adopt(T: Detector, tensors: Mapping[str, Tensor]) -> list[str]:
     """Give T all ``tensors`` that have the name and shape of one of its own; returns the names of those that stay as they were."""
     own = T.state_dict()
     fitting = {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}
@@ -186,13 +218,13 @@ def adopt(T: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     return [name for name in own if name not in fitting]
 
 
-def save(T: nn.Module, model: Model, classes: Sequence[str], folder: Path, name: str = DETECTOR_FILE) -> Path:
+def save(T: Detector, model: Model, classes: Sequence[str], folder: Path, name: str = DETECTOR_FILE) -> Path:
     """Write T with what is needed to build it again; the file is whole or not there."""
     described = {"model": json.dumps(asdict(replace(model, weights="random"))), "classes": json.dumps(list(classes))}
     return write_tensors(folder / name, T.state_dict(), described)
 
 
-def load(path: str | Path) -> tuple[nn.Module, list[str]]:
+def load(path: str | Path) -> tuple[Detector, list[str]]:
     """The detector of a run folder, or of a file that :func:`save` wrote, and its class names.
 
     Raises:
@@ -202,8 +234,10 @@ def load(path: str | Path) -> tuple[nn.Module, list[str]]:
     path = Path(path)
     tensors, described = read_tensors(path / DETECTOR_FILE if path.is_dir() else path)
     if "model" not in described:
-        raise ValueError(f"'{path}' is no detector of FeatLift: it does not say how to build it. Name a run folder or its {DETECTOR_FILE}.")
-    classes = json.loads(described["classes"])
-    T = build(Model(**json.loads(described["model"])), len(classes))
+        raise ValueError(
+            f"'{path}' is no detector of FeatLift: it does not say how to build it. Name a run folder or its {DETECTOR_FILE}."
+        )
+    classes, model = json.loads(described["classes"]), Model(**json.loads(described["model"]))
+    T = build(model, len(classes))
     T.load_state_dict(tensors)
     return T, classes
