@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from featlift.checkpoints import write_tensors
+from featlift.checkpoints import save
 from featlift.image_sr import SUPER_RESOLVERS, super_resolver
-from featlift.image_sr.saved import NETWORK_FILE, load_super_resolver, save_super_resolver
+from featlift.image_sr.saved import NETWORK_FILE, load_super_resolver
+from featlift.interpolators import interpolator
 
 OPTIONS = {
     "edsr": {"blocks": 1, "width": 8},
@@ -17,7 +18,7 @@ OPTIONS = {
 def test_built_again_from_its_file(name, tmp_path):
     options = OPTIONS.get(name, {})
     network = super_resolver(name, 2, **options).eval()
-    save_super_resolver(network, name, options, tmp_path)
+    save(network, tmp_path / NETWORK_FILE)
     again, low = load_super_resolver(tmp_path), torch.rand(1, 3, 8, 8)
     assert again.scale == 2
     assert not again.training
@@ -25,6 +26,6 @@ def test_built_again_from_its_file(name, tmp_path):
 
 
 def test_other_files_are_refused(tmp_path):
-    write_tensors(tmp_path / NETWORK_FILE, {"a": torch.zeros(1)})
+    save(interpolator("afi", 8, growth=4), tmp_path / NETWORK_FILE)
     with pytest.raises(ValueError, match="no super-resolver"):
         load_super_resolver(tmp_path)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.arguments import remember
+
 _LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # ITU-R BT.601, studio range: Y = 16/255 + these · RGB
 _FOOT = 16 / 255
 _SPAN = 219 / 255
@@ -33,6 +35,7 @@ def on_luma(refine: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     return images + (refine(before) - before) / _SPAN
 
 
+@remember()
 class Bicubic(nn.Module):
     """``scale`` times as many rows and columns, no parameters."""
 

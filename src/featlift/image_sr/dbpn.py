@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.image_sr.blocks import through
 
 
@@ -34,6 +35,7 @@ class Projection(nn.Module):
         return first + self.again(self.back(first) - x)
 
 
+@remember()
 class DDBPN(nn.Module):
     """``stages`` up- and one less down-projections, each fed by all earlier maps of its side, newest first.
 

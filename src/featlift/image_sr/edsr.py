@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, shuffle_tail, through
 
 
@@ -19,6 +20,7 @@ class ResidualBlock(nn.Module):
         return x + self.share * self.body(x)
 
 
+@remember()
 class EDSR(nn.Module):
     """32 blocks of 256 channels with residuals scaled by 0.1 (43,089,923 parameters at 4x).
 

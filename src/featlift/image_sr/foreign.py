@@ -6,7 +6,6 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.image_sr.degradation import padded
-from featlift.image_sr.published import tensors_of
 
 
 class Foreign(nn.Module):
@@ -32,6 +31,8 @@ class Foreign(nn.Module):
 def foreign(path: str | Path) -> Foreign:
     """The network whose state dict lies at ``path``; its kind, size and scale are read from the names and shapes of its tensors.
 
+    spandrel opens pickles with a reader that knows tensors only: no code of the file runs.
+
     Raises:
         ImportError: without the spandrel library.
         ValueError: if spandrel does not know the network, or it is no RGB super-resolution network.
@@ -41,7 +42,7 @@ def foreign(path: str | Path) -> Foreign:
     except ImportError as reason:
         raise ImportError("Third-party networks need the spandrel library: pip install 'featlift[sr]'") from reason
     try:
-        found = ModelLoader().load_from_state_dict(tensors_of(path))
+        found = ModelLoader().load_from_file(path)
     except UnsupportedModelError as reason:
         raise ValueError(
             f"spandrel recognises no network in {path}; for D-DBPN and EDSR use super_resolver and load_published."

@@ -13,13 +13,13 @@ VDSR       twtygqyy/pytorch-vdsr: keys ``features.0`` …, without biases       
 Only tensors are ever unpickled (``weights_only``): a file that holds a whole pickled network, as pytorch-vdsr's does, is refused.
 """
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
+
+from featlift.checkpoints import read_state
 
 _WRAPPER = re.compile(r"^module\.")
 _MEANS = ("sub_mean.", "add_mean.")  # constants of EDSR and RCAN, which we keep as one buffer
@@ -50,34 +50,14 @@ def _dbpn_name(name: str) -> str:
     return re.sub(r"^(ups|downs)\.(\d+)\.", lambda found: f"{found[1]}.{int(found[2]) - 1}.", name)
 
 
-def tensors_of(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in the file at ``path``, also where it lies under ``"model"``, ``"state_dict"`` or ``"params"``.
-
-    Raises:
-        ValueError: if the file holds more than tensors, or none.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as reason:
-        raise ValueError(
-            f"{path} holds Python objects, not only tensors, and is not opened: such a file can run any program. Open it where you "
-            "trust it and save network.state_dict() instead."
-        ) from reason
-    for key in ("state_dict", "model", "params", "params_ema"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not (isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values())):
-        raise ValueError(f"{path} holds no state dict: expected names and tensors.")
-    return dict(content)
-
-
 def load_published(network: nn.Module, path: str | Path) -> nn.Module:
     """Put the published weights at ``path`` into ``network``, and return it.
 
     Raises:
-        ValueError: if the weights belong to another network, another size of it, or another scale.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds more than tensors, or the weights belong to another network, another size of it, or another scale.
     """
-    state = our_names(tensors_of(path))
+    state = our_names(read_state(path))
     try:
         network.load_state_dict(state)
     except RuntimeError as reason:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, shuffle_tail, through
 
 
@@ -41,6 +42,7 @@ def residual_group(blocks: int, width: int, reduction: int) -> Residual:
     return Residual(*[attention_block(width, reduction) for _ in range(blocks)], conv3x3(width, width))
 
 
+@remember()
 class RCAN(nn.Module):
     """Ten groups of twenty attention blocks of 64 channels around a long skip (15,592,355 parameters at 4x).
 

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.image_sr.bicubic import enlarged, on_luma
 
 
+@remember()
 class SRCNN(nn.Module):
     """Patches, a non-linear map, reconstruction: 9-5-5 kernels (57,281 parameters) or, with ``middle=1``, 9-1-5 (8,129).
 

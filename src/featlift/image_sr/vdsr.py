@@ -4,9 +4,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.image_sr.bicubic import enlarged, on_luma
 
 
+@remember()
 class VDSR(nn.Module):
     """Twenty 3x3 convolutions that add detail to the luma of the bicubically enlarged picture (665,921 parameters).
 

@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.checkpoints import read_tensors, write_tensors
-from featlift.data import open_pictures
+from featlift.checkpoints import read_tensors, save, write_tensors
 from featlift.data.augment import Flip
 from featlift.data.batches import Batches
 from featlift.data.contract import Pictures
@@ -29,7 +28,7 @@ from featlift.features import Features
 from featlift.image_sr import super_resolver
 from featlift.image_sr.degradation import Decay, degradation
 from featlift.image_sr.published import load_published
-from featlift.image_sr.saved import save_super_resolver
+from featlift.image_sr.saved import NETWORK_FILE
 from featlift.image_sr.taps import Tap
 from featlift.image_sr.through import Through
 from featlift.losses_fdsr_part import feature_mse, pixel_l1
@@ -165,7 +164,7 @@ def train(settings: Settings, run: Run) -> nn.Module:
         T = detector_named(settings.prior.network)
         train_together(G, T, settings, stream, run)
         write_tensors(run.folder / baseline.DETECTOR_FILE, T.state_dict(), _described(settings.prior.network))
-    save_super_resolver(G, settings.network.name, settings.network.options, run.folder)
+    save(G, run.folder / NETWORK_FILE)
     return G
 
 
@@ -227,8 +226,9 @@ def patchwork(a: Tensor, b: Tensor, patches: int = 8) -> Tensor:
 
 def fine_tune(T: nn.Module, look: Callable[[Tensor], Tensor], stream: Batches, stage: Stage, run: Run) -> None:
     """T learns on, from pictures as ``look`` shows them: the baseline the paper leaves out, a detector used to small pictures."""
-    still = frozen(look) if isinstance(look, nn.Module) else look
-    baseline.descend(Through(T, still), stream, stage, run, "fine_tuned")
+    seen = Through(T, frozen(look) if isinstance(look, nn.Module) else look)
+    reader = Learner(seen, stage.descent, stage.steps)
+    fit(lambda images, targets: reader.descend(seen(images, targets)), stream, stage.steps, run, {"detector": reader}, "fine_tuned")
 
 
 # ------------------------------------------------------------------------------------------------ what judges G's picture: Sec. 2
@@ -308,7 +308,7 @@ def pictures(data: Data, seed: int) -> Pictures:
     """The pictures with room for a window: of a COCO folder if it is one, else all picture files in the folder."""
     folder = Path(data.root)
     annotated = data.root == "scenes" or any(folder.glob("instances_*.json")) or (folder / "annotations").is_dir()
-    found = open_pictures(data.root, "train") if annotated else Photographs(folder)
+    found = baseline.pictures(baseline.Data(root=data.root)) if annotated else Photographs(folder)
     return at_least(found, data.crop, data.count or None, seed)
 
 
