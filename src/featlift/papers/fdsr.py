@@ -228,7 +228,14 @@ def fine_tune(T: nn.Module, look: Callable[[Tensor], Tensor], stream: Batches, s
     """T learns on, from pictures as ``look`` shows them: the baseline the paper leaves out, a detector used to small pictures."""
     seen = Through(T, frozen(look) if isinstance(look, nn.Module) else look)
     reader = Learner(seen, stage.descent, stage.steps)
-    fit(lambda images, targets: reader.descend(seen(images, targets)), stream, stage.steps, run, {"detector": reader}, "fine_tuned")
+    fit(
+        lambda images, targets: reader.descend(seen(images, targets)),
+        stream,
+        stage.steps,
+        run,
+        {"detector": reader},
+        "fine_tuned",
+    )
 
 
 # ------------------------------------------------------------------------------------------------ what judges G's picture: Sec. 2
