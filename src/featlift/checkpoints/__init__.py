@@ -9,5 +9,16 @@ read, too.
 from featlift.checkpoints.hub import from_pretrained, push_to_hub
 from featlift.checkpoints.parts import load, save
 from featlift.checkpoints.states import Fit, load_state, read_state
+from featlift.checkpoints.tensors import read_tensors, write_tensors
 
-__all__ = ["Fit", "from_pretrained", "load", "load_state", "push_to_hub", "read_state", "save"]
+__all__ = [
+    "Fit",
+    "from_pretrained",
+    "load",
+    "load_state",
+    "push_to_hub",
+    "read_state",
+    "read_tensors",
+    "save",
+    "write_tensors",
+]
