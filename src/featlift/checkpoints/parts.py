@@ -24,9 +24,9 @@ def save(module: nn.Module, path: str | Path) -> Path:
     description is tried: what is built from it must have the tensors of ``module``.
 
     Raises:
-        TypeError: if the module, or a part it was given, did not remember its arguments (see
-        `featlift.arguments.remember`). ValueError: if it was changed after it was built, so that its arguments no
-        longer describe it.
+        TypeError: if the module, or a part it was given, did not remember its arguments
+            (see `featlift.arguments.remember`).
+        ValueError: if it was changed after it was built, so that its arguments no longer describe it.
     """
     state, words = own_state(module), describe(module)
     with torch.random.fork_rng(devices=[]):
