@@ -3,6 +3,7 @@ read, too.
 
 * `save`, `load`: a part in a safetensors file, to be rebuilt by anybody.
 * `load_state`: other people's tensors into a module that exists, with a report of every key.
+* `write_tensors`, `read_tensors`: named tensors with words beside them, for those who bring their own description.
 * `from_pretrained`, `push_to_hub`: the same files on the Hugging Face Hub. Nothing is fetched unless its name is given.
 """
 

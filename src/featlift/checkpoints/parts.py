@@ -24,12 +24,11 @@ def save(module: nn.Module, path: str | Path) -> Path:
     description is tried: what is built from it must have the tensors of ``module``.
 
     Raises:
-        TypeError: if the module, or a part it was given, did not remember its arguments (see
-        `featlift.arguments.remember`). ValueError: if it was changed after it was built, so that its arguments no
-        longer describe it.
+        TypeError: if the module, or a part it was given, did not remember its arguments
+            (see `featlift.arguments.remember`).
+        ValueError: if it was changed after it was built, so that its arguments no longer describe it.
     """
-    path, state = Path(path), own_state(module)
-    words = describe(module)
+    state, words = own_state(module), describe(module)
     with torch.random.fork_rng(devices=[]):
         fit = compare(state, rebuild(words))
     if not fit.complete:
@@ -48,13 +47,13 @@ def load(path: str | Path) -> nn.Module:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a file of `save`, names a class that is not ours, or its tensors do not fit.
     """
-    tensors, metadata = read_tensors(path)
-    if "class" not in metadata or "arguments" not in metadata:
+    tensors, words = read_tensors(path)
+    if not {"class", "arguments"} <= words.keys():
         raise ValueError(
             f"{path} does not say which part it is: it was not written by featlift.checkpoints.save. "
             "Build the module yourself and use load_state(module, path)."
         )
-    module = rebuild({"class": metadata["class"], "arguments": json.loads(metadata["arguments"])})
+    module = rebuild({"class": words["class"], "arguments": json.loads(words["arguments"])})
     fill(module, tensors, path)
     return module
 
