@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.checkpoints import read_tensors, save, write_tensors
+from featlift.checkpoints import save, write_tensors
+from featlift.checkpoints.tensors import read_words
 from featlift.data.augment import Flip
 from featlift.data.batches import Batches
 from featlift.data.contract import Pictures
@@ -171,7 +172,7 @@ def train(settings: Settings, run: Run) -> nn.Module:
 def _described(name: str) -> dict[str, str]:
     """What a detector's file says of how it is built; nothing for torchvision's, whose name is in ``settings.json``."""
     path = Path(name) / baseline.DETECTOR_FILE if Path(name).is_dir() else Path(name)
-    return read_tensors(path)[1] if path.exists() else {}
+    return read_words(path) if path.exists() else {}
 
 
 def train_alone(G: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
