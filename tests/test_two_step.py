@@ -1,11 +1,17 @@
+import json
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 from torch import nn
 
+from featlift.checkpoints import save
 from featlift.data.synthetic import Scenes
-from featlift.image_sr import Bicubic
+from featlift.image_sr import Bicubic, super_resolver
+from featlift.image_sr.saved import NETWORK_FILE
 from featlift.image_sr.through import Restored, Through
-from featlift.two_step import Method, compare, methods, plot, robustness, side_by_side
+from featlift.papers import baseline
+from featlift.two_step import Measuring, Method, compare, measure, methods, plot, robustness, side_by_side, table
 
 
 class Sharpness(nn.Module):
@@ -80,3 +86,30 @@ def test_plot_is_a_picture(tmp_path):
 def test_side_by_side_has_a_panel_for_each_and_what_arrives(scenes):
     whole = side_by_side(methods(Sharpness(scenes), {"fdsr": Bicubic(4)}), scenes[0], window=32)
     assert whole.width == 4 * (4 * 32 + 4) - 4
+
+
+def test_measured_and_written(tmp_path):
+    detector = tmp_path / "detector"
+    model = replace(baseline.quick_model(), channels=16, detector_options={"width": 32, "proposals": 20})
+    shown = Scenes(2, (64, 64))
+    baseline.save(baseline.build(model, len(shown.classes)), model, shown.classes, detector)
+    data = asdict(baseline.Data("scenes", scenes=1, scenes_val=2, scene_size=64))
+    (detector / "settings.json").write_text(json.dumps({"data": data}))
+    save(super_resolver("srcnn", 4), tmp_path / "sr" / NETWORK_FILE)
+    how = Measuring(str(detector), {"srcnn": str(tmp_path / "sr")}, factors=(2, 4), judged=1, drawn=1)
+    found = measure(how, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "two_step.json").read_text())["rows"].keys() == found["rows"].keys()
+    assert list(found["rows"]) == ["bicubic", "srcnn", "original"]
+    assert (tmp_path / "out" / "robustness.png").exists()
+    assert len(list((tmp_path / "out").glob("picture-*.png"))) == 1
+
+
+def test_table_in_per_cent():
+    metrics = {"ap": 0.25, "ap50": 0.5, "ap75": 0.1, "ap_small": None, "ap_medium": 0.3, "ap_large": 0.4}
+    rows = {
+        "bicubic": {"metrics": metrics, "quality": {"psnr_y": 25.891, "fsim": 0.98721}},
+        "original": {"metrics": metrics},
+    }
+    lines = table(rows).splitlines()
+    assert lines[1].split() == ["bicubic", "25.0", "50.0", "10.0", "–", "30.0", "40.0", "25.89", "0.9872"]
+    assert lines[2].split() == ["original", "25.0", "50.0", "10.0", "–", "30.0", "40.0"]

@@ -4,7 +4,7 @@ Every method sees the same small pictures, rounded to 8 bits. "original" is the 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,84 @@ from PIL import Image
 from torch import Tensor, nn
 
 from featlift.data.contract import Pictures
+from featlift.data.fingerprint import fingerprint
+from featlift.enlarge import named
 from featlift.evaluation.detection import evaluate
 from featlift.evaluation.images import image_quality
 from featlift.evaluation.sheets import Panel, sheet
 from featlift.image_sr.bicubic import Bicubic
 from featlift.image_sr.degradation import Decay, degradation
 from featlift.image_sr.through import Restored, Through
+from featlift.papers import baseline, fdsr
+from featlift.training.run import plain, write_json
 
 FACTORS = (1, 2, 3, 4, 5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What `measure` does.
+
+    Attributes:
+        detector: a run folder or detector file of ours, or a detector of torchvision's by name.
+        through: networks that enlarge, name → run folder or file (see `featlift.enlarge.named`); bicubic and the original are always there.
+        fine_tuned: a run folder of a detector that learned on from small pictures; empty for none.
+        data: a COCO folder or "scenes"; empty takes what the detector was trained on.
+        split: "val" or "train".
+        factor: how much smaller a side becomes.
+        decay: what else is lost.
+        factors: for the robustness curve; empty draws none.
+        judged: pictures whose PSNR, SSIM and FSIM are taken; 0 for none.
+        drawn: pictures that are drawn side by side.
+        device: "cpu", "cuda", ….
+    """
+
+    detector: str
+    through: dict[str, str] = field(default_factory=dict)
+    fine_tuned: str = ""
+    data: str = ""
+    split: str = "val"
+    factor: int = 4
+    decay: Decay = field(default_factory=Decay)
+    factors: tuple[int, ...] = ()
+    judged: int = 50
+    drawn: int = 4
+    device: str = "cpu"
+
+
+def measure(how: Measuring, out: str | Path) -> dict[str, Any]:
+    """`compare` and, where asked for, `robustness`, written into the folder ``out``.
+
+    ``two_step.json`` (settings, rows, curves, fingerprint of the pictures), ``robustness.png``, ``picture-<name>.png``. Returns what the
+    json holds.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = baseline.pictures(baseline.data_of(how.detector, how.data), how.split)
+    networks = {name: named(path, how.factor).to(how.device) for name, path in how.through.items()}
+    fine_tuned = fdsr.detector_named(how.fine_tuned).eval() if how.fine_tuned else None
+    rows = methods(fdsr.detector_named(how.detector).eval(), networks, fine_tuned)
+    found: dict[str, Any] = {"settings": plain(how), "data": fingerprint(shown)}
+    found["rows"] = compare(rows, shown, how.factor, how.decay, how.judged, how.device)
+    if how.factors:
+        found["robustness"] = robustness(rows, shown, how.factors, how.decay, how.device)
+        plot(found["robustness"], folder / "robustness.png")
+    for index in range(min(how.drawn, len(shown))):
+        side_by_side(rows, shown[index], how.factor).save(folder / f"picture-{Path(shown.name(index)).stem}.png")
+    write_json(folder / "two_step.json", found)
+    return found
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """What `compare` found, a line for each method: AP in per cent by size, and PSNR and FSIM where they were taken."""
+    keys = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+    lines = [f"{'':14}" + "".join(f"{key:>11}" for key in (*keys, "psnr_y", "fsim"))]
+    for name, row in rows.items():
+        values = [row["metrics"][key] for key in keys]
+        shares = "".join(f"{'–':>11}" if value is None else f"{100 * value:11.1f}" for value in values)
+        quality = row.get("quality")
+        lines.append(f"{name:14}{shares}" + (f"{quality['psnr_y']:11.2f}{quality['fsim']:11.4f}" if quality else ""))
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
