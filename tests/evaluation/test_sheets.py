@@ -41,3 +41,10 @@ def test_panels_in_a_row_at_their_places():
     assert whole.getpixel((124 + 15, CAPTION + 15)) == FOUND
     assert whole.getpixel((124 + 75, CAPTION + 15)) == MISSED
     assert whole.getpixel((15, CAPTION + 15)) == (0, 0, 0)
+
+
+def test_boxes_outside_the_window_are_left_out_and_those_across_its_edge_are_cut():
+    answers = found([[0, 0, 3, 3], [60, 60, 70, 70], [0, 12, 9, 16]], [1, 1, 1], [0.9, 0.9, 0.9])
+    whole = sheet([Panel(torch.zeros(3, 80, 80), "", answers)], TRUTH, (5, 5, 30, 40), zoom=3)
+    assert whole.getpixel((12, CAPTION + 25)) == FALSE
+    assert whole.getpixel((115, CAPTION + 85)) == (0, 0, 0)

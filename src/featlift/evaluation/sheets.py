@@ -55,12 +55,10 @@ def _panel(
     canvas.paste(Image.fromarray(pixels), (0, CAPTION))
     pen = ImageDraw.Draw(canvas)
     pen.text((6, 6), panel.caption, fill="black", font_size=15)
-    if panel.found is not None:
-        for box, colour in outlines(panel.found, truth, score):
-            corners = [(box[k] - (left, top)[k % 2]) * zoom + (0, CAPTION)[k % 2] for k in range(4)]
-            pen.rectangle(
-                [max(corners[0], 0), max(corners[1], CAPTION), corners[2], corners[3]], outline=colour, width=2
-            )
+    for box, colour in outlines(panel.found, truth, score) if panel.found is not None else []:
+        x1, y1, x2, y2 = ((edge - (left, top)[k % 2]) * zoom for k, edge in enumerate(box))
+        if x1 < canvas.width and y1 < height * zoom and x2 > 0 and y2 > 0:
+            pen.rectangle([max(x1, 0), max(y1, 0) + CAPTION, x2, y2 + CAPTION], outline=colour, width=2)
     return canvas
 
 

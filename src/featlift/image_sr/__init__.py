@@ -9,6 +9,7 @@ from functools import partial
 from torch import nn
 
 from featlift.image_sr.bicubic import Bicubic
+from featlift.image_sr.compact import Compact
 from featlift.image_sr.dbpn import DDBPN
 from featlift.image_sr.edsr import EDSR
 from featlift.image_sr.rcan import RCAN
@@ -17,6 +18,7 @@ from featlift.image_sr.vdsr import VDSR
 
 SUPER_RESOLVERS: dict[str, Callable[..., nn.Module]] = {
     "bicubic": Bicubic,
+    "compact": Compact,
     "srcnn": SRCNN,
     "srcnn-915": partial(SRCNN, middle=1),
     "vdsr": VDSR,

@@ -142,9 +142,9 @@ class Settings:
 
     @classmethod
     def quick(cls) -> "Settings":
-        """The laptop's: a small EDSR at 4x, windows of 96 px, a few minutes on two cores. Name a run folder as ``prior.network``."""
+        """The laptop's: a network that starts as bicubic at 4x, windows of 96 px, a few minutes on two cores. Name a run folder as ``prior.network``."""
         return cls(
-            network=Network("edsr-baseline", options={"blocks": 4, "width": 32}),
+            network=Network("compact"),
             prior=Prior("runs/detector", ("c4",)),
             terms=Terms(scale_free=True),
             data=Data("scenes", crop=96, batch=8, workers=0),
