@@ -37,7 +37,7 @@ def test_panels_in_a_row_at_their_places():
     image = torch.zeros(3, 40, 50)
     panels = [Panel(image, "one"), Panel(image, "two", found([[10, 10, 20, 20]], [1], [0.9]))]
     whole = sheet(panels, TRUTH, (5, 5, 30, 40), zoom=3)
-    assert whole.size == (2 * 120 + 4, 90 + CAPTION)
+    assert whole.size == (2 * 120 + 4, 90 + 2 * CAPTION)
     assert whole.getpixel((124 + 15, CAPTION + 15)) == FOUND
     assert whole.getpixel((124 + 75, CAPTION + 15)) == MISSED
     assert whole.getpixel((15, CAPTION + 15)) == (0, 0, 0)

@@ -155,6 +155,8 @@ def test_fine_tuning_moves_the_detector_and_not_what_it_looks_through(detector_r
         fdsr.fine_tune(T, look, fdsr.batches(chosen.data, 0), Stage(1, ADAM), run)
     assert moved(before, weights(T))
     assert moved(looked, look.state_dict()) == set()
+    fdsr.save_detector(T, str(detector_run), tmp_path)
+    assert moved(weights(T), weights(baseline.load(tmp_path)[0])) == set()
 
 
 def test_windows_of_photographs_and_of_annotated_folders(tmp_path):

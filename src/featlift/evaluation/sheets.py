@@ -12,6 +12,7 @@ FOUND, FALSE, MISSED = (40, 220, 90), (255, 70, 60), (255, 210, 0)
 """Colours of boxes: a right detection, a wrong one, an object nothing found."""
 
 CAPTION = 30
+LEGEND = ((FOUND, "right"), (FALSE, "wrong"), (MISSED, "missed"))
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,19 @@ def sheet(
     class with an IoU of ½, red otherwise; objects that are not found are yellow.
     """
     drawn = [_panel(panel, truth, window, zoom, score) for panel in panels]
-    whole = Image.new("RGB", (sum(part.width for part in drawn) + 4 * (len(drawn) - 1), drawn[0].height), "white")
-    left = 0
+    size = (sum(part.width for part in drawn) + 4 * (len(drawn) - 1), drawn[0].height + CAPTION)
+    whole, left = Image.new("RGB", size, "white"), 0
     for part in drawn:
         whole.paste(part, (left, 0))
         left += part.width + 4
+    _legend(ImageDraw.Draw(whole), drawn[0].height)
     return whole
+
+
+def _legend(pen: ImageDraw.ImageDraw, top: int) -> None:
+    for place, (colour, word) in enumerate(LEGEND):
+        pen.rectangle([6 + 90 * place, top + 9, 18 + 90 * place, top + 21], outline=colour, width=2)
+        pen.text((24 + 90 * place, top + 6), word, fill="black", font_size=15)
 
 
 def _panel(

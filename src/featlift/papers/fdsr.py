@@ -142,7 +142,7 @@ class Settings:
 
     @classmethod
     def quick(cls) -> "Settings":
-        """The laptop's: a network that starts as bicubic at 4x, windows of 96 px, a few minutes on two cores. Name a run folder as ``prior.network``."""
+        """The laptop's: a network that starts as bicubic, windows of 96 px, minutes on two cores; ``prior.network`` is a run folder."""
         return cls(
             network=Network("compact"),
             prior=Prior("runs/detector", ("c4",)),
@@ -164,15 +164,18 @@ def train(settings: Settings, run: Run) -> nn.Module:
     else:
         T = detector_named(settings.prior.network)
         train_together(G, T, settings, stream, run)
-        write_tensors(run.folder / baseline.DETECTOR_FILE, T.state_dict(), _described(settings.prior.network))
+        save_detector(T, settings.prior.network, run.folder)
     save(G, run.folder / NETWORK_FILE)
     return G
 
 
-def _described(name: str) -> dict[str, str]:
-    """What a detector's file says of how it is built; nothing for torchvision's, whose name is in ``settings.json``."""
-    path = Path(name) / baseline.DETECTOR_FILE if Path(name).is_dir() else Path(name)
-    return read_words(path) if path.exists() else {}
+def save_detector(T: nn.Module, of: str, folder: Path) -> Path:
+    """Write T, which came from the run folder or file ``of`` and learned on, as ``detector.safetensors`` that can be loaded again.
+
+    Torchvision's detectors are written without a description: their name is in ``settings.json``.
+    """
+    origin = Path(of) / baseline.DETECTOR_FILE if Path(of).is_dir() else Path(of)
+    return write_tensors(folder / baseline.DETECTOR_FILE, T.state_dict(), read_words(origin) if origin.exists() else {})
 
 
 def train_alone(G: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
