@@ -207,7 +207,7 @@ def _own_site(path: str, pyramid: Any, calls: Sequence[Call]) -> Site:
     def install(additions: list[nn.Module | None]) -> None:
         each = [fixed[step % len(fixed)] for step in range(len(additions))]
         shared = {(f, a): UpgradedFixed(f, a) for f, a in zip(each, additions, strict=True) if a is not None}
-        pyramid.interpolators = nn.ModuleList(shared.values())
+        pyramid.interpolators = nn.ModuleList(shared.values()).train(pyramid.training)
 
     return Site(path, steps, like.detach(), install)
 

@@ -66,7 +66,8 @@ def upgrade(
             f"There is no module '{neck}' in {type(model).__name__}; see [n for n, _ in model.named_modules()]."
         )
     door, view, closed = _opened(Network(model, neck, example))
-    built = [_built(model, site, name, options) for site in view.sites]
+    _refuse_the_same(view, name)
+    built = [_built(site, name, options) for site in view.sites]
     originals = Originals(model)
     for site, parts in zip(view.sites, built, strict=True):
         site.install(parts)
@@ -135,13 +136,12 @@ def _opened(network: Network) -> tuple[str, View, tuple[str, ...]]:
     raise ValueError(f"Nothing was found that doubles a map. Looked at: {'; '.join(closed)}.")
 
 
-def _built(model: nn.Module, site: Site, name: str, options: dict[str, object]) -> list[nn.Module | None]:
-    """An addition for each step of the site, or None; with the type, device and mode of what is around it."""
+def _built(site: Site, name: str, options: dict[str, object]) -> list[nn.Module | None]:
+    """An addition for each step of the site, or None; with the type and device of what is around it."""
     made = additions(name, [step.channels if step.doubles else None for step in site.steps], options)
-    training = model.get_submodule(site.path).training
     for part in made:
         if part is not None:
-            part.to(site.like.device, site.like.dtype).train(training)
+            part.to(site.like.device, site.like.dtype)
     return made
 
 
@@ -159,6 +159,11 @@ def _refuse_twice(model: nn.Module) -> None:
             f"This {type(model).__name__} is upgraded already, at {', '.join(repr(path) for path in upgraded)}. "
             "To try another interpolator, downgrade it first."
         )
+
+
+def _refuse_the_same(view: View, name: str) -> None:
+    if {step.mode for site in view.sites for step in site.steps} == {name}:
+        raise ValueError(f"{name} interpolation is what is there already; choose a learned one, such as 'afi'.")
 
 
 def _refuse_exchanged(model: nn.Module, memory: Upgraded) -> None:

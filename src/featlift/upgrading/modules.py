@@ -31,7 +31,7 @@ class UpgradedFPN(FPN):
     def upgrade(cls, pyramid: FeaturePyramidNetwork, added: Steps) -> None:
         """Turn ``pyramid`` into one of these; ``added`` has an addition for each step, coarse → fine."""
         _turn(pyramid, cls)
-        pyramid.added = added
+        pyramid.added = added.train(pyramid.training)
 
     def restore(self) -> None:
         """Make it torchvision's again."""
@@ -80,7 +80,7 @@ class UpgradedUpsample(nn.Upsample):
         plain = type(upsample)
         _turn(upsample, cls)
         upsample.__dict__["plain"] = plain
-        upsample.added = added
+        upsample.added = added.train(upsample.training)
 
     def restore(self) -> None:
         """Make it what it was."""
@@ -107,7 +107,7 @@ class Redirected(nn.Module):
     def upgrade(cls, neck: nn.Module, added: Steps) -> None:
         """Turn ``neck`` into a redirected version of its class; ``added`` has an addition for each doubling, in the order of the calls."""
         _turn(neck, redirected(type(neck)))
-        neck.added = added
+        neck.added = added.train(neck.training)
 
     def restore(self) -> None:
         """Make it what it was."""

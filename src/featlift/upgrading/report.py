@@ -11,7 +11,6 @@ from torch import nn
 from featlift.upgrading.additions import Blend, Residual
 from featlift.upgrading.doors import Site, Step
 
-
 HOW: dict[type[nn.Module], str] = {Residual: "+", Blend: "gated"}
 
 
