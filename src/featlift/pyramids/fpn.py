@@ -1,8 +1,8 @@
 """Feature pyramid network (Lin et al., CVPR 2017) that is *given* what doubles its maps.
 
-``inner_i = lateral_i(c_i) + G(inner_{i+1})``, ``p_i = smooth_i(inner_i)``. With nearest interpolation it is torchvision's network to the last
-bit, and it has torchvision's parameter names, so any torchvision FPN weights load strictly. With AFI or SRF in the place of G it is the
-pyramid of AFI-GAN (Sec. 3.1, Fig. 2).
+``inner_i = lateral_i(c_i) + G(inner_{i+1})``, ``p_i = smooth_i(inner_i)``. With nearest interpolation it is torchvision's network to
+the last bit, and it has torchvision's parameter names, so any torchvision FPN weights load strictly. With AFI or SRF in the place of G
+it is the pyramid of AFI-GAN (Sec. 3.1, Fig. 2).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,22 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork, LastLevelP6P7
 
+from featlift.arguments import remember
 from featlift.features import Features, fit
 
 
+@remember()
 class Subsampled(ExtraFPNBlock):
     """p6 = every second cell of p5: what the R-CNN family adds on top. No parameters."""
 
     adds = ("p6",)
 
-    def forward(self, x: list[Tensor], y: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """``x``: pyramid maps ``[B, C, H, W]``, fine → coarse; ``y``: the backbone's. Returns ``x`` and ``names`` with p6 appended."""
-        return [*x, nnf.max_pool2d(x[-1], kernel_size=1, stride=2)], [*names, "p6"]
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """``results``: pyramid maps ``[B, C, H, W]``, fine → coarse; ``x``: the backbone's (not used). Both lists come back with p6."""
+        return [*results, nnf.max_pool2d(results[-1], kernel_size=1, stride=2)], [*names, "p6"]
 
 
+@remember()
 class Strided(LastLevelP6P7):
     """p6 and p7 by 3x3 convolutions of stride 2: what RetinaNet (from c5) and FCOS (from p5) add on top.
 
@@ -35,6 +38,7 @@ class Strided(LastLevelP6P7):
     adds = ("p6", "p7")
 
 
+@remember()
 class FPN(FeaturePyramidNetwork):
     """``{c2 … c5}`` in, ``{p2 … p5}`` and what ``top`` adds out.
 
