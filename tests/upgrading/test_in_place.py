@@ -183,8 +183,7 @@ def test_attributes_references_and_hooks_survive(yolo: nn.Module, rtdetr: Any, p
     assert "ran" in seen
 
 
-@pytest.mark.parametrize("network", FOREIGN)
-@pytest.mark.parametrize("name", ["afi", "deconv"])
+@pytest.mark.parametrize(("name", "network"), [("afi", "pyramid"), *(("deconv", network) for network in FOREIGN)])
 def test_exported_and_compiled_equal_eager(name: str, network: str, request: pytest.FixtureRequest):
     model = request.getfixturevalue(network)
     upgrade(model, name, neck=FOREIGN[network], **SMALL.get(name, {}))
