@@ -1,4 +1,5 @@
-"""The pictures of a report: objects that were gained or lost, enlarged and side by side, and whole pictures before and after.
+"""The pictures of a report: objects that were gained or lost, enlarged and side by side, and whole pictures before and
+after.
 
 They are chosen by rules that the page states, wins and losses by the same rule.
 """
@@ -13,7 +14,7 @@ from featlift.evaluation.average_precision import GroundTruth, matches
 from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.gains import Fate, Outcome, best_f1
 from featlift.report.records import RunRecord
-from featlift.report.views import Outline, View, outlines_of, view, window
+from featlift.report.views import Outline, View, outline, outlines_of, view, window
 
 Picture = Callable[[int], Tensor]
 """Image id → ``[3, H, W]`` in 0…1."""
@@ -70,7 +71,7 @@ class Scenes:
         image, outcomes = self.picture(image_id), Counter[str]()
         outcomes.update(fate.outcome for fate in self.comparison.gains.fates if fate.image_id == image_id)
         marks = [
-            Outline(*fate.box, fate.outcome)
+            outline(fate.box, fate.outcome)
             for fate in self.comparison.gains.fates
             if fate.image_id == image_id and fate.outcome in ("gained", "lost")
         ]

@@ -17,10 +17,11 @@ from featlift.report.curves import colour, stage_curves
 from featlift.report.examples import Picture, Scenes, single
 from featlift.report.maps import level_maps
 from featlift.report.records import RunRecord
-from featlift.report.tables import Row, class_rows, cost_rows, metric_rows, percent, signed
+from featlift.report.tables import Row, class_rows, cost_rows, metric_rows, signed
 from featlift.report.views import View, data_uri, to_pixels
 
-CROPS, WHOLES = 8, 3
+CROPS, WHOLES, ALONE = 9, 3, 6
+"""Enlarged objects an outcome, whole pictures a comparison, whole pictures of a run alone."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ def write(
 ) -> Path:
     """Write ``report.html`` into ``folder`` and return its path.
 
-    The first of ``runs`` is what the others are compared with; ``comparisons`` name runs. ``features`` are maps of one picture, run →
-    `Features` (with ``"image"`` ``[1, 3, H, W]`` the picture is shown too).
+    The first of ``runs`` is what the others are compared with; ``comparisons`` name runs. ``features`` are maps of one
+    picture, run → `Features` (with ``"image"`` ``[1, 3, H, W]`` the picture is shown too).
 
     Raises:
         ValueError: if there is no run, two runs have one name, or a comparison names a run that is not there.
     """
     _check(runs, comparisons)
-    heading = title or " against ".join(run.name for run in reversed(runs))
+    heading = title or _heading([run.name for run in runs])
     context = _numbers(runs, comparisons) | _pictures(runs, comparisons, evidence) | {"title": heading}
     context["maps"] = level_maps(features) if features else []
     context["maps_picture"] = _image(features) if features else None
@@ -62,6 +63,11 @@ def write(
     return unfinished.replace(path)
 
 
+def _heading(names: Sequence[str]) -> str:
+    """ "a", "b against a", "b and c against a"."""
+    return f"{' and '.join(names[1:])} against {names[0]}" if len(names) > 1 else names[0]
+
+
 def _check(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> None:
     names = [run.name for run in runs]
     if not names:
@@ -70,15 +76,17 @@ def _check(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> None
         raise ValueError(f"Runs need different names to be told apart; these are {names}.")
     for comparison in comparisons:
         if not {comparison.first, comparison.second} <= set(names):
-            raise ValueError(f"The comparison of '{comparison.first}' with '{comparison.second}' is not of the runs {names}.")
+            raise ValueError(
+                f"The comparison of '{comparison.first}' with '{comparison.second}' is not of the runs {names}."
+            )
 
 
 def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"signed": signed, "percent": percent, "round_to": round}
-    return environment.from_string((files(__package__) / "page.html").read_text(encoding="utf-8"))
+    environment.filters["signed"] = signed
+    return environment.from_string((files("featlift.report") / "page.html").read_text(encoding="utf-8"))
 
 
 def _numbers(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> dict[str, Any]:
@@ -109,7 +117,6 @@ def _reach(rows: Sequence[Row]) -> float:
 def _tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str, Any]:
     named = {run.name: run for run in runs}
     first, second = named[comparison.first], named[comparison.second]
-    both = first.cost and second.cost
     return {
         "comparison": comparison,
         "intervals": [
@@ -120,7 +127,7 @@ def _tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str, Any]:
         "gained": len(comparison.gains.of("gained")),
         "lost": len(comparison.gains.of("lost")),
         "objects": len(comparison.gains.fates),
-        "slower": second.cost.latency.median / first.cost.latency.median if both and first.cost and second.cost else None,
+        "slower": second.cost.latency.median / first.cost.latency.median if first.cost and second.cost else None,
     }
 
 
@@ -137,15 +144,17 @@ def _pictures(
             section["crops"] = {outcome: scenes.objects(outcome, CROPS) for outcome in ("gained", "lost", "moved")}
             section["wholes"] = scenes.wholes(WHOLES)
         sections.append(section)
-    alone = evidence is not None and not comparisons
-    shown = single(evidence.truth, runs[0], evidence.picture, WHOLES) if alone and evidence else []
+    shown = single(evidence.truth, runs[0], evidence.picture, ALONE) if evidence and not comparisons else []
     return {"sections": sections, "shown": shown}
 
 
 def _groups(gains: Gains) -> dict[str, list[dict[str, Any]]]:
     """Bars: for sizes and for classes, how many objects had each outcome and how long the bars are (0…1)."""
     tables = {"size": gains.by_size(), "class": gains.by_category()}
-    return {title: [_bar(name, counts, _longest(table)) for name, counts in table.items()] for title, table in tables.items()}
+    return {
+        title: [_bar(name, counts, _longest(table)) for name, counts in table.items()]
+        for title, table in tables.items()
+    }
 
 
 def _longest(table: Mapping[str, Counter]) -> int:

@@ -4,8 +4,8 @@
 
     {"name": "afi-gan", "minutes": 12.5,
      "metrics": {"boxes": {"ap": 0.31, …}, "masks": {…}},              # average_precision
-     "cost": {"parameters": …, "gmac": …, "latency": {"median": …, "fastest": …}, "memory": …, "size": [h, w], "device": …},
-     "settings": {…}, "metadata": {"commit": …, "versions": {…}, "device": …, "seed": …, "data": …}}
+     "cost": {"parameters": …, "gmac": …, "latency": {"median": …, "fastest": …}, "memory": …, "size": [h, w], "device":
+     …}, "settings": {…}, "metadata": {"commit": …, "versions": {…}, "device": …, "seed": …, "data": …}}
 
 ``detections.json`` is a list of COCO results, ``log.jsonl`` has a line for each logged step, such as
 ``{"stage": "gan", "step": 10, "critic": 1.2, "content": 0.03, "time": 8.1}``. Only ``result.json`` must be there.
@@ -41,7 +41,9 @@ class RunRecord:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, Series]]:
-        """Stage → name of the scalar → its values over steps. Steps that a resumed run logged again count once, the last time."""
+        """Stage → name of the scalar → its values over steps. Steps that a resumed run logged again count once, the
+        last time.
+        """
         stages: dict[str, dict[str, Series]] = defaultdict(lambda: defaultdict(dict))
         for line in self.log:
             for name, value in line.items():
@@ -62,7 +64,9 @@ def read_run(folder: str | Path) -> RunRecord:
     """
     folder = Path(folder)
     if not (folder / "result.json").exists():
-        raise FileNotFoundError(f"{folder} has no result.json: a run writes it when it ends. Has this one been finished?")
+        raise FileNotFoundError(
+            f"{folder} has no result.json: a run writes it when it ends. Has this one been finished?"
+        )
     result = _json(folder / "result.json")
     cost = result.get("cost")
     log, detections = folder / "log.jsonl", folder / "detections.json"
