@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from featlift.detectors.dense import fcos, retinanet
 from featlift.detectors.extractor import Extractor
@@ -25,7 +26,7 @@ class Family:
 
     build: Callable[..., nn.Module]
     levels: tuple[str, ...]
-    top: Callable[[int, int], nn.Module]
+    top: Callable[[int, int], ExtraFPNBlock]
 
 
 R_CNN = (("c2", "c3", "c4", "c5"), lambda c5, channels: Subsampled())
