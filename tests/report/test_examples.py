@@ -4,8 +4,8 @@ from featlift.report.examples import Scenes, single
 
 
 @pytest.fixture
-def scenes(truth, comparison, runs, evidence):
-    return Scenes(truth, comparison, runs, evidence.picture)
+def scenes(comparison, runs, evidence):
+    return Scenes(evidence, comparison, runs)
 
 
 def test_gained_and_lost_objects_as_both_saw_them(scenes):
@@ -38,7 +38,7 @@ def test_whole_pictures_where_most_changed(scenes):
     assert sum(one.style == "lost" for one in whole[0].second.outlines) == 2
 
 
-def test_a_run_alone(truth, runs, evidence):
-    views = single(truth, runs[0], evidence.picture, 3)
+def test_a_run_alone(runs, evidence):
+    views = single(evidence, runs[0], 3)
     assert len(views) == 3
     assert "score of at least 0.60" in views[0].caption

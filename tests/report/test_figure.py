@@ -2,15 +2,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featlift.report import before_after
+from featlift.report import Scenes, before_after
 from featlift.report.curves import colour
-from featlift.report.examples import Scenes
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
 @pytest.mark.parametrize("crops", [0, 2])
 def test_a_figure_for_a_readme(tmp_path, truth, runs, comparison, evidence, ending, crops):
-    scenes = Scenes(truth, comparison, runs, evidence.picture)
+    scenes = Scenes(evidence, comparison, runs)
     focus = [annotation["bbox"] for annotation in truth["annotations"] if annotation["image_id"] == 6][:crops]
     path = before_after(tmp_path / f"a.{ending}", evidence.picture(6), scenes.outlines(6), ("nearest", "afi"), focus)
     assert list(tmp_path.iterdir()) == [path]

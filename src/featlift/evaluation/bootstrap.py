@@ -22,9 +22,9 @@ Values = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference (second minus first) and its percentile interval."""
+    """How much larger a number is for the second detector than for the first, and the percentile interval of that."""
 
-    difference: float
+    value: float
     low: float
     high: float
     confidence: float

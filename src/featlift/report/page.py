@@ -3,18 +3,16 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from featlift.evaluation.average_precision import GroundTruth
 from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.gains import OUTCOMES, Gains
 from featlift.features import Features
 from featlift.report.curves import colour, stage_curves
-from featlift.report.examples import Picture, Scenes, single
+from featlift.report.examples import Evidence, Scenes, single
 from featlift.report.maps import level_maps
 from featlift.report.records import RunRecord
 from featlift.report.tables import Row, class_rows, cost_rows, metric_rows, signed
@@ -22,16 +20,6 @@ from featlift.report.views import View, data_uri, to_pixels
 
 CROPS, WHOLES, ALONE = 9, 3, 6
 """Enlarged objects an outcome, whole pictures a comparison, whole pictures of a run alone."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the pictures of a report are made from; without it the page has numbers only."""
-
-    truth: GroundTruth
-    """In COCO's form."""
-    picture: Picture
-    """Image id → ``[3, H, W]`` in 0…1."""
 
 
 def write(
@@ -45,7 +33,8 @@ def write(
     """Write ``report.html`` into ``folder`` and return its path.
 
     The first of ``runs`` is what the others are compared with; ``comparisons`` name runs. ``features`` are maps of one
-    picture, run → `Features` (with ``"image"`` ``[1, 3, H, W]`` the picture is shown too).
+    picture, run → `Features` (with ``"image"`` ``[1, 3, H, W]`` the picture is shown too). Without ``evidence`` there
+    are no pictures of objects.
 
     Raises:
         ValueError: if there is no run, two runs have one name, or a comparison names a run that is not there.
@@ -140,11 +129,11 @@ def _pictures(
         section = {"comparison": comparison, "groups": _groups(comparison.gains), "crops": {}, "wholes": []}
         if evidence:
             pair = (named[comparison.first], named[comparison.second])
-            scenes = Scenes(evidence.truth, comparison, pair, evidence.picture)
+            scenes = Scenes(evidence, comparison, pair)
             section["crops"] = {outcome: scenes.objects(outcome, CROPS) for outcome in ("gained", "lost", "moved")}
             section["wholes"] = scenes.wholes(WHOLES)
         sections.append(section)
-    shown = single(evidence.truth, runs[0], evidence.picture, ALONE) if evidence and not comparisons else []
+    shown = single(evidence, runs[0], ALONE) if evidence and not comparisons else []
     return {"sections": sections, "shown": shown}
 
 
