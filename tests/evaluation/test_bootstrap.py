@@ -60,7 +60,7 @@ def test_the_same_detections_differ_by_nothing(random_truth, random_detections):
     truth = random_truth(0)
     detections = random_detections(truth, 0)
     interval = bootstrap(truth, detections, detections, resamples=20)["ap"]
-    assert (interval.value, interval.low, interval.high) == (0, 0, 0)
+    assert (interval.difference, interval.low, interval.high) == (0, 0, 0)
     assert not interval.certain
 
 
@@ -70,9 +70,9 @@ def test_a_better_detector_is_seen_as_better(random_truth, random_detections):
     good = random_detections(truth, 2, jitter=0.02, found=1.0)
     intervals = bootstrap(truth, poor, good, resamples=200)
     ap = intervals["ap"]
-    assert ap.low < ap.value < ap.high
+    assert ap.low < ap.difference < ap.high
     assert ap.certain
-    assert ap.value == pytest.approx(average_precision(truth, good)["ap"] - average_precision(truth, poor)["ap"])
+    assert ap.difference == pytest.approx(average_precision(truth, good)["ap"] - average_precision(truth, poor)["ap"])
     assert intervals == bootstrap(truth, poor, good, resamples=200), "seeded"
 
 
@@ -88,7 +88,7 @@ def test_the_interval_covers_a_mean_as_theory_says():
     truth = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "a"}]}
     found = [{"image_id": i, "category_id": 1, "bbox": [5, 5, 10, 10], "score": 0.5} for i in range(1, 51)]
     interval = bootstrap(truth, [], found, resamples=2000)["ar"]
-    assert interval.value == pytest.approx(0.5)
+    assert interval.difference == pytest.approx(0.5)
     assert interval.low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.015)
     assert interval.high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.015)
 

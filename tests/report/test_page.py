@@ -43,7 +43,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path, runs, comparison, evidence, f
 
 def test_a_comparison_says_what_was_measured(tmp_path, runs, comparison, evidence, features):
     page = write(tmp_path, runs, [comparison], evidence, features).read_text()
-    ap = comparison.intervals["boxes"]["ap"].value
+    ap = comparison.intervals["boxes"]["ap"].difference
     for words in (
         "afi against nearest",
         f"{100 * ap:+.1f}",

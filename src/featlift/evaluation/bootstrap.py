@@ -24,7 +24,7 @@ Values = dict[str, NDArray[np.float64]]
 class Interval:
     """How much larger a number is for the second detector than for the first, and the percentile interval of that."""
 
-    value: float
+    difference: float
     low: float
     high: float
     confidence: float
