@@ -1,13 +1,28 @@
 import pytest
 import torch
 
-from featlift.image_sr import super_resolver
+from featlift.image_sr import SUPER_RESOLVERS, super_resolver
 from featlift.image_sr.inference import LAYOUTS, PRECISIONS, Deployed, fastest, measured
 
 
 def network():
     torch.manual_seed(0)
     return super_resolver("d-dbpn", 2, stages=2, initial=16, width=8)
+
+
+@pytest.mark.parametrize("name", SUPER_RESOLVERS)
+def test_every_network_runs_in_bf16(name):
+    options = {
+        "edsr": {"blocks": 1, "width": 8},
+        "rcan": {"groups": 1, "blocks": 1},
+        "d-dbpn": {"stages": 2},
+        "dbpnll": {"stages": 2},
+    }
+    torch.manual_seed(0)
+    net, low = super_resolver(name, 2, **options.get(name, {})), torch.rand(1, 3, 9, 8)
+    plain = net(low).detach()
+    error = (Deployed(net, "channels-last", "bf16")(low) - plain).abs().mean() / plain.abs().mean()
+    assert error < 0.02
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

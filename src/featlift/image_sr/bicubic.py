@@ -16,9 +16,12 @@ _SPAN = 219 / 255
 
 
 def enlarged(low: Tensor, scale: int) -> Tensor:
-    """``low [B, C, H, W]`` as ``[B, C, scale·H, scale·W]``; values may leave 0…1 a little at edges."""
+    """``low [B, C, H, W]`` as ``[B, C, scale·H, scale·W]``; values may leave 0…1 a little at edges.
+
+    Computed in float32, for PyTorch has no antialiased bicubic in half precision on CPUs.
+    """
     size = (low.shape[-2] * scale, low.shape[-1] * scale)
-    return nnf.interpolate(low, size=size, mode="bicubic", align_corners=False, antialias=True)
+    return nnf.interpolate(low.float(), size=size, mode="bicubic", align_corners=False, antialias=True).to(low.dtype)
 
 
 def luma(images: Tensor) -> Tensor:
