@@ -61,10 +61,28 @@ def test_everything_a_learner_knows_comes_back(tmp_path, play, batches, optimise
     assert learners["generator"].gathered == 3, "gradients that are still being gathered must be among them"
 
 
-def test_before_the_first_update_there_is_no_momentum_to_invent(tmp_path, play, batches):
+def test_lost_parameters_do_not_replace_good_ones(tmp_path, play, batches):
+    step, learners = play(4)
+    run = Run(tmp_path, save_every=2)
+
+    def poisoned(images, targets):
+        losses = step(images, targets)
+        if learners["critic"].calls == 4:
+            learners["critic"].module.bias.data.fill_(float("inf"))
+        return losses
+
+    with pytest.raises(FloatingPointError, match=r"critic was not saved: bias.*step-00000002 is the last good state"):
+        fit(poisoned, batches, 4, run, learners)
+    assert [path.name for path in (tmp_path / "checkpoint" / "train").iterdir()] == ["step-00000002"]
+
+
+def test_before_the_first_update_no_momentum_is_invented(tmp_path, play, batches):
     step, learners = play(20, accumulate=5)
     fit(step, batches, 2, Run(tmp_path), learners)
-    assert not learners["generator"].optimiser.state
+    again = play(20, accumulate=5)[1]
+    saving.load(saving.newest(tmp_path / "checkpoint" / "train"), again)
+    assert not again["generator"].optimiser.state
+    assert again["critic"].optimiser.state
 
 
 def flat(value, prefix=""):

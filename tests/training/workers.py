@@ -69,7 +69,8 @@ def together(folder: Path, kind: str, port: str) -> None:
     """Two processes play three steps; each writes what it ended with."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     pids = [child(lambda rank=rank: one_of_two(folder, kind, rank)) for rank in range(2)]
-    sys.exit(any([os.waitpid(pid, 0)[1] for pid in pids]))
+    statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+    sys.exit(any(statuses))
 
 
 def one_of_two(folder: Path, kind: str, rank: int) -> None:

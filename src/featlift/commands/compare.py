@@ -11,7 +11,8 @@ from featlift import report
 from featlift.commands.train import evidence, read_result
 from featlift.data.contract import Pictures
 from featlift.data.fingerprint import fingerprint
-from featlift.evaluation.comparison import Comparison, compare as compared
+from featlift.evaluation.comparison import Comparison
+from featlift.evaluation.comparison import compare as compared
 from featlift.features import Features
 from featlift.papers import baseline
 from featlift.report.records import RunRecord
@@ -70,9 +71,7 @@ def comparison(runs: list[RunRecord], shown: Pictures, resamples: int) -> Compar
 def feature_maps(runs: list[RunRecord], folders: tuple[Path, Path], shown: Pictures) -> dict[str, Features]:
     """The pyramids of both detectors on the first validation picture, and the picture itself (the papers' Figs. 2 and 7)."""
     image = shown[0][0]
-    return {
-        run.name: _maps(baseline.load(folder)[0].eval(), image) for run, folder in zip(runs, folders, strict=True)
-    }
+    return {run.name: _maps(baseline.load(folder)[0].eval(), image) for run, folder in zip(runs, folders, strict=True)}
 
 
 @torch.inference_mode()
@@ -90,7 +89,7 @@ def table(runs: list[RunRecord], found: Comparison) -> str:
             if key in intervals:
                 numbers = [f"{100 * run.metrics[kind][key]:.1f}" for run in runs]
                 one = intervals[key]
-                change = f"{100 * one.value:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
+                change = f"{100 * one.difference:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
                 rows.append((f"{key.replace('_', ' ')} {kind}", *numbers, change))
     rows += _costs(first, second)
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
@@ -104,7 +103,11 @@ def _costs(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str, str
     return [
         ("parameters", f"{a.parameters:,}", f"{b.parameters:,}", f"{b.parameters - a.parameters:+,}"),
         ("GMAC", f"{a.gmac:.2f}", f"{b.gmac:.2f}", f"x {b.gmac / a.gmac:.2f}"),
-        ("ms a picture", *(f"{1e3 * c.latency.median:.1f}" for c in (a, b)), f"x {b.latency.median / a.latency.median:.2f}"),
+        (
+            "ms a picture",
+            *(f"{1e3 * c.latency.median:.1f}" for c in (a, b)),
+            f"x {b.latency.median / a.latency.median:.2f}",
+        ),
         ("minutes", f"{first.minutes or 0:.1f}", f"{second.minutes or 0:.1f}", ""),
     ]
 
@@ -113,7 +116,7 @@ def numbers(found: Comparison) -> dict[str, Any]:
     """The differences and their intervals as plain numbers, and how many objects had which fate."""
     fates = {outcome: len(found.gains.of(outcome)) for outcome in ("gained", "lost", "moved", "kept", "missed")}
     intervals = {
-        kind: {key: {"value": one.value, "low": one.low, "high": one.high} for key, one in values.items()}
+        kind: {key: {"value": one.difference, "low": one.low, "high": one.high} for key, one in values.items()}
         for kind, values in found.intervals.items()
     }
     return json.loads(json.dumps({"differences": intervals, "objects": fates}))

@@ -6,11 +6,10 @@ from typing import Any
 
 from featlift import report
 from featlift.commands import compare
-from featlift.commands.train import Running, evidence, open_run, conclude
+from featlift.commands.train import Running, conclude, evidence, open_run
 from featlift.evaluation.cost import costs
 from featlift.papers import afi_gan, baseline
 from featlift.report.records import RunRecord
-from featlift.training import Run
 from featlift.training.run import write_json
 
 
@@ -60,7 +59,9 @@ def finish(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.S
     in_turns(runs, folders, shown[0][0])
     found = compare.comparison(runs, shown, 1000)
     maps = compare.feature_maps(runs, folders, shown)
-    page = report.write(folder, runs, [found], evidence(shown), maps, "AFI-GAN against nearest interpolation, equal steps")
+    page = report.write(
+        folder, runs, [found], evidence(shown), maps, "AFI-GAN against nearest interpolation, equal steps"
+    )
     whole = {**results, "comparison": compare.numbers(found), "steps": total_steps(settings)}
     write_json(folder / "result.json", whole)
     print(compare.table(runs, found))

@@ -1,9 +1,9 @@
 """SRF-GAN (Lee, Lee and Choi, arXiv 2020): super-resolved features, trained against a critic in three stages.
 
 The stages are those of AFI-GAN, which came from it, and are written there: the SRF generator and critic (Sec. 4.1, Eqs. 1 and 2), the
-multi-scale SRF extractor (Sec. 4.2, Eq. 3), the target detector (Sec. 4.3). What differs is what the stages are given: a generator of residual blocks with batch norm, a critic
-that ends in a 1x1 convolution, and losses on p2 … p5. Eq. 3 of this paper prints G(P_lr) where the sizes allow only the output of M's pyramid;
-AFI-GAN's Eq. 3 corrects it, and so do we. No training code of SRF-GAN was published.
+multi-scale SRF extractor (Sec. 4.2, Eq. 3), the target detector (Sec. 4.3). What differs is what the stages are given: a generator
+of residual blocks with batch norm, a critic that ends in a 1x1 convolution, and losses on p2 … p5. Eq. 3 of this paper prints G(P_lr)
+where the sizes allow only the output of M's pyramid; AFI-GAN's Eq. 3 corrects it, and so do we. SRF-GAN has no public training code.
 """
 
 from dataclasses import dataclass, field, replace

@@ -70,7 +70,9 @@ def _check(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> None
         raise ValueError(f"Runs need different names to be told apart; these are {names}.")
     for comparison in comparisons:
         if not {comparison.first, comparison.second} <= set(names):
-            raise ValueError(f"The comparison of '{comparison.first}' with '{comparison.second}' is not of the runs {names}.")
+            raise ValueError(
+                f"The comparison of '{comparison.first}' with '{comparison.second}' is not of the runs {names}."
+            )
 
 
 def _template() -> Any:
@@ -120,7 +122,9 @@ def _tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str, Any]:
         "gained": len(comparison.gains.of("gained")),
         "lost": len(comparison.gains.of("lost")),
         "objects": len(comparison.gains.fates),
-        "slower": second.cost.latency.median / first.cost.latency.median if both and first.cost and second.cost else None,
+        "slower": second.cost.latency.median / first.cost.latency.median
+        if both and first.cost and second.cost
+        else None,
     }
 
 
@@ -145,7 +149,10 @@ def _pictures(
 def _groups(gains: Gains) -> dict[str, list[dict[str, Any]]]:
     """Bars: for sizes and for classes, how many objects had each outcome and how long the bars are (0…1)."""
     tables = {"size": gains.by_size(), "class": gains.by_category()}
-    return {title: [_bar(name, counts, _longest(table)) for name, counts in table.items()] for title, table in tables.items()}
+    return {
+        title: [_bar(name, counts, _longest(table)) for name, counts in table.items()]
+        for title, table in tables.items()
+    }
 
 
 def _longest(table: Mapping[str, Counter]) -> int:

@@ -62,7 +62,9 @@ def read_run(folder: str | Path) -> RunRecord:
     """
     folder = Path(folder)
     if not (folder / "result.json").exists():
-        raise FileNotFoundError(f"{folder} has no result.json: a run writes it when it ends. Has this one been finished?")
+        raise FileNotFoundError(
+            f"{folder} has no result.json: a run writes it when it ends. Has this one been finished?"
+        )
     result = _json(folder / "result.json")
     cost = result.get("cost")
     log, detections = folder / "log.jsonl", folder / "detections.json"

@@ -96,7 +96,9 @@ def cost_rows(runs: Sequence[RunRecord]) -> list[Row]:
     """Parameters, multiply-adds, time and memory of each run that has them, and the ratio to the first run's."""
     costs = [_costs(run) for run in runs]
     names = dict.fromkeys(name for cost in costs for name in cost)
-    return [Row(name, [_cost_cell(cost.get(name), costs[0].get(name), i) for i, cost in enumerate(costs)]) for name in names]
+    return [
+        Row(name, [_cost_cell(cost.get(name), costs[0].get(name), i) for i, cost in enumerate(costs)]) for name in names
+    ]
 
 
 def _costs(run: RunRecord) -> dict[str, float]:
