@@ -74,8 +74,8 @@ def test_the_result_says_where_it_comes_from(tmp_path, play, batches):
     fit(step, batches, 3, run, learners, "one")
     run.finish({"AP": torch.tensor(0.25)}, data="abc")
     found = json.loads((tmp_path / "result.json").read_text())
-    assert found["AP"] == 0.25
-    assert (found["metadata"]["data"], found["metadata"]["seed"], found["settings"]["steps"]) == ("abc", 2, 10)
+    assert found["result"] == {"AP": 0.25}
+    assert (found["data"], found["seed"], found["settings"]["steps"]) == ("abc", 2, 10)
     assert found["stages"]["one"]["step"] == found["stages"]["one"]["steps"] == 3
     assert found["minutes"] == found["stages"]["one"]["minutes"] > 0
     assert found["started"] <= found["ended"]

@@ -45,7 +45,7 @@ def same_pictures(folders: tuple[Path, Path]) -> Pictures:
     Raises:
         ValueError: if they were measured on different pictures.
     """
-    data = [read_result(folder)["metadata"]["data"] for folder in folders]
+    data = [read_result(folder)["data"] for folder in folders]
     shown = baseline.pictures(baseline.data_of(folders[0]), "val")
     if len({*data, fingerprint(shown)}) > 1:
         raise ValueError(

@@ -98,7 +98,8 @@ def summary(name: str, measured: Evaluation) -> str:
     """One line for each kind: AP and AP by size, in per cent."""
     keys = ("ap", "ap50", "ap_tiny", "ap_small", "ap_medium", "ap_large", "ar")
     lines = [
-        f"{name}, {kind}: " + "  ".join(f"{key} {100 * numbers[key]:.1f}" for key in keys if key in numbers)
+        f"{name}, {kind}: "
+        + "  ".join(f"{key} {100 * numbers[key]:.1f}" for key in keys if numbers.get(key) is not None)
         for kind, numbers in measured.metrics.items()
     ]
     return "\n".join(lines)

@@ -143,19 +143,19 @@ class Run:
         return found
 
     def finish(self, result: Mapping[str, Any], data: str | None = None) -> dict[str, Any]:
-        """Write ``result.json``: ``result``, the fingerprint of the ``data``, and where all of it came from; returns it."""
+        """Write ``result.json``: ``result``, the fingerprint of the ``data``, and where all of it came from; returns
+        it.
+        """
         stages = self.stages()
         whole = {
-            **plain(result),
+            "result": plain(result),
+            "data": data,
             "settings": self.settings,
+            "seed": self.seed,
             "stages": stages,
             "minutes": sum(stage["minutes"] for stage in stages.values()),
-            "metadata": {
-                **json.loads((self.folder / "run.json").read_text()),
-                "ended": _now(),
-                "seed": self.seed,
-                "data": data,
-            },
+            **json.loads((self.folder / "run.json").read_text()),
+            "ended": _now(),
         }
         if self.rank == 0:
             write_json(self.folder / "result.json", whole)
