@@ -13,7 +13,7 @@ from featlift.detectors import Extractor
 from featlift.features import match
 from featlift.interpolators import interpolator
 from featlift.pyramids import FPN, Subsampled
-from featlift.resolution import cross_resolution, frozen, shrink, shrink_features, shrink_targets
+from featlift.resolution import cross_resolution, freeze, frozen, shrink, shrink_features, shrink_targets
 
 # ---------------------------------------------------------------------------------------------------- pictures
 
@@ -245,3 +245,14 @@ def test_frozen_is_a_copy_and_can_be_copied():
     again = copy.deepcopy(still)
     assert again.train() is again
     assert not again[1].training
+
+
+def test_freezing_in_place_stops_the_module_itself():
+    module = moving()
+    parent = nn.Sequential(nn.Conv2d(3, 3, 1), freeze(module)).train()
+    assert parent[0].training
+    assert parent[1] is module
+    before = module[1].running_mean.clone()
+    parent(torch.randn(4, 3, 8, 8) + 5)
+    assert torch.equal(module[1].running_mean, before)
+    assert [parameter.requires_grad for parameter in parent.parameters()] == [True] * 2 + [False] * 4
