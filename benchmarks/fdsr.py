@@ -1,4 +1,4 @@
-"""FDSR against its baselines on one machine: ``python benchmarks/fdsr.py --data PATH/deeppcb --pictures PATH/BSDS500_train100``.
+"""FDSR against its baselines: ``python benchmarks/fdsr.py --data PATH/deeppcb --pictures PATH/BSDS500_train100``.
 
 A detector learns from full-size pictures (or is given). For each seed a super-resolution network learns for pixels, for features (FDSR) and
 for the detector's losses (TDSR), all for equally many steps; the detector also learns on from bicubic pictures for as many steps. Every
@@ -6,13 +6,14 @@ row sees the same validation pictures, shrunk. Everything is kept below ``--runs
 """
 
 import argparse
-import json
 import statistics
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from run import keep, made
 
 from featlift import two_step
 from featlift.image_sr.bicubic import Bicubic
@@ -20,10 +21,9 @@ from featlift.image_sr.through import Restored
 from featlift.papers import baseline, fdsr
 from featlift.papers.baseline import Stage
 from featlift.training import Run
-from featlift.training.provenance import provenance
-from featlift.training.run import plain, write_json
 
 KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+QUALITY = {"psnr_y": 2, "ssim": 4, "fsim": 4}
 
 
 def terms() -> dict[str, fdsr.Terms]:
@@ -40,12 +40,30 @@ def main() -> None:
     """Train what is missing, measure, write ``benchmarks/results/fdsr.json``."""
     asked = arguments()
     torch.set_num_threads(asked.threads)
+    about = made(torch.device(asked.device), f"python benchmarks/fdsr.py {' '.join(sys.argv[1:])}")
     detector = asked.detector or trained_detector(asked)
     tuned = fine_tuned(asked, detector)
     found = [one_seed(asked, detector, tuned, seed) for seed in range(asked.seeds)]
-    record = {"settings": plain(vars(asked)), **provenance(torch.device("cpu"), 1), "seeds": found, "mean": mean(found)}
-    write_json(Path(asked.out), record)
-    print(json.dumps(record["mean"], indent=1))
+    print(keep(asked.name, tables(asked, found), about | {"seed": f"0 to {asked.seeds - 1}"}, Path(asked.out)))
+
+
+def tables(asked: argparse.Namespace, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was found, for the results page: the methods, and AP against the shrink factor."""
+    data = Path(asked.data).name
+    seeds = f"{asked.seeds} seeds: mean ± standard deviation; {asked.steps} steps each"
+    first = {
+        "caption": f"{data}, each side 1/{asked.factor}, the same detector for all rows but fine-tuned; {seeds}",
+        "rows": mean(found),
+    }
+    curves = found[0].get("robustness", {})
+    rows = [
+        {"method": name, **{f"1/{k}": round(100 * ap, 1) for k, ap in curve.items()}} for name, curve in curves.items()
+    ]
+    return (
+        [first, {"caption": f"{data}: AP (%) against how much smaller pictures were made, seed 0", "rows": rows}]
+        if rows
+        else [first]
+    )
 
 
 def trained_detector(asked: argparse.Namespace) -> str:
@@ -100,20 +118,30 @@ def chosen(asked: argparse.Namespace, detector: str, wanted: fdsr.Terms) -> fdsr
     )
 
 
-def mean(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each row and number the mean over seeds, and the standard deviation where there are several."""
-    means: dict[str, dict[str, Any]] = {}
+def mean(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each method the mean and the standard deviation over seeds: AP in per cent, PSNR of Y in dB, SSIM and FSIM."""
+    table = []
     for name in found[0]["rows"]:
         rows = [one["rows"][name] for one in found]
-        values = {key: [row["metrics"][key] for row in rows] for key in KEYS}
-        values |= {key: [row["quality"][key] for row in rows] for key in rows[0].get("quality", {})}
-        means[name] = {key: spread(some) for key, some in values.items() if None not in some}
-    return means
+        cells = {
+            key: [None if row["metrics"][key] is None else 100 * row["metrics"][key] for row in rows] for key in KEYS
+        }
+        shown = {key: spread(values, 1) for key, values in cells.items()}
+        shown |= {
+            key: spread([row["quality"][key] for row in rows], digits)
+            for key, digits in QUALITY.items()
+            if "quality" in rows[0]
+        }
+        table.append({"method": name, **shown})
+    return table
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Mean and standard deviation."""
-    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
+def spread(values: list[Any], digits: int) -> str | None:
+    """ "12.3 ± 0.4"; None where there is no value."""
+    if None in values:
+        return None
+    wide = f" ± {statistics.stdev(values):.{digits}f}" if len(set(values)) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{wide}"
 
 
 def arguments() -> argparse.Namespace:
@@ -125,7 +153,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--detector", default="", help="a detector's run folder; empty trains one")
     parser.add_argument("--runs", default="runs/fdsr-benchmark")
-    parser.add_argument("--out", default="benchmarks/results/fdsr.json")
+    parser.add_argument("--name", default="fdsr", help="of the file of results")
+    parser.add_argument("--out", default="benchmarks/results", help="its folder")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=600, help="of each network, and of the fine-tuned detector")
     parser.add_argument("--detector-steps", type=int, default=1500)
