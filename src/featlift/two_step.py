@@ -188,7 +188,12 @@ def plot(curves: Mapping[str, Mapping[int, float]], path: str | Path) -> None:
     for name, curve in curves.items():
         style = {"linestyle": "--", "color": "0.5"} if name == "original" else {"marker": "o"}
         axes.plot(list(curve), [100 * value for value in curve.values()], label=name, **style)  # type: ignore[arg-type]
-    axes.set(xlabel="each side made smaller by", ylabel="AP (%)", ylim=(0, None), xticks=sorted({k for c in curves.values() for k in c}))
+    axes.set(
+        xlabel="each side made smaller by",
+        ylabel="AP (%)",
+        ylim=(0, None),
+        xticks=sorted({k for c in curves.values() for k in c}),
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)

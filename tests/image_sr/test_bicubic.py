@@ -43,7 +43,7 @@ def test_luma_is_replaced_and_chroma_kept():
     np.testing.assert_allclose(out[0].numpy(), expected, atol=1e-5)
 
 
-SET5 = Path(os.environ.get("FEATLIFT_DATA", "/work/shared/data")) / "sr" / "Set5"
+SET5 = Path(os.environ.get("FEATLIFT_DATA", Path(__file__).parents[3] / "shared" / "data")) / "sr" / "Set5"
 
 
 @pytest.mark.skipif(not SET5.is_dir(), reason="needs Set5 in $FEATLIFT_DATA/sr/Set5")
