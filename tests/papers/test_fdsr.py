@@ -169,21 +169,6 @@ def test_windows_of_photographs_and_of_annotated_folders(tmp_path):
     assert len(at_least(Scenes(4, (64, 64)), 64)) == 4
 
 
-def test_recompute_only_where_there_are_blocks():
-    assert fdsr.build(fdsr.Network("d-dbpn", 2, {"stages": 2}, recompute=True)).recompute is True
-    with pytest.raises(ValueError, match="recompute"):
-        fdsr.build(fdsr.Network("srcnn", 2, recompute=True))
-
-
-def test_published_weights_start_the_network(tmp_path):
-    from featlift.image_sr import super_resolver
-
-    torch.save(super_resolver("srcnn", 3).state_dict(), tmp_path / "srcnn_x3.pth")
-    G = fdsr.build(fdsr.Network("srcnn", 3, weights=str(tmp_path / "srcnn_x3.pth")))
-    expected = torch.load(tmp_path / "srcnn_x3.pth", weights_only=True)
-    assert moved(expected, weights(G)) == set()
-
-
 def test_shrinking_is_the_papers():
     degrade = fdsr.degradation(4, fdsr.Decay())
     images = torch.rand(1, 3, 32, 32)

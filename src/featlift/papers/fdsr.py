@@ -26,9 +26,8 @@ from featlift.data.photographs import Photographs
 from featlift.data.windows import Window, at_least
 from featlift.detectors.looking import detector_tap, evaluating, published_detector, published_tap, still_losses
 from featlift.features import Features
-from featlift.image_sr import super_resolver
 from featlift.image_sr.degradation import Decay, degradation
-from featlift.image_sr.published import load_published
+from featlift.image_sr.network import Network, build
 from featlift.image_sr.saved import NETWORK_FILE
 from featlift.image_sr.taps import Tap
 from featlift.image_sr.through import Through
@@ -40,25 +39,6 @@ from featlift.training import Descent, Learner, Run, fit
 
 Target = dict[str, Tensor]
 Losses = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Network:
-    """G.
-
-    Attributes:
-        name: of a super-resolver (`featlift list super-resolvers`).
-        scale: 2, 3, 4 or 8.
-        options: arguments of the network, such as {"blocks": 4}.
-        weights: a published file, or one of ours, to start from; empty starts from nothing. The paper starts from D-DBPN's DIV2K weights.
-        recompute: compute blocks again in the backward pass, for a fraction of the memory.
-    """
-
-    name: str = "d-dbpn"
-    scale: int = 4
-    options: dict[str, float] = field(default_factory=dict)
-    weights: str = ""
-    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -296,23 +276,7 @@ def detector_named(name: str) -> nn.Module:
     return baseline.load(name)[0] if Path(name).exists() else published_detector(name)
 
 
-# ------------------------------------------------------------------------------------------------ network and pictures
-
-
-def build(network: Network) -> nn.Module:
-    """G as described, with its starting weights.
-
-    Raises:
-        ValueError: if the name, the scale, the options or the weights do not fit.
-    """
-    G = super_resolver(network.name, network.scale, **network.options)
-    if network.weights:
-        load_published(G, network.weights)
-    if network.recompute:
-        if not hasattr(G, "recompute"):
-            raise ValueError(f"'{network.name}' has no blocks to recompute; leave network.recompute out.")
-        G.recompute = True  # type: ignore[assignment]
-    return G
+# ------------------------------------------------------------------------------------------------ pictures: Sec. 3.1
 
 
 def pictures(data: Data, seed: int) -> Pictures:
