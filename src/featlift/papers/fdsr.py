@@ -31,7 +31,7 @@ from featlift.image_sr.network import Network, build
 from featlift.image_sr.saved import NETWORK_FILE
 from featlift.image_sr.taps import Tap
 from featlift.image_sr.through import Through
-from featlift.losses_fdsr_part import feature_mse, pixel_l1
+from featlift.losses import feature_mse, pixel_l1
 from featlift.papers import baseline
 from featlift.papers.baseline import Stage
 from featlift.resolution import cross_resolution, frozen
