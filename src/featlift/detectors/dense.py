@@ -1,7 +1,7 @@
 """RetinaNet and FCOS on any extractor, from torchvision's own parts.
 
-Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background, never used), box regression by
-L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
+Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background, never used), box
+regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
 """
 
 from torchvision.models.detection import FCOS, RetinaNet
@@ -33,7 +33,7 @@ def retinanet(
         score_thresh=SCORE_THRESHOLD,
         detections_per_img=100,
     )
-    detector.transform = Canvas(extractor.mean, test_size)
+    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
     return detector
 
 
@@ -53,5 +53,5 @@ def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None =
         score_thresh=SCORE_THRESHOLD,
         detections_per_img=100,
     )
-    detector.transform = Canvas(extractor.mean, test_size)
+    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
     return detector

@@ -1,7 +1,7 @@
 """Faster and Mask R-CNN on any extractor, from torchvision's own parts.
 
-Defaults are Detectron2's (spec §8): anchors of 8 strides (32 … 512 px on p2 … p6) with ratios ½, 1, 2; 1,000 proposals; RoIs on p2 … p5 with
-canonical size 224 at level 4; class-specific boxes and masks.
+Defaults are Detectron2's (spec §8): anchors of 8 strides (32 … 512 px on p2 … p6) with ratios ½, 1, 2; 1,000 proposals; RoIs on
+p2 … p5 with canonical size 224 at level 4; class-specific boxes and masks.
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,9 @@ def anchors(levels: Sequence[str], scale: float, octaves: int = 1) -> AnchorGene
 
 
 def roi_levels(extractor: Extractor) -> list[str]:
-    """The levels that RoIs are pooled from: those up to p5."""
-    return [level for level in extractor.levels if stride(level) <= 32]
+    """The levels that RoIs are pooled from: those up to p5, or, where the finest is p3 (BiFPN), up to p6."""
+    last = max(32, 8 * stride(extractor.levels[0]))
+    return [level for level in extractor.levels if stride(level) <= last]
 
 
 def faster_rcnn(
@@ -73,7 +74,7 @@ def faster_rcnn(
         box_predictor=FastRCNNPredictor(width, classes + 1),
         **_parts(extractor, anchor_scale, width, proposals),
     )
-    detector.transform = Canvas(extractor.mean, test_size)
+    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
     return detector
 
 
@@ -95,7 +96,7 @@ def mask_rcnn(
         mask_predictor=MaskRCNNPredictor(channels, channels, classes + 1),
         **_parts(extractor, anchor_scale, width, proposals),
     )
-    detector.transform = Canvas(extractor.mean, test_size)
+    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
     return detector
 
 
