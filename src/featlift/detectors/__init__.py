@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from torch import nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from featlift.detectors.cascade import cascade_mask_rcnn, cascade_rcnn
+from featlift.detectors.centermask import centermask
 from featlift.detectors.dense import fcos, retinanet
 from featlift.detectors.extractor import Extractor
 from featlift.detectors.on_features import detections_on, losses_on
@@ -31,12 +33,16 @@ class Family:
 
 
 R_CNN = (("c2", "c3", "c4", "c5"), lambda c5, channels: Subsampled())
+FCOS_LIKE = (("c3", "c4", "c5"), lambda c5, channels: Strided(channels, channels))
 
 DETECTORS: dict[str, Family] = {
     "faster-rcnn": Family(faster_rcnn, *R_CNN),
     "mask-rcnn": Family(mask_rcnn, *R_CNN),
+    "cascade-rcnn": Family(cascade_rcnn, *R_CNN),
+    "cascade-mask-rcnn": Family(cascade_mask_rcnn, *R_CNN),
     "retinanet": Family(retinanet, ("c3", "c4", "c5"), Strided),
-    "fcos": Family(fcos, ("c3", "c4", "c5"), lambda c5, channels: Strided(channels, channels)),
+    "fcos": Family(fcos, *FCOS_LIKE),
+    "centermask": Family(centermask, *FCOS_LIKE),
 }
 
 

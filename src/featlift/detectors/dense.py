@@ -5,12 +5,11 @@ regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
 """
 
 from torchvision.models.detection import FCOS, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from featlift.detectors.canvas import Canvas
 from featlift.detectors.extractor import Extractor
+from featlift.detectors.fcos_head import CellCentres, fcos_head
 from featlift.detectors.rcnn import anchors
-from featlift.features import stride
 
 SCORE_THRESHOLD = 0.05
 
@@ -18,7 +17,7 @@ SCORE_THRESHOLD = 0.05
 def retinanet(
     extractor: Extractor, classes: int, test_size: tuple[int, int] | None = None, anchor_scale: float = 4.0
 ) -> RetinaNet:
-    """RetinaNet (Lin et al., ICCV 2017): nine anchors per cell, focal loss.
+    """RetinaNet (Lin et al., ICCV 2017): nine anchors per cell. Losses of AFI-GAN's Eq. (5): focal, and L1 for the boxes.
 
     Args:
         extractor: the papers' F, with levels p3 … p7.
@@ -40,16 +39,18 @@ def retinanet(
 def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None = None) -> FCOS:
     """FCOS (Tian et al., ICCV 2019): anchor-free; every cell says how far the sides of its object are.
 
+    Losses of AFI-GAN's Eq. (6): focal, generalised IoU of the boxes (the paper says IoU, its code GIoU), cross entropy of the centreness.
+
     Args:
         extractor: the papers' F, with levels p3 … p7.
         classes: K, without background; labels are 1 … K.
         test_size: (short side, longest side) for evaluation; None keeps each picture's size.
     """
-    cells = tuple((stride(level),) for level in extractor.levels)
     detector = FCOS(
         extractor,
         classes + 1,
-        anchor_generator=AnchorGenerator(cells, ((1.0,),) * len(cells)),
+        anchor_generator=CellCentres(extractor.levels),
+        head=fcos_head(extractor.out_channels, len(extractor.levels), classes),
         score_thresh=SCORE_THRESHOLD,
         detections_per_img=100,
     )

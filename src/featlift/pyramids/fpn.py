@@ -20,7 +20,7 @@ class Subsampled(ExtraFPNBlock):
     adds = ("p6",)
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """``results``: the pyramid's maps ``[B, C, H, W]``, fine → coarse; ``x``: the backbone's. Returns both with p6 added."""
+        """``results``: the pyramid's maps ``[B, C, H, W]``, fine → coarse; ``x``: the backbone's. Returns maps and names, p6 added."""
         return [*results, nnf.max_pool2d(results[-1], kernel_size=1, stride=2)], [*names, "p6"]
 
 
