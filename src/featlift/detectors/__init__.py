@@ -9,25 +9,43 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from featlift.detectors.cascade import cascade_mask_rcnn, cascade_rcnn
 from featlift.detectors.centermask import centermask
 from featlift.detectors.dense import fcos, retinanet
-from featlift.detectors.extractor import Extractor
+from featlift.detectors.extractor import Extractor, extractor_of, interpolators_of
 from featlift.detectors.on_features import detections_on, losses_on
 from featlift.detectors.rcnn import faster_rcnn, mask_rcnn
 from featlift.pyramids import Strided, Subsampled, kind
 from featlift.pyramids import pyramid as build_pyramid
 
-__all__ = ["DETECTORS", "Extractor", "detections_on", "detector", "doublings_of", "extractor", "levels_of", "losses_on"]
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "Extractor",
+    "detections_on",
+    "detector",
+    "doublings_of",
+    "extractor",
+    "extractor_of",
+    "interpolators_of",
+    "levels_of",
+    "losses_on",
+]
+
+
+Detector = GeneralizedRCNN | RetinaNet | FCOS
+"""What :func:`detector` builds: ``.transform``, ``.backbone`` (an `Extractor`), heads."""
 
 
 @dataclass(frozen=True)
 class Family:
     """What a detector is built by, the backbone levels it reads, and what its pyramid adds on top (from c5's channels and C)."""
 
-    build: Callable[..., nn.Module]
+    build: Callable[..., Detector]
     levels: tuple[str, ...]
     top: Callable[[int, int], ExtraFPNBlock]
 
@@ -100,7 +118,7 @@ def extractor(
     return Extractor(backbone, build_pyramid(pyramid, given, channels, interpolators, top, norm))
 
 
-def detector(name: str, extractor: Extractor, classes: int, **options: object) -> nn.Module:
+def detector(name: str, extractor: Extractor, classes: int, **options: object) -> Detector:
     """The detector called ``name`` on ``extractor``; ``options`` are those of its function (test_size, anchor_scale, width, …).
 
     Raises:
