@@ -4,6 +4,9 @@ Differences from Detectron2's heads, which the papers used, are torchvision's: o
 regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
 """
 
+from typing import Any
+
+import torch
 from torchvision.models.detection import FCOS, RetinaNet
 
 from featlift.detectors.canvas import Canvas
@@ -33,6 +36,7 @@ def retinanet(
         detections_per_img=100,
     )
     detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
+    silence_background(detector.head.classification_head, classes)
     return detector
 
 
@@ -55,4 +59,11 @@ def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None =
         detections_per_img=100,
     )
     detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
+    silence_background(detector.head.classification_head, classes)
     return detector
+
+
+def silence_background(head: Any, classes: int) -> None:
+    """The unused background row of a classification head starts at a logit of -20: an untrained detector does not name it either."""
+    with torch.no_grad():
+        head.cls_logits.bias.view(-1, classes + 1)[:, 0] = -20.0
