@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from featlift.checkpoints import load, save
 from featlift.interpolators import INTERPOLATORS, Nearest, interpolators
 from featlift.pyramids import PYRAMIDS, kind, pyramid
 
@@ -42,6 +43,16 @@ def test_without_laterals_only_the_coarsest_map_counts():
     for level in ("c2", "c3", "c4"):
         torch.testing.assert_close(neck({**maps, level: maps[level] + 1}), before)
     assert not torch.equal(neck({**maps, "c5": maps["c5"] + 1})["p2"], before["p2"])
+
+
+@pytest.mark.parametrize("name", PYRAMIDS)
+def test_saved_and_built_again(name, tmp_path):
+    levels = kind(name).levels or ("c2", "c3")
+    neck = pyramid(name, dict.fromkeys(levels, 3), CHANNELS, interpolators("afi", CHANNELS, 1, **SMALL["afi"])).eval()
+    save(neck, tmp_path / "neck.safetensors")
+    again = load(tmp_path / "neck.safetensors").eval()
+    maps = backbone_maps(levels, 64, 64)
+    torch.testing.assert_close(again(maps), neck(maps), rtol=0, atol=0)
 
 
 def test_unknown_names_are_answered():

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.features import Features
 from featlift.importing.rules import Rule
 from featlift.pyramids.bifpn import GIVES, READS, STEPS, BiFPN, Junction, Layer, batch_norm
@@ -36,6 +37,7 @@ class PublishedLayer(Layer):
         return _halve(x)
 
 
+@remember()
 class PublishedBiFPN(BiFPN):
     """``{c3, c4, c5}`` of a picture whose sides are multiples of 128 in, ``{p3 … p7}`` out.
 

@@ -14,6 +14,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from featlift.arguments import remember
 from featlift.features import Features, fit
 from featlift.pyramids.fpn import one_or_each
 
@@ -82,6 +83,7 @@ class Layer(nn.Module):
         return halve(x)
 
 
+@remember()
 class BiFPN(nn.Module):
     """``{c3, c4, c5}`` in, ``{p3 … p7}`` out.
 

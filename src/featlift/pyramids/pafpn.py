@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from featlift.arguments import remember
 from featlift.features import Features, fit
 from featlift.pyramids.fpn import FPN
 
 
+@remember()
 class PAFPN(FPN):
     """``{c2 … c5}`` in, ``{p2 … p5}`` and what ``top`` adds out; 590,080 parameters a step more than FPN at 256 channels.
 
