@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from featlift.backbones import Backbone
-from featlift.detectors import DETECTORS, detector, doublings_of, extractor, levels_of
+from featlift.detectors import DETECTORS, detections_on, detector, doublings_of, extractor, levels_of, losses_on
 from featlift.interpolators import INTERPOLATORS, interpolator, interpolators
 from featlift.pyramids import PYRAMIDS
 
@@ -88,6 +88,29 @@ def test_a_picture_without_objects_alone(name):
     losses = network(list(images), list(targets))
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_driven_from_features(name):
+    """Features first, then losses or detections on them: the same as the detector called whole."""
+    network = build(name, "fpn", [interpolator("nearest", CHANNELS)])
+    image, target = scene((64, 64), [(4, 4, 30, 20), (20, 20, 60, 60)])
+    network.train()
+    torch.manual_seed(1)
+    whole = network([image], [target])
+    torch.manual_seed(1)
+    images, targets = network.transform([image], [target])
+    parts = losses_on(network, images, network.backbone(images.tensors), targets)
+    assert {key: loss.item() for key, loss in parts.items()} == {key: loss.item() for key, loss in whole.items()}
+    network.eval()
+    with torch.inference_mode():
+        (expected,) = network([image])
+        images, _ = network.transform([image])
+        found = detections_on(network, images, network.backbone(images.tensors))
+    (found,) = network.transform.postprocess(found, images.image_sizes, [(64, 64)])
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value)
 
 
 def test_the_wrong_backbone_is_refused():
