@@ -59,10 +59,12 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         self.levels = tuple(levels)
-        network = _network(name, self.levels, pretrained is True, drop_path)
+        network, self.one_size = _network(name, self.levels, pretrained is True, drop_path)
         self.channels: dict[str, int] = dict(zip(self.levels, network.feature_info.channels(), strict=True))
         if not isinstance(pretrained, bool):
             load_weights(network, Path(pretrained))
+        elif norm == "frozen" and not pretrained:
+            _open_branches(network)
         self.network: Network = _normalised(network, norm)
         mean, std = statistics or (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -70,21 +72,17 @@ class Backbone(nn.Module):
         _freeze(self.network, frozen_stages)
 
     def forward(self, image: Tensor) -> Features:
-        """``[B, 3, H, W]`` in 0…1 → ``{"c2": [B, C2, ⌈H/4⌉, ⌈W/4⌉], …}``.
+        """``[B, 3, H, W]`` in 0…1 → ``{"c2": [B, C2, H/4, W/4], …}``; odd sizes are rounded as the network does.
 
-        Inside, the picture is padded at the bottom and right to multiples of 32 with the mean colour, and the maps are cut again:
-        networks differ in how they round odd sizes, and some refuse them.
+        Networks made for one size (Swin) get the picture padded to multiples of 32, at the bottom and right with the mean colour, and
+        their maps are cut to ⌈H/4⌉ …
         """
-        height, width = image.shape[-2:]
-        picture = nnf.pad((image - self.mean) / self.std, (0, -width % COARSEST, 0, -height % COARSEST))
-        maps = self.network(picture)
+        picture = (image - self.mean) / self.std
+        maps = self.network(_padded(picture) if self.one_size else picture)
         if getattr(self.network, "output_fmt", None) == "NHWC":
             maps = [x.permute(0, 3, 1, 2).contiguous() for x in maps]
-        steps = [stride(level) for level in self.levels]
-        return {
-            level: x[..., : -(-height // step), : -(-width // step)]
-            for level, x, step in zip(self.levels, maps, steps, strict=True)
-        }
+        features = dict(zip(self.levels, maps, strict=True))
+        return _cut(features, *image.shape[-2:]) if self.one_size else features
 
 
 @remember(pretrained=False)
@@ -132,15 +130,26 @@ def _create(name: str, pretrained: bool, **options: Any) -> Network:
     return timm.create_model(name, pretrained=pretrained, **options)
 
 
-def _network(name: str, levels: Sequence[str], pretrained: bool, drop_path: float) -> Network:
-    """The network cut after the coarsest level, returning one map for each of ``levels``."""
+def _padded(picture: Tensor) -> Tensor:
+    """``[B, 3, H, W]`` with rows and columns of zeros at the end, up to multiples of 32."""
+    height, width = picture.shape[-2:]
+    return nnf.pad(picture, (0, -width % COARSEST, 0, -height % COARSEST))
+
+
+def _cut(features: Features, height: int, width: int) -> Features:
+    """The part of each map that shows a picture of ``height`` x ``width``."""
+    return {level: x[..., : -(-height // stride(level)), : -(-width // stride(level))] for level, x in features.items()}
+
+
+def _network(name: str, levels: Sequence[str], pretrained: bool, drop_path: float) -> tuple[Network, bool]:
+    """The network cut after the coarsest level, one map for each of ``levels``; and whether it was made for one size of picture."""
     whole, options = _accepted(name, drop_path)
     reductions = whole.feature_info.reduction()
     missing = [level for level in levels if stride(level) not in reductions]
     if missing:
         raise ValueError(f"'{name}' gives maps at strides {reductions}; there is none for {', '.join(missing)}.")
     chosen = [reductions.index(stride(level)) for level in levels]
-    return _create(name, pretrained, out_indices=chosen, **options)
+    return _create(name, pretrained, out_indices=chosen, **options), "strict_img_size" in options
 
 
 def _accepted(name: str, drop_path: float) -> tuple[Network, dict[str, Any]]:
@@ -166,6 +175,13 @@ def _normalised(network: nn.Module, norm: str) -> nn.Module:
 
         return convert_sync_batchnorm(network)
     return _grouped(network) if norm == "group" else network
+
+
+def _open_branches(network: nn.Module) -> None:
+    """Norms that timm starts at zero, to close residual branches at first, start at one: frozen, they would stay closed for ever."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.weight is not None and not module.weight.any():
+            nn.init.ones_(module.weight)
 
 
 def _grouped(network: nn.Module) -> nn.Module:
@@ -231,6 +247,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     content = torch.load(path, map_location="cpu", weights_only=True)
     for wrapper in ("model", "state_dict"):
         content = content[wrapper] if isinstance(content, Mapping) and wrapper in content else content
+    if not isinstance(content, Mapping):
+        raise ValueError(f"'{path}' holds a {type(content).__name__}; expected a state dict, name → tensor.")
     return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
 
 

@@ -114,5 +114,5 @@ def test_driven_from_features(name):
 
 
 def test_the_wrong_backbone_is_refused():
-    with pytest.raises(ValueError, match=r"'fcos' on a 'pafpn' reads c3, c4, c5"):
-        extractor("fcos", Backbone("test_resnet"), [interpolator("nearest", 16)], 16, "pafpn")
+    with pytest.raises(ValueError, match=r"'faster-rcnn' reads c3, c4, c5, .* \(pyramid 'bifpn'\)"):
+        extractor("faster-rcnn", Backbone("test_resnet"), [interpolator("nearest", 16)], 16, "bifpn")

@@ -111,7 +111,7 @@ def extractor(
     given: dict[str, int] = backbone.channels  # type: ignore[assignment]
     if tuple(given) != wanted:
         raise ValueError(
-            f"'{name}' on a '{pyramid}' reads {', '.join(wanted)}, but the backbone gives {', '.join(given)}: "
+            f"'{name}' reads {', '.join(wanted)}, but the backbone gives {', '.join(given)} (pyramid '{pyramid}'): "
             f"build it with levels={wanted}."
         )
     top = None if kind(pyramid).levels else family.top(given["c5"], channels)

@@ -1,7 +1,7 @@
 """RetinaNet and FCOS on any extractor, from torchvision's own parts.
 
-Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background, never used), box
-regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
+Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background; switched off here),
+box regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ def retinanet(
         detections_per_img=100,
     )
     detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
-    silence_background(detector.head.classification_head, classes)
+    _switch_background_off(detector.head, classes)
     return detector
 
 
@@ -46,9 +46,12 @@ def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None =
     Losses of AFI-GAN's Eq. (6): focal, generalised IoU of the boxes (the paper says IoU, its code GIoU), cross entropy of the centreness.
 
     Args:
-        extractor: the papers' F, with levels p3 … p7.
+        extractor: the papers' F, with levels p3 … p7; its channels are a multiple of 32 or, below 64, of 2.
         classes: K, without background; labels are 1 … K.
         test_size: (short side, longest side) for evaluation; None keeps each picture's size.
+
+    Raises:
+        ValueError: if the extractor's channels cannot be normalised in 32 groups or, below 64, in pairs.
     """
     detector = FCOS(
         extractor,
@@ -59,11 +62,11 @@ def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None =
         detections_per_img=100,
     )
     detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
-    silence_background(detector.head.classification_head, classes)
+    _switch_background_off(detector.head, classes)
     return detector
 
 
-def silence_background(head: Any, classes: int) -> None:
-    """The unused background row of a classification head starts at a logit of -20: an untrained detector does not name it either."""
+def _switch_background_off(head: Any, classes: int) -> None:
+    """Row 0 of every anchor, which torchvision trains towards "no" like all others, says it from the start: no detection has label 0."""
     with torch.no_grad():
-        head.cls_logits.bias.view(-1, classes + 1)[:, 0] = -20.0
+        head.classification_head.cls_logits.bias.view(-1, classes + 1)[:, 0] = -1e4

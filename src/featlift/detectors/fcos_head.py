@@ -61,8 +61,17 @@ def fcos_head(channels: int, levels: int, classes: int) -> FCOSHead:
 
 
 def group_norm(channels: int) -> nn.Module:
-    """32 groups, as published; fewer in a head of less than 64 channels, so that a map of a single cell has a variance."""
-    return nn.GroupNorm(min(32, channels // 2), channels)
+    """32 groups, as published; fewer in a head of less than 64 channels, so that a map of a single cell has a variance.
+
+    Raises:
+        ValueError: if ``channels`` is no multiple of the groups.
+    """
+    groups = min(32, max(1, channels // 2))
+    if channels % groups:
+        raise ValueError(
+            f"FCOS normalises in {groups} groups, but the pyramid has {channels} channels; give 64, 128 or 256."
+        )
+    return nn.GroupNorm(groups, channels)
 
 
 def _cells(maps: Sequence[Tensor]) -> Tensor:

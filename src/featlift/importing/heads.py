@@ -13,7 +13,7 @@ from featlift.importing.rules import Rule, below
 
 PARAMETER = r"(weight|bias)"
 NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
-SILENT = -20.0  # the logit of a background row that is never used
+SILENT = -1e4  # the logit of a background row that is never used, as in a new detector
 DROPPED_ANCHORS = Rule(
     r"proposal_generator\.anchor_generator\.cell_anchors\.\d+", None, why="anchors follow from settings"
 )

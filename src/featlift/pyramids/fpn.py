@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork, LastLevelP6P7
 
 from featlift.arguments import remember
-from featlift.features import Features, fit, stride
+from featlift.features import Features, fit
 
 
 @remember()
@@ -65,7 +65,6 @@ class FPN(FeaturePyramidNetwork):
         self.in_channels = dict(in_channels)
         self.out_channels = out_channels
         self.levels = (*map(output_name, in_channels), *getattr(top, "adds", ()))
-        self.divisible = stride(self.levels[len(in_channels) - 1])
         self.interpolators = nn.ModuleList(one_or_each(interpolators, len(in_channels) - 1))
 
     def forward(self, x: Features) -> Features:
