@@ -335,7 +335,7 @@ def reused(settings: Settings, stream: Batches, classes: Sequence[str], run: Run
 
 
 def _new_interpolators(model: Model) -> list[nn.Module]:
-    steps = len(detectors.levels_of(model.detector)) - 1
+    steps = detectors.doublings_of(model.detector, model.pyramid)
     return interpolators(model.interpolator, model.channels, steps, **model.interpolator_options)
 
 

@@ -32,13 +32,14 @@ class Model:
     """What a detector is made of.
 
     Attributes:
-        detector: "faster-rcnn", "mask-rcnn", "retinanet" or "fcos" (`featlift list detectors`).
+        detector: "faster-rcnn", "mask-rcnn", "retinanet", "fcos", … (`featlift list detectors`).
         backbone: name of a timm network.
         weights: "imagenet" takes timm's (downloaded once), "random" starts from nothing, anything else is the path of a file.
         norm: batch norms of the backbone: "frozen", "batch", "sync" or "group".
         frozen_stages: how much of the backbone stays fixed: 2 is the stem and c2, 0 nothing.
         statistics: mean and standard deviation of the pictures, one number each for all three channels; None takes timm's.
         channels: C of the pyramid.
+        pyramid: "fpn", "pafpn", "bifpn", …
         interpolator: what doubles its maps (`featlift list interpolators`).
         interpolator_options: arguments of the interpolator, such as {"growth": 16}.
         detector_options: arguments of the detector: anchor_scale, width, proposals, test_size.
@@ -51,6 +52,7 @@ class Model:
     frozen_stages: int = 2
     statistics: tuple[float, float] | None = None
     channels: int = 256
+    pyramid: str = "fpn"
     interpolator: str = "nearest"
     interpolator_options: dict[str, Any] = field(default_factory=dict)
     detector_options: dict[str, Any] = field(default_factory=lambda: {"test_size": (800, 1333)})
@@ -124,7 +126,7 @@ def quick_model(interpolator: str = "nearest") -> Model:
         frozen_stages=0,
         channels=64,
         interpolator=interpolator,
-        detector_options={"anchor_scale": 4.0, "width": 256, "proposals": 200},
+        detector_options={"anchor_scale": 4.0, "width": 128, "proposals": 100},
     )
 
 
@@ -144,12 +146,13 @@ def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) 
     Raises:
         ValueError: if the settings name something that does not exist, or do not fit together.
     """
-    levels = detectors.levels_of(model.detector)
+    levels = detectors.levels_of(model.detector, model.pyramid)
     pretrained = {"imagenet": True, "random": False}.get(model.weights, model.weights)
     statistics = None if model.statistics is None else ([model.statistics[0]] * 3, [model.statistics[1]] * 3)
     backbone = Backbone(model.backbone, levels, model.norm, pretrained, statistics, model.frozen_stages)
-    doubling = given or interpolators(model.interpolator, model.channels, len(levels) - 1, **model.interpolator_options)
-    extractor = detectors.extractor(model.detector, backbone, doubling, model.channels)
+    steps = detectors.doublings_of(model.detector, model.pyramid)
+    doubling = given or interpolators(model.interpolator, model.channels, steps, **model.interpolator_options)
+    extractor = detectors.extractor(model.detector, backbone, doubling, model.channels, model.pyramid)
     return detectors.detector(model.detector, extractor, classes, **model.detector_options)
 
 
