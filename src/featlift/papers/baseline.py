@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from featlift import detectors
 from featlift.backbones import Backbone
 from featlift.checkpoints import read_tensors, write_tensors
-from featlift.data.augment import Flip, Resize
+from featlift.data.augment import Flip, Halved, Resize
 from featlift.data.batches import Batches
 from featlift.data.coco import open_split
 from featlift.data.contract import Pictures
@@ -181,10 +181,11 @@ def data_of(run: str | Path, root: str = "") -> Data:
     return Data(root=root)
 
 
-def batches(data: Data, pictures: Pictures, seed: int) -> Batches:
-    """Endless training batches, resized and flipped as ``data`` says."""
+def batches(data: Data, pictures: Pictures, seed: int, halved: bool = False) -> Batches:
+    """Endless training batches, flipped and resized as ``data`` says; ``halved`` adds the half-size view of the original picture."""
     resize = [Resize(data.short, data.longest)] if data.short else []
-    return Batches(pictures, data.batch, seed, [*resize, Flip(data.flip)], workers=data.workers)
+    sized = [Halved(*resize)] if halved else resize
+    return Batches(pictures, data.batch, seed, [Flip(data.flip), *sized], workers=data.workers)
 
 
 def train(settings: Settings, run: Run) -> Detector:
