@@ -37,7 +37,7 @@ from featlift.pyramids import FPN
 SCALE = re.compile(r"(.*fcos_head\.scales)\.(\d+)\.scale")
 ELSEWHERE = Rule(r".*", None, why="belongs to another part of the published model")
 DIFFERENCES: dict[type[nn.Module], str] = {
-    RoIAlign: "RoIs are pooled half a cell to the upper left (torchvision's RoIAlign has no aligned=True here).",
+    RoIAlign: "RoIs are pooled half a cell to the lower right (torchvision's RoIAlign has no aligned=True here).",
     RegionProposalNetwork: "anchors are rounded to whole pixels; Detectron2's are not.",
     FCOS: "scores are cut off after centreness is multiplied in; the published code cuts before.",
 }
