@@ -44,7 +44,7 @@ def predict(
             image = read_picture(file)
         except ValueError as error:
             if not skip_broken:
-                raise ValueError(f"{error} (--skip_broken true goes on without it)") from error
+                raise ValueError(f"{error} (--skip-broken goes on without it)") from error
             broken.append({"file": str(file), "reason": str(error)})
             continue
         found = _found(detector, image.to(device))
