@@ -158,9 +158,8 @@ def gradient(adversary, terms=("content", "adversarial")):
     critic = Learner(D, afi_gan._slowly(1e-3, 0.5), 1)
     _, losses = afi_gan.play(D, critic, student, teacher, adversary)
     total = sum(losses[name] for name in terms)
-    if not total.requires_grad:
-        return None
-    return torch.cat([g.flatten() for g in torch.autograd.grad(total, list(G.parameters()))])
+    found = torch.autograd.grad(total, list(G.parameters()), allow_unused=True)
+    return torch.cat([g.flatten() for g in found if g is not None] or [torch.zeros(0)])
 
 
 @pytest.mark.parametrize("term", ["content", "adversarial"])
@@ -178,19 +177,17 @@ def test_weight_zero_is_l1_alone():
 
 def test_the_published_code_adds_a_constant():
     dead = Settings.official().adversary
-    assert gradient(replace(dead, init="small"), ["adversarial"]) is None
+    assert not len(gradient(replace(dead, init="small"), ["adversarial"]))
     assert torch.equal(gradient(dead), gradient(Adversary(), ["content"]))
 
 
 def test_the_critic_descends_on_what_it_is_told(players):
-    G, D, student, teacher = pair()
+    _, D, student, teacher = pair()
     before = state(D)
     said, losses = afi_gan.play(D, Learner(D, afi_gan._slowly(1e-3, 0.5), 1), student, teacher, Adversary(weight=2.0))
     assert set(said) == {"critic", "accuracy_real", "accuracy_fake"}
     assert moved(before, D) >= learning(D)
-    D.eval()
     logits = torch.nn.functional.softplus  # -log σ(x) = softplus(-x)
-    moved_on, _ = pair()[1:3], D.train()
     assert losses["content"].item() == pytest.approx(
         sum((student[k] - teacher[k]).abs().mean().item() for k in student), rel=1e-5
     )
@@ -208,7 +205,9 @@ def test_each_term_of_stage_2_alone_moves_the_extractor(players, monkeypatch, te
 
     def alone(learner, losses):
         if learner.module is p.M:
-            given = torch.autograd.grad(losses[term], [*p.M.backbone.pyramid.parameters()], allow_unused=True)
+            given = torch.autograd.grad(
+                losses[term], [*p.M.backbone.pyramid.parameters()], allow_unused=True, retain_graph=True
+            )
             seen[term] = sum(g.abs().sum() for g in given if g is not None)
         return plain(learner, losses)
 
@@ -258,7 +257,7 @@ def test_the_published_code_mirrors_half_of_the_pairs():
     assert 70 < apart < 130
 
 
-@pytest.mark.parametrize("size", [(64, 96), (75, 101), (33, 47)])
+@pytest.mark.parametrize("size", [(64, 96), (75, 101), (41, 53)])
 def test_boxes_and_masks_are_halved_within_a_pixel(size):
     image, target = marked(*size)
     (small,), (told,) = afi_gan.half([image], [target], Halving())
@@ -306,8 +305,8 @@ def test_maps_have_equal_sizes_for_odd_pictures(players, compared, size):
     for student, teacher in compared:
         assert student == teacher
         assert set(student) == {"p2", "p3", "p4", "p5", "p6"}
-    padded = [-(-side // 32) * 32 for side in size]
-    assert compared[0][0]["p2"] == (padded[0] // 4, padded[1] // 4)
+    assert all(cells >= side // 4 for cells, side in zip(compared[0][0]["p2"], size, strict=True))
+    assert all(cells >= side // 8 for cells, side in zip(compared[1][0]["p2"], size, strict=True))
 
 
 def test_sizes_of_the_paper_for_sides_of_800():
@@ -485,8 +484,8 @@ def test_an_interpolator_that_does_not_fit_is_refused(settings, run, model):
     other = replace(whole, model=model("afi", growth=2, blocks=1), interpolator_from=str(first.folder))
     with pytest.raises(ValueError, match="does not fit AFI"):
         afi_gan.train(other, run(other, "second"), "interpolator")
-    with pytest.raises(FileNotFoundError, match="G.safetensors"):
-        nowhere = replace(whole, interpolator_from="nowhere")
+    nowhere = replace(whole, interpolator_from="nowhere")
+    with pytest.raises(FileNotFoundError, match=r"nowhere/G\.safetensors"):
         afi_gan.train(nowhere, run(nowhere, "third"), "interpolator")
 
 
