@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from featlift.features import Features
     from featlift.interpolators import interpolator, interpolators
     from featlift.resolution import cross_resolution
-    from featlift.upgrading import downgrade, load_delta, save_delta, upgrade
+    from featlift.upgrading import UpgradeReport, added_parameters, downgrade, load_delta, save_delta, upgrade
 
 _HOMES = {
     "Features": "features",
     "Scenes": "data.synthetic",
+    "UpgradeReport": "upgrading",
+    "added_parameters": "upgrading",
     "compare": "commands.compare",
     "cross_resolution": "resolution",
     "detections_on": "detectors",
@@ -44,6 +46,8 @@ _HOMES = {
 __all__ = [
     "Features",
     "Scenes",
+    "UpgradeReport",
+    "added_parameters",
     "compare",
     "cross_resolution",
     "detections_on",

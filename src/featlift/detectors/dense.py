@@ -1,16 +1,18 @@
 """RetinaNet and FCOS on any extractor, from torchvision's own parts.
 
-Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background, never used), box
-regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
+Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background; switched off here),
+box regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
 """
 
+from typing import Any
+
+import torch
 from torchvision.models.detection import FCOS, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from featlift.detectors.canvas import Canvas
 from featlift.detectors.extractor import Extractor
+from featlift.detectors.fcos_head import CellCentres, fcos_head
 from featlift.detectors.rcnn import anchors
-from featlift.features import stride
 
 SCORE_THRESHOLD = 0.05
 
@@ -18,7 +20,7 @@ SCORE_THRESHOLD = 0.05
 def retinanet(
     extractor: Extractor, classes: int, test_size: tuple[int, int] | None = None, anchor_scale: float = 4.0
 ) -> RetinaNet:
-    """RetinaNet (Lin et al., ICCV 2017): nine anchors per cell, focal loss.
+    """RetinaNet (Lin et al., ICCV 2017): nine anchors per cell. Losses of AFI-GAN's Eq. (5): focal, and L1 for the boxes.
 
     Args:
         extractor: the papers' F, with levels p3 … p7.
@@ -33,25 +35,38 @@ def retinanet(
         score_thresh=SCORE_THRESHOLD,
         detections_per_img=100,
     )
-    detector.transform = Canvas(extractor.mean, test_size)
+    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
+    _switch_background_off(detector.head, classes)
     return detector
 
 
 def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None = None) -> FCOS:
     """FCOS (Tian et al., ICCV 2019): anchor-free; every cell says how far the sides of its object are.
 
+    Losses of AFI-GAN's Eq. (6): focal, generalised IoU of the boxes (the paper says IoU, its code GIoU), cross entropy of the centreness.
+
     Args:
-        extractor: the papers' F, with levels p3 … p7.
+        extractor: the papers' F, with levels p3 … p7; its channels are a multiple of 32 or, below 64, of 2.
         classes: K, without background; labels are 1 … K.
         test_size: (short side, longest side) for evaluation; None keeps each picture's size.
+
+    Raises:
+        ValueError: if the extractor's channels cannot be normalised in 32 groups or, below 64, in pairs.
     """
-    cells = tuple((stride(level),) for level in extractor.levels)
     detector = FCOS(
         extractor,
         classes + 1,
-        anchor_generator=AnchorGenerator(cells, ((1.0,),) * len(cells)),
+        anchor_generator=CellCentres(extractor.levels),
+        head=fcos_head(extractor.out_channels, len(extractor.levels), classes),
         score_thresh=SCORE_THRESHOLD,
         detections_per_img=100,
     )
-    detector.transform = Canvas(extractor.mean, test_size)
+    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
+    _switch_background_off(detector.head, classes)
     return detector
+
+
+def _switch_background_off(head: Any, classes: int) -> None:
+    """Row 0 of every anchor, which torchvision trains towards "no" like all others, says it from the start: no detection has label 0."""
+    with torch.no_grad():
+        head.classification_head.cls_logits.bias.view(-1, classes + 1)[:, 0] = -1e4
