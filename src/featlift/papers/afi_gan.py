@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from featlift import checkpoints, detectors
-from featlift.checkpoints import read_tensors
 from featlift.critics import PatchCritic
 from featlift.data.augment import Flip
 from featlift.data.batches import Batches
@@ -119,6 +118,7 @@ class Settings:
             raise ValueError(f"Unknown reuse '{self.reuse}'; choose one of {', '.join(REUSE)}.")
         if self.extractor_start not in ("weights", "teacher"):
             raise ValueError(f"Unknown extractor_start '{self.extractor_start}'; choose 'weights' or 'teacher'.")
+        with_head(self.model, self.extractor_detector)
 
     @classmethod
     def official(cls) -> "Settings":
@@ -192,7 +192,7 @@ def interpolator(
     D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init)
     if settings.interpolator_from:
         for part, file in zip([*G, D], part_files(Path(settings.interpolator_from), len(G)), strict=True):
-            part.load_state_dict(read_tensors(file)[0])
+            checkpoints.load_state(part, file)
     elif any(True for _ in G.parameters()):
         F = frozen(extractor_of(teacher(settings, stream, classes, run)))
         run.place(F)
@@ -223,11 +223,11 @@ def pretrain_interpolator(
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         low, high = cross_resolution(
             teacher=seen,
-            student=lambda small: doubled(G, seen(small)),
+            student=lambda small: doubled(G, chosen(seen(small), compared)),
             image=images,
             shrink=lambda images: half(images, targets, settings.halving)[0],
         )
-        student, target = match(chosen(low, compared), high)
+        student, target = match(low, high)
         critic_said, losses = play(D, critic, student, target, settings.adversary)
         return critic_said | generator.descend(losses)
 
@@ -278,14 +278,23 @@ def extractor(settings: Settings, stream: Batches, classes: Sequence[str], run: 
     F = frozen(extractor_of(start))
     run.place(F)
     G, D = interpolator(settings, stream, classes, run)
-    model = replace(settings.model, detector=settings.extractor_detector or settings.model.detector)
+    model = with_head(settings.model, settings.extractor_detector)
     M = baseline.build(model, len(classes))
     if settings.extractor_start == "teacher":
         baseline.adopt(M, start.state_dict())
-    interpolators_of(M).load_state_dict(G.state_dict())
+    for doubling, learned in zip(interpolators_of(M), G, strict=False):  # a head without p2 has a step less
+        doubling.load_state_dict(learned.state_dict())
     train_extractor(F, M, D, settings, stream, run)
     baseline.save(M, model, classes, run.folder, "extractor.safetensors")
     return M
+
+
+def with_head(model: Model, detector: str) -> Model:
+    """``model`` as another kind of ``detector``, with that kind's own options but the same test size; as it is if none is named."""
+    if detector in ("", model.detector):
+        return model
+    kept = {name: value for name, value in model.detector_options.items() if name == "test_size"}
+    return replace(model, detector=detector, detector_options=kept)
 
 
 def train_extractor(F: Extractor, M: Detector, D: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
@@ -316,9 +325,9 @@ def target(settings: Settings, stream: Batches, classes: Sequence[str], run: Run
     taken = reused(settings, stream, classes, run)
     T = baseline.build(settings.model, len(classes))
     fresh = baseline.adopt(T, taken)
-    print(
-        f"The target takes over {len(T.state_dict()) - len(fresh)} tensors ({settings.reuse}); {len(fresh)} start anew."
-    )
+    if run.rank == 0:
+        taken_over = len(T.state_dict()) - len(fresh)
+        print(f"The target takes over {taken_over} tensors ({settings.reuse}); {len(fresh)} start anew.")
     if settings.freeze_interpolator:
         freeze(interpolators_of(T))
     baseline.descend(T, stream, settings.target, run, "target")

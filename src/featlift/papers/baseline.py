@@ -5,11 +5,13 @@ tenth after 60,000 and 80,000, short sides of 640 … 800 px.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from featlift import detectors
@@ -25,6 +27,7 @@ from featlift.interpolators import interpolators
 from featlift.training import Descent, Learner, Run, fit
 
 DETECTOR_FILE = "detector.safetensors"
+_PYRAMID = re.compile(r"(backbone\.pyramid\.(?:inner|layer)_blocks\.)(\d+)(\..+)")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,14 @@ class Model:
     pyramid: str = "fpn"
     interpolator: str = "nearest"
     interpolator_options: dict[str, Any] = field(default_factory=dict)
-    detector_options: dict[str, Any] = field(default_factory=lambda: {"test_size": (800, 1333)})
+    detector_options: dict[str, Any] = field(default_factory=lambda: {"test_size": [800, 1333]})
+
+    def __post_init__(self) -> None:
+        """What cannot be built is refused here, before hours of training that do not need it yet."""
+        with torch.device("meta"):
+            interpolators(
+                self.interpolator, self.channels, len(detectors.levels_of(self.detector)), **self.interpolator_options
+            )
 
 
 @dataclass(frozen=True)
@@ -165,12 +175,13 @@ def pictures(data: Data, split: str = "train") -> Pictures:
 
 
 def data_of(run: str | Path, root: str = "") -> Data:
-    """The data settings of a run folder, with another ``root`` if one is given.
+    """The data settings of a run folder, or of that in which a detector file lies, with another ``root`` if one is given.
 
     Raises:
         FileNotFoundError: if no root is given and there is no run to take it from.
     """
-    settings = Path(run) / "settings.json"
+    folder = Path(run).parent if Path(run).is_file() else Path(run)
+    settings = folder / "settings.json"
     if settings.is_file():
         kept = json.loads(settings.read_text())["data"]
         return replace(Data(**kept), root=root or kept["root"], short=tuple(kept["short"]))
@@ -213,11 +224,26 @@ def descend(T: Detector, stream: Batches, stage: Stage, run: Run, name: str) -> 
 
 
 def adopt(T: Detector, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Give T all ``tensors`` that have the name and shape of one of its own; returns the names of those that stay as they were."""
+    """Give T all ``tensors`` that have the name and shape of one of its own; returns the names of those that stay as they were.
+
+    The pyramid's convolutions are paired by level: those that make p3 in a RetinaNet (its finest level) are a Faster R-CNN's for p3.
+    """
     own = T.state_dict()
+    tensors = {_at_level(name, _levels(own) - _levels(tensors)): value for name, value in tensors.items()}
     fitting = {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}
     T.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]
+
+
+def _levels(tensors: Mapping[str, Tensor]) -> int:
+    """How many levels the pyramid among ``tensors`` has; they are numbered from the finest."""
+    return len({found[2] for found in map(_PYRAMID.match, tensors) if found})
+
+
+def _at_level(name: str, more: int) -> str:
+    """``name`` in a pyramid that has so many ``more`` levels, which are finer."""
+    found = _PYRAMID.match(name)
+    return f"{found[1]}{int(found[2]) + more}{found[3]}" if found else name
 
 
 def save(T: Detector, model: Model, classes: Sequence[str], folder: Path, name: str = DETECTOR_FILE) -> Path:
