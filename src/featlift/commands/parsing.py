@@ -103,7 +103,7 @@ def _without_preset(words: Sequence[str]) -> tuple[list[str], str]:
     return left, preset
 
 
-def _taken(parser: ArgumentParser, words: Sequence[str], whole: Any = None) -> dict[str, Any]:
+def _taken(parser: Parser, words: Sequence[str], whole: Any = None) -> dict[str, Any]:
     spelled = list(_spelled(parser, _short_data(words) if whole else words))
     parsed = parser.parse_args(spelled)
     values = dict(vars(parser.instantiate(parsed)))
