@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from featlift import resolution
+from featlift.commands import parsing
 from featlift.critics import PatchCritic
 from featlift.detectors import Extractor, extractor_of, interpolators_of
 from featlift.losses import content
@@ -46,7 +48,7 @@ class Players:
         self.teacher = build("nearest")
         self.F = resolution.frozen(extractor_of(self.teacher))
         self.M = baseline.build(settings.model, 6)
-        self.G = nn.ModuleList(afi_gan._new_interpolators(settings.model))
+        self.G = nn.ModuleList(baseline.doublings(settings.model))
         self.D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init)
 
     def stage_1(self):
@@ -155,9 +157,9 @@ def pair(channels=8):
 
 def gradient(adversary, terms=("content", "adversarial")):
     G, D, student, teacher = pair()
-    critic = Learner(D, afi_gan._slowly(1e-3, 0.5), 1)
+    critic = {"critic": Learner(D, afi_gan._slowly(1e-3, 0.5), 1)} if adversary.weight else {}
     _, losses = afi_gan.play(D, critic, student, teacher, adversary)
-    total = sum(losses[name] for name in terms)
+    total = sum(losses[name] for name in terms if name in losses)
     found = torch.autograd.grad(total, list(G.parameters()), allow_unused=True)
     return torch.cat([g.flatten() for g in found if g is not None] or [torch.zeros(0)])
 
@@ -184,7 +186,8 @@ def test_the_published_code_adds_a_constant():
 def test_the_critic_descends_on_what_it_is_told(players):
     _, D, student, teacher = pair()
     before = state(D)
-    said, losses = afi_gan.play(D, Learner(D, afi_gan._slowly(1e-3, 0.5), 1), student, teacher, Adversary(weight=2.0))
+    critic = {"critic": Learner(D, afi_gan._slowly(1e-3, 0.5), 1)}
+    said, losses = afi_gan.play(D, critic, student, teacher, Adversary(weight=2.0))
     assert set(said) == {"critic", "accuracy_real", "accuracy_fake"}
     assert moved(before, D) >= learning(D)
     logits = torch.nn.functional.softplus  # -log σ(x) = softplus(-x)
@@ -214,6 +217,40 @@ def test_each_term_of_stage_2_alone_moves_the_extractor(players, monkeypatch, te
     monkeypatch.setattr(Learner, "descend", alone)
     p.stage_2()
     assert seen[term] > 0
+
+
+@pytest.mark.parametrize("stage", ["stage_1", "stage_2"])
+def test_without_weight_there_is_no_critic_at_all(players, stage):
+    p = players(adversary=Adversary(weight=0.0))
+    counted, before = Counted(D=p.D), state(p.D)
+    getattr(p, stage)()
+    assert counted.numbers() == {"D": 0}
+    assert moved(before, p.D) == set()
+    assert not {"critic", "adversarial", "accuracy_real", "rate/critic"} & set(p.run.trace()[0])
+    assert p.run.trace()[0]["content"] > 0
+
+
+# ------------------------------------------------------------------------------------------------ what is compared (Table 7)
+
+
+def test_different_levels_are_one_picture_and_a_doubling_apart(players, compared):
+    p = players(semantics="different", adversary=Adversary(weight=0.0))
+    p.stream = Same(75, 101)
+    counted = Counted(F=p.F, M=p.M.backbone, G=p.M.backbone.pyramid.interpolators[0])
+    p.stage_2()
+    assert counted.numbers() == {"F": 1, "M": 1, "G": 3 + 4}  # in the pyramid, and on p3 … p6
+    ((student, teacher),) = compared
+    assert student == teacher == {"p2": (24, 32), "p3": (12, 16), "p4": (6, 8), "p5": (3, 4)}
+
+
+def test_different_levels_by_hand(players):
+    p = players("nearest", semantics="different")
+    M, images = p.M.train(), [torch.rand(3, 64, 64)]
+    seen = afi_gan.different_levels(afi_gan.looking(p.F), M, (images, [marked(64, 64)[1]]), p.settings.halving)
+    assert torch.equal(seen.student["p3"], seen.features["p4"].repeat_interleave(2, -1).repeat_interleave(2, -2))
+    assert torch.equal(seen.target["p3"], p.F(images[0][None])["p3"])
+    assert list(seen.student) == ["p2", "p3", "p4", "p5"]
+    assert seen.boxes[0]["boxes"].tolist() == marked(64, 64)[1]["boxes"].tolist()
 
 
 # ------------------------------------------------------------------------------------------------ two views
@@ -523,6 +560,60 @@ def test_every_kind_of_interpolator_goes_through_the_stages(settings, run, inter
     )
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "papers" / "afi_gan.md"
+COMMANDS = re.findall(r"^\| [–\d] \| .+ \| `(.+)` \|$", PAGE.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_ablation_of_the_page_is_a_command(command):
+    paper, *words = command.split()
+    found = parsing.with_presets(paper, "featlift train", words)
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        there = found["running"] if option == "--until" else found["settings"]
+        for name in option[2:].split("."):
+            there = getattr(there, name)
+        assert str(there).lower() in (value.lower(), f"{value}.0")
+
+
+def test_the_page_has_them_all():
+    assert len(COMMANDS) == 21
+    assert {f"afi-gan --reuse {reuse}" for reuse in afi_gan.REUSE} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("interpolator", "changes", "count"),
+    [
+        ("bilinear-5conv", {}, 3),
+        ("afi", {"sharing": "each"}, 3),
+        ("deconv", {"sharing": "shared"}, 1),
+        ("afi", {"pyramid": "fpn-top-down"}, 1),
+        ("afi-rb", {}, 1),
+    ],
+)
+def test_ablations_of_the_network_go_through_the_stages(settings, run, interpolator, changes, count):
+    whole = settings(interpolator, adversary=Adversary(weight=0.0))
+    whole = replace(whole, model=replace(whole.model, **changes))
+    folder = run(whole)
+    T = afi_gan.train(whole, folder)
+    assert len(interpolators_of(T)) == count
+    assert set(folder.stages()) == set(afi_gan.STAGES)
+    files = {path.stem for path in folder.folder.glob("G*.safetensors")}
+    assert files == ({"G"} if count == 1 else {"G0", "G1", "G2"})
+    assert not (folder.folder / "D.safetensors").exists()
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_each_degradation_makes_another_small_picture(mode):
+    image, target = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0)), marked(32, 48)[1]
+    (small,), _ = afi_gan.half([image], [target], Halving(images=mode))
+    by_hand = {
+        "nearest": image[:, ::2, ::2],
+        "bilinear": image.view(3, 16, 2, 24, 2).mean((2, 4)),
+    }
+    assert small.shape == (3, 16, 24)
+    assert all(torch.allclose(small, other, atol=1e-6) == (mode == name) for name, other in by_hand.items())
+
+
 def test_masks_are_learned_in_every_stage(settings, run, model):
     whole = settings(model=model("afi", "mask-rcnn", growth=4, blocks=1))
     folder = run(whole)
@@ -625,6 +716,7 @@ def test_official_is_what_the_published_code_does():
     ("changes", "told"),
     [
         ({"reuse": "all"}, "Unknown reuse 'all'; choose one of none, G, G_from_M, M"),
+        ({"semantics": "other"}, "Unknown semantics 'other'; choose one of same, different"),
         ({"extractor_start": "random"}, "choose 'weights' or 'teacher'"),
         ({"extractor_detector": "retina"}, "Unknown detector 'retina'. Did you mean 'retinanet'"),
     ],

@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -15,6 +15,8 @@ PRESETS = {
     "quick": "a laptop: small networks on the built-in pictures",
     "short": "one GPU and a night (fdsr)",
     "paper": "what the paper says",
+    "dense": "the papers' schedule for RetinaNet, FCOS and CenterMask",
+    "transformer": "the papers' schedule for Swin",
     "official": "what the published code does",
 }
 
@@ -41,17 +43,28 @@ class Parser(ArgumentParser):
 
 
 def of_function(function: Callable[..., Any], path: str, summary: str, words: Sequence[str]) -> dict[str, Any]:
-    """The arguments of ``function`` out of ``words``; those without a default are positional, and a list of names takes all words left."""
+    """The arguments of ``function`` out of ``words``; those without a default are positional, and a list of names takes all words left.
+
+    The fields of an argument that is a dataclass are options of their own.
+    """
     parser = Parser(prog=path, description=summary)
     parser.add_argument("--config", action="config", help="A YAML file with these options.")
-    lists = [p for p in inspect.signature(function).parameters.values() if p.annotation in (list[str], tuple[str, ...])]
-    parser.add_function_arguments(function, as_group=False, as_positional=True, skip={p.name for p in lists})
+    parameters = inspect.signature(function).parameters.values()
+    grouped = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
+    lists = [p for p in parameters if p.annotation in (list[str], tuple[str, ...])]
+    skipped = {p.name for p in lists} | set(grouped)
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=skipped)
+    for kind in grouped.values():
+        parser.add_class_arguments(kind, None, as_group=False)
     for p in lists:
         explained = re.search(rf"{p.name}: (.+)", function.__doc__ or "")
         parser.add_argument(
             p.name, nargs="+" if p.default is p.empty else "*", help=explained[1] if explained else None
         )
-    return _taken(parser, words)
+    values = _taken(parser, words)
+    for name, kind in grouped.items():
+        values[name] = kind(**{field: values.pop(field) for field in kind.__dataclass_fields__})
+    return values
 
 
 def with_presets(paper: str, path: str, words: Sequence[str]) -> dict[str, Any]:
@@ -70,7 +83,7 @@ def with_presets(paper: str, path: str, words: Sequence[str]) -> dict[str, Any]:
     parser.add_argument(
         "--preset",
         default=preset,
-        help="quick (a laptop), short (one GPU), paper, official (published code).",
+        help=f"{', '.join(PRESETS)} (featlift list presets explains them).",
     )
     parser.add_argument("--config", action="config", help="A YAML file with these options.")
     parser.add_class_arguments(Running, None, as_group=False, skip=set() if paper.endswith("-gan") else {"until"})

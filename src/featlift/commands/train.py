@@ -47,8 +47,9 @@ class Running:
 def train(paper: str, settings: Any, running: Running) -> dict[str, Any]:
     """Train ``paper`` ("baseline", "afi-gan", …) with its ``settings`` and measure the detector that comes out.
 
-    Writes ``result.json``, ``detections.json`` and ``report.html`` into the run. With ``running.until`` before the last stage nothing is
-    measured. Returns what ``result.json`` holds (empty for an unfinished chain).
+    Writes ``result.json``, ``detections.json`` and ``report.html`` into the run. With ``running.until`` the detector of that stage is
+    measured (A3 of AFI-GAN's Table 4 is "extractor") and the result bears the stage's name, "afi-gan, extractor"; an interpolator alone
+    cannot be. Returns what ``result.json`` holds (empty if nothing was measured).
     """
     module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
     with open_run(settings, running) as run:
@@ -58,7 +59,10 @@ def train(paper: str, settings: Any, running: Running) -> dict[str, Any]:
             module.train(settings, run)
             return through_sr(settings, run)
         made = module.train(settings, run, running.until)
-        return conclude(made, settings.data, run, paper) if running.until == "target" else {}
+        if running.until == "interpolator":
+            return {}
+        name = paper if running.until == "target" else f"{paper}, {running.until}"
+        return conclude(made, settings.data, run, name)
 
 
 def open_run(settings: Any, running: Running) -> Run:

@@ -8,21 +8,21 @@ The paper's text is the default. Where the published code does something else th
 all of them to the code's side; `docs/papers/afi_gan.md` lists them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 
-from featlift import checkpoints, detectors
+from featlift import checkpoints
 from featlift.critics import PatchCritic
 from featlift.data.augment import Flip
 from featlift.data.batches import Batches
 from featlift.detectors import Detector, Extractor, extractor_of, interpolators_of, losses_on
 from featlift.detectors.canvas import Canvas
 from featlift.features import Features, match, stride
-from featlift.interpolators import interpolators
 from featlift.losses import content, critic_accuracy, fool, judge, tell_apart_logits
 from featlift.papers import baseline
 from featlift.papers.baseline import Data, Model, Stage
@@ -31,6 +31,7 @@ from featlift.training import Descent, Learner, Run, fit
 
 Target = dict[str, Tensor]
 STAGES = ("teacher", "interpolator", "extractor", "target")
+DETECTING = ("teacher", "extractor", "target")
 IN_DETECTOR = "backbone.pyramid.interpolators."
 REUSE = ("none", "G", "G_from_M", "M")
 
@@ -44,7 +45,7 @@ class Adversary:
     """The game between G and D, and what is compared.
 
     Attributes:
-        weight: λ of the adversarial term (Sec. 4.1).
+        weight: λ of the adversarial term (Sec. 4.1); with 0 there is no critic at all.
         end: side of the critic's last convolution: 3 (AFI-GAN), 1 (SRF-GAN's text).
         init: start of the critic's last layer: "small", or "official" (first logits of ±29).
         levels: those that are compared; empty means all that F has.
@@ -92,6 +93,7 @@ class Settings:
         interpolator_from: folder of a run that has finished stage 1; it is then left out.
         extractor_from: run folder or detector file of M; stages 1 and 2 are then left out.
         extractor_detector: the head that M is trained with (Table 3); empty means T's.
+        semantics: what stage 2 compares (Table 7): the "same" levels of two views, or "different" levels of one.
         extractor_start: what M's other parts start from: "weights" (as T would) or "teacher" (F, as the published code does).
         reuse: what T takes over: "none" (A6), "G" of stage 1 (A2), "G_from_M", or the whole "M" (A5).
         freeze_interpolator: keep G as it is in stage 3 (A4), its batch-norm statistics too.
@@ -109,6 +111,7 @@ class Settings:
     interpolator_from: str = ""
     extractor_from: str = ""
     extractor_detector: str = ""
+    semantics: str = "same"
     extractor_start: str = "weights"
     reuse: str = "G_from_M"  # Sec. 4.3: the interpolator only; the whole extractor "is also feasible"
     freeze_interpolator: bool = False
@@ -116,6 +119,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.reuse not in REUSE:
             raise ValueError(f"Unknown reuse '{self.reuse}'; choose one of {', '.join(REUSE)}.")
+        if self.semantics not in SEMANTICS:
+            raise ValueError(f"Unknown semantics '{self.semantics}'; choose one of {', '.join(SEMANTICS)}.")
         if self.extractor_start not in ("weights", "teacher"):
             raise ValueError(f"Unknown extractor_start '{self.extractor_start}'; choose 'weights' or 'teacher'.")
         with_head(self.model, self.extractor_detector)
@@ -147,6 +152,21 @@ class Settings:
             extractor_start="teacher",
             reuse="M",
         )
+
+    @classmethod
+    def dense(cls) -> "Settings":
+        """The paper's for RetinaNet, FCOS and CenterMask: wherever such a detector is trained, half the rate."""
+        paper = cls()
+        stages = {name: getattr(paper, name) for name in DETECTING}
+        slower = {name: replace(s, descent=replace(s.descent, rate=s.descent.rate / 2)) for name, s in stages.items()}
+        return replace(paper, model=replace(paper.model, detector="retinanet"), **slower)
+
+    @classmethod
+    def transformer(cls) -> "Settings":
+        """The paper's Swin rows: Cascade R-CNN on a Swin-T and a BiFPN of seven layers, AdamW wherever it is trained, T for 3x."""
+        paper = cls()
+        stages = {name: Stage(baseline.THREE_TIMES, baseline.adamw()) for name in DETECTING}
+        return replace(paper, model=baseline.swin(paper.model.interpolator), **stages)
 
 
 def train(settings: Settings, run: Run, until: str = "target") -> nn.Module:
@@ -188,17 +208,18 @@ def interpolator(
     settings: Settings, stream: Batches, classes: Sequence[str], run: Run
 ) -> tuple[nn.ModuleList, PatchCritic]:
     """G and D after stage 1: trained now, or read from ``settings.interpolator_from``. Fixed interpolators need no training."""
-    G = nn.ModuleList(_new_interpolators(settings.model))
+    G = nn.ModuleList(baseline.doublings(settings.model))
     D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init)
+    learned = [*G, D] if settings.adversary.weight else [*G]  # λ = 0: a critic that nobody asked has no file
     if settings.interpolator_from:
-        for part, file in zip([*G, D], part_files(Path(settings.interpolator_from), len(G)), strict=True):
+        for part, file in zip(learned, part_files(Path(settings.interpolator_from), len(G)), strict=False):
             checkpoints.load_state(part, file)
     elif any(True for _ in G.parameters()):
         F = frozen(extractor_of(teacher(settings, stream, classes, run)))
         run.place(F)
         pretrain_interpolator(F, G, D, settings, stream, run)
         if run.rank == 0:
-            for part, file in zip([*G, D], part_files(run.folder, len(G)), strict=True):
+            for part, file in zip(learned, part_files(run.folder, len(G)), strict=False):
                 checkpoints.save(part, file)
     return G, D
 
@@ -213,12 +234,8 @@ def pretrain_interpolator(
     F: Extractor, G: nn.ModuleList, D: nn.Module, settings: Settings, stream: Batches, run: Run
 ) -> None:
     """G(F(½ picture)) against F(picture) on every level; D tells them apart (Eq. 1), G fools it and stays near (Eq. 2)."""
-    generator, critic = _learners(G, D, settings.interpolator)
-    look = Canvas(F.mean)
-    compared = settings.adversary.levels
-
-    def seen(images: list[Tensor]) -> Features:
-        return F(look(images)[0].tensors)
+    generator, critic = _learners(G, D, settings.interpolator, settings.adversary)
+    seen, compared = looking(F), settings.adversary.levels
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         low, high = cross_resolution(
@@ -231,7 +248,7 @@ def pretrain_interpolator(
         critic_said, losses = play(D, critic, student, target, settings.adversary)
         return critic_said | generator.descend(losses)
 
-    fit(step, stream, settings.interpolator.steps, run, {"generator": generator, "critic": critic}, "interpolator")
+    fit(step, stream, settings.interpolator.steps, run, {"generator": generator, **critic}, "interpolator")
 
 
 def doubled(G: nn.ModuleList, features: Features) -> Features:
@@ -240,14 +257,17 @@ def doubled(G: nn.ModuleList, features: Features) -> Features:
 
 
 def play(
-    D: nn.Module, critic: Learner, student: Features, teacher: Features, adversary: Adversary
+    D: nn.Module, critic: Mapping[str, Learner], student: Features, teacher: Features, adversary: Adversary
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """D's turn, then what the generator's side descends on, judged by the D of after its turn.
 
-    The student's features serve both turns; D's logits of them do not, because D has moved.
+    The student's features serve both turns; D's logits of them do not, because D has moved. Where nobody is the ``critic`` (λ = 0),
+    nobody judges.
     """
+    if not critic:
+        return {}, {"content": content(student, teacher)}
     fake, real = judge(D, student, detached=True), judge(D, teacher)
-    said = critic.descend({"critic": tell_apart_logits(fake, real)}) | critic_accuracy(fake, real)
+    said = critic["critic"].descend({"critic": tell_apart_logits(fake, real)}) | critic_accuracy(fake, real)
     judged = student if adversary.alive else {level: x.detach() for level, x in student.items()}
     return said, {"content": content(student, teacher), "adversarial": adversary.weight * fool(D, judged)}
 
@@ -298,23 +318,70 @@ def with_head(model: Model, detector: str) -> Model:
 
 
 def train_extractor(F: Extractor, M: Detector, D: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
-    """M's pyramid of the half-size picture against the halved pyramid of F, with M's detection losses on half-size boxes (Eq. 3)."""
-    extracting, critic = _learners(M, D, settings.extractor)
-    look = Canvas(F.mean)
+    """M's pyramid against F's, with M's detection losses on what M has seen (Eq. 3)."""
+    extracting, critic = _learners(M, D, settings.extractor, settings.adversary)
+    look, compared = looking(F), SEMANTICS[settings.semantics]
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        batch, boxes = M.transform(*half(images, targets, settings.halving))
-        features, high = cross_resolution(
-            teacher=lambda images: shrink_features(F(look(images)[0].tensors), settings.halving.features),
-            student=lambda _: M.backbone(batch.tensors),
-            image=images,
-            shrink=lambda _: images,
-        )
-        student, target = match(chosen(features, settings.adversary.levels), high)
+        seen = compared(look, M, (images, targets), settings.halving)
+        student, target = match(chosen(seen.student, settings.adversary.levels), seen.target)
         critic_said, losses = play(D, critic, student, target, settings.adversary)
-        return critic_said | extracting.descend(losses | losses_on(M, batch, features, boxes))
+        return critic_said | extracting.descend(losses | losses_on(M, seen.batch, seen.features, seen.boxes))
 
-    fit(step, stream, settings.extractor.steps, run, {"extractor": extracting, "critic": critic}, "extractor")
+    fit(step, stream, settings.extractor.steps, run, {"extractor": extracting, **critic}, "extractor")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a step of stage 2 works on: what M was shown, with its ``boxes``; M's ``features`` of it; ``student`` and ``target`` maps."""
+
+    batch: ImageList
+    boxes: list[Target]
+    features: Features
+    student: Features
+    target: Features
+
+
+Batch = tuple[list[Tensor], list[Target]]
+Look = Callable[[list[Tensor]], Features]
+
+
+def same_levels(F: Look, M: Detector, shown: Batch, halving: Halving) -> Seen:
+    """The paper's: M's pyramid of the half-size picture against the halved pyramid of F; boxes are halved."""
+    batch, boxes = M.transform(*half(*shown, halving))
+    features, target = cross_resolution(
+        teacher=lambda images: shrink_features(F(images), halving.features),
+        student=lambda _: M.backbone(batch.tensors),
+        image=shown[0],
+        shrink=lambda _: shown[0],
+    )
+    return Seen(batch, boxes, features, features, target)
+
+
+def different_levels(F: Look, M: Detector, shown: Batch, halving: Halving) -> Seen:
+    """Table 7's other row: both see the picture in full, and M's level i, doubled by M's own G, is compared with F's level i - 1."""
+    batch, boxes = M.transform(*shown)
+    features, target = cross_resolution(
+        teacher=F,
+        student=lambda _: M.backbone(batch.tensors),
+        image=shown[0],
+        shrink=lambda _: shown[0],
+    )
+    finer = {f"p{stride(level).bit_length() - 2}": level for level in list(features)[1:]}
+    student = doubled(interpolators_of(M), {level: features[level] for level in finer.values()})
+    return Seen(batch, boxes, features, {name: student[level] for name, level in finer.items()}, target)
+
+
+SEMANTICS: dict[str, Callable[[Look, Detector, Batch, Halving], Seen]] = {
+    "same": same_levels,
+    "different": different_levels,
+}
+
+
+def looking(F: Extractor) -> Look:
+    """F as what looks at pictures ``[3, H, W]`` of any sizes: they are padded into one batch."""
+    canvas = Canvas(F.mean)
+    return lambda images: F(canvas(images)[0].tensors)
 
 
 # ------------------------------------------------------------------------------------------------ stage 3: Sec. 4.3, Eqs. (4) to (7)
@@ -346,10 +413,9 @@ def reused(settings: Settings, stream: Batches, classes: Sequence[str], run: Run
     return {name: value for name, value in tensors.items() if settings.reuse == "M" or name.startswith(IN_DETECTOR)}
 
 
-def _new_interpolators(model: Model) -> list[nn.Module]:
-    steps = detectors.doublings_of(model.detector, model.pyramid)
-    return interpolators(model.interpolator, model.channels, steps, **model.interpolator_options)
-
-
-def _learners(player: nn.Module, D: nn.Module, stage: Stage) -> tuple[Learner, Learner]:
-    return Learner(player, stage.descent, stage.steps), Learner(D, stage.descent, stage.steps)
+def _learners(
+    player: nn.Module, D: nn.Module, stage: Stage, adversary: Adversary
+) -> tuple[Learner, dict[str, Learner]]:
+    """The player's learner, and the critic's by its name: nobody's if λ = 0."""
+    critic = {"critic": Learner(D, stage.descent, stage.steps)} if adversary.weight else {}
+    return Learner(player, stage.descent, stage.steps), critic

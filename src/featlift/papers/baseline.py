@@ -23,10 +23,13 @@ from featlift.data.coco import open_split
 from featlift.data.contract import Pictures
 from featlift.data.synthetic import Scenes
 from featlift.detectors import Detector
-from featlift.interpolators import interpolators
+from featlift.interpolators import interpolator, interpolators
 from featlift.training import Descent, Learner, Run, fit
 
 DETECTOR_FILE = "detector.safetensors"
+SHARING = ("paper", "shared", "each")
+ONE_TIME, THREE_TIMES = 90_000, 270_000
+"""Steps of 16 pictures: 12 and 37 epochs of COCO."""
 _PYRAMID = re.compile(r"(backbone\.pyramid\.(?:inner|layer)_blocks\.)(\d+)(\..+)")
 
 
@@ -45,7 +48,10 @@ class Model:
         pyramid: "fpn", "pafpn", "bifpn", …
         interpolator: what doubles its maps (`featlift list interpolators`).
         interpolator_options: arguments of the interpolator, such as {"growth": 16}.
+        sharing: "paper" gives each step of the pyramid its own interpolator where the papers do (5conv, deconv, the rivals), "shared"
+            one to all steps, "each" one to each.
         detector_options: arguments of the detector: anchor_scale, width, proposals, test_size.
+        drop_path: largest share of the backbone's residual branches left out in training (0.2 for Swin).
     """
 
     detector: str = "mask-rcnn"
@@ -58,14 +64,16 @@ class Model:
     pyramid: str = "fpn"
     interpolator: str = "nearest"
     interpolator_options: dict[str, Any] = field(default_factory=dict)
+    sharing: str = "paper"
     detector_options: dict[str, Any] = field(default_factory=lambda: {"test_size": [800, 1333]})
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         """What cannot be built is refused here, before hours of training that do not need it yet."""
+        if self.sharing not in SHARING:
+            raise ValueError(f"Unknown sharing '{self.sharing}'; choose one of {', '.join(SHARING)}.")
         with torch.device("meta"):
-            interpolators(
-                self.interpolator, self.channels, len(detectors.levels_of(self.detector)), **self.interpolator_options
-            )
+            doublings(self)
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ class Settings:
 
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
-    train: Stage = field(default_factory=lambda: Stage(90_000, one_time()))
+    train: Stage = field(default_factory=lambda: Stage(ONE_TIME, one_time()))
     start: str = ""
     """A run or detector file whose tensors of equal name and shape are taken as the start."""
 
@@ -120,10 +128,40 @@ class Settings:
         """The laptop's: a small Faster R-CNN on the built-in scenes, a few minutes on two cores."""
         return cls(model=quick_model(), data=quick_data(), train=Stage(600, quick_descent()))
 
+    @classmethod
+    def dense(cls) -> "Settings":
+        """The papers' RetinaNet, FCOS and CenterMask: half the rate (name the detector with ``--model.detector``)."""
+        return cls(model=Model(detector="retinanet"), train=Stage(ONE_TIME, one_time(rate=0.01)))
 
-def one_time() -> Descent:
-    """Detectron2's 1x schedule: SGD, rate 0.02, a tenth after two thirds and eight ninths."""
-    return Descent("sgd", rate=0.02, warmup=1000, schedule="steps", milestones=(2 / 3, 8 / 9), decay_norms=False)
+    @classmethod
+    def transformer(cls) -> "Settings":
+        """The papers' Swin rows: Cascade R-CNN on a Swin-T and a BiFPN of seven layers, AdamW, 3x."""
+        return cls(model=swin(), train=Stage(THREE_TIMES, adamw()))
+
+
+def one_time(rate: float = 0.02) -> Descent:
+    """Detectron2's 1x schedule: SGD, a tenth of ``rate`` after two thirds and eight ninths. Dense detectors take 0.01."""
+    return Descent("sgd", rate, warmup=1000, schedule="steps", milestones=(2 / 3, 8 / 9), decay_norms=False)
+
+
+def adamw() -> Descent:
+    """The transformers' 3x schedule: AdamW, rate 1e-4, a tenth after 210k and 250k of 270k steps; Swin's weight decay of 0.05."""
+    milestones = (7 / 9, 25 / 27)
+    return Descent(
+        "adamw", 1e-4, weight_decay=0.05, warmup=1000, schedule="steps", milestones=milestones, decay_norms=False
+    )
+
+
+def swin(interpolator: str = "nearest") -> Model:
+    """Cascade R-CNN on a Swin-T and a BiFPN of seven layers; nothing of the backbone stays fixed."""
+    return Model(
+        detector="cascade-rcnn",
+        backbone="swin_tiny_patch4_window7_224",
+        frozen_stages=0,
+        pyramid="bifpn-7",
+        interpolator=interpolator,
+        drop_path=0.2,
+    )
 
 
 def quick_model(interpolator: str = "nearest") -> Model:
@@ -156,14 +194,31 @@ def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) 
     Raises:
         ValueError: if the settings name something that does not exist, or do not fit together.
     """
+    return on_backbone(backbone(model), model, classes, given)
+
+
+def backbone(model: Model) -> Backbone:
+    """The backbone that ``model`` describes, with the levels that its detector and its pyramid read."""
     levels = detectors.levels_of(model.detector, model.pyramid)
     pretrained = {"imagenet": True, "random": False}.get(model.weights, model.weights)
     statistics = None if model.statistics is None else ([model.statistics[0]] * 3, [model.statistics[1]] * 3)
-    backbone = Backbone(model.backbone, levels, model.norm, pretrained, statistics, model.frozen_stages)
-    steps = detectors.doublings_of(model.detector, model.pyramid)
-    doubling = given or interpolators(model.interpolator, model.channels, steps, **model.interpolator_options)
-    extractor = detectors.extractor(model.detector, backbone, doubling, model.channels, model.pyramid)
+    return Backbone(model.backbone, levels, model.norm, pretrained, statistics, model.frozen_stages, model.drop_path)
+
+
+def on_backbone(below: Backbone, model: Model, classes: int, given: Sequence[nn.Module] | None = None) -> Detector:
+    """What stands on a backbone: pyramid, interpolators (``given``, or new ones) and heads; see :func:`build`."""
+    extractor = detectors.extractor(model.detector, below, given or doublings(model), model.channels, model.pyramid)
     return detectors.detector(model.detector, extractor, classes, **model.detector_options)
+
+
+def doublings(model: Model) -> list[nn.Module]:
+    """New interpolators for the pyramid of ``model``: one that all steps share, or one for each step, coarse → fine."""
+    steps = detectors.doublings_of(model.detector, model.pyramid)
+    if model.sharing == "each":
+        return [interpolator(model.interpolator, model.channels, **model.interpolator_options) for _ in range(steps)]
+    return interpolators(
+        model.interpolator, model.channels, 1 if model.sharing == "shared" else steps, **model.interpolator_options
+    )
 
 
 def pictures(data: Data, split: str = "train") -> Pictures:
