@@ -32,6 +32,8 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "evaluate": Verb("AP and AR of a run on pictures, by size", "evaluate:evaluate"),
     "predict": Verb("find objects in pictures: drawn pictures and COCO json out", "predict:predict"),
     "compare": Verb("two runs: what was gained, what was lost, what it costs", "compare:compare"),
+    "versus": Verb("interpolators against each other at equal budget, over several seeds", "versus:versus"),
+    "table": Verb("a paper's table beside our runs, and the commands behind its rows", "table:table"),
     "upgrade": Verb("put a learned interpolator into a torchvision detector", "upgrade:upgrade"),
     "sr": Verb("enlarge pictures with a super-resolution network", "sr:sr"),
     "data": {

@@ -1,0 +1,113 @@
+import json
+import shutil
+
+import pytest
+
+from featlift import cli
+from featlift.commands.table import differences, finished, flat, grouped, parameters, table, told
+from featlift.report.printed import printed
+from featlift.report.recipes import Recipe, recipe
+from featlift.report.records import RunRecord, read_run
+
+
+def record(name="baseline", ap=0.25, **settings):
+    return RunRecord(name, {"boxes": {"ap": ap, "ap_small": None}}, settings=settings)
+
+
+def test_a_run_stands_below_its_row(trained, capsys):
+    assert cli.main(["table", "afi-gan", "6", str(trained["nearest"]), str(trained["bilinear"])]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ap = read_run(trained["bilinear"]).metrics["boxes"]["ap"]
+    place = next(i for i, line in enumerate(lines) if line.strip().startswith("BL "))
+    assert lines[place + 1].split()[:3] == ["ours", "[1]", f"{100 * ap:.1f}"]
+    assert sum("ours [" in line for line in lines) == 2
+    told = next(line for line in lines if line.startswith("[1] differs from the paper: "))
+    for part in (
+        "data.root: COCO → /",
+        "model.detector: mask-rcnn → faster-rcnn",
+        "model.channels: 256 → 8",
+        "train.steps: 90000 → 1",
+    ):
+        assert part in told
+    assert "model.interpolator" not in told
+
+
+def test_runs_are_found_where_they_lie(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained["nearest"], tmp_path / "runs" / "deep" / "one")
+    assert finished(tmp_path / "runs") == [str(tmp_path / "runs" / "deep" / "one")]
+    table("afi-gan", "4")
+    assert "ours [1]" in capsys.readouterr().out
+
+
+def test_without_runs_the_commands_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["table", "afi-gan", "9"]) == 0
+    told = capsys.readouterr().out
+    assert "featlift train afi-gan --preset paper --reuse M --model.pyramid fpn-top-down --run runs/afi-gan-9-1" in told
+    assert "36.9" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_without_recipes_is_printed(capsys):
+    table("fdsr", "3", under="nowhere")
+    told = capsys.readouterr().out
+    assert "77.43" in told
+    assert "not laid beside runs" in told
+
+
+def test_an_unknown_table(capsys):
+    assert cli.main(["table", "afi-gan", "2"]) == 1
+    assert "there are 1, 3, 4" in capsys.readouterr().err
+
+
+def test_seeds_are_one_line_with_their_spread():
+    made = Recipe("baseline", {"model.interpolator": "nearest"})
+    runs = [record(ap=ap, model={"interpolator": "nearest"}, seed=i) for i, ap in enumerate((0.24, 0.25, 0.26))]
+    other = [record(model={"interpolator": "bilinear"}), record("afi-gan", model={"interpolator": "nearest"})]
+    (group,) = grouped(made, ("model.interpolator",), [*runs, *other])
+    assert len(group.runs) == 3
+    assert group.value("AP_box") == "25.0 ±1.0"
+    assert group.value("APs_box") == group.value("AP_mask") == ""
+
+
+def test_a_stage_alone_is_not_the_whole_chain():
+    whole, third = Recipe("afi-gan", {"reuse": "M"}), Recipe("afi-gan", {"until": "extractor"})
+    runs = [record("afi-gan", reuse="M"), record("afi-gan, extractor", reuse="G_from_M")]
+    assert [len(grouped(made, ("reuse", "until"), runs)) for made in (whole, third)] == [1, 1]
+    assert grouped(third, ("until",), runs)[0].runs == (runs[1],)
+
+
+def test_only_telling_settings_are_differences():
+    scenes = {"data": {"root": "scenes", "scene_size": 64, "batch": 2}}
+    assert told(scenes, "scenes") == {"data.root": "scenes", "data.scene_size": 64, "data.batch": 2}
+    assert told(scenes, "COCO") == {"data.root": "COCO", "data.batch": 2}
+    asked, there = {"a": 1, "seed": 0, "gone": 2}, {"a": 3, "seed": 5, "gone": 2, "new": 4}
+    assert differences(asked, there) == ("a: 1 → 3", "new: – → 4")
+    assert flat({"model": {"x": 1, "x_options": {"y": 2}}, "z": 3}) == {
+        "model.x": 1,
+        "model.x_options": {"y": 2},
+        "z": 3,
+    }
+
+
+@pytest.mark.parametrize(("number", "name", "millions"), [("6", "Deconv", 53), ("6", "NN", 44), ("4", "A5", 52)])
+def test_parameters_are_counted_now(number, name, millions):
+    whole = printed("afi-gan", number)
+    row = next(row for row in whole.rows if name in (row.get("name"), row.get("variant")))
+    assert parameters(recipe(whole, row)) // 10**6 == millions
+    assert row.get("params_M", millions) == millions
+
+
+def test_the_extractor_of_a_chain_is_measured(coco, tmp_path):
+    """A3: the detector of stage 2, with a critic-free chain of a step each."""
+    words = ["--run", str(tmp_path / "run"), "--data", str(coco), "--data.batch", "2", "--device", "cpu"]
+    words += ["--model.channels", "8", "--adversary.weight", "0", "--until", "extractor"]
+    words += ["--model.interpolator_options", '{"growth": 4, "blocks": 1}']
+    words += ["--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}']
+    words += [f"--{stage}.steps=1" for stage in ("teacher", "interpolator", "extractor", "target")]
+    assert cli.main(["train", "afi-gan", *words]) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["result"]["name"] == "afi-gan, extractor"
+    assert set(result["stages"]) == {"teacher", "interpolator", "extractor"}
+    assert "target" not in result["stages"]
