@@ -1,0 +1,233 @@
+"""``featlift versus``: interpolators against each other at equal budget, pre-training counted; the controls that the papers lack.
+
+All begin with one detector with nearest interpolation (the teacher, F) and take as many steps from there as AFI-GAN's stages 1, 2 and 3
+have together. ``NAME`` goes through the stages with that interpolator in the place of G: "bilinear" is distillation alone, and
+what learns nothing in stage 1 gets its steps in stage 3. ``NAME:plain`` is trained by its detection losses alone: "nearest:plain" is
+the teacher, trained on for as long.
+"""
+
+import importlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from featlift.commands.demo import shortened
+from featlift.commands.train import Running, conclude, open_run
+from featlift.data.contract import Pictures
+from featlift.evaluation.average_precision import Kind
+from featlift.evaluation.seeds import paired
+from featlift.papers import afi_gan, baseline
+from featlift.report.records import RunRecord, read_run
+from featlift.training import parallel
+from featlift.training.provenance import provenance
+from featlift.training.run import write_json
+
+EVERYONE = ("nearest:plain", "nearest", "bilinear", "deconv", "dysample", "carafe", "afi")
+SHOWN = ("ap", "ap_tiny", "ap_small")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One of those that are compared: its name, and what it is trained with from the common start."""
+
+    name: str
+    paper: str
+    settings: Any
+
+    @property
+    def steps(self) -> int:
+        """Steps that it takes from the common start, in all stages that it has."""
+        if self.paper == "baseline":
+            return self.settings.train.steps
+        stages = ("interpolator", "extractor", "target") if learns(self.settings.model) else ("extractor", "target")
+        return sum(getattr(self.settings, name).steps for name in stages)
+
+
+def versus(
+    names: tuple[str, ...] = (),
+    out: str = "runs/versus",
+    data: str = "",
+    seeds: int = 3,
+    preset: str = "quick",
+    steps: float = 1.0,
+    device: str = "auto",
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """Train interpolators from one start for equally many steps, with several seeds, and compare all with the first.
+
+    Args:
+        names: interpolators, "NAME" through AFI-GAN's stages or "NAME:plain" by detection losses alone; the first is what the others
+            are compared with. Without any: nearest:plain nearest bilinear deconv dysample carafe afi.
+        out: folder; the same folder again goes on where it was.
+        data: a COCO folder; empty takes the preset's.
+        seeds: how many times everything is done, with seeds 0, 1, ….
+        preset: of AFI-GAN's settings: quick, paper, dense, transformer, official.
+        steps: multiplies every stage.
+        device: "auto", "cpu" or "cuda".
+        resamples: draws of pictures and seeds behind the intervals.
+
+    Raises:
+        ValueError: for an unknown name or preset, a name that comes twice, or no seed.
+    """
+    words, settings, folder = names or EVERYONE, shortened(chosen(preset, data), steps), Path(out)
+    if len(set(words)) < len(words) or seeds < 1:
+        raise ValueError(
+            f"Name each interpolator once and at least one seed; these are {', '.join(words)}, {seeds} seeds."
+        )
+    everyone = [
+        contestant(word, settings, "") for word in words
+    ]  # what cannot be built is refused before hours of training
+    for seed in range(seeds):
+        compete(words, settings, folder / f"seed-{seed}", Running(seed=seed, device=device, save_every=100))
+    records = {word: [read_run(place(folder / f"seed-{seed}", word)) for seed in range(seeds)] for word in words}
+    rows = compared(everyone, records, baseline.pictures(settings.data, "val"), resamples)
+    command = shlex.join(["featlift", "versus", *words, "--data", settings.data.root, "--seeds", str(seeds)])
+    options = f" --preset {preset} --steps {steps:g}"
+    whole = {
+        "tables": [{"caption": caption(everyone[0], settings), "rows": rows}],
+        "made": made(command + options, seeds, device),
+    }
+    write_json(folder / "versus.json", whole)
+    show(rows, whole["tables"][0]["caption"])
+    print(folder / "versus.json")
+    return whole
+
+
+def chosen(preset: str, data: str) -> afi_gan.Settings:
+    """AFI-GAN's settings called ``preset``, on other ``data`` if they are named.
+
+    Raises:
+        ValueError: if there is no such preset.
+    """
+    presets = {"paper": afi_gan.Settings} | {
+        name: getattr(afi_gan.Settings, name) for name in ("quick", "dense", "transformer", "official")
+    }
+    if preset not in presets:
+        raise ValueError(f"Unknown preset '{preset}'; there are {', '.join(presets)}.")
+    settings = presets[preset]()
+    return replace(settings, data=replace(settings.data, root=data or settings.data.root))
+
+
+def contestant(word: str, settings: afi_gan.Settings, teacher: str) -> Contestant:
+    """What ``word`` stands for, with the steps of stages 1, 2 and 3 of ``settings``, from the detector file ``teacher``.
+
+    Raises:
+        ValueError: for an unknown interpolator, or another ending than ":plain".
+    """
+    name, _, way = word.partition(":")
+    if way not in ("", "plain"):
+        raise ValueError(f"'{word}' ends in ':{way}'; a name may end in ':plain', or goes through AFI-GAN's stages.")
+    options = settings.model.interpolator_options if name == settings.model.interpolator else {}
+    model = replace(settings.model, interpolator=name, interpolator_options=options)
+    spare = settings.interpolator.steps
+    if way:
+        stage = replace(settings.target, steps=spare + settings.extractor.steps + settings.target.steps)
+        return Contestant(word, "baseline", baseline.Settings(model, settings.data, stage, teacher))
+    longer = replace(settings.target, steps=settings.target.steps + (0 if learns(model) else spare))
+    return Contestant(word, "afi-gan", replace(settings, model=model, target=longer, teacher_from=teacher))
+
+
+def learns(model: baseline.Model) -> bool:
+    """Whether the interpolator of ``model`` has something to learn in stage 1."""
+    with torch.device("meta"):
+        return any(True for module in baseline.doublings(model) for _ in module.parameters())
+
+
+def place(folder: Path, word: str) -> Path:
+    """The run folder of ``word`` in the folder of a seed."""
+    return folder / word.replace(":", "-")
+
+
+def compete(words: Sequence[str], settings: afi_gan.Settings, folder: Path, running: Running) -> None:
+    """Everything of one seed: the common start, then each of ``words``; what is finished is left alone."""
+    with open_run(settings, replace(running, run=folder / "start")) as run:
+        afi_gan.train(settings, run, "teacher")
+    for word in words:
+        one = contestant(word, settings, str(folder / "start" / "teacher.safetensors"))
+        with open_run(one.settings, replace(running, run=place(folder, word))) as run:
+            if not (run.folder / "result.json").exists():
+                module = importlib.import_module(f"featlift.papers.{one.paper.replace('-', '_')}")
+                conclude(module.train(one.settings, run), settings.data, run, one.paper)
+
+
+def compared(
+    everyone: Sequence[Contestant], records: dict[str, list[RunRecord]], shown: Pictures, resamples: int
+) -> list[dict[str, Any]]:
+    """A row for each: mean and spread (standard deviation over seeds) in per cent, cost, and what it has over the first [95 %]."""
+    truth, first = shown.coco(), [run.detections for run in records[everyone[0].name]]
+    rows = []
+    for one in everyone:
+        runs = records[one.name]
+        row: dict[str, Any] = {"interpolator": one.name, "steps": one.steps}
+        for kind in [kind for kind in ("boxes", "masks") if kind in runs[0].metrics]:
+            row |= _spread(runs, kind)
+            if one is not everyone[0]:
+                row |= _intervals(paired(truth, first, [run.detections for run in runs], kind, resamples), kind)
+        costs = [run.cost for run in runs if run.cost]
+        row |= {"parameters": costs[0].parameters if costs else None}
+        rows.append(row | {"minutes": round(mean(run.minutes or 0 for run in runs), 1)})
+    return rows
+
+
+def _spread(runs: Sequence[RunRecord], kind: Kind) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in SHOWN:
+        values = [100 * run.metrics[kind][key] for run in runs if run.metrics[kind].get(key) is not None]
+        spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+        found[f"{_title(key)} {kind}"] = f"{mean(values):.1f}{spread}" if values else None
+    return found
+
+
+def _intervals(intervals: dict[str, Any], kind: Kind) -> dict[str, str]:
+    return {
+        f"Δ {_title(key)} {kind} [95 %]": f"{100 * one.difference:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
+        for key, one in intervals.items()
+        if key in SHOWN
+    }
+
+
+def _title(key: str) -> str:
+    return key.replace("ap", "AP").replace("_", " ")
+
+
+def caption(first: Contestant, settings: afi_gan.Settings) -> str:
+    """What is compared on which pictures, and with how many steps."""
+    before = settings.teacher.steps
+    return (
+        f"Equal budget on {Path(settings.data.root).name}: {first.steps:,} steps of {settings.data.batch} pictures after a common "
+        f"start of {before:,}, pre-training counted; differences from {first.name}"
+    )
+
+
+def made(command: str, seeds: int, device: str) -> dict[str, Any]:
+    """Where and when the numbers were made, in the form of ``benchmarks/results``."""
+    return {
+        "command": command,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seed": ", ".join(map(str, range(seeds))),
+        **provenance(parallel.start(device)),
+    }
+
+
+def show(rows: Sequence[dict[str, Any]], title: str) -> None:
+    """Print the rows."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    drawn = Table(*columns, box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for row in rows:
+        cells = [row.get(column) for column in columns]
+        drawn.add_row(
+            *(f"{c:,}" if isinstance(c, int) else "" if c is None else str(c).replace("[", r"\[") for c in cells)
+        )
+    console = Console(highlight=False)
+    console.width = max(console.width, console.measure(drawn, options=console.options.update(width=400)).maximum)
+    console.print(drawn)
