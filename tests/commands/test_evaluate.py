@@ -13,6 +13,17 @@ def test_a_run_is_measured_as_it_was_when_it_ended(trained, capsys):
     assert set(kept) == {"data", "metrics", "detections"}
 
 
+def test_several_looks_at_each_picture(trained, coco, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("detector.safetensors", "settings.json"):
+        (run / name).symlink_to(trained["nearest"] / name)
+    assert cli.main(["evaluate", str(run), "--scales", "[1.0, 1.5]", "--flip", "--merge", "soft-nms"]) == 0
+    assert json.loads((run / "evaluation-own-val-multi-scale.json").read_text())["metrics"]["boxes"]
+    assert cli.main(["evaluate", str(run), "--scales", "[1.5]", "--merge", "mean"]) == 1
+    assert "choose one of nms, soft-nms" in capsys.readouterr().err
+
+
 def test_a_detector_file_is_measured_where_it_is_told(trained, coco, tmp_path, capsys):
     words = [str(trained["nearest"] / "detector.safetensors"), "--data", str(coco), "--out", str(tmp_path / "m.json")]
     assert cli.main(["evaluate", *words, "--split", "train"]) == 0

@@ -1,25 +1,50 @@
 """``featlift evaluate``: AP and AR of a detector on pictures."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from featlift import two_step
 from featlift.commands.train import summary
 from featlift.data.fingerprint import fingerprint
+from featlift.detectors.multi_scale import MultiScale
 from featlift.evaluation import detection
 from featlift.papers import baseline
 from featlift.training.run import write_json
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How a detector looks at the pictures.
+
+    Attributes:
+        batch: pictures at a time.
+        device: "cpu", "cuda", ….
+        scales: factors of the test size at which each picture is looked at; several are merged (multi-scale test).
+        flip: look at the mirrored picture, too.
+        merge: of what several looks found: "nms" or "soft-nms".
+    """
+
+    batch: int = 4
+    device: str = "cpu"
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    merge: str = "nms"
+
+    @property
+    def many(self) -> bool:
+        """Whether it looks more than once, or at another size."""
+        return self.flip or self.scales != (1.0,)
 
 
 def evaluate(
     run: str,
     data: str = "",
     split: str = "val",
-    batch: int = 4,
-    device: str = "cpu",
     out: str = "",
     through: dict[str, str] | None = None,
     factor: int = 4,
+    looking: Looking = Looking(),
 ) -> dict[str, Any]:
     """COCO AP and AR, also for tiny objects (< 16²), of a run's detector.
 
@@ -27,24 +52,26 @@ def evaluate(
         run: a run folder or a detector file.
         data: a COCO folder, or "scenes"; empty takes what the run was trained on.
         split: "val" or "train".
-        batch: pictures at a time.
-        device: "cpu", "cuda", ….
         out: where to write metrics and detections (json); by default beside the detector.
         through: super-resolution networks by name, ``--through.fdsr runs/fdsr``: pictures are shrunk, enlarged by each, by bicubic
             interpolation and not at all, and shown to the detector (FDSR, Sec. 3). ``out`` is then a folder.
         factor: how much smaller a side becomes for ``through``.
+        looking: batch, device and multi-scale test.
     """
     if through:
         return _through(
-            two_step.Measuring(run, through, "", data, split, factor, device=device), Path(out or f"{run}/through")
+            two_step.Measuring(run, through, "", data, split, factor, device=looking.device),
+            Path(out or f"{run}/through"),
         )
     detector, classes = baseline.load(run)
     shown = baseline.pictures(baseline.data_of(run, data), split)
     if list(shown.classes) != classes:
         raise ValueError(f"The detector knows {', '.join(classes)}; these pictures have {', '.join(shown.classes)}.")
-    measured = detection.evaluate(detector, shown, batch, device)
+    seeing = MultiScale(detector, looking.scales, looking.flip, looking.merge) if looking.many else detector
+    measured = detection.evaluate(seeing, shown, looking.batch, looking.device)
     folder = Path(run) if Path(run).is_dir() else Path(run).parent
-    path = Path(out) if out else folder / f"evaluation-{Path(data or 'own').name}-{split}.json"
+    ending = "-multi-scale" if looking.many else ""
+    path = Path(out) if out else folder / f"evaluation-{Path(data or 'own').name}-{split}{ending}.json"
     found = {"data": fingerprint(shown), "metrics": measured.metrics, "detections": measured.detections}
     write_json(path, found)
     print(summary(Path(run).name, measured))
