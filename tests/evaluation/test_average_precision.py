@@ -150,6 +150,17 @@ def test_masks_asked_of_boxes_name_the_detection():
         average_precision(truth, [box(0, 0, 5, 5, 0.5)], "masks")
 
 
+def test_masks_are_ranked_by_their_own_scores(random_truth, random_detections):
+    """CenterMask: the box's score ranks boxes, the mask's ranks masks."""
+    truth = random_truth(3)
+    plain = random_detections(truth, 4)
+    both = [{**detection, "mask_score": 1 - detection["score"]} for detection in plain]
+    turned = [{**detection, "score": 1 - detection["score"]} for detection in plain]
+    assert average_precision(truth, both, "boxes") == average_precision(truth, plain, "boxes")
+    assert average_precision(truth, both, "masks") == average_precision(truth, turned, "masks")
+    assert average_precision(truth, both, "masks")["ap"] != average_precision(truth, plain, "masks")["ap"]
+
+
 def test_masks_survive_encoding():
     mask = (np.random.default_rng(0).random((7, 11)) > 0.5).astype(np.uint8)
     encoded = encode(mask)

@@ -126,6 +126,19 @@ def test_results_have_cocos_form():
     assert np.array_equal(decode(second["segmentation"], (6, 9)), masks[1, 0].round().numpy())
 
 
+def test_scores_of_masks_go_along():
+    output = {
+        "boxes": torch.tensor([[1.0, 2.0, 5.0, 8.0]]),
+        "labels": torch.tensor([1]),
+        "scores": torch.tensor([0.5]),
+        "masks": torch.ones(1, 1, 10, 10),
+        "mask_scores": torch.tensor([0.25]),
+    }
+    (result,) = as_results([output], [7])
+    assert (result["score"], result["mask_score"]) == (0.5, 0.25)
+    assert "mask_score" not in as_results([{k: v for k, v in output.items() if k != "mask_scores"}], [7])[0]
+
+
 def test_shards_equal_the_whole():
     data = Squares()
     whole = evaluate(Finder(), data, progress=False)

@@ -3,7 +3,7 @@ import base64
 import numpy as np
 import pytest
 
-from featlift.report.curves import RUN_COLOURS, colour, smoothed, stage_curves
+from featlift.report.curves import RUN_COLOURS, colour, shared, smoothed, stage_curves
 from featlift.report.records import RunRecord
 
 
@@ -18,12 +18,25 @@ def test_a_chart_for_each_scalar_of_each_stage(runs):
     curves = stage_curves([*runs, RunRecord("plain", log=log)])
     assert list(curves) == ["gan", "baseline"]
     gan, baseline = drawn(curves["gan"]), drawn(curves["baseline"])
-    assert "critic accuracy real" in gan
+    assert "critic accuracy: real –, fake - -" in gan
     assert "box loss" in baseline
     assert colour(0) in gan
     assert colour(1) in gan
     assert colour(2) in baseline
     assert colour(0) not in baseline
+
+
+def test_real_and_fake_share_a_chart():
+    log = [{"step": i, "accuracy_real": 0.9, "accuracy_fake": 0.4, "critic": 1.0} for i in range(8)]
+    svg = drawn(stage_curves([RunRecord("a", log=log)])["train"])
+    assert "accuracy: real –, fake - -" in svg
+    assert "accuracy fake" not in svg
+    assert svg.count("stroke-dasharray") == 1  # the fake's smoothed line
+    assert [shared(name) for name in ("accuracy_fake", "accuracy_real", "critic")] == [
+        ("accuracy: real –, fake - -", "--"),
+        ("accuracy: real –, fake - -", "-"),
+        ("critic", "-"),
+    ]
 
 
 def test_nothing_logged_nothing_drawn():

@@ -5,7 +5,8 @@ of 0.05, 101 recalls, at most 100 detections a picture, crowds neither found nor
 file of this library knows it.
 
 Ground truth is a dict in COCO's form (``images``, ``annotations``, ``categories``), detections a list of COCO results
-(``image_id``, ``category_id``, ``bbox`` xywh in px, ``score``, and for masks ``segmentation`` as RLE).
+(``image_id``, ``category_id``, ``bbox`` xywh in px, ``score``, and for masks ``segmentation`` as RLE). Masks are ranked by
+``mask_score`` where a detection has one, as CenterMask's do (Lee and Park, CVPR 2020, Sec. 3.3); boxes always by ``score``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -170,10 +171,7 @@ def _evaluated(
     import hotcoco
 
     _check(truth, detections, kind)
-    unused = (
-        "segmentation" if kind == "boxes" else "bbox"
-    )  # with a box beside it, COCO's code would take a mask's area from the box
-    results = [{key: value for key, value in detection.items() if key != unused} for detection in detections]
+    results = [_as_measured(detection, kind) for detection in detections]
     objects = hotcoco.COCO(dict(truth))
     evaluator = hotcoco.COCOeval(objects, objects.load_res(results), KINDS[kind])
     evaluator.params.area_rng = [list(sizes[name]) for name in sizes]
@@ -181,6 +179,13 @@ def _evaluated(
     evaluator.params.max_dets = [most]
     evaluator.evaluate()
     return evaluator
+
+
+def _as_measured(detection: Detection, kind: Kind) -> Detection:
+    """A detection without what belongs to the other kind: with a box beside it, COCO's code would take a mask's area from the box."""
+    unused = ("mask_score", "segmentation" if kind == "boxes" else "bbox")
+    score = detection.get("mask_score", detection["score"]) if kind == "masks" else detection["score"]
+    return {key: value for key, value in detection.items() if key not in unused} | {"score": score}
 
 
 def _check(truth: GroundTruth, detections: Sequence[Detection], kind: Kind) -> None:

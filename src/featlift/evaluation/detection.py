@@ -94,7 +94,7 @@ def _detect_batch(detector: nn.Module, batch: list[Example], place: torch.device
 
 
 def as_results(outputs: Sequence[Mapping[str, Tensor]], image_ids: Sequence[int]) -> list[Detection]:
-    """Torchvision's outputs as COCO results.
+    """Torchvision's outputs as COCO results; ``mask_scores [N]``, where a detector gives them (CenterMask), as ``mask_score``.
 
     Each output has ``boxes [N, 4]`` xyxy px, ``labels [N]`` 1…K, ``scores [N]`` and perhaps ``masks [N, 1, H, W]`` (or
     ``[N, H, W]``) in 0…1, which are cut at ½ and encoded one by one: nothing of the size of a picture is kept.
@@ -113,6 +113,8 @@ def _picture_results(output: Mapping[str, Tensor], image_id: int) -> list[Detect
     results = [
         {"image_id": image_id, "category_id": int(label), "bbox": box, "score": score} for box, label, score in rows
     ]
+    for result, score in zip(results, output.get("mask_scores", ()), strict="mask_scores" in output):
+        result["mask_score"] = float(score)
     for result, mask in zip(results, output.get("masks", ()), strict="masks" in output):
         soft = mask.detach().reshape(mask.shape[-2:])
         result["segmentation"] = encode((soft > 0.5).byte().cpu().numpy())

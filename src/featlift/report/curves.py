@@ -1,4 +1,7 @@
-"""Curves of everything a run logged, one small chart for each scalar of each stage, runs over each other."""
+"""Curves of everything a run logged, one small chart for each scalar of each stage, runs over each other.
+
+What was logged of real and of fake maps (``accuracy_real``, ``accuracy_fake``) shares a chart: the fake is dashed.
+"""
 
 import base64
 import io
@@ -13,6 +16,11 @@ INK = "#808892"
 """Text and axes: a grey that reads on white and on black."""
 RUN_COLOURS = ("#d98314", "#2f81f7", "#8957e5", "#2da44e", "#cf4a7e", "#57606a")
 COLUMNS = 4
+SIDES = {"_real": "-", "_fake": "--"}
+"""Endings of names that share a chart, and the line of each."""
+
+Curves = dict[tuple[str, str], Series]
+"""Run and line style → what is drawn."""
 
 
 def colour(position: int) -> str:
@@ -22,16 +30,23 @@ def colour(position: int) -> str:
 
 def stage_curves(runs: Sequence[RunRecord]) -> dict[str, str]:
     """Stage → an SVG (data URI) with a chart for each scalar that a run logged there."""
-    stages: dict[str, dict[str, dict[str, Series]]] = {}
+    stages: dict[str, dict[str, Curves]] = {}
     for run in runs:
         for stage, scalars in run.curves().items():
             for name, series in scalars.items():
-                stages.setdefault(stage, {}).setdefault(name, {})[run.name] = series
+                title, line = shared(name)
+                stages.setdefault(stage, {}).setdefault(title, {})[run.name, line] = series
     colours = {run.name: colour(i) for i, run in enumerate(runs)}
     return {stage: _drawn(charts, colours) for stage, charts in stages.items()}
 
 
-def _drawn(charts: Mapping[str, Mapping[str, Series]], colours: Mapping[str, str]) -> str:
+def shared(name: str) -> tuple[str, str]:
+    """The chart that the scalar ``name`` is drawn in, and with which line."""
+    side = next((side for side in SIDES if name.endswith(side)), "")
+    return (f"{name.removesuffix(side)}: real –, fake - -", SIDES[side]) if side else (name, "-")
+
+
+def _drawn(charts: Mapping[str, Curves], colours: Mapping[str, str]) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -39,8 +54,8 @@ def _drawn(charts: Mapping[str, Mapping[str, Series]], colours: Mapping[str, str
     with rc_context({"svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif", "axes.edgecolor": INK}):
         figure = Figure(figsize=(12, 2.3 * rows), layout="constrained")
         axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-        for panel, (name, by_run) in zip(axes, charts.items(), strict=False):
-            _chart(panel, name, by_run, colours)
+        for panel, (name, curves) in zip(axes, charts.items(), strict=False):
+            _chart(panel, name, curves, colours)
         for panel in axes[len(charts) :]:
             panel.set_axis_off()
         buffer = io.BytesIO()
@@ -48,11 +63,11 @@ def _drawn(charts: Mapping[str, Mapping[str, Series]], colours: Mapping[str, str
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _chart(panel: Any, name: str, by_run: Mapping[str, Series], colours: Mapping[str, str]) -> None:
-    for run, series in by_run.items():
+def _chart(panel: Any, name: str, curves: Curves, colours: Mapping[str, str]) -> None:
+    for (run, line), series in curves.items():
         steps, values = np.array(list(series)), np.array(list(series.values()), float)
         panel.plot(steps, values, color=colours[run], alpha=0.3, linewidth=0.8)
-        panel.plot(steps, smoothed(values), color=colours[run], linewidth=1.6)
+        panel.plot(steps, smoothed(values), color=colours[run], linewidth=1.6, linestyle=line)
     panel.set_title(name.replace("_", " "), color=INK, fontsize=10, loc="left")
     panel.tick_params(colors=INK, labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
