@@ -60,6 +60,7 @@ def test_every_tensor_of_a_detector_comes_back(official, layout):
         network = built(name, detectron2_resnet(), pyramid)
     report = import_weights(network, state)
     assert len(report.dropped) == 5  # the anchors
+    assert len(report.notes) == 2  # RoIAlign and rounded anchors
     assert set(report.taken.values()) | set(report.dropped) == set(state)
     after = network.state_dict()
     for ours, theirs in report.taken.items():
@@ -149,6 +150,7 @@ def test_dense_detectors(name, body, tmp_path):
     (tmp_path / "zoo.pkl").write_bytes(pickle.dumps({"model": {key: value.numpy() for key, value in state.items()}}))
     report = import_weights(network.eval(), tmp_path / "zoo.pkl")
     assert not report.dropped
+    assert len(report.notes) == {"retinanet": 0, "fcos": 1, "centermask": 2}[name]
     maps = [torch.randn(1, 256, 2, 3) for _ in range(5)]
     outputs = (network.head if name != "centermask" else network.rpn.dense.head)(maps)
     if name == "retinanet":

@@ -1,17 +1,19 @@
 """``featlift list``: the names that options take."""
 
+from collections.abc import Callable
+
 from featlift.commands.parsing import PRESETS
 from featlift.detectors import DETECTORS
+from featlift.image_sr import SUPER_RESOLVERS
 from featlift.interpolators import INTERPOLATORS, PER_STEP, interpolator
-
-LISTS = ("interpolators", "detectors", "presets")
+from featlift.pyramids import PYRAMIDS
 
 
 def show(what: tuple[str, ...] = (), channels: int = 256) -> None:
-    """Print names: of interpolators (with their parameters), of detectors, of presets.
+    """Print the names that options take.
 
     Args:
-        what: interpolators, detectors, presets; all if none is named.
+        what: interpolators (with their parameters), pyramids, detectors, super-resolvers, presets; all if none is named.
         channels: of the map, for the parameter counts.
 
     Raises:
@@ -20,17 +22,23 @@ def show(what: tuple[str, ...] = (), channels: int = 256) -> None:
     unknown = [name for name in what if name not in LISTS]
     if unknown:
         raise ValueError(f"Unknown list '{unknown[0]}'; choose {', '.join(LISTS)}.")
-    chosen = what or LISTS
-    if "interpolators" in chosen:
-        print(f"interpolators (parameters at {channels} channels)")
-        for name in INTERPOLATORS:
-            count = sum(p.numel() for p in interpolator(name, channels).parameters())
-            print(f"  {name:<16}{count:>12,}{'  for each step' if name in PER_STEP else ''}")
-    if "detectors" in chosen:
-        print("detectors (levels they read)")
-        for name, family in DETECTORS.items():
-            print(f"  {name:<16}{' '.join(family.levels)}")
-    if "presets" in chosen:
-        print("presets")
-        for name, meaning in PRESETS.items():
-            print(f"  {name:<16}{meaning}")
+    for name in what or LISTS:
+        print(name)
+        for entry, meaning in LISTS[name](channels):
+            print(f"  {entry:<20}{meaning}".rstrip())
+
+
+def _interpolators(channels: int) -> list[tuple[str, str]]:
+    counts = {name: sum(p.numel() for p in interpolator(name, channels).parameters()) for name in INTERPOLATORS}
+    each = {name: " for each step" if name in PER_STEP else "" for name in INTERPOLATORS}
+    return [(name, f"{count:>12,} parameters{each[name]}") for name, count in counts.items()]
+
+
+LISTS: dict[str, Callable[[int], list[tuple[str, str]]]] = {
+    "interpolators": _interpolators,
+    "pyramids": lambda channels: [(name, "") for name in PYRAMIDS],
+    "detectors": lambda channels: [(name, " ".join(family.levels)) for name, family in DETECTORS.items()],
+    "super-resolvers": lambda channels: [(name, "") for name in SUPER_RESOLVERS],
+    "presets": lambda channels: list(PRESETS.items()),
+}
+"""What each list has at so many channels: names and what there is to say of them."""

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser
 
 PRESETS = {
     "quick": "a laptop: small networks on the built-in pictures",
+    "short": "one GPU and a night",
     "paper": "what the paper says",
     "official": "what the published code does",
 }
@@ -66,9 +67,13 @@ def with_presets(paper: str, path: str, words: Sequence[str]) -> dict[str, Any]:
     module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
     words, preset = _without_preset(words)
     parser = Parser(prog=path, description=_first_line(module.__doc__))
-    parser.add_argument("--preset", default=preset, help="quick (a laptop), paper or official (the published code).")
+    parser.add_argument(
+        "--preset",
+        default=preset,
+        help="quick (a laptop), short (one GPU), paper, official (published code).",
+    )
     parser.add_argument("--config", action="config", help="A YAML file with these options.")
-    parser.add_class_arguments(Running, None, as_group=False, skip={"until"} if paper == "baseline" else set())
+    parser.add_class_arguments(Running, None, as_group=False, skip=set() if paper.endswith("-gan") else {"until"})
     parser.add_class_arguments(module.Settings, None)
     parser.set_defaults({"run": f"runs/{paper}", **asdict(_preset(module.Settings, preset))})
     values = _taken(parser, words, whole=module.Settings)
@@ -106,7 +111,7 @@ def _taken(parser: ArgumentParser, words: Sequence[str], whole: Any = None) -> d
     return values
 
 
-def _spelled(parser: Parser, words: Sequence[str]) -> Iterator[str]:
+def _spelled(parser: ArgumentParser, words: Sequence[str]) -> Iterator[str]:
     """``--skip-broken`` as ``--skip_broken true``: hyphens as in names elsewhere, and yes-or-no options without a value mean yes."""
     for word, following in zip(words, [*words, "--"][1:], strict=True):
         option, equals, value = word.partition("=")
@@ -119,7 +124,7 @@ def _spelled(parser: Parser, words: Sequence[str]) -> Iterator[str]:
             yield "true"
 
 
-def _default(parser: Parser, name: str) -> Any:
+def _default(parser: ArgumentParser, name: str) -> Any:
     return next((action.default for action in parser._actions if action.dest == name), None)
 
 

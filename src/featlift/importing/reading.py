@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from featlift.checkpoints import read_state
 from featlift.critics import PatchCritic
 from featlift.detectors import Extractor
 from featlift.detectors.cascade import CascadeHeads
 from featlift.detectors.centermask import CenterMaskHeads
+from featlift.detectors.rcnn import RoIAlign
 from featlift.features import stride
 from featlift.importing.bifpn import PublishedBiFPN, bifpn_rules
 from featlift.importing.bodies import body_rules
@@ -34,9 +36,10 @@ from featlift.pyramids import FPN
 
 SCALE = re.compile(r"(.*fcos_head\.scales)\.(\d+)\.scale")
 ELSEWHERE = Rule(r".*", None, why="belongs to another part of the published model")
-DIFFERENCES = {
-    FasterRCNN: "RoIs are pooled by torchvision's RoIAlign (aligned=False) and anchors rounded to pixels; Detectron2's are not.",
-    FCOS: "scores are cut after centreness is multiplied in; the published code cuts before.",
+DIFFERENCES: dict[type[nn.Module], str] = {
+    RoIAlign: "RoIs are pooled half a cell to the lower right (torchvision's RoIAlign has no aligned=True here).",
+    RegionProposalNetwork: "anchors are rounded to whole pixels; Detectron2's are not.",
+    FCOS: "scores are cut off after centreness is multiplied in; the published code cuts before.",
 }
 
 
@@ -55,7 +58,9 @@ def import_weights(module: nn.Module, source: str | Path | Mapping[str, Tensor])
     """
     state = _gathered(source if isinstance(source, Mapping) else _read(Path(source)))
     ours, report = translate(state, rules_for(module), module)
-    report.notes = [note for kind, note in DIFFERENCES.items() if isinstance(module, kind)]
+    report.notes = [
+        note for kind, note in DIFFERENCES.items() if any(isinstance(part, kind) for part in module.modules())
+    ]
     module.load_state_dict(ours, strict=False)
     return report
 

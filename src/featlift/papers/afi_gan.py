@@ -65,11 +65,13 @@ class Halving:
     Attributes:
         images: degradation of the picture: "bilinear" (the paper), "nearest", "bicubic" (Table 8).
         features: of F's maps in stage 2: "bilinear" (the paper's figure), "nearest" (the published code; half a cell off).
+        original: make the small view from the picture before it was resized, as the published code does: sharper than half of it.
         same_flip: both views share their flip; the published code draws it for each, so that half of the pairs are mirrored.
     """
 
     images: str = "bilinear"
     features: str = "bilinear"
+    original: bool = False
     same_flip: bool = True
 
 
@@ -124,7 +126,7 @@ class Settings:
         code = cls(
             model=Model(interpolator="afi", interpolator_options={"init": "official"}),
             adversary=Adversary(init="official", alive=False, levels=("p2", "p3", "p4", "p5", "p6")),
-            halving=Halving(features="nearest", same_flip=False),
+            halving=Halving(features="nearest", original=True, same_flip=False),
             interpolator=Stage(300_000, replace(_slowly(1e-3, 0.9), warmup=1000, decay_norms=False)),
             extractor=Stage(180_000, replace(_slowly(0.01, 2 / 3, 8 / 9), warmup=1000, decay_norms=False)),
             target=Stage(270_000, replace(baseline.one_time(), milestones=(7 / 9, 25 / 27))),
@@ -158,7 +160,7 @@ def train(settings: Settings, run: Run, until: str = "target") -> nn.Module:
     if until not in STAGES:
         raise ValueError(f"There is no stage '{until}'; there are {', '.join(STAGES)}.")
     shown = baseline.pictures(settings.data)
-    stream, classes = baseline.batches(settings.data, shown, run.seed), shown.classes
+    stream, classes = baseline.batches(settings.data, shown, run.seed, settings.halving.original), shown.classes
     if until == "target":
         return target(settings, stream, classes, run)
     if until == "teacher":
@@ -252,7 +254,8 @@ def play(
 
 def half(images: list[Tensor], targets: list[Target], halving: Halving) -> tuple[list[Tensor], list[Target]]:
     """The pictures and targets at half the size, mirrored anew if the views do not share their flip."""
-    small, boxes = shrink(images, 0.5, halving.images), shrink_targets(targets, images, 0.5)
+    small = [t["half"] for t in targets] if halving.original else shrink(images, 0.5, halving.images)
+    boxes = shrink_targets(targets, images, 0.5)
     if halving.same_flip:
         return small, boxes
     pairs = [Flip(0.5)(image, t, torch.default_generator) for image, t in zip(small, boxes, strict=True)]
@@ -344,7 +347,7 @@ def reused(settings: Settings, stream: Batches, classes: Sequence[str], run: Run
 
 
 def _new_interpolators(model: Model) -> list[nn.Module]:
-    steps = len(detectors.levels_of(model.detector)) - 1
+    steps = detectors.doublings_of(model.detector, model.pyramid)
     return interpolators(model.interpolator, model.channels, steps, **model.interpolator_options)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from featlift import detectors
 from featlift.backbones import Backbone
 from featlift.checkpoints import read_tensors, write_tensors
-from featlift.data.augment import Flip, Resize
+from featlift.data.augment import Flip, Halved, Resize
 from featlift.data.batches import Batches
 from featlift.data.coco import open_split
 from featlift.data.contract import Pictures
@@ -35,13 +35,14 @@ class Model:
     """What a detector is made of.
 
     Attributes:
-        detector: "faster-rcnn", "mask-rcnn", "retinanet" or "fcos" (`featlift list detectors`).
+        detector: "faster-rcnn", "mask-rcnn", "retinanet", "fcos", … (`featlift list detectors`).
         backbone: name of a timm network.
         weights: "imagenet" takes timm's (downloaded once), "random" starts from nothing, anything else is the path of a file.
         norm: batch norms of the backbone: "frozen", "batch", "sync" or "group".
         frozen_stages: how much of the backbone stays fixed: 2 is the stem and c2, 0 nothing.
         statistics: mean and standard deviation of the pictures, one number each for all three channels; None takes timm's.
         channels: C of the pyramid.
+        pyramid: "fpn", "pafpn", "bifpn", …
         interpolator: what doubles its maps (`featlift list interpolators`).
         interpolator_options: arguments of the interpolator, such as {"growth": 16}.
         detector_options: arguments of the detector: anchor_scale, width, proposals, test_size.
@@ -54,6 +55,7 @@ class Model:
     frozen_stages: int = 2
     statistics: tuple[float, float] | None = None
     channels: int = 256
+    pyramid: str = "fpn"
     interpolator: str = "nearest"
     interpolator_options: dict[str, Any] = field(default_factory=dict)
     detector_options: dict[str, Any] = field(default_factory=lambda: {"test_size": [800, 1333]})
@@ -134,7 +136,7 @@ def quick_model(interpolator: str = "nearest") -> Model:
         frozen_stages=0,
         channels=64,
         interpolator=interpolator,
-        detector_options={"anchor_scale": 4.0, "width": 256, "proposals": 200},
+        detector_options={"anchor_scale": 4.0, "width": 128, "proposals": 100},
     )
 
 
@@ -154,12 +156,13 @@ def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) 
     Raises:
         ValueError: if the settings name something that does not exist, or do not fit together.
     """
-    levels = detectors.levels_of(model.detector)
+    levels = detectors.levels_of(model.detector, model.pyramid)
     pretrained = {"imagenet": True, "random": False}.get(model.weights, model.weights)
     statistics = None if model.statistics is None else ([model.statistics[0]] * 3, [model.statistics[1]] * 3)
     backbone = Backbone(model.backbone, levels, model.norm, pretrained, statistics, model.frozen_stages)
-    doubling = given or interpolators(model.interpolator, model.channels, len(levels) - 1, **model.interpolator_options)
-    extractor = detectors.extractor(model.detector, backbone, doubling, model.channels)
+    steps = detectors.doublings_of(model.detector, model.pyramid)
+    doubling = given or interpolators(model.interpolator, model.channels, steps, **model.interpolator_options)
+    extractor = detectors.extractor(model.detector, backbone, doubling, model.channels, model.pyramid)
     return detectors.detector(model.detector, extractor, classes, **model.detector_options)
 
 
@@ -189,10 +192,11 @@ def data_of(run: str | Path, root: str = "") -> Data:
     return Data(root=root)
 
 
-def batches(data: Data, pictures: Pictures, seed: int) -> Batches:
-    """Endless training batches, resized and flipped as ``data`` says."""
+def batches(data: Data, pictures: Pictures, seed: int, halved: bool = False) -> Batches:
+    """Endless training batches, flipped and resized as ``data`` says; ``halved`` adds the half-size view of the original picture."""
     resize = [Resize(data.short, data.longest)] if data.short else []
-    return Batches(pictures, data.batch, seed, [*resize, Flip(data.flip)], workers=data.workers)
+    sized = [Halved(*resize)] if halved else resize
+    return Batches(pictures, data.batch, seed, [Flip(data.flip), *sized], workers=data.workers)
 
 
 def train(settings: Settings, run: Run) -> Detector:
