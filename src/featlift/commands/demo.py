@@ -25,8 +25,14 @@ def demo(out: str = "runs/demo", seed: int = 0, steps: float = 1.0, device: str 
         steps: multiplies every stage (0.05 is a smoke test).
         device: "auto", "cpu" or "cuda".
     """
-    folder = Path(out)
-    ours = shortened(afi_gan.Settings.quick(), steps)
+    return equal_steps(shortened(afi_gan.Settings.quick(), steps), Path(out), seed, device)
+
+
+def equal_steps(ours: afi_gan.Settings, folder: Path, seed: int = 0, device: str = "auto") -> dict[str, Any]:
+    """AFI-GAN's chain with the settings ``ours``, and a detector with nearest interpolation that has as many steps from the same start.
+
+    Writes the runs ``afi-gan`` and ``nearest`` into ``folder``, and a ``report.html`` and ``result.json`` about both. Returns the latter.
+    """
     plain = control(ours, folder / "afi-gan" / "teacher.safetensors")
     results = {}
     with open_run(ours, Running(folder / "afi-gan", seed=seed, device=device, save_every=100)) as run:
