@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from run import keep, made
 
-from featlift.commands.demo import equal_steps
+from featlift.commands.demo import equal_steps, since_start
 from featlift.papers import afi_gan, baseline
 from featlift.papers.baseline import Data, Stage
 
@@ -65,9 +65,9 @@ def table(name: str, results: dict[int, dict[str, Any]]) -> list[dict[str, Any]]
     rows = []
     for run in ("nearest", "afi-gan"):
         boxes = [result[run]["result"]["metrics"]["boxes"] for result in results.values()]
-        numbers = {key: _mean([one[key] for one in boxes]) for key in SHOWN}
+        numbers = {key: _mean([100 * one[key] for one in boxes if one[key] is not None]) for key in SHOWN}
         cost = next(iter(results.values()))[run]["result"]["cost"]
-        minutes = _mean([result[run]["minutes"] / 100 for result in results.values()])
+        minutes = _mean([since_start(result[run]) for result in results.values()])
         rows.append(
             {"": run, **numbers, "parameters": cost["parameters"], "GMAC": round(cost["gmac"], 2), "minutes": minutes}
         )
@@ -93,12 +93,11 @@ def table(name: str, results: dict[int, dict[str, Any]]) -> list[dict[str, Any]]
     ]
 
 
-def _mean(values: list[float | None]) -> str:
-    there = [100 * value for value in values if value is not None]
-    if not there:
+def _mean(values: list[float]) -> str:
+    if not values:
         return ""
-    spread = f" ({statistics.stdev(there):.1f})" if len(there) > 1 else ""
-    return f"{statistics.mean(there):.1f}{spread}"
+    spread = f" ({statistics.stdev(values):.1f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
 
 
 def _interval(result: dict[str, Any], key: str) -> str:

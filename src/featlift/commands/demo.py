@@ -63,6 +63,8 @@ def finish(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.S
     shown = baseline.pictures(settings.data, "val")
     runs = [report.read_run(one) for one in folders]
     in_turns(runs, folders, shown[0][0])
+    for run in runs:
+        run.minutes = since_start(results[run.name])
     found = compare.comparison(runs, shown, 1000)
     maps = compare.feature_maps(runs, folders, shown)
     page = report.write(
@@ -80,6 +82,11 @@ def in_turns(runs: list[RunRecord], folders: tuple[Path, Path], picture: Any) ->
     measured = costs({run.name: baseline.load(folder)[0] for run, folder in zip(runs, folders, strict=True)}, picture)
     for run in runs:
         run.cost = measured[run.name]
+
+
+def since_start(result: dict[str, Any]) -> float:
+    """Minutes of training after the common start, which both have."""
+    return sum(stage["minutes"] for name, stage in result["stages"].items() if name != "teacher")
 
 
 def total_steps(settings: afi_gan.Settings) -> dict[str, int]:
