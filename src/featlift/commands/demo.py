@@ -1,5 +1,6 @@
 """``featlift demo``: the whole of AFI-GAN on built-in pictures, beside a detector that had the same number of steps."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from featlift import report
 from featlift.commands import compare
 from featlift.commands.train import Running, conclude, evidence, open_run
+from featlift.data.contract import Pictures
+from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.cost import costs
 from featlift.papers import afi_gan, baseline
 from featlift.report.records import RunRecord
@@ -72,9 +75,26 @@ def finish(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.S
     )
     whole = {**results, "comparison": compare.numbers(found), "steps": total_steps(settings)}
     write_json(folder / "result.json", whole)
+    picture(folder, found, (runs[0], runs[1]), shown)
     print(compare.table(runs, found))
     print(page)
     return whole
+
+
+def picture(folder: Path, found: Comparison, runs: tuple[RunRecord, RunRecord], shown: Pictures) -> Path | None:
+    """``before_after.png``: the picture in which most objects were gained or lost, and up to three of these, the largest changes first.
+
+    Nothing is written if no object was gained or lost.
+    """
+    seen = evidence(shown)
+    changed = sorted(found.gains.of("gained") + found.gains.of("lost"), key=lambda fate: -abs(fate.change))
+    if not changed:
+        return None
+    most = Counter(fate.image_id for fate in changed).most_common(1)[0][0]
+    outlines = report.Scenes(seen, found, runs).outlines(most)
+    focus = [fate.box for fate in changed if fate.image_id == most][:3]
+    names = (f"{found.first} interpolation", f"{found.second} interpolation")
+    return report.before_after(folder / "before_after.png", seen.picture(most), outlines, names, focus)
 
 
 def in_turns(runs: list[RunRecord], folders: tuple[Path, Path], picture: Any) -> None:
