@@ -145,6 +145,7 @@ def same_convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.
     """Convolution with TensorFlow's "SAME" padding (the odd one at the bottom and right) and LeakyReLU: ``H → H /
     stride``.
     """
-    total = kernel - stride
-    pad = nn.ZeroPad2d((total // 2, total - total // 2) * 2)
+    before = (kernel - stride) // 2
+    after = kernel - stride - before
+    pad = nn.ZeroPad2d((before, after, before, after))
     return nn.Sequential(pad, nn.Conv2d(inputs, outputs, kernel, stride), nn.LeakyReLU(0.2))
