@@ -24,17 +24,27 @@ def stride(name: str) -> int:
     """
     found = _LEVEL.match(name)
     if not found:
-        raise ValueError(f"'{name}' is not the name of a level: expected c2 … c5, p2 … p7 or, for an extended level, p2x.")
+        raise ValueError(
+            f"'{name}' is not the name of a level: expected c2 … c5, p2 … p7 or, for an extended level, p2x."
+        )
     return 2 ** int(found[1]) // (2 if found[2] else 1)
 
 
 def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
     """``x [B, C, H, W]`` as ``[B, C, *size]``, aligned at the top left; never resized.
 
-    A map that is too large loses its last rows and columns. One that is too small (a backbone that rounds odd sizes down) has its last
-    row and column repeated. All padding in this library is at the bottom and right, so cells keep their place in the image.
+    A doubled map that is a row or column too large (odd sizes) loses it. One that is too small (a backbone that rounds odd sizes down)
+    has its last row or column repeated. All padding in this library is at the bottom and right, so cells keep their place in the image.
+
+    Raises:
+        ValueError: if the sizes differ by more than one cell: then the maps are not one doubling apart.
     """
     height, width = size
+    if abs(height - x.shape[-2]) > 1 or abs(width - x.shape[-1]) > 1:
+        raise ValueError(
+            f"A map of {x.shape[-2]}x{x.shape[-1]} cells cannot be fitted onto {height}x{width}: they may differ by one cell. "
+            "Neighbouring levels of a pyramid must be one doubling apart (strides 4, 8, 16, 32)."
+        )
     x = x[..., :height, :width]
     missing = (0, width - x.shape[-1], 0, height - x.shape[-2])
     return nnf.pad(x, missing, mode="replicate") if any(missing) else x

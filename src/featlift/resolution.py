@@ -98,7 +98,9 @@ def _halved(x: Tensor, mode: str) -> Tensor:
 PER_OBJECT = ("boxes", "labels", "masks", "area", "iscrowd", "keypoints")
 
 
-def shrink_targets(targets: Sequence[Target], images: Sequence[Tensor], scale: float = 0.5, smallest: float = 1.0) -> list[Target]:
+def shrink_targets(
+    targets: Sequence[Target], images: Sequence[Tensor], scale: float = 0.5, smallest: float = 1.0
+) -> list[Target]:
     """The targets of ``images`` (boxes ``xyxy`` in their pixels), in the pixels of ``shrink(images, scale)``.
 
     Boxes are clipped to the small picture, and those with a side under ``smallest`` of its pixels are left out together with their label

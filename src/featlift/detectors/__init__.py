@@ -1,0 +1,88 @@
+"""Detectors under torchvision's contract, on any extractor.
+
+``detector("mask-rcnn", extractor, classes=80)``; what each needs below it is in :data:`DETECTORS`.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from featlift.detectors.dense import fcos, retinanet
+from featlift.detectors.extractor import Extractor
+from featlift.detectors.on_features import detections_on, losses_on
+from featlift.detectors.rcnn import faster_rcnn, mask_rcnn
+from featlift.pyramids import FPN, Strided, Subsampled
+
+__all__ = ["DETECTORS", "Extractor", "detections_on", "detector", "extractor", "levels_of", "losses_on"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a detector is built by, the backbone levels it reads, and what its pyramid adds on top (from c5's channels and C)."""
+
+    build: Callable[..., nn.Module]
+    levels: tuple[str, ...]
+    top: Callable[[int, int], nn.Module]
+
+
+R_CNN = (("c2", "c3", "c4", "c5"), lambda c5, channels: Subsampled())
+
+DETECTORS: dict[str, Family] = {
+    "faster-rcnn": Family(faster_rcnn, *R_CNN),
+    "mask-rcnn": Family(mask_rcnn, *R_CNN),
+    "retinanet": Family(retinanet, ("c3", "c4", "c5"), Strided),
+    "fcos": Family(fcos, ("c3", "c4", "c5"), lambda c5, channels: Strided(channels, channels)),
+}
+
+
+def _family(name: str) -> Family:
+    if name not in DETECTORS:
+        near = difflib.get_close_matches(name, DETECTORS, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"Unknown detector '{name}'.{hint} There are: {', '.join(DETECTORS)}.")
+    return DETECTORS[name]
+
+
+def levels_of(name: str) -> tuple[str, ...]:
+    """The backbone levels that a detector reads, fine → coarse. Raises ValueError for an unknown name."""
+    return _family(name).levels
+
+
+def extractor(name: str, backbone: nn.Module, interpolators: Sequence[nn.Module], channels: int = 256) -> Extractor:
+    """The papers' F for the detector called ``name``: ``backbone`` and an FPN whose maps are doubled by ``interpolators``.
+
+    Args:
+        name: a key of :data:`DETECTORS`.
+        backbone: with the levels of :func:`levels_of`, and ``channels`` (level → channels).
+        interpolators: one for all steps, or one for each, coarse → fine.
+        channels: C of the pyramid.
+
+    Raises:
+        ValueError: for an unknown name, or a backbone with other levels.
+    """
+    family = _family(name)
+    given: dict[str, int] = backbone.channels  # type: ignore[assignment]
+    if tuple(given) != family.levels:
+        raise ValueError(f"'{name}' reads {', '.join(family.levels)}, but the backbone gives {', '.join(given)}.")
+    return Extractor(backbone, FPN(given, channels, interpolators, family.top(given["c5"], channels)))
+
+
+def detector(name: str, extractor: Extractor, classes: int, **options: object) -> nn.Module:
+    """The detector called ``name`` on ``extractor``; ``options`` are those of its function (test_size, anchor_scale, width, …).
+
+    Raises:
+        ValueError: for an unknown name or option, or fewer than one class.
+    """
+    build = _family(name).build
+    known = [option for option in inspect.signature(build).parameters if option not in ("extractor", "classes")]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"'{name}' has no option {', '.join(unknown)}; it has: {', '.join(known)}.")
+    if classes < 1:
+        raise ValueError(
+            f"A detector of {classes} classes cannot be built; give the number of classes without background."
+        )
+    return build(extractor, classes, **options)

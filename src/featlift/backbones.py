@@ -1,0 +1,212 @@
+"""Backbones: any timm network as ``{c2 … c5}``, with its own normalisation of the picture inside. The only file that knows timm."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from featlift.features import Features, stride
+
+LEVELS = ("c2", "c3", "c4", "c5")
+NORMS = ("frozen", "batch", "sync", "group")
+Statistics = tuple[Sequence[float], Sequence[float]]
+
+
+class Backbone(nn.Module):
+    """A timm network that returns its maps at strides 4, 8, 16 and 32 under the names c2 … c5.
+
+    Args:
+        name: of a timm network, e.g. "resnet50", "resnest101e", "ese_vovnet39b", "mobilenetv2_100".
+        levels: the levels to return, fine → coarse.
+        norm: what becomes of batch norms: "frozen" (statistics and affine fixed; for pretrained weights), "batch" (as built),
+            "sync" (over all processes), or "group" (32 or fewer groups; for small batches from random weights).
+        pretrained: True takes timm's weights, which **downloads** them if they are not cached; a path takes a local file (safetensors or a torch
+            state dict), in timm's key layout or in any layout with the same tensors in the same order (torchvision's, say).
+        statistics: mean and standard deviation of the picture's channels in 0…1; by default those of the timm weights.
+        frozen_stages: 1 freezes all up to c2's input, 2 up to c2, 3 up to c3, …; 0 freezes nothing (Detectron2 freezes 2).
+
+    Raises:
+        ValueError: for a network timm does not know, or one without these strides, an unknown ``norm``, or weights that do not fit.
+        FileNotFoundError: if ``pretrained`` names a file that is not there.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        levels: Sequence[str] = LEVELS,
+        norm: str = "frozen",
+        pretrained: bool | str | Path = False,
+        statistics: Statistics | None = None,
+        frozen_stages: int = 0,
+    ):
+        super().__init__()
+        self.levels = tuple(levels)
+        self.network, indices = _network(name, self.levels, pretrained is True)
+        self.channels = dict(zip(self.levels, [self.network.feature_info.channels()[i] for i in indices], strict=True))
+        if not isinstance(pretrained, bool):
+            load_weights(self.network, Path(pretrained))
+        self.network = _normalised(self.network, norm)
+        mean, std = statistics or (self.network.pretrained_cfg["mean"], self.network.pretrained_cfg["std"])
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        _freeze(self.network, frozen_stages)
+
+    def forward(self, image: Tensor) -> Features:
+        """``[B, 3, H, W]`` in 0…1 → ``{"c2": [B, C2, H/4, W/4], …}``; odd sizes are rounded as the network does."""
+        maps = self.network((image - self.mean) / self.std)
+        if getattr(self.network, "output_fmt", None) == "NHWC":
+            maps = [x.permute(0, 3, 1, 2).contiguous() for x in maps]
+        return dict(zip(self.levels, maps, strict=True))
+
+
+class Encoder(nn.Module):
+    """A timm network as one map, for descriptors: the features before its global pooling.
+
+    Args:
+        name: of a timm network, convolutional or transformer.
+        pretrained: True (downloads if not cached), False, or the path of a local file as for :class:`Backbone`.
+        statistics: mean and standard deviation of the channels; by default those of the timm weights.
+
+    Raises:
+        ValueError: for a network timm does not know, or weights that do not fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, pretrained: bool | str | Path = False, statistics: Statistics | None = None):
+        super().__init__()
+        self.network = _create(name, pretrained is True, num_classes=0)
+        self.channels: int = self.network.num_features
+        if not isinstance(pretrained, bool):
+            load_weights(self.network, Path(pretrained))
+        mean, std = statistics or (self.network.pretrained_cfg["mean"], self.network.pretrained_cfg["std"])
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` in 0…1 → the last map ``[B, C, h, w]``, or the tokens of a transformer ``[B, N, C]``."""
+        return self.network.forward_features((image - self.mean) / self.std)
+
+
+def encoder(name: str, pretrained: bool | str | Path = False, statistics: Statistics | None = None) -> Encoder:
+    """:class:`Encoder` under the name that reads well: ``featlift.backbones.encoder("resnet50", "weights.pth")``."""
+    return Encoder(name, pretrained, statistics)
+
+
+def _create(name: str, pretrained: bool, **options: object) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ValueError(f"timm {timm.__version__} has no network '{name}'. Near it: {', '.join(near) or 'nothing'}.")
+    return timm.create_model(name, pretrained=pretrained, **options)
+
+
+def _network(name: str, levels: Sequence[str], pretrained: bool) -> tuple[nn.Module, list[int]]:
+    """The network cut after the coarsest level, and which of its feature maps are the levels."""
+    reductions = _create(name, False, features_only=True).feature_info.reduction()
+    missing = [level for level in levels if stride(level) not in reductions]
+    if missing:
+        raise ValueError(f"'{name}' gives maps at strides {reductions}; there is none for {', '.join(missing)}.")
+    chosen = [reductions.index(stride(level)) for level in levels]
+    network = _create(name, pretrained, features_only=True, out_indices=chosen)
+    return network, list(range(len(chosen)))
+
+
+def _normalised(network: nn.Module, norm: str) -> nn.Module:
+    if norm not in NORMS:
+        raise ValueError(f"Unknown norm '{norm}' for a backbone; choose one of {', '.join(NORMS)}.")
+    if norm == "frozen":
+        from timm.utils.model import freeze_batch_norm_2d
+
+        return freeze_batch_norm_2d(network)
+    if norm == "sync":
+        from timm.layers import convert_sync_batchnorm
+
+        return convert_sync_batchnorm(network)
+    return _grouped(network) if norm == "group" else network
+
+
+def _grouped(network: nn.Module) -> nn.Module:
+    """Batch norms, timm's with their activation included, become group norms of at most 32 groups."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            groups = next(g for g in range(min(32, child.num_features), 0, -1) if child.num_features % g == 0)
+            after = [getattr(child, part) for part in ("drop", "act") if hasattr(child, part)]
+            setattr(network, name, nn.Sequential(nn.GroupNorm(groups, child.num_features), *after))
+        else:
+            _grouped(child)
+    return network
+
+
+def _freeze(network: nn.Module, stages: int) -> None:
+    """Fixes the parameters of every child that comes before map number ``stages`` is complete (the stem is stage 1)."""
+    if not stages:
+        return
+    ends = [info["module"] for info in network.feature_info.info]
+    reductions = network.feature_info.info
+    last = max((i for i, info in enumerate(reductions) if info["reduction"] <= 2**stages), default=-1)
+    for name, parameter in network.named_parameters():
+        if last >= 0 and _before(name, ends[last], network):
+            parameter.requires_grad_(False)
+
+
+def _before(name: str, end: str, network: nn.Module) -> bool:
+    """Whether parameter ``name`` belongs to module ``end`` or to one that is defined before it."""
+    order = [child for child, _ in network.named_modules()]
+    owner, mark = name.rpartition(".")[0], end.replace(".", "_") if end not in order else end
+    return owner.startswith(mark) or order.index(owner) < order.index(mark)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Reads a local weight file into ``network``: by name, else by order.
+
+    Files of other libraries hold the same tensors in the same order under other names (torchvision's ``features.0.0.weight`` is
+    timm's ``conv_stem.weight``). Then tensors are paired in order, and every pair must have the same shape; what follows the
+    last of ours (a classifier) is not needed.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if neither names nor order fit, with the first tensors that do not.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no weight file '{path}'.")
+    tensors = _tensors(path)
+    wanted = network.state_dict()
+    needed = {name: value for name, value in wanted.items() if not name.endswith("num_batches_tracked")}
+    named = {name: tensors[name] for name in needed if name in tensors and tensors[name].shape == needed[name].shape}
+    network.load_state_dict(named if len(named) == len(needed) else _in_order(needed, tensors, path), strict=False)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in ("model", "state_dict"):
+        content = content[wrapper] if isinstance(content, Mapping) and wrapper in content else content
+    return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _in_order(needed: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    there = [(name, value) for name, value in tensors.items() if not name.endswith("num_batches_tracked")]
+    for (ours, tensor), (theirs, value) in zip(needed.items(), there, strict=False):
+        if tensor.shape != value.shape:
+            raise ValueError(
+                f"'{path}' does not fit: by name {_shared(needed, tensors)} of {len(needed)} tensors are there, and in order the network's "
+                f"'{ours}' {tuple(tensor.shape)} meets '{theirs}' {tuple(value.shape)}."
+            )
+    if len(there) < len(needed):
+        raise ValueError(f"'{path}' holds {len(there)} tensors; the network needs {len(needed)}.")
+    return {ours: value for ours, (_, value) in zip(needed, there, strict=False)}
+
+
+def _shared(names: Iterable[str], others: Mapping[str, Tensor]) -> int:
+    return sum(name in others for name in names)

@@ -1,0 +1,57 @@
+"""RetinaNet and FCOS on any extractor, from torchvision's own parts.
+
+Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background, never used), box regression by
+L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
+"""
+
+from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+from featlift.detectors.canvas import Canvas
+from featlift.detectors.extractor import Extractor
+from featlift.detectors.rcnn import anchors
+from featlift.features import stride
+
+SCORE_THRESHOLD = 0.05
+
+
+def retinanet(
+    extractor: Extractor, classes: int, test_size: tuple[int, int] | None = None, anchor_scale: float = 4.0
+) -> RetinaNet:
+    """RetinaNet (Lin et al., ICCV 2017): nine anchors per cell, focal loss.
+
+    Args:
+        extractor: the papers' F, with levels p3 … p7.
+        classes: K, without background; labels are 1 … K.
+        test_size: (short side, longest side) for evaluation; None keeps each picture's size.
+        anchor_scale: smallest anchor side in strides: 4 gives 32 … 813 px on p3 … p7.
+    """
+    detector = RetinaNet(
+        extractor,
+        classes + 1,
+        anchor_generator=anchors(extractor.levels, anchor_scale, octaves=3),
+        score_thresh=SCORE_THRESHOLD,
+        detections_per_img=100,
+    )
+    detector.transform = Canvas(extractor.mean, test_size)
+    return detector
+
+
+def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None = None) -> FCOS:
+    """FCOS (Tian et al., ICCV 2019): anchor-free; every cell says how far the sides of its object are.
+
+    Args:
+        extractor: the papers' F, with levels p3 … p7.
+        classes: K, without background; labels are 1 … K.
+        test_size: (short side, longest side) for evaluation; None keeps each picture's size.
+    """
+    cells = tuple((stride(level),) for level in extractor.levels)
+    detector = FCOS(
+        extractor,
+        classes + 1,
+        anchor_generator=AnchorGenerator(cells, ((1.0,),) * len(cells)),
+        score_thresh=SCORE_THRESHOLD,
+        detections_per_img=100,
+    )
+    detector.transform = Canvas(extractor.mean, test_size)
+    return detector

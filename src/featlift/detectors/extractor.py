@@ -1,0 +1,30 @@
+"""The papers' feature extractor F: a backbone and a pyramid. It is also exactly what torchvision's detectors call a backbone."""
+
+from torch import Tensor, nn
+
+from featlift.features import Features
+
+
+class Extractor(nn.Module):
+    """A picture in, the maps of a pyramid out.
+
+    Args:
+        backbone: picture ``[B, 3, H, W]`` in 0…1 → ``{c2 … c5}``; has ``mean`` ``[1, 3, 1, 1]``, the colour that pads pictures.
+        pyramid: ``{c2 … c5}`` → ``{p2 … }``; has ``levels`` (names, fine → coarse) and ``out_channels``.
+    """
+
+    def __init__(self, backbone: nn.Module, pyramid: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.pyramid = pyramid
+        self.levels: tuple[str, ...] = tuple(pyramid.levels)  # type: ignore[arg-type]
+        self.out_channels: int = pyramid.out_channels  # type: ignore[assignment]
+
+    @property
+    def mean(self) -> Tensor:
+        """The colour ``[1, 3, 1, 1]`` in 0…1 that becomes zero inside the backbone."""
+        return self.backbone.mean  # type: ignore[return-value]
+
+    def forward(self, image: Tensor) -> Features:
+        """``[B, 3, H, W]`` in 0…1 → ``{"p2": [B, C, H/4, W/4], …}``. H and W are best multiples of 32; others are rounded up."""
+        return self.pyramid(self.backbone(image))

@@ -1,0 +1,111 @@
+"""Faster and Mask R-CNN on any extractor, from torchvision's own parts.
+
+Defaults are Detectron2's (spec §8): anchors of 8 strides (32 … 512 px on p2 … p6) with ratios ½, 1, 2; 1,000 proposals; RoIs on p2 … p5 with
+canonical size 224 at level 4; class-specific boxes and masks.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import initLevelMapper
+
+from featlift.detectors.canvas import Canvas
+from featlift.detectors.extractor import Extractor
+from featlift.features import stride
+
+RATIOS = (0.5, 1.0, 2.0)
+
+
+class RoIAlign(MultiScaleRoIAlign):
+    """torchvision's RoI pooling, with each level's scale taken from its name.
+
+    torchvision guesses scales from the first batch it sees, and guesses wrong when a small picture was padded by more than 41 %.
+
+    Args:
+        levels: names of the maps to pool from, fine → coarse and without gaps.
+        output_size: cells per side of a pooled RoI.
+        sampling_ratio: sampling points per cell and side.
+    """
+
+    def __init__(self, levels: Sequence[str], output_size: int, sampling_ratio: int = 2):
+        super().__init__(list(levels), output_size, sampling_ratio)
+        self.scales = [1.0 / stride(level) for level in levels]
+        first, last = (stride(level).bit_length() - 1 for level in (levels[0], levels[-1]))
+        self.map_levels = initLevelMapper(first, last, canonical_scale=224, canonical_level=4)
+
+
+def anchors(levels: Sequence[str], scale: float, octaves: int = 1) -> AnchorGenerator:
+    """Anchors of ``scale`` strides on each level (``scale · 2^(k / octaves)`` for k below ``octaves``), ratios ½, 1, 2."""
+    sizes = tuple(tuple(scale * stride(level) * 2 ** (k / octaves) for k in range(octaves)) for level in levels)
+    return AnchorGenerator(sizes, (RATIOS,) * len(sizes))  # type: ignore[arg-type]
+
+
+def roi_levels(extractor: Extractor) -> list[str]:
+    """The levels that RoIs are pooled from: those up to p5."""
+    return [level for level in extractor.levels if stride(level) <= 32]
+
+
+def faster_rcnn(
+    extractor: Extractor,
+    classes: int,
+    test_size: tuple[int, int] | None = None,
+    anchor_scale: float = 8.0,
+    width: int = 1024,
+    proposals: int = 1000,
+) -> FasterRCNN:
+    """Faster R-CNN (Ren et al., 2015) with FPN.
+
+    Args:
+        extractor: the papers' F.
+        classes: K, without background; labels are 1 … K.
+        test_size: (short side, longest side) for evaluation; None keeps each picture's size.
+        anchor_scale: anchor side in strides: 8 gives 32 … 512 px on p2 … p6; 4 suits small objects.
+        width: of the two fully connected layers of the box head.
+        proposals: kept per picture; twice as many per level go into their suppression in training.
+    """
+    detector = FasterRCNN(
+        extractor,
+        box_predictor=FastRCNNPredictor(width, classes + 1),
+        **_parts(extractor, anchor_scale, width, proposals),
+    )
+    detector.transform = Canvas(extractor.mean, test_size)
+    return detector
+
+
+def mask_rcnn(
+    extractor: Extractor,
+    classes: int,
+    test_size: tuple[int, int] | None = None,
+    anchor_scale: float = 8.0,
+    width: int = 1024,
+    proposals: int = 1000,
+) -> MaskRCNN:
+    """Mask R-CNN (He et al., 2017) with FPN: :func:`faster_rcnn` and four convolutions that draw a 28x28 mask per class."""
+    channels = extractor.out_channels
+    detector = MaskRCNN(
+        extractor,
+        box_predictor=FastRCNNPredictor(width, classes + 1),
+        mask_roi_pool=RoIAlign(roi_levels(extractor), 14),
+        mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
+        mask_predictor=MaskRCNNPredictor(channels, channels, classes + 1),
+        **_parts(extractor, anchor_scale, width, proposals),
+    )
+    detector.transform = Canvas(extractor.mean, test_size)
+    return detector
+
+
+def _parts(extractor: Extractor, anchor_scale: float, width: int, proposals: int) -> dict[str, Any]:
+    return {
+        "rpn_anchor_generator": anchors(extractor.levels, anchor_scale),
+        "rpn_pre_nms_top_n_train": 2 * proposals,
+        "rpn_pre_nms_top_n_test": proposals,
+        "rpn_post_nms_top_n_train": proposals,
+        "rpn_post_nms_top_n_test": proposals,
+        "box_roi_pool": RoIAlign(roi_levels(extractor), 7),
+        "box_head": TwoMLPHead(extractor.out_channels * 7 * 7, width),
+    }

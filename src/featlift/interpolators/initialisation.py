@@ -1,0 +1,65 @@
+"""How a learned interpolator starts, and what it starts *from*.
+
+The published AFI-GAN code multiplies every Kaiming-initialised convolution by 0.1. The branch then adds 1e-4 of the bilinear shortcut
+and its gradients are 1e-5 to 1e-8 of its weights: a near-saddle. In ``docs/papers/afi_gan.md`` the three starts are compared.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from featlift.interpolators.fixed import MODES, Fixed
+
+INITS = ("mild", "official", "zero")
+SHORTCUTS = (*MODES, "none")
+
+
+class Shortcut(nn.Module):
+    """The fixed interpolation that a learned branch is added to; "none" gives nothing, so that the branch stands alone."""
+
+    def __init__(self, channels: int, mode: str):
+        super().__init__()
+        if mode not in SHORTCUTS:
+            raise ValueError(f"Unknown shortcut '{mode}'; choose one of {', '.join(SHORTCUTS)}.")
+        self.fixed = None if mode == "none" else Fixed(channels, mode)
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """``x [B, C, H, W]``, ``branch [B, C, 2H, 2W]`` → their sum at ``[B, C, 2H, 2W]``."""
+        return branch if self.fixed is None else branch + self.fixed(x)
+
+
+def initialise(module: nn.Module, init: str, last: nn.Module, damped: Sequence[nn.Module] = ()) -> None:
+    """Kaiming-normal weights (fan-in, gain √2) and zero biases for every convolution in ``module``, then the start called ``init``.
+
+    * "official": every weight x 0.1, as published.
+    * "mild": x 0.1 only in the ``damped`` parts (inside residual blocks) and in the ``last`` layer.
+    * "zero": mild, with the ``last`` layer exactly zero: the branch adds nothing until it is trained (upgrades start so).
+
+    Raises:
+        ValueError: if ``init`` is none of these.
+    """
+    if init not in INITS:
+        raise ValueError(f"Unknown initialisation '{init}'; choose one of {', '.join(INITS)}.")
+    _kaiming(module)
+    for part in [module] if init == "official" else [*damped, last]:
+        _scale(part, 0.1)
+    if init == "zero":
+        _scale(last, 0.0)
+
+
+def _convolutions(module: nn.Module) -> list[nn.Module]:
+    return [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+
+
+def _kaiming(module: nn.Module) -> None:
+    for convolution in _convolutions(module):
+        nn.init.kaiming_normal_(convolution.weight)
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
+
+
+def _scale(module: nn.Module, factor: float) -> None:
+    with torch.no_grad():
+        for convolution in _convolutions(module):
+            convolution.weight.mul_(factor)

@@ -1,0 +1,95 @@
+"""Feature pyramid network (Lin et al., CVPR 2017) that is *given* what doubles its maps.
+
+``inner_i = lateral_i(c_i) + G(inner_{i+1})``, ``p_i = smooth_i(inner_i)``. With nearest interpolation it is torchvision's network to the last
+bit, and it has torchvision's parameter names, so any torchvision FPN weights load strictly. With AFI or SRF in the place of G it is the
+pyramid of AFI-GAN (Sec. 3.1, Fig. 2).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork, LastLevelP6P7
+
+from featlift.features import Features, fit
+
+
+class Subsampled(ExtraFPNBlock):
+    """p6 = every second cell of p5: what the R-CNN family adds on top. No parameters."""
+
+    adds = ("p6",)
+
+    def forward(self, x: list[Tensor], y: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """``x``: pyramid maps ``[B, C, H, W]``, fine → coarse; ``y``: the backbone's. Returns ``x`` and ``names`` with p6 appended."""
+        return [*x, nnf.max_pool2d(x[-1], kernel_size=1, stride=2)], [*names, "p6"]
+
+
+class Strided(LastLevelP6P7):
+    """p6 and p7 by 3x3 convolutions of stride 2: what RetinaNet (from c5) and FCOS (from p5) add on top.
+
+    Args:
+        in_channels: of the map that p6 is made from; equal to ``out_channels`` means p5, anything else c5.
+        out_channels: C of the pyramid.
+    """
+
+    adds = ("p6", "p7")
+
+
+class FPN(FeaturePyramidNetwork):
+    """``{c2 … c5}`` in, ``{p2 … p5}`` and what ``top`` adds out.
+
+    Args:
+        in_channels: name of each backbone level → its channels, fine → coarse. ``c3`` becomes ``p3``; other names are kept.
+        out_channels: C of every output.
+        interpolators: what doubles a map: one module for all steps (AFI, SRF), or one for each step, coarse → fine (5conv, deconv).
+        top: adds coarser levels: :class:`Subsampled`, :class:`Strided` or any torchvision ``ExtraFPNBlock``.
+
+    Raises:
+        ValueError: if the number of interpolators is neither 1 nor the number of steps.
+    """
+
+    def __init__(
+        self,
+        in_channels: Mapping[str, int],
+        out_channels: int,
+        interpolators: Sequence[nn.Module],
+        top: ExtraFPNBlock | None = None,
+    ):
+        super().__init__(list(in_channels.values()), out_channels, extra_blocks=top)
+        self.in_channels = dict(in_channels)
+        self.out_channels = out_channels
+        self.levels = (*map(_output_name, in_channels), *getattr(top, "adds", ()))
+        self.interpolators = nn.ModuleList(_one_or_each(interpolators, len(in_channels) - 1))
+
+    def forward(self, x: Features) -> Features:
+        """``{"c2": [B, C2, H/4, W/4], …}`` → ``{"p2": [B, C, H/4, W/4], …}``; H and W are those of the image."""
+        names = [_output_name(name) for name in x]
+        smoothed = [smooth(inner) for smooth, inner in zip(self.layer_blocks, self.inner_maps(x), strict=True)]
+        if self.extra_blocks is not None:
+            smoothed, names = self.extra_blocks(smoothed, list(x.values()), names)
+        return dict(zip(names, smoothed, strict=True))
+
+    def inner_maps(self, x: Features) -> list[Tensor]:
+        """The top-down maps before the 3x3 smoothing, fine → coarse: ``[B, C, H, W]`` of each level given."""
+        laterals = [lateral(c) for lateral, c in zip(self.inner_blocks, x.values(), strict=True)]
+        maps = [laterals.pop()]
+        for step, lateral in enumerate(reversed(laterals)):
+            maps.insert(0, lateral + self.enlarge(step, maps[0], lateral.shape[-2:]))
+        return maps
+
+    def enlarge(self, step: int, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """``x [B, C, H, W]`` doubled by the interpolator of this step (0 is the coarsest) and fitted onto ``size``."""
+        return fit(self.interpolators[step % len(self.interpolators)](x), size)
+
+
+def _one_or_each(interpolators: Sequence[nn.Module], steps: int) -> Sequence[nn.Module]:
+    if len(interpolators) not in (1, steps):
+        raise ValueError(
+            f"{len(interpolators)} interpolators were given for {steps} steps of the pyramid: "
+            f"give one, which all steps share, or {steps}, coarse to fine."
+        )
+    return interpolators
+
+
+def _output_name(name: str) -> str:
+    return f"p{name[1:]}" if name[:1] == "c" and name[1:].isdigit() else name
