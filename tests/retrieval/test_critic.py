@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from featlift.retrieval.critic_part import DenseCritic, DescriptorCritic
+from featlift.retrieval.critic import DenseCritic, DescriptorCritic
 
 
 def test_the_papers_critic_has_its_parameters_and_maps():
