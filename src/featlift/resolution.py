@@ -35,15 +35,25 @@ def cross_resolution(
     return student(shrink(image)), target
 
 
-def frozen(module: Module) -> Module:
-    """A copy of ``module`` that stays as it is: in evaluation mode for ever, its parameters without gradient.
+def freeze(module: Module) -> Module:
+    """Stops ``module`` for ever: in evaluation mode, its parameters without gradient.
 
-    ``train()`` on the copy, or on a module that holds it, does not bring it (or its batch-norm statistics) back to life. Gradients still
-    flow *through* it to its input.
+    ``train()`` on it, or on a module that holds it, does not bring it (or its batch-norm statistics) back to life. Gradients still flow
+    *through* it to its input. Returns ``module``.
     """
-    still = copy.deepcopy(module).eval().requires_grad_(False)
-    still.train = lambda mode=True: still  # type: ignore[method-assign]
-    return still
+    module.eval().requires_grad_(False)
+    for part in module.modules():
+        part.train = _stay.__get__(part)  # type: ignore[method-assign]
+    return module
+
+
+def frozen(module: Module) -> Module:
+    """A copy of ``module``, stopped by :func:`freeze`; the original learns on."""
+    return freeze(copy.deepcopy(module))
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
 
 
 def shrink(images: Sequence[Tensor], scale: float = 0.5, mode: str = "bilinear") -> list[Tensor]:

@@ -1,0 +1,333 @@
+"""AFI-GAN (Lee, Lee and Choi, Pattern Recognition 2023): a feature interpolator, trained against a critic in three stages.
+
+F is the frozen target extractor, G the interpolator, D the critic, M the detector whose pyramid is the multi-scale extractor (G does every
+doubling in it), T the detector that is wanted. Stage 1 teaches G and D from F (Sec. 4.1), stage 2 teaches M at half the resolution from F at the full
+one (Sec. 4.2), stage 3 trains T, which starts from what stages 1 and 2 made (Sec. 4.3).
+
+The paper's text is the default. Where the published code does something else there is an option, and :meth:`Settings.official` turns all of them
+to the code's side; `docs/papers/afi_gan.md` lists them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from featlift import detectors
+from featlift.checkpoints import read_tensors, write_tensors
+from featlift.critics import PatchCritic
+from featlift.data.augment import Flip
+from featlift.data.batches import Batches
+from featlift.detectors import losses_on
+from featlift.detectors.canvas import Canvas
+from featlift.features import Features, match, stride
+from featlift.interpolators import interpolators
+from featlift.losses import content, critic_accuracy, fool, judge, tell_apart_logits
+from featlift.papers import baseline
+from featlift.papers.baseline import Data, Model, Stage
+from featlift.resolution import cross_resolution, freeze, frozen, shrink, shrink_features, shrink_targets
+from featlift.training import Descent, Learner, Run, fit
+
+Target = dict[str, Tensor]
+STAGES = ("teacher", "interpolator", "extractor", "target")
+IN_DETECTOR = "backbone.pyramid.interpolators."
+REUSE = ("none", "G", "G_from_M", "M")
+
+
+def _slowly(rate: float, *milestones: float) -> Descent:
+    return Descent("sgd", rate, momentum=0.9, weight_decay=1e-4, schedule="steps", milestones=milestones)
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """The game between G and D, and what is compared.
+
+    Attributes:
+        weight: λ of the adversarial term (Sec. 4.1).
+        end: side of the critic's last convolution: 3 (AFI-GAN), 1 (SRF-GAN's text).
+        init: start of the critic's last layer: "small", or "official" (first logits of ±29).
+        levels: those that are compared; empty means all that F has.
+        alive: whether the adversarial term reaches G; the published code detaches it, so that it trains nothing.
+    """
+
+    weight: float = 1e-3
+    end: int = 3
+    init: str = "small"
+    levels: tuple[str, ...] = ()
+    alive: bool = True
+
+
+@dataclass(frozen=True)
+class Halving:
+    """How the half-size view is made.
+
+    Attributes:
+        images: degradation of the picture: "bilinear" (the paper), "nearest", "bicubic" (Table 8).
+        features: of F's maps in stage 2: "bilinear" (the paper's figure), "nearest" (the published code; half a cell off).
+        same_flip: both views share their flip; the published code draws it for each, so that half of the pairs are mirrored.
+    """
+
+    images: str = "bilinear"
+    features: str = "bilinear"
+    same_flip: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The three stages. Defaults are the paper's: Mask R-CNN R50-FPN, 150k + 270k + 90k steps of 16 pictures.
+
+    Attributes:
+        model: T, whose interpolator is G.
+        data: pictures, sizes and batch.
+        adversary: the game of stages 1 and 2.
+        halving: how the low-resolution view is made.
+        teacher: how F is trained, if ``teacher_from`` names none: T's network with nearest interpolation.
+        interpolator: stage 1.
+        extractor: stage 2.
+        target: stage 3.
+        teacher_from: run folder or detector file of F.
+        interpolator_from: folder of a run that has finished stage 1; it is then left out.
+        extractor_from: run folder or detector file of M; stages 1 and 2 are then left out.
+        extractor_detector: the head that M is trained with (Table 3); empty means T's.
+        extractor_start: what M's other parts start from: "weights" (as T would) or "teacher" (F, as the published code does).
+        reuse: what T takes over: "none" (A6), "G" (A2), "G_from_M" (the published code), "M" (A5).
+        freeze_interpolator: keep G as it is in stage 3 (A4), its batch-norm statistics too.
+    """
+
+    model: Model = field(default_factory=lambda: Model(interpolator="afi"))
+    data: Data = field(default_factory=Data)
+    adversary: Adversary = field(default_factory=Adversary)
+    halving: Halving = field(default_factory=Halving)
+    teacher: Stage = field(default_factory=lambda: Stage(270_000, baseline.one_time()))
+    interpolator: Stage = field(default_factory=lambda: Stage(150_000, _slowly(1e-3, 0.8)))  # Sec. 4.1: x 0.1 at 120k
+    extractor: Stage = field(default_factory=lambda: Stage(270_000, _slowly(0.02, 7 / 9, 25 / 27)))  # 210k, 250k
+    target: Stage = field(default_factory=lambda: Stage(90_000, baseline.one_time()))
+    teacher_from: str = ""
+    interpolator_from: str = ""
+    extractor_from: str = ""
+    extractor_detector: str = ""
+    extractor_start: str = "weights"
+    reuse: str = "M"
+    freeze_interpolator: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reuse not in REUSE:
+            raise ValueError(f"Unknown reuse '{self.reuse}'; choose one of {', '.join(REUSE)}.")
+        if self.extractor_start not in ("weights", "teacher"):
+            raise ValueError(f"Unknown extractor_start '{self.extractor_start}'; choose 'weights' or 'teacher'.")
+
+    @classmethod
+    def official(cls) -> "Settings":
+        """As the published code does: L1 alone teaches G, views flip apart, nearest halving, M starts from F, T takes G of M."""
+        code = cls(
+            model=Model(interpolator="afi", interpolator_options={"init": "official"}),
+            adversary=Adversary(init="official", alive=False, levels=("p2", "p3", "p4", "p5", "p6")),
+            halving=Halving(features="nearest", same_flip=False),
+            interpolator=Stage(300_000, replace(_slowly(1e-3, 0.9), warmup=1000, decay_norms=False)),
+            extractor=Stage(180_000, replace(_slowly(0.01, 2 / 3, 8 / 9), warmup=1000, decay_norms=False)),
+            target=Stage(270_000, replace(baseline.one_time(), milestones=(7 / 9, 25 / 27))),
+            extractor_start="teacher",
+            reuse="G_from_M",
+        )
+        return replace(code, data=replace(code.data, batch=8))
+
+    @classmethod
+    def quick(cls) -> "Settings":
+        """The laptop's: a small Faster R-CNN on the built-in scenes; M starts from F because all weights are random."""
+        return cls(
+            model=baseline.quick_model("afi"),
+            data=baseline.quick_data(),
+            teacher=Stage(400, baseline.quick_descent()),
+            interpolator=Stage(150, baseline.quick_descent()),
+            extractor=Stage(200, baseline.quick_descent()),
+            target=Stage(250, baseline.quick_descent()),
+            extractor_start="teacher",
+        )
+
+
+def train(settings: Settings, run: Run, until: str = "target") -> nn.Module:
+    """The chain up to stage ``until``; a stage that ``run`` has finished is only loaded. Returns what the last stage made.
+
+    Stages are run on demand: reuse "none" needs none before the target, "G" not the extractor.
+
+    Raises:
+        ValueError: if there is no such stage.
+    """
+    if until not in STAGES:
+        raise ValueError(f"There is no stage '{until}'; there are {', '.join(STAGES)}.")
+    shown = baseline.pictures(settings.data)
+    stream, classes = baseline.batches(settings.data, shown, run.seed), shown.classes
+    if until == "target":
+        return target(settings, stream, classes, run)
+    if until == "teacher":
+        return teacher(settings, stream, classes, run)
+    if until == "interpolator":
+        return interpolator(settings, stream, classes, run)[0]
+    return extractor(settings, stream, classes, run)
+
+
+def teacher(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> nn.Module:
+    """The detector that F is taken from: the one named, or T's network with nearest interpolation, trained now."""
+    if settings.teacher_from:
+        return baseline.load(settings.teacher_from)[0]
+    model = replace(settings.model, interpolator="nearest", interpolator_options={})
+    detector = baseline.build(model, len(classes))
+    baseline.descend(detector, stream, settings.teacher, run, "teacher")
+    baseline.save(detector, model, classes, run.folder, "teacher.safetensors")
+    return detector
+
+
+# ------------------------------------------------------------------------------------------------ stage 1: Sec. 4.1, Eqs. (1) and (2)
+
+
+def interpolator(
+    settings: Settings, stream: Batches, classes: Sequence[str], run: Run
+) -> tuple[nn.ModuleList, PatchCritic]:
+    """G and D after stage 1: trained now, or read from ``settings.interpolator_from``. Fixed interpolators need no training."""
+    G = nn.ModuleList(_new_interpolators(settings.model))
+    D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init)
+    if settings.interpolator_from:
+        folder = Path(settings.interpolator_from)
+        G.load_state_dict(read_tensors(folder / "G.safetensors")[0])
+        D.load_state_dict(read_tensors(folder / "D.safetensors")[0])
+    elif any(True for _ in G.parameters()):
+        F = run.place(frozen(teacher(settings, stream, classes, run).backbone))  # type: ignore[arg-type]
+        pretrain_interpolator(F, G, D, settings, stream, run)
+        write_tensors(run.folder / "G.safetensors", G.state_dict())
+        write_tensors(run.folder / "D.safetensors", D.state_dict())
+    return G, D
+
+
+def pretrain_interpolator(
+    F: nn.Module, G: nn.ModuleList, D: nn.Module, settings: Settings, stream: Batches, run: Run
+) -> None:
+    """G(F(½ picture)) against F(picture) on every level; D tells them apart (Eq. 1), G fools it and stays near (Eq. 2)."""
+    generator, critic = _learners(G, D, settings.interpolator)
+    look = Canvas(F.mean)  # type: ignore[arg-type]
+    compared = settings.adversary.levels
+
+    def seen(images: list[Tensor]) -> Features:
+        return F(look(images)[0].tensors)
+
+    def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        low, high = cross_resolution(
+            teacher=seen,
+            student=lambda small: doubled(G, seen(small)),
+            image=images,
+            shrink=lambda images: half(images, targets, settings.halving)[0],
+        )
+        student, target = match(chosen(low, compared), high)
+        critic_said, losses = play(D, critic, student, target, settings.adversary)
+        return critic_said | generator.descend(losses)
+
+    fit(step, stream, settings.interpolator.steps, run, {"generator": generator, "critic": critic}, "interpolator")
+
+
+def doubled(G: Sequence[nn.Module], features: Features) -> Features:
+    """Every level ``[B, C, H, W]`` at ``[B, C, 2H, 2W]``, each by the interpolator that doubles it in an FPN (p5 is the first)."""
+    return {level: G[min(max(6 - stride(level).bit_length(), 0), len(G) - 1)](x) for level, x in features.items()}
+
+
+def play(
+    D: nn.Module, critic: Learner, student: Features, teacher: Features, adversary: Adversary
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """D's turn, then what the generator's side descends on, judged by the D of after its turn.
+
+    The student's features serve both turns; D's logits of them do not, because D has moved.
+    """
+    fake, real = judge(D, student, detached=True), judge(D, teacher)
+    said = critic.descend({"critic": tell_apart_logits(fake, real)}) | critic_accuracy(fake, real)
+    judged = student if adversary.alive else {level: x.detach() for level, x in student.items()}
+    return said, {"content": content(student, teacher), "adversarial": adversary.weight * fool(D, judged)}
+
+
+def half(images: list[Tensor], targets: list[Target], halving: Halving) -> tuple[list[Tensor], list[Target]]:
+    """The pictures and targets at half the size, mirrored anew if the views do not share their flip."""
+    small, boxes = shrink(images, 0.5, halving.images), shrink_targets(targets, images, 0.5)
+    if halving.same_flip:
+        return small, boxes
+    pairs = [Flip(0.5)(image, t, torch.default_generator) for image, t in zip(small, boxes, strict=True)]
+    return [image for image, _ in pairs], [t for _, t in pairs]
+
+
+def chosen(features: Features, levels: Sequence[str]) -> Features:
+    """Those of ``levels`` that are there; all, if none is named."""
+    return {level: x for level, x in features.items() if level in levels} if levels else features
+
+
+# ------------------------------------------------------------------------------------------------ stage 2: Sec. 4.2, Eq. (3)
+
+
+def extractor(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> nn.Module:
+    """M after stage 2: trained now, or read from ``settings.extractor_from``."""
+    if settings.extractor_from:
+        return baseline.load(settings.extractor_from)[0]
+    start = teacher(settings, stream, classes, run)
+    F = run.place(frozen(start.backbone))  # type: ignore[arg-type]
+    G, D = interpolator(settings, stream, classes, run)
+    model = replace(settings.model, detector=settings.extractor_detector or settings.model.detector)
+    M = baseline.build(model, len(classes))
+    if settings.extractor_start == "teacher":
+        baseline.adopt(M, start.state_dict())
+    M.backbone.pyramid.interpolators.load_state_dict(G.state_dict())  # type: ignore[union-attr]
+    train_extractor(F, M, D, settings, stream, run)
+    baseline.save(M, model, classes, run.folder, "extractor.safetensors")
+    return M
+
+
+def train_extractor(F: nn.Module, M: nn.Module, D: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
+    """M's pyramid of the half-size picture against the halved pyramid of F, with M's detection losses on half-size boxes (Eq. 3)."""
+    extracting, critic = _learners(M, D, settings.extractor)
+    look = Canvas(F.mean)  # type: ignore[arg-type]
+
+    def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        small, boxes = M.transform(*half(images, targets, settings.halving))
+        features, high = cross_resolution(
+            teacher=lambda images: shrink_features(F(look(images)[0].tensors), settings.halving.features),
+            student=lambda batch: M.backbone(batch.tensors),
+            image=images,
+            shrink=lambda _: small,
+        )
+        student, target = match(chosen(features, settings.adversary.levels), high)
+        critic_said, losses = play(D, critic, student, target, settings.adversary)
+        return critic_said | extracting.descend(losses | losses_on(M, small, features, boxes))
+
+    fit(step, stream, settings.extractor.steps, run, {"extractor": extracting, "critic": critic}, "extractor")
+
+
+# ------------------------------------------------------------------------------------------------ stage 3: Sec. 4.3, Eqs. (4) to (7)
+
+
+def target(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> nn.Module:
+    """T: the detector that is wanted, on what ``settings.reuse`` takes over, trained by its own losses on full-size pictures."""
+    taken = reused(settings, stream, classes, run)
+    T = baseline.build(settings.model, len(classes))
+    fresh = baseline.adopt(T, taken)
+    run.say(f"The target takes over {len(T.state_dict()) - len(fresh)} tensors ({settings.reuse}); {len(fresh)} start anew.")
+    if settings.freeze_interpolator:
+        freeze(T.backbone.pyramid.interpolators)  # type: ignore[union-attr]
+    baseline.descend(T, stream, settings.target, run, "target")
+    baseline.save(T, settings.model, classes, run.folder)
+    return T
+
+
+def reused(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> dict[str, Tensor]:
+    """What T starts with, by the names T has for it; the stages that make it are run (or loaded) now."""
+    if settings.reuse == "none":
+        return {}
+    if settings.reuse == "G":
+        G, _ = interpolator(settings, stream, classes, run)
+        return {f"{IN_DETECTOR}{name}": value for name, value in G.state_dict().items()}
+    tensors = extractor(settings, stream, classes, run).state_dict()
+    return {name: value for name, value in tensors.items() if settings.reuse == "M" or name.startswith(IN_DETECTOR)}
+
+
+def _new_interpolators(model: Model) -> list[nn.Module]:
+    steps = len(detectors.levels_of(model.detector)) - 1
+    return interpolators(model.interpolator, model.channels, steps, **model.interpolator_options)
+
+
+def _learners(player: nn.Module, D: nn.Module, stage: Stage) -> tuple[Learner, Learner]:
+    return Learner(player, stage.descent, stage.steps), Learner(D, stage.descent, stage.steps)

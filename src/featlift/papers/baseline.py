@@ -1,0 +1,214 @@
+"""The detector that every paper starts from and is compared with: any interpolator in any pyramid, trained by its detection losses alone.
+
+It is also stage 3 of SRF-GAN and AFI-GAN. Defaults are the papers' 1x schedule (Detectron2's): 90,000 steps of 16 pictures, rate 0.02, a
+tenth after 60,000 and 80,000, short sides of 640 … 800 px.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from featlift import detectors
+from featlift.backbones import Backbone
+from featlift.checkpoints import read_tensors, write_tensors
+from featlift.data.augment import Flip, Resize
+from featlift.data.batches import Batches
+from featlift.data.coco import open_split
+from featlift.data.contract import Pictures
+from featlift.data.synthetic import Scenes
+from featlift.interpolators import interpolators
+from featlift.training import Descent, Learner, Run, fit
+
+DETECTOR_FILE = "detector.safetensors"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a detector is made of.
+
+    Attributes:
+        detector: "faster-rcnn", "mask-rcnn", "retinanet" or "fcos" (`featlift list detectors`).
+        backbone: name of a timm network.
+        weights: "imagenet" takes timm's (downloaded once), "random" starts from nothing, anything else is the path of a file.
+        norm: batch norms of the backbone: "frozen", "batch", "sync" or "group".
+        frozen_stages: how much of the backbone stays fixed: 2 is the stem and c2, 0 nothing.
+        statistics: mean and standard deviation of the pictures, one number each for all three channels; None takes timm's.
+        channels: C of the pyramid.
+        interpolator: what doubles its maps (`featlift list interpolators`).
+        interpolator_options: arguments of the interpolator, such as {"growth": 16}.
+        detector_options: arguments of the detector: anchor_scale, width, proposals, test_size.
+    """
+
+    detector: str = "mask-rcnn"
+    backbone: str = "resnet50"
+    weights: str = "imagenet"
+    norm: str = "frozen"
+    frozen_stages: int = 2
+    statistics: tuple[float, float] | None = None
+    channels: int = 256
+    interpolator: str = "nearest"
+    interpolator_options: dict[str, Any] = field(default_factory=dict)
+    detector_options: dict[str, Any] = field(default_factory=lambda: {"test_size": (800, 1333)})
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is looked at in training and in what size.
+
+    Attributes:
+        root: "scenes" for the built-in pictures, or a folder in COCO's form.
+        batch: pictures per step, over all processes together.
+        short: short sides in pixels that are drawn from; empty keeps each picture's size.
+        longest: no side gets longer than this.
+        flip: chance of mirroring left to right.
+        workers: processes that read pictures.
+        skip_broken: go on without broken pictures and entries, and list them, instead of stopping.
+        scenes: how many built-in pictures to train on.
+        scene_size: side of the built-in pictures in pixels.
+        scenes_val: how many built-in pictures to measure on; they follow those for training.
+    """
+
+    root: str = "scenes"
+    batch: int = 16
+    short: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
+    longest: int = 1333
+    flip: float = 0.5
+    workers: int = 2
+    skip_broken: bool = False
+    scenes: int = 2000
+    scene_size: int = 320
+    scenes_val: int = 500
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long a stage is and how its networks learn."""
+
+    steps: int
+    descent: Descent
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A plain training; the defaults are Mask R-CNN R50-FPN on the 1x schedule."""
+
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    train: Stage = field(default_factory=lambda: Stage(90_000, one_time()))
+    start: str = ""
+    """A run or detector file whose tensors of equal name and shape are taken as the start."""
+
+    @classmethod
+    def quick(cls) -> "Settings":
+        """The laptop's: a small Faster R-CNN on the built-in scenes, a few minutes on two cores."""
+        return cls(model=quick_model(), data=quick_data(), train=Stage(600, quick_descent()))
+
+
+def one_time() -> Descent:
+    """Detectron2's 1x schedule: SGD, rate 0.02, a tenth after two thirds and eight ninths."""
+    return Descent("sgd", rate=0.02, warmup=1000, schedule="steps", milestones=(2 / 3, 8 / 9), decay_norms=False)
+
+
+def quick_model(interpolator: str = "nearest") -> Model:
+    """A Faster R-CNN of 64 channels on a ResNet-10, from random weights; anchors of 16 … 256 px."""
+    return Model(
+        detector="faster-rcnn",
+        backbone="resnet10t",
+        weights="random",
+        norm="batch",
+        frozen_stages=0,
+        channels=64,
+        interpolator=interpolator,
+        detector_options={"anchor_scale": 4.0, "width": 256, "proposals": 200},
+    )
+
+
+def quick_data() -> Data:
+    """Built-in scenes of 160 px, eight a step, kept at their size."""
+    return Data(batch=8, short=(), workers=0, scenes=800, scene_size=160, scenes_val=200)
+
+
+def quick_descent(rate: float = 1e-3) -> Descent:
+    """AdamW with a cosine: what learns fastest from random weights."""
+    return Descent("adamw", rate=rate, weight_decay=1e-4, warmup=50, schedule="cosine", clip=10.0)
+
+
+def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) -> nn.Module:
+    """The detector that ``model`` describes, for ``classes`` classes; its pyramid doubles with ``given``, or with new interpolators.
+
+    Raises:
+        ValueError: if the settings name something that does not exist, or do not fit together.
+    """
+    levels = detectors.levels_of(model.detector)
+    pretrained = {"imagenet": True, "random": False}.get(model.weights, model.weights)
+    statistics = None if model.statistics is None else tuple([value] * 3 for value in model.statistics)
+    backbone = Backbone(model.backbone, levels, model.norm, pretrained, statistics, model.frozen_stages)
+    doubling = given or interpolators(model.interpolator, model.channels, len(levels) - 1, **model.interpolator_options)
+    extractor = detectors.extractor(model.detector, backbone, doubling, model.channels)
+    return detectors.detector(model.detector, extractor, classes, **model.detector_options)
+
+
+def pictures(data: Data, split: str = "train") -> Pictures:
+    """The pictures of ``split``, "train" or "val"."""
+    if data.root != "scenes":
+        return open_split(data.root, split, skip_broken=data.skip_broken)
+    size = (data.scene_size, data.scene_size)
+    return Scenes(data.scenes, size) if split == "train" else Scenes(data.scenes_val, size, first=data.scenes)
+
+
+def batches(data: Data, pictures: Pictures, seed: int) -> Batches:
+    """Endless training batches, resized and flipped as ``data`` says."""
+    resize = [Resize(data.short, data.longest)] if data.short else []
+    return Batches(pictures, data.batch, seed, [*resize, Flip(data.flip)], workers=data.workers)
+
+
+def train(settings: Settings, run: Run) -> nn.Module:
+    """Train a detector in ``run`` and save it as ``detector.safetensors``; the same run again goes on or only loads."""
+    shown = pictures(settings.data)
+    T = build(settings.model, len(shown.classes))
+    if settings.start:
+        adopt(T, load(settings.start)[0].state_dict())
+    descend(T, batches(settings.data, shown, run.seed), settings.train, run, "train")
+    save(T, settings.model, shown.classes, run.folder)
+    return T
+
+
+def descend(T: nn.Module, stream: Batches, stage: Stage, run: Run, name: str) -> None:
+    """T's own detection losses, summed with weight 1, for ``stage.steps`` steps; its checkpoints are called ``name``."""
+    learner = Learner(T, stage.descent, stage.steps)
+    fit(lambda images, targets: learner.descend(T(images, targets)), stream, stage.steps, run, {"detector": learner}, name)
+
+
+def adopt(T: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Give T all ``tensors`` that have the name and shape of one of its own; returns the names of those that stay as they were."""
+    own = T.state_dict()
+    fitting = {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}
+    T.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
+def save(T: nn.Module, model: Model, classes: Sequence[str], folder: Path, name: str = DETECTOR_FILE) -> Path:
+    """Write T with what is needed to build it again; the file is whole or not there."""
+    described = {"model": json.dumps(asdict(replace(model, weights="random"))), "classes": json.dumps(list(classes))}
+    return write_tensors(folder / name, T.state_dict(), described)
+
+
+def load(path: str | Path) -> tuple[nn.Module, list[str]]:
+    """The detector of a run folder, or of a file that :func:`save` wrote, and its class names.
+
+    Raises:
+        FileNotFoundError: if there is no such run or file.
+        ValueError: if the file was not written by :func:`save`.
+    """
+    path = Path(path)
+    tensors, described = read_tensors(path / DETECTOR_FILE if path.is_dir() else path)
+    if "model" not in described:
+        raise ValueError(f"'{path}' is no detector of FeatLift: it does not say how to build it. Name a run folder or its {DETECTOR_FILE}.")
+    classes = json.loads(described["classes"])
+    T = build(Model(**json.loads(described["model"])), len(classes))
+    T.load_state_dict(tensors)
+    return T, classes

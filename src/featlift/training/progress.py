@@ -1,0 +1,93 @@
+"""What a person sees of a training: a bar in a terminal, plain lines in a file, nothing in the other processes.
+
+The three have one contract: a context, and `update(step, losses)` with ``step`` steps done.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINES = 10
+
+
+class Silent:
+    """Says nothing."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def update(self, step: int, losses: Mapping[str, float]) -> None:
+        """``step`` steps are done, with ``losses`` at the last look."""
+
+
+class Lines(Silent):
+    """A line at every tenth of the way: steps, losses, steps a second, time left."""
+
+    def __init__(self, stage: str, start: int, steps: int) -> None:
+        self.stage, self.start, self.steps = stage, start, steps
+        self.began = time.perf_counter()
+
+    def update(self, step: int, losses: Mapping[str, float]) -> None:
+        """Print, if another tenth is done."""
+        if step * LINES // self.steps == (step - 1) * LINES // self.steps:
+            return
+        pace = (step - self.start) / max(time.perf_counter() - self.began, 1e-9)
+        left = _clock((self.steps - step) / max(pace, 1e-9))
+        print(" · ".join([f"{self.stage} {step}/{self.steps}", *_texts(losses), f"{pace:.2f} it/s", f"{left} left"]), flush=True)
+
+
+class Bar(Silent):
+    """A bar with losses, steps a second and time left."""
+
+    def __init__(self, stage: str, start: int, steps: int) -> None:
+        self.start, self.began = start, time.perf_counter()
+        self.bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[pace]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}", style="dim"),
+        )
+        self.task = self.bar.add_task(stage, total=steps, completed=start, pace="", losses="")
+
+    def __enter__(self) -> "Bar":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def update(self, step: int, losses: Mapping[str, float]) -> None:
+        """Move the bar."""
+        pace = (step - self.start) / max(time.perf_counter() - self.began, 1e-9)
+        self.bar.update(self.task, completed=step, pace=f"{pace:.2f} it/s", losses="  ".join(_texts(losses)))
+
+
+def progress(stage: str, start: int, steps: int, shown: bool) -> Silent:
+    """The right one of the three for this process and its standard output."""
+    if not shown:
+        return Silent()
+    return Bar(stage, start, steps) if Console(file=sys.stdout).is_terminal else Lines(stage, start, steps)
+
+
+def _texts(losses: Mapping[str, float]) -> list[str]:
+    return [f"{name} {value:.4g}" for name, value in losses.items()]
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,59 @@
+"""Where numbers came from: commit, versions, device."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+HERE = Path(__file__).parent
+
+
+def provenance(device: torch.device, processes: int = 1) -> dict[str, Any]:
+    """``{"commit", "dirty", "versions", "device", "processes"}`` of code running now on ``device``."""
+    return {**commit(HERE), "versions": _versions(), "device": _name(device), "processes": processes}
+
+
+def commit(folder: Path) -> dict[str, Any]:
+    """``{"commit": hash, "dirty": bool}`` of the git repository in which the files of ``folder`` are kept; None where
+    they are in none.
+    """
+    if not _git(folder, "ls-files", "."):
+        return {"commit": None, "dirty": None}
+    return {"commit": _git(folder, "rev-parse", "HEAD"), "dirty": bool(_git(folder, "status", "--porcelain"))}
+
+
+def _git(folder: Path, *command: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("featlift", "torch", "torchvision"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}: {_processor()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

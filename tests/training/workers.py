@@ -1,0 +1,95 @@
+"""What the tests run in processes of their own: ``python workers.py killed|together FOLDER …``. Forks are cheap, importing torch is not."""
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import ToyBatches, drawing_game, plain_game, players, step_of
+
+from featlift.training import Descent, Learner, Run, Sharded, fit, shard
+
+STEPS = 24
+
+
+def child(work: Callable[[], None]) -> int:
+    """Fork, do ``work`` there; returns the process id."""
+    pid = os.fork()
+    if pid == 0:
+        work()
+        os._exit(0)
+    return pid
+
+
+def two_stages(folder: Path) -> None:
+    """A run of two stages; the second builds anew on the first."""
+    with Run(folder, {"steps": STEPS}, seed=3, save_every=4, log_every=3) as run:
+        for stage in ("first", "second"):
+            step, learners = players(STEPS, drawing_game, optimiser="adamw", rate=0.01, accumulate=3, ema=0.9)
+            fit(step, ToyBatches(), STEPS, run, learners, stage)
+        run.finish({"weight": learners["generator"].module.lateral.weight.sum()})
+
+
+def doomed(folder: Path, lines: int) -> None:
+    """The run, killed without warning after it has executed so many lines of featlift's own code."""
+    left = lines
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        nonlocal left
+        if "featlift" not in frame.f_code.co_filename:
+            return None
+        left -= event == "line"
+        if left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    two_stages(folder)
+
+
+def killed(folder: Path, seed: str) -> None:
+    """Run, die at a random line, run again, until it is through; prints how often it died."""
+    draw, deaths = random.Random(int(seed)), 0
+    while os.waitpid(child(lambda: doomed(folder, draw.randint(300, 9000))), 0)[1]:
+        draw.random()  # the child's draw was in the child
+        deaths += 1
+    print("deaths", deaths)
+
+
+def unbroken(folder: Path) -> None:
+    """The run as it should be."""
+    two_stages(folder)
+
+
+def together(folder: Path, kind: str, port: str) -> None:
+    """Two processes play three steps; each writes what it ended with."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    pids = [child(lambda rank=rank: one_of_two(folder, kind, rank)) for rank in range(2)]
+    sys.exit(any([os.waitpid(pid, 0)[1] for pid in pids]))
+
+
+def one_of_two(folder: Path, kind: str, rank: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    with Run(folder / "run", {}, save_every=2, log_every=1) as run:
+        torch.manual_seed(rank)  # unequal on purpose: process 0 decides
+        pyramid, D = plain_game(everywhere=kind == "sharded")
+        ranks = Sharded() if kind == "sharded" else None
+        for module in (pyramid, D) if kind == "sharded" else ():
+            shard(module)
+        generator = Learner(pyramid, Descent(rate=0.1, clip=0.5), 3, ranks)
+        critic = Learner(D, Descent(rate=0.1), 3, ranks)
+        fit(step_of(pyramid, D, generator, critic), ToyBatches(), 3, run, {"generator": generator, "critic": critic})
+        ended = {**pyramid.state_dict(prefix="generator."), **D.state_dict(prefix="critic.")}
+        whole = {name: t.full_tensor() if kind == "sharded" else t for name, t in ended.items()}
+        torch.save(whole, folder / f"rank{rank}.pt")
+        run.finish({})
+
+
+if __name__ == "__main__":
+    verb, folder, *rest = sys.argv[1:]
+    {"killed": killed, "unbroken": unbroken, "together": together}[verb](Path(folder), *rest)
