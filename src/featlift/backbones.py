@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from featlift.features import Features, stride
 LEVELS = ("c2", "c3", "c4", "c5")
 NORMS = ("frozen", "batch", "sync", "group")
 Statistics = tuple[Sequence[float], Sequence[float]]
+Network = Any  # timm's networks carry ``feature_info`` and ``pretrained_cfg``, which their types do not tell
 
 
 class Backbone(nn.Module):
@@ -22,8 +24,8 @@ class Backbone(nn.Module):
         levels: the levels to return, fine → coarse.
         norm: what becomes of batch norms: "frozen" (statistics and affine fixed; for pretrained weights), "batch" (as built),
             "sync" (over all processes), or "group" (32 or fewer groups; for small batches from random weights).
-        pretrained: True takes timm's weights, which **downloads** them if they are not cached; a path takes a local file (safetensors or a torch
-            state dict), in timm's key layout or in any layout with the same tensors in the same order (torchvision's, say).
+        pretrained: True takes timm's weights, which **downloads** them if they are not cached; a path takes a local file (safetensors
+            or a torch state dict), in timm's key layout or in any layout with the same tensors in the same order (torchvision's, say).
         statistics: mean and standard deviation of the picture's channels in 0…1; by default those of the timm weights.
         frozen_stages: 1 freezes all up to c2's input, 2 up to c2, 3 up to c3, …; 0 freezes nothing (Detectron2 freezes 2).
 
@@ -46,12 +48,12 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         self.levels = tuple(levels)
-        self.network, indices = _network(name, self.levels, pretrained is True)
-        self.channels = dict(zip(self.levels, [self.network.feature_info.channels()[i] for i in indices], strict=True))
+        network = _network(name, self.levels, pretrained is True)
+        self.channels: dict[str, int] = dict(zip(self.levels, network.feature_info.channels(), strict=True))
         if not isinstance(pretrained, bool):
-            load_weights(self.network, Path(pretrained))
-        self.network = _normalised(self.network, norm)
-        mean, std = statistics or (self.network.pretrained_cfg["mean"], self.network.pretrained_cfg["std"])
+            load_weights(network, Path(pretrained))
+        self.network: Network = _normalised(network, norm)
+        mean, std = statistics or (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         _freeze(self.network, frozen_stages)
@@ -81,7 +83,7 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, pretrained: bool | str | Path = False, statistics: Statistics | None = None):
         super().__init__()
-        self.network = _create(name, pretrained is True, num_classes=0)
+        self.network: Network = _create(name, pretrained is True, num_classes=0)
         self.channels: int = self.network.num_features
         if not isinstance(pretrained, bool):
             load_weights(self.network, Path(pretrained))
@@ -99,7 +101,7 @@ def encoder(name: str, pretrained: bool | str | Path = False, statistics: Statis
     return Encoder(name, pretrained, statistics)
 
 
-def _create(name: str, pretrained: bool, **options: object) -> nn.Module:
+def _create(name: str, pretrained: bool, **options: Any) -> Network:
     import timm
 
     if not timm.is_model(name.split(".")[0]):
@@ -108,15 +110,14 @@ def _create(name: str, pretrained: bool, **options: object) -> nn.Module:
     return timm.create_model(name, pretrained=pretrained, **options)
 
 
-def _network(name: str, levels: Sequence[str], pretrained: bool) -> tuple[nn.Module, list[int]]:
-    """The network cut after the coarsest level, and which of its feature maps are the levels."""
+def _network(name: str, levels: Sequence[str], pretrained: bool) -> Network:
+    """The network cut after the coarsest level, returning one map for each of ``levels``."""
     reductions = _create(name, False, features_only=True).feature_info.reduction()
     missing = [level for level in levels if stride(level) not in reductions]
     if missing:
         raise ValueError(f"'{name}' gives maps at strides {reductions}; there is none for {', '.join(missing)}.")
     chosen = [reductions.index(stride(level)) for level in levels]
-    network = _create(name, pretrained, features_only=True, out_indices=chosen)
-    return network, list(range(len(chosen)))
+    return _create(name, pretrained, features_only=True, out_indices=chosen)
 
 
 def _normalised(network: nn.Module, norm: str) -> nn.Module:
@@ -145,7 +146,7 @@ def _grouped(network: nn.Module) -> nn.Module:
     return network
 
 
-def _freeze(network: nn.Module, stages: int) -> None:
+def _freeze(network: Network, stages: int) -> None:
     """Fixes the parameters of every child that comes before map number ``stages`` is complete (the stem is stage 1)."""
     if not stages:
         return
@@ -200,8 +201,8 @@ def _in_order(needed: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path:
     for (ours, tensor), (theirs, value) in zip(needed.items(), there, strict=False):
         if tensor.shape != value.shape:
             raise ValueError(
-                f"'{path}' does not fit: by name {_shared(needed, tensors)} of {len(needed)} tensors are there, and in order the network's "
-                f"'{ours}' {tuple(tensor.shape)} meets '{theirs}' {tuple(value.shape)}."
+                f"'{path}' does not fit: by name {_shared(needed, tensors)} of {len(needed)} tensors are there, and in order "
+                f"the network's '{ours}' {tuple(tensor.shape)} meets '{theirs}' {tuple(value.shape)}."
             )
     if len(there) < len(needed):
         raise ValueError(f"'{path}' holds {len(there)} tensors; the network needs {len(needed)}.")

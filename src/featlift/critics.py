@@ -1,13 +1,15 @@
 """Critics: they tell what a network made from what it should have made."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
 class PatchCritic(nn.Module):
     """The papers' feature patch discriminator D: a logit for every cell of a map (SRF-GAN Sec. 3.3, AFI-GAN Sec. 3.3).
 
-    Four convolutions of stride 1, so each logit judges a 9x9 patch; batch norm after each of the first three. 15,352,321 parameters at 256 channels
-    (15,344,129 with SRF-GAN's 1x1 end). The sigmoid is part of the loss.
+    Four convolutions of stride 1, so each logit judges a 9x9 patch; batch norm after each of the first three. 15,352,321 parameters
+    at 256 channels (15,344,129 with SRF-GAN's 1x1 end). The sigmoid is part of the loss.
 
     The last layer starts at N(0, 0.01²). The published code's Kaiming start gives logits of ±29 and a first loss near 100; ask for it
     with ``init="official"``.
@@ -26,9 +28,7 @@ class PatchCritic(nn.Module):
         if init not in ("small", "official"):
             raise ValueError(f"Unknown initialisation '{init}' of the critic; choose 'small' or 'official'.")
         widths = (channels, 2 * channels, 4 * channels, 4 * channels)
-        self.judge = nn.Sequential(
-            *[layer for pair in zip(widths[:-1], widths[1:], strict=True) for layer in _normalised(*pair)]
-        )
+        self.judge = nn.Sequential(*[layer for pair in pairwise(widths) for layer in _normalised(*pair)])
         self.last = nn.Conv2d(widths[-1], 1, end, padding=end // 2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

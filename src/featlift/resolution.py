@@ -5,6 +5,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from types import MethodType
 from typing import TypeVar
 
 import torch
@@ -43,7 +44,7 @@ def freeze(module: Module) -> Module:
     """
     module.eval().requires_grad_(False)
     for part in module.modules():
-        part.train = _stay.__get__(part)  # type: ignore[method-assign]
+        part.train = MethodType(_unmoved, part)  # a bound method, so that a copy answers for itself
     return module
 
 
@@ -52,7 +53,7 @@ def frozen(module: Module) -> Module:
     return freeze(copy.deepcopy(module))
 
 
-def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+def _unmoved(module: Module, mode: bool = True) -> Module:
     return module
 
 

@@ -68,7 +68,10 @@ def players(
     steps: int, build: Callable[[], tuple[Pyramid, nn.Module]], **descent: Any
 ) -> tuple[Callable[..., dict[str, Tensor]], dict[str, Learner]]:
     pyramid, D = build()
-    learners = {"generator": Learner(pyramid, Descent(**descent), steps), "critic": Learner(D, Descent(rate=0.1), steps)}
+    learners = {
+        "generator": Learner(pyramid, Descent(**descent), steps),
+        "critic": Learner(D, Descent(rate=0.1), steps),
+    }
     return step_of(pyramid, D, learners["generator"], learners["critic"]), learners
 
 

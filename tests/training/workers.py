@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # optimisers import it; once is enough for all forks
 from conftest import ToyBatches, drawing_game, plain_game, players, step_of
 
 from featlift.training import Descent, Learner, Run, Sharded, fit, shard
@@ -34,13 +35,13 @@ def two_stages(folder: Path) -> None:
         run.finish({"weight": learners["generator"].module.lateral.weight.sum()})
 
 
-def doomed(folder: Path, lines: int) -> None:
-    """The run, killed without warning after it has executed so many lines of featlift's own code."""
+def doomed(folder: Path, where: str, lines: int) -> None:
+    """The run, killed without warning after it has executed so many lines of the files with ``where`` in their path."""
     left = lines
 
     def trace(frame: Any, event: str, argument: object) -> Any:
         nonlocal left
-        if "featlift" not in frame.f_code.co_filename:
+        if where not in frame.f_code.co_filename:
             return None
         left -= event == "line"
         if left <= 0:
@@ -51,25 +52,25 @@ def doomed(folder: Path, lines: int) -> None:
     two_stages(folder)
 
 
-def killed(folder: Path, seed: str) -> None:
-    """Run, die at a random line, run again, until it is through; prints how often it died."""
-    draw, deaths = random.Random(int(seed)), 0
-    while os.waitpid(child(lambda: doomed(folder, draw.randint(300, 9000))), 0)[1]:
-        draw.random()  # the child's draw was in the child
-        deaths += 1
+def killed(folder: Path) -> None:
+    """One run unbroken; one that dies at random lines, of all code and of the code that saves, until it is through."""
+    assert os.waitpid(child(lambda: two_stages(folder / "whole")), 0)[1] == 0
+    draw, deaths = random.Random(5), 0
+    status = signal.SIGKILL
+    while status:
+        where, lines = ("saving.py", draw.randint(20, 90)) if deaths % 2 else ("featlift", draw.randint(500, 5000))
+        status = os.waitpid(child(lambda where=where, lines=lines: doomed(folder / "killed", where, lines)), 0)[1]
+        assert status in (0, signal.SIGKILL)
+        deaths += status == signal.SIGKILL
     print("deaths", deaths)
-
-
-def unbroken(folder: Path) -> None:
-    """The run as it should be."""
-    two_stages(folder)
 
 
 def together(folder: Path, kind: str, port: str) -> None:
     """Two processes play three steps; each writes what it ended with."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     pids = [child(lambda rank=rank: one_of_two(folder, kind, rank)) for rank in range(2)]
-    sys.exit(any([os.waitpid(pid, 0)[1] for pid in pids]))
+    statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+    sys.exit(any(statuses))
 
 
 def one_of_two(folder: Path, kind: str, rank: int) -> None:
@@ -92,4 +93,4 @@ def one_of_two(folder: Path, kind: str, rank: int) -> None:
 
 if __name__ == "__main__":
     verb, folder, *rest = sys.argv[1:]
-    {"killed": killed, "unbroken": unbroken, "together": together}[verb](Path(folder), *rest)
+    {"killed": killed, "together": together}[verb](Path(folder), *rest)

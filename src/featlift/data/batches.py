@@ -34,9 +34,9 @@ class Batches:
         seed: a whole number ≥ 0.
         augment: callables ``(image, target, generator) → (image, target)``, applied in order; see
         `featlift.data.augment`. group: put pictures that are wide and pictures that are tall into different batches
-        (less padding). weights: how often each picture is shown, relative to the others; an epoch then shows picture
-        ``i`` about
-            ``len(dataset)·wᵢ/Σw`` times (rounded down or up). See `repeat_factors`.
+        (less padding). weights: how often each picture is shown, relative to the others: in an epoch about
+        ``len(dataset)·wᵢ/Σw`` times,
+            rounded down or up. See `repeat_factors`.
         workers: processes that read pictures; 0 reads them in this one. The batches are the same.
 
     Raises:

@@ -1,5 +1,6 @@
 """Masks in the forms COCO knows: run lengths (compressed or not) and polygons."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,5 +11,62 @@ def encode(mask: NDArray[Any]) -> dict[str, Any]:
     """``mask`` [H, W] as compressed run lengths that JSON can hold: ``{"size": [H, W], "counts": "…"}``."""
     import hotcoco.mask
 
-    runs = hotcoco.mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode("ascii")}
+    return _text(hotcoco.mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
+
+
+def run_lengths(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """A ``segmentation`` as COCO files have it, as compressed run lengths for a picture of ``size`` (height, width).
+
+    It is a list of polygons ``[x1, y1, x2, y2, …]`` whose union is the object, or run lengths with ``counts`` as a
+    list or as text.
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
+    import hotcoco.mask
+
+    if isinstance(segmentation, dict):
+        return _text(_runs(segmentation, size))
+    _check_polygons(segmentation)
+    return _text(hotcoco.mask.merge(hotcoco.mask.fr_py_objects(segmentation, *size)))
+
+
+def decode(runs: dict[str, Any]) -> NDArray[np.uint8]:
+    """Compressed run lengths as ``[H, W]`` of 0 and 1."""
+    import hotcoco.mask
+
+    return np.ascontiguousarray(hotcoco.mask.decode(runs))
+
+
+def _runs(segmentation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    import hotcoco.mask
+
+    if list(segmentation.get("size", [])) != list(size):
+        raise ValueError(f"its run lengths are for size {segmentation.get('size')}, the picture has {list(size)}")
+    counts = segmentation.get("counts")
+    if isinstance(counts, list) and sum(map(int, counts)) != size[0] * size[1]:
+        raise ValueError(f"its run lengths add up to {sum(map(int, counts))}, not to {size[0]}·{size[1]} pixels")
+    try:
+        runs = hotcoco.mask.fr_py_objects(segmentation, *size)
+        hotcoco.mask.area(runs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"its run lengths cannot be read ({error})") from error
+    return runs
+
+
+def _check_polygons(polygons: Any) -> None:
+    if not isinstance(polygons, list) or not polygons or not all(isinstance(polygon, list) for polygon in polygons):
+        raise ValueError("it is neither a list of polygons nor run lengths")
+    for number, polygon in enumerate(polygons):
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError(f"polygon {number} has {len(polygon)} numbers; it takes x and y of at least three points")
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in polygon):
+            raise ValueError(f"polygon {number} has a coordinate that is not a finite number")
+
+
+def _text(runs: dict[str, Any]) -> dict[str, Any]:
+    counts = runs["counts"]
+    return {
+        "size": [int(side) for side in runs["size"]],
+        "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
+    }

@@ -67,15 +67,19 @@ def paint(shape: Shape, size: tuple[int, int]) -> Paint:
     return Paint(window, ink, share.sum(axis=2, dtype=np.int32), samples * samples * (1 + (shape.smear != 0)))
 
 
+def _turn(tilt: int) -> tuple[int, int, int]:
+    """Cosine, sine and the one they are fractions of, for tan(angle/2) = tilt/64."""
+    return 4096 - tilt**2, 128 * tilt, 4096 + tilt**2
+
+
 def _window(shape: Shape, size: tuple[int, int]) -> tuple[slice, slice]:
     """Rows and columns the shape may touch; at least one of each."""
-    reach = (
-        (max(shape.width, shape.height) * 3 // 4 if shape.tilt else max(shape.width, shape.height) // 2)
-        + 2
-        + abs(shape.smear)
-    )
+    cos, sin, one = _turn(shape.tilt)
     sides = []
-    for place, length in zip(reversed(shape.centre), size, strict=True):
+    for place, length, own, other in zip(
+        reversed(shape.centre), size, (shape.height, shape.width), (shape.width, shape.height), strict=True
+    ):
+        reach = (own * cos + other * abs(sin)) // (2 * one) + 2 + abs(shape.smear)
         middle = min(max(place // SUBPIXEL, 0), length - 1)
         sides.append(slice(max(0, middle - reach), min(length, middle + reach + 1)))
     return sides[0], sides[1]
@@ -89,7 +93,7 @@ def _counted(shape: Shape, window: tuple[slice, slice], samples: int) -> NDArray
         + (SAMPLES // 2 - place * unit // SUBPIXEL)
         for side, place in zip(window, reversed(shape.centre), strict=True)
     )
-    cos, sin, one = 4096 - shape.tilt**2, 128 * shape.tilt, 4096 + shape.tilt**2
+    cos, sin, one = _turn(shape.tilt)
     column = ((x * cos)[None, :] + (y * sin)[:, None]) // (one * samples * shape.width) + SAMPLES // 2
     row = ((y * cos)[:, None] - (x * sin)[None, :]) // (one * samples * shape.height) + SAMPLES // 2
     outside = (row | column) & ~(SAMPLES - 1) != 0  # SAMPLES is a power of two

@@ -47,7 +47,7 @@ def _gradient(size: tuple[int, int], start: Colour, end: Colour, dice: Dice) -> 
 
 
 def _block(canvas: Canvas, dice: Dice) -> None:
-    """One half-plane-like block: everything between two slanted lines, half of them only below a horizon."""
+    """One half-plane-like block: what lies between two slanted lines and below a horizon."""
     height, width = canvas.shape[:2]
     slant = dice.between(-8, 8)
     place = np.arange(width, dtype=np.int32)[None, :] * 16 + slant * np.arange(height, dtype=np.int32)[:, None]

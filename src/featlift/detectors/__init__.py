@@ -9,23 +9,41 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
+from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from featlift.detectors.dense import fcos, retinanet
-from featlift.detectors.extractor import Extractor
+from featlift.detectors.extractor import Extractor, extractor_of, interpolators_of
 from featlift.detectors.on_features import detections_on, losses_on
 from featlift.detectors.rcnn import faster_rcnn, mask_rcnn
 from featlift.pyramids import FPN, Strided, Subsampled
 
-__all__ = ["DETECTORS", "Extractor", "detections_on", "detector", "extractor", "levels_of", "losses_on"]
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "Extractor",
+    "detections_on",
+    "detector",
+    "extractor",
+    "extractor_of",
+    "interpolators_of",
+    "levels_of",
+    "losses_on",
+]
+
+
+Detector = GeneralizedRCNN | RetinaNet | FCOS
+"""What :func:`detector` builds: ``.transform``, ``.backbone`` (an `Extractor`), heads."""
 
 
 @dataclass(frozen=True)
 class Family:
     """What a detector is built by, the backbone levels it reads, and what its pyramid adds on top (from c5's channels and C)."""
 
-    build: Callable[..., nn.Module]
+    build: Callable[..., Detector]
     levels: tuple[str, ...]
-    top: Callable[[int, int], nn.Module]
+    top: Callable[[int, int], ExtraFPNBlock]
 
 
 R_CNN = (("c2", "c3", "c4", "c5"), lambda c5, channels: Subsampled())
@@ -70,7 +88,7 @@ def extractor(name: str, backbone: nn.Module, interpolators: Sequence[nn.Module]
     return Extractor(backbone, FPN(given, channels, interpolators, family.top(given["c5"], channels)))
 
 
-def detector(name: str, extractor: Extractor, classes: int, **options: object) -> nn.Module:
+def detector(name: str, extractor: Extractor, classes: int, **options: object) -> Detector:
     """The detector called ``name`` on ``extractor``; ``options`` are those of its function (test_size, anchor_scale, width, …).
 
     Raises:

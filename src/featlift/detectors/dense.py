@@ -1,7 +1,7 @@
 """RetinaNet and FCOS on any extractor, from torchvision's own parts.
 
-Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background, never used), box regression by
-L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
+Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background, never used), box
+regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
 """
 
 from torchvision.models.detection import FCOS, RetinaNet

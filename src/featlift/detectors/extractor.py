@@ -28,3 +28,23 @@ class Extractor(nn.Module):
     def forward(self, image: Tensor) -> Features:
         """``[B, 3, H, W]`` in 0…1 → ``{"p2": [B, C, H/4, W/4], …}``. H and W are best multiples of 32; others are rounded up."""
         return self.pyramid(self.backbone(image))
+
+
+def extractor_of(detector: nn.Module) -> Extractor:
+    """The extractor that ``detector`` stands on.
+
+    Raises:
+        TypeError: if its backbone is none of ours; :func:`featlift.upgrade` works on such detectors.
+    """
+    if not isinstance(detector.backbone, Extractor):
+        raise TypeError(
+            f"{type(detector).__name__} stands on a {type(detector.backbone).__name__}, not on a FeatLift Extractor."
+        )
+    return detector.backbone
+
+
+def interpolators_of(detector: nn.Module) -> nn.ModuleList:
+    """What doubles the maps in the pyramid of ``detector``, coarse → fine, or one for all steps. Raises TypeError as above."""
+    found = extractor_of(detector).pyramid.interpolators
+    assert isinstance(found, nn.ModuleList)
+    return found

@@ -46,9 +46,10 @@ def losses_on(
 
 
 def detections_on(detector: nn.Module, images: ImageList, features: Features) -> list[dict[str, Tensor]]:
-    """The detections on ``features``: boxes ``[N, 4]`` xyxy in the pixels of ``images``, labels ``[N]``, scores ``[N]`` (masks ``[N, 1, 28, 28]``).
+    """The detections on ``features``: boxes ``[N, 4]`` xyxy in the pixels of ``images``, labels ``[N]``, scores ``[N]``.
 
-    To have them in the pixels of the original pictures, pass them through ``detector.transform.postprocess``.
+    A detector that draws masks adds them as ``[N, 1, 28, 28]``, one for each box. To have the boxes in the pixels of the original
+    pictures, and the masks pasted there, pass the list through ``detector.transform.postprocess``.
 
     Raises:
         ValueError: if the detector is in training mode.

@@ -1,7 +1,7 @@
 """Faster and Mask R-CNN on any extractor, from torchvision's own parts.
 
-Defaults are Detectron2's (spec §8): anchors of 8 strides (32 … 512 px on p2 … p6) with ratios ½, 1, 2; 1,000 proposals; RoIs on p2 … p5 with
-canonical size 224 at level 4; class-specific boxes and masks.
+Defaults are Detectron2's: anchors of 8 strides (32 … 512 px on p2 … p6) with ratios ½, 1, 2; 1,000 proposals; RoIs on p2 … p5
+with canonical size 224 at level 4; class-specific boxes and masks.
 """
 
 from collections.abc import Sequence

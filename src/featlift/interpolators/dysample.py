@@ -37,23 +37,24 @@ class DySample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
         batch, channels, height, width = x.shape
-        points = self._points(x) + self.phases.to(x.dtype)
-        points = nnf.pixel_shuffle(points.reshape(batch, 2 * self.groups * 4, height, width), 2)
-        points = points.view(batch, 2, self.groups, 2 * height, 2 * width).permute(0, 2, 3, 4, 1)
-        grid = (points + _centres(x)) / x.new_tensor([width, height]) * 2 - 1
-        grouped = x.reshape(batch * self.groups, channels // self.groups, height, width)
-        sampled = nnf.grid_sample(grouped, grid.flatten(0, 1), padding_mode="border", align_corners=False)
-        return sampled.view(batch, channels, 2 * height, 2 * width)
+        points = nnf.pixel_shuffle(self._points(x).flatten(1, 3), 2).view(batch, 2, self.groups, 2 * height, 2 * width)
+        across = (points[:, 0] + _centres(width, points)) / width
+        down = (points[:, 1] + _centres(height, points)[:, None]) / height
+        grid = torch.stack([across, down], dim=-1).flatten(0, 1) * 2 - 1
+        grouped = x.reshape(batch * self.groups, channels // self.groups, height, width).to(grid.dtype)
+        sampled = nnf.grid_sample(grouped, grid, padding_mode="border", align_corners=False)
+        return sampled.view(batch, channels, 2 * height, 2 * width).to(x.dtype)
 
     def _points(self, x: Tensor) -> Tensor:
-        """Offsets in cells of ``x``: ``[B, 2 (x, y), groups, 4 (phases), H, W]``."""
+        """Where each output cell looks, in cells from the centre of its input cell: ``[B, 2 (x, y), groups, 4 (phases), H, W]``.
+
+        In float32 or finer: half precision cannot tell the columns of a wide map apart.
+        """
         reach = 0.25 if self.scope is None else 0.5 * self.scope(x).sigmoid()
-        return (self.offset(x) * reach).view(x.shape[0], 2, self.groups, 4, *x.shape[-2:])
+        offsets = (self.offset(x) * reach).view(x.shape[0], 2, self.groups, 4, *x.shape[-2:])
+        return offsets.to(torch.promote_types(x.dtype, torch.float32)) + self.phases
 
 
-def _centres(x: Tensor) -> Tensor:
-    """Centre of the input cell under each output cell, in cells: ``[2H, 2W, 2 (x, y)]``."""
-    rows = torch.arange(x.shape[-2], device=x.device, dtype=x.dtype).repeat_interleave(2) + 0.5
-    columns = torch.arange(x.shape[-1], device=x.device, dtype=x.dtype).repeat_interleave(2) + 0.5
-    y, x_ = torch.meshgrid(rows, columns, indexing="ij")
-    return torch.stack([x_, y], dim=-1)
+def _centres(cells: int, like: Tensor) -> Tensor:
+    """Centre of the input cell under each output cell along one side, in cells: ``[2 cells]``."""
+    return torch.arange(cells, device=like.device, dtype=like.dtype).repeat_interleave(2) + 0.5

@@ -48,7 +48,7 @@ def initialise(module: nn.Module, init: str, last: nn.Module, damped: Sequence[n
         _scale(last, 0.0)
 
 
-def _convolutions(module: nn.Module) -> list[nn.Module]:
+def _convolutions(module: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d]:
     return [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
 
 

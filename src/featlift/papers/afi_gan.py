@@ -1,11 +1,11 @@
 """AFI-GAN (Lee, Lee and Choi, Pattern Recognition 2023): a feature interpolator, trained against a critic in three stages.
 
-F is the frozen target extractor, G the interpolator, D the critic, M the detector whose pyramid is the multi-scale extractor (G does every
-doubling in it), T the detector that is wanted. Stage 1 teaches G and D from F (Sec. 4.1), stage 2 teaches M at half the resolution from F at the full
-one (Sec. 4.2), stage 3 trains T, which starts from what stages 1 and 2 made (Sec. 4.3).
+F is the frozen target extractor, G the interpolator, D the critic, M the detector whose pyramid is the multi-scale extractor (G does
+every doubling in it), T the detector that is wanted. Stage 1 teaches G and D from F (Sec. 4.1), stage 2 teaches M at half the
+resolution from F at the full one (Sec. 4.2), stage 3 trains T, which starts from what stages 1 and 2 made (Sec. 4.3).
 
-The paper's text is the default. Where the published code does something else there is an option, and :meth:`Settings.official` turns all of them
-to the code's side; `docs/papers/afi_gan.md` lists them.
+The paper's text is the default. Where the published code does something else there is an option, and :meth:`Settings.official` turns
+all of them to the code's side; `docs/papers/afi_gan.md` lists them.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from featlift.checkpoints import read_tensors, write_tensors
 from featlift.critics import PatchCritic
 from featlift.data.augment import Flip
 from featlift.data.batches import Batches
-from featlift.detectors import losses_on
+from featlift.detectors import Detector, losses_on
 from featlift.detectors.canvas import Canvas
 from featlift.features import Features, match, stride
 from featlift.interpolators import interpolators
@@ -92,7 +92,7 @@ class Settings:
         extractor_from: run folder or detector file of M; stages 1 and 2 are then left out.
         extractor_detector: the head that M is trained with (Table 3); empty means T's.
         extractor_start: what M's other parts start from: "weights" (as T would) or "teacher" (F, as the published code does).
-        reuse: what T takes over: "none" (A6), "G" (A2), "G_from_M" (the published code), "M" (A5).
+        reuse: what T takes over: "none" (A6), "G" of stage 1 (A2), "G_from_M", or the whole "M" (A5).
         freeze_interpolator: keep G as it is in stage 3 (A4), its batch-norm statistics too.
     """
 
@@ -109,7 +109,7 @@ class Settings:
     extractor_from: str = ""
     extractor_detector: str = ""
     extractor_start: str = "weights"
-    reuse: str = "M"
+    reuse: str = "G_from_M"  # Sec. 4.3: the interpolator only; the whole extractor "is also feasible"
     freeze_interpolator: bool = False
 
     def __post_init__(self) -> None:
@@ -129,13 +129,12 @@ class Settings:
             extractor=Stage(180_000, replace(_slowly(0.01, 2 / 3, 8 / 9), warmup=1000, decay_norms=False)),
             target=Stage(270_000, replace(baseline.one_time(), milestones=(7 / 9, 25 / 27))),
             extractor_start="teacher",
-            reuse="G_from_M",
         )
         return replace(code, data=replace(code.data, batch=8))
 
     @classmethod
     def quick(cls) -> "Settings":
-        """The laptop's: a small Faster R-CNN on the built-in scenes; M starts from F because all weights are random."""
+        """The laptop's: a small Faster R-CNN on the built-in scenes; M starts from F and T from M, since all weights are random."""
         return cls(
             model=baseline.quick_model("afi"),
             data=baseline.quick_data(),
@@ -144,6 +143,7 @@ class Settings:
             extractor=Stage(200, baseline.quick_descent()),
             target=Stage(250, baseline.quick_descent()),
             extractor_start="teacher",
+            reuse="M",
         )
 
 
@@ -168,7 +168,7 @@ def train(settings: Settings, run: Run, until: str = "target") -> nn.Module:
     return extractor(settings, stream, classes, run)
 
 
-def teacher(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> nn.Module:
+def teacher(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> Detector:
     """The detector that F is taken from: the one named, or T's network with nearest interpolation, trained now."""
     if settings.teacher_from:
         return baseline.load(settings.teacher_from)[0]
@@ -193,7 +193,7 @@ def interpolator(
         G.load_state_dict(read_tensors(folder / "G.safetensors")[0])
         D.load_state_dict(read_tensors(folder / "D.safetensors")[0])
     elif any(True for _ in G.parameters()):
-        F = run.place(frozen(teacher(settings, stream, classes, run).backbone))  # type: ignore[arg-type]
+        F = run.place(frozen(teacher(settings, stream, classes, run).backbone))
         pretrain_interpolator(F, G, D, settings, stream, run)
         write_tensors(run.folder / "G.safetensors", G.state_dict())
         write_tensors(run.folder / "D.safetensors", D.state_dict())
@@ -205,7 +205,7 @@ def pretrain_interpolator(
 ) -> None:
     """G(F(½ picture)) against F(picture) on every level; D tells them apart (Eq. 1), G fools it and stays near (Eq. 2)."""
     generator, critic = _learners(G, D, settings.interpolator)
-    look = Canvas(F.mean)  # type: ignore[arg-type]
+    look = Canvas(F.mean)
     compared = settings.adversary.levels
 
     def seen(images: list[Tensor]) -> Features:
@@ -225,7 +225,7 @@ def pretrain_interpolator(
     fit(step, stream, settings.interpolator.steps, run, {"generator": generator, "critic": critic}, "interpolator")
 
 
-def doubled(G: Sequence[nn.Module], features: Features) -> Features:
+def doubled(G: nn.ModuleList, features: Features) -> Features:
     """Every level ``[B, C, H, W]`` at ``[B, C, 2H, 2W]``, each by the interpolator that doubles it in an FPN (p5 is the first)."""
     return {level: G[min(max(6 - stride(level).bit_length(), 0), len(G) - 1)](x) for level, x in features.items()}
 
@@ -260,39 +260,39 @@ def chosen(features: Features, levels: Sequence[str]) -> Features:
 # ------------------------------------------------------------------------------------------------ stage 2: Sec. 4.2, Eq. (3)
 
 
-def extractor(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> nn.Module:
+def extractor(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> Detector:
     """M after stage 2: trained now, or read from ``settings.extractor_from``."""
     if settings.extractor_from:
         return baseline.load(settings.extractor_from)[0]
     start = teacher(settings, stream, classes, run)
-    F = run.place(frozen(start.backbone))  # type: ignore[arg-type]
+    F = run.place(frozen(start.backbone))
     G, D = interpolator(settings, stream, classes, run)
     model = replace(settings.model, detector=settings.extractor_detector or settings.model.detector)
     M = baseline.build(model, len(classes))
     if settings.extractor_start == "teacher":
         baseline.adopt(M, start.state_dict())
-    M.backbone.pyramid.interpolators.load_state_dict(G.state_dict())  # type: ignore[union-attr]
+    M.backbone.pyramid.interpolators.load_state_dict(G.state_dict())
     train_extractor(F, M, D, settings, stream, run)
     baseline.save(M, model, classes, run.folder, "extractor.safetensors")
     return M
 
 
-def train_extractor(F: nn.Module, M: nn.Module, D: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
+def train_extractor(F: nn.Module, M: Detector, D: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
     """M's pyramid of the half-size picture against the halved pyramid of F, with M's detection losses on half-size boxes (Eq. 3)."""
     extracting, critic = _learners(M, D, settings.extractor)
-    look = Canvas(F.mean)  # type: ignore[arg-type]
+    look = Canvas(F.mean)
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        small, boxes = M.transform(*half(images, targets, settings.halving))
+        batch, boxes = M.transform(*half(images, targets, settings.halving))
         features, high = cross_resolution(
             teacher=lambda images: shrink_features(F(look(images)[0].tensors), settings.halving.features),
-            student=lambda batch: M.backbone(batch.tensors),
+            student=lambda _: M.backbone(batch.tensors),
             image=images,
-            shrink=lambda _: small,
+            shrink=lambda _: images,
         )
         student, target = match(chosen(features, settings.adversary.levels), high)
         critic_said, losses = play(D, critic, student, target, settings.adversary)
-        return critic_said | extracting.descend(losses | losses_on(M, small, features, boxes))
+        return critic_said | extracting.descend(losses | losses_on(M, batch, features, boxes))
 
     fit(step, stream, settings.extractor.steps, run, {"extractor": extracting, "critic": critic}, "extractor")
 
@@ -300,14 +300,16 @@ def train_extractor(F: nn.Module, M: nn.Module, D: nn.Module, settings: Settings
 # ------------------------------------------------------------------------------------------------ stage 3: Sec. 4.3, Eqs. (4) to (7)
 
 
-def target(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> nn.Module:
+def target(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> Detector:
     """T: the detector that is wanted, on what ``settings.reuse`` takes over, trained by its own losses on full-size pictures."""
     taken = reused(settings, stream, classes, run)
     T = baseline.build(settings.model, len(classes))
     fresh = baseline.adopt(T, taken)
-    run.say(f"The target takes over {len(T.state_dict()) - len(fresh)} tensors ({settings.reuse}); {len(fresh)} start anew.")
+    run.say(
+        f"The target takes over {len(T.state_dict()) - len(fresh)} tensors ({settings.reuse}); {len(fresh)} start anew."
+    )
     if settings.freeze_interpolator:
-        freeze(T.backbone.pyramid.interpolators)  # type: ignore[union-attr]
+        freeze(T.backbone.pyramid.interpolators)
     baseline.descend(T, stream, settings.target, run, "target")
     baseline.save(T, settings.model, classes, run.folder)
     return T

@@ -20,6 +20,7 @@ from featlift.data.batches import Batches
 from featlift.data.coco import open_split
 from featlift.data.contract import Pictures
 from featlift.data.synthetic import Scenes
+from featlift.detectors import Detector
 from featlift.interpolators import interpolators
 from featlift.training import Descent, Learner, Run, fit
 
@@ -137,7 +138,7 @@ def quick_descent(rate: float = 1e-3) -> Descent:
     return Descent("adamw", rate=rate, weight_decay=1e-4, warmup=50, schedule="cosine", clip=10.0)
 
 
-def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) -> nn.Module:
+def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) -> Detector:
     """The detector that ``model`` describes, for ``classes`` classes; its pyramid doubles with ``given``, or with new interpolators.
 
     Raises:
@@ -145,7 +146,7 @@ def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) 
     """
     levels = detectors.levels_of(model.detector)
     pretrained = {"imagenet": True, "random": False}.get(model.weights, model.weights)
-    statistics = None if model.statistics is None else tuple([value] * 3 for value in model.statistics)
+    statistics = None if model.statistics is None else ([model.statistics[0]] * 3, [model.statistics[1]] * 3)
     backbone = Backbone(model.backbone, levels, model.norm, pretrained, statistics, model.frozen_stages)
     doubling = given or interpolators(model.interpolator, model.channels, len(levels) - 1, **model.interpolator_options)
     extractor = detectors.extractor(model.detector, backbone, doubling, model.channels)
@@ -160,13 +161,32 @@ def pictures(data: Data, split: str = "train") -> Pictures:
     return Scenes(data.scenes, size) if split == "train" else Scenes(data.scenes_val, size, first=data.scenes)
 
 
+def data_of(run: str | Path, root: str = "") -> Data:
+    """The data settings of a run folder, with another ``root`` if one is given.
+
+    Raises:
+        FileNotFoundError: if no root is given and there is no run to take it from.
+    """
+    settings = Path(run) / "settings.json"
+    if settings.is_file():
+        kept = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(settings.read_text())["data"].items()
+        }
+        return replace(Data(**kept), root=root or kept["root"])
+    if not root:
+        raise FileNotFoundError(
+            f"'{run}' is no run folder, so it does not say on which pictures; give a COCO folder or 'scenes'."
+        )
+    return Data(root=root)
+
+
 def batches(data: Data, pictures: Pictures, seed: int) -> Batches:
     """Endless training batches, resized and flipped as ``data`` says."""
     resize = [Resize(data.short, data.longest)] if data.short else []
     return Batches(pictures, data.batch, seed, [*resize, Flip(data.flip)], workers=data.workers)
 
 
-def train(settings: Settings, run: Run) -> nn.Module:
+def train(settings: Settings, run: Run) -> Detector:
     """Train a detector in ``run`` and save it as ``detector.safetensors``; the same run again goes on or only loads."""
     shown = pictures(settings.data)
     T = build(settings.model, len(shown.classes))
@@ -177,13 +197,20 @@ def train(settings: Settings, run: Run) -> nn.Module:
     return T
 
 
-def descend(T: nn.Module, stream: Batches, stage: Stage, run: Run, name: str) -> None:
+def descend(T: Detector, stream: Batches, stage: Stage, run: Run, name: str) -> None:
     """T's own detection losses, summed with weight 1, for ``stage.steps`` steps; its checkpoints are called ``name``."""
     learner = Learner(T, stage.descent, stage.steps)
-    fit(lambda images, targets: learner.descend(T(images, targets)), stream, stage.steps, run, {"detector": learner}, name)
+    fit(
+        lambda images, targets: learner.descend(T(images, targets)),
+        stream,
+        stage.steps,
+        run,
+        {"detector": learner},
+        name,
+    )
 
 
-def adopt(T: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+def adopt(T: Detector, tensors: Mapping[str, Tensor]) -> list[str]:
     """Give T all ``tensors`` that have the name and shape of one of its own; returns the names of those that stay as they were."""
     own = T.state_dict()
     fitting = {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}
@@ -191,13 +218,13 @@ def adopt(T: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     return [name for name in own if name not in fitting]
 
 
-def save(T: nn.Module, model: Model, classes: Sequence[str], folder: Path, name: str = DETECTOR_FILE) -> Path:
+def save(T: Detector, model: Model, classes: Sequence[str], folder: Path, name: str = DETECTOR_FILE) -> Path:
     """Write T with what is needed to build it again; the file is whole or not there."""
     described = {"model": json.dumps(asdict(replace(model, weights="random"))), "classes": json.dumps(list(classes))}
     return write_tensors(folder / name, T.state_dict(), described)
 
 
-def load(path: str | Path) -> tuple[nn.Module, list[str]]:
+def load(path: str | Path) -> tuple[Detector, list[str]]:
     """The detector of a run folder, or of a file that :func:`save` wrote, and its class names.
 
     Raises:
@@ -207,8 +234,10 @@ def load(path: str | Path) -> tuple[nn.Module, list[str]]:
     path = Path(path)
     tensors, described = read_tensors(path / DETECTOR_FILE if path.is_dir() else path)
     if "model" not in described:
-        raise ValueError(f"'{path}' is no detector of FeatLift: it does not say how to build it. Name a run folder or its {DETECTOR_FILE}.")
-    classes = json.loads(described["classes"])
-    T = build(Model(**json.loads(described["model"])), len(classes))
+        raise ValueError(
+            f"'{path}' is no detector of FeatLift: it does not say how to build it. Name a run folder or its {DETECTOR_FILE}."
+        )
+    classes, model = json.loads(described["classes"]), Model(**json.loads(described["model"]))
+    T = build(model, len(classes))
     T.load_state_dict(tensors)
     return T, classes

@@ -1,8 +1,8 @@
 """Feature pyramid network (Lin et al., CVPR 2017) that is *given* what doubles its maps.
 
-``inner_i = lateral_i(c_i) + G(inner_{i+1})``, ``p_i = smooth_i(inner_i)``. With nearest interpolation it is torchvision's network to the last
-bit, and it has torchvision's parameter names, so any torchvision FPN weights load strictly. With AFI or SRF in the place of G it is the
-pyramid of AFI-GAN (Sec. 3.1, Fig. 2).
+``inner_i = lateral_i(c_i) + G(inner_{i+1})``, ``p_i = smooth_i(inner_i)``. With nearest interpolation it is torchvision's network to
+the last bit, and it has torchvision's parameter names, so any torchvision FPN weights load strictly. With AFI or SRF in the place of G
+it is the pyramid of AFI-GAN (Sec. 3.1, Fig. 2).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ class Subsampled(ExtraFPNBlock):
 
     adds = ("p6",)
 
-    def forward(self, x: list[Tensor], y: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """``x``: pyramid maps ``[B, C, H, W]``, fine → coarse; ``y``: the backbone's. Returns ``x`` and ``names`` with p6 appended."""
-        return [*x, nnf.max_pool2d(x[-1], kernel_size=1, stride=2)], [*names, "p6"]
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """``results``: pyramid maps ``[B, C, H, W]``, fine → coarse; ``x``: the backbone's (not used). Both lists come back with p6."""
+        return [*results, nnf.max_pool2d(results[-1], kernel_size=1, stride=2)], [*names, "p6"]
 
 
 class Strided(LastLevelP6P7):

@@ -143,13 +143,14 @@ class Learner:
             "calls": self.calls,
             "updates": self.updates,
             "gathered": self.gathered,
+            "stepped": bool(self.optimiser.state),
             "scaler": self.scaler.state_dict(),
         }
 
     def tensors(self) -> dict[str, Any]:
         """The part of the state that is tensors, nested by name; in the shapes that `counts` tells."""
         state: dict[str, Any] = {"module": self.module.state_dict(), "sum": self._sum, "average": self._average}
-        if self.updates:
+        if self.optimiser.state:
             state["optimiser"] = {"state": get_optimizer_state_dict(self.module, self.optimiser)["state"]}
         return state
 
@@ -158,6 +159,9 @@ class Learner:
         self.calls, self.updates, self.gathered = counts["calls"], counts["updates"], counts["gathered"]
         if counts["scaler"]:
             self.scaler.load_state_dict(counts["scaler"])
+        self.optimiser.state.clear()
+        if counts["stepped"]:
+            get_optimizer_state_dict(self.module, self.optimiser)  # it makes room, if there is none
         blank = {name: torch.zeros_like(p) for name, p in self.own.items()}
         self._sum = dict(blank) if self.gathered else {}
         self._average = {name: b.clone() for name, b in blank.items()} if self.descent.ema and self.updates else {}
@@ -165,7 +169,7 @@ class Learner:
     def restore(self, tensors: Mapping[str, Any]) -> None:
         """Take up ``tensors``, which `tensors` gave after `expect`, now filled."""
         self.module.load_state_dict(tensors["module"])
-        if self.updates:
+        if "optimiser" in tensors:
             whole = get_optimizer_state_dict(self.module, self.optimiser)
             set_optimizer_state_dict(self.module, self.optimiser, {**whole, **tensors["optimiser"]})
 

@@ -42,7 +42,10 @@ class Lines(Silent):
             return
         pace = (step - self.start) / max(time.perf_counter() - self.began, 1e-9)
         left = _clock((self.steps - step) / max(pace, 1e-9))
-        print(" · ".join([f"{self.stage} {step}/{self.steps}", *_texts(losses), f"{pace:.2f} it/s", f"{left} left"]), flush=True)
+        print(
+            " · ".join([f"{self.stage} {step}/{self.steps}", *_texts(losses), f"{pace:.2f} it/s", f"{left} left"]),
+            flush=True,
+        )
 
 
 class Bar(Silent):

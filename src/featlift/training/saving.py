@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed.checkpoint as dcp
 
 from featlift.training import parallel
@@ -28,7 +29,8 @@ def save(folder: Path, learners: Mapping[str, Learner], progress: Mapping[str, A
     if final.exists():
         return
     writing = folder / f"writing-{final.name}"
-    for learner in learners.values():
+    for name, learner in learners.items():
+        _refuse_infinite(name, learner, folder)
         parallel.alike(learner.module.buffers())
     if parallel.rank() == 0:
         shutil.rmtree(writing, ignore_errors=True)
@@ -41,6 +43,16 @@ def save(folder: Path, learners: Mapping[str, Learner], progress: Mapping[str, A
         writing.rename(final)
         _clear(folder)
     parallel.wait()
+
+
+def _refuse_infinite(name: str, learner: Learner, folder: Path) -> None:
+    """A loss can be finite and its gradient not; the parameters then are lost, and so would be the good checkpoint."""
+    bad = [key for key, p in learner.own.items() if not bool(torch.isfinite(p.detach()).all())]
+    if bad:
+        raise FloatingPointError(
+            f"{name} was not saved: {bad[0]} and {len(bad) - 1} more of its parameters are not finite. "
+            f"{newest(folder) or 'No checkpoint'} is the last good state; try a lower rate, a longer warm-up or clip=10."
+        )
 
 
 def newest(folder: Path) -> Path | None:

@@ -1,0 +1,13 @@
+"""Weights in files. Ours carry the part's class and arguments, so that `load` needs nothing else; other people's are
+read, too.
+
+* `save`, `load`: a part in a safetensors file, to be rebuilt by anybody.
+* `load_state`: other people's tensors into a module that exists, with a report of every key.
+* `from_pretrained`, `push_to_hub`: the same files on the Hugging Face Hub. Nothing is fetched unless its name is given.
+"""
+
+from featlift.checkpoints.hub import from_pretrained, push_to_hub
+from featlift.checkpoints.parts import load, save
+from featlift.checkpoints.states import Fit, load_state, read_state
+
+__all__ = ["Fit", "from_pretrained", "load", "load_state", "push_to_hub", "read_state", "save"]

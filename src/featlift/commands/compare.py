@@ -1,0 +1,122 @@
+"""``featlift compare``: two runs on the same pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featlift import report
+from featlift.commands.train import evidence, read_result
+from featlift.data.contract import Pictures
+from featlift.data.fingerprint import fingerprint
+from featlift.evaluation.comparison import Comparison
+from featlift.evaluation.comparison import compare as compared
+from featlift.features import Features
+from featlift.papers import baseline
+from featlift.report.records import RunRecord
+
+
+def compare(first: str, second: str, out: str = "", resamples: int = 1000) -> Path:
+    """What the second run gained and lost against the first, with intervals and pictures, as one ``report.html``.
+
+    Args:
+        first: the run to compare with.
+        second: the run that is compared.
+        out: folder for ``report.html``; by default the second run's.
+        resamples: draws of pictures behind the intervals.
+    """
+    folders = (Path(first), Path(second))
+    shown = same_pictures(folders)
+    runs = [report.read_run(folder) for folder in folders]
+    name_apart(runs, folders)
+    found = comparison(runs, shown, resamples)
+    page = report.write(out or folders[1], runs, [found], evidence(shown), feature_maps(runs, folders, shown))
+    print(table(runs, found))
+    print(page)
+    return page
+
+
+def same_pictures(folders: tuple[Path, Path]) -> Pictures:
+    """The validation pictures of both runs.
+
+    Raises:
+        ValueError: if they were measured on different pictures.
+    """
+    data = [read_result(folder).get("data") for folder in folders]
+    shown = baseline.pictures(baseline.data_of(folders[0]), "val")
+    if len({*data, fingerprint(shown)}) > 1:
+        raise ValueError(
+            f"{folders[0]} was measured on data {data[0]}, {folders[1]} on {data[1]}, and {fingerprint(shown)} is there now. "
+            "Compare runs of the same pictures: featlift evaluate RUN --data FOLDER measures anew."
+        )
+    return shown
+
+
+def name_apart(runs: list[RunRecord], folders: tuple[Path, Path]) -> None:
+    """Runs of equal name are called by their folders."""
+    if runs[0].name == runs[1].name:
+        for run, folder in zip(runs, folders, strict=True):
+            run.name = folder.name if folders[0].name != folders[1].name else str(folder)
+
+
+def comparison(runs: list[RunRecord], shown: Pictures, resamples: int) -> Comparison:
+    """Differences with intervals, and the fate of every object."""
+    kinds = tuple(kind for kind in ("boxes", "masks") if all(kind in run.metrics for run in runs))
+    names = (runs[0].name, runs[1].name)
+    return compared(shown.coco(), runs[0].detections, runs[1].detections, names, kinds, resamples)
+
+
+def feature_maps(runs: list[RunRecord], folders: tuple[Path, Path], shown: Pictures) -> dict[str, Features]:
+    """The pyramids of both detectors on the first validation picture, and the picture itself (the papers' Figs. 2 and 7)."""
+    image = shown[0][0]
+    return {run.name: _maps(baseline.load(folder)[0].eval(), image) for run, folder in zip(runs, folders, strict=True)}
+
+
+@torch.inference_mode()
+def _maps(detector: nn.Module, image: Tensor) -> Features:
+    batch, _ = detector.transform([image])
+    return {"image": image[None], **detector.backbone(batch.tensors)}
+
+
+def table(runs: list[RunRecord], found: Comparison) -> str:
+    """AP, AP tiny and small, parameters, milliseconds and minutes of both runs, side by side, as text."""
+    first, second = runs
+    rows = [("", first.name, second.name, "difference [95 %]")]
+    for kind, intervals in found.intervals.items():
+        for key in ("ap", "ap_tiny", "ap_small"):
+            if key in intervals:
+                numbers = [f"{100 * run.metrics[kind][key]:.1f}" for run in runs]
+                one = intervals[key]
+                change = f"{100 * one.difference:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
+                rows.append((f"{key.replace('_', ' ')} {kind}", *numbers, change))
+    rows += _costs(first, second)
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _costs(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str, str]]:
+    if first.cost is None or second.cost is None:
+        return []
+    a, b = first.cost, second.cost
+    return [
+        ("parameters", f"{a.parameters:,}", f"{b.parameters:,}", f"{b.parameters - a.parameters:+,}"),
+        ("GMAC", f"{a.gmac:.2f}", f"{b.gmac:.2f}", f"x {b.gmac / a.gmac:.2f}"),
+        (
+            "ms a picture",
+            *(f"{1e3 * c.latency.median:.1f}" for c in (a, b)),
+            f"x {b.latency.median / a.latency.median:.2f}",
+        ),
+        ("minutes", f"{first.minutes or 0:.1f}", f"{second.minutes or 0:.1f}", ""),
+    ]
+
+
+def numbers(found: Comparison) -> dict[str, Any]:
+    """The differences and their intervals as plain numbers, and how many objects had which fate."""
+    fates = {outcome: len(found.gains.of(outcome)) for outcome in ("gained", "lost", "moved", "kept", "missed")}
+    intervals = {
+        kind: {key: {"value": one.difference, "low": one.low, "high": one.high} for key, one in values.items()}
+        for kind, values in found.intervals.items()
+    }
+    return json.loads(json.dumps({"differences": intervals, "objects": fates}))

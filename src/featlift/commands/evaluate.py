@@ -1,0 +1,42 @@
+"""``featlift evaluate``: AP and AR of a detector on pictures."""
+
+from pathlib import Path
+from typing import Any
+
+from featlift.commands.train import summary
+from featlift.data.fingerprint import fingerprint
+from featlift.evaluation import detection
+from featlift.papers import baseline
+from featlift.training.run import write_json
+
+
+def evaluate(
+    run: str,
+    data: str = "",
+    split: str = "val",
+    batch: int = 4,
+    device: str = "cpu",
+    out: str = "",
+) -> dict[str, Any]:
+    """COCO AP and AR, also for tiny objects (< 16²), of a run's detector.
+
+    Args:
+        run: a run folder or a detector file.
+        data: a COCO folder, or "scenes"; empty takes what the run was trained on.
+        split: "val" or "train".
+        batch: pictures at a time.
+        device: "cpu", "cuda", ….
+        out: where to write metrics and detections (json); by default beside the detector.
+    """
+    detector, classes = baseline.load(run)
+    shown = baseline.pictures(baseline.data_of(run, data), split)
+    if list(shown.classes) != classes:
+        raise ValueError(f"The detector knows {', '.join(classes)}; these pictures have {', '.join(shown.classes)}.")
+    measured = detection.evaluate(detector, shown, batch, device)
+    folder = Path(run) if Path(run).is_dir() else Path(run).parent
+    path = Path(out) if out else folder / f"evaluation-{Path(data or 'own').name}-{split}.json"
+    found = {"data": fingerprint(shown), "metrics": measured.metrics, "detections": measured.detections}
+    write_json(path, found)
+    print(summary(Path(run).name, measured))
+    print(path)
+    return found["metrics"]

@@ -1,0 +1,108 @@
+"""From words to the arguments of a function, by its signature and docstring; presets become defaults."""
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+PRESETS = ("quick", "paper", "official")
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors name the nearest option instead of printing the whole usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Print ``message`` and what was probably meant, and leave with code 2."""
+        print(f"{self.prog}: {message}{self._meant(message)}\n{self.prog} --help lists every option.")
+        raise SystemExit(2)
+
+    def _meant(self, message: str) -> str:
+        unknown = re.search(r"nrecognized arguments: (--[\w.\-]+)", message)
+        if not unknown:
+            return ""
+        options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        last = {option.rpartition(".")[2]: option for option in options}
+        word = unknown[1]
+        near = difflib.get_close_matches(word, options, n=1) or [
+            last[name] for name in difflib.get_close_matches(word.rpartition(".")[2].lstrip("-"), last, n=1)
+        ]
+        return f"\nDid you mean {near[0]}?" if near else ""
+
+
+def of_function(function: Callable[..., Any], path: str, summary: str, words: Sequence[str]) -> dict[str, Any]:
+    """The arguments of ``function`` out of ``words``; parameters without a default are positional."""
+    parser = Parser(prog=path, description=summary)
+    parser.add_argument("--config", action="config", help="A YAML file with these options.")
+    parser.add_function_arguments(function, as_group=False, as_positional=True, fail_untyped=True)
+    return _taken(parser, words)
+
+
+def with_presets(paper: str, path: str, words: Sequence[str]) -> dict[str, Any]:
+    """The settings of a paper out of ``words``: a preset, changed by a YAML file, changed by options.
+
+    ``--data FOLDER`` is short for ``--data.root FOLDER``.
+
+    Raises:
+        ValueError: for a preset that does not exist.
+    """
+    from featlift.commands.train import Running
+
+    module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
+    words, preset = _without_preset(words)
+    parser = Parser(prog=path, description=_first_line(module.__doc__))
+    parser.add_argument("--preset", default=preset, help="quick (a laptop), paper or official (the published code).")
+    parser.add_argument("--config", action="config", help="A YAML file with these options.")
+    parser.add_class_arguments(Running, None, as_group=False, skip={"until"} if paper == "baseline" else set())
+    parser.add_class_arguments(module.Settings, None)
+    parser.set_defaults({"run": f"runs/{paper}", **asdict(_preset(module.Settings, preset))})
+    values = _taken(parser, words, whole=module.Settings)
+    values.pop("preset")
+    running = {name: values.pop(name) for name in list(values) if name in Running.__dataclass_fields__}
+    return {"paper": paper, "settings": module.Settings(**values), "running": Running(**running)}
+
+
+def _preset(settings: Any, name: str) -> Any:
+    made = settings() if name == "paper" else getattr(settings, name, lambda: None)()
+    if name not in PRESETS or made is None:
+        there = [preset for preset in PRESETS if preset == "paper" or hasattr(settings, preset)]
+        raise ValueError(f"Unknown preset '{name}'; there are {', '.join(there)}.")
+    return made
+
+
+def _without_preset(words: Sequence[str]) -> tuple[list[str], str]:
+    left, preset = [], "quick"
+    stream = iter(words)
+    for word in stream:
+        if word == "--preset":
+            preset = next(stream, "")
+        elif word.startswith("--preset="):
+            preset = word.partition("=")[2]
+        else:
+            left.append(word)
+    return left, preset
+
+
+def _taken(parser: ArgumentParser, words: Sequence[str], whole: Any = None) -> dict[str, Any]:
+    parsed = parser.parse_args([*_short_data(words)] if whole else list(words))
+    values = dict(vars(parser.instantiate(parsed)))
+    values.pop("config", None)
+    return values
+
+
+def _short_data(words: Sequence[str]) -> list[str]:
+    """``--data X`` as ``--data.root X``, unless X is a YAML file or inline settings."""
+    changed = list(words)
+    for i, word in enumerate(changed):
+        value = word.partition("=")[2] if word.startswith("--data=") else changed[i + 1] if i + 1 < len(changed) else ""
+        inline = value.startswith("{") or value.endswith((".yaml", ".yml"))
+        if not inline and (word == "--data" or word.startswith("--data=")):
+            changed[i] = word.replace("--data", "--data.root", 1)
+    return changed
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().splitlines()[0]

@@ -1,0 +1,115 @@
+"""``featlift train``: a paper's training in a run folder, measured and reported when it is done."""
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from featlift import report
+from featlift.data.contract import Pictures
+from featlift.data.fingerprint import fingerprint
+from featlift.evaluation.cost import costs
+from featlift.evaluation.detection import Evaluation, evaluate
+from featlift.papers import baseline
+from featlift.training import Run
+from featlift.training.run import write_json
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where and how a training runs.
+
+    Attributes:
+        run: the folder; the same folder again means: go on.
+        until: the last stage to run: "teacher", "interpolator", "extractor" or "target".
+        seed: of everything that is drawn.
+        device: "auto" (a GPU if there is one), "cpu", "cuda".
+        precision: "fp32", or autocast to "bf16" or "fp16".
+        save_every: steps between checkpoints.
+        log_every: steps that make a line of the log.
+        tensorboard: write TensorBoard files too.
+    """
+
+    run: Path = Path("runs/train")
+    until: str = "target"
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "fp32"
+    save_every: int = 500
+    log_every: int = 20
+    tensorboard: bool = False
+
+
+def train(paper: str, settings: Any, running: Running) -> dict[str, Any]:
+    """Train ``paper`` ("baseline", "afi-gan", …) with its ``settings`` and measure the detector that comes out.
+
+    Writes ``result.json``, ``detections.json`` and ``report.html`` into the run. With ``running.until`` before the last stage nothing is
+    measured. Returns what ``result.json`` holds (empty for an unfinished chain).
+    """
+    module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
+    with open_run(settings, running) as run:
+        if paper == "baseline":
+            return conclude(module.train(settings, run), settings.data, run, paper)
+        made = module.train(settings, run, running.until)
+        return conclude(made, settings.data, run, paper) if running.until == "target" else {}
+
+
+def open_run(settings: Any, running: Running) -> Run:
+    """The run folder of a training, made or found again."""
+    return Run(
+        running.run,
+        settings,
+        running.seed,
+        running.device,
+        running.precision,
+        running.save_every,
+        running.log_every,
+        running.tensorboard,
+    )
+
+
+def conclude(detector: nn.Module, data: baseline.Data, run: Run, name: str) -> dict[str, Any]:
+    """Measure ``detector`` on the validation pictures of ``data`` and write down what came out; process 0 does it."""
+    if run.rank != 0:
+        return {}
+    shown = baseline.pictures(data, "val")
+    measured = evaluate(detector, shown, data.batch, run.device)
+    cost = costs({name: detector}, shown[0][0].to(run.device))[name]
+    write_json(run.folder / "detections.json", measured.detections)
+    result = run.finish({"name": name, "metrics": measured.metrics, "cost": cost}, fingerprint(shown))
+    report.write(run.folder, [report.read_run(run.folder)], evidence=evidence(shown))
+    print(summary(name, measured))
+    print(f"{run.folder / 'report.html'}")
+    return result
+
+
+def evidence(shown: Pictures) -> report.Evidence:
+    """Ground truth and pictures for a report."""
+    truth = shown.coco()
+    index = {image["id"]: i for i, image in enumerate(truth["images"])}
+    return report.Evidence(truth, lambda image_id: shown[index[image_id]][0])
+
+
+def summary(name: str, measured: Evaluation) -> str:
+    """One line for each kind: AP and AP by size, in per cent."""
+    keys = ("ap", "ap50", "ap_tiny", "ap_small", "ap_medium", "ap_large", "ar")
+    lines = [
+        f"{name}, {kind}: " + "  ".join(f"{key} {100 * numbers[key]:.1f}" for key in keys if key in numbers)
+        for kind, numbers in measured.metrics.items()
+    ]
+    return "\n".join(lines)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """``result.json`` of a run.
+
+    Raises:
+        FileNotFoundError: if the run has not come to its end.
+    """
+    path = folder / "result.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} has no result.json: it is no run, or not finished. Train it again to go on.")
+    return json.loads(path.read_text())

@@ -1,0 +1,96 @@
+"""The pictures of a report: objects that were gained or lost, enlarged and side by side, and whole pictures before and after.
+
+They are chosen by rules that the page states, wins and losses by the same rule.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from featlift.evaluation.average_precision import GroundTruth, matches
+from featlift.evaluation.comparison import Comparison
+from featlift.evaluation.gains import Fate, Outcome, best_f1
+from featlift.report.records import RunRecord
+from featlift.report.views import Outline, View, outlines_of, view, window
+
+Picture = Callable[[int], Tensor]
+"""Image id → ``[3, H, W]`` in 0…1."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One object or picture as the first run saw it and as the second did."""
+
+    first: View
+    second: View
+    caption: str
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """A comparison's ground truth, runs and pictures: all that is needed to draw it."""
+
+    truth: GroundTruth
+    comparison: Comparison
+    runs: tuple[RunRecord, RunRecord]
+    picture: Picture
+
+    def objects(self, outcome: Outcome, most: int) -> list[Pair]:
+        """The ``most`` objects with this outcome that were detected with the highest score, enlarged."""
+        fates = sorted(self.comparison.gains.of(outcome), key=_score, reverse=True)
+        return [self._enlarged(fate) for fate in fates[:most]]
+
+    def wholes(self, most: int) -> list[Pair]:
+        """The ``most`` pictures in which the most objects were gained or lost."""
+        changed = Counter(fate.image_id for fate in self.comparison.gains.fates if fate.outcome in ("gained", "lost"))
+        return [self._whole(image_id) for image_id, _ in changed.most_common(most)]
+
+    def outlines(self, image_id: int) -> tuple[list[Outline], list[Outline]]:
+        """What to draw on a picture for the first and for the second run, each at its threshold."""
+        first, second = (
+            outlines_of(self.truth, run.detections, image_id, threshold, style)
+            for run, threshold, style in zip(
+                self.runs, self.comparison.gains.thresholds, ("first", "second"), strict=True
+            )
+        )
+        return first, second
+
+    def _enlarged(self, fate: Fate) -> Pair:
+        image = self.picture(fate.image_id)
+        part = window(fate.box, (image.shape[1], image.shape[2]))
+        first, second = (view(image, outlines, part) for outlines in self.outlines(fate.image_id))
+        width, height = fate.box[2:]
+        before, after = (f"IoU {iou:.2f}" if iou else "not found" for iou in fate.iou)
+        what = f"{fate.category}, {width:.0f} × {height:.0f} px"
+        return Pair(first, second, f"{what} · {before} → {after} · picture {fate.image_id}")
+
+    def _whole(self, image_id: int) -> Pair:
+        image, outcomes = self.picture(image_id), Counter[str]()
+        outcomes.update(fate.outcome for fate in self.comparison.gains.fates if fate.image_id == image_id)
+        marks = [
+            Outline(*fate.box, fate.outcome)
+            for fate in self.comparison.gains.fates
+            if fate.image_id == image_id and fate.outcome in ("gained", "lost")
+        ]
+        first, second = (view(image, outlines + marks) for outlines in self.outlines(image_id))
+        return Pair(first, second, f"picture {image_id}: {outcomes['gained']} gained, {outcomes['lost']} lost")
+
+
+def _score(fate: Fate) -> float:
+    return max(detection["score"] for detection in (fate.first, fate.second) if detection)
+
+
+def single(truth: GroundTruth, run: RunRecord, picture: Picture, most: int) -> list[View]:
+    """The ``most`` pictures with the most objects, with what ``run`` found at its best-F1 threshold."""
+    threshold = best_f1(matches(truth, run.detections))
+    objects = Counter(annotation["image_id"] for annotation in truth["annotations"])
+    return [
+        view(
+            picture(image_id),
+            outlines_of(truth, run.detections, image_id, threshold, "first"),
+            caption=f"picture {image_id}, detections with a score of at least {threshold:.2f}",
+        )
+        for image_id, _ in objects.most_common(most)
+    ]

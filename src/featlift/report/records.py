@@ -1,0 +1,103 @@
+"""What a report is told about a run: plain data, read from the run's folder or made by hand.
+
+``result.json``::
+
+    {"name": "afi-gan", "minutes": 12.5,
+     "metrics": {"boxes": {"ap": 0.31, …}, "masks": {…}},              # average_precision
+     "cost": {"parameters": …, "gmac": …, "latency": {"median": …, "fastest": …}, "memory": …, "size": [h, w], "device": …},
+     "settings": {…}, "metadata": {"commit": …, "versions": {…}, "device": …, "seed": …, "data": …}}
+
+``detections.json`` is a list of COCO results, ``log.jsonl`` has a line for each logged step, such as
+``{"stage": "gan", "step": 10, "critic": 1.2, "content": 0.03, "time": 8.1}``. Only ``result.json`` must be there.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featlift.evaluation.average_precision import Detection, Metrics
+from featlift.evaluation.cost import Cost, Latency
+
+NOT_LOSSES = ("stage", "step", "time", "epoch")
+
+Series = dict[int, float]
+"""Step → value."""
+
+
+@dataclass
+class RunRecord:
+    """One run, as far as a reader of the report cares."""
+
+    name: str
+    metrics: dict[str, Metrics] = field(default_factory=dict)
+    cost: Cost | None = None
+    minutes: float | None = None
+    log: list[dict[str, Any]] = field(default_factory=list)
+    detections: list[Detection] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def curves(self) -> dict[str, dict[str, Series]]:
+        """Stage → name of the scalar → its values over steps. Steps that a resumed run logged again count once, the last time."""
+        stages: dict[str, dict[str, Series]] = defaultdict(lambda: defaultdict(dict))
+        for line in self.log:
+            for name, value in line.items():
+                if name not in NOT_LOSSES and isinstance(value, int | float):
+                    stages[line.get("stage", "train")][name][line["step"]] = value
+        return {
+            stage: {name: dict(sorted(series.items())) for name, series in scalars.items()}
+            for stage, scalars in stages.items()
+        }
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """The record of the run in ``folder``.
+
+    Raises:
+        FileNotFoundError: if there is no ``result.json``.
+        ValueError: if a file is not what this module's text says, with the file and the line.
+    """
+    folder = Path(folder)
+    if not (folder / "result.json").exists():
+        raise FileNotFoundError(
+            f"{folder} has no result.json: a run writes it when it ends. Has this one been finished?"
+        )
+    result = _json(folder / "result.json")
+    cost = result.get("cost")
+    log, detections = folder / "log.jsonl", folder / "detections.json"
+    return RunRecord(
+        result.get("name", folder.name),
+        result.get("metrics", {}),
+        _cost(cost) if cost else None,
+        result.get("minutes"),
+        list(_lines(log)) if log.exists() else [],
+        _json(detections) if detections.exists() else [],
+        result.get("settings", {}),
+        result.get("metadata", {}),
+    )
+
+
+def _cost(values: dict[str, Any]) -> Cost:
+    height, width = values["size"]
+    return Cost(**values | {"latency": Latency(**values["latency"]), "size": (height, width)})
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from error
+
+
+def _lines(path: Path) -> Iterable[dict[str, Any]]:
+    """The lines of a log. The last one may have been cut off by a kill; it is left out then."""
+    lines = path.read_text().splitlines()
+    for i, line in enumerate(lines):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            if i + 1 < len(lines):
+                raise ValueError(f"{path}, line {i + 1} is not JSON: {error}.") from error

@@ -1,0 +1,188 @@
+import contextlib
+import io
+from copy import deepcopy
+
+import numpy as np
+import pytest
+
+from featlift.evaluation.average_precision import IOUS, SIZES, average_precision, decode, encode, has_masks, matches
+
+
+def oracle(truth, detections, kind):
+    """The same names, by pycocotools."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        objects = COCO()
+        objects.dataset = deepcopy(truth)
+        objects.createIndex()
+        kept = "bbox" if kind == "boxes" else "segmentation"
+        names = ("image_id", "category_id", "score", kept)
+        results = objects.loadRes([{name: deepcopy(d[name]) for name in names} for d in detections])
+        found = COCOeval(objects, results, "bbox" if kind == "boxes" else "segm")
+        found.params.areaRng = [list(SIZES[size]) for size in SIZES]
+        found.params.areaRngLbl = list(SIZES)
+        found.evaluate()
+        found.accumulate()
+    precision, recall = found.eval["precision"][..., -1], found.eval["recall"][..., -1]
+
+    def mean(values):
+        return values[values > -1].mean() if (values > -1).any() else None
+
+    expected = {"ap": mean(precision[..., 0]), "ap50": mean(precision[0, ..., 0]), "ap75": mean(precision[5, ..., 0])}
+    for i, size in enumerate(SIZES):
+        end = "" if size == "all" else f"_{size}"
+        expected |= {f"ap{end}": mean(precision[..., i]), f"ar{end}": mean(recall[..., i])}
+    expected |= {category["name"]: mean(precision[:, :, k, 0]) for k, category in enumerate(truth["categories"])}
+    return expected
+
+
+def one_object(**changes):
+    annotation = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [10, 10, 10, 10],
+        "area": 100,
+        "iscrowd": 0,
+        **changes,
+    }
+    return {
+        "images": [{"id": 1, "width": 100, "height": 100}, {"id": 2, "width": 100, "height": 100}],
+        "annotations": [annotation],
+        "categories": [{"id": 1, "name": "sign"}, {"id": 2, "name": "never seen"}],
+    }
+
+
+def box(x, y, width, height, score, image_id=1, label=1):
+    return {"image_id": image_id, "category_id": label, "bbox": [x, y, width, height], "score": score}
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_pycocotools(random_truth, random_detections, kind, seed):
+    truth = random_truth(seed)
+    detections = random_detections(truth, seed)
+    measured = average_precision(truth, detections, kind)
+    expected = oracle(truth, detections, kind)
+    measured |= measured.pop("per_class")
+    assert measured.keys() == expected.keys()
+    assert measured["ap"] > 0.1
+    for name, value in expected.items():
+        assert measured[name] == (None if value is None else pytest.approx(value, abs=1e-9)), name
+
+
+def test_ap_computed_by_hand():
+    """IoU 0.8 (10x8 inside 10x10): right at 0.50 … 0.80, seven of ten IoUs; one better-scored false alarm halves the
+    precision.
+    """
+    found = [box(10, 10, 10, 8, score=0.5)]
+    assert average_precision(one_object(), found)["ap"] == pytest.approx(0.7)
+    alarmed = average_precision(one_object(), [*found, box(60, 60, 10, 10, score=0.9)])
+    assert alarmed["ap"] == pytest.approx(0.35)
+    assert (alarmed["ap50"], alarmed["ap75"]) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert alarmed["ar"] == pytest.approx(0.7)
+    assert alarmed["per_class"] == {"sign": pytest.approx(0.35), "never seen": None}
+
+
+def test_tiny_lies_inside_small():
+    metrics = average_precision(one_object(), [box(10, 10, 10, 10, score=0.5)])
+    assert (metrics["ap_tiny"], metrics["ap_small"]) == (pytest.approx(1), pytest.approx(1))
+    assert metrics["ap_medium"] is metrics["ap_large"] is metrics["ar_large"] is None
+    larger = average_precision(one_object(area=20**2), [])
+    assert larger["ap_tiny"] is None
+    assert larger["ap_small"] == 0
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+def test_no_detections(random_truth, kind):
+    metrics = average_precision(random_truth(0), [], kind)
+    assert metrics["ap"] == metrics["ar"] == 0
+
+
+def test_no_objects():
+    truth = one_object() | {"annotations": []}
+    assert average_precision(truth, [])["ap"] is None
+    assert average_precision(truth, [box(1, 1, 5, 5, 0.9)])["ap"] is None
+
+
+def test_a_mask_has_its_own_size_even_beside_a_box(random_truth):
+    """A thin mask in a wide box: as COCO's code is used for masks, its area decides whether a false alarm is 'tiny'."""
+    truth = one_object(bbox=[10, 10, 10, 10], segmentation=[[10, 10, 20, 10, 20, 20, 10, 20]])
+    thin = np.zeros((100, 100), np.uint8)
+    thin[40, 30:90] = 1
+    thin[50:52, 30:90] = 1
+    square = np.zeros((100, 100), np.uint8)
+    square[10:20, 10:20] = 1
+    detections = [
+        box(10, 10, 10, 10, 0.5) | {"segmentation": encode(square)},
+        box(30, 40, 60, 30, 0.9) | {"segmentation": encode(thin)},
+    ]
+    assert average_precision(truth, detections, "masks")["ap_tiny"] == pytest.approx(0.5)
+    assert average_precision(truth, detections, "boxes")["ap_tiny"] == pytest.approx(1)
+
+
+def test_only_the_best_count():
+    """Two detections a picture and class at most: the third, which is the right one, comes too late."""
+    detections = [box(60, 60, 9, 9, 0.9), box(30, 60, 9, 9, 0.8), box(10, 10, 10, 10, 0.7)]
+    assert average_precision(one_object(), detections, most=2)["ap"] == 0
+    assert average_precision(one_object(), detections, most=3)["ap"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("detection", "kind", "words"),
+    [
+        (box(0, 0, 5, 5, 0.5, image_id=77), "boxes", "picture 77"),
+        (box(0, 0, 5, 5, 0.5, label=3), "boxes", "class 3.*1 sign, 2 never seen"),
+        (box(0, 0, 5, 5, 0.5), "masks", "no masks"),
+        (box(0, 0, 5, 5, 0.5), "keypoints", "boxes, masks"),
+    ],
+)
+def test_errors_teach(detection, kind, words):
+    with pytest.raises(ValueError, match=words):
+        average_precision(one_object(), [detection], kind)
+
+
+def test_masks_asked_of_boxes_name_the_detection():
+    truth = one_object(segmentation=[[10, 10, 20, 10, 20, 20, 10, 20]])
+    with pytest.raises(ValueError, match="Detection 0 has no 'segmentation'"):
+        average_precision(truth, [box(0, 0, 5, 5, 0.5)], "masks")
+
+
+def test_masks_survive_encoding():
+    mask = (np.random.default_rng(0).random((7, 11)) > 0.5).astype(np.uint8)
+    encoded = encode(mask)
+    assert encoded["size"] == [7, 11]
+    assert np.array_equal(decode(encoded, (7, 11)), mask)
+    square = decode([[2, 1, 6, 1, 6, 4, 2, 4]], (7, 11))
+    assert square.sum() == 12
+    assert square[1:4, 2:6].all()
+
+
+def test_has_masks(random_truth):
+    assert has_masks(random_truth(0))
+    assert not has_masks(one_object())
+    assert not has_masks(one_object(segmentation=[]))
+
+
+def test_matches_tell_who_found_what():
+    detections = [box(10, 10, 10, 8, 0.5), box(60, 60, 10, 10, 0.9), box(3, 3, 4, 4, 0.4, image_id=2, label=2)]
+    sign, other = matches(one_object(id=41), detections)
+    assert sign.detection.tolist() == [1, 0]
+    assert sign.annotation.tolist() == [-1, 41]
+    assert sign.hit[:, 1].tolist() == [iou <= 0.801 for iou in IOUS]
+    assert sign.miss[:, 0].all()
+    assert sign.objects.tolist() == [1, 0]
+    assert other.image.tolist() == [1]
+    assert other.objects.sum() == 0
+    (tiny, _) = matches(one_object(area=5000), detections, size="tiny")
+    assert tiny.objects.sum() == 0
+    assert not tiny.hit.any()
+
+
+def test_an_annotation_with_id_0_is_found():
+    """pycocotools takes the id 0 for "none"."""
+    detections = [box(10, 10, 10, 10, 0.5)]
+    assert average_precision(one_object(id=0), detections)["ap"] == pytest.approx(1)
+    assert matches(one_object(id=0), detections)[0].annotation.tolist() == [0]

@@ -1,0 +1,143 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from featlift.evaluation.average_precision import decode
+from featlift.evaluation.detection import Evaluation, as_results, detect, evaluate, measure, merge
+
+SIDE = 32
+
+
+class Squares:
+    """Six pictures, each with a white square on black but the last, which is empty; ids 10, 20, …"""
+
+    def __init__(self, masks=False):
+        self.masks = masks
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        image = torch.zeros(3, SIDE, SIDE)
+        if index < 5:
+            image[:, index : index + 8, 4:12] = 1
+        return image, {"image_id": torch.tensor(10 * (index + 1))}
+
+    def coco(self):
+        objects = [
+            {
+                "id": i + 1,
+                "image_id": 10 * (i + 1),
+                "category_id": 1,
+                "bbox": [4, i, 8, 8],
+                "area": 64,
+                "iscrowd": 0,
+                "segmentation": [[4, i, 12, i, 12, i + 8, 4, i + 8]] if self.masks else [],
+            }
+            for i in range(5)
+        ]
+        images = [{"id": 10 * (i + 1), "width": SIDE, "height": SIDE} for i in range(6)]
+        return {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "square"}]}
+
+
+class Finder(nn.Module):
+    """Finds the bright pixels' box; a detector of torchvision's contract."""
+
+    def __init__(self, masks=False):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.masks = masks
+        self.asked: list[int] = []
+
+    def forward(self, images):
+        assert not self.training
+        assert torch.is_inference_mode_enabled()
+        self.asked.append(len(images))
+        return [self.one(image[0] + self.bias) for image in images]
+
+    def one(self, grey):
+        ys, xs = torch.nonzero(grey > 0.5, as_tuple=True)
+        boxes = (
+            torch.empty(0, 4)
+            if not len(ys)
+            else torch.stack([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])[None].float()
+        )
+        output = {
+            "boxes": boxes,
+            "labels": torch.ones(len(boxes), dtype=torch.int64),
+            "scores": torch.full((len(boxes),), 0.9),
+        }
+        return output | ({"masks": grey[None, None].repeat(len(boxes), 1, 1, 1)} if self.masks else {})
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_perfect_detector(batch_size, masks):
+    finder = Finder(masks).train()
+    evaluation = evaluate(finder, Squares(masks), batch_size=batch_size, device="cpu", progress=False)
+    assert set(evaluation.metrics) == ({"boxes", "masks"} if masks else {"boxes"})
+    assert all(metrics["ap"] == pytest.approx(1) for metrics in evaluation.metrics.values())
+    assert sorted(evaluation.seconds) == [10, 20, 30, 40, 50, 60]
+    assert all(seconds > 0 for seconds in evaluation.seconds.values())
+    assert max(finder.asked) == batch_size
+    assert finder.training, "the detector comes back in the mode it had"
+    json.dumps(evaluation.detections)
+
+
+def test_masks_are_measured_only_where_the_data_have_them():
+    assert set(evaluate(Finder(masks=True), Squares(), progress=False).metrics) == {"boxes"}
+
+
+def test_a_detector_that_finds_nothing():
+    blind = Finder(masks=True)
+    nn.init.constant_(blind.bias, -1)
+    evaluation = evaluate(blind, Squares(masks=True), progress=False)
+    assert evaluation.detections == []
+    assert evaluation.metrics["boxes"]["ap"] == evaluation.metrics["masks"]["ap"] == 0
+
+
+def test_the_mode_comes_back_after_an_error():
+    class Broken(Finder):
+        def forward(self, images):
+            raise RuntimeError("broken")
+
+    broken = Broken().train()
+    with pytest.raises(RuntimeError, match="broken"):
+        detect(broken, Squares(), progress=False)
+    assert broken.training
+
+
+def test_results_have_cocos_form():
+    masks = torch.zeros(2, 1, 6, 9)
+    masks[1, 0, 2:5, 3:7] = 0.51
+    output = {
+        "boxes": torch.tensor([[1.0, 2, 4, 8], [3, 2, 7, 5]]),
+        "labels": torch.tensor([2, 1]),
+        "scores": torch.tensor([0.5, 0.25]),
+        "masks": masks,
+    }
+    first, second = as_results([output], [7])
+    assert first["bbox"] == [1, 2, 3, 6]
+    assert (first["image_id"], first["category_id"], first["score"]) == (7, 2, 0.5)
+    assert decode(first["segmentation"], (6, 9)).sum() == 0
+    assert np.array_equal(decode(second["segmentation"], (6, 9)), masks[1, 0].round().numpy())
+
+
+def test_shards_equal_the_whole():
+    data = Squares()
+    whole = evaluate(Finder(), data, progress=False)
+    shards = [detect(Finder(), data, indices, progress=False) for indices in ([1, 3, 5], [0, 2, 4])]
+    merged = measure(merge(shards), data.coco())
+    assert merged.detections == whole.detections
+    assert merged.metrics == whole.metrics
+    assert list(merged.seconds) == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_picture_seen_by_two_processes_counts_once():
+    data = Squares()
+    shards = [detect(Finder(), data, indices, progress=False) for indices in ([0, 1, 2], [3, 4, 5], [5, 0, 1])]
+    assert merge(shards).detections == detect(Finder(), data, progress=False).detections
+    assert merge([]) == Evaluation()

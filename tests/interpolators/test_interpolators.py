@@ -1,0 +1,141 @@
+"""Laws that every interpolator obeys, and the parameter counts of the papers."""
+
+import pytest
+import torch
+from torch import nn
+
+from featlift.interpolators import INTERPOLATORS, PER_STEP, interpolator, interpolators
+
+NAMES = list(INTERPOLATORS)
+CHANNELS = 8
+SIZES = [(1, 1), (1, 6), (5, 1), (3, 7), (4, 6)]
+
+
+def ready(name: str, **options: object) -> nn.Module:
+    """An interpolator in evaluation mode whose branches all matter: every parameter is shaken."""
+    module = interpolator(name, CHANNELS, **options).eval()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return module
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_doubles_any_size_and_keeps_channels(name, size):
+    x = torch.randn(2, CHANNELS, *size)
+    assert ready(name)(x).shape == (2, CHANNELS, 2 * size[0], 2 * size[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trains_in_training_mode(name):
+    y = interpolator(name, CHANNELS).train()(torch.randn(2, CHANNELS, 3, 5))
+    assert y.shape == (2, CHANNELS, 6, 10)
+    assert y.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_keeps_the_dtype_and_the_values(name, dtype):
+    """A map wider than bfloat16 can count (256 cells) comes out right in every precision."""
+    x = torch.randn(1, CHANNELS, 2, 300)
+    module = ready(name)
+    exact = module.double()(x.double())
+    y = module.to(dtype)(x.to(dtype))
+    assert y.dtype == dtype
+    error = (y.double() - exact).norm() / exact.norm()
+    assert error < {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float64: 1e-12}[dtype]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_reaches_the_input_and_each_parameter(name):
+    module = interpolator(name, CHANNELS).eval()  # in training mode batch norm rightly ignores the biases before it
+    x = torch.randn(2, CHANNELS, 4, 5, requires_grad=True)
+    module(x).square().sum().backward()
+    for parameter_name, parameter in [("input", x), *module.named_parameters()]:
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.any(), parameter_name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_save_and_load(name):
+    x = torch.randn(1, CHANNELS, 3, 4)
+    module, other = ready(name), ready(name)
+    if count(module):
+        assert not torch.equal(module(x), other(x))
+    other.load_state_dict(module.state_dict(), strict=True)
+    assert torch.equal(module(x), other(x))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_equals_its_members_one_by_one(name):
+    x = torch.randn(3, CHANNELS, 3, 5, dtype=torch.float64)
+    module = ready(name).double()
+    torch.testing.assert_close(module(x), torch.cat([module(member[None]) for member in x]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exports_with_free_sizes(name):
+    module = ready(name)
+    sides = {2: torch.export.Dim("height", min=2, max=64), 3: torch.export.Dim("width", min=2, max=64)}
+    program = torch.export.export(module, (torch.randn(1, CHANNELS, 5, 7),), dynamic_shapes=(sides,))
+    x = torch.randn(1, CHANNELS, 4, 3)
+    torch.testing.assert_close(program.module()(x), module(x), rtol=1e-4, atol=1e-5)
+
+
+COUNTS = {
+    "nearest": 0,
+    "bilinear": 0,
+    "bicubic": 0,
+    "nearest-5conv": 2_952_448,
+    "bilinear-5conv": 2_952_448,
+    "bicubic-5conv": 2_952_448,
+    "deconv": 2_949_632,
+    "pixel-shuffle": 256 * 1024 * 9 + 1024,
+    "carafe": 74_148,
+    "dysample": 256 * 32 + 32,
+    "srf": 10_035_712,
+    "afi": 7_834_624,
+    "afi-rb": 10_035_712,
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_at_256_channels_are_the_papers(name):
+    with torch.device("meta"):
+        assert count(interpolator(name, 256)) == COUNTS[name]
+
+
+def test_parameters_of_the_variants():
+    with torch.device("meta"):
+        assert count(interpolator("srf", 256, end=1)) == 9_511_424
+        assert count(interpolator("dysample", 256, dynamic=True)) == 2 * 256 * 32 + 32
+
+
+def test_one_for_all_steps_or_one_for_each():
+    assert len(interpolators("afi", CHANNELS, steps=3)) == 1
+    each = interpolators("deconv", CHANNELS, steps=3)
+    assert len(each) == 3
+    assert len({id(module) for module in each}) == 3
+    assert set(PER_STEP) < set(INTERPOLATORS)
+
+
+def test_a_wrong_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"'pixelshuffle'.*Did you mean 'pixel-shuffle'\?.*nearest, bilinear"):
+        interpolator("pixelshuffle", CHANNELS)
+
+
+def test_a_wrong_option_is_answered_with_the_right_ones():
+    with pytest.raises(ValueError, match=r"'afi' has no option depth; it has: blocks, growth, init, shortcut"):
+        interpolator("afi", CHANNELS, depth=3)
+    with pytest.raises(ValueError, match=r"'nearest' has no option init; it has: none"):
+        interpolator("nearest", CHANNELS, init="zero")
+
+
+def test_no_channels_cannot_be_doubled():
+    with pytest.raises(ValueError, match=r"0 channels"):
+        interpolator("afi", 0)

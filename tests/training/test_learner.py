@@ -1,0 +1,150 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from featlift.training import Descent, Learner
+
+PLAIN = {"momentum": 0.0, "weight_decay": 0.0}
+
+
+def linear(seed: int = 0) -> nn.Linear:
+    torch.manual_seed(seed)
+    return nn.Linear(3, 1)
+
+
+def batch(k: int, size: int = 4) -> torch.Tensor:
+    return torch.rand(size, 3, generator=torch.Generator().manual_seed(k))
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
+def test_a_descent_is_what_torch_does(optimiser):
+    module, twin = linear(), linear()
+    learner = Learner(module, Descent(optimiser, rate=0.1, weight_decay=0.01, warmup=3), steps=6)
+    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    options = {"momentum": 0.9} if optimiser == "sgd" else {}
+    theirs = kinds[optimiser](twin.parameters(), lr=0.1, weight_decay=0.01, **options)
+    for k in range(6):
+        found = learner.descend({"a": module(batch(k)).square().mean(), "b": module(batch(k + 50)).abs().mean()})
+        a, b = twin(batch(k)).square().mean(), twin(batch(k + 50)).abs().mean()
+        theirs.zero_grad()
+        (a + b).backward()
+        theirs.param_groups[0]["lr"] = 0.1 * [0.001, 0.334, 0.667, 1, 1, 1][k]
+        theirs.step()
+        assert (found["a"], found["b"]) == (a, b)
+        assert not found["a"].requires_grad
+    torch.testing.assert_close(module.state_dict(), twin.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("losses", "named"), [({"good": 1.0, "bad": float("nan")}, "bad"), ({"huge": float("inf")}, "huge")]
+)
+def test_a_loss_that_is_not_finite_is_named_and_nothing_moves(losses, named):
+    module = linear()
+    before = copy.deepcopy(module.state_dict())
+    learner = Learner(module, Descent(), 1)
+    with pytest.raises(FloatingPointError, match=rf"At step 0 {named} is not finite \(.*Try a lower rate"):
+        learner.descend({name: module(batch(0)).mean() * value for name, value in losses.items()})
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_gradients_pass_through_the_critic_and_none_falls_on_it():
+    G, D = linear(), nn.Linear(1, 1)
+    generator, critic = Learner(G, Descent(rate=1.0, **PLAIN), 1), Learner(D, Descent(**PLAIN), 1)
+    G_before, D_before = copy.deepcopy(G), copy.deepcopy(D)
+    generator.descend({"adversarial": D(G(batch(0))).mean()})
+    assert all(p.grad is None for p in D.parameters())
+    assert not critic.optimiser.state
+    for p, q in zip(D.parameters(), D_before.parameters(), strict=True):
+        assert torch.equal(p, q)
+    expected = G_before.weight - D.weight * batch(0).mean(0, keepdim=True)  # d mean(w·G(x) + b) / dG.weight = w·mean(x)
+    torch.testing.assert_close(G.weight, expected)
+
+
+@pytest.mark.parametrize("clip", [0.05, 100.0])
+def test_clipping_bounds_the_norm_of_all_gradients_together(clip):
+    module = linear()
+    before = torch.cat([p.detach().flatten().clone() for p in module.parameters()])
+    Learner(module, Descent(rate=1.0, clip=clip, **PLAIN), 1).descend({"loss": 3 * module(batch(0)).mean()})
+    step = before - torch.cat([p.detach().flatten() for p in module.parameters()])
+    gradient = 3 * torch.cat([batch(0).mean(0), torch.ones(1)])
+    torch.testing.assert_close(step, gradient * min(1.0, clip / gradient.norm().item()), rtol=1e-5, atol=1e-6)
+
+
+def test_accumulated_small_batches_are_the_big_batch():
+    module, twin = linear(), linear()
+    learner = Learner(module, Descent(rate=0.1, accumulate=3), 6)
+    big = Learner(twin, Descent(rate=0.1), 2)
+    for k in range(6):
+        learner.descend({"loss": module(batch(k)).square().mean()})
+    for k in (0, 3):
+        big.descend({"loss": twin(torch.cat([batch(k), batch(k + 1), batch(k + 2)])).square().mean()})
+    assert (learner.updates, big.updates) == (2, 2)
+    torch.testing.assert_close(module.state_dict(), twin.state_dict())
+
+
+def test_what_is_left_at_the_end_makes_an_update_of_its_own():
+    module, twin = linear(), linear()
+    learner = Learner(module, Descent(rate=0.1, accumulate=4, **PLAIN), 2)
+    for k in range(2):
+        learner.descend({"loss": module(batch(k)).square().mean()})
+    Learner(twin, Descent(rate=0.1, **PLAIN), 1).descend(
+        {"loss": twin(torch.cat([batch(0), batch(1)])).square().mean()}
+    )
+    torch.testing.assert_close(module.state_dict(), twin.state_dict())
+
+
+def test_the_average_is_the_literal_loop_and_can_be_looked_at():
+    module = linear()
+    learner = Learner(module, Descent(rate=0.5, ema=0.7), 5)
+    average = None
+    for k in range(5):
+        learner.descend({"loss": module(batch(k)).square().mean()})
+        w = module.weight.detach().clone()
+        average = w if average is None else 0.7 * average + 0.3 * w
+    with learner.averaged() as averaged:
+        torch.testing.assert_close(averaged.weight.detach(), average)
+        assert not torch.equal(averaged.weight, w)
+    assert torch.equal(module.weight, w)
+
+
+def test_without_an_average_the_module_as_it_is():
+    learner = Learner(linear(), Descent(), 1)
+    with learner.averaged() as module:
+        assert module is learner.module
+
+
+def test_a_parameter_without_a_part_in_the_loss_has_gradient_zero():
+    module = nn.ModuleDict({"used": linear(), "unused": linear(1)})
+    before = module["unused"].weight.detach().clone()
+    learner = Learner(module, Descent(rate=0.1, **PLAIN), 1)
+    learner.descend({"loss": module["used"](batch(0)).mean()})
+    assert torch.equal(module["unused"].weight, before)
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_losses_that_teach_nobody_are_an_error(detach):
+    module, other = linear(), linear(1)
+    made = module(batch(0)).detach() if detach else other(batch(0))
+    with pytest.raises(
+        ValueError, match=r"No loss of adversarial, content depends on a parameter of this Linear.*detached"
+    ):
+        Learner(module, Descent(), 1).descend({"adversarial": made.mean(), "content": made.sum()})
+
+
+def test_no_loss_is_an_error():
+    with pytest.raises(ValueError, match="no loss"):
+        Learner(linear(), Descent(), 1).descend({})
+
+
+def test_scaled_gradients_are_unscaled_before_they_are_clipped():
+    module, twin = linear(), linear()
+    scaled = Learner(module, Descent(rate=0.1, clip=0.1), 3)
+    scaled.place(torch.device("cpu"), "fp16")
+    learner = Learner(twin, Descent(rate=0.1, clip=0.1), 3)
+    for k in range(3):
+        scaled.descend({"loss": module(batch(k)).square().mean()})
+        learner.descend({"loss": twin(batch(k)).square().mean()})
+    assert scaled.scaler.get_scale() > 1
+    torch.testing.assert_close(module.state_dict(), twin.state_dict())

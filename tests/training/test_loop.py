@@ -1,0 +1,122 @@
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from featlift.training import Descent, Learner, Run, fit
+from featlift.training.loop import moved
+
+
+def test_the_log_has_means_over_windows_and_the_rates(tmp_path, play, batches):
+    run = Run(tmp_path, log_every=4)
+    step, learners = play(10, rate=0.01, schedule="steps", milestones=(6,))
+    seen = []
+
+    def watched(images, targets):
+        losses = step(images, targets)
+        seen.append(losses["content"].item())
+        return losses
+
+    fit(watched, batches, 10, run, learners)
+    lines = run.trace()
+    assert [line["step"] for line in lines] == [4, 8, 10]
+    expected = [sum(seen[a:b]) / (b - a) for a, b in ((0, 4), (4, 8), (8, 10))]
+    assert [line["content"] for line in lines] == pytest.approx(expected)
+    assert [line["rate/generator"] for line in lines] == pytest.approx([0.01, 0.001, 0.001])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_goes_on_as_if_nothing_had_been(tmp_path, play, batches, number, capsys):
+    options = {"optimiser": "adam", "rate": 0.01, "accumulate": 2}
+    whole, cut = Run(tmp_path / "whole", log_every=3), Run(tmp_path / "cut", log_every=3)
+    torch.manual_seed(0)
+    step, learners = play(12, **options)
+    fit(step, batches, 12, whole, learners)
+    torch.manual_seed(0)
+    step, learners = play(12, **options)
+
+    def interrupted(images, targets):
+        if learners["critic"].calls == 6:
+            os.kill(os.getpid(), number)
+        return step(images, targets)
+
+    with pytest.raises(SystemExit, match=r"Stopped at step 7 of 12; the same command goes on from there \(.*cut\)"):
+        fit(interrupted, batches, 12, cut, learners)
+    step, learners = play(12, **options)
+    fit(step, batches, 12, cut, learners)
+    assert "train goes on at step 7 of 12" in capsys.readouterr().out
+    assert cut.trace() == whole.trace()
+
+
+def test_a_finished_stage_is_loaded_and_leaves_the_same_seed(tmp_path, play, batches):
+    run = Run(tmp_path)
+    step, learners = play(3)
+    fit(step, batches, 3, run, learners)
+    drawn = torch.rand(1)
+    again = play(3)[1]
+
+    def never(images, targets):
+        raise AssertionError("the stage is finished")
+
+    fit(never, batches, 3, run, again)
+    assert torch.equal(torch.rand(1), drawn)
+    for name, tensor in learners["generator"].module.state_dict().items():
+        assert torch.equal(again["generator"].module.state_dict()[name], tensor)
+
+
+def test_draws_within_a_step_do_not_depend_on_the_steps_before(tmp_path, play, batches):
+    drawn = []
+    for name, thirst in (("a", 0), ("b", 5)):
+        step, learners = play(2)
+
+        def thirsty(images, targets, step=step, thirst=thirst):
+            drawn.append(torch.rand(1).item())
+            torch.rand(thirst)
+            return step(images, targets)
+
+        fit(thirsty, batches, 2, Run(tmp_path / name), learners)
+    assert drawn[:2] == drawn[2:]
+
+
+@pytest.mark.parametrize(
+    ("precision", "inside"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_precision_is_that_of_the_step_and_the_parameters_stay_whole(tmp_path, batches, precision, inside):
+    module, kinds = nn.Conv2d(3, 1, 3), []
+    learner = Learner(module, Descent(rate=0.01, clip=1.0), 3)
+
+    def step(images, targets):
+        y = module(torch.stack(images))
+        kinds.append(y.dtype)
+        return learner.descend({"loss": y.square().mean()})
+
+    fit(step, batches, 3, Run(tmp_path, precision=precision), {"only": learner})
+    assert set(kinds) == {inside}
+    assert module.weight.dtype == torch.float32
+    assert module.weight.isfinite().all()
+
+
+def test_batches_that_end_are_an_error(tmp_path, play, batches):
+    class Short:
+        def since(self, step, rank=0, world=1):
+            yield from [next(batches.since(k)) for k in range(2)]
+
+    step, learners = play(5)
+    with pytest.raises(RuntimeError, match=r"The batches ended before step 2 of 5.*endless"):
+        fit(step, Short(), 5, Run(tmp_path), learners)
+
+
+def test_modules_are_set_to_training(tmp_path, play, batches):
+    step, learners = play(1)
+    learners["generator"].module.eval()
+    fit(step, batches, 1, Run(tmp_path), learners)
+    assert learners["generator"].module.training
+
+
+def test_everything_in_a_batch_is_moved():
+    images, targets = moved(([torch.zeros(1)], [{"boxes": torch.zeros(2, 4), "name": "x"}]), torch.device("meta"))
+    assert images[0].is_meta
+    assert targets[0]["boxes"].is_meta
+    assert targets[0]["name"] == "x"

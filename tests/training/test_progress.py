@@ -1,0 +1,36 @@
+import re
+
+import pytest
+
+from featlift.training.progress import Bar, Lines, Silent, progress
+
+
+def test_lines_at_every_tenth(capsys):
+    with Lines("train", 0, 200) as shown:
+        for step in range(1, 201):
+            shown.update(step, {"loss": 0.12345} if step > 20 else {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == [f"{k}/200" for k in range(20, 201, 20)]
+    assert re.fullmatch(r"train 20/200 · [\d.]+ it/s · \d+:\d\d left", lines[0])
+    assert re.fullmatch(r"train 40/200 · loss 0.1235 · [\d.]+ it/s · \d+:\d\d left", lines[1])
+
+
+def test_fewer_than_ten_steps(capsys):
+    shown = Lines("train", 0, 3)
+    for step in range(1, 4):
+        shown.update(step, {})
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_a_bar_that_starts_in_the_middle():
+    with Bar("train", 5, 10) as shown:
+        shown.update(8, {"loss": 1.0})
+        task = shown.bar.tasks[0]
+        assert (task.completed, task.total) == (8, 10)
+        assert task.fields["losses"] == "loss 1"
+        assert task.fields["pace"].endswith("it/s")
+
+
+@pytest.mark.parametrize(("shown", "kind"), [(False, Silent), (True, Lines)])
+def test_who_sees_what(shown, kind):
+    assert type(progress("train", 0, 10, shown)) is kind

@@ -1,0 +1,122 @@
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from featlift.training import Run, fit
+from featlift.training.run import plain
+
+
+@dataclass
+class Optimiser:
+    rate: float = 0.1
+    milestones: tuple[int, ...] = (2, 3)
+
+
+@dataclass
+class Settings:
+    data: Path = Path("pictures")
+    steps: int = 10
+    optimiser: Optimiser = field(default_factory=Optimiser)
+
+
+def test_settings_are_kept_as_json(tmp_path):
+    Run(tmp_path / "new" / "run", Settings(), seed=4)
+    kept = json.loads((tmp_path / "new" / "run" / "settings.json").read_text())
+    optimiser = {"rate": 0.1, "milestones": [2, 3]}
+    assert kept == {"data": "pictures", "steps": 10, "optimiser": optimiser, "seed": 4, "precision": "fp32"}
+
+
+def test_the_same_settings_again_are_welcome(tmp_path):
+    Run(tmp_path, Settings())
+    Run(tmp_path, Settings(), save_every=3, log_every=1)
+
+
+def test_other_settings_are_refused_and_shown(tmp_path):
+    Run(tmp_path, Settings())
+    with pytest.raises(ValueError) as error:
+        Run(tmp_path, Settings(steps=20, optimiser=Optimiser(rate=0.2)), seed=1)
+    text = str(error.value)
+    for row in ("steps: 10 there, 20 now", "optimiser.rate: 0.1 there, 0.2 now", "seed: 0 there, 1 now"):
+        assert row in text
+    assert "milestones" not in text
+    assert "another folder" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp8"}, "Unknown precision 'fp8'; choose one of fp32, bf16, fp16"),
+        ({"save_every": 0}, "save_every is 0"),
+        ({"device": "cuda:99"}, "'cuda:99' was asked for, but PyTorch sees"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        Run(tmp_path, **options)
+    assert not (tmp_path / "settings.json").exists()
+
+
+def test_a_run_makes_what_is_built_next_the_same(tmp_path):
+    weights = []
+    for name in ("a", "b"):
+        Run(tmp_path / name, seed=7)
+        weights.append(nn.Linear(2, 2).weight)
+    assert torch.equal(*weights)
+
+
+def test_the_result_says_where_it_comes_from(tmp_path, play, batches):
+    run = Run(tmp_path, Settings(), seed=2)
+    step, learners = play(3)
+    fit(step, batches, 3, run, learners, "one")
+    run.finish({"AP": torch.tensor(0.25)}, data="abc")
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["result"] == {"AP": 0.25}
+    assert (found["data"], found["seed"], found["settings"]["steps"]) == ("abc", 2, 10)
+    assert found["stages"]["one"]["step"] == found["stages"]["one"]["steps"] == 3
+    assert found["minutes"] == found["stages"]["one"]["minutes"] > 0
+    assert found["started"] <= found["ended"]
+    assert found.keys() >= {"commit", "dirty", "versions", "device", "processes"}
+
+
+def test_a_line_that_was_cut_off_is_not_in_the_trace(tmp_path):
+    run = Run(tmp_path)
+    for step in (1, 2, 3):
+        run.log({"stage": "a", "step": step, "loss": 0.5})
+    run.log({"stage": "b", "step": 9, "loss": 0.5})
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"stage": "b", "st')
+    run.rewind("a", 2)
+    assert [(line["stage"], line["step"]) for line in run.trace()] == [("a", 1), ("a", 2), ("b", 9)]
+    assert [line["step"] for line in run.trace("a")] == [1, 2]
+    assert (tmp_path / "log.jsonl").read_text().endswith("}\n")
+
+
+def test_tensorboard_on_demand(tmp_path, play, batches):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with Run(tmp_path, log_every=1, tensorboard=True) as run:
+        step, learners = play(2)
+        fit(step, batches, 2, run, learners)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    drawn = [event.value for event in events.Scalars("train/content")]
+    assert drawn == pytest.approx([line["content"] for line in run.trace()])
+
+
+def test_place_brings_teachers(tmp_path):
+    module = nn.Linear(2, 2)
+    assert Run(tmp_path).place(module) is module
+
+
+def test_plain_words():
+    assert plain({"a": (1, torch.tensor([2.0])), "b": {3, 1}, "c": Path("x"), "d": torch.device("cpu"), 5: None}) == {
+        "a": [1, [2.0]],
+        "b": [1, 3],
+        "c": "x",
+        "d": "cpu",
+        "5": None,
+    }
