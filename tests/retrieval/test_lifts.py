@@ -60,7 +60,7 @@ class Add(torch.nn.Module):
 
 
 def test_per_ratio_takes_the_nearest_on_a_logarithmic_scale():
-    model = PerRatio({2.0: Add(2), 8.0: Add(8)})
+    model = PerRatio([2.0, 8.0], [Add(2), Add(8)])
     ratio = torch.tensor([1.0, 1.3, 1.5, 2.0, 3.9, 4.1, 8.0, 20.0])
     out = model(torch.zeros(8, 1), ratio)
     assert out[:, 0].tolist() == [0, 0, 2, 2, 2, 8, 8, 8]

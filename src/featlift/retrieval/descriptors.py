@@ -115,14 +115,14 @@ def seen_at(image: Tensor, ratio: float, size: int) -> Tensor:
     Both steps are antialiased bicubic, as in Pillow (Sec. 5.2). Ratio 8 is the paper's "1/64". A picture of 1024 px is
     still larger than the network's 224 at ratio 4: where that matters, see :func:`seen_at_input`.
     """
-    return _resized(_shrunken(image, ratio), size)
+    return _resized(reduced(image, ratio), size)
 
 
 def seen_at_input(image: Tensor, ratio: float, size: int) -> Tensor:
     """As :func:`seen_at`, but the ratio is taken of the network's input: what is left has ``size / ratio`` pixels a
     side, whatever the original had.
     """
-    return _resized(_shrunken(_resized(image, size), ratio), size)
+    return _resized(reduced(_resized(image, size), ratio), size)
 
 
 def seen_decimated(image: Tensor, ratio: float, size: int) -> Tensor:
@@ -145,7 +145,10 @@ def _sides(image: Tensor, ratio: float) -> tuple[int, int]:
     return max(1, round(image.shape[-2] / ratio)), max(1, round(image.shape[-1] / ratio))
 
 
-def _shrunken(image: Tensor, ratio: float) -> Tensor:
+def reduced(image: Tensor, ratio: float) -> Tensor:
+    """``image [3, H, W]`` with each side ``ratio`` times smaller, by antialiased bicubic: what a phone would send (Sec.
+    5.4).
+    """
     sides = _sides(image, ratio)
     return image if sides == tuple(image.shape[-2:]) else _to(image, sides)
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.arguments import remember
+
 
 def lifted(generator: nn.Module, descriptors: Tensor, ratio: Tensor | None = None) -> Tensor:
     """Unit vectors ``[B, D]`` for searching: ``generator(descriptors, ratio)``, without gradient, normalised again.
@@ -22,6 +24,7 @@ def lifted(generator: nn.Module, descriptors: Tensor, ratio: Tensor | None = Non
         return nnf.normalize(generator(descriptors, ratio), dim=1)
 
 
+@remember()
 class DescriptorGenerator(nn.Module):
     """The paper's G (Table 2): the descriptor read as a √D × √D picture, six convolutions and one linear layer.
 
@@ -53,6 +56,7 @@ class DescriptorGenerator(nn.Module):
         return nnf.leaky_relu(self.last(hidden), 0.2) / self.gain
 
 
+@remember()
 class ResidualGenerator(nn.Module):
     """The default: ``x + gate(x) · correction(x)``, for descriptors of any dimension. Blind: one model for every ratio.
 
@@ -78,6 +82,7 @@ class ResidualGenerator(nn.Module):
         return x + torch.sigmoid(self.gate(scaled)) * self.correction(scaled) / self.gain
 
 
+@remember()
 class ConditionedGenerator(nn.Module):
     """``x + (1 − 1/ratio) · correction(x, ratio)``: told how much was lost; exactly the identity at ratio 1.
 

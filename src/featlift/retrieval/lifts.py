@@ -3,14 +3,16 @@
 All have the generators' contract, ``forward(x [B, D], ratio [B] | None) → [B, D]``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.retrieval.generator import needed
 
 
+@remember()
 class Identity(nn.Module):
     """The descriptor as it is; the papers' "raw representation"."""
 
@@ -19,6 +21,7 @@ class Identity(nn.Module):
         return x
 
 
+@remember()
 class Affine(nn.Module):
     """``x + x A + b``, found in closed form by :func:`ridge`; ``A [D, D]`` and ``b [D]`` are buffers.
 
@@ -62,21 +65,23 @@ def ridge(low: Tensor, high: Tensor, strength: float = 1.0) -> Affine:
     return affine
 
 
+@remember()
 class PerRatio(nn.Module):
     """One model for each ratio, chosen by the nearest trained one on a logarithmic scale. At ratio 1 nothing is done.
 
     With a residual generator in each place this is the per-ratio MLP that a blind model is compared with.
 
     Args:
-        lifts: ratio (> 1) → a model with the generators' contract.
+        ratios: those that were trained, each above 1.
+        lifts: a model with the generators' contract for each.
     """
 
     ratios: Tensor
 
-    def __init__(self, lifts: Mapping[float, nn.Module]):
+    def __init__(self, ratios: Sequence[float], lifts: Sequence[nn.Module]):
         super().__init__()
-        self.lifts = nn.ModuleList([Identity(), *lifts.values()])
-        self.register_buffer("ratios", torch.tensor([1.0, *lifts]))
+        self.lifts = nn.ModuleList([Identity(), *lifts])
+        self.register_buffer("ratios", torch.tensor([1.0, *ratios]))
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
         """``[B, D]`` and ``ratio [B]`` → ``[B, D]``.
