@@ -58,7 +58,7 @@ def photos(data: Path, work: Path, count: int = 700) -> Path:
     return out
 
 
-def views(data: Path, work: Path, each: int = 2) -> Path:
+def views(data: Path, work: Path, each: int = 1) -> Path:
     """The gallery's pictures, and ``each`` crops (75–95 %) of every one."""
     luck, out, gallery = random.Random(0), work / "views", data / "retrieval_tt100k" / "gallery"
     for file in sorted(gallery.glob("*/*.png")):
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?", default=Path("data"))
     parser.add_argument("--work", type=Path, default=Path("runs/fsr-gan"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     given = parser.parse_args()
     torch.set_num_threads(1)
     settings = settings_of(given.case, given.data, given.work, given.steps)

@@ -56,7 +56,7 @@ def test_a_picture_finds_itself_and_the_sheet_is_written(tmp_path, folder, kind)
         pytest.importorskip("faiss")
     index(str(folder), str(tmp_path / "index"), ENCODING, kind)
     G = ResidualGenerator(576, 16)
-    torch.nn.init.normal_(G.correction[-1].weight, std=0.3)
+    torch.nn.init.normal_(G.correction.weight, std=0.3)
     (tmp_path / "run").mkdir()
     save(G, tmp_path / "run" / "generator.safetensors")
     query = folder / "place-002" / "01.png"

@@ -61,43 +61,45 @@ class ResidualGenerator(nn.Module):
     """The default: ``x + gate(x) · correction(x)``, for descriptors of any dimension. Blind: one model for every ratio.
 
     The last layer of the correction starts at zero, so an untrained generator is the identity and sharp queries are
-    safe from the first step. The gate, one number in 0…1 per descriptor, learns how much was lost; it is what the ratio
-    would have told.
+    safe from the first step. The gate, one number in 0…1 per descriptor, learns how much was lost, which is what the
+    ratio would have told; it can close altogether (a hard sigmoid).
 
     Args:
         dimension: D.
         hidden: width of the two hidden layers.
-        drop: dropout on the input of the correction; the shortcut is never dropped.
+        drop: dropout on what the correction sees; the shortcut is never dropped.
     """
 
     def __init__(self, dimension: int, hidden: int = 1024, drop: float = 0.1):
         super().__init__()
         self.gain = math.sqrt(dimension)
-        self.correction = _correction(dimension, dimension, hidden, drop)
-        self.gate = nn.Linear(dimension, 1)
+        self.hidden = _hidden(dimension, hidden, drop)
+        self.correction = _zero(nn.Linear(hidden, dimension))
+        self.gate = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
         """``[B, D]`` → ``[B, D]``; blind, ``ratio`` is not used."""
-        scaled = self.gain * x
-        return x + torch.sigmoid(self.gate(scaled)) * self.correction(scaled) / self.gain
+        hidden = self.hidden(self.gain * x)
+        return x + nnf.hardsigmoid(self.gate(hidden)) * self.correction(hidden) / self.gain
 
 
 @remember()
 class ConditionedGenerator(nn.Module):
-    """``x + (1 − 1/ratio) · correction(x, ratio)``: told how much was lost; exactly the identity at ratio 1.
+    """``x + (1 - 1/ratio) · correction(x, ratio)``: told how much was lost; exactly the identity at ratio 1.
 
     The correction sees log₂ of the ratio beside the descriptor, so ratios between the trained ones are meaningful.
 
     Args:
         dimension: D.
         hidden: width of the two hidden layers.
-        drop: dropout on the input of the correction.
+        drop: dropout on what the correction sees.
     """
 
     def __init__(self, dimension: int, hidden: int = 1024, drop: float = 0.1):
         super().__init__()
         self.gain = math.sqrt(dimension)
-        self.correction = _correction(dimension + 1, dimension, hidden, drop)
+        self.hidden = _hidden(dimension + 1, hidden, drop)
+        self.correction = _zero(nn.Linear(hidden, dimension))
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
         """``[B, D]`` and ``ratio [B]`` → ``[B, D]``.
@@ -105,17 +107,20 @@ class ConditionedGenerator(nn.Module):
         Raises:
             ValueError: if no ratio is given.
         """
-        told_ratio = needed(ratio).to(x)[:, None]
-        told = torch.cat([self.gain * x, told_ratio.log2()], dim=1)
-        return x + (1 - 1 / told_ratio) * self.correction(told) / self.gain
+        told = needed(ratio).to(x)[:, None]
+        hidden = self.hidden(torch.cat([self.gain * x, told.log2()], dim=1))
+        return x + (1 - 1 / told) * self.correction(hidden) / self.gain
 
 
-def _correction(inputs: int, outputs: int, hidden: int, drop: float) -> nn.Sequential:
-    last = nn.Linear(hidden, outputs)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    first = [nn.Dropout(drop), nn.Linear(inputs, hidden), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*first, nn.Linear(hidden, hidden), nn.LeakyReLU(0.2), last)
+def _hidden(inputs: int, width: int, drop: float) -> nn.Sequential:
+    first = [nn.Dropout(drop), nn.Linear(inputs, width), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*first, nn.Linear(width, width), nn.LeakyReLU(0.2))
+
+
+def _zero(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def needed(ratio: Tensor | None) -> Tensor:
