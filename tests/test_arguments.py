@@ -47,6 +47,23 @@ def test_a_subclass_that_is_not_decorated_does_not_pass_for_its_parent():
     assert not hasattr(Forgetful(), "arguments")
 
 
+def test_a_part_without_a_constructor_has_no_arguments():
+    @remember()
+    class Plain(nn.Module):
+        """Nothing to build."""
+
+    assert Plain().arguments == {}
+
+
+def test_nameless_arguments_are_refused_at_once():
+    class Bag(nn.Module):
+        def __init__(self, channels, **options):
+            super().__init__()
+
+    with pytest.raises(TypeError, match=r"Bag takes \*options, which cannot be remembered"):
+        remember()(Bag)
+
+
 def test_what_the_constructor_refuses_is_still_refused():
     with pytest.raises(TypeError, match="channels"):
         Part()

@@ -1,0 +1,78 @@
+"""FeatLift: feature super-resolution for PyTorch. Detectors, segmenters and image search that see small things.
+
+The front door: every name below is imported when it is first used, so ``import featlift`` is light.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featlift.checkpoints import load, save
+    from featlift.commands.compare import compare
+    from featlift.commands.evaluate import evaluate
+    from featlift.commands.predict import predict
+    from featlift.commands.train import train
+    from featlift.data.synthetic import Scenes
+    from featlift.detectors import detections_on, detector, extractor, losses_on
+    from featlift.features import Features
+    from featlift.interpolators import interpolator, interpolators
+    from featlift.resolution import cross_resolution
+    from featlift.upgrading import UpgradeReport, added_parameters, downgrade, load_delta, save_delta, upgrade
+
+_HOMES = {
+    "Features": "features",
+    "Scenes": "data.synthetic",
+    "UpgradeReport": "upgrading",
+    "added_parameters": "upgrading",
+    "compare": "commands.compare",
+    "cross_resolution": "resolution",
+    "detections_on": "detectors",
+    "detector": "detectors",
+    "downgrade": "upgrading",
+    "evaluate": "commands.evaluate",
+    "extractor": "detectors",
+    "interpolator": "interpolators",
+    "interpolators": "interpolators",
+    "load": "checkpoints",
+    "load_delta": "upgrading",
+    "losses_on": "detectors",
+    "predict": "commands.predict",
+    "save": "checkpoints",
+    "save_delta": "upgrading",
+    "train": "commands.train",
+    "upgrade": "upgrading",
+}
+
+__all__ = [
+    "Features",
+    "Scenes",
+    "UpgradeReport",
+    "added_parameters",
+    "compare",
+    "cross_resolution",
+    "detections_on",
+    "detector",
+    "downgrade",
+    "evaluate",
+    "extractor",
+    "interpolator",
+    "interpolators",
+    "load",
+    "load_delta",
+    "losses_on",
+    "predict",
+    "save",
+    "save_delta",
+    "train",
+    "upgrade",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"featlift has no '{name}'; its front door has {', '.join(__all__)}.")
+    return getattr(importlib.import_module(f"featlift.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from torch import nn
+
 Part = TypeVar("Part", bound=type)
 
 
@@ -15,21 +17,35 @@ def remember(**instead: object) -> Callable[[Part], Part]:
     that were fetched once are in the checkpoint, and must not be fetched again when it is loaded.
 
     A subclass with an ``__init__`` of its own has to be decorated, too.
+
+    Raises:
+        TypeError: while decorating, if the constructor takes ``*args`` or ``**kwargs``: those have no names to remember.
     """
 
     def decorate(part: Part) -> Part:
         build = part.__init__
-        signature = inspect.signature(build)
+        signature = _signature(part)
 
         @functools.wraps(build)
         def __init__(self: Any, *args: Any, **named: Any) -> None:
             build(self, *args, **named)
             if type(self).__init__ is __init__:  # and not called by a subclass
-                bound = signature.bind(self, *args, **named)
+                bound = signature.bind(*args, **named)
                 bound.apply_defaults()
-                self.arguments = dict(list(bound.arguments.items())[1:]) | instead
+                self.arguments = dict(bound.arguments) | instead
 
         part.__init__ = __init__
         return part
 
     return decorate
+
+
+def _signature(part: type) -> inspect.Signature:
+    """Of the constructor, without ``self``; empty where there is only PyTorch's."""
+    if part.__init__ is nn.Module.__init__:
+        return inspect.Signature()
+    found = inspect.signature(part)
+    nameless = [p.name for p in found.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if nameless:
+        raise TypeError(f"{part.__name__} takes *{nameless[0]}, which cannot be remembered: name every argument.")
+    return found

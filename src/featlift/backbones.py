@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.features import Features, stride
 
 LEVELS = ("c2", "c3", "c4", "c5")
@@ -16,6 +17,7 @@ Statistics = tuple[Sequence[float], Sequence[float]]
 Network = Any  # timm's networks carry ``feature_info`` and ``pretrained_cfg``, which their types do not tell
 
 
+@remember(pretrained=False)
 class Backbone(nn.Module):
     """A timm network that returns its maps at strides 4, 8, 16 and 32 under the names c2 … c5.
 
@@ -66,6 +68,7 @@ class Backbone(nn.Module):
         return dict(zip(self.levels, maps, strict=True))
 
 
+@remember(pretrained=False)
 class Encoder(nn.Module):
     """A timm network as one map, for descriptors: the features before its global pooling.
 

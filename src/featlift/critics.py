@@ -4,7 +4,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 
+
+@remember()
 class PatchCritic(nn.Module):
     """The papers' feature patch discriminator D: a logit for every cell of a map (SRF-GAN Sec. 3.3, AFI-GAN Sec. 3.3).
 

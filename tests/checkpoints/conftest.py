@@ -34,13 +34,17 @@ def toys(monkeypatch):
             self.layers = nn.ModuleList(nn.Linear(n, 2) for n in sizes.values())
             self.norm, self.tied, self.size = nn.BatchNorm1d(2), self.layers[0], size
 
+    @remember()
+    class Bare(nn.Module):
+        """Nothing to learn, as a fixed interpolator."""
+
     class Loose(nn.Module):
         def __init__(self):
             super().__init__()
             self.layer = nn.Linear(1, 1)
 
     module = ModuleType("featlift.toys")
-    for kind in (Size, Doubler, Tower, Loose):
+    for kind in (Size, Doubler, Tower, Bare, Loose):
         kind.__module__, kind.__qualname__ = module.__name__, kind.__name__
         setattr(module, kind.__name__, kind)
     module.number = 3

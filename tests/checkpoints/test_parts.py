@@ -32,6 +32,10 @@ def test_a_part_comes_back_with_its_arguments_its_parts_and_its_tensors(toys, tm
     assert new.tied is new.layers[0]
 
 
+def test_a_part_without_tensors_comes_back_too(toys, tmp_path):
+    assert type(load(save(toys.Bare(), tmp_path / "bare.safetensors"))) is toys.Bare
+
+
 def test_the_file_says_what_it_is_and_holds_each_tensor_once(toys, tmp_path):
     path = save(tower(toys), tmp_path / "tower.safetensors")
     with safe_open(path, framework="pt") as file:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 import torch._dynamo  # optimisers import it; once is enough for all forks
-from conftest import ToyBatches, drawing_game, plain_game, players, step_of
 
+from conftest import ToyBatches, drawing_game, plain_game, players, step_of
 from featlift.training import Descent, Learner, Run, Sharded, fit, shard
 
 STEPS = 24

@@ -3,11 +3,23 @@ read, too.
 
 * `save`, `load`: a part in a safetensors file, to be rebuilt by anybody.
 * `load_state`: other people's tensors into a module that exists, with a report of every key.
+* `write_tensors`, `read_tensors`: named tensors with words beside them, for those who bring their own description.
 * `from_pretrained`, `push_to_hub`: the same files on the Hugging Face Hub. Nothing is fetched unless its name is given.
 """
 
 from featlift.checkpoints.hub import from_pretrained, push_to_hub
 from featlift.checkpoints.parts import load, save
 from featlift.checkpoints.states import Fit, load_state, read_state
+from featlift.checkpoints.tensors import read_tensors, write_tensors
 
-__all__ = ["Fit", "from_pretrained", "load", "load_state", "push_to_hub", "read_state", "save"]
+__all__ = [
+    "Fit",
+    "from_pretrained",
+    "load",
+    "load_state",
+    "push_to_hub",
+    "read_state",
+    "read_tensors",
+    "save",
+    "write_tensors",
+]

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from featlift.checkpoints.states import compare, fill, own_state
+from featlift.checkpoints.tensors import read_tensors, write_tensors
 
 HOME = "featlift"
 
@@ -26,12 +24,11 @@ def save(module: nn.Module, path: str | Path) -> Path:
     description is tried: what is built from it must have the tensors of ``module``.
 
     Raises:
-        TypeError: if the module, or a part it was given, did not remember its arguments (see
-        `featlift.arguments.remember`). ValueError: if it was changed after it was built, so that its arguments no
-        longer describe it.
+        TypeError: if the module, or a part it was given, did not remember its arguments
+            (see `featlift.arguments.remember`).
+        ValueError: if it was changed after it was built, so that its arguments no longer describe it.
     """
-    path, state = Path(path), own_state(module)
-    words = describe(module)
+    state, words = own_state(module), describe(module)
     with torch.random.fork_rng(devices=[]):
         fit = compare(state, rebuild(words))
     if not fit.complete:
@@ -40,11 +37,7 @@ def save(module: nn.Module, path: str | Path) -> Path:
             "Use featlift.save_delta for a detector that was upgraded."
         )
     metadata = {"class": words["class"], "arguments": json.dumps(words["arguments"]), "featlift": version("featlift")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, writing, metadata)
-    writing.replace(path)
-    return path
+    return write_tensors(path, state, metadata)
 
 
 def load(path: str | Path) -> nn.Module:
@@ -54,28 +47,15 @@ def load(path: str | Path) -> nn.Module:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a file of `save`, names a class that is not ours, or its tensors do not fit.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no file {path}; nothing is downloaded unasked (from_pretrained takes a repository)."
-        )
-    module = rebuild(_description(path))
-    fill(module, load_file(path), path)
-    return module
-
-
-def _description(path: Path) -> dict[str, Any]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
-    if "class" not in metadata or "arguments" not in metadata:
+    tensors, words = read_tensors(path)
+    if not {"class", "arguments"} <= words.keys():
         raise ValueError(
             f"{path} does not say which part it is: it was not written by featlift.checkpoints.save. "
             "Build the module yourself and use load_state(module, path)."
         )
-    return {"class": metadata["class"], "arguments": json.loads(metadata["arguments"])}
+    module = rebuild({"class": words["class"], "arguments": json.loads(words["arguments"])})
+    fill(module, tensors, path)
+    return module
 
 
 def describe(module: nn.Module) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], source: object, strict:
         ValueError: if none fits or, with ``strict``, if not all do; then the module is as it was.
     """
     fit = compare(state, module)
-    if not fit.used or (strict and not fit.complete):
+    if not fit.complete and (strict or not fit.used):
         raise ValueError(f"{source} does not fit {type(module).__name__}: {fit}")
     module.load_state_dict({name: state[name] for name in fit.used}, strict=False)
     return fit

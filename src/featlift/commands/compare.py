@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from featlift import report
 from featlift.commands.train import evidence, read_result
 from featlift.data.contract import Pictures
 from featlift.data.fingerprint import fingerprint
+from featlift.evaluation.average_precision import KINDS, Kind
 from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.comparison import compare as compared
 from featlift.features import Features
@@ -44,7 +45,7 @@ def same_pictures(folders: tuple[Path, Path]) -> Pictures:
     Raises:
         ValueError: if they were measured on different pictures.
     """
-    data = [read_result(folder).get("data") for folder in folders]
+    data = [read_result(folder)["data"] for folder in folders]
     shown = baseline.pictures(baseline.data_of(folders[0]), "val")
     if len({*data, fingerprint(shown)}) > 1:
         raise ValueError(
@@ -63,7 +64,7 @@ def name_apart(runs: list[RunRecord], folders: tuple[Path, Path]) -> None:
 
 def comparison(runs: list[RunRecord], shown: Pictures, resamples: int) -> Comparison:
     """Differences with intervals, and the fate of every object."""
-    kinds = tuple(kind for kind in ("boxes", "masks") if all(kind in run.metrics for run in runs))
+    kinds: list[Kind] = [kind for kind in KINDS if all(kind in run.metrics for run in runs)]
     names = (runs[0].name, runs[1].name)
     return compared(shown.coco(), runs[0].detections, runs[1].detections, names, kinds, resamples)
 
@@ -75,7 +76,7 @@ def feature_maps(runs: list[RunRecord], folders: tuple[Path, Path], shown: Pictu
 
 
 @torch.inference_mode()
-def _maps(detector: nn.Module, image: Tensor) -> Features:
+def _maps(detector: baseline.Detector, image: Tensor) -> Features:
     batch, _ = detector.transform([image])
     return {"image": image[None], **detector.backbone(batch.tensors)}
 
@@ -87,10 +88,10 @@ def table(runs: list[RunRecord], found: Comparison) -> str:
     for kind, intervals in found.intervals.items():
         for key in ("ap", "ap_tiny", "ap_small"):
             if key in intervals:
-                numbers = [f"{100 * run.metrics[kind][key]:.1f}" for run in runs]
                 one = intervals[key]
                 change = f"{100 * one.difference:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
-                rows.append((f"{key.replace('_', ' ')} {kind}", *numbers, change))
+                before, after = (f"{100 * run.metrics[kind][key]:.1f}" for run in runs)
+                rows.append((f"{key.replace('_', ' ')} {kind}", before, after, change))
     rows += _costs(first, second)
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
@@ -100,14 +101,11 @@ def _costs(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str, str
     if first.cost is None or second.cost is None:
         return []
     a, b = first.cost, second.cost
+    milliseconds = (f"{1e3 * a.latency.median:.1f}", f"{1e3 * b.latency.median:.1f}")
     return [
         ("parameters", f"{a.parameters:,}", f"{b.parameters:,}", f"{b.parameters - a.parameters:+,}"),
         ("GMAC", f"{a.gmac:.2f}", f"{b.gmac:.2f}", f"x {b.gmac / a.gmac:.2f}"),
-        (
-            "ms a picture",
-            *(f"{1e3 * c.latency.median:.1f}" for c in (a, b)),
-            f"x {b.latency.median / a.latency.median:.2f}",
-        ),
+        ("ms a picture", *milliseconds, f"x {b.latency.median / a.latency.median:.2f}"),
         ("minutes", f"{first.minutes or 0:.1f}", f"{second.minutes or 0:.1f}", ""),
     ]
 

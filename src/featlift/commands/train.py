@@ -14,6 +14,7 @@ from featlift.data.fingerprint import fingerprint
 from featlift.evaluation.cost import costs
 from featlift.evaluation.detection import Evaluation, evaluate
 from featlift.papers import baseline
+from featlift.report.page import Evidence
 from featlift.training import Run
 from featlift.training.run import write_json
 
@@ -86,18 +87,19 @@ def conclude(detector: nn.Module, data: baseline.Data, run: Run, name: str) -> d
     return result
 
 
-def evidence(shown: Pictures) -> report.Evidence:
+def evidence(shown: Pictures) -> Evidence:
     """Ground truth and pictures for a report."""
     truth = shown.coco()
     index = {image["id"]: i for i, image in enumerate(truth["images"])}
-    return report.Evidence(truth, lambda image_id: shown[index[image_id]][0])
+    return Evidence(truth, lambda image_id: shown[index[image_id]][0])
 
 
 def summary(name: str, measured: Evaluation) -> str:
     """One line for each kind: AP and AP by size, in per cent."""
     keys = ("ap", "ap50", "ap_tiny", "ap_small", "ap_medium", "ap_large", "ar")
     lines = [
-        f"{name}, {kind}: " + "  ".join(f"{key} {100 * numbers[key]:.1f}" for key in keys if key in numbers)
+        f"{name}, {kind}: "
+        + "  ".join(f"{key} {100 * numbers[key]:.1f}" for key in keys if numbers.get(key) is not None)
         for kind, numbers in measured.metrics.items()
     ]
     return "\n".join(lines)

@@ -43,14 +43,14 @@ def _runs(segmentation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]
 
     if list(segmentation.get("size", [])) != list(size):
         raise ValueError(f"its run lengths are for size {segmentation.get('size')}, the picture has {list(size)}")
-    counts = segmentation.get("counts")
-    if isinstance(counts, list) and sum(map(int, counts)) != size[0] * size[1]:
-        raise ValueError(f"its run lengths add up to {sum(map(int, counts))}, not to {size[0]}·{size[1]} pixels")
     try:
         runs = hotcoco.mask.fr_py_objects(segmentation, *size)
         hotcoco.mask.area(runs)
     except (TypeError, ValueError) as error:
         raise ValueError(f"its run lengths cannot be read ({error})") from error
+    counts = segmentation["counts"]
+    if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
+        raise ValueError(f"its run lengths add up to {sum(counts)}, not to {size[0]}·{size[1]} pixels")
     return runs
 
 

@@ -30,7 +30,10 @@ def picture_sizes(path: Path) -> list[Size]:
     try:
         with Image.open(path) as picture:
             stored = (picture.height, picture.width)
-            turned = picture.getexif().get(_ORIENTATION, 1) >= 5
+            tagged = (
+                picture.format != "PNG" or "exif" in picture.info
+            )  # else Pillow would read the whole PNG to look for it
+            turned = tagged and picture.getexif().get(_ORIENTATION, 1) >= 5
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise BrokenPicture(f"{path} is not a picture that can be read ({error}).") from error
     return [stored[::-1], stored] if turned else [stored]

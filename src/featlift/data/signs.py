@@ -61,7 +61,7 @@ OUTLINES = {
     "round": Outline(_round, outer=63, inner=50, glyph=34),
     "square": Outline(_square, outer=61, inner=51, glyph=42),
     "octagon": Outline(_octagon, outer=63, inner=52, glyph=36),
-    "triangle": Outline(_triangle, outer=36, inner=29, glyph=24, drop=10),
+    "triangle": Outline(_triangle, outer=36, inner=29, glyph=22, drop=8),
 }
 
 

@@ -2,9 +2,11 @@
 
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.features import Features
 
 
+@remember()
 class Extractor(nn.Module):
     """A picture in, the maps of a pyramid out.
 

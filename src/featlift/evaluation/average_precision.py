@@ -96,10 +96,10 @@ def matches(
     """
     entries = _evaluated(truth, detections, kind, most, {size: SIZES[size]}).eval_imgs
     position = {image_id: i for i, image_id in enumerate(sorted(image["id"] for image in truth["images"]))}
-    return [
-        _class_matches(category, [e for e in entries if e and e["category_id"] == category], position)
-        for category in _classes(truth)
-    ]
+    by_class: dict[int, list[dict[str, Any]]] = {category: [] for category in _classes(truth)}
+    for entry in filter(None, entries):
+        by_class[entry["category_id"]].append(entry)
+    return [_class_matches(category, of_class, position) for category, of_class in by_class.items()]
 
 
 def _class_matches(category: int, entries: list[dict[str, Any]], position: dict[int, int]) -> ClassMatches:

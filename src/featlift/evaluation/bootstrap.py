@@ -22,7 +22,7 @@ Values = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference (second minus first) and its percentile interval."""
+    """How much larger a number is for the second detector than for the first, and the percentile interval of that."""
 
     difference: float
     low: float

@@ -34,5 +34,7 @@ def compare(
     Raises:
         ValueError: as `average_precision` and `bootstrap`.
     """
-    intervals = {kind: bootstrap(truth, first, second, kind, resamples, seed=seed) for kind in kinds}
+    intervals: dict[Kind, dict[str, Interval]] = {
+        kind: bootstrap(truth, first, second, kind, resamples, seed=seed) for kind in kinds
+    }
     return Comparison(*names, intervals, gains(truth, first, second))

@@ -74,13 +74,13 @@ def costs(
 
 
 def _on(detector: nn.Module, image: Tensor) -> Call:
-    here = image.to(_device(detector))
+    here = image.to(device_of(detector))
     return lambda: detector([here])
 
 
 def _cost(detector: nn.Module, call: Call, latency: Latency, image: Tensor) -> Cost:
     height, width = image.shape[-2:]
-    device = _device(detector)
+    device = device_of(detector)
     memory = peak_memory(call, device)
     return Cost(parameters(detector), macs(call) / 1e9, latency, memory, (height, width), str(device))
 
@@ -130,10 +130,10 @@ def latencies(calls: Mapping[str, Call], rounds: int = 10, warmup: int = 2) -> d
 
 
 def _timed(call: Call) -> float:
-    _wait()
+    synchronise()
     begun = time.perf_counter()
     call()
-    _wait()
+    synchronise()
     return time.perf_counter() - begun
 
 
@@ -174,10 +174,12 @@ def _peak_on_cpu(call: Call) -> int:
     return peak
 
 
-def _device(module: nn.Module) -> torch.device:
+def device_of(module: nn.Module) -> torch.device:
+    """Where the parameters of ``module`` are; the CPU if it has none."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
-def _wait() -> None:
+def synchronise() -> None:
+    """Wait until the GPU has done what it was told, so that the clock can be read."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -7,25 +7,14 @@ Many processes: each calls `detect` on its own ``indices``, somebody gathers the
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from featlift.data.contract import Example, Pictures
 from featlift.evaluation.average_precision import Detection, GroundTruth, Metrics, average_precision, encode, has_masks
-
-Target = dict[str, Tensor]
-
-
-class DetectionData(Protocol):
-    """What is asked of data: ``[i]`` → (picture ``[3, H, W]`` in 0…1, target with ``image_id``), and the ground truth
-    in COCO's form.
-    """
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]: ...
-    def coco(self) -> dict[str, Any]: ...
+from featlift.evaluation.cost import device_of, synchronise
 
 
 @dataclass
@@ -46,7 +35,7 @@ class Evaluation:
 
 def evaluate(
     detector: nn.Module,
-    dataset: DetectionData,
+    dataset: Pictures,
     batch_size: int = 1,
     device: str | torch.device | None = None,
     workers: int = 0,
@@ -65,7 +54,7 @@ def measure(evaluation: Evaluation, truth: GroundTruth) -> Evaluation:
 
 def detect(
     detector: nn.Module,
-    dataset: DetectionData,
+    dataset: Pictures,
     indices: Sequence[int] | None = None,
     batch_size: int = 1,
     device: str | torch.device | None = None,
@@ -78,7 +67,7 @@ def detect(
     ``device`` is where it runs; the detector is moved there, and by default stays where it is. ``workers`` processes
     load pictures. The detector is left in the mode it came in. Metrics are not computed.
     """
-    place = torch.device(device) if device is not None else _device(detector)
+    place = torch.device(device) if device is not None else device_of(detector)
     chosen = Subset(dataset, range(len(dataset)) if indices is None else indices)  # type: ignore[arg-type]
     batches = DataLoader(chosen, batch_size=batch_size, num_workers=workers, collate_fn=list)
     training, evaluation = detector.training, Evaluation()
@@ -92,14 +81,12 @@ def detect(
 
 
 @torch.inference_mode()
-def _detect_batch(
-    detector: nn.Module, batch: list[tuple[Tensor, Target]], place: torch.device, evaluation: Evaluation
-) -> None:
+def _detect_batch(detector: nn.Module, batch: list[Example], place: torch.device, evaluation: Evaluation) -> None:
     images, ids = [image.to(place) for image, _ in batch], [int(target["image_id"]) for _, target in batch]
-    _wait(place)
+    synchronise()
     begun = time.perf_counter()
     outputs = detector(images)
-    _wait(place)
+    synchronise()
     share = (time.perf_counter() - begun) / len(batch)
     evaluation.seconds |= dict.fromkeys(ids, share)
     evaluation.masks |= any("masks" in output for output in outputs)
@@ -149,16 +136,7 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
     return whole
 
 
-def _device(module: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-
-
-def _wait(place: torch.device) -> None:
-    if place.type == "cuda":
-        torch.cuda.synchronize(place)
-
-
-def _watched(batches: DataLoader, progress: bool) -> Iterable[list[tuple[Tensor, Target]]]:
+def _watched(batches: DataLoader, progress: bool) -> Iterable[list[Example]]:
     from rich.progress import track
 
     return track(batches, description="detecting", disable=not progress)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.interpolators.initialisation import Shortcut, initialise
 
 SLOPE = 0.2
@@ -37,6 +38,7 @@ class ResidualDenseBlock(nn.Module):
         return x + DAMPING * self.close(torch.cat(seen, dim=1))
 
 
+@remember()
 class AFI(nn.Module):
     """AFI-GAN's generator G; 7,834,624 parameters at 256 channels, 9.6 M multiply-adds per input cell.
 

@@ -7,7 +7,10 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 
+
+@remember()
 class CARAFE(nn.Module):
     """Content-aware reassembly of features to twice the size; 74,148 parameters at 256 channels.
 

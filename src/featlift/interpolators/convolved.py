@@ -6,10 +6,12 @@ None of them has a shortcut. The parameter counts of the paper fit only with one
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.interpolators.fixed import Fixed
 from featlift.interpolators.initialisation import initialise
 
 
+@remember()
 class Convolved(nn.Module):
     """A fixed interpolation and five 3x3 convolutions at the doubled size, batch norm and LeakyReLU after the first four.
 
@@ -37,6 +39,7 @@ def _normalised(channels: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.LeakyReLU(0.2, inplace=True)
 
 
+@remember()
 class NearestConvolved(Convolved):
     """The paper's "NN-5conv"."""
 
@@ -44,6 +47,7 @@ class NearestConvolved(Convolved):
         super().__init__(channels, "nearest", init)
 
 
+@remember()
 class BilinearConvolved(Convolved):
     """The paper's "BL-5conv"."""
 
@@ -51,6 +55,7 @@ class BilinearConvolved(Convolved):
         super().__init__(channels, "bilinear", init)
 
 
+@remember()
 class BicubicConvolved(Convolved):
     """The paper's "BC-5conv"."""
 
@@ -58,6 +63,7 @@ class BicubicConvolved(Convolved):
         super().__init__(channels, "bicubic", init)
 
 
+@remember()
 class Deconvolution(nn.Module):
     """A 6x6 transposed convolution of stride 2 and a 3x3 convolution (AFI-GAN, Table 6); 2,949,632 parameters at 256 channels.
 
@@ -79,6 +85,7 @@ class Deconvolution(nn.Module):
         return self.last(nnf.leaky_relu(self.deconvolution(x), 0.2))
 
 
+@remember()
 class PixelShuffle(nn.Module):
     """A convolution to 4C channels whose groups of four become 2x2 cells (ESPCN's sub-pixel layer).
 

@@ -4,7 +4,10 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 
+
+@remember()
 class DySample(nn.Module):
     """The "linear + pixel shuffle" form; starts as bilinear interpolation to within 0.1 %.
 

@@ -3,9 +3,12 @@
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.arguments import remember
+
 MODES = ("nearest", "bilinear", "bicubic")
 
 
+@remember()
 class Fixed(nn.Module):
     """A fixed interpolation to twice the size, with pixel centres aligned (``align_corners=False``).
 
@@ -34,6 +37,7 @@ class Fixed(nn.Module):
         return self.mode
 
 
+@remember()
 class Nearest(Fixed):
     """Each cell becomes 2x2 equal cells: what FPN, PAFPN and BiFPN do."""
 
@@ -41,6 +45,7 @@ class Nearest(Fixed):
         super().__init__(channels, "nearest")
 
 
+@remember()
 class Bilinear(Fixed):
     """Linear interpolation along both sides; the shortcut inside SRF-GAN's and AFI-GAN's generators."""
 
@@ -48,6 +53,7 @@ class Bilinear(Fixed):
         super().__init__(channels, "bilinear")
 
 
+@remember()
 class Bicubic(Fixed):
     """Cubic interpolation (a = -0.75, PyTorch's)."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.arguments import remember
 from featlift.interpolators.initialisation import Shortcut, initialise
 
 SLOPE = 0.2
@@ -45,6 +46,7 @@ class ResidualBlock(nn.Module):
         return x + self.norm2(self.conv2(y))
 
 
+@remember()
 class SRF(nn.Module):
     """SRF-GAN's generator G; 10,035,712 parameters at 256 channels (9,511,424 with the 1x1 end of the text).
 

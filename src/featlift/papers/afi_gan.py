@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from featlift import detectors
-from featlift.checkpoints import read_tensors, write_tensors
+from featlift import checkpoints, detectors
+from featlift.checkpoints import read_tensors
 from featlift.critics import PatchCritic
 from featlift.data.augment import Flip
 from featlift.data.batches import Batches
-from featlift.detectors import Detector, losses_on
+from featlift.detectors import Detector, Extractor, extractor_of, interpolators_of, losses_on
 from featlift.detectors.canvas import Canvas
 from featlift.features import Features, match, stride
 from featlift.interpolators import interpolators
@@ -189,19 +189,26 @@ def interpolator(
     G = nn.ModuleList(_new_interpolators(settings.model))
     D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init)
     if settings.interpolator_from:
-        folder = Path(settings.interpolator_from)
-        G.load_state_dict(read_tensors(folder / "G.safetensors")[0])
-        D.load_state_dict(read_tensors(folder / "D.safetensors")[0])
+        for part, file in zip([*G, D], part_files(Path(settings.interpolator_from), len(G)), strict=True):
+            part.load_state_dict(read_tensors(file)[0])
     elif any(True for _ in G.parameters()):
-        F = run.place(frozen(teacher(settings, stream, classes, run).backbone))
+        F = frozen(extractor_of(teacher(settings, stream, classes, run)))
+        run.place(F)
         pretrain_interpolator(F, G, D, settings, stream, run)
-        write_tensors(run.folder / "G.safetensors", G.state_dict())
-        write_tensors(run.folder / "D.safetensors", D.state_dict())
+        if run.rank == 0:
+            for part, file in zip([*G, D], part_files(run.folder, len(G)), strict=True):
+                checkpoints.save(part, file)
     return G, D
 
 
+def part_files(folder: Path, count: int) -> list[Path]:
+    """Where a run keeps its ``count`` interpolators and its critic; `featlift.checkpoints.load` builds each from its file alone."""
+    names = ["G"] if count == 1 else [f"G{i}" for i in range(count)]
+    return [folder / f"{name}.safetensors" for name in [*names, "D"]]
+
+
 def pretrain_interpolator(
-    F: nn.Module, G: nn.ModuleList, D: nn.Module, settings: Settings, stream: Batches, run: Run
+    F: Extractor, G: nn.ModuleList, D: nn.Module, settings: Settings, stream: Batches, run: Run
 ) -> None:
     """G(F(½ picture)) against F(picture) on every level; D tells them apart (Eq. 1), G fools it and stays near (Eq. 2)."""
     generator, critic = _learners(G, D, settings.interpolator)
@@ -265,19 +272,20 @@ def extractor(settings: Settings, stream: Batches, classes: Sequence[str], run: 
     if settings.extractor_from:
         return baseline.load(settings.extractor_from)[0]
     start = teacher(settings, stream, classes, run)
-    F = run.place(frozen(start.backbone))
+    F = frozen(extractor_of(start))
+    run.place(F)
     G, D = interpolator(settings, stream, classes, run)
     model = replace(settings.model, detector=settings.extractor_detector or settings.model.detector)
     M = baseline.build(model, len(classes))
     if settings.extractor_start == "teacher":
         baseline.adopt(M, start.state_dict())
-    M.backbone.pyramid.interpolators.load_state_dict(G.state_dict())
+    interpolators_of(M).load_state_dict(G.state_dict())
     train_extractor(F, M, D, settings, stream, run)
     baseline.save(M, model, classes, run.folder, "extractor.safetensors")
     return M
 
 
-def train_extractor(F: nn.Module, M: Detector, D: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
+def train_extractor(F: Extractor, M: Detector, D: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
     """M's pyramid of the half-size picture against the halved pyramid of F, with M's detection losses on half-size boxes (Eq. 3)."""
     extracting, critic = _learners(M, D, settings.extractor)
     look = Canvas(F.mean)
@@ -305,11 +313,11 @@ def target(settings: Settings, stream: Batches, classes: Sequence[str], run: Run
     taken = reused(settings, stream, classes, run)
     T = baseline.build(settings.model, len(classes))
     fresh = baseline.adopt(T, taken)
-    run.say(
+    print(
         f"The target takes over {len(T.state_dict()) - len(fresh)} tensors ({settings.reuse}); {len(fresh)} start anew."
     )
     if settings.freeze_interpolator:
-        freeze(T.backbone.pyramid.interpolators)
+        freeze(interpolators_of(T))
     baseline.descend(T, stream, settings.target, run, "target")
     baseline.save(T, settings.model, classes, run.folder)
     return T

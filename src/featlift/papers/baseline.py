@@ -169,10 +169,8 @@ def data_of(run: str | Path, root: str = "") -> Data:
     """
     settings = Path(run) / "settings.json"
     if settings.is_file():
-        kept = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(settings.read_text())["data"].items()
-        }
-        return replace(Data(**kept), root=root or kept["root"])
+        kept = json.loads(settings.read_text())["data"]
+        return replace(Data(**kept), root=root or kept["root"], short=tuple(kept["short"]))
     if not root:
         raise FileNotFoundError(
             f"'{run}' is no run folder, so it does not say on which pictures; give a COCO folder or 'scenes'."

@@ -11,9 +11,11 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork, LastLevelP6P7
 
+from featlift.arguments import remember
 from featlift.features import Features, fit
 
 
+@remember()
 class Subsampled(ExtraFPNBlock):
     """p6 = every second cell of p5: what the R-CNN family adds on top. No parameters."""
 
@@ -24,6 +26,7 @@ class Subsampled(ExtraFPNBlock):
         return [*results, nnf.max_pool2d(results[-1], kernel_size=1, stride=2)], [*names, "p6"]
 
 
+@remember()
 class Strided(LastLevelP6P7):
     """p6 and p7 by 3x3 convolutions of stride 2: what RetinaNet (from c5) and FCOS (from p5) add on top.
 
@@ -35,6 +38,7 @@ class Strided(LastLevelP6P7):
     adds = ("p6", "p7")
 
 
+@remember()
 class FPN(FeaturePyramidNetwork):
     """``{c2 … c5}`` in, ``{p2 … p5}`` and what ``top`` adds out.
 

@@ -62,7 +62,9 @@ def _chart(panel: Any, name: str, by_run: Mapping[str, Series], colours: Mapping
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """The mean over a window of a twentieth of the ``values`` (at least 1), shorter at both ends; what is not finite is left out."""
+    """The mean over a window of a twentieth of the ``values`` (at least 1), shorter at both ends; what is not finite is
+    left out.
+    """
     half = len(values) // 40
     return np.array([_finite_mean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
 

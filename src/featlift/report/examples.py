@@ -1,4 +1,5 @@
-"""The pictures of a report: objects that were gained or lost, enlarged and side by side, and whole pictures before and after.
+"""The pictures of a report: objects that were gained or lost, enlarged and side by side, and whole pictures before and
+after.
 
 They are chosen by rules that the page states, wins and losses by the same rule.
 """
@@ -13,10 +14,17 @@ from featlift.evaluation.average_precision import GroundTruth, matches
 from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.gains import Fate, Outcome, best_f1
 from featlift.report.records import RunRecord
-from featlift.report.views import Outline, View, outlines_of, view, window
+from featlift.report.views import Outline, View, outline, outlines_of, view, window
 
-Picture = Callable[[int], Tensor]
-"""Image id → ``[3, H, W]`` in 0…1."""
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the pictures of a report are made from."""
+
+    truth: GroundTruth
+    """In COCO's form."""
+    picture: Callable[[int], Tensor]
+    """Image id → ``[3, H, W]`` in 0…1."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Scenes:
-    """A comparison's ground truth, runs and pictures: all that is needed to draw it."""
+    """A comparison and all that is needed to draw it."""
 
-    truth: GroundTruth
+    evidence: Evidence
     comparison: Comparison
     runs: tuple[RunRecord, RunRecord]
-    picture: Picture
 
     def objects(self, outcome: Outcome, most: int) -> list[Pair]:
         """The ``most`` objects with this outcome that were detected with the highest score, enlarged."""
@@ -50,7 +57,7 @@ class Scenes:
     def outlines(self, image_id: int) -> tuple[list[Outline], list[Outline]]:
         """What to draw on a picture for the first and for the second run, each at its threshold."""
         first, second = (
-            outlines_of(self.truth, run.detections, image_id, threshold, style)
+            outlines_of(self.evidence.truth, run.detections, image_id, threshold, style)
             for run, threshold, style in zip(
                 self.runs, self.comparison.gains.thresholds, ("first", "second"), strict=True
             )
@@ -58,7 +65,7 @@ class Scenes:
         return first, second
 
     def _enlarged(self, fate: Fate) -> Pair:
-        image = self.picture(fate.image_id)
+        image = self.evidence.picture(fate.image_id)
         part = window(fate.box, (image.shape[1], image.shape[2]))
         first, second = (view(image, outlines, part) for outlines in self.outlines(fate.image_id))
         width, height = fate.box[2:]
@@ -67,10 +74,10 @@ class Scenes:
         return Pair(first, second, f"{what} · {before} → {after} · picture {fate.image_id}")
 
     def _whole(self, image_id: int) -> Pair:
-        image, outcomes = self.picture(image_id), Counter[str]()
+        image, outcomes = self.evidence.picture(image_id), Counter[str]()
         outcomes.update(fate.outcome for fate in self.comparison.gains.fates if fate.image_id == image_id)
         marks = [
-            Outline(*fate.box, fate.outcome)
+            outline(fate.box, fate.outcome)
             for fate in self.comparison.gains.fates
             if fate.image_id == image_id and fate.outcome in ("gained", "lost")
         ]
@@ -82,13 +89,14 @@ def _score(fate: Fate) -> float:
     return max(detection["score"] for detection in (fate.first, fate.second) if detection)
 
 
-def single(truth: GroundTruth, run: RunRecord, picture: Picture, most: int) -> list[View]:
+def single(evidence: Evidence, run: RunRecord, most: int) -> list[View]:
     """The ``most`` pictures with the most objects, with what ``run`` found at its best-F1 threshold."""
+    truth = evidence.truth
     threshold = best_f1(matches(truth, run.detections))
     objects = Counter(annotation["image_id"] for annotation in truth["annotations"])
     return [
         view(
-            picture(image_id),
+            evidence.picture(image_id),
             outlines_of(truth, run.detections, image_id, threshold, "first"),
             caption=f"picture {image_id}, detections with a score of at least {threshold:.2f}",
         )

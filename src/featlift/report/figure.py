@@ -21,8 +21,9 @@ def before_after(
 ) -> Path:
     """Write a PNG or SVG (by the ending of ``path``) and return its path.
 
-    Two rows, one for each of ``names``: the whole ``image [3, H, W]`` with its ``outlines`` (see `examples.Scenes.outlines`), then the
-    surroundings of each box xywh in ``focus`` (two to four look best), enlarged so that pixels are seen. Ground truth is dashed.
+    Two rows, one for each of ``names``: the whole ``image [3, H, W]`` with its ``outlines`` (see
+    `examples.Scenes.outlines`), then the surroundings of each box xywh in ``focus`` (two to four look best), enlarged
+    so that pixels are seen. Ground truth is dashed.
     """
     from matplotlib.figure import Figure
 

@@ -1,7 +1,9 @@
-"""Feature maps as pictures: each level, one interpolator beside the other, on the same colour scale (AFI-GAN, Fig. 2 and 7).
+"""Feature maps as pictures: each level, one interpolator beside the other, on the same colour scale (AFI-GAN, Fig. 2
+and 7).
 
-Two ways to show 256 channels: the mean of their absolute values as a heat map, and their three principal components as red, green and
-blue. Scale and components are computed over all runs together, so that equal colours mean equal features.
+Two ways to show 256 channels: the mean of their absolute values as a heat map, and their three principal components as
+red, green and blue. Scale and components are computed over all runs together, so that equal colours mean equal
+features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,7 +60,8 @@ def _level_maps(level: str, maps: dict[str, Map]) -> LevelMaps:
 
 
 def heat(maps: Sequence[Map]) -> tuple[list[NDArray[np.uint8]], float]:
-    """Mean of ``|x|`` over the channels of each ``[C, H, W]`` as ``[H, W, 3]``, and the value that has the hottest colour.
+    """Mean of ``|x|`` over the channels of each ``[C, H, W]`` as ``[H, W, 3]``, and the value that has the hottest
+    colour.
 
     That is the 99.5th percentile over all maps: a single bright cell does not leave the rest dark.
     """
@@ -71,7 +74,9 @@ def heat(maps: Sequence[Map]) -> tuple[list[NDArray[np.uint8]], float]:
 
 
 def components(maps: Sequence[Map]) -> list[NDArray[np.uint8]]:
-    """The three largest principal components of all cells of all maps ``[C, H, W]`` as red, green and blue ``[H, W, 3]``."""
+    """The three largest principal components of all cells of all maps ``[C, H, W]`` as red, green and blue ``[H, W,
+    3]``.
+    """
     cells = np.concatenate([one.reshape(len(one), -1).T for one in maps]).astype(np.float64)
     cells -= cells.mean(0)
     _, axes = np.linalg.eigh(cells.T @ cells)

@@ -3,34 +3,23 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from featlift.evaluation.average_precision import GroundTruth
 from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.gains import OUTCOMES, Gains
 from featlift.features import Features
 from featlift.report.curves import colour, stage_curves
-from featlift.report.examples import Picture, Scenes, single
+from featlift.report.examples import Evidence, Scenes, single
 from featlift.report.maps import level_maps
 from featlift.report.records import RunRecord
-from featlift.report.tables import Row, class_rows, cost_rows, metric_rows, percent, signed
+from featlift.report.tables import Row, class_rows, cost_rows, metric_rows, signed
 from featlift.report.views import View, data_uri, to_pixels
 
-CROPS, WHOLES = 8, 3
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the pictures of a report are made from; without it the page has numbers only."""
-
-    truth: GroundTruth
-    """In COCO's form."""
-    picture: Picture
-    """Image id → ``[3, H, W]`` in 0…1."""
+CROPS, WHOLES, ALONE = 9, 3, 6
+"""Enlarged objects an outcome, whole pictures a comparison, whole pictures of a run alone."""
 
 
 def write(
@@ -43,14 +32,15 @@ def write(
 ) -> Path:
     """Write ``report.html`` into ``folder`` and return its path.
 
-    The first of ``runs`` is what the others are compared with; ``comparisons`` name runs. ``features`` are maps of one picture, run →
-    `Features` (with ``"image"`` ``[1, 3, H, W]`` the picture is shown too).
+    The first of ``runs`` is what the others are compared with; ``comparisons`` name runs. ``features`` are maps of one
+    picture, run → `Features` (with ``"image"`` ``[1, 3, H, W]`` the picture is shown too). Without ``evidence`` there
+    are no pictures of objects.
 
     Raises:
         ValueError: if there is no run, two runs have one name, or a comparison names a run that is not there.
     """
     _check(runs, comparisons)
-    heading = title or " against ".join(run.name for run in reversed(runs))
+    heading = title or _heading([run.name for run in runs])
     context = _numbers(runs, comparisons) | _pictures(runs, comparisons, evidence) | {"title": heading}
     context["maps"] = level_maps(features) if features else []
     context["maps_picture"] = _image(features) if features else None
@@ -60,6 +50,11 @@ def write(
     unfinished = path.with_suffix(".html.part")
     unfinished.write_text(page, encoding="utf-8")
     return unfinished.replace(path)
+
+
+def _heading(names: Sequence[str]) -> str:
+    """ "a", "b against a", "b and c against a"."""
+    return f"{' and '.join(names[1:])} against {names[0]}" if len(names) > 1 else names[0]
 
 
 def _check(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> None:
@@ -79,8 +74,8 @@ def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"signed": signed, "percent": percent, "round_to": round}
-    return environment.from_string((files(__package__) / "page.html").read_text(encoding="utf-8"))
+    environment.filters["signed"] = signed
+    return environment.from_string((files("featlift.report") / "page.html").read_text(encoding="utf-8"))
 
 
 def _numbers(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> dict[str, Any]:
@@ -111,7 +106,6 @@ def _reach(rows: Sequence[Row]) -> float:
 def _tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str, Any]:
     named = {run.name: run for run in runs}
     first, second = named[comparison.first], named[comparison.second]
-    both = first.cost and second.cost
     return {
         "comparison": comparison,
         "intervals": [
@@ -122,9 +116,7 @@ def _tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str, Any]:
         "gained": len(comparison.gains.of("gained")),
         "lost": len(comparison.gains.of("lost")),
         "objects": len(comparison.gains.fates),
-        "slower": second.cost.latency.median / first.cost.latency.median
-        if both and first.cost and second.cost
-        else None,
+        "slower": second.cost.latency.median / first.cost.latency.median if first.cost and second.cost else None,
     }
 
 
@@ -137,12 +129,11 @@ def _pictures(
         section = {"comparison": comparison, "groups": _groups(comparison.gains), "crops": {}, "wholes": []}
         if evidence:
             pair = (named[comparison.first], named[comparison.second])
-            scenes = Scenes(evidence.truth, comparison, pair, evidence.picture)
+            scenes = Scenes(evidence, comparison, pair)
             section["crops"] = {outcome: scenes.objects(outcome, CROPS) for outcome in ("gained", "lost", "moved")}
             section["wholes"] = scenes.wholes(WHOLES)
         sections.append(section)
-    alone = evidence is not None and not comparisons
-    shown = single(evidence.truth, runs[0], evidence.picture, WHOLES) if alone and evidence else []
+    shown = single(evidence, runs[0], ALONE) if evidence and not comparisons else []
     return {"sections": sections, "shown": shown}
 
 

@@ -1,14 +1,12 @@
 """What a report is told about a run: plain data, read from the run's folder or made by hand.
 
-``result.json``::
+``result.json`` is what `featlift.training.Run.finish` writes::
 
-    {"name": "afi-gan", "minutes": 12.5,
-     "metrics": {"boxes": {"ap": 0.31, …}, "masks": {…}},              # average_precision
-     "cost": {"parameters": …, "gmac": …, "latency": {"median": …, "fastest": …}, "memory": …, "size": [h, w], "device": …},
-     "settings": {…}, "metadata": {"commit": …, "versions": {…}, "device": …, "seed": …, "data": …}}
+    {"result": {"name": "afi-gan", "metrics": {"boxes": {"ap": 0.31, …}}, "cost": {…}},     # average_precision, Cost
+     "minutes": 12.5, "settings": {…}, "seed": 0, "data": "8fe2…", "commit": …, "versions": {…}, "device": …}
 
 ``detections.json`` is a list of COCO results, ``log.jsonl`` has a line for each logged step, such as
-``{"stage": "gan", "step": 10, "critic": 1.2, "content": 0.03, "time": 8.1}``. Only ``result.json`` must be there.
+``{"stage": "interpolator", "step": 10, "critic": 1.2, "content": 0.03}``. Only ``result.json`` must be there.
 """
 
 import json
@@ -41,7 +39,9 @@ class RunRecord:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def curves(self) -> dict[str, dict[str, Series]]:
-        """Stage → name of the scalar → its values over steps. Steps that a resumed run logged again count once, the last time."""
+        """Stage → name of the scalar → its values over steps. Steps that a resumed run logged again count once, the
+        last time.
+        """
         stages: dict[str, dict[str, Series]] = defaultdict(lambda: defaultdict(dict))
         for line in self.log:
             for name, value in line.items():
@@ -65,18 +65,17 @@ def read_run(folder: str | Path) -> RunRecord:
         raise FileNotFoundError(
             f"{folder} has no result.json: a run writes it when it ends. Has this one been finished?"
         )
-    result = _json(folder / "result.json")
-    cost = result.get("cost")
-    log, detections = folder / "log.jsonl", folder / "detections.json"
+    whole = _json(folder / "result.json")
+    result, log, detections = whole.get("result", {}), folder / "log.jsonl", folder / "detections.json"
     return RunRecord(
         result.get("name", folder.name),
         result.get("metrics", {}),
-        _cost(cost) if cost else None,
-        result.get("minutes"),
+        _cost(result["cost"]) if result.get("cost") else None,
+        whole.get("minutes"),
         list(_lines(log)) if log.exists() else [],
         _json(detections) if detections.exists() else [],
-        result.get("settings", {}),
-        result.get("metadata", {}),
+        whole.get("settings", {}),
+        {name: value for name, value in whole.items() if name not in ("result", "minutes", "settings")},
     )
 
 

@@ -24,7 +24,9 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """One number: ``text``, and beside the reference its ``change`` (signed), ``interval``, and whether that is "better" or "worse"."""
+    """One number: ``text``, and beside the reference its ``change`` (signed), ``interval``, and whether that is
+    "better" or "worse".
+    """
 
     text: str
     change: str = ""

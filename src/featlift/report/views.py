@@ -1,4 +1,6 @@
-"""Pieces of pictures with boxes drawn over them, as SVG: the pixels stay pixels however far one zooms, the boxes stay sharp."""
+"""Pieces of pictures with boxes drawn over them, as SVG: the pixels stay pixels however far one zooms, the boxes stay
+sharp.
+"""
 
 import base64
 import io
@@ -24,6 +26,12 @@ class Outline:
     height: float
     style: str
     label: str = ""
+
+
+def outline(box: Box, style: str, label: str = "") -> Outline:
+    """An `Outline` of a box ``xywh``."""
+    x, y, width, height = box
+    return Outline(x, y, width, height, style, label)
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,8 @@ def to_pixels(image: Tensor) -> np.ndarray:
 
 
 def window(box: Box, size: tuple[int, int], context: float = 3.0, smallest: int = 40) -> tuple[int, int, int, int]:
-    """``(x, y, width, height)`` in whole px: a square around ``box``, ``context`` times its longer side and at least ``smallest``.
+    """``(x, y, width, height)`` in whole px: a square around ``box``, ``context`` times its longer side and at least
+    ``smallest``.
 
     It is moved, not cut, at the borders of the picture of ``size`` (H, W), and never larger than the picture.
     """
@@ -84,15 +93,17 @@ def view(
 def outlines_of(
     truth: GroundTruth, detections: Sequence[Detection], image_id: int, threshold: float, style: str
 ) -> list[Outline]:
-    """The objects of a picture (dashed, without label), then the detections at or above ``threshold`` with class and score."""
+    """The objects of a picture (dashed, without label), then the detections at or above ``threshold`` with class and
+    score.
+    """
     names = {category["id"]: category["name"] for category in truth["categories"]}
     objects = [
-        Outline(*annotation["bbox"], "truth")
+        outline(annotation["bbox"], "truth")
         for annotation in truth["annotations"]
         if annotation["image_id"] == image_id and not annotation.get("iscrowd")
     ]
     found = [
-        Outline(*detection["bbox"], style, f"{names[detection['category_id']]} {100 * detection['score']:.0f}")
+        outline(detection["bbox"], style, f"{names[detection['category_id']]} {100 * detection['score']:.0f}")
         for detection in detections
         if detection["image_id"] == image_id and detection["score"] >= threshold
     ]

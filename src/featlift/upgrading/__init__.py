@@ -1,0 +1,13 @@
+"""Put learned interpolators into a detector that already exists, and take them out again.
+
+>>> report = upgrade(model, "afi")        # outputs are the same to the last bit until it is trained
+>>> print(report)
+>>> save_delta(model, "afi.safetensors")  # only what was added or trained
+>>> downgrade(model)                      # as if nothing had been
+"""
+
+from featlift.upgrading.delta import load_delta, save_delta
+from featlift.upgrading.in_place import added_parameters, downgrade, upgrade
+from featlift.upgrading.report import UpgradeReport
+
+__all__ = ["UpgradeReport", "added_parameters", "downgrade", "load_delta", "save_delta", "upgrade"]

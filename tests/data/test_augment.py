@@ -1,0 +1,175 @@
+import pytest
+import torch
+
+from featlift.data.augment import ColourJitter, Flip, Resize, ScaleJitter, cropped, scaled
+from featlift.data.synthetic import Scenes
+
+
+def dice(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def example(height=20, width=30):
+    """One object with a mask that fills its box (4, 6)-(14, 16), and one without a pixel in common with it, bottom
+    right.
+    """
+    masks = torch.zeros(2, height, width, dtype=torch.uint8)
+    masks[0, 6:16, 4:14] = 1
+    masks[1, height - 4 :, width - 6 :] = 1
+    target = {
+        "boxes": torch.tensor([[4.0, 6, 14, 16], [width - 6.0, height - 4.0, width, height]]),
+        "labels": torch.tensor([1, 2]),
+        "iscrowd": torch.tensor([0, 0]),
+        "area": torch.tensor([100.0, 24.0]),
+        "image_id": torch.tensor(3),
+        "masks": masks,
+    }
+    return masks.amax(0).float().repeat(3, 1, 1), target
+
+
+def assert_consistent(image, target):
+    """Boxes are those of the masks, to a pixel, and the picture shows the masks."""
+    for box, mask in zip(target["boxes"], target["masks"], strict=True):
+        points = mask.nonzero().float()
+        expected = torch.cat([points.amin(0).flip(0), points.amax(0).flip(0) + 1])
+        torch.testing.assert_close(box, expected, atol=1.0, rtol=0)
+    assert target["masks"].shape[1:] == image.shape[1:]
+    if len(target["masks"]):
+        assert (image[0] - target["masks"].amax(0).float()).abs().mean() < 0.06
+
+
+def test_flip_by_hand():
+    image, target = Flip(1.0)(*example(), dice())
+    assert target["boxes"].tolist() == [[16, 6, 26, 16], [0, 16, 6, 20]]
+    assert_consistent(image, target)
+
+
+def test_flip_twice_is_nothing_and_never_is_never():
+    image, target = example()
+    again = Flip(1.0)(*Flip(1.0)(image, target, dice()), dice())
+    assert torch.equal(again[0], image)
+    assert torch.equal(again[1]["boxes"], target["boxes"])
+    assert Flip(0.0)(image, target, dice())[0] is image
+
+
+def test_flip_happens_as_often_as_it_should():
+    generator, (image, target) = dice(), example()
+    flipped = sum(Flip(0.25)(image, target, generator)[0] is not image for _ in range(2000))
+    assert flipped == pytest.approx(500, abs=80)
+
+
+@pytest.mark.parametrize(
+    ("size", "short", "longest", "expected"),
+    [
+        ((20, 30), 40, 1333, (40, 60)),
+        ((20, 30), 40, 45, (30, 45)),
+        ((90, 30), 15, 1333, (45, 15)),
+        ((20, 30), 20, 99, (20, 30)),
+    ],
+)
+def test_resize_by_hand(size, short, longest, expected):
+    image, target = Resize(short, longest)(*example(*size), dice())
+    assert image.shape == (3, *expected)
+    factor = expected[0] / size[0]
+    assert target["boxes"][0].tolist() == pytest.approx([4 * factor, 6 * factor, 14 * factor, 16 * factor])
+    assert target["area"].tolist() == pytest.approx([100 * factor**2, 24 * factor**2])
+    assert_consistent(image, target)
+
+
+def test_resize_draws_all_its_sizes():
+    generator = dice()
+    heights = {Resize([8, 10, 12])(*example(), generator)[0].shape[1] for _ in range(40)}
+    assert heights == {8, 10, 12}
+
+
+def test_cropping_by_hand():
+    image, target = cropped(*example(), (8, 0, 10, 10))
+    assert image.shape == (3, 10, 10)
+    assert target["boxes"].tolist() == [[4, 0, 10, 8]]
+    assert target["labels"].tolist() == [1]
+    assert target["area"].tolist() == [48]
+    assert target["image_id"] == 3
+    assert_consistent(image, target)
+
+
+def test_areas_without_masks_follow_the_boxes():
+    image, target = example()
+    del target["masks"]
+    assert cropped(image, target, (8, 0, 10, 10))[1]["area"].tolist() == [48]
+
+
+def test_an_object_of_which_only_the_box_is_seen_leaves():
+    image, target = example()
+    target["masks"][0, :, :10] = 0
+    assert len(cropped(image, target, (0, 0, 20, 10))[1]["labels"]) == 0
+    assert len(cropped(image, target, (0, 0, 20, 12))[1]["labels"]) == 1
+
+
+def test_slivers_leave():
+    assert len(cropped(*example(), (0, 13, 20, 10), smallest=2.0)[1]["labels"]) == 0
+    assert len(cropped(*example(), (0, 12, 20, 10), smallest=2.0)[1]["labels"]) == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_scale_jitter_keeps_pictures_and_targets_together(seed):
+    image, target = ScaleJitter((0.5, 2.0))(*example(60, 90), dice(seed))
+    assert image.shape[1] <= 60
+    assert image.shape[2] <= 90
+    assert_consistent(image, target)
+
+
+def test_scale_jitter_cuts_when_it_enlarges_and_shrinks_when_it_shrinks():
+    shapes = [ScaleJitter((scale, scale))(*example(60, 90), dice())[0].shape for scale in (0.5, 1.0, 2.0)]
+    assert shapes == [(3, 30, 45), (3, 60, 90), (3, 60, 90)]
+    image, target = Scenes(1)[0]
+    assert len({float(ScaleJitter((2.0, 2.0))(image, target, dice(k))[0].mean()) for k in range(8)}) > 5
+
+
+def test_colours_change_within_their_range_and_boxes_do_not():
+    image, target = Scenes(1)[0]
+    shots = [ColourJitter(0.5, 0.0, 0.0)(image, target, dice(k)) for k in range(40)]
+    assert all(shot[1] is target for shot in shots)
+    ratios = torch.stack([shot[0].mean() / image.mean() for shot in shots])
+    assert 0.49 < ratios.min() < 0.7
+    assert 1.2 < ratios.max() < 1.51
+    assert all(shot.min() >= 0 and shot.max() <= 1 for shot, _ in shots)
+
+
+def test_no_strength_changes_nothing():
+    image, target = Scenes(1)[0]
+    torch.testing.assert_close(ColourJitter(0, 0, 0)(image, target, dice())[0], image)
+
+
+@pytest.mark.parametrize("change", [Flip(), Resize([64, 96]), ScaleJitter(), ColourJitter()])
+def test_chance_comes_from_the_generator_alone(change):
+    torch.manual_seed(1)
+    first = change(*Scenes(1)[0], dice(5))
+    torch.manual_seed(2)
+    second = change(*Scenes(1)[0], dice(5))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1]["boxes"], second[1]["boxes"])
+
+
+@pytest.mark.parametrize("change", [Flip(1.0), Resize(10), ScaleJitter(), ColourJitter()])
+def test_pictures_without_objects_pass(change):
+    image, target = Scenes(1, objects=(0, 0), size=(40, 50))[0]
+    changed, empty = change(image, target, dice())
+    assert empty["boxes"].shape == (0, 4)
+    assert empty["masks"].shape == (0, *changed.shape[1:])
+
+
+def test_the_given_target_is_not_changed():
+    image, target = example()
+    copy = {name: value.clone() for name, value in target.items()}
+    for change in (Flip(1.0), Resize(13), ScaleJitter((0.3, 0.4)), ColourJitter()):
+        change(image, target, dice())
+    scaled(image, target, 2.0)
+    assert all(torch.equal(target[name], value) for name, value in copy.items())
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda: Resize([]), lambda: Resize(0), lambda: ScaleJitter((2, 1)), lambda: ScaleJitter((0, 1))]
+)
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"give|edges are"):
+        wrong()

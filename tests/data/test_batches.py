@@ -1,0 +1,205 @@
+from itertools import islice
+
+import pytest
+import torch
+
+from featlift.data.augment import ColourJitter, Flip, Resize, ScaleJitter
+from featlift.data.batches import Batches, once, repeat_factors
+
+CHANGES = (Flip(), ScaleJitter(), Resize((16, 24)), ColourJitter())
+
+
+class Cards:
+    """``count`` pictures of one grey; every third is tall; each has a crowd and an object of class k mod 3."""
+
+    classes = ["a", "b", "c"]
+
+    def __init__(self, count, rare=False):
+        self.count, self.rare = count, rare
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        height, width = self.size(index)
+        return torch.full((3, height, width), (index + 1) / 1000), {
+            "boxes": torch.tensor([[0.0, 0, 9, 9], [1.0, 1, 8, 8]]),
+            "labels": torch.tensor([self.label(index), 1]),
+            "iscrowd": torch.tensor([0, 1]),
+            "area": torch.tensor([81.0, 49.0]),
+            "image_id": torch.tensor(index),
+        }
+
+    def label(self, index):
+        return 3 if self.rare and index == 0 else 1 + index % 2
+
+    def name(self, index):
+        return f"{index}.png"
+
+    def size(self, index):
+        return (30, 20) if index % 3 == 0 else (20, 30)
+
+    def coco(self):
+        return {
+            "images": [{"id": k} for k in range(self.count)],
+            "annotations": [{"image_id": k, "category_id": self.label(k)} for k in range(self.count)],
+            "categories": [{"id": k} for k in (1, 2, 3)],
+        }
+
+
+def numbers(batch):
+    return [int(target["image_id"]) for target in batch[1]]
+
+
+def taken(batches, count, start=0, **share):
+    return list(islice(batches.since(start, **share), count))
+
+
+def assert_equal(first, second):
+    assert len(first) == len(second)
+    for (images, targets), (others, other_targets) in zip(first, second, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(images, others, strict=True))
+        for a, b in zip(targets, other_targets, strict=True):
+            assert a.keys() == b.keys()
+            assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 17])
+def test_a_run_goes_on_where_it_stopped(step):
+    whole = taken(Batches(Cards(13), 3, seed=2, augment=CHANGES), 20)
+    assert_equal(taken(Batches(Cards(13), 3, seed=2, augment=CHANGES), 20 - step, start=step), whole[step:])
+
+
+@pytest.mark.parametrize("world", [2, 3, 6])
+def test_shares_in_order_of_rank_are_the_whole_batch(world):
+    batches = Batches(Cards(20), 6, augment=CHANGES)
+    shares = [taken(batches, 5, rank=rank, world=world) for rank in range(world)]
+    joined = [([i for s in shares for i in s[k][0]], [t for s in shares for t in s[k][1]]) for k in range(5)]
+    assert_equal(joined, taken(batches, 5))
+
+
+def test_workers_change_nothing():
+    batches = [Batches(Cards(9), 2, augment=CHANGES, workers=workers) for workers in (0, 2)]
+    assert_equal(taken(batches[0], 7, start=3), taken(batches[1], 7, start=3))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "group"), [(12, 4, True), (13, 4, True), (13, 4, False), (3, 8, True), (1, 2, True)]
+)
+def test_an_epoch_shows_every_picture(count, size, group):
+    batches = Batches(Cards(count), size, group=group)
+    assert batches.per_epoch == -(-count // size)
+    epochs = [
+        [n for b in taken(batches, batches.per_epoch, start=e * batches.per_epoch) for n in numbers(b)]
+        for e in range(3)
+    ]
+    for epoch in epochs:
+        assert set(epoch) == set(range(count))
+        assert len(epoch) == batches.per_epoch * size
+        assert max(epoch.count(n) for n in epoch) <= -(-len(epoch) // count)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = [
+        [numbers(b) for b in taken(Batches(Cards(30), 3, seed=seed), 10, start=10 * e)]
+        for seed in (0, 1)
+        for e in (0, 1)
+    ]
+    assert all(a != b for k, a in enumerate(orders) for b in orders[:k])
+
+
+def test_a_picture_is_augmented_otherwise_each_time():
+    images = [images[0] for images, _ in taken(Batches(Cards(1), 1, augment=(ColourJitter(0.5),)), 6)]
+    assert len({float(image.mean()) for image in images}) == 6
+
+
+def test_draws_differ_within_a_batch_and_between_batches():
+    seen = []
+
+    def note(image, target, generator):
+        seen.append(int(torch.randint(2**40, (), generator=generator)))
+        return image, target
+
+    taken(Batches(Cards(4), 4, augment=(note,)), 5)
+    assert len(set(seen)) == 20
+
+
+def test_wide_and_tall_pictures_stay_apart():
+    batches = Batches(Cards(90), 4)
+    mixed = [len({image.shape for image in images}) > 1 for images, _ in taken(batches, batches.per_epoch)]
+    assert sum(mixed) <= 1
+    loose = Batches(Cards(90), 4, group=False)
+    assert sum(len({image.shape for image in images}) > 1 for images, _ in taken(loose, loose.per_epoch)) > 10
+
+
+def test_crowds_are_not_trained_on():
+    for _, targets in taken(Batches(Cards(4), 2), 2):
+        assert all(target["iscrowd"].tolist() == [0] for target in targets)
+        assert all(target["boxes"].tolist() == [[0, 0, 9, 9]] for target in targets)
+
+
+def test_the_global_random_state_is_left_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    taken(Batches(Cards(5), 2, augment=CHANGES), 3)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_weights_are_shares_of_an_epoch():
+    batches = Batches(Cards(10), 2, weights=[5, 1, 1, 1, 1, 1, 0, 0, 0, 0])
+    for epoch in range(4):
+        shown = [n for b in taken(batches, 5, start=5 * epoch) for n in numbers(b)]
+        assert [shown.count(n) for n in range(10)] == [5, 1, 1, 1, 1, 1, 0, 0, 0, 0]
+
+
+def test_fractions_even_out_over_epochs():
+    batches = Batches(Cards(4), 4, weights=[2.5, 0.5, 0.5, 0.5])
+    shown = [n for b in taken(batches, 400) for n in numbers(b)]
+    assert [shown.count(n) / 400 for n in range(4)] == pytest.approx([2.5, 0.5, 0.5, 0.5], abs=0.1)
+
+
+def test_rare_classes_are_repeated():
+    """One of 40 pictures has class 3; threshold 0.1 gives it the factor √(0.1 / 0.025) = 2. The others are common."""
+    assert repeat_factors(Cards(40, rare=True), 0.1) == pytest.approx([2.0] + [1.0] * 39)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 4])
+def test_evaluation_sees_each_picture_once(world, size):
+    shares = [list(once(Cards(11), size, rank, world)) for rank in range(world)]
+    seen = [
+        (index, target)
+        for share in shares
+        for indices, _, targets in share
+        for index, target in zip(indices, targets, strict=True)
+    ]
+    assert sorted(index for index, _ in seen) == list(range(11))
+    assert all(target["image_id"] == index for index, target in seen)
+    assert all(target["iscrowd"].tolist() == [0, 1] for _, target in seen)
+    assert all(len(images) <= size for share in shares for _, images, _ in share)
+
+
+def test_a_rank_without_pictures_sees_none():
+    assert list(once(Cards(1), 2, rank=1, world=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"dataset": Cards(0), "size": 2}, "dataset is empty"),
+        ({"dataset": Cards(3), "size": 0}, "at least one picture"),
+        ({"dataset": Cards(3), "size": 1, "weights": [1.0]}, "1 weights for 3 pictures"),
+        ({"dataset": Cards(2), "size": 1, "weights": [-1.0, 2.0]}, "not negative"),
+        ({"dataset": Cards(2), "size": 1, "weights": [0.0, 0.0]}, "at least one above 0"),
+        ({"dataset": Cards(2), "size": 1, "weights": [float("nan"), 1.0]}, "finite"),
+    ],
+)
+def test_wrong_settings_are_explained(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Batches(**settings)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(ValueError, match="4 pictures cannot be shared by 3 processes; choose a multiple of 3"):
+        Batches(Cards(9), 4).since(0, rank=0, world=3)

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+from featlift.data.coco import open_split
+from featlift.data.fingerprint import fingerprint
+from featlift.data.folders import make
+from featlift.data.synthetic import Scenes
+
+
+def test_equal_data_have_equal_fingerprints():
+    assert fingerprint(Scenes(50)) == fingerprint(Scenes(50))
+    assert len(fingerprint(Scenes(50))) == 16
+
+
+def test_every_setting_of_scenes_counts():
+    settings = [{}, {"seed": 1}, {"size": (160, 161)}, {"objects": (8, 15)}, {"sides": (6, 39)}, {"first": 1}]
+    settings.append({"classes": ("down", "up")})
+    prints = {fingerprint(Scenes(5, **changes)) for changes in settings} | {fingerprint(Scenes(6))}
+    assert len(prints) == len(settings) + 1
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    make(tmp_path_factory.mktemp("a") / "set", train=2, val=1, size=(64, 64))
+    return next(tmp_path_factory.getbasetemp().glob("a*")) / "set"
+
+
+def of_picture(document, number):
+    """The entries that hold the id of picture ``number``, and under which key."""
+    found = [(image, "id") for image in document["images"]] + [(a, "image_id") for a in document["annotations"]]
+    return [(entry, key) for entry, key in found if entry[key] == number]
+
+
+CHANGES = {
+    "box": lambda d: d["annotations"][0]["bbox"].__setitem__(2, d["annotations"][0]["bbox"][2] - 1),
+    "class": lambda d: d["annotations"][0].update(category_id=d["annotations"][0]["category_id"] % 6 + 1),
+    "crowd": lambda d: d["annotations"][0].update(iscrowd=1),
+    "id": lambda d: [entry.update({key: 77}) for entry, key in of_picture(d, 2)],
+    "object": lambda d: d["annotations"].pop(),
+    "name": lambda d: d["categories"][0].update(name="tree"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_every_fact_of_a_folder_counts(folder, change):
+    file = folder / "instances_train.json"
+    before, text = fingerprint(open_split(folder, "train")), file.read_text()
+    document = json.loads(text)
+    try:
+        change(document)
+        file.write_text(json.dumps(document))
+        assert fingerprint(open_split(folder, "train")) != before
+    finally:
+        file.write_text(text)
+    assert fingerprint(open_split(folder, "train")) == before
+
+
+def test_the_order_of_annotations_does_not_count(folder):
+    file = folder / "instances_train.json"
+    before, document = fingerprint(open_split(folder, "train")), json.loads(file.read_text())
+    document["annotations"].reverse()
+    file.write_text(json.dumps(document))
+    assert fingerprint(open_split(folder, "train")) == before

@@ -1,0 +1,91 @@
+"""Two small runs on eight pictures: the second finds more."""
+
+import pytest
+import torch
+
+from featlift.evaluation.average_precision import average_precision
+from featlift.evaluation.comparison import compare
+from featlift.evaluation.cost import Cost, Latency
+from featlift.report import Evidence, RunRecord
+
+SIDE = 64
+
+
+def _truth():
+    objects = [
+        {
+            "id": i + 1,
+            "image_id": i // 2 + 1,
+            "category_id": 1 + i % 2,
+            "bbox": [5 + 30 * (i % 2), 6, s, s],
+            "area": s * s,
+            "iscrowd": 0,
+        }
+        for i, s in enumerate([8, 12, 14, 20] * 4)
+    ]
+    images = [{"id": i, "width": SIDE, "height": SIDE} for i in range(1, 9)]
+    return {
+        "images": images,
+        "annotations": objects,
+        "categories": [{"id": 1, "name": "sign"}, {"id": 2, "name": "<lamp>"}],
+    }
+
+
+def _found(truth, ids, score):
+    return [
+        {"image_id": one["image_id"], "category_id": one["category_id"], "bbox": one["bbox"], "score": score}
+        for one in truth["annotations"]
+        if one["id"] in ids
+    ]
+
+
+def _run(name, truth, detections, seconds):
+    log = [
+        {"stage": "gan", "step": i, "time": 0.1 * i, "critic": 1 / (i + 1), "critic_accuracy_real": 0.5}
+        for i in range(50)
+    ]
+    return RunRecord(
+        name,
+        {"boxes": average_precision(truth, detections)},
+        Cost(3_900_000, 1.25, Latency(seconds, seconds / 2), 50_000_000, (64, 48), "cpu"),
+        12.5,
+        log,
+        detections,
+        {"interpolator": name, "descent": {"rate": 0.01}},
+        {"commit": "abc1234", "seed": 0},
+    )
+
+
+@pytest.fixture
+def truth():
+    return _truth()
+
+
+@pytest.fixture
+def runs(truth):
+    first = _run("nearest", truth, _found(truth, range(1, 9), 0.6), 0.050)
+    second = _run("afi", truth, _found(truth, range(3, 15), 0.8), 0.075)
+    return first, second
+
+
+@pytest.fixture
+def comparison(truth, runs):
+    return compare(truth, runs[0].detections, runs[1].detections, ("nearest", "afi"), resamples=50)
+
+
+@pytest.fixture
+def evidence(truth):
+    def picture(image_id):
+        return torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(image_id))
+
+    return Evidence(truth, picture)
+
+
+@pytest.fixture
+def features():
+    def one(seed):
+        random = torch.Generator().manual_seed(seed)
+        maps = {f"p{i}": torch.randn(1, 6, SIDE >> i, SIDE >> i, generator=random) for i in (2, 3)}
+        return {"image": torch.rand(1, 3, SIDE, SIDE), **maps}
+
+    return {"nearest": one(0), "afi": one(1)}

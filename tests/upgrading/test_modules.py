@@ -1,0 +1,78 @@
+import pytest
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from featlift.interpolators.fixed import Bilinear
+from featlift.upgrading.additions import Steps, addition
+from featlift.upgrading.modules import Redirected, UpgradedFixed, UpgradedUpsample, redirected
+
+
+class Repeated(nn.Module):
+    """Doubles as often as it is told; also makes what does not count: a quarter, one of integers, one of a sequence."""
+
+    def forward(self, x: Tensor, times: int) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2^times · H, 2^times · W]``."""
+        nnf.interpolate(x, scale_factor=0.5)
+        nnf.interpolate(x, scale_factor=4.0)
+        nnf.interpolate(x.to(torch.uint8), scale_factor=2.0)
+        nnf.interpolate(x[0], scale_factor=2.0)
+        for _ in range(times):
+            x = nnf.interpolate(x, scale_factor=2.0)
+        return x
+
+
+def bright(channels: int = 2) -> nn.Module:
+    """An addition of exactly 1."""
+    part = addition("pixel-shuffle", channels, {})
+    part.branch.last.bias.data.fill_(1)  # type: ignore[union-attr]
+    return part
+
+
+def test_only_doublings_of_maps_are_redirected():
+    neck = Repeated()
+    Redirected.upgrade(neck, Steps([bright(), bright()]))
+    assert isinstance(neck, Repeated)
+    assert torch.equal(neck(torch.zeros(1, 2, 4, 4), 2), torch.full((1, 2, 16, 16), 2.0))
+    neck.restore()  # type: ignore[operator]
+    assert type(neck) is Repeated
+    assert not list(neck.children())
+
+
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_another_number_of_doublings_is_an_error(times: int):
+    neck = Repeated()
+    Redirected.upgrade(neck, Steps([bright(), bright()]))
+    with pytest.raises(RuntimeError, match=f"for 2 doublings but made {times}"):
+        neck(torch.zeros(1, 2, 4, 4), times)
+
+
+def test_nothing_is_redirected_outside_the_neck():
+    neck, x = Repeated(), torch.zeros(1, 2, 4, 4)
+    Redirected.upgrade(neck, Steps([bright()]))
+    neck(x, 1)
+    with pytest.raises(RuntimeError):
+        neck(x, 2)
+    assert nnf.interpolate(x, scale_factor=2.0).sum() == 0
+
+
+def test_one_class_for_each_foreign_class():
+    assert redirected(Repeated) is redirected(Repeated)
+    assert redirected(Repeated).__name__ == "UpgradedRepeated"
+
+
+@pytest.mark.parametrize("kind", [nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d])
+def test_upsample_comes_back_as_it_was(kind: type[nn.Upsample]):
+    module, x = kind(scale_factor=2), torch.rand(1, 2, 3, 3)
+    old, attributes = module(x), set(module.__dict__)
+    UpgradedUpsample.upgrade(module, bright())
+    assert torch.equal(module(x), old + 1)
+    module.restore()  # type: ignore[operator]
+    assert type(module) is kind
+    assert set(module.__dict__) == attributes
+    assert torch.equal(module(x), old)
+
+
+def test_an_upgraded_fixed_one_is_an_interpolator():
+    x = torch.rand(1, 2, 3, 5)
+    assert torch.equal(UpgradedFixed(Bilinear(2), bright())(x), Bilinear(2)(x) + 1)
