@@ -15,7 +15,8 @@ def picture(folder, name, size=(300, 200)):
 def test_differences_are_marked(tmp_path):
     q, a, b, c = (picture(tmp_path, f"{n}.png") for n in "qabc")
     made = sheet(q, {"raw": [(a, 0.9), (b, 0.8)], "lifted": [(c, 0.95), (a, 0.7)]})
-    marks = {r.name: [(h.name, h.mark) for h in r.hits] for r in made.rankings}
+    marks = {r.name: [(h.name.split("/")[-1], h.mark) for h in r.hits] for r in made.rankings}
+    assert made.rankings[0].hits[0].name == f"{tmp_path.name}/a.png"
     assert marks == {"raw": [("a.png", ""), ("b.png", "gone")], "lifted": [("c.png", "new"), ("a.png", "")]}
 
 

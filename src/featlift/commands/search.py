@@ -99,9 +99,9 @@ def search(
     found = {name: searched(store, vectors, k, kind) for name, vectors in asked.items()}
     page = Path(out) if out else folder / "contact_sheet.html"
     gallery = Path(json.loads((folder / "encoding.json").read_text())["folder"])
-    write_contact_sheet(
-        page, [_sheet(files, q, found, gallery) for q in range(len(files))], f"{len(files)} searches in {folder.name}"
-    )
+    sheets = [_sheet(files, q, found, gallery) for q in range(len(files))]
+    note = "Green: found only after lifting the query. Red: found only before." if lift else ""
+    write_contact_sheet(page, sheets, f"{len(files)} searches in {folder.name}", note)
     for q, file in enumerate(files):
         print(f"{file}: " + " | ".join(f"{name}: {', '.join(f.names[q][:3])}" for name, f in found.items()))
     print(page)

@@ -210,7 +210,7 @@ def strongest_ridge(pairs: Pairs, strengths: Sequence[float] = (0.3, 1, 3, 10, 3
 
 
 def per_ratio(pairs: Pairs, settings: Settings, run: Run) -> PerRatio:
-    """A residual MLP for each ratio above 1, trained on that ratio alone (VPFA's way), a third of G's steps each."""
+    """A residual MLP for each ratio above 1, trained on that ratio alone, a third of G's steps each."""
     each = replace(settings, generator="residual", game=Game("off"), steps=max(1, settings.steps // 3))
     ratios = [ratio for ratio in pairs.ratios if ratio > 1]
     dimension = pairs.high.shape[1]

@@ -48,7 +48,8 @@ def sheet(query: Path, found: Mapping[str, Sequence[tuple[Path, float]]]) -> She
     for number, (name, hits) in enumerate(found.items()):
         others = every[-1] if number == 0 else first
         word = "gone" if number == 0 else "new"
-        rankings.append(Ranking(name, [Hit(thumbnail(f), f.name, s, "" if f in others else word) for f, s in hits]))
+        shown = [Hit(thumbnail(f), f"{f.parent.name}/{f.name}", s, "" if f in others else word) for f, s in hits]
+        rankings.append(Ranking(name, shown))
     return Sheet(query.name, thumbnail(query), rankings)
 
 
