@@ -88,7 +88,8 @@ def lifts_of(settings: Settings, pairs, seed: int, folder: Path) -> tuple[dict, 
 
     timed("MLP per ratio", lambda run: per_ratio(pairs, settings, run))
     timed("FSR-GAN, no critic", trained(settings))
-    timed("FSR-GAN, critic (wgan-gp)", trained(replace(settings, game=Game("wgan-gp", weight=0.1, turns=2))))
+    timed("FSR-GAN, no critic, r = 1", trained(replace(settings, exponent=1.0)))
+    timed("FSR-GAN, critic (wgan-gp)", trained(replace(settings, game=Game("wgan-gp", weight=0.1, turns=1))))
     timed("FSR-GAN, told the ratio", trained(replace(settings, generator="conditioned")))
     return lifts, seconds
 
@@ -118,7 +119,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?", default=Path("data"))
     parser.add_argument("--work", type=Path, default=Path("runs/fsr-gan"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=500)
     given = parser.parse_args()
     torch.set_num_threads(1)
     settings = settings_of(given.case, given.data, given.work, given.steps)

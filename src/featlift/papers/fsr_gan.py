@@ -210,10 +210,10 @@ def strongest_ridge(pairs: Pairs, strengths: Sequence[float] = (0.3, 1, 3, 10, 3
 
 
 def per_ratio(pairs: Pairs, settings: Settings, run: Run) -> PerRatio:
-    """A residual MLP for each ratio above 1, trained on that ratio alone, a third of G's steps each."""
-    each = replace(settings, generator="residual", game=Game("off"), steps=max(1, settings.steps // 3))
+    """A residual MLP for each ratio above 1, trained on that ratio alone; all together take as many steps as G."""
     ratios = [ratio for ratio in pairs.ratios if ratio > 1]
-    dimension = pairs.high.shape[1]
+    share = max(1, settings.steps // len(ratios))
+    each, dimension = replace(settings, generator="residual", game=Game("off"), steps=share), pairs.high.shape[1]
     lifts = [descend(generator(each, dimension), pairs.only(r), each, run, f"ratio-{r:g}") for r in ratios]
     return PerRatio(ratios, lifts)
 
