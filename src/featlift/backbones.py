@@ -54,6 +54,8 @@ class Backbone(nn.Module):
         self.channels: dict[str, int] = dict(zip(self.levels, network.feature_info.channels(), strict=True))
         if not isinstance(pretrained, bool):
             load_weights(network, Path(pretrained))
+        elif norm == "frozen" and not pretrained:
+            _open_branches(network)
         self.network: Network = _normalised(network, norm)
         mean, std = statistics or (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -137,6 +139,13 @@ def _normalised(network: nn.Module, norm: str) -> nn.Module:
     return _grouped(network) if norm == "group" else network
 
 
+def _open_branches(network: nn.Module) -> None:
+    """Norms that timm starts at zero, to close residual branches at first, start at one: frozen, they would stay closed for ever."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.weight is not None and not module.weight.any():
+            nn.init.ones_(module.weight)
+
+
 def _grouped(network: nn.Module) -> nn.Module:
     """Batch norms, timm's with their activation included, become group norms of at most 32 groups."""
     for name, child in network.named_children():
@@ -196,6 +205,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     content = torch.load(path, map_location="cpu", weights_only=True)
     for wrapper in ("model", "state_dict"):
         content = content[wrapper] if isinstance(content, Mapping) and wrapper in content else content
+    if not isinstance(content, Mapping):
+        raise ValueError(f"'{path}' holds a {type(content).__name__}; expected a state dict, name → tensor.")
     return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
 
 

@@ -122,11 +122,14 @@ def shrink_targets(
 
 def _shrunken_target(target: Target, size: Sequence[int], scale: float, smallest: float) -> Target:
     (height, width), whole = _sizes(size, scale)
-    boxes = target["boxes"] * target["boxes"].new_tensor([width / whole[1], height / whole[0]] * 2)
+    factors = [width / whole[1], height / whole[0]]
+    boxes = target["boxes"] * target["boxes"].new_tensor(factors * 2)
     boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height] * 2))
     keep = ((boxes[:, 2:] - boxes[:, :2]) >= smallest).all(dim=1)
     small = {name: value[keep] if name in PER_OBJECT else value for name, value in target.items()}
     small["boxes"] = boxes[keep]
+    if "keypoints" in small:
+        small["keypoints"] = small["keypoints"] * small["keypoints"].new_tensor([*factors, 1])
     if "area" in small:
         small["area"] = small["area"] * (height * width) / (whole[0] * whole[1])
     if "masks" in small:

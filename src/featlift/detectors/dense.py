@@ -1,9 +1,12 @@
 """RetinaNet and FCOS on any extractor, from torchvision's own parts.
 
-Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background, never used), box
-regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
+Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background; switched off here),
+box regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
 """
 
+from typing import Any
+
+import torch
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
@@ -13,6 +16,7 @@ from featlift.detectors.rcnn import anchors
 from featlift.features import stride
 
 SCORE_THRESHOLD = 0.05
+GROUPS = 32
 
 
 def retinanet(
@@ -34,6 +38,7 @@ def retinanet(
         detections_per_img=100,
     )
     detector.transform = Canvas(extractor.mean, test_size)
+    _switch_background_off(detector.head, classes)
     return detector
 
 
@@ -41,10 +46,17 @@ def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None =
     """FCOS (Tian et al., ICCV 2019): anchor-free; every cell says how far the sides of its object are.
 
     Args:
-        extractor: the papers' F, with levels p3 … p7.
+        extractor: the papers' F, with levels p3 … p7; its channels are a multiple of 32, the groups of the towers' norms.
         classes: K, without background; labels are 1 … K.
         test_size: (short side, longest side) for evaluation; None keeps each picture's size.
+
+    Raises:
+        ValueError: if the extractor's channels are no multiple of 32.
     """
+    if extractor.out_channels % GROUPS:
+        raise ValueError(
+            f"FCOS normalises in {GROUPS} groups, but the pyramid has {extractor.out_channels} channels; give 64, 128 or 256."
+        )
     cells = tuple((stride(level),) for level in extractor.levels)
     detector = FCOS(
         extractor,
@@ -54,4 +66,11 @@ def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None =
         detections_per_img=100,
     )
     detector.transform = Canvas(extractor.mean, test_size)
+    _switch_background_off(detector.head, classes)
     return detector
+
+
+def _switch_background_off(head: Any, classes: int) -> None:
+    """Row 0 of every anchor, which torchvision trains towards "no" like all others, says it from the start: no detection has label 0."""
+    with torch.no_grad():
+        head.classification_head.cls_logits.bias.view(-1, classes + 1)[:, 0] = -1e4

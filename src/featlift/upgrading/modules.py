@@ -115,7 +115,7 @@ class Redirected(nn.Module):
         _turn(self, self.plain)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the foreign ``forward`` takes and gives, with shapes unchanged.
+        """What the foreign ``forward`` takes and gives, shapes unchanged; inside, each ``[B, C, H, W]`` → ``[B, C, 2H, 2W]`` is added to.
 
         Raises:
             RuntimeError: if it doubled more or fewer maps than there are additions.

@@ -1,0 +1,45 @@
+"""The benchmarks themselves, made tiny: what they compare is the same thing, and what they keep is complete."""
+
+import copy
+
+import torch
+from run import keep, made
+from stage1_step import Players, ours, published
+
+from featlift.papers.afi_gan import Adversary
+from interpolators import interpolators
+from report import filled, read
+
+CPU = torch.device("cpu")
+
+
+def test_interpolators_beside_nearest(tmp_path):
+    tables = interpolators(CPU, rounds=1, channels=4, maps={"P5": (3, 5)})
+    rows = {row["interpolator"]: row for row in tables[0]["rows"]}
+    assert {"nearest", "dysample", "carafe", "afi", "srf", "deconv"} <= set(rows)
+    assert rows["nearest"]["forward, x nearest"] == rows["nearest"]["forward + backward, x nearest"] == 1
+    assert rows["nearest"]["parameters"] == 0
+    keep("tiny", tables, made(CPU, "pytest"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.json"]
+    page = filled("", read(tmp_path))
+    assert "| afi |" in page
+    assert torch.__version__.partition("+")[0] in page
+
+
+def test_both_schedules_make_the_same_updates():
+    """Ours leaves out work, not learning: after three steps all weights are equal, with the adversarial gradient and without."""
+    players = Players("mobilenetv3_small_050", 8).train()
+    for adversary in (Adversary(weight=0.1), Adversary(weight=0.1, alive=False)):
+        results = []
+        for schedule in (ours, published):
+            torch.manual_seed(0)
+            copied = copy.deepcopy(players)
+            step = schedule(copied, adversary)
+            for _ in range(3):
+                step(torch.rand(1, 3, 64, 96))
+            results.append(copied)
+        for (name, mine), theirs in zip(results[0].named_parameters(), results[1].parameters(), strict=True):
+            torch.testing.assert_close(
+                mine, theirs, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+            )
+        assert any(not torch.equal(a, b) for a, b in zip(results[0].parameters(), players.parameters(), strict=True))

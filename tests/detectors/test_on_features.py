@@ -1,0 +1,93 @@
+"""Losses and detections on features equal the detector's own, for every detector of ours and for torchvision's."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+
+from featlift.backbones import Backbone
+from featlift.detectors import DETECTORS, detections_on, detector, extractor, levels_of, losses_on
+from featlift.interpolators import interpolator
+
+PICTURES = [torch.rand(3, 65, 97), torch.rand(3, 50, 33)]
+MASKS = torch.zeros(1, 65, 97, dtype=torch.uint8)
+MASKS[0, 5:37, 5:40] = 1
+TARGETS = [
+    {"boxes": torch.tensor([[5.0, 5.0, 40.0, 37.0]]), "labels": torch.tensor([2]), "masks": MASKS},
+    {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "masks": torch.zeros(0, 50, 33, dtype=torch.uint8),
+    },
+]
+
+
+def ours(name: str) -> nn.Module:
+    backbone = Backbone("mobilenetv3_small_050", levels=levels_of(name))
+    network = extractor(name, backbone, [interpolator("nearest", 64)], channels=64)
+    slim = {"width": 16, "proposals": 50} if "rcnn" in name else {}
+    return detector(name, network, 3, **slim)
+
+
+def theirs() -> nn.Module:
+    return fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, num_classes=4, min_size=64, max_size=96, rpn_post_nms_top_n_train=50
+    )
+
+
+@pytest.fixture(scope="module", params=[*DETECTORS, "torchvision"])
+def network(request) -> nn.Module:
+    torch.manual_seed(0)
+    return theirs() if request.param == "torchvision" else ours(request.param)
+
+
+def test_losses_are_the_detectors_own(network):
+    network.train()
+    torch.manual_seed(1)  # proposals are sampled
+    expected = network(PICTURES, TARGETS)
+    torch.manual_seed(1)
+    images, targets = network.transform(PICTURES, TARGETS)
+    losses = losses_on(network, images, network.backbone(images.tensors), targets)
+    assert losses.keys() == expected.keys()
+    for name, loss in losses.items():
+        torch.testing.assert_close(loss, expected[name])
+    assert sum(losses.values()) > 0
+
+
+def test_losses_have_a_graph_to_the_features(network):
+    network.train()
+    images, targets = network.transform(PICTURES, TARGETS)
+    features = {level: x.detach().requires_grad_() for level, x in network.backbone(images.tensors).items()}
+    sum(losses_on(network, images, features, targets).values()).backward()
+    assert all(x.grad is not None and x.grad.any() for x in features.values())
+
+
+@torch.no_grad()
+def test_detections_are_the_detectors_own(network):
+    network.eval()
+    part = network.roi_heads if hasattr(network, "roi_heads") else network
+    part.score_thresh = 0.0
+    images, _ = network.transform(PICTURES)
+    found = detections_on(network, images, network.backbone(images.tensors))
+    sizes = [tuple(picture.shape[-2:]) for picture in PICTURES]
+    back = network.transform.postprocess(found, images.image_sizes, sizes)
+    for ours, expected in zip(back, network(PICTURES), strict=True):
+        assert ours.keys() == expected.keys()
+        assert len(ours["boxes"]) > 0
+        for key, value in expected.items():
+            torch.testing.assert_close(ours[key], value)
+
+
+def test_the_wrong_mode_is_told():
+    network = ours("fcos")
+    images, targets = network.transform(PICTURES, TARGETS)
+    with pytest.raises(ValueError, match=r"call detector.train\(\) first"):
+        losses_on(network.eval(), images, {}, targets)
+    with pytest.raises(ValueError, match=r"call detector.eval\(\) first"):
+        detections_on(network.train(), images, {})
+
+
+def test_what_is_no_detector_is_told():
+    images, targets = ours("fcos").transform(PICTURES, TARGETS)
+    with pytest.raises(TypeError, match=r"Linear is not a detector.*GeneralizedRCNN family, RetinaNet and FCOS"):
+        losses_on(nn.Linear(1, 1).train(), images, {}, targets)

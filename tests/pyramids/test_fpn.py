@@ -1,0 +1,148 @@
+"""FPN against torchvision's, and with every interpolator in the place of nearest."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
+
+from featlift.features import Features
+from featlift.interpolators import INTERPOLATORS, PER_STEP, interpolator, interpolators
+from featlift.pyramids import FPN, Strided, Subsampled
+
+IN_CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}
+CHANNELS = 8
+
+
+def maps(height: int, width: int, rounded=math.ceil, batch: int = 2) -> Features:
+    """What a backbone makes of a picture of this size: every stride rounds the last one, as convolutions do."""
+    features, size = {}, (rounded(height / 2), rounded(width / 2))
+    for level, channels in IN_CHANNELS.items():
+        size = (rounded(size[0] / 2), rounded(size[1] / 2))
+        features[level] = torch.randn(batch, channels, *size)
+    return features
+
+
+def pyramid(*doubling: nn.Module, top=None) -> FPN:
+    return FPN(IN_CHANNELS, CHANNELS, doubling or [interpolator("nearest", CHANNELS)], top)
+
+
+TOPS = {
+    "none": (lambda: None, lambda: None),
+    "p6": (Subsampled, LastLevelMaxPool),
+    "p6p7 from c5": (lambda: Strided(10, CHANNELS), lambda: LastLevelP6P7(10, CHANNELS)),
+    "p6p7 from p5": (lambda: Strided(CHANNELS, CHANNELS), lambda: LastLevelP6P7(CHANNELS, CHANNELS)),
+}
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97), (37, 53), (1, 1), (33, 31), (130, 70)], ids=str)
+@pytest.mark.parametrize("top", TOPS)
+def test_nearest_is_torchvisions_to_the_last_bit(top, size):
+    ours_top, theirs_top = TOPS[top]
+    theirs = FeaturePyramidNetwork(list(IN_CHANNELS.values()), CHANNELS, extra_blocks=theirs_top())
+    ours = pyramid(top=ours_top())
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    x = maps(*size)
+    for a, b in zip(ours(x).values(), theirs(x).values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("size", [(70, 63), (50, 98)], ids=str)
+def test_a_backbone_that_rounds_down_has_its_last_row_repeated(size):
+    """torchvision would shift the whole map instead; here every cell keeps its place."""
+    fpn, x = pyramid(), maps(*size, rounded=math.floor)
+    inner = fpn.inner_maps(x)
+    for fine, coarse, lateral, c in zip(inner, inner[1:], fpn.inner_blocks, x.values(), strict=False):
+        below = (fine - lateral(c))[0, 0]
+        for i in range(fine.shape[-2]):
+            for j in range(fine.shape[-1]):
+                above = coarse[0, 0, min(i // 2, coarse.shape[-2] - 1), min(j // 2, coarse.shape[-1] - 1)]
+                torch.testing.assert_close(below[i, j], above, rtol=1e-4, atol=1e-4)
+
+
+def test_levels_have_the_papers_names():
+    x = maps(64, 64)
+    assert list(pyramid()(x)) == ["p2", "p3", "p4", "p5"]
+    for top in (Subsampled(), Strided(10, CHANNELS)):
+        fpn = pyramid(top=top)
+        assert tuple(fpn(x)) == fpn.levels == ("p2", "p3", "p4", "p5", *top.adds)
+    other = FPN({"feat0": 3, "feat1": 4}, 5, [interpolator("nearest", 5)])
+    assert list(other({"feat0": torch.zeros(1, 3, 4, 4), "feat1": torch.zeros(1, 4, 2, 2)})) == ["feat0", "feat1"]
+
+
+@pytest.mark.parametrize("name", INTERPOLATORS)
+def test_every_interpolator(name):
+    doubling = interpolators(name, CHANNELS, steps=3)
+    fpn = pyramid(*doubling, top=Subsampled()).eval()
+    x = maps(70, 101)
+    outputs = fpn(x)
+    for level, c in zip(("p2", "p3", "p4", "p5"), x.values(), strict=True):
+        assert outputs[level].shape == (2, CHANNELS, *c.shape[-2:])
+    sum(p.square().sum() for p in outputs.values()).backward()
+    for parameter_name, parameter in fpn.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.any(), parameter_name
+
+
+class Spy(nn.Module):
+    """Doubles, and remembers the widths it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.widths.append(x.shape[-1])
+        return nnf.interpolate(x, scale_factor=2)
+
+
+def test_one_interpolator_serves_all_steps_coarse_to_fine():
+    spy = Spy()
+    pyramid(spy)(maps(64, 96))
+    assert spy.widths == [3, 6, 12]
+
+
+def test_each_step_has_its_own_coarse_to_fine():
+    spies = [Spy() for _ in range(3)]
+    pyramid(*spies)(maps(64, 96))
+    assert [spy.widths for spy in spies] == [[3], [6], [12]]
+
+
+def test_a_shared_interpolator_is_counted_once():
+    def added(name: str) -> int:
+        with_it = pyramid(*interpolators(name, CHANNELS, steps=3))
+        return sum(p.numel() for p in with_it.parameters()) - sum(p.numel() for p in pyramid().parameters())
+
+    for name in ("afi", "deconv"):
+        one = sum(p.numel() for p in interpolator(name, CHANNELS).parameters())
+        assert added(name) == one * (3 if name in PER_STEP else 1)
+
+
+def test_the_interpolator_doubles_the_maps_before_smoothing():
+    afi = interpolator("afi", CHANNELS)
+    fpn, x = pyramid(afi), maps(65, 90)
+    inner = fpn.inner_maps(x)
+    torch.testing.assert_close(inner[3], fpn.inner_blocks[3](x["c5"]))
+    for i in (2, 1, 0):
+        lateral = fpn.inner_blocks[i](list(x.values())[i])
+        doubled = afi(inner[i + 1])[..., : lateral.shape[-2], : lateral.shape[-1]]
+        torch.testing.assert_close(inner[i], lateral + doubled, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fpn(x)[f"p{i + 2}"], fpn.layer_blocks[i](inner[i]), rtol=1e-4, atol=1e-5)
+
+
+def test_two_interpolators_for_three_steps():
+    with pytest.raises(
+        ValueError, match=r"2 interpolators were given for 3 steps.*give one, which all steps share, or 3"
+    ):
+        pyramid(Spy(), Spy())
+    with pytest.raises(ValueError, match="0 interpolators"):
+        FPN(IN_CHANNELS, CHANNELS, [])
+
+
+def test_levels_that_are_not_one_doubling_apart():
+    x = maps(64, 64)
+    x["c3"] = torch.randn(2, 6, 12, 12)
+    with pytest.raises(ValueError, match="one doubling apart"):
+        pyramid()(x)

@@ -1,0 +1,129 @@
+"""Losses by hand, and to whom each gives a gradient."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from featlift.critics import PatchCritic
+from featlift.losses import content, critic_accuracy, fool, judge, tell_apart, tell_apart_logits
+
+
+def cells(*values: float) -> Tensor:
+    return torch.tensor(values).view(1, 1, 1, -1)
+
+
+def surprise(logit: float, label: int) -> float:
+    """-log of the probability that the sigmoid gives to the label."""
+    probability = 1 / (1 + math.exp(-logit))
+    return -math.log(probability if label else 1 - probability)
+
+
+STUDENT = {"p3": cells(1.0, -2.0), "p4": cells(3.0)}
+TEACHER = {"p3": cells(0.0, 1.0), "p4": cells(-1.0)}
+
+
+def test_content_by_hand():
+    assert content(STUDENT, TEACHER).item() == pytest.approx((1 + 3) / 2 + 4)
+
+
+def test_critic_by_hand():
+    real = (surprise(0, 1) + surprise(1, 1)) / 2 + surprise(-1, 1)
+    fake = (surprise(1, 0) + surprise(-2, 0)) / 2 + surprise(3, 0)
+    assert tell_apart(nn.Identity(), STUDENT, TEACHER).item() == pytest.approx(real + fake, rel=1e-6)
+    assert tell_apart_logits(STUDENT, TEACHER).item() == pytest.approx(real + fake, rel=1e-6)
+
+
+def test_fooling_by_hand():
+    expected = (surprise(1, 1) + surprise(-2, 1)) / 2 + surprise(3, 1)
+    assert fool(nn.Identity(), STUDENT).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_losses_stay_finite_for_a_critic_that_is_sure():
+    sure = {"p3": cells(500.0, -500.0)}
+    assert fool(nn.Identity(), sure).item() == pytest.approx(250)
+    assert tell_apart_logits(sure, sure).item() == pytest.approx(500)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [content, lambda student, teacher: fool(nn.Identity(), student), tell_apart_logits],
+    ids=["content", "fool", "tell_apart"],
+)
+def test_sums_over_levels_of_means_over_cells(loss):
+    student, teacher = {"p3": torch.randn(2, 3, 4, 5)}, {"p3": torch.randn(2, 3, 4, 5)}
+    once = loss(student, teacher)
+    twice = loss({"p2": student["p3"], **student}, {"p2": teacher["p3"], **teacher})
+    wider = loss({"p3": student["p3"].repeat(1, 1, 2, 3)}, {"p3": teacher["p3"].repeat(1, 1, 2, 3)})
+    torch.testing.assert_close(twice, 2 * once)
+    torch.testing.assert_close(wider, once)
+
+
+@pytest.mark.parametrize("loss", [content, tell_apart_logits], ids=["content", "tell_apart"])
+def test_gradients_are_right(loss):
+    def of_tensors(a: Tensor, b: Tensor) -> Tensor:
+        return loss({"p3": a, "p4": a[..., :1]}, {"p3": b, "p4": b[..., :1]})
+
+    maps = [torch.randn(1, 2, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    assert torch.autograd.gradcheck(of_tensors, maps)
+
+
+def players() -> tuple[nn.Module, nn.Module, Tensor]:
+    return nn.Conv2d(4, 4, 3, padding=1), PatchCritic(4).eval(), torch.randn(2, 4, 5, 5)
+
+
+def test_fooling_reaches_the_generator_through_the_critic():
+    """The published code detaches here: its adversarial term trains nobody."""
+    generator, critic, x = players()
+    fool(critic, {"p3": generator(x)}).backward()
+    assert all(parameter.grad.any() for parameter in generator.parameters())
+
+
+def test_the_adversarial_term_changes_the_generators_gradient():
+    """Spec check 3: λ > 0 changes it, λ = 0 is content alone."""
+    generator, critic, x = players()
+    teacher = {"p3": torch.randn(2, 4, 5, 5)}
+
+    def gradient(weight: float | None) -> Tensor:
+        generator.zero_grad()
+        student = {"p3": generator(x)}
+        loss = content(student, teacher)
+        (loss if weight is None else loss + weight * fool(critic, student)).backward()
+        return generator.weight.grad.clone()
+
+    assert torch.equal(gradient(0.0), gradient(None))
+    assert not torch.allclose(gradient(1.0), gradient(None), rtol=1e-4, atol=0)
+
+
+def test_telling_apart_gives_the_generator_nothing():
+    generator, critic, x = players()
+    tell_apart(critic, {"p3": generator(x)}, {"p3": torch.randn(2, 4, 5, 5)}).backward()
+    assert all(parameter.grad is None for parameter in generator.parameters())
+    assert all(parameter.grad.any() for parameter in critic.parameters())
+
+
+def test_real_and_fake_are_judged_apart():
+    """Each has its own batch statistics; in one batch they would be told apart by their mean alone."""
+    critic = PatchCritic(4).train()
+    student, teacher = {"p3": torch.randn(2, 4, 5, 5)}, {"p3": torch.randn(2, 4, 5, 5) + 3}
+    apart = tell_apart_logits({"p3": critic(student["p3"])}, {"p3": critic(teacher["p3"])})
+    torch.testing.assert_close(tell_apart(critic, student, teacher), apart)
+
+
+def test_judging_cuts_the_graph_only_when_asked():
+    generator, critic, x = players()
+    maps = {"p3": generator(x)}
+    logits = judge(critic, maps)["p3"]
+    assert logits.shape == (2, 1, 5, 5)
+    assert torch.autograd.grad(logits.sum(), generator.weight, allow_unused=True)[0] is not None
+    cut = judge(critic, maps, detached=True)["p3"]
+    assert torch.autograd.grad(cut.sum(), generator.weight, allow_unused=True)[0] is None
+
+
+def test_accuracy_by_hand():
+    accuracy = critic_accuracy(
+        {"p3": cells(-1.0, 2.0), "p4": cells(-3.0, -1.0)}, {"p3": cells(1.0), "p4": cells(2.0, -4.0)}
+    )
+    assert accuracy["accuracy_fake"].item() == pytest.approx(3 / 4)
+    assert accuracy["accuracy_real"].item() == pytest.approx(2 / 3)
