@@ -12,11 +12,14 @@ The folder is that of the sample data: retrieval_tt100k, weights, coco, gtsdb an
 import argparse
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
+from run import made
 
 from featlift.evaluation.retrieval import draw_curves, moved, precisions
 from featlift.gallery import Collection, Encoding, learning, opened, remembering, seen
@@ -24,7 +27,6 @@ from featlift.papers.fsr_gan import Game, Settings, descend, described, generato
 from featlift.retrieval.generator import lifted
 from featlift.retrieval.lifts import Identity
 from featlift.training import Descent, Run
-from featlift.training.provenance import provenance
 from featlift.training.run import write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -112,6 +114,21 @@ def who_moved(settings: Settings, lift, ratio: float) -> dict:
     }
 
 
+def tables(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """For ``docs/results.md``: mAP of every way at every ratio, mean ± half the range over seeds."""
+
+    def cell(values: Sequence[float]) -> str:
+        spread = f" ± {(max(values) - min(values)) / 2:.3f}" if len(values) > 1 else ""
+        return f"{sum(values) / len(values):.3f}{spread}"
+
+    short = {"way": "short side of the query, px"} | {f"{r:g}x": f"{px:.0f}" for r, px in found["short_side"].items()}
+    rows = [{"way": name} | {f"{r:g}x": cell(v) for r, v in curve.items()} for name, curve in found["map"].items()]
+    learned = f"learned from {found['learned_from']} pictures, {found['seeds']} seeds"
+    return [
+        {"caption": f"mAP by how many times smaller the query is, {found['case']}, {learned}", "rows": [short, *rows]}
+    ]
+
+
 def main() -> None:
     """Run one case and write its JSON and its pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,17 +155,12 @@ def main() -> None:
                     curve.setdefault(name, {}).setdefault(ratio, []).append(value[0] if key == "distance" else value)
     sizes = {key: every[0][key] for key in ("short_side", "bits")}
     changed = who_moved(settings, lifts["FSR-GAN, no critic"], 6)
-    result = {
-        "case": given.case,
-        "seeds": given.seeds,
-        "learned_from": len(pairs.high),
-        "settings": settings,
-        "seconds": seconds,
-    }
-    write_json(
-        RESULTS / f"fsr_gan-{given.case}.json",
-        {**result, **curves, **sizes, "moved": changed, **provenance(torch.device("cpu"))},
+    result = {"case": given.case, "seeds": given.seeds, "learned_from": len(pairs.high), **curves, **sizes}
+    facts = made(
+        torch.device("cpu"), f"python benchmarks/fsr_gan.py {given.case} --seeds {given.seeds} --steps {given.steps}"
     )
+    detail = {"settings": settings, "seconds": seconds, "moved": changed}
+    write_json(RESULTS / f"fsr_gan-{given.case}.json", {"tables": tables(result), "made": facts, **result, **detail})
     draw_curves(curves["map"], RESULTS / f"fsr_gan-{given.case}-map.png", "times smaller per side", "mAP")
     draw_curves(
         curves["distance"],

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as nnf
+from run import made
 
 from featlift.gallery import Encoding, describer
 from featlift.retrieval.approximate import ApproximateIndex
 from featlift.retrieval.generator import DescriptorGenerator, ResidualGenerator, lifted
 from featlift.retrieval.index import search
 from featlift.retrieval.store import VectorStore
-from featlift.training.provenance import provenance
 from featlift.training.run import write_json
 
 RESULT = Path(__file__).parent / "results" / "search.json"
@@ -132,6 +132,32 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def tables(found: dict) -> list[dict]:
+    """For ``docs/results.md``."""
+    calls = [(f"describe 16 pictures, {name}", ms) for name, ms in found["describe_16"].items()]
+    calls += [(f"lift, {name}", ms) for name, ms in found["lift"].items()]
+    among = found["search_50"]
+    rows = [
+        {
+            "index": name,
+            "ms a query": round(ms["median"] / 50, 2),
+            "recall of the exact ten": among["recall"].get(name, 1.0),
+            "build, s": round(among["build_s"].get(name, 0.0), 1),
+            "MB": round(among["MB"].get(name, 0.0), 1),
+        }
+        for name, ms in among["ms"].items()
+    ]
+    made = [
+        {"caption": "Describing and lifting", "rows": [{"what": n, "ms": round(ms["median"], 2)} for n, ms in calls]},
+        {
+            "caption": f"50 queries among {among['n']:,} vectors of {among['dimension']} numbers, ten answers",
+            "rows": rows,
+        },
+    ]
+    large = [{name: round(value, 3) for name, value in found["million"].items()}] if "million" in found else []
+    return made + ([{"caption": "A million vectors, written and built in pieces", "rows": large}] if large else [])
+
+
 def main() -> None:
     """Everything, on one thread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -143,14 +169,17 @@ def main() -> None:
 
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
-    result: dict = {"threads": 1, **provenance(torch.device("cpu")), "faiss": faiss.__version__}
+    facts = made(torch.device("cpu"), "python benchmarks/search.py" + " --million" * given.million) | {
+        "faiss": faiss.__version__
+    }
+    result: dict = {}
     with tempfile.TemporaryDirectory() as folder:
         if given.million:
             result["million"] = million(Path(folder) / "million")
         result["describe_16"] = describing(given.weights, given.rounds)
         result["lift"] = lifting(given.rounds)
         result["search_50"] = searching(Path(folder) / "small", 20_000, 512, given.rounds)
-    write_json(RESULT, result)
+    write_json(RESULT, {"tables": tables(result), "made": facts, **result})
     print(RESULT.read_text())
 
 
