@@ -51,7 +51,6 @@ def test_every_command_is_understood(words, monkeypatch):
         pytest.skip("a placeholder stands for the verb")
     from featlift.commands import parsing
 
-
     taken = parsing._taken
 
     def parsed(*arguments, **options):
