@@ -67,7 +67,7 @@ def functions(tree: ast.AST) -> Iterator[Function]:
 GROUND = {"features", "resolution", "arguments"}
 PLAIN = {"interpolators", "critics", "losses", "image_sr", "backbones"}
 BESIDE = {"data", "evaluation", "training", "checkpoints"}
-ASSEMBLED = {"detectors", "retrieval", "upgrade", "upgrading"}
+ASSEMBLED = {"detectors", "retrieval", "upgrade", "upgrading", "importing"}
 PARTS = PLAIN | {"pyramids"} | ASSEMBLED
 ABOVE = {"papers", "export", "report", "gallery", "enlarge", "two_step"}
 DOORS = {"__init__", "__main__", "cli", "commands"}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from featlift.data.synthetic import Scenes
     from featlift.detectors import detections_on, detector, extractor, losses_on
     from featlift.features import Features
-    from featlift.interpolators import interpolator, interpolators
+    from featlift.interpolators import interpolator
     from featlift.resolution import cross_resolution
     from featlift.upgrading import UpgradeReport, added_parameters, downgrade, load_delta, save_delta, upgrade
 
@@ -32,7 +32,6 @@ _HOMES = {
     "evaluate": "commands.evaluate",
     "extractor": "detectors",
     "interpolator": "interpolators",
-    "interpolators": "interpolators",
     "load": "checkpoints",
     "load_delta": "upgrading",
     "losses_on": "detectors",
@@ -56,7 +55,6 @@ __all__ = [
     "evaluate",
     "extractor",
     "interpolator",
-    "interpolators",
     "load",
     "load_delta",
     "losses_on",

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.arguments import remember
 from featlift.features import Features, stride
 
 LEVELS = ("c2", "c3", "c4", "c5")
+COARSEST = stride(LEVELS[-1])
 NORMS = ("frozen", "batch", "sync", "group")
 Statistics = tuple[Sequence[float], Sequence[float]]
 Network = Any  # timm's networks carry ``feature_info`` and ``pretrained_cfg``, which their types do not tell
@@ -19,20 +21,26 @@ Network = Any  # timm's networks carry ``feature_info`` and ``pretrained_cfg``, 
 
 @remember(pretrained=False)
 class Backbone(nn.Module):
-    """A timm network that returns its maps at strides 4, 8, 16 and 32 under the names c2 … c5.
+    """A timm network that returns its maps at strides 4, 8, 16 and 32 under the names c2 … c5, for pictures of any size.
+
+    Convolutional or transformer: ResNet, ResNeXt, ResNeSt, VoVNet, ConvNeXt, Swin, …. Those made for one size of picture are told not
+    to mind, where timm lets them (Swin).
 
     Args:
-        name: of a timm network, e.g. "resnet50", "resnest101e", "ese_vovnet39b", "mobilenetv2_100".
+        name: of a timm network, e.g. "resnet50", "resnest101e", "ese_vovnet39b", "swin_tiny_patch4_window7_224".
         levels: the levels to return, fine → coarse.
         norm: what becomes of batch norms: "frozen" (statistics and affine fixed; for pretrained weights), "batch" (as built),
             "sync" (over all processes), or "group" (32 or fewer groups; for small batches from random weights).
         pretrained: True takes timm's weights, which **downloads** them if they are not cached; a path takes a local file (safetensors
             or a torch state dict), in timm's key layout or in any layout with the same tensors in the same order (torchvision's, say).
         statistics: mean and standard deviation of the picture's channels in 0…1; by default those of the timm weights.
-        frozen_stages: 1 freezes all up to c2's input, 2 up to c2, 3 up to c3, …; 0 freezes nothing (Detectron2 freezes 2).
+        frozen_stages: 1 freezes all up to c2's input, 2 up to c2, 3 up to c3, …; 0 freezes nothing (Detectron2 freezes 2). The statistics
+            of batch norms in frozen stages are fixed, too.
+        drop_path: largest share of residual branches left out in training (stochastic depth); the papers use 0.2 for Swin.
 
     Raises:
-        ValueError: for a network timm does not know, or one without these strides, an unknown ``norm``, or weights that do not fit.
+        ValueError: for a network timm does not know, or one without these strides, an unknown ``norm``, weights that do not fit, or
+            ``drop_path`` for a network that has none.
         FileNotFoundError: if ``pretrained`` names a file that is not there.
     """
 
@@ -47,10 +55,11 @@ class Backbone(nn.Module):
         pretrained: bool | str | Path = False,
         statistics: Statistics | None = None,
         frozen_stages: int = 0,
+        drop_path: float = 0.0,
     ):
         super().__init__()
         self.levels = tuple(levels)
-        network = _network(name, self.levels, pretrained is True)
+        network, self.one_size = _network(name, self.levels, pretrained is True, drop_path)
         self.channels: dict[str, int] = dict(zip(self.levels, network.feature_info.channels(), strict=True))
         if not isinstance(pretrained, bool):
             load_weights(network, Path(pretrained))
@@ -63,11 +72,17 @@ class Backbone(nn.Module):
         _freeze(self.network, frozen_stages)
 
     def forward(self, image: Tensor) -> Features:
-        """``[B, 3, H, W]`` in 0…1 → ``{"c2": [B, C2, H/4, W/4], …}``; odd sizes are rounded as the network does."""
-        maps = self.network((image - self.mean) / self.std)
+        """``[B, 3, H, W]`` in 0…1 → ``{"c2": [B, C2, H/4, W/4], …}``; odd sizes are rounded as the network does.
+
+        Networks made for one size (Swin) get the picture padded to multiples of 32, at the bottom and right with the mean colour, and
+        their maps are cut to ⌈H/4⌉ …
+        """
+        picture = (image - self.mean) / self.std
+        maps = self.network(_padded(picture) if self.one_size else picture)
         if getattr(self.network, "output_fmt", None) == "NHWC":
             maps = [x.permute(0, 3, 1, 2).contiguous() for x in maps]
-        return dict(zip(self.levels, maps, strict=True))
+        features = dict(zip(self.levels, maps, strict=True))
+        return _cut(features, *image.shape[-2:]) if self.one_size else features
 
 
 @remember(pretrained=False)
@@ -115,14 +130,37 @@ def _create(name: str, pretrained: bool, **options: Any) -> Network:
     return timm.create_model(name, pretrained=pretrained, **options)
 
 
-def _network(name: str, levels: Sequence[str], pretrained: bool) -> Network:
-    """The network cut after the coarsest level, returning one map for each of ``levels``."""
-    reductions = _create(name, False, features_only=True).feature_info.reduction()
+def _padded(picture: Tensor) -> Tensor:
+    """``[B, 3, H, W]`` with rows and columns of zeros at the end, up to multiples of 32."""
+    height, width = picture.shape[-2:]
+    return nnf.pad(picture, (0, -width % COARSEST, 0, -height % COARSEST))
+
+
+def _cut(features: Features, height: int, width: int) -> Features:
+    """The part of each map that shows a picture of ``height`` x ``width``."""
+    return {level: x[..., : -(-height // stride(level)), : -(-width // stride(level))] for level, x in features.items()}
+
+
+def _network(name: str, levels: Sequence[str], pretrained: bool, drop_path: float) -> tuple[Network, bool]:
+    """The network cut after the coarsest level, one map for each of ``levels``; and whether it was made for one size of picture."""
+    whole, options = _accepted(name, drop_path)
+    reductions = whole.feature_info.reduction()
     missing = [level for level in levels if stride(level) not in reductions]
     if missing:
         raise ValueError(f"'{name}' gives maps at strides {reductions}; there is none for {', '.join(missing)}.")
     chosen = [reductions.index(stride(level)) for level in levels]
-    return _create(name, pretrained, features_only=True, out_indices=chosen)
+    return _create(name, pretrained, out_indices=chosen, **options), "strict_img_size" in options
+
+
+def _accepted(name: str, drop_path: float) -> tuple[Network, dict[str, Any]]:
+    """The network called ``name`` with random weights, and the options it knows of those we want: any size, stochastic depth."""
+    wanted = {"features_only": True} | ({"drop_path_rate": drop_path} if drop_path else {})
+    for options in ({**wanted, "strict_img_size": False}, wanted):
+        try:
+            return _create(name, False, **options), options
+        except TypeError as error:
+            refused = str(error)
+    raise ValueError(f"'{name}' was refused by timm with drop_path={drop_path}: {refused}. Try drop_path=0.")
 
 
 def _normalised(network: nn.Module, norm: str) -> nn.Module:
@@ -159,14 +197,18 @@ def _grouped(network: nn.Module) -> nn.Module:
 
 
 def _freeze(network: Network, stages: int) -> None:
-    """Fixes the parameters of every child that comes before map number ``stages`` is complete (the stem is stage 1)."""
-    if not stages:
+    """Fixes every layer that comes before map number ``stages`` is complete (the stem is stage 1)."""
+    from timm.utils.model import freeze_batch_norm_2d
+
+    ends = [info["module"] for info in network.feature_info.info if info["reduction"] <= 2**stages]
+    if not stages or not ends:
         return
-    ends = [info["module"] for info in network.feature_info.info]
-    reductions = network.feature_info.info
-    last = max((i for i, info in enumerate(reductions) if info["reduction"] <= 2**stages), default=-1)
+    for name, module in list(network.named_modules()):
+        owner, _, child = name.rpartition(".")
+        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) and _before(f"{name}.weight", ends[-1], network):
+            setattr(network.get_submodule(owner), child, freeze_batch_norm_2d(module))
     for name, parameter in network.named_parameters():
-        if last >= 0 and _before(name, ends[last], network):
+        if _before(name, ends[-1], network):
             parameter.requires_grad_(False)
 
 

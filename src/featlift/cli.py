@@ -23,6 +23,7 @@ PAPERS: dict[str, str] = {
     "baseline": "a detector as it is, any interpolator in its pyramid",
     "afi-gan": "AFI-GAN: interpolator, extractor and target detector in three stages",
     "srf-gan": "SRF-GAN: the same stages with residual blocks and batch norm",
+    "fdsr": "FDSR: a super-resolution network taught by a detector's features",
 }
 
 VERBS: dict[str, Verb | dict[str, Verb]] = {
@@ -32,11 +33,12 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "predict": Verb("find objects in pictures: drawn pictures and COCO json out", "predict:predict"),
     "compare": Verb("two runs: what was gained, what was lost, what it costs", "compare:compare"),
     "upgrade": Verb("put a learned interpolator into a torchvision detector", "upgrade:upgrade"),
+    "sr": Verb("enlarge pictures with a super-resolution network", "sr:sr"),
     "data": {
         "make": Verb("write built-in pictures as a COCO folder", "data:make"),
         "check": Verb("read a COCO folder and say what is in it and what is wrong", "data:check"),
     },
-    "list": Verb("names: interpolators, detectors, presets", "listing:show"),
+    "list": Verb("names that options take: interpolators, pyramids, detectors, presets", "listing:show"),
 }
 
 

@@ -138,7 +138,9 @@ def test_errors_name_what_is_possible():
         build("fcos", width=3)
     with pytest.raises(ValueError, match=r"0 classes"):
         detector("fcos", build("fcos").backbone, 0)
-    with pytest.raises(ValueError, match=r"32 groups, but the pyramid has 8 channels; give 64, 128 or 256"):
-        detector("fcos", extractor("fcos", build("fcos").backbone.backbone, interpolators("nearest", 8, 2), 8), CLASSES)
+    with pytest.raises(ValueError, match=r"32 groups, but the pyramid has 72 channels; give 64, 128 or 256"):
+        detector(
+            "fcos", extractor("fcos", build("fcos").backbone.backbone, interpolators("nearest", 72, 2), 72), CLASSES
+        )
     with pytest.raises(ValueError, match=r"'fcos' reads c3, c4, c5, but the backbone gives c2, c3, c4, c5"):
         extractor("fcos", Backbone("resnet10t"), interpolators("nearest", CHANNELS, 3))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-WRAPPERS = ("model", "state_dict", "model_state_dict", "ema_state_dict")
+WRAPPERS = ("model", "state_dict", "model_state_dict", "ema_state_dict", "params_ema", "params")
 PREFIXES = ("module.", "_orig_mod.")
 ROWS = 12
 

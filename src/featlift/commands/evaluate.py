@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from featlift import two_step
 from featlift.commands.train import summary
 from featlift.data.fingerprint import fingerprint
 from featlift.evaluation import detection
@@ -17,6 +18,8 @@ def evaluate(
     batch: int = 4,
     device: str = "cpu",
     out: str = "",
+    through: dict[str, str] | None = None,
+    factor: int = 4,
 ) -> dict[str, Any]:
     """COCO AP and AR, also for tiny objects (< 16²), of a run's detector.
 
@@ -27,7 +30,14 @@ def evaluate(
         batch: pictures at a time.
         device: "cpu", "cuda", ….
         out: where to write metrics and detections (json); by default beside the detector.
+        through: super-resolution networks by name, ``--through.fdsr runs/fdsr``: pictures are shrunk, enlarged by each, by bicubic
+            interpolation and not at all, and shown to the detector (FDSR, Sec. 3). ``out`` is then a folder.
+        factor: how much smaller a side becomes for ``through``.
     """
+    if through:
+        return _through(
+            two_step.Measuring(run, through, "", data, split, factor, device=device), Path(out or f"{run}/through")
+        )
     detector, classes = baseline.load(run)
     shown = baseline.pictures(baseline.data_of(run, data), split)
     if list(shown.classes) != classes:
@@ -40,3 +50,10 @@ def evaluate(
     print(summary(Path(run).name, measured))
     print(path)
     return found["metrics"]
+
+
+def _through(how: two_step.Measuring, folder: Path) -> dict[str, Any]:
+    found = two_step.measure(how, folder)
+    print(two_step.table(found["rows"]))
+    print(folder)
+    return found

@@ -1,24 +1,44 @@
 """``featlift list``: the names that options take."""
 
+from collections.abc import Callable
+
+from featlift.commands.parsing import PRESETS
 from featlift.detectors import DETECTORS
+from featlift.image_sr import SUPER_RESOLVERS
 from featlift.interpolators import INTERPOLATORS, PER_STEP, interpolator
+from featlift.pyramids import PYRAMIDS
 
 
-def show(what: str = "all", channels: int = 256) -> None:
-    """Print the names of interpolators (with their parameters) and detectors.
+def show(what: tuple[str, ...] = (), channels: int = 256) -> None:
+    """Print the names that options take.
 
     Args:
-        what: "interpolators", "detectors" or "all".
+        what: interpolators (with their parameters), pyramids, detectors, super-resolvers, presets; all if none is named.
         channels: of the map, for the parameter counts.
+
+    Raises:
+        ValueError: if there is no such list.
     """
-    if what not in ("all", "interpolators", "detectors"):
-        raise ValueError(f"Unknown list '{what}'; choose interpolators, detectors or all.")
-    if what != "detectors":
-        print(f"interpolators (parameters at {channels} channels)")
-        for name in INTERPOLATORS:
-            count = sum(p.numel() for p in interpolator(name, channels).parameters())
-            print(f"  {name:<16}{count:>12,}{'  for each step' if name in PER_STEP else ''}")
-    if what != "interpolators":
-        print("detectors (levels they read)")
-        for name, family in DETECTORS.items():
-            print(f"  {name:<16}{' '.join(family.levels)}")
+    unknown = [name for name in what if name not in LISTS]
+    if unknown:
+        raise ValueError(f"Unknown list '{unknown[0]}'; choose {', '.join(LISTS)}.")
+    for name in what or LISTS:
+        print(name)
+        for entry, meaning in LISTS[name](channels):
+            print(f"  {entry:<20}{meaning}".rstrip())
+
+
+def _interpolators(channels: int) -> list[tuple[str, str]]:
+    counts = {name: sum(p.numel() for p in interpolator(name, channels).parameters()) for name in INTERPOLATORS}
+    each = {name: " for each step" if name in PER_STEP else "" for name in INTERPOLATORS}
+    return [(name, f"{count:>12,} parameters{each[name]}") for name, count in counts.items()]
+
+
+LISTS: dict[str, Callable[[int], list[tuple[str, str]]]] = {
+    "interpolators": _interpolators,
+    "pyramids": lambda channels: [(name, "") for name in PYRAMIDS],
+    "detectors": lambda channels: [(name, " ".join(family.levels)) for name, family in DETECTORS.items()],
+    "super-resolvers": lambda channels: [(name, "") for name in SUPER_RESOLVERS],
+    "presets": lambda channels: list(PRESETS.items()),
+}
+"""What each list has at so many channels: names and what there is to say of them."""

@@ -2,14 +2,21 @@
 
 import difflib
 import importlib
+import inspect
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
-PRESETS = ("quick", "paper", "official")
+PRESETS = {
+    "quick": "a laptop: small networks on the built-in pictures",
+    "short": "one GPU and a night",
+    "paper": "what the paper says",
+    "official": "what the published code does",
+}
 
 
 class Parser(ArgumentParser):
@@ -17,7 +24,7 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Print ``message`` and what was probably meant, and leave with code 2."""
-        print(f"{self.prog}: {message}{self._meant(message)}\n{self.prog} --help lists every option.")
+        print(f"{self.prog}: {message}{self._meant(message)}\n{self.prog} --help lists every option.", file=sys.stderr)
         raise SystemExit(2)
 
     def _meant(self, message: str) -> str:
@@ -34,10 +41,16 @@ class Parser(ArgumentParser):
 
 
 def of_function(function: Callable[..., Any], path: str, summary: str, words: Sequence[str]) -> dict[str, Any]:
-    """The arguments of ``function`` out of ``words``; parameters without a default are positional."""
+    """The arguments of ``function`` out of ``words``; those without a default are positional, and a list of names takes all words left."""
     parser = Parser(prog=path, description=summary)
     parser.add_argument("--config", action="config", help="A YAML file with these options.")
-    parser.add_function_arguments(function, as_group=False, as_positional=True, fail_untyped=True)
+    lists = [p for p in inspect.signature(function).parameters.values() if p.annotation in (list[str], tuple[str, ...])]
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip={p.name for p in lists})
+    for p in lists:
+        explained = re.search(rf"{p.name}: (.+)", function.__doc__ or "")
+        parser.add_argument(
+            p.name, nargs="+" if p.default is p.empty else "*", help=explained[1] if explained else None
+        )
     return _taken(parser, words)
 
 
@@ -54,9 +67,13 @@ def with_presets(paper: str, path: str, words: Sequence[str]) -> dict[str, Any]:
     module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
     words, preset = _without_preset(words)
     parser = Parser(prog=path, description=_first_line(module.__doc__))
-    parser.add_argument("--preset", default=preset, help="quick (a laptop), paper or official (the published code).")
+    parser.add_argument(
+        "--preset",
+        default=preset,
+        help="quick (a laptop), short (one GPU), paper, official (published code).",
+    )
     parser.add_argument("--config", action="config", help="A YAML file with these options.")
-    parser.add_class_arguments(Running, None, as_group=False, skip={"until"} if paper == "baseline" else set())
+    parser.add_class_arguments(Running, None, as_group=False, skip=set() if paper.endswith("-gan") else {"until"})
     parser.add_class_arguments(module.Settings, None)
     parser.set_defaults({"run": f"runs/{paper}", **asdict(_preset(module.Settings, preset))})
     values = _taken(parser, words, whole=module.Settings)
@@ -87,10 +104,28 @@ def _without_preset(words: Sequence[str]) -> tuple[list[str], str]:
 
 
 def _taken(parser: ArgumentParser, words: Sequence[str], whole: Any = None) -> dict[str, Any]:
-    parsed = parser.parse_args([*_short_data(words)] if whole else list(words))
+    spelled = list(_spelled(parser, _short_data(words) if whole else words))
+    parsed = parser.parse_args(spelled)
     values = dict(vars(parser.instantiate(parsed)))
     values.pop("config", None)
     return values
+
+
+def _spelled(parser: ArgumentParser, words: Sequence[str]) -> Iterator[str]:
+    """``--skip-broken`` as ``--skip_broken true``: hyphens as in names elsewhere, and yes-or-no options without a value mean yes."""
+    for word, following in zip(words, [*words, "--"][1:], strict=True):
+        option, equals, value = word.partition("=")
+        if not option.startswith("--"):
+            yield word
+            continue
+        option = option.replace("-", "_").replace("__", "--", 1)
+        yield f"{option}{equals}{value}"
+        if not equals and following.startswith("--") and isinstance(_default(parser, option[2:]), bool):
+            yield "true"
+
+
+def _default(parser: ArgumentParser, name: str) -> Any:
+    return next((action.default for action in parser._actions if action.dest == name), None)
 
 
 def _short_data(words: Sequence[str]) -> list[str]:

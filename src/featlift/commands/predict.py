@@ -44,7 +44,7 @@ def predict(
             image = read_picture(file)
         except ValueError as error:
             if not skip_broken:
-                raise ValueError(f"{error} (--skip_broken true goes on without it)") from error
+                raise ValueError(f"{error} (--skip-broken goes on without it)") from error
             broken.append({"file": str(file), "reason": str(error)})
             continue
         found = _found(detector, image.to(device))
@@ -92,7 +92,7 @@ def draw(image: Tensor, found: dict[str, Tensor], classes: list[str], threshold:
         for label, score in zip(found["labels"][keep].tolist(), found["scores"][keep].tolist(), strict=True)
     ]
     if "masks" in found and keep.any():
-        shown = draw_segmentation_masks(shown, found["masks"][keep][:, 0] > 0.5, alpha=0.4)
+        shown = draw_segmentation_masks(shown, found["masks"][keep][:, 0] > 0.5, alpha=0.4, colors="#e6194b")
     if texts:
         shown = draw_bounding_boxes(shown, found["boxes"][keep], texts, colors="#e6194b", width=2)
     to_pil_image(shown).save(path)

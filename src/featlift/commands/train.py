@@ -54,6 +54,9 @@ def train(paper: str, settings: Any, running: Running) -> dict[str, Any]:
     with open_run(settings, running) as run:
         if paper == "baseline":
             return conclude(module.train(settings, run), settings.data, run, paper)
+        if paper == "fdsr":
+            module.train(settings, run)
+            return through_sr(settings, run)
         made = module.train(settings, run, running.until)
         return conclude(made, settings.data, run, paper) if running.until == "target" else {}
 
@@ -85,6 +88,16 @@ def conclude(detector: nn.Module, data: baseline.Data, run: Run, name: str) -> d
     print(summary(name, measured))
     print(f"{run.folder / 'report.html'}")
     return result
+
+
+def through_sr(settings: Any, run: Run) -> dict[str, Any]:
+    """Measure a super-resolution network by what the detector that taught it finds in enlarged pictures."""
+    from featlift import two_step
+
+    how = two_step.Measuring(detector=settings.prior.network, through={"fdsr": str(run.folder)}, device=str(run.device))
+    found = two_step.measure(how, run.folder)
+    print(two_step.table(found["rows"]))
+    return run.finish({"name": "fdsr", "rows": found["rows"]})
 
 
 def evidence(shown: Pictures) -> Evidence:

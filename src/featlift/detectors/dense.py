@@ -8,21 +8,19 @@ from typing import Any
 
 import torch
 from torchvision.models.detection import FCOS, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from featlift.detectors.canvas import Canvas
 from featlift.detectors.extractor import Extractor
+from featlift.detectors.fcos_head import CellCentres, fcos_head
 from featlift.detectors.rcnn import anchors
-from featlift.features import stride
 
 SCORE_THRESHOLD = 0.05
-GROUPS = 32
 
 
 def retinanet(
     extractor: Extractor, classes: int, test_size: tuple[int, int] | None = None, anchor_scale: float = 4.0
 ) -> RetinaNet:
-    """RetinaNet (Lin et al., ICCV 2017): nine anchors per cell, focal loss.
+    """RetinaNet (Lin et al., ICCV 2017): nine anchors per cell. Losses of AFI-GAN's Eq. (5): focal, and L1 for the boxes.
 
     Args:
         extractor: the papers' F, with levels p3 … p7.
@@ -37,7 +35,7 @@ def retinanet(
         score_thresh=SCORE_THRESHOLD,
         detections_per_img=100,
     )
-    detector.transform = Canvas(extractor.mean, test_size)
+    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
     _switch_background_off(detector.head, classes)
     return detector
 
@@ -45,27 +43,25 @@ def retinanet(
 def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None = None) -> FCOS:
     """FCOS (Tian et al., ICCV 2019): anchor-free; every cell says how far the sides of its object are.
 
+    Losses of AFI-GAN's Eq. (6): focal, generalised IoU of the boxes (the paper says IoU, its code GIoU), cross entropy of the centreness.
+
     Args:
-        extractor: the papers' F, with levels p3 … p7; its channels are a multiple of 32, the groups of the towers' norms.
+        extractor: the papers' F, with levels p3 … p7; its channels are a multiple of 32 or, below 64, of 2.
         classes: K, without background; labels are 1 … K.
         test_size: (short side, longest side) for evaluation; None keeps each picture's size.
 
     Raises:
-        ValueError: if the extractor's channels are no multiple of 32.
+        ValueError: if the extractor's channels cannot be normalised in 32 groups or, below 64, in pairs.
     """
-    if extractor.out_channels % GROUPS:
-        raise ValueError(
-            f"FCOS normalises in {GROUPS} groups, but the pyramid has {extractor.out_channels} channels; give 64, 128 or 256."
-        )
-    cells = tuple((stride(level),) for level in extractor.levels)
     detector = FCOS(
         extractor,
         classes + 1,
-        anchor_generator=AnchorGenerator(cells, ((1.0,),) * len(cells)),
+        anchor_generator=CellCentres(extractor.levels),
+        head=fcos_head(extractor.out_channels, len(extractor.levels), classes),
         score_thresh=SCORE_THRESHOLD,
         detections_per_img=100,
     )
-    detector.transform = Canvas(extractor.mean, test_size)
+    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
     _switch_background_off(detector.head, classes)
     return detector
 

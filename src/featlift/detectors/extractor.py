@@ -12,7 +12,8 @@ class Extractor(nn.Module):
 
     Args:
         backbone: picture ``[B, 3, H, W]`` in 0…1 → ``{c2 … c5}``; has ``mean`` ``[1, 3, 1, 1]``, the colour that pads pictures.
-        pyramid: ``{c2 … c5}`` → ``{p2 … }``; has ``levels`` (names, fine → coarse) and ``out_channels``.
+        pyramid: ``{c2 … c5}`` → ``{p2 … }``; has ``levels`` (names, fine → coarse), ``out_channels``, and may have ``divisible``:
+            sides that are multiples of it (32 if it says nothing) make every level exactly twice the next.
     """
 
     def __init__(self, backbone: nn.Module, pyramid: nn.Module):
@@ -21,6 +22,7 @@ class Extractor(nn.Module):
         self.pyramid = pyramid
         self.levels: tuple[str, ...] = tuple(pyramid.levels)  # type: ignore[arg-type]
         self.out_channels: int = pyramid.out_channels  # type: ignore[assignment]
+        self.divisible: int = getattr(pyramid, "divisible", 32)
 
     @property
     def mean(self) -> Tensor:
@@ -28,7 +30,7 @@ class Extractor(nn.Module):
         return self.backbone.mean  # type: ignore[return-value]
 
     def forward(self, image: Tensor) -> Features:
-        """``[B, 3, H, W]`` in 0…1 → ``{"p2": [B, C, H/4, W/4], …}``. H and W are best multiples of 32; others are rounded up."""
+        """``[B, 3, H, W]`` in 0…1 → ``{"p2": [B, C, H/4, W/4], …}``. H and W are best multiples of ``divisible``; others are rounded up."""
         return self.pyramid(self.backbone(image))
 
 

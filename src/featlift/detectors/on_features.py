@@ -16,6 +16,8 @@ from torchvision.models.detection.retinanet import RetinaNet
 from featlift.features import Features
 
 Target = dict[str, Tensor]
+DenseOutputs = tuple[dict[str, Tensor], list[Tensor], list[int]]
+"""Head outputs ``[B, ΣHWA, …]`` by name, anchors per picture ``[ΣHWA, 4]``, and the cells of each level."""
 
 
 def losses_on(
@@ -39,10 +41,7 @@ def losses_on(
         proposals, losses = detector.rpn(images, features, targets)
         _, more = detector.roi_heads(features, proposals, images.image_sizes, targets)
         return {**more, **losses}
-    outputs, anchors, cells = _dense(detector, images, features)
-    if isinstance(detector, FCOS):
-        return detector.compute_loss(list(targets), outputs, anchors, cells)
-    return detector.compute_loss(list(targets), outputs, anchors)  # type: ignore[operator]
+    return dense_losses(detector, dense_outputs(detector, images, features), targets)
 
 
 def detections_on(detector: nn.Module, images: ImageList, features: Features) -> list[dict[str, Tensor]]:
@@ -60,17 +59,28 @@ def detections_on(detector: nn.Module, images: ImageList, features: Features) ->
     if isinstance(detector, GeneralizedRCNN):
         proposals, _ = detector.rpn(images, features)
         return detector.roi_heads(features, proposals, images.image_sizes)[0]
-    outputs, anchors, cells = _dense(detector, images, features)
-    per_cell = next(iter(outputs.values())).shape[1] // sum(cells)
+    return dense_detections(detector, dense_outputs(detector, images, features), images)
+
+
+def dense_losses(detector: nn.Module, outputs: DenseOutputs, targets: Sequence[Target]) -> dict[str, Tensor]:
+    """The losses of RetinaNet or FCOS, each a scalar, from what :func:`dense_outputs` gave."""
+    heads, anchors, cells = outputs
+    if isinstance(detector, FCOS):
+        return detector.compute_loss(list(targets), heads, anchors, cells)
+    return detector.compute_loss(list(targets), heads, anchors)  # type: ignore[operator]
+
+
+def dense_detections(detector: nn.Module, outputs: DenseOutputs, images: ImageList) -> list[dict[str, Tensor]]:
+    """The detections of RetinaNet or FCOS, as :func:`detections_on` gives them, from what :func:`dense_outputs` gave."""
+    heads, anchors, cells = outputs
+    per_cell = next(iter(heads.values())).shape[1] // sum(cells)
     counts = [cell * per_cell for cell in cells]
-    split = {name: list(output.split(counts, dim=1)) for name, output in outputs.items()}
+    split = {name: list(output.split(counts, dim=1)) for name, output in heads.items()}
     return detector.postprocess_detections(split, [list(a.split(counts)) for a in anchors], images.image_sizes)  # type: ignore[operator]
 
 
-def _dense(
-    detector: nn.Module, images: ImageList, features: Features
-) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
-    """Head outputs ``[B, ΣHWA, …]``, anchors per picture, and the cells of each level."""
+def dense_outputs(detector: nn.Module, images: ImageList, features: Features) -> DenseOutputs:
+    """What the head of RetinaNet or FCOS says of ``features``. Raises TypeError for another detector."""
     if not isinstance(detector, (RetinaNet, FCOS)):
         raise TypeError(
             f"{type(detector).__name__} is not a detector this library can drive from features; "

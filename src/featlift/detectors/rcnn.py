@@ -5,7 +5,6 @@ with canonical size 224 at level 4; class-specific boxes and masks.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -46,8 +45,19 @@ def anchors(levels: Sequence[str], scale: float, octaves: int = 1) -> AnchorGene
 
 
 def roi_levels(extractor: Extractor) -> list[str]:
-    """The levels that RoIs are pooled from: those up to p5."""
-    return [level for level in extractor.levels if stride(level) <= 32]
+    """The levels that RoIs are pooled from: those up to p5, or, where the finest is p3 (BiFPN), up to p6."""
+    last = max(32, 8 * stride(extractor.levels[0]))
+    return [level for level in extractor.levels if stride(level) <= last]
+
+
+def proposals_kept(proposals: int) -> dict[str, int]:
+    """torchvision's names for how many boxes the RPN keeps before (per level) and after suppression, in training and in evaluation."""
+    return {
+        "rpn_pre_nms_top_n_train": 2 * proposals,
+        "rpn_pre_nms_top_n_test": proposals,
+        "rpn_post_nms_top_n_train": proposals,
+        "rpn_post_nms_top_n_test": proposals,
+    }
 
 
 def faster_rcnn(
@@ -58,7 +68,7 @@ def faster_rcnn(
     width: int = 1024,
     proposals: int = 1000,
 ) -> FasterRCNN:
-    """Faster R-CNN (Ren et al., 2015) with FPN.
+    """Faster R-CNN (Ren et al., 2015) on a pyramid. Its losses are L_cls + L_loc + L_rpn of AFI-GAN's Eq. (4).
 
     Args:
         extractor: the papers' F.
@@ -70,10 +80,13 @@ def faster_rcnn(
     """
     detector = FasterRCNN(
         extractor,
+        rpn_anchor_generator=anchors(extractor.levels, anchor_scale),
+        box_roi_pool=RoIAlign(roi_levels(extractor), 7),
+        box_head=TwoMLPHead(extractor.out_channels * 7 * 7, width),
         box_predictor=FastRCNNPredictor(width, classes + 1),
-        **_parts(extractor, anchor_scale, width, proposals),
+        **proposals_kept(proposals),
     )
-    detector.transform = Canvas(extractor.mean, test_size)
+    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
     return detector
 
 
@@ -85,27 +98,21 @@ def mask_rcnn(
     width: int = 1024,
     proposals: int = 1000,
 ) -> MaskRCNN:
-    """Mask R-CNN (He et al., 2017) with FPN: :func:`faster_rcnn` and four convolutions that draw a 28x28 mask per class."""
+    """Mask R-CNN (He et al., 2017): :func:`faster_rcnn` and four convolutions that draw a 28x28 mask per class.
+
+    Its losses are AFI-GAN's Eq. (4): cross entropy, smooth L1, the mean binary cross entropy of the mask, and those of the RPN.
+    """
     channels = extractor.out_channels
     detector = MaskRCNN(
         extractor,
+        rpn_anchor_generator=anchors(extractor.levels, anchor_scale),
+        box_roi_pool=RoIAlign(roi_levels(extractor), 7),
+        box_head=TwoMLPHead(channels * 7 * 7, width),
         box_predictor=FastRCNNPredictor(width, classes + 1),
         mask_roi_pool=RoIAlign(roi_levels(extractor), 14),
         mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
         mask_predictor=MaskRCNNPredictor(channels, channels, classes + 1),
-        **_parts(extractor, anchor_scale, width, proposals),
+        **proposals_kept(proposals),
     )
-    detector.transform = Canvas(extractor.mean, test_size)
+    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
     return detector
-
-
-def _parts(extractor: Extractor, anchor_scale: float, width: int, proposals: int) -> dict[str, Any]:
-    return {
-        "rpn_anchor_generator": anchors(extractor.levels, anchor_scale),
-        "rpn_pre_nms_top_n_train": 2 * proposals,
-        "rpn_pre_nms_top_n_test": proposals,
-        "rpn_post_nms_top_n_train": proposals,
-        "rpn_post_nms_top_n_test": proposals,
-        "box_roi_pool": RoIAlign(roi_levels(extractor), 7),
-        "box_head": TwoMLPHead(extractor.out_channels * 7 * 7, width),
-    }

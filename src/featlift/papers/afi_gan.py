@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from featlift import checkpoints, detectors
-from featlift.checkpoints import read_tensors
 from featlift.critics import PatchCritic
 from featlift.data.augment import Flip
 from featlift.data.batches import Batches
@@ -48,6 +47,7 @@ class Adversary:
         weight: λ of the adversarial term (Sec. 4.1).
         end: side of the critic's last convolution: 3 (AFI-GAN), 1 (SRF-GAN's text).
         init: start of the critic's last layer: "small", or "official" (first logits of ±29).
+        width: of the critic, 2 in the papers; 1 has a quarter of the cost.
         levels: those that are compared; empty means all that F has.
         alive: whether the adversarial term reaches G; the published code detaches it, so that it trains nothing.
     """
@@ -55,6 +55,7 @@ class Adversary:
     weight: float = 1e-3
     end: int = 3
     init: str = "small"
+    width: int = 2
     levels: tuple[str, ...] = ()
     alive: bool = True
 
@@ -66,11 +67,13 @@ class Halving:
     Attributes:
         images: degradation of the picture: "bilinear" (the paper), "nearest", "bicubic" (Table 8).
         features: of F's maps in stage 2: "bilinear" (the paper's figure), "nearest" (the published code; half a cell off).
+        original: make the small view from the picture before it was resized, as the published code does: sharper than half of it.
         same_flip: both views share their flip; the published code draws it for each, so that half of the pairs are mirrored.
     """
 
     images: str = "bilinear"
     features: str = "bilinear"
+    original: bool = False
     same_flip: bool = True
 
 
@@ -117,6 +120,7 @@ class Settings:
             raise ValueError(f"Unknown reuse '{self.reuse}'; choose one of {', '.join(REUSE)}.")
         if self.extractor_start not in ("weights", "teacher"):
             raise ValueError(f"Unknown extractor_start '{self.extractor_start}'; choose 'weights' or 'teacher'.")
+        with_head(self.model, self.extractor_detector)
 
     @classmethod
     def official(cls) -> "Settings":
@@ -124,7 +128,7 @@ class Settings:
         code = cls(
             model=Model(interpolator="afi", interpolator_options={"init": "official"}),
             adversary=Adversary(init="official", alive=False, levels=("p2", "p3", "p4", "p5", "p6")),
-            halving=Halving(features="nearest", same_flip=False),
+            halving=Halving(features="nearest", original=True, same_flip=False),
             interpolator=Stage(300_000, replace(_slowly(1e-3, 0.9), warmup=1000, decay_norms=False)),
             extractor=Stage(180_000, replace(_slowly(0.01, 2 / 3, 8 / 9), warmup=1000, decay_norms=False)),
             target=Stage(270_000, replace(baseline.one_time(), milestones=(7 / 9, 25 / 27))),
@@ -138,6 +142,7 @@ class Settings:
         return cls(
             model=baseline.quick_model("afi"),
             data=baseline.quick_data(),
+            adversary=Adversary(width=1),
             teacher=Stage(400, baseline.quick_descent()),
             interpolator=Stage(150, baseline.quick_descent()),
             extractor=Stage(200, baseline.quick_descent()),
@@ -158,7 +163,7 @@ def train(settings: Settings, run: Run, until: str = "target") -> nn.Module:
     if until not in STAGES:
         raise ValueError(f"There is no stage '{until}'; there are {', '.join(STAGES)}.")
     shown = baseline.pictures(settings.data)
-    stream, classes = baseline.batches(settings.data, shown, run.seed), shown.classes
+    stream, classes = baseline.batches(settings.data, shown, run.seed, settings.halving.original), shown.classes
     if until == "target":
         return target(settings, stream, classes, run)
     if until == "teacher":
@@ -187,10 +192,10 @@ def interpolator(
 ) -> tuple[nn.ModuleList, PatchCritic]:
     """G and D after stage 1: trained now, or read from ``settings.interpolator_from``. Fixed interpolators need no training."""
     G = nn.ModuleList(_new_interpolators(settings.model))
-    D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init)
+    D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init, settings.adversary.width)
     if settings.interpolator_from:
         for part, file in zip([*G, D], part_files(Path(settings.interpolator_from), len(G)), strict=True):
-            part.load_state_dict(read_tensors(file)[0])
+            checkpoints.load_state(part, file)
     elif any(True for _ in G.parameters()):
         F = frozen(extractor_of(teacher(settings, stream, classes, run)))
         run.place(F)
@@ -221,11 +226,11 @@ def pretrain_interpolator(
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         low, high = cross_resolution(
             teacher=seen,
-            student=lambda small: doubled(G, seen(small)),
+            student=lambda small: doubled(G, chosen(seen(small), compared)),
             image=images,
             shrink=lambda images: half(images, targets, settings.halving)[0],
         )
-        student, target = match(chosen(low, compared), high)
+        student, target = match(low, high)
         critic_said, losses = play(D, critic, student, target, settings.adversary)
         return critic_said | generator.descend(losses)
 
@@ -252,7 +257,8 @@ def play(
 
 def half(images: list[Tensor], targets: list[Target], halving: Halving) -> tuple[list[Tensor], list[Target]]:
     """The pictures and targets at half the size, mirrored anew if the views do not share their flip."""
-    small, boxes = shrink(images, 0.5, halving.images), shrink_targets(targets, images, 0.5)
+    small = [t["half"] for t in targets] if halving.original else shrink(images, 0.5, halving.images)
+    boxes = shrink_targets(targets, images, 0.5)
     if halving.same_flip:
         return small, boxes
     pairs = [Flip(0.5)(image, t, torch.default_generator) for image, t in zip(small, boxes, strict=True)]
@@ -275,14 +281,23 @@ def extractor(settings: Settings, stream: Batches, classes: Sequence[str], run: 
     F = frozen(extractor_of(start))
     run.place(F)
     G, D = interpolator(settings, stream, classes, run)
-    model = replace(settings.model, detector=settings.extractor_detector or settings.model.detector)
+    model = with_head(settings.model, settings.extractor_detector)
     M = baseline.build(model, len(classes))
     if settings.extractor_start == "teacher":
         baseline.adopt(M, start.state_dict())
-    interpolators_of(M).load_state_dict(G.state_dict())
+    for doubling, learned in zip(interpolators_of(M), G, strict=False):  # a head without p2 has a step less
+        doubling.load_state_dict(learned.state_dict())
     train_extractor(F, M, D, settings, stream, run)
     baseline.save(M, model, classes, run.folder, "extractor.safetensors")
     return M
+
+
+def with_head(model: Model, detector: str) -> Model:
+    """``model`` as another kind of ``detector``, with that kind's own options but the same test size; as it is if none is named."""
+    if detector in ("", model.detector):
+        return model
+    kept = {name: value for name, value in model.detector_options.items() if name == "test_size"}
+    return replace(model, detector=detector, detector_options=kept)
 
 
 def train_extractor(F: Extractor, M: Detector, D: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
@@ -313,9 +328,9 @@ def target(settings: Settings, stream: Batches, classes: Sequence[str], run: Run
     taken = reused(settings, stream, classes, run)
     T = baseline.build(settings.model, len(classes))
     fresh = baseline.adopt(T, taken)
-    print(
-        f"The target takes over {len(T.state_dict()) - len(fresh)} tensors ({settings.reuse}); {len(fresh)} start anew."
-    )
+    if run.rank == 0:
+        taken_over = len(T.state_dict()) - len(fresh)
+        print(f"The target takes over {taken_over} tensors ({settings.reuse}); {len(fresh)} start anew.")
     if settings.freeze_interpolator:
         freeze(interpolators_of(T))
     baseline.descend(T, stream, settings.target, run, "target")
@@ -335,7 +350,7 @@ def reused(settings: Settings, stream: Batches, classes: Sequence[str], run: Run
 
 
 def _new_interpolators(model: Model) -> list[nn.Module]:
-    steps = len(detectors.levels_of(model.detector)) - 1
+    steps = detectors.doublings_of(model.detector, model.pyramid)
     return interpolators(model.interpolator, model.channels, steps, **model.interpolator_options)
 
 

@@ -5,17 +5,19 @@ tenth after 60,000 and 80,000, short sides of 640 … 800 px.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from featlift import detectors
 from featlift.backbones import Backbone
 from featlift.checkpoints import read_tensors, write_tensors
-from featlift.data.augment import Flip, Resize
+from featlift.data.augment import Flip, Halved, Resize
 from featlift.data.batches import Batches
 from featlift.data.coco import open_split
 from featlift.data.contract import Pictures
@@ -25,6 +27,7 @@ from featlift.interpolators import interpolators
 from featlift.training import Descent, Learner, Run, fit
 
 DETECTOR_FILE = "detector.safetensors"
+_PYRAMID = re.compile(r"(backbone\.pyramid\.(?:inner|layer)_blocks\.)(\d+)(\..+)")
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,14 @@ class Model:
     """What a detector is made of.
 
     Attributes:
-        detector: "faster-rcnn", "mask-rcnn", "retinanet" or "fcos" (`featlift list detectors`).
+        detector: "faster-rcnn", "mask-rcnn", "retinanet", "fcos", … (`featlift list detectors`).
         backbone: name of a timm network.
         weights: "imagenet" takes timm's (downloaded once), "random" starts from nothing, anything else is the path of a file.
         norm: batch norms of the backbone: "frozen", "batch", "sync" or "group".
         frozen_stages: how much of the backbone stays fixed: 2 is the stem and c2, 0 nothing.
         statistics: mean and standard deviation of the pictures, one number each for all three channels; None takes timm's.
         channels: C of the pyramid.
+        pyramid: "fpn", "pafpn", "bifpn", …
         interpolator: what doubles its maps (`featlift list interpolators`).
         interpolator_options: arguments of the interpolator, such as {"growth": 16}.
         detector_options: arguments of the detector: anchor_scale, width, proposals, test_size.
@@ -51,9 +55,17 @@ class Model:
     frozen_stages: int = 2
     statistics: tuple[float, float] | None = None
     channels: int = 256
+    pyramid: str = "fpn"
     interpolator: str = "nearest"
     interpolator_options: dict[str, Any] = field(default_factory=dict)
-    detector_options: dict[str, Any] = field(default_factory=lambda: {"test_size": (800, 1333)})
+    detector_options: dict[str, Any] = field(default_factory=lambda: {"test_size": [800, 1333]})
+
+    def __post_init__(self) -> None:
+        """What cannot be built is refused here, before hours of training that do not need it yet."""
+        with torch.device("meta"):
+            interpolators(
+                self.interpolator, self.channels, len(detectors.levels_of(self.detector)), **self.interpolator_options
+            )
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,7 @@ def quick_model(interpolator: str = "nearest") -> Model:
         frozen_stages=0,
         channels=64,
         interpolator=interpolator,
-        detector_options={"anchor_scale": 4.0, "width": 256, "proposals": 200},
+        detector_options={"anchor_scale": 4.0, "width": 128, "proposals": 100},
     )
 
 
@@ -144,12 +156,13 @@ def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) 
     Raises:
         ValueError: if the settings name something that does not exist, or do not fit together.
     """
-    levels = detectors.levels_of(model.detector)
+    levels = detectors.levels_of(model.detector, model.pyramid)
     pretrained = {"imagenet": True, "random": False}.get(model.weights, model.weights)
     statistics = None if model.statistics is None else ([model.statistics[0]] * 3, [model.statistics[1]] * 3)
     backbone = Backbone(model.backbone, levels, model.norm, pretrained, statistics, model.frozen_stages)
-    doubling = given or interpolators(model.interpolator, model.channels, len(levels) - 1, **model.interpolator_options)
-    extractor = detectors.extractor(model.detector, backbone, doubling, model.channels)
+    steps = detectors.doublings_of(model.detector, model.pyramid)
+    doubling = given or interpolators(model.interpolator, model.channels, steps, **model.interpolator_options)
+    extractor = detectors.extractor(model.detector, backbone, doubling, model.channels, model.pyramid)
     return detectors.detector(model.detector, extractor, classes, **model.detector_options)
 
 
@@ -162,12 +175,13 @@ def pictures(data: Data, split: str = "train") -> Pictures:
 
 
 def data_of(run: str | Path, root: str = "") -> Data:
-    """The data settings of a run folder, with another ``root`` if one is given.
+    """The data settings of a run folder, or of that in which a detector file lies, with another ``root`` if one is given.
 
     Raises:
         FileNotFoundError: if no root is given and there is no run to take it from.
     """
-    settings = Path(run) / "settings.json"
+    folder = Path(run).parent if Path(run).is_file() else Path(run)
+    settings = folder / "settings.json"
     if settings.is_file():
         kept = json.loads(settings.read_text())["data"]
         return replace(Data(**kept), root=root or kept["root"], short=tuple(kept["short"]))
@@ -178,10 +192,11 @@ def data_of(run: str | Path, root: str = "") -> Data:
     return Data(root=root)
 
 
-def batches(data: Data, pictures: Pictures, seed: int) -> Batches:
-    """Endless training batches, resized and flipped as ``data`` says."""
+def batches(data: Data, pictures: Pictures, seed: int, halved: bool = False) -> Batches:
+    """Endless training batches, flipped and resized as ``data`` says; ``halved`` adds the half-size view of the original picture."""
     resize = [Resize(data.short, data.longest)] if data.short else []
-    return Batches(pictures, data.batch, seed, [*resize, Flip(data.flip)], workers=data.workers)
+    sized = [Halved(*resize)] if halved else resize
+    return Batches(pictures, data.batch, seed, [Flip(data.flip), *sized], workers=data.workers)
 
 
 def train(settings: Settings, run: Run) -> Detector:
@@ -209,11 +224,26 @@ def descend(T: Detector, stream: Batches, stage: Stage, run: Run, name: str) -> 
 
 
 def adopt(T: Detector, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Give T all ``tensors`` that have the name and shape of one of its own; returns the names of those that stay as they were."""
+    """Give T all ``tensors`` that have the name and shape of one of its own; returns the names of those that stay as they were.
+
+    The pyramid's convolutions are paired by level: those that make p3 in a RetinaNet (its finest level) are a Faster R-CNN's for p3.
+    """
     own = T.state_dict()
+    tensors = {_at_level(name, _levels(own) - _levels(tensors)): value for name, value in tensors.items()}
     fitting = {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}
     T.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]
+
+
+def _levels(tensors: Mapping[str, Tensor]) -> int:
+    """How many levels the pyramid among ``tensors`` has; they are numbered from the finest."""
+    return len({found[2] for found in map(_PYRAMID.match, tensors) if found})
+
+
+def _at_level(name: str, more: int) -> str:
+    """``name`` in a pyramid that has so many ``more`` levels, which are finer."""
+    found = _PYRAMID.match(name)
+    return f"{found[1]}{int(found[2]) + more}{found[3]}" if found else name
 
 
 def save(T: Detector, model: Model, classes: Sequence[str], folder: Path, name: str = DETECTOR_FILE) -> Path:

@@ -5,7 +5,7 @@ the last bit, and it has torchvision's parameter names, so any torchvision FPN w
 it is the pyramid of AFI-GAN (Sec. 3.1, Fig. 2).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch.nn.functional as nnf
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ class FPN(FeaturePyramidNetwork):
         out_channels: C of every output.
         interpolators: what doubles a map: one module for all steps (AFI, SRF), or one for each step, coarse → fine (5conv, deconv).
         top: adds coarser levels: :class:`Subsampled`, :class:`Strided` or any torchvision ``ExtraFPNBlock``.
+        norm: channels → the normalisation after every convolution, which then has no bias (ResNeSt rows: synchronised batch norm).
 
     Raises:
         ValueError: if the number of interpolators is neither 1 nor the number of steps.
@@ -58,16 +59,17 @@ class FPN(FeaturePyramidNetwork):
         out_channels: int,
         interpolators: Sequence[nn.Module],
         top: ExtraFPNBlock | None = None,
+        norm: Callable[[int], nn.Module] | None = None,
     ):
-        super().__init__(list(in_channels.values()), out_channels, extra_blocks=top)
+        super().__init__(list(in_channels.values()), out_channels, extra_blocks=top, norm_layer=norm)
         self.in_channels = dict(in_channels)
         self.out_channels = out_channels
-        self.levels = (*map(_output_name, in_channels), *getattr(top, "adds", ()))
-        self.interpolators = nn.ModuleList(_one_or_each(interpolators, len(in_channels) - 1))
+        self.levels = (*map(output_name, in_channels), *getattr(top, "adds", ()))
+        self.interpolators = nn.ModuleList(one_or_each(interpolators, len(in_channels) - 1))
 
     def forward(self, x: Features) -> Features:
         """``{"c2": [B, C2, H/4, W/4], …}`` → ``{"p2": [B, C, H/4, W/4], …}``; H and W are those of the image."""
-        names = [_output_name(name) for name in x]
+        names = [output_name(name) for name in x]
         smoothed = [smooth(inner) for smooth, inner in zip(self.layer_blocks, self.inner_maps(x), strict=True)]
         if self.extra_blocks is not None:
             smoothed, names = self.extra_blocks(smoothed, list(x.values()), names)
@@ -86,7 +88,36 @@ class FPN(FeaturePyramidNetwork):
         return fit(self.interpolators[step % len(self.interpolators)](x), size)
 
 
-def _one_or_each(interpolators: Sequence[nn.Module], steps: int) -> Sequence[nn.Module]:
+@remember()
+class TopDown(FPN):
+    """An FPN without lateral connections: ``inner_i = G(inner_{i+1})``, every level but the coarsest is up-sampled only.
+
+    The variant B1 of AFI-GAN's Table 9, which asks what 4 and 8 times up-sampling without new detail is worth (B2 is :class:`FPN`). The 3x3
+    convolutions at the end stay; the paper does not say. ``forward`` takes and returns what :class:`FPN` does.
+    """
+
+    def __init__(
+        self,
+        in_channels: Mapping[str, int],
+        out_channels: int,
+        interpolators: Sequence[nn.Module],
+        top: ExtraFPNBlock | None = None,
+        norm: Callable[[int], nn.Module] | None = None,
+    ):
+        super().__init__(in_channels, out_channels, interpolators, top, norm)
+        del self.inner_blocks[:-1]
+
+    def inner_maps(self, x: Features) -> list[Tensor]:
+        """The maps before the 3x3 smoothing, fine → coarse: ``[B, C, H, W]`` of each level given."""
+        finer, (coarsest,) = list(x.values())[:-1], list(x.values())[-1:]
+        maps = [self.inner_blocks[0](coarsest)]
+        for step, c in enumerate(reversed(finer)):
+            maps.insert(0, self.enlarge(step, maps[0], (c.shape[-2], c.shape[-1])))
+        return maps
+
+
+def one_or_each(interpolators: Sequence[nn.Module], steps: int) -> Sequence[nn.Module]:
+    """``interpolators`` as given, if there is one for all steps or one for each. Raises ValueError otherwise."""
     if len(interpolators) not in (1, steps):
         raise ValueError(
             f"{len(interpolators)} interpolators were given for {steps} steps of the pyramid: "
@@ -95,5 +126,6 @@ def _one_or_each(interpolators: Sequence[nn.Module], steps: int) -> Sequence[nn.
     return interpolators
 
 
-def _output_name(name: str) -> str:
+def output_name(name: str) -> str:
+    """``"c3"`` → ``"p3"``; names of another form are kept."""
     return f"p{name[1:]}" if name[:1] == "c" and name[1:].isdigit() else name

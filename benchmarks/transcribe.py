@@ -1,0 +1,85 @@
+"""The papers' tables from CSV files to ``benchmarks/papers/*.toml``: ``python benchmarks/transcribe.py FOLDER_OF_CSV``.
+
+Values are in percent (AP) unless the column says otherwise; "" is a cell the paper leaves empty. Columns that tell which cells had
+lost their decimal point in the text of the paper, and where a mark was inferred, are kept.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+AFI = "AFI-GAN: Improving feature interpolation of feature pyramid networks via adversarial training, Pattern Recognition 2023"
+SRF = "SRF-GAN: Super-resolved feature GAN for multi-scale representation, arXiv 2020"
+README = "the README of the SRF-GAN repository (August 2021), not the paper"
+R50 = "Mask R-CNN on ResNet-50 and FPN"
+
+PAPERS = {
+    "afi_gan": (
+        AFI,
+        "Table 2 is missing from the text that was read: it has a caption but no rows.",
+        {
+            "1": ("afi_table1_testdev.csv", "Against other detectors", "test-dev"),
+            "3": ("afi_table3_val2017.csv", "Extractors trained under one head, reused under another", "val2017"),
+            "4": ("afi_table4_val2017.csv", f"Progressive learning, A1 to A6; {R50}", "val2017"),
+            "5": ("afi_table5_val2017.csv", "Multi-scale networks under RetinaNet", "val2017"),
+            "6": ("afi_table6_val2017.csv", f"Interpolation methods; {R50}", "val2017"),
+            "7": ("afi_table7_val2017.csv", f"Semantic levels compared in the extractor's loss; {R50}", "val2017"),
+            "8": ("afi_table8_val2017.csv", f"Degradation of the picture; {R50}", "val2017"),
+            "9": (
+                "afi_table9_val2017.csv",
+                f"Higher-times up-sampling without (B1) and with laterals (B2); {R50}",
+                "val2017",
+            ),
+        },
+    ),
+    "srf_gan": (
+        SRF,
+        "Table readme holds rows that only the repository prints.",
+        {
+            "1": (
+                "srf_table1_val2017.csv",
+                "Nearest neighbour, the generator G reused, the whole extractor M reused",
+                "val2017",
+            ),
+            "2": ("srf_table2_testdev.csv", "Against other detectors", "test-dev"),
+            "3": ("srf_table3_val2017.csv", "Extractors trained under one head, reused under another", "val2017"),
+            "4": ("srf_table4_val2017.csv", f"Progressive learning, A1 to A5; {R50}", "val2017"),
+            "5": ("srf_table5_val2017.csv", f"Interpolation methods; {R50}", "val2017"),
+            "6": ("srf_table6_val2017.csv", f"Degradation of the picture; {R50}", "val2017"),
+            "7": ("srf_table7_val2017.csv", f"Semantic levels compared in the extractor's loss; {R50}", "val2017"),
+            "readme": ("extra_srf_repo_readme_testdev.csv", f"From {README}", "test-dev"),
+        },
+    ),
+}
+
+
+def number(text: str) -> str:
+    """A cell as TOML: a number as it is written, anything else as a string."""
+    try:
+        float(text)
+    except ValueError:
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return text
+
+
+def table(path: Path, caption: str, split: str) -> str:
+    """One CSV file as the body of a TOML table."""
+    with path.open(newline="", encoding="utf-8") as file:
+        columns, *rows = csv.reader(file)
+    lines = [f"  [{', '.join(map(number, row))}]," for row in rows]
+    head = [f'caption = "{caption}"', f'split = "{split}"', f"columns = [{', '.join(map(number, columns))}]"]
+    return "\n".join([*head, "rows = [", *lines, "]"])
+
+
+def main(folder: Path) -> None:
+    """Write every paper's file beside this script."""
+    for stem, (source, note, tables) in PAPERS.items():
+        parts = [f'source = "{source}"\nnote = "{note}"']
+        parts += [
+            f"[table.{name}]\n{table(folder / file, caption, split)}" for name, (file, caption, split) in tables.items()
+        ]
+        (Path(__file__).parent / "papers" / f"{stem}.toml").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

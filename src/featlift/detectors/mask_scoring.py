@@ -1,0 +1,80 @@
+"""The parts that CenterMask (Lee and Park, CVPR 2020) adds to a mask head: attention over places, and a guess of how good a mask is."""
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import project_masks_on_boxes
+from torchvision.ops import box_area
+
+SIDE = 28  # cells per side of a drawn mask
+
+
+class SpatialAttention(nn.Module):
+    """``x · sigmoid(conv3x3(mean and maximum of x over channels))``; 18 parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[R, C, H, W]`` → ``[R, C, H, W]``."""
+        seen = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
+        return x * self.conv(seen).sigmoid()
+
+
+class MaskIoU(nn.Module):
+    """Guesses, for each class, the IoU of a drawn mask with the true one (Mask Scoring R-CNN: Huang et al., CVPR 2019).
+
+    Args:
+        channels: C of the pooled RoI.
+        classes: K; the answer has the unused background in front, as everywhere.
+        width: of the two fully connected layers.
+    """
+
+    def __init__(self, channels: int, classes: int, width: int = 1024):
+        super().__init__()
+        ins, strides = (channels + 1, channels, channels, channels), (1, 1, 1, 2)
+        layers = [nn.Conv2d(i, channels, 3, stride=s, padding=1) for i, s in zip(ins, strides, strict=True)]
+        self.convolutions = nn.ModuleList(layers)
+        self.fc1 = nn.Linear(channels * (SIDE // 4) ** 2, width)
+        self.fc2 = nn.Linear(width, width)
+        self.last = nn.Linear(width, classes + 1)
+        for convolution in layers:
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.last.weight, std=0.01)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, pooled: Tensor, mask: Tensor) -> Tensor:
+        """The RoI ``[R, C, 14, 14]`` and its mask ``[R, 1, 28, 28]`` in 0…1 → ``[R, K + 1]``."""
+        x = torch.cat([pooled, nnf.max_pool2d(mask, 2)], dim=1)
+        for convolution in self.convolutions:
+            x = convolution(x).relu()
+        return self.last(self.fc2(self.fc1(x.flatten(1)).relu()).relu())
+
+
+def mask_iou_loss(guessed: Tensor, true: Tensor) -> Tensor:
+    """Half the mean squared error over the RoIs ``[R]`` whose mask meets the object at all (AFI-GAN Eq. 7, L_maskiou); 0 if none does."""
+    meets = true > 0
+    return 0.5 * (guessed - true)[meets].square().sum() / meets.sum().clamp(min=1)
+
+
+def mask_ious(logits: Tensor, masks: Tensor, boxes: Tensor, matched: Tensor) -> Tensor:
+    """IoU of each drawn mask with the *whole* object, also with what of it lies outside the box.
+
+    Args:
+        logits: ``[R, 28, 28]``; above 0 is drawn.
+        masks: the objects in the pixels of the picture, ``[N, H, W]``.
+        boxes: ``[R, 4]`` xyxy in the same pixels.
+        matched: which object each box is matched with, ``[R]``.
+
+    Returns:
+        ``[R]`` in 0…1, without gradient.
+    """
+    if not len(boxes):
+        return boxes.new_zeros(0)
+    drawn = (logits.detach() > 0).float()
+    inside = (project_masks_on_boxes(masks, boxes, matched, SIDE) > 0.5).float()
+    both = (drawn * inside).sum(dim=(1, 2))
+    whole = masks.to(boxes).sum(dim=(1, 2))[matched] * SIDE**2 / box_area(boxes).clamp(min=1e-6)
+    return both / (drawn.sum(dim=(1, 2)) + whole - both).clamp(min=1)

@@ -1,0 +1,58 @@
+"""Any super-resolution network that the spandrel library knows (ESRGAN, SwinIR, HAT, DAT, SPAN …), from its weights alone."""
+
+from pathlib import Path
+
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from featlift.image_sr.degradation import padded
+
+
+class Foreign(nn.Module):
+    """Somebody else's ``network`` under our contract.
+
+    Pictures are padded to the ``multiple`` of pixels and the ``least`` side it insists on, and cut again.
+    """
+
+    def __init__(self, network: nn.Module, scale: int, multiple: int = 1, least: int = 1) -> None:
+        super().__init__()
+        self.network = network
+        self.scale = scale
+        self.multiple, self.least = multiple, least
+
+    def forward(self, low: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``."""
+        height, width = low.shape[-2:]
+        missing = (0, max(0, self.least - width), 0, max(0, self.least - height))
+        whole = padded(nnf.pad(low, missing, mode="replicate"), self.multiple)
+        return self.network(whole)[..., : height * self.scale, : width * self.scale]
+
+
+def foreign(path: str | Path) -> Foreign:
+    """The network whose state dict lies at ``path``; its kind, size and scale are read from the names and shapes of its tensors.
+
+    spandrel opens pickles with a reader that knows tensors only: no code of the file runs.
+
+    Raises:
+        ImportError: without the spandrel library.
+        ValueError: if spandrel does not know the network, or it is no RGB super-resolution network.
+    """
+    try:
+        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+    except ImportError as reason:
+        raise ImportError("Third-party networks need the spandrel library: pip install 'featlift[sr]'") from reason
+    try:
+        found = ModelLoader().load_from_file(path)
+    except UnsupportedModelError as reason:
+        raise ValueError(
+            f"spandrel recognises no network in {path}; for D-DBPN and EDSR use super_resolver and load_published."
+        ) from reason
+    if (
+        not isinstance(found, ImageModelDescriptor)
+        or (found.input_channels, found.output_channels) != (3, 3)
+        or found.scale < 2
+    ):
+        raise ValueError(
+            f"{path} holds {found.architecture.name} ({found.purpose}); a super-resolver takes and gives RGB and enlarges."
+        )
+    return Foreign(found.model, found.scale, found.size_requirements.multiple_of, found.size_requirements.minimum)

@@ -1,0 +1,72 @@
+"""RCAN (Zhang et al., "Image super-resolution using very deep residual channel attention networks", ECCV 2018)."""
+
+import torch
+from torch import Tensor, nn
+
+from featlift.arguments import remember
+from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, shuffle_tail, through
+
+
+class ChannelAttention(nn.Module):
+    """Every channel is weighted by what a small network thinks of the means of all channels over the whole map."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        squeeze, excite = nn.Conv2d(width, width // reduction, 1), nn.Conv2d(width // reduction, width, 1)
+        self.conv_du = nn.Sequential(squeeze, nn.ReLU(), excite, nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` → the same shape."""
+        return x * self.conv_du(x.mean(dim=(2, 3), keepdim=True))
+
+
+class Residual(nn.Module):
+    """``x + body(x)``."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` → the same shape."""
+        return x + self.body(x)
+
+
+def attention_block(width: int, reduction: int) -> Residual:
+    """RCAB: two convolutions and channel attention around a short skip."""
+    return Residual(conv3x3(width, width), nn.ReLU(), conv3x3(width, width), ChannelAttention(width, reduction))
+
+
+def residual_group(blocks: int, width: int, reduction: int) -> Residual:
+    """``blocks`` attention blocks and a convolution around a middle skip."""
+    return Residual(*[attention_block(width, reduction) for _ in range(blocks)], conv3x3(width, width))
+
+
+@remember()
+class RCAN(nn.Module):
+    """Ten groups of twenty attention blocks of 64 channels around a long skip (15,592,355 parameters at 4x).
+
+    Because the attention looks at the whole map, a tile's result is not exactly the whole picture's. Inside, pictures run over
+    0…255 around the DIV2K mean, as the published weights expect. Set ``recompute = True`` to trade time for memory in training.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self, scale: int = 4, groups: int = 10, blocks: int = 20, width: int = 64, reduction: int = 16
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.recompute = False
+        self.register_buffer("mean", torch.tensor(DIV2K_MEAN)[:, None, None], persistent=False)
+        self.head = nn.Sequential(conv3x3(3, width))
+        deep = [residual_group(blocks, width, reduction) for _ in range(groups)]
+        self.body = nn.Sequential(*deep, conv3x3(width, width))
+        self.tail = shuffle_tail(width, scale)
+
+    def forward(self, low: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``, not clamped."""
+        x = shallow = self.head((low - self.mean) * 255)
+        for group in self.body:
+            x = through(group, x, self.recompute)
+        return self.tail(x + shallow) / 255 + self.mean

@@ -1,0 +1,37 @@
+import shutil
+
+from featlift import cli
+
+
+def test_two_runs_side_by_side(trained, tmp_path, capsys):
+    words = [str(trained["nearest"]), str(trained["bilinear"]), "--out", str(tmp_path), "--resamples", "20"]
+    assert cli.main(["compare", *words]) == 0
+    told = capsys.readouterr().out
+    for row in ("nearest", "bilinear", "ap boxes", "ap tiny boxes", "parameters", "ms a picture", "minutes"):
+        assert row in told
+    page = (tmp_path / "report.html").read_text()
+    assert "nearest" in page
+    assert "data:image/" in page
+    assert 'src="http' not in page
+
+
+def test_a_run_against_itself_gains_nothing(trained, tmp_path, capsys):
+    shutil.copytree(trained["nearest"], tmp_path / "copy")
+    words = [str(trained["nearest"]), str(tmp_path / "copy"), "--out", str(tmp_path), "--resamples", "20"]
+    assert cli.main(["compare", *words]) == 0
+    told = capsys.readouterr().out
+    assert "+0.0 [+0.0, +0.0]" in told
+    assert "copy" in told
+
+
+def test_runs_on_other_pictures_are_refused(trained, tmp_path, capsys):
+    shutil.copytree(trained["nearest"], tmp_path / "copy")
+    path = tmp_path / "copy" / "result.json"
+    path.write_text(path.read_text().replace('"data": "', '"data": "other-', 1))
+    assert cli.main(["compare", str(trained["nearest"]), str(tmp_path / "copy")]) == 1
+    assert "Compare runs of the same pictures" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run(trained, tmp_path, capsys):
+    assert cli.main(["compare", str(trained["nearest"]), str(tmp_path)]) == 1
+    assert "has no result.json" in capsys.readouterr().err

@@ -1,0 +1,27 @@
+import json
+
+from featlift import cli
+
+
+def test_what_was_made_is_found_in_order(coco, capsys):
+    assert cli.main(["data", "check", str(coco)]) == 0
+    told = capsys.readouterr().out
+    assert told.count("2 pictures") == 2
+    assert "classes: " in told
+    assert "sizes: tiny " in told
+
+
+def test_what_is_wrong_is_said(coco, tmp_path, capsys):
+    (tmp_path / "train").symlink_to(coco / "train")
+    (tmp_path / "val").symlink_to(coco / "val")
+    for split in ("train", "val"):
+        truth = json.loads((coco / f"instances_{split}.json").read_text())
+        truth["annotations"][0]["bbox"][2] = -3
+        (tmp_path / f"instances_{split}.json").write_text(json.dumps(truth))
+    assert cli.main(["data", "check", str(tmp_path)]) == 0
+    assert "instances_train.json" in capsys.readouterr().out
+
+
+def test_a_folder_with_something_in_it_is_kept(coco, capsys):
+    assert cli.main(["data", "make", str(coco)]) == 1
+    assert "is not empty" in capsys.readouterr().err

@@ -1,0 +1,41 @@
+import json
+
+from featlift import cli
+from featlift.commands.evaluate import evaluate
+from featlift.commands.train import read_result
+
+
+def test_a_run_is_measured_as_it_was_when_it_ended(trained, capsys):
+    metrics = evaluate(str(trained["nearest"]))
+    assert metrics == read_result(trained["nearest"])["result"]["metrics"]
+    assert "nearest, boxes: ap " in capsys.readouterr().out
+    kept = json.loads((trained["nearest"] / "evaluation-own-val.json").read_text())
+    assert set(kept) == {"data", "metrics", "detections"}
+
+
+def test_a_detector_file_is_measured_where_it_is_told(trained, coco, tmp_path, capsys):
+    words = [str(trained["nearest"] / "detector.safetensors"), "--data", str(coco), "--out", str(tmp_path / "m.json")]
+    assert cli.main(["evaluate", *words, "--split", "train"]) == 0
+    assert json.loads((tmp_path / "m.json").read_text())["metrics"]["boxes"]
+    assert str(tmp_path / "m.json") in capsys.readouterr().out
+
+
+def test_pictures_of_other_classes_are_refused(trained, coco, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in coco.iterdir():
+        if path.is_dir():
+            (other / path.name).symlink_to(path)
+            continue
+        truth = json.loads(path.read_text())
+        truth["categories"][0]["name"] = "zebra"
+        (other / path.name).write_text(json.dumps(truth))
+    assert cli.main(["evaluate", str(trained["nearest"]), "--data", str(other)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("featlift: The detector knows ")
+    assert "zebra" in told
+
+
+def test_no_such_run(tmp_path, capsys):
+    assert cli.main(["evaluate", str(tmp_path / "nothing")]) == 1
+    assert "There is no file" in capsys.readouterr().err

@@ -1,0 +1,24 @@
+import pytest
+
+from featlift import cli
+from featlift.commands.listing import show
+from featlift.detectors import DETECTORS
+from featlift.interpolators import INTERPOLATORS
+
+
+def test_every_name_is_listed(capsys):
+    show(channels=8)
+    told = capsys.readouterr().out.split()
+    assert set(told) >= {*INTERPOLATORS, *DETECTORS, "quick", "paper", "official"}
+
+
+def test_one_list(capsys):
+    assert cli.main(["list", "detectors"]) == 0
+    told = capsys.readouterr().out
+    assert "mask-rcnn" in told
+    assert "carafe" not in told
+
+
+def test_an_unknown_list_is_refused():
+    with pytest.raises(ValueError, match="Unknown list 'backbones'; choose interpolators, pyramids, detectors"):
+        show(("backbones",))

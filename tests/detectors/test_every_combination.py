@@ -1,0 +1,118 @@
+"""Laws of the whole table: every pyramid × detector, and every pyramid × interpolator, builds, learns and answers. Tiny networks."""
+
+import copy
+
+import pytest
+import torch
+
+from featlift.backbones import Backbone
+from featlift.detectors import DETECTORS, detections_on, detector, doublings_of, extractor, levels_of, losses_on
+from featlift.interpolators import INTERPOLATORS, interpolator, interpolators
+from featlift.pyramids import PYRAMIDS
+
+CHANNELS, CLASSES = 16, 3
+SMALL = {"afi": {"blocks": 1, "growth": 2}, "srf": {"blocks": 1}, "afi-rb": {"blocks": 1}}
+NARROW = {"width": 16}
+OPTIONS = {"retinanet": {}, "fcos": {}, "centermask": NARROW} | {
+    name: NARROW | {"proposals": 20} for name in ("faster-rcnn", "mask-rcnn", "cascade-rcnn", "cascade-mask-rcnn")
+}
+
+
+def build(name, pyramid, doubling):
+    torch.manual_seed(0)
+    backbone = Backbone("test_resnet", levels=levels_of(name, pyramid), frozen_stages=2)
+    return detector(name, extractor(name, backbone, doubling, CHANNELS, pyramid), CLASSES, **OPTIONS[name])
+
+
+def scene(size, boxes):
+    masks = torch.zeros(len(boxes), *size, dtype=torch.uint8)
+    for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
+        mask[top:bottom, left:right] = 1
+    corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return torch.rand(3, *size), {"boxes": corners, "labels": torch.arange(1, len(boxes) + 1), "masks": masks}
+
+
+def one_step(network, scenes):
+    """Losses of one step of plain descent, and the names of the tensors that it changed."""
+    images, targets = zip(*scenes, strict=True)
+    before = copy.deepcopy(network.state_dict())
+    trained = [p for p in network.parameters() if p.requires_grad]
+    losses = network.train()(list(images), list(targets))
+    sum(losses.values()).backward()
+    torch.optim.SGD(trained, lr=0.1).step()
+    after = network.state_dict()
+    return losses, {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def check(network):
+    full = scene((64, 64), [(4, 4, 30, 20), (20, 20, 60, 60), (40, 2, 56, 30)])
+    losses, moved = one_step(network, [full, scene((50, 64), [])])
+    assert all(loss.isfinite() for loss in losses.values())
+    parameters = dict(network.named_parameters())
+    still = {name for name, p in parameters.items() if not p.requires_grad}
+    assert still
+    assert not still & moved
+    parts = {".".join(name.split(".")[:3]) for name in parameters if name not in still}
+    idle = {part for part in parts if not any(name.startswith(part) for name in moved)}
+    assert not idle
+    network.eval()
+    with torch.inference_mode():
+        answers = network([torch.rand(3, 45, 70), torch.zeros(3, 33, 33)])
+    for answer, (height, width) in zip(answers, [(45, 70), (33, 33)], strict=True):
+        boxes = answer["boxes"]
+        assert set(answer["labels"].tolist()) <= set(range(1, CLASSES + 1))
+        assert (boxes >= 0).all()
+        assert (boxes <= torch.tensor([width, height, width, height])).all()
+        if "masks" in answer:
+            assert answer["masks"].shape == (len(boxes), 1, height, width)
+
+
+@pytest.mark.parametrize("pyramid", PYRAMIDS)
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_on_every_pyramid(name, pyramid):
+    check(build(name, pyramid, [interpolator("afi", CHANNELS, **SMALL["afi"])]))
+
+
+@pytest.mark.parametrize("pyramid", PYRAMIDS)
+@pytest.mark.parametrize("doubling", INTERPOLATORS)
+def test_every_interpolator_in_every_pyramid(doubling, pyramid):
+    steps = doublings_of("retinanet", pyramid)
+    check(build("retinanet", pyramid, interpolators(doubling, CHANNELS, steps, **SMALL.get(doubling, {}))))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_picture_without_objects_alone(name):
+    """Two pictures of pure background: finite losses with a gradient, nothing else."""
+    network = build(name, "fpn", [interpolator("nearest", CHANNELS)]).train()
+    images, targets = zip(scene((64, 64), []), scene((40, 60), []), strict=True)
+    losses = network(list(images), list(targets))
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_driven_from_features(name):
+    """Features first, then losses or detections on them: the same as the detector called whole."""
+    network = build(name, "fpn", [interpolator("nearest", CHANNELS)])
+    image, target = scene((64, 64), [(4, 4, 30, 20), (20, 20, 60, 60)])
+    network.train()
+    torch.manual_seed(1)
+    whole = network([image], [target])
+    torch.manual_seed(1)
+    images, targets = network.transform([image], [target])
+    parts = losses_on(network, images, network.backbone(images.tensors), targets)
+    assert {key: loss.item() for key, loss in parts.items()} == {key: loss.item() for key, loss in whole.items()}
+    network.eval()
+    with torch.inference_mode():
+        (expected,) = network([image])
+        images, _ = network.transform([image])
+        found = detections_on(network, images, network.backbone(images.tensors))
+    (found,) = network.transform.postprocess(found, images.image_sizes, [(64, 64)])
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value)
+
+
+def test_the_wrong_backbone_is_refused():
+    with pytest.raises(ValueError, match=r"'faster-rcnn' reads c3, c4, c5, .* \(pyramid 'bifpn'\)"):
+        extractor("faster-rcnn", Backbone("test_resnet"), [interpolator("nearest", 16)], 16, "bifpn")

@@ -1,0 +1,75 @@
+"""The three stages in miniature: 64 px scenes, 8 channels, a step or two a stage; no backbone is fetched."""
+
+from dataclasses import replace
+
+import pytest
+
+from featlift.papers import afi_gan, srf_gan
+from featlift.papers.baseline import Data, Model, Stage
+from featlift.training import Descent, Run
+
+HEAD = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
+CHAINS = {"afi": afi_gan.Settings, "srf": srf_gan.Settings}
+
+
+def tiny_model(interpolator="afi", detector="faster-rcnn", **options):
+    head = HEAD if detector.endswith("rcnn") else {}
+    return Model(
+        detector=detector,
+        backbone="resnet10t",
+        weights="random",
+        norm="batch",
+        frozen_stages=0,
+        channels=8,
+        interpolator=interpolator,
+        interpolator_options=options,
+        detector_options=head,
+    )
+
+
+def tiny_data(**changes):
+    return replace(Data(batch=2, short=(), workers=0, scenes=4, scene_size=64, scenes_val=2), **changes)
+
+
+def tiny_stage(steps=1):
+    return Stage(steps, Descent("sgd", rate=0.01))
+
+
+def tiny_settings(interpolator="afi", steps=1, **changes):
+    """Settings of the paper that ``interpolator`` belongs to, with every stage ``steps`` long."""
+    options = {"afi": {"growth": 4, "blocks": 1}, "srf": {"blocks": 1}}.get(interpolator, {})
+    stages = {name: tiny_stage(steps) for name in afi_gan.STAGES}
+    whole = CHAINS.get(interpolator, afi_gan.Settings)(
+        model=tiny_model(interpolator, **options), data=tiny_data(), **stages
+    )
+    return replace(whole, **changes)
+
+
+@pytest.fixture
+def settings():
+    return tiny_settings
+
+
+@pytest.fixture
+def model():
+    return tiny_model
+
+
+@pytest.fixture
+def data():
+    return tiny_data
+
+
+@pytest.fixture
+def stage():
+    return tiny_stage
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder of its own for ``settings``."""
+
+    def make(settings=None, name="run", **options):
+        return Run(tmp_path / name, settings, device="cpu", log_every=1, **options)
+
+    return make

@@ -1,0 +1,45 @@
+"""Stage 1 of AFI-GAN by one process and by two (gloo) on the same batches; run as ``python two_processes.py FOLDER``."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from conftest import tiny_data, tiny_settings
+from featlift.papers import afi_gan
+from featlift.papers.afi_gan import Adversary
+from featlift.training import Run
+
+
+def stage_1(folder: Path, name: str, settings: afi_gan.Settings) -> None:
+    with Run(folder / name, settings, device="cpu", log_every=1) as run:
+        rank = run.rank if run.world > 1 else None
+        G = afi_gan.train(settings, run, "interpolator")
+    torch.save(G.state_dict(), folder / ("alone.pt" if rank is None else f"rank{rank}.pt"))
+
+
+def both(folder: Path) -> int:
+    levels = ("p2", "p3", "p4", "p5")  # p6 has one cell, too few for the critic's batch norm with one picture
+    alone = tiny_settings(steps=2, adversary=Adversary(weight=0.0, levels=levels), data=tiny_data(batch=2))
+    with Run(folder / "teacher", alone, device="cpu") as run:
+        afi_gan.train(alone, run, "teacher")
+    settings = replace(alone, teacher_from=str(folder / "teacher" / "teacher.safetensors"))
+    stage_1(folder, "one", settings)
+    children = [_child(folder, rank, settings) for rank in range(2)]
+    return int(sum(os.waitpid(child, 0)[1] for child in children) > 0)
+
+
+def _child(folder: Path, rank: int, settings: afi_gan.Settings) -> int:
+    child = os.fork()
+    if child == 0:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        stage_1(folder, "two", settings)
+        os._exit(0)
+    return child
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(both(Path(sys.argv[1])))
