@@ -20,7 +20,9 @@ from featlift.retrieval.index import search as exact
 from featlift.retrieval.store import VectorStore, replace
 
 
-def index(folder: str, out: str = "index", encoding: Encoding | None = None, kind: str = "", piece: int = 256) -> VectorStore:
+def index(
+    folder: str, out: str = "index", encoding: Encoding | None = None, kind: str = "", piece: int = 256
+) -> VectorStore:
     """Describe every picture under ``folder`` that ``out`` does not hold yet, and forget those that are gone.
 
     Each piece is on disk before the next is begun: an interrupted call goes on where it stopped.
