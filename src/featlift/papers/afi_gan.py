@@ -144,9 +144,9 @@ class Settings:
             data=baseline.quick_data(),
             adversary=Adversary(width=1),
             teacher=Stage(400, baseline.quick_descent()),
-            interpolator=Stage(150, baseline.quick_descent()),
-            extractor=Stage(200, baseline.quick_descent()),
-            target=Stage(250, baseline.quick_descent()),
+            interpolator=Stage(40, baseline.quick_descent()),
+            extractor=Stage(60, baseline.quick_descent()),
+            target=Stage(300, baseline.quick_descent()),
             extractor_start="teacher",
             reuse="M",
         )
