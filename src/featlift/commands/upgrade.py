@@ -91,7 +91,7 @@ def _train(detector: nn.Module, data: str, steps: int, rate: float, everything: 
     if not everything:
         _only_added(detector)
     shown = replace(baseline.quick_data(), root=data, batch=2)
-    descent = replace(baseline.quick_descent(rate), warmup=min(50, steps // 10))
+    descent = replace(baseline.quick_descent(rate), warmup=min(10, steps // 10))
     with Run(folder, {"data": shown, "steps": steps, "descent": descent, "everything": everything}) as run:
         learner = Learner(detector, descent, steps)
         stream = baseline.batches(shown, baseline.pictures(shown), run.seed)

@@ -147,7 +147,7 @@ def quick_data() -> Data:
 
 def quick_descent(rate: float = 1e-3) -> Descent:
     """AdamW with a cosine: what learns fastest from random weights."""
-    return Descent("adamw", rate=rate, weight_decay=1e-4, warmup=50, schedule="cosine", clip=10.0)
+    return Descent("adamw", rate=rate, weight_decay=1e-4, warmup=10, schedule="cosine", clip=10.0)
 
 
 def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) -> Detector:
