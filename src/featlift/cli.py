@@ -23,6 +23,7 @@ PAPERS: dict[str, str] = {
     "baseline": "a detector as it is, any interpolator in its pyramid",
     "afi-gan": "AFI-GAN: interpolator, extractor and target detector in three stages",
     "srf-gan": "SRF-GAN: the same stages with residual blocks and batch norm",
+    "fsr-gan": "FSR-GAN: the descriptor of a tiny query lifted to what the large picture would give",
     "fdsr": "FDSR: a super-resolution network taught by a detector's features",
 }
 
@@ -36,11 +37,13 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "table": Verb("a paper's table beside our runs, and the commands behind its rows", "table:table"),
     "upgrade": Verb("put a learned interpolator into a torchvision detector", "upgrade:upgrade"),
     "sr": Verb("enlarge pictures with a super-resolution network", "sr:sr"),
+    "index": Verb("describe a folder of pictures for search", "search:index"),
+    "search": Verb("pictures like a query, plainly and lifted, on a contact sheet", "search:search"),
     "data": {
         "make": Verb("write built-in pictures as a COCO folder", "data:make"),
         "check": Verb("read a COCO folder and say what is in it and what is wrong", "data:check"),
     },
-    "list": Verb("names: interpolators, detectors, presets", "listing:show"),
+    "list": Verb("names that options take: interpolators, pyramids, detectors, presets", "listing:show"),
 }
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from featlift.papers import baseline
+from featlift.resolution import freeze
 from featlift.training import Learner, Run, fit
 from featlift.upgrading import added_parameters, load_delta, save_delta
 from featlift.upgrading import upgrade as upgraded
@@ -21,7 +22,6 @@ def upgrade(
     rate: float = 1e-3,
     everything: bool = False,
     out: str = "upgrade.safetensors",
-    run: str = "",
 ) -> Path:
     """Upgrade a detector in place, train what was added, and write a file that holds only the difference.
 
@@ -35,8 +35,7 @@ def upgrade(
         steps: how many steps of two pictures to train.
         rate: of AdamW, a cosine.
         everything: train the whole detector and not only what was added.
-        out: the delta file; `featlift.load_delta` puts it onto the same detector again.
-        run: folder of the training's log and checkpoints; by default beside ``out``.
+        out: the delta file; `featlift.load_delta` puts it onto the same detector again. The training's log is beside it (``….run``).
     """
     detector = _detector(model, weights, data)
     picture = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
@@ -45,7 +44,7 @@ def upgrade(
     same = all(torch.equal(x, y) for x, y in zip(before, _answer(detector, picture), strict=True))
     print(f"outputs on a picture before and after: {'the same to the last bit' if same else 'DIFFERENT'}")
     if steps:
-        _train(detector, data or "scenes", steps, rate, everything, Path(run or f"{out}.run"))
+        _train(detector, data or "scenes", steps, rate, everything, Path(f"{out}.run"))
     save_delta(detector, out)
     print(out)
     return Path(out)
@@ -89,11 +88,10 @@ def _answer(detector: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _train(detector: nn.Module, data: str, steps: int, rate: float, everything: bool, folder: Path) -> None:
-    added = set(map(id, added_parameters(detector).values()))
-    for parameter in detector.parameters():
-        parameter.requires_grad_(id(parameter) in added or (everything and parameter.requires_grad))
+    if not everything:
+        _only_added(detector)
     shown = replace(baseline.quick_data(), root=data, batch=2)
-    descent = replace(baseline.quick_descent(rate), warmup=min(50, steps // 10))
+    descent = replace(baseline.quick_descent(rate), warmup=min(10, steps // 10))
     with Run(folder, {"data": shown, "steps": steps, "descent": descent, "everything": everything}) as run:
         learner = Learner(detector, descent, steps)
         stream = baseline.batches(shown, baseline.pictures(shown), run.seed)
@@ -104,3 +102,13 @@ def _train(detector: nn.Module, data: str, steps: int, rate: float, everything: 
             run,
             {"detector": learner},
         )
+
+
+def _only_added(detector: nn.Module) -> None:
+    """Keep everything but the added parameters as it is, batch-norm statistics too."""
+    added = set(map(id, added_parameters(detector).values()))
+    for parameter in detector.parameters():
+        parameter.requires_grad_(id(parameter) in added)
+    for part in detector.modules():
+        if isinstance(part, nn.BatchNorm2d) and id(part.weight) not in added:
+            freeze(part)

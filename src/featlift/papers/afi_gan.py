@@ -48,6 +48,7 @@ class Adversary:
         weight: λ of the adversarial term (Sec. 4.1); with 0 there is no critic at all.
         end: side of the critic's last convolution: 3 (AFI-GAN), 1 (SRF-GAN's text).
         init: start of the critic's last layer: "small", or "official" (first logits of ±29).
+        width: of the critic, 2 in the papers; 1 has a quarter of the cost.
         levels: those that are compared; empty means all that F has.
         alive: whether the adversarial term reaches G; the published code detaches it, so that it trains nothing.
     """
@@ -55,6 +56,7 @@ class Adversary:
     weight: float = 1e-3
     end: int = 3
     init: str = "small"
+    width: int = 2
     levels: tuple[str, ...] = ()
     alive: bool = True
 
@@ -145,10 +147,11 @@ class Settings:
         return cls(
             model=baseline.quick_model("afi"),
             data=baseline.quick_data(),
+            adversary=Adversary(width=1),
             teacher=Stage(400, baseline.quick_descent()),
-            interpolator=Stage(150, baseline.quick_descent()),
-            extractor=Stage(200, baseline.quick_descent()),
-            target=Stage(250, baseline.quick_descent()),
+            interpolator=Stage(40, baseline.quick_descent()),
+            extractor=Stage(60, baseline.quick_descent()),
+            target=Stage(300, baseline.quick_descent()),
             extractor_start="teacher",
             reuse="M",
         )
@@ -179,7 +182,7 @@ def train(settings: Settings, run: Run, until: str = "target") -> nn.Module:
     """
     if until not in STAGES:
         raise ValueError(f"There is no stage '{until}'; there are {', '.join(STAGES)}.")
-    shown = baseline.pictures(settings.data)
+    shown = baseline.announced(settings.data, run)
     stream, classes = baseline.batches(settings.data, shown, run.seed, settings.halving.original), shown.classes
     if until == "target":
         return target(settings, stream, classes, run)
@@ -209,7 +212,7 @@ def interpolator(
 ) -> tuple[nn.ModuleList, PatchCritic]:
     """G and D after stage 1: trained now, or read from ``settings.interpolator_from``. Fixed interpolators need no training."""
     G = nn.ModuleList(baseline.doublings(settings.model))
-    D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init)
+    D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init, settings.adversary.width)
     learned = [*G, D] if settings.adversary.weight else [*G]  # λ = 0: a critic that nobody asked has no file
     if settings.interpolator_from:
         for part, file in zip(learned, part_files(Path(settings.interpolator_from), len(G)), strict=False):
@@ -249,6 +252,7 @@ def pretrain_interpolator(
         return critic_said | generator.descend(losses)
 
     fit(step, stream, settings.interpolator.steps, run, {"generator": generator, **critic}, "interpolator")
+    generator.keep_average()
 
 
 def doubled(G: nn.ModuleList, features: Features) -> Features:
@@ -329,6 +333,7 @@ def train_extractor(F: Extractor, M: Detector, D: nn.Module, settings: Settings,
         return critic_said | extracting.descend(losses | losses_on(M, seen.batch, seen.features, seen.boxes))
 
     fit(step, stream, settings.extractor.steps, run, {"extractor": extracting, **critic}, "extractor")
+    extracting.keep_average()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from featlift.papers import afi_gan, baseline
 from featlift.papers.afi_gan import Adversary
 from featlift.papers.baseline import Model
 
+STAGES = afi_gan.STAGES
 train = afi_gan.train
 
 
@@ -28,7 +29,14 @@ class Settings(afi_gan.Settings):
         """The laptop's: a small Faster R-CNN on the built-in scenes."""
         short = afi_gan.Settings.quick()
         stages = {name: getattr(short, name) for name in afi_gan.STAGES}
-        return cls(model=baseline.quick_model("srf"), data=short.data, extractor_start=short.extractor_start, **stages)
+        adversary = replace(cls().adversary, width=1)
+        return cls(
+            model=baseline.quick_model("srf"),
+            data=short.data,
+            adversary=adversary,
+            extractor_start=short.extractor_start,
+            **stages,
+        )
 
     @classmethod
     def official(cls) -> "Settings":
