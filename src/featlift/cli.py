@@ -38,7 +38,7 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
         "make": Verb("write built-in pictures as a COCO folder", "data:make"),
         "check": Verb("read a COCO folder and say what is in it and what is wrong", "data:check"),
     },
-    "list": Verb("names: interpolators, detectors, presets", "listing:show"),
+    "list": Verb("names that options take: interpolators, pyramids, detectors, presets", "listing:show"),
 }
 
 

@@ -18,19 +18,20 @@ class PatchCritic(nn.Module):
     with ``init="official"``.
 
     Args:
-        channels: C of the judged maps; the widths are 2C, 4C, 4C.
+        channels: C of the judged maps.
         end: side of the last convolution: 3 (AFI-GAN, and the code) or 1 (SRF-GAN's text).
         init: "small" (the default) or "official".
+        width: w; the three hidden maps have wC, 2wC, 2wC channels. The papers' is 2; 1 has a quarter of the cost.
 
     Raises:
         ValueError: if ``init`` is neither.
     """
 
-    def __init__(self, channels: int, end: int = 3, init: str = "small"):
+    def __init__(self, channels: int, end: int = 3, init: str = "small", width: int = 2):
         super().__init__()
         if init not in ("small", "official"):
             raise ValueError(f"Unknown initialisation '{init}' of the critic; choose 'small' or 'official'.")
-        widths = (channels, 2 * channels, 4 * channels, 4 * channels)
+        widths = (channels, width * channels, 2 * width * channels, 2 * width * channels)
         self.judge = nn.Sequential(*[layer for pair in pairwise(widths) for layer in _normalised(*pair)])
         self.last = nn.Conv2d(widths[-1], 1, end, padding=end // 2)
         for module in self.modules():

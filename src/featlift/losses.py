@@ -1,7 +1,10 @@
 """Every loss of the five papers, with its equation. Functions of tensors that return a scalar tensor.
 
-Losses over a pyramid are *sums over levels of per-level means*: dividing by the number of levels would change the meaning of λ.
+Losses over a pyramid are *sums over levels of per-level means*: dividing by the number of levels would change the
+meaning of λ.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as nnf
@@ -19,16 +22,18 @@ def content(student: Features, teacher: Features) -> Tensor:
 
 
 def tell_apart(critic: nn.Module, student: Features, teacher: Features) -> Tensor:
-    """What the critic descends on: Σ over levels of BCE(D(teacher), 1) + BCE(D(student), 0) (SRF-GAN Eq. 1, AFI-GAN Eq. 1).
+    """What the critic descends on: Σ over levels of BCE(D(teacher), 1) + BCE(D(student), 0) (SRF-GAN Eq. 1, AFI-GAN Eq.
+    1).
 
-    The student is detached: the critic's turn gives the generator nothing. Real and fake maps ``[B, C, H, W]`` go through the critic
-    apart, so each has its own batch-norm statistics.
+    The student is detached: the critic's turn gives the generator nothing. Real and fake maps ``[B, C, H, W]`` go
+    through the critic apart, so each has its own batch-norm statistics.
     """
     return tell_apart_logits(judge(critic, student, detached=True), judge(critic, teacher, detached=True))
 
 
 def fool(critic: nn.Module, student: Features) -> Tensor:
-    """What the generator descends on: Σ over levels of BCE(D(student), 1), i.e. -log D (AFI-GAN Eq. 2, the adversarial term).
+    """What the generator descends on: Σ over levels of BCE(D(student), 1), i.e. -log D (AFI-GAN Eq. 2, the adversarial
+    term).
 
     The path through the critic stays open (the published code cuts it, which turns the term into a constant).
     """
@@ -48,7 +53,9 @@ def tell_apart_logits(student: Features, teacher: Features) -> Tensor:
 
 
 def critic_accuracy(student: Features, teacher: Features) -> dict[str, Tensor]:
-    """Share of cells that the critic's logits (level → ``[B, 1, H, W]``) judge rightly, for real (teacher) and fake (student) maps."""
+    """Share of cells that the critic's logits (level → ``[B, 1, H, W]``) judge rightly, for real (teacher) and fake
+    (student) maps.
+    """
     with torch.no_grad():
         return {"accuracy_real": _share(teacher, True), "accuracy_fake": _share(student, False)}
 
@@ -106,3 +113,59 @@ def _mean_square(x: Tensor, power: int) -> Tensor:
     """``[B, C, H, W]`` → ``[B]``; the root has a small floor, for its slope at zero is infinite."""
     square = x.square().flatten(1).mean(dim=1)
     return square if power == 2 else (square + 1e-12).sqrt()
+
+
+# ------------------------------------------------------------ FSR-GAN, Sec. 3.2: scores [B] of descriptors [B, D]
+
+
+def gan_generator(fake: Tensor) -> Tensor:
+    """Eq. (4): mean of log(1 − D(G)). (The paper prints 1 − log D; the method it cites has log(1 − D).)"""
+    return -nnf.softplus(fake).mean()
+
+
+def gan_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """Eq. (5), with the same correction: −mean log D(real) − mean log(1 − D(G))."""
+    return nnf.softplus(-real).mean() + nnf.softplus(fake).mean()
+
+
+def wasserstein_generator(fake: Tensor) -> Tensor:
+    """Eq. (6): −mean D(G)."""
+    return -fake.mean()
+
+
+def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """Eq. (7): mean D(G) − mean D(real)."""
+    return fake.mean() - real.mean()
+
+
+def focal_distance(lifted: Tensor, target: Tensor, r: float = 2.0) -> Tensor:
+    """The second term of Eq. (9): the mean over the batch of ‖lifted − target‖₂ʳ, descriptors ``[B, D]``.
+
+    The power is taken of each sample's own distance, *before* the mean: ``r = 1`` (Eq. 8) pulls every sample with the
+    same force, a larger ``r`` pulls harder on those that are still far away. ``r = 2`` is the squared distance. A
+    distance of zero has gradient zero.
+
+    Raises:
+        ValueError: if ``r`` is under 1: its gradient would grow without bound towards the solution.
+    """
+    if r < 1:
+        raise ValueError(f"The focal exponent is {r}; it has to be at least 1 (the paper's is 2).")
+    squared = (lifted - target).square().sum(dim=1)
+    return squared.clamp(min=torch.finfo(squared.dtype).tiny).pow(r / 2).mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """Mean of (‖∇D‖₂ − 1)² at random points between ``real`` and ``fake`` ``[B, D]`` (Gulrajani et al., NeurIPS 2017,
+    Eq. 3).
+    """
+    share = torch.rand(len(real), 1, device=real.device, dtype=real.dtype)
+    between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return (slope.norm(dim=1) - 1).square().mean()
+
+
+def clip_weights(critic: nn.Module, limit: float = 0.01) -> None:
+    """Every parameter of ``critic`` cut to −limit…limit, in place (Arjovsky et al., 2017, Algorithm 1)."""
+    with torch.no_grad():
+        for parameter in critic.parameters():
+            parameter.clamp_(-limit, limit)

@@ -6,7 +6,6 @@ from featlift.papers import afi_gan
 from featlift.papers.baseline import Data, Stage
 from featlift.training import Descent
 
-
 QUICK = afi_gan.Settings.quick()
 
 

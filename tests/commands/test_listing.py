@@ -20,5 +20,5 @@ def test_one_list(capsys):
 
 
 def test_an_unknown_list_is_refused():
-    with pytest.raises(ValueError, match="Unknown list 'backbones'; choose interpolators, detectors, presets"):
+    with pytest.raises(ValueError, match="Unknown list 'backbones'; choose interpolators, pyramids, detectors"):
         show(("backbones",))

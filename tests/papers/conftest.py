@@ -14,7 +14,17 @@ CHAINS = {"afi": afi_gan.Settings, "srf": srf_gan.Settings}
 
 def tiny_model(interpolator="afi", detector="faster-rcnn", **options):
     head = HEAD if detector.endswith("rcnn") else {}
-    return Model(detector, "resnet10t", "random", "batch", 0, None, 8, interpolator, options, head)
+    return Model(
+        detector=detector,
+        backbone="resnet10t",
+        weights="random",
+        norm="batch",
+        frozen_stages=0,
+        channels=8,
+        interpolator=interpolator,
+        interpolator_options=options,
+        detector_options=head,
+    )
 
 
 def tiny_data(**changes):

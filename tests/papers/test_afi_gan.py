@@ -336,6 +336,23 @@ def test_each_level_is_doubled_by_the_interpolator_of_its_step():
     assert {int(x) for x in shared.values()} == {5}
 
 
+@pytest.mark.parametrize("same_flip", [True, False])
+def test_the_published_small_view_goes_through_both_stages(settings, run, data, compared, same_flip):
+    """Resized pictures of odd sizes with masks; the small view is made before the resizing, and must fit boxes and masks."""
+    odd = data(short=(75, 83), longest=100)
+    whole = settings(data=odd, halving=Halving(features="nearest", original=True, same_flip=same_flip))
+    afi_gan.train(whole, run(whole), "extractor")
+    assert len(compared) == 2
+    assert all(student == teacher for student, teacher in compared)
+    stream = baseline.batches(odd, baseline.pictures(odd), 0, True)
+    images, targets = next(stream.since(0))
+    small, told = afi_gan.half(images, targets, whole.halving)
+    for image, little, target in zip(images, small, told, strict=True):
+        assert little.shape[-2:] == tuple(side // 2 for side in image.shape[-2:]) == target["masks"].shape[-2:]
+        if same_flip:
+            assert (little - resolution.shrink([image])[0]).abs().mean() < 0.05
+
+
 # ------------------------------------------------------------------------------------------------ no work is done twice
 
 

@@ -1,5 +1,6 @@
 """``featlift demo``: the whole of AFI-GAN on built-in pictures, beside a detector that had the same number of steps."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from featlift import report
 from featlift.commands import compare
 from featlift.commands.train import Running, conclude, evidence, open_run
+from featlift.data.contract import Pictures
+from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.cost import costs
 from featlift.papers import afi_gan, baseline
 from featlift.report.records import RunRecord
@@ -25,8 +28,14 @@ def demo(out: str = "runs/demo", seed: int = 0, steps: float = 1.0, device: str 
         steps: multiplies every stage (0.05 is a smoke test).
         device: "auto", "cpu" or "cuda".
     """
-    folder = Path(out)
-    ours = shortened(afi_gan.Settings.quick(), steps)
+    return equal_steps(shortened(afi_gan.Settings.quick(), steps), Path(out), seed, device)
+
+
+def equal_steps(ours: afi_gan.Settings, folder: Path, seed: int = 0, device: str = "auto") -> dict[str, Any]:
+    """AFI-GAN's chain with the settings ``ours``, and a detector with nearest interpolation that has as many steps from the same start.
+
+    Writes the runs ``afi-gan`` and ``nearest`` into ``folder``, and a ``report.html`` and ``result.json`` about both. Returns the latter.
+    """
     plain = control(ours, folder / "afi-gan" / "teacher.safetensors")
     results = {}
     with open_run(ours, Running(folder / "afi-gan", seed=seed, device=device, save_every=100)) as run:
@@ -57,6 +66,8 @@ def finish(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.S
     shown = baseline.pictures(settings.data, "val")
     runs = [report.read_run(one) for one in folders]
     in_turns(runs, folders, shown[0][0])
+    for run in runs:
+        run.minutes = since_start(results[run.name])
     found = compare.comparison(runs, shown, 1000)
     maps = compare.feature_maps(runs, folders, shown)
     page = report.write(
@@ -64,9 +75,26 @@ def finish(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.S
     )
     whole = {**results, "comparison": compare.numbers(found), "steps": total_steps(settings)}
     write_json(folder / "result.json", whole)
+    picture(folder, found, (runs[0], runs[1]), shown)
     print(compare.table(runs, found))
     print(page)
     return whole
+
+
+def picture(folder: Path, found: Comparison, runs: tuple[RunRecord, RunRecord], shown: Pictures) -> Path | None:
+    """``before_after.png``: the picture in which most objects were gained or lost, and up to three of these, the largest changes first.
+
+    Nothing is written if no object was gained or lost.
+    """
+    seen = evidence(shown)
+    changed = sorted(found.gains.of("gained") + found.gains.of("lost"), key=lambda fate: -abs(fate.change))
+    if not changed:
+        return None
+    most = Counter(fate.image_id for fate in changed).most_common(1)[0][0]
+    outlines = report.Scenes(seen, found, runs).outlines(most)
+    focus = [fate.box for fate in changed if fate.image_id == most][:3]
+    names = (f"{found.first} interpolation", f"{found.second} interpolation")
+    return report.before_after(folder / "before_after.png", seen.picture(most), outlines, names, focus)
 
 
 def in_turns(runs: list[RunRecord], folders: tuple[Path, Path], picture: Any) -> None:
@@ -74,6 +102,11 @@ def in_turns(runs: list[RunRecord], folders: tuple[Path, Path], picture: Any) ->
     measured = costs({run.name: baseline.load(folder)[0] for run, folder in zip(runs, folders, strict=True)}, picture)
     for run in runs:
         run.cost = measured[run.name]
+
+
+def since_start(result: dict[str, Any]) -> float:
+    """Minutes of training after the common start, which both have."""
+    return sum(stage["minutes"] for name, stage in result["stages"].items() if name != "teacher")
 
 
 def total_steps(settings: afi_gan.Settings) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """``featlift list``: the names that options take."""
 
+from collections.abc import Callable
+
 from featlift.commands.parsing import PRESETS
 from featlift.detectors import DETECTORS
 from featlift.image_sr import SUPER_RESOLVERS
@@ -8,31 +10,35 @@ from featlift.pyramids import PYRAMIDS
 
 
 def show(what: tuple[str, ...] = (), channels: int = 256) -> None:
-    """Print names: of interpolators (with their parameters), pyramids, detectors, super-resolvers, presets.
+    """Print the names that options take.
 
     Args:
-        what: interpolators, pyramids, detectors, super-resolvers, presets; all if none is named.
+        what: interpolators (with their parameters), pyramids, detectors, super-resolvers, presets; all if none is named.
         channels: of the map, for the parameter counts.
 
     Raises:
         ValueError: if there is no such list.
     """
-    lists = {
-        "interpolators": (f"parameters at {channels} channels", _interpolators(channels)),
-        "pyramids": ("", dict.fromkeys(PYRAMIDS, "")),
-        "detectors": ("levels they read", {name: " ".join(family.levels) for name, family in DETECTORS.items()}),
-        "super-resolvers": ("", dict.fromkeys(SUPER_RESOLVERS, "")),
-        "presets": ("", PRESETS),
-    }
-    unknown = [name for name in what if name not in lists]
+    unknown = [name for name in what if name not in LISTS]
     if unknown:
-        raise ValueError(f"Unknown list '{unknown[0]}'; choose {', '.join(lists)}.")
-    for title in what or lists:
-        note, rows = lists[title]
-        print(f"{title} ({note})" if note else title)
-        print("\n".join(f"  {name:<20}{text}".rstrip() for name, text in rows.items()))
+        raise ValueError(f"Unknown list '{unknown[0]}'; choose {', '.join(LISTS)}.")
+    for name in what or LISTS:
+        print(name)
+        for entry, meaning in LISTS[name](channels):
+            print(f"  {entry:<20}{meaning}".rstrip())
 
 
-def _interpolators(channels: int) -> dict[str, str]:
+def _interpolators(channels: int) -> list[tuple[str, str]]:
     counts = {name: sum(p.numel() for p in interpolator(name, channels).parameters()) for name in INTERPOLATORS}
-    return {name: f"{n:>10,}{'  for each step' if name in PER_STEP else ''}" for name, n in counts.items()}
+    each = {name: " for each step" if name in PER_STEP else "" for name in INTERPOLATORS}
+    return [(name, f"{count:>12,} parameters{each[name]}") for name, count in counts.items()]
+
+
+LISTS: dict[str, Callable[[int], list[tuple[str, str]]]] = {
+    "interpolators": _interpolators,
+    "pyramids": lambda channels: [(name, "") for name in PYRAMIDS],
+    "detectors": lambda channels: [(name, " ".join(family.levels)) for name, family in DETECTORS.items()],
+    "super-resolvers": lambda channels: [(name, "") for name in SUPER_RESOLVERS],
+    "presets": lambda channels: list(PRESETS.items()),
+}
+"""What each list has at so many channels: names and what there is to say of them."""

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 
 PRESETS = {
     "quick": "a laptop: small networks on the built-in pictures",
-    "short": "one GPU and a night (fdsr)",
+    "short": "one GPU and a night",
     "paper": "what the paper says",
     "official": "what the published code does",
 }
@@ -103,7 +103,7 @@ def _without_preset(words: Sequence[str]) -> tuple[list[str], str]:
     return left, preset
 
 
-def _taken(parser: Parser, words: Sequence[str], whole: Any = None) -> dict[str, Any]:
+def _taken(parser: ArgumentParser, words: Sequence[str], whole: Any = None) -> dict[str, Any]:
     spelled = list(_spelled(parser, _short_data(words) if whole else words))
     parsed = parser.parse_args(spelled)
     values = dict(vars(parser.instantiate(parsed)))
@@ -111,7 +111,7 @@ def _taken(parser: Parser, words: Sequence[str], whole: Any = None) -> dict[str,
     return values
 
 
-def _spelled(parser: Parser, words: Sequence[str]) -> Iterator[str]:
+def _spelled(parser: ArgumentParser, words: Sequence[str]) -> Iterator[str]:
     """``--skip-broken`` as ``--skip_broken true``: hyphens as in names elsewhere, and yes-or-no options without a value mean yes."""
     for word, following in zip(words, [*words, "--"][1:], strict=True):
         option, equals, value = word.partition("=")
@@ -124,7 +124,7 @@ def _spelled(parser: Parser, words: Sequence[str]) -> Iterator[str]:
             yield "true"
 
 
-def _default(parser: Parser, name: str) -> Any:
+def _default(parser: ArgumentParser, name: str) -> Any:
     return next((action.default for action in parser._actions if action.dest == name), None)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from featlift.papers import baseline
+from featlift.resolution import freeze
 from featlift.training import Learner, Run, fit
 from featlift.upgrading import added_parameters, load_delta, save_delta
 from featlift.upgrading import upgrade as upgraded
@@ -89,9 +90,8 @@ def _answer(detector: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _train(detector: nn.Module, data: str, steps: int, rate: float, everything: bool, folder: Path) -> None:
-    added = set(map(id, added_parameters(detector).values()))
-    for parameter in detector.parameters():
-        parameter.requires_grad_(id(parameter) in added or (everything and parameter.requires_grad))
+    if not everything:
+        _only_added(detector)
     shown = replace(baseline.quick_data(), root=data, batch=2)
     descent = replace(baseline.quick_descent(rate), warmup=min(50, steps // 10))
     with Run(folder, {"data": shown, "steps": steps, "descent": descent, "everything": everything}) as run:
@@ -104,3 +104,13 @@ def _train(detector: nn.Module, data: str, steps: int, rate: float, everything: 
             run,
             {"detector": learner},
         )
+
+
+def _only_added(detector: nn.Module) -> None:
+    """Keep everything but the added parameters as it is, batch-norm statistics too."""
+    added = set(map(id, added_parameters(detector).values()))
+    for parameter in detector.parameters():
+        parameter.requires_grad_(id(parameter) in added)
+    for part in detector.modules():
+        if isinstance(part, nn.BatchNorm2d) and id(part.weight) not in added:
+            freeze(part)

@@ -47,6 +47,7 @@ class Adversary:
         weight: λ of the adversarial term (Sec. 4.1).
         end: side of the critic's last convolution: 3 (AFI-GAN), 1 (SRF-GAN's text).
         init: start of the critic's last layer: "small", or "official" (first logits of ±29).
+        width: of the critic, 2 in the papers; 1 has a quarter of the cost.
         levels: those that are compared; empty means all that F has.
         alive: whether the adversarial term reaches G; the published code detaches it, so that it trains nothing.
     """
@@ -54,6 +55,7 @@ class Adversary:
     weight: float = 1e-3
     end: int = 3
     init: str = "small"
+    width: int = 2
     levels: tuple[str, ...] = ()
     alive: bool = True
 
@@ -140,6 +142,7 @@ class Settings:
         return cls(
             model=baseline.quick_model("afi"),
             data=baseline.quick_data(),
+            adversary=Adversary(width=1),
             teacher=Stage(400, baseline.quick_descent()),
             interpolator=Stage(150, baseline.quick_descent()),
             extractor=Stage(200, baseline.quick_descent()),
@@ -189,7 +192,7 @@ def interpolator(
 ) -> tuple[nn.ModuleList, PatchCritic]:
     """G and D after stage 1: trained now, or read from ``settings.interpolator_from``. Fixed interpolators need no training."""
     G = nn.ModuleList(_new_interpolators(settings.model))
-    D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init)
+    D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init, settings.adversary.width)
     if settings.interpolator_from:
         for part, file in zip([*G, D], part_files(Path(settings.interpolator_from), len(G)), strict=True):
             checkpoints.load_state(part, file)

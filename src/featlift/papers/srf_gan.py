@@ -28,7 +28,14 @@ class Settings(afi_gan.Settings):
         """The laptop's: a small Faster R-CNN on the built-in scenes."""
         short = afi_gan.Settings.quick()
         stages = {name: getattr(short, name) for name in afi_gan.STAGES}
-        return cls(model=baseline.quick_model("srf"), data=short.data, extractor_start=short.extractor_start, **stages)
+        adversary = replace(cls().adversary, width=1)
+        return cls(
+            model=baseline.quick_model("srf"),
+            data=short.data,
+            adversary=adversary,
+            extractor_start=short.extractor_start,
+            **stages,
+        )
 
     @classmethod
     def official(cls) -> "Settings":

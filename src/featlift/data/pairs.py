@@ -1,0 +1,60 @@
+"""Batches of descriptors: what the small picture gave, how small it was, and what the large picture gave."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N pictures at R ratios.
+
+    Attributes:
+        ratios: R of them, per side.
+        low: ``[R, N, …]``, what is known of each picture at each ratio: its unit vector ``[D]``, or its number.
+        high: ``[N, D]``, unit vectors of the pictures as they are.
+    """
+
+    ratios: Sequence[float]
+    low: Tensor
+    high: Tensor
+
+    def __post_init__(self) -> None:
+        if self.low.shape[:2] != (len(self.ratios), len(self.high)):
+            low, high = tuple(self.low.shape), tuple(self.high.shape)
+            raise ValueError(f"{len(self.ratios)} ratios, low {low} and high {high} do not fit: [R, N, …] and [N, D].")
+
+    def only(self, ratio: float) -> "Pairs":
+        """The same pictures at one of the ratios."""
+        place = list(self.ratios).index(ratio)
+        return Pairs([ratio], self.low[place : place + 1], self.high)
+
+
+@dataclass(frozen=True)
+class PairBatches:
+    """An endless stream of random pairs, for :func:`featlift.training.fit`: every picture and every ratio equally
+    often.
+
+    Batch k is a function of (seed, k, rank), so a position in the stream is one number.
+
+    Attributes:
+        pairs: what is drawn from.
+        size: B, pairs in a batch.
+        seed: of the draws.
+    """
+
+    pairs: Pairs
+    size: int
+    seed: int = 0
+
+    def since(self, step: int, rank: int = 0, world: int = 1) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
+        """Batches ``step``, ``step + 1``, …: ``((low [B, …], ratio [B]), high [B, D])``."""
+        ratios = torch.tensor([float(ratio) for ratio in self.pairs.ratios])
+        while True:
+            draw = torch.Generator().manual_seed(hash((self.seed, step, rank)) % 2**63)
+            which = torch.randint(len(ratios), (self.size,), generator=draw)
+            picture = torch.randint(len(self.pairs.high), (self.size,), generator=draw)
+            yield (self.pairs.low[which, picture], ratios[which]), self.pairs.high[picture]
+            step += 1

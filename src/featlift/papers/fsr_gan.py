@@ -1,0 +1,277 @@
+"""FSR-GAN (Tan, Yan and Bare, CVPR 2018): the descriptor of a tiny query, lifted to what the large picture would have
+given.
+
+F is the frozen describer (Sec. 3.1), G the generator, D the critic (Sec. 3.3). Only queries are lifted: the gallery is
+described once, sharp, and never touched, so an index that exists keeps working. F is frozen, so all pictures are
+described first, at every ratio, and kept on disk; training then sees descriptors only and takes minutes.
+
+The defaults are what works; :meth:`Settings.paper` is the text. `docs/papers/fsr_gan.md` lists where they differ, and
+why.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from featlift.checkpoints import save
+from featlift.data.landmarks import Landmarks, read_picture
+from featlift.data.pairs import PairBatches, Pairs
+from featlift.evaluation.retrieval import bits, distance_curve, mean_precision
+from featlift.gallery import Collection, Encoding, learning, network_of, opened, pool_of, remembering, seen
+from featlift.losses import (
+    clip_weights,
+    focal_distance,
+    gan_critic,
+    gan_generator,
+    gradient_penalty,
+    wasserstein_critic,
+    wasserstein_generator,
+)
+from featlift.resolution import freeze
+from featlift.retrieval.cache import DescriptorCache
+from featlift.retrieval.critic import DenseCritic, DescriptorCritic
+from featlift.retrieval.descriptors import VIEWS, Describer, reduced
+from featlift.retrieval.generator import ConditionedGenerator, DescriptorGenerator, ResidualGenerator, lifted
+from featlift.retrieval.lifts import Affine, PerRatio, ridge
+from featlift.training import Descent, Learner, Run, fit
+
+GAMES = {
+    "gan": (gan_critic, gan_generator),  # Eqs. (5), (4)
+    "wgan-clip": (wasserstein_critic, wasserstein_generator),  # Eqs. (7), (6)
+    "wgan-gp": (wasserstein_critic, wasserstein_generator),
+}
+
+
+@dataclass(frozen=True)
+class Game:
+    """The critic's side.
+
+    Attributes:
+        kind: "off", "gan", "wgan-clip" or "wgan-gp".
+        weight: of the adversarial term (1 in Eqs. 8 and 9).
+        turns: of the critic for each of the generator (not stated; 5 in the WGAN that is cited).
+        clip: largest weight of a clipped critic.
+        penalty: weight of the gradient penalty.
+    """
+
+    kind: str = "off"
+    weight: float = 1.0
+    turns: int = 5
+    clip: float = 0.01
+    penalty: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.kind != "off" and self.kind not in GAMES:
+            raise ValueError(f"Unknown game '{self.kind}'; choose 'off' or one of {', '.join(GAMES)}.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One generator for one describer.
+
+    Attributes:
+        collection: pictures.
+        encoding: F.
+        game: D, or none.
+        generator: "residual" (blind), "conditioned" (told the ratio) or "paper" (Table 2).
+        hidden: width of the first two.
+        ratios: times smaller per side; the paper's 1/4 … 1/64 are areas. 1 keeps sharp queries sharp.
+        exponent: r of Eq. (9).
+        descent: of G and of D.
+        steps: of G.
+        batch: pairs in a step.
+    """
+
+    collection: Collection = field(default_factory=Collection)
+    encoding: Encoding = field(default_factory=Encoding)
+    game: Game = field(default_factory=Game)
+    generator: str = "residual"
+    hidden: int = 1024
+    ratios: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+    exponent: float = 2.0  # Sec. 3.3
+    descent: Descent = field(default_factory=lambda: Descent("adam", 8e-4, weight_decay=1e-4, schedule="cosine"))
+    steps: int = 3000
+    batch: int = 64
+
+    @classmethod
+    def paper(cls) -> "Settings":
+        """The text: Table 2 and Table 3, clipped Wasserstein critic, r = 2, Adam 8e-4, no ratio 1; 6 epochs of 4,500
+        pictures at 7 ratios.
+        """
+        return cls(
+            collection=Collection("oxford5k", "data/oxford5k/images", "data/oxford5k/truth", learn_from="database"),
+            game=Game("wgan-clip"),
+            generator="paper",
+            ratios=(2, 3, 4, 5, 6, 7, 8),
+            descent=Descent("adam", 8e-4, weight_decay=0.0),
+            steps=6 * 4500 * 7 // 64,
+        )
+
+    @classmethod
+    def quick(cls) -> "Settings":
+        """The laptop's: built-in places, a descriptor without weights; two minutes."""
+        return cls(encoding=Encoding("gist", size=128), hidden=512, steps=800)
+
+
+def train(settings: Settings, run: Run) -> nn.Module:
+    """G, trained on the descriptors of ``settings.collection``; written to the run as ``generator.safetensors``."""
+    F = remembering(settings.encoding)
+    pairs = described(F, learning(settings.collection), settings.ratios)
+    G = generator(settings, pairs.high.shape[1])
+    descend(G, pairs, settings, run)
+    save(G, run.folder / "generator.safetensors")
+    return G
+
+
+def described(F: DescriptorCache, files: Sequence[Path], ratios: Sequence[float]) -> Pairs:
+    """F of every file at every ratio, and at full size."""
+    return Pairs(ratios, torch.stack([seen(F, files, ratio) for ratio in ratios]), seen(F, files, 1))
+
+
+# ------------------------------------------------------------------------------------------------- Sec. 3.2, Eqs. (3) to (9): G and D
+
+
+def generator(settings: Settings, dimension: int) -> nn.Module:
+    """G for descriptors of ``dimension`` numbers.
+
+    Raises:
+        ValueError: if there is no generator of this name.
+    """
+    if settings.generator == "paper":
+        return DescriptorGenerator(dimension)
+    kinds = {"residual": ResidualGenerator, "conditioned": ConditionedGenerator}
+    if settings.generator not in kinds:
+        raise ValueError(f"Unknown generator '{settings.generator}'; choose 'paper' or one of {', '.join(kinds)}.")
+    return kinds[settings.generator](dimension, settings.hidden)
+
+
+def descend(G: nn.Module, pairs: Pairs, settings: Settings, run: Run, stage: str = "generator") -> nn.Module:
+    """Trains G on ``pairs``, against a critic if the game has one; returns G, ready to be asked."""
+    stream = PairBatches(pairs, settings.batch, run.seed)
+    if settings.game.kind == "off":
+        alone(G, stream, settings, run, stage)
+    else:
+        dimension = pairs.high.shape[1]
+        D = DescriptorCritic(dimension) if settings.generator == "paper" else DenseCritic(dimension)
+        against(D, G, stream, settings, run, stage)
+    return G.eval()
+
+
+def alone(G: nn.Module, stream: PairBatches, settings: Settings, run: Run, stage: str) -> None:
+    """The second term of Eq. (9) by itself; with r = 2 the paper's "CNN-Baseline"."""
+    learner = Learner(G, settings.descent, settings.steps)
+
+    def step(low: Any, high: Any) -> Mapping[str, Tensor]:
+        return learner.descend({"content": focal_distance(G(*low), high, settings.exponent)})
+
+    fit(step, stream, settings.steps, run, {"generator": learner}, stage)
+
+
+def against(D: nn.Module, G: nn.Module, stream: PairBatches, settings: Settings, run: Run, stage: str) -> None:
+    """Eq. (7) for D on every batch, Eq. (9) for G on every ``turns``-th, judged by the D of after its turn."""
+    game, steps = settings.game, settings.steps * settings.game.turns
+    tell_apart, fool = GAMES[game.kind]
+    of_G, of_D = Learner(G, settings.descent, settings.steps), Learner(D, settings.descent, steps)
+
+    def step(low: Any, high: Any) -> Mapping[str, Tensor]:
+        fake = G(*low)
+        losses = {"critic": tell_apart(D(high), D(fake.detach()))}
+        if game.kind == "wgan-gp":
+            losses["penalty"] = game.penalty * gradient_penalty(D, high, fake.detach())
+        said = of_D.descend(losses)
+        if game.kind == "wgan-clip":
+            clip_weights(D, game.clip)
+        if of_D.calls % game.turns:
+            return said
+        content = focal_distance(fake, high, settings.exponent)
+        return said | of_G.descend({"content": content, "adversarial": game.weight * fool(D(fake))})
+
+    fit(step, stream, steps, run, {"generator": of_G, "critic": of_D}, stage)
+
+
+# ------------------------------------------------------------------------------------------------- what G has to beat
+
+
+def strongest_ridge(pairs: Pairs, strengths: Sequence[float] = (0.3, 1, 3, 10, 30)) -> Affine:
+    """Blind ridge regression; its strength is chosen on every fourth picture, held out, then all are used."""
+    held = torch.arange(len(pairs.high)) % 4 == 0
+
+    def rows(chosen: Tensor) -> tuple[Tensor, Tensor]:
+        return pairs.low[:, chosen].flatten(0, 1), pairs.high[chosen].repeat(len(pairs.ratios), 1)
+
+    low, high = rows(held)
+    left = {s: (ridge(*rows(~held), strength=s)(low) - high).square().sum().item() for s in strengths}
+    return ridge(*rows(torch.ones_like(held)), strength=min(left, key=left.__getitem__))
+
+
+def per_ratio(pairs: Pairs, settings: Settings, run: Run) -> PerRatio:
+    """A residual MLP for each ratio above 1, trained on that ratio alone; all together take as many steps as G."""
+    ratios = [ratio for ratio in pairs.ratios if ratio > 1]
+    share = max(1, settings.steps // len(ratios))
+    each, dimension = replace(settings, generator="residual", game=Game("off"), steps=share), pairs.high.shape[1]
+    lifts = [descend(generator(each, dimension), pairs.only(r), each, run, f"ratio-{r:g}") for r in ratios]
+    return PerRatio(ratios, lifts)
+
+
+def distilled(settings: Settings, run: Run, files: Sequence[Path], high: Tensor) -> Describer:
+    """Another F for queries: a copy of the encoder, taught to give for a small picture what F gives for the large one.
+
+    Resolution-asymmetric distillation (after Suma and Tolias, WACV 2023, the absolute term alone): a whole network is
+    trained where G trains a few layers, and pictures are read at every step. Batch norms keep their statistics. ``high
+    [N, D]`` are F's descriptors of ``files``.
+    """
+    encoding, R, N = settings.encoding, len(settings.ratios), len(files)
+    student = nn.Sequential(network_of(encoding)[0], pool_of(encoding))
+    for norm in [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]:
+        freeze(norm)
+    learner = Learner(student, settings.descent, settings.steps)
+    view = VIEWS[encoding.view]
+
+    def step(drawn: Any, high: Any) -> Mapping[str, Tensor]:
+        rows, ratios = (each.tolist() for each in drawn)
+        small = [view(read_picture(files[i]), ratio, encoding.size) for i, ratio in zip(rows, ratios, strict=True)]
+        low = nnf.normalize(student(torch.stack(small).to(high)), dim=1)
+        return learner.descend({"content": focal_distance(low, high, settings.exponent)})
+
+    numbers = Pairs(settings.ratios, torch.arange(N).expand(R, N), high)
+    fit(step, PairBatches(numbers, settings.batch, run.seed), settings.steps, run, {"student": learner}, "distilled")
+    return Describer(student[0], student[1], encoding.size)
+
+
+# ------------------------------------------------------------------------------------------------- Secs. 4.2, 5.2 and 5.4
+
+
+def measure(lifts: Mapping[str, nn.Module], settings: Settings, ratios: Sequence[float] = ()) -> dict[str, dict]:
+    """Every lift at every ratio: ``{"map": {name: {ratio: 0…1}}, "distance": {name: {ratio: (mean, variance)}}, "bits":
+    {ratio: …}, "short_side": {ratio: pixels}}``. The database is sharp and untouched; only queries are small, and
+    lifted.
+    """
+    ratios = ratios or settings.ratios
+    landmarks, F = opened(settings.collection), remembering(settings.encoding)
+    database = seen(F, landmarks.database, 1)
+    files, boxes = [q.picture for q in landmarks.queries], [q.box for q in landmarks.queries]
+    low = {ratio: seen(F, files, ratio, boxes) for ratio in (1, *ratios)}
+    up = {
+        name: {r: lifted(lift, low[r], torch.full((len(files),), float(r))) for r in ratios}
+        for name, lift in lifts.items()
+    }
+    return {
+        "map": {name: {r: mean_precision(up[name][r], database, landmarks.queries) for r in ratios} for name in lifts},
+        "distance": {name: distance_curve(up[name], low[1]) for name in lifts},
+        **sizes(landmarks, ratios),
+    }
+
+
+def sizes(landmarks: Landmarks, ratios: Sequence[float]) -> dict[str, dict[float, float]]:
+    """Means over the queries: the short side in pixels, and the bits of the small picture as PNG (Sec. 5.4)."""
+    images = [read_picture(query.picture, query.box) for query in landmarks.queries]
+    small = {ratio: [reduced(image, ratio) for image in images] for ratio in ratios}
+    return {
+        "short_side": {r: sum(min(image.shape[1:]) for image in each) / len(each) for r, each in small.items()},
+        "bits": {r: sum(map(bits, each)) / len(each) for r, each in small.items()},
+    }

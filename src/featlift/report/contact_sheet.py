@@ -1,0 +1,77 @@
+"""One HTML page of searches: each query, what was found, and what was found after lifting, as thumbnails side by
+side.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One picture that was found. ``mark`` is "new" (only in this ranking), "gone" (only in the other) or empty."""
+
+    picture: str
+    name: str
+    score: float
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What one way of searching found, best first."""
+
+    name: str
+    hits: list[Hit]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One query and its rankings; pictures are data URLs."""
+
+    name: str
+    query: str
+    rankings: list[Ranking] = field(default_factory=list)
+
+
+def sheet(query: Path, found: Mapping[str, Sequence[tuple[Path, float]]]) -> Sheet:
+    """The sheet of ``query``: name of the ranking → files and scores, best first. Differences from the first ranking
+    are marked.
+    """
+    rankings = []
+    first = {file for file, _ in next(iter(found.values()))}
+    every = [{file for file, _ in hits} for hits in found.values()]
+    for number, (name, hits) in enumerate(found.items()):
+        others = every[-1] if number == 0 else first
+        word = "gone" if number == 0 else "new"
+        shown = [Hit(thumbnail(f), f"{f.parent.name}/{f.name}", s, "" if f in others else word) for f, s in hits]
+        rankings.append(Ranking(name, shown))
+    return Sheet(query.name, thumbnail(query), rankings)
+
+
+def thumbnail(file: Path, side: int = 128) -> str:
+    """``file`` as a data URL of at most ``side`` pixels; a small picture keeps its size. A missing one is an empty
+    picture.
+    """
+    if not file.exists():
+        return ""
+    with Image.open(file) as opened:
+        image = ImageOps.exif_transpose(opened).convert("RGB")
+    image.thumbnail((side, side))
+    with io.BytesIO() as out:
+        image.save(out, format="png")
+        return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def write_contact_sheet(file: Path, sheets: Sequence[Sheet], title: str, note: str = "") -> None:
+    """Writes ``file`` (HTML, self-contained)."""
+    from jinja2 import Environment, PackageLoader
+
+    page = Environment(loader=PackageLoader("featlift.report", "."), autoescape=True).get_template("contact_sheet.html")
+    half = Path(file).with_name(f".{Path(file).name}.part")
+    half.write_text(page.render(sheets=sheets, title=title, note=note), encoding="utf-8")
+    half.replace(file)

@@ -1,0 +1,85 @@
+"""Index a folder, change the folder, search with small pictures."""
+
+import json
+
+import pytest
+import torch
+
+from featlift.checkpoints import save
+from featlift.commands.search import encoding_of, index, search
+from featlift.data.landmarks import pictures, read_picture
+from featlift.data.places import write_places
+from featlift.gallery import Encoding
+from featlift.retrieval.generator import ResidualGenerator
+
+ENCODING = Encoding("gist", size=64)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_places(tmp_path / "pictures", places=4, views=2, queries=1, size=48)
+    return tmp_path / "pictures" / "gallery"
+
+
+def test_indexing_again_sees_what_changed(tmp_path, folder):
+    store = index(str(folder), str(tmp_path / "index"), ENCODING, piece=3)
+    assert sorted(name for name in store.names) == sorted(str(f.relative_to(folder)) for f in pictures(folder))
+    (folder / "place-000" / "00.png").unlink()
+    (folder / "place-001" / "01.png").rename(folder / "place-001" / "moved.png")
+    again = index(str(folder), str(tmp_path / "index"))
+    assert len(again) == 7
+    assert "place-000/00.png" not in again
+    assert "place-001/moved.png" in again
+
+
+def test_an_interrupted_index_goes_on(tmp_path, folder, monkeypatch):
+    import featlift.commands.search as module
+
+    read, asked = module.read_picture, []
+
+    def dies(file):
+        asked.append(file)
+        if len(asked) == 6:
+            raise KeyboardInterrupt
+        return read(file)
+
+    monkeypatch.setattr(module, "read_picture", dies)
+    with pytest.raises(KeyboardInterrupt):
+        index(str(folder), str(tmp_path / "index"), ENCODING, piece=2)
+    assert len(index(str(folder), str(tmp_path / "index"), piece=2)) == 8
+    assert len(asked) == 6 + 4  # two pieces of two were safe
+
+
+@pytest.mark.parametrize("kind", ["", "ivf-flat"])
+def test_a_picture_finds_itself_and_the_sheet_is_written(tmp_path, folder, kind):
+    if kind:
+        pytest.importorskip("faiss")
+    index(str(folder), str(tmp_path / "index"), ENCODING, kind)
+    G = ResidualGenerator(576, 16)
+    torch.nn.init.normal_(G.correction.weight, std=0.3)
+    (tmp_path / "run").mkdir()
+    save(G, tmp_path / "run" / "generator.safetensors")
+    query = folder / "place-002" / "01.png"
+    found = search(str(tmp_path / "index"), [str(query)], str(tmp_path / "run"), k=3, kind=kind)
+    assert found["raw"].names[0][0] == "place-002/01.png"
+    assert found["raw"].scores[0, 0].item() == pytest.approx(1, abs=1e-5)
+    assert not torch.equal(found["raw"].scores, found["lifted"].scores)
+    page = (tmp_path / "index" / "contact_sheet.html").read_text()
+    assert page.count("data:image/png") == 1 + 3 + 3
+
+
+def test_an_index_keeps_its_encoding(tmp_path, folder):
+    index(str(folder), str(tmp_path / "index"), ENCODING)
+    assert encoding_of(tmp_path / "index", None) == ENCODING
+    assert json.loads((tmp_path / "index" / "encoding.json").read_text())["size"] == 64
+    with pytest.raises(ValueError, match="another folder"):
+        index(str(folder), str(tmp_path / "index"), Encoding("gist", size=96))
+
+
+def test_errors_say_what_to_do(tmp_path, folder):
+    with pytest.raises(FileNotFoundError, match="featlift index"):
+        search(str(tmp_path), ["a.png"])
+    index(str(folder), str(tmp_path / "index"), ENCODING)
+    with pytest.raises(FileNotFoundError, match="train fsr-gan"):
+        search(str(tmp_path / "index"), [str(pictures(folder)[0])], lift=str(tmp_path))
+    assert read_picture(pictures(folder)[0]).shape == (3, 48, 48)

@@ -1,0 +1,54 @@
+"""``featlift upgrade``: a run's detector, upgraded, trained a step, kept as a difference."""
+
+import pytest
+import torch
+
+from featlift.cli import main
+from featlift.commands.upgrade import apply
+from featlift.papers import baseline
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    """A tiny detector of ours in a run folder."""
+    folder = tmp_path_factory.mktemp("run")
+    options = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
+    model = baseline.Model("faster-rcnn", "resnet10t", "random", "batch", 0, channels=8, detector_options=options)
+    classes = ["three", "eight", "rows", "columns", "up", "down"]
+    baseline.save(baseline.build(model, 6), model, classes, folder)
+    return folder
+
+
+def test_without_steps_nothing_changes_but_what_was_added(detector, tmp_path, capsys):
+    out = tmp_path / "delta.safetensors"
+    assert main(["upgrade", str(detector), "--interpolator", "deconv", "--out", str(out)]) == 0
+    assert "the same to the last bit" in capsys.readouterr().out
+    picture = [torch.rand(3, 64, 96)]
+    plain, lifted = baseline.load(detector)[0].eval(), apply(str(detector), str(out)).eval()
+    assert torch.equal(plain(picture)[0]["boxes"], lifted(picture)[0]["boxes"])
+
+
+def test_a_step_trains_what_was_added_and_nothing_else(detector, tmp_path):
+    out = tmp_path / "delta.safetensors"
+    words = [
+        "upgrade",
+        str(detector),
+        "--interpolator",
+        "deconv",
+        "--data",
+        "scenes",
+        "--steps",
+        "1",
+        "--out",
+        str(out),
+    ]
+    assert main(words) == 0
+    plain, lifted = baseline.load(detector)[0].state_dict(), apply(str(detector), str(out)).state_dict()
+    assert all(torch.equal(value, lifted[name]) for name, value in plain.items())
+    last = [value for name, value in lifted.items() if "added" in name and "last" in name]
+    assert any(value.abs().sum() > 0 for value in last)
+
+
+def test_an_unknown_detector_names_what_there_is(capsys):
+    assert main(["upgrade", "fastrcnn"]) == 1
+    assert "fasterrcnn_resnet50_fpn" in capsys.readouterr().err

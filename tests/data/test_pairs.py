@@ -1,0 +1,48 @@
+"""A stream of descriptor pairs: reproducible from any position, and right about what belongs together."""
+
+import itertools
+
+import pytest
+import torch
+
+from featlift.data.pairs import PairBatches, Pairs
+
+LOW = torch.arange(3 * 5 * 2.0).view(3, 5, 2)
+PAIRS = Pairs((1, 2, 8), LOW, LOW[0])
+
+
+def first(n, step=0, **place):
+    return list(itertools.islice(PairBatches(PAIRS, 7, seed=3).since(step, **place), n))
+
+
+def test_what_belongs_together_stays_together():
+    for (low, ratio), high in first(20):
+        for one, r, sharp in zip(low, ratio.tolist(), high, strict=True):
+            picture = LOW[0].tolist().index(sharp.tolist())
+            assert one.tolist() == LOW[(1, 2, 8).index(r), picture].tolist()
+
+
+def test_every_picture_and_ratio_comes():
+    batches = first(40)
+    assert {r for (_, ratio), _ in batches for r in ratio.tolist()} == {1, 2, 8}
+    assert {tuple(h.tolist()) for _, high in batches for h in high} == {tuple(h.tolist()) for h in LOW[0]}
+
+
+def test_a_stream_goes_on_anywhere_and_ranks_differ():
+    (low, ratio), high = first(6)[5]
+    (low2, ratio2), high2 = first(1, step=5)[0]
+    assert torch.equal(low, low2)
+    assert torch.equal(ratio, ratio2)
+    assert torch.equal(high, high2)
+    assert not torch.equal(first(1)[0][0][0], first(1, rank=1, world=2)[0][0][0])
+
+
+def test_one_ratio():
+    one = PAIRS.only(2)
+    assert one.ratios == [2]
+    assert torch.equal(one.low, LOW[1:2])
+
+
+def test_shapes_must_fit():
+    with pytest.raises(ValueError, match=r"\[R, N"):
+        Pairs((1, 2), LOW, LOW[0])

@@ -1,0 +1,112 @@
+"""The trapezoid precision against published golden values, a literal area and hand-made rankings."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+
+from featlift.evaluation.retrieval import (
+    average_precision,
+    bits,
+    distance_curve,
+    distractor_curve,
+    draw_curves,
+    mean_precision,
+    moved,
+    positive_ranks,
+    precisions,
+    ratio_curve,
+)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "positives", "expected"),
+    [
+        ([0, 1, 4], 3, 0.85),
+        ([1], 1, 0.25),
+        ([9], 1, 0.05),
+        ([0, 1], 4, 0.5),
+        ([3, 7, 11], 3, 0.179113),
+        ([0], 1, 1.0),
+        ([], 2, 0.0),
+    ],
+)
+def test_golden_precisions(ranks, positives, expected):
+    assert average_precision(ranks, positives) == pytest.approx(expected, abs=5e-7)
+
+
+def walked(ranking, positives):
+    """The benchmark's own description: walk down the ranking, add the trapezoid between the old and the new
+    precision.
+    """
+    area, old_recall, old_precision, found = 0.0, 0.0, 1.0, 0
+    for place, row in enumerate(ranking):
+        found += row in positives
+        recall, precision = found / len(positives), found / (place + 1)
+        area += (recall - old_recall) * (old_precision + precision) / 2
+        old_recall, old_precision = recall, precision
+    return area
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_rankings_against_a_walk(seed):
+    luck = random.Random(seed)
+    rows = luck.sample(range(40), 40)
+    positives = set(luck.sample(range(40), luck.randint(1, 12)))
+    assert average_precision(positive_ranks(rows, positives), len(positives)) == pytest.approx(walked(rows, positives))
+
+
+def test_junk_leaves_the_ranking_before_places_are_counted():
+    assert positive_ranks([7, 3, 9, 1, 2], positives={9, 2}, junk={7, 1}) == [1, 2]
+    assert positive_ranks([7, 3], positives={7}, junk={7}) == []
+
+
+@pytest.mark.parametrize(("ranks", "positives"), [([], 0), ([0, 1], 1)])
+def test_impossible_counts_are_refused(ranks, positives):
+    with pytest.raises(ValueError, match="positives"):
+        average_precision(ranks, positives)
+
+
+def wanted(*positives, junk=()):
+    return SimpleNamespace(positives=frozenset(positives), junk=frozenset(junk))
+
+
+DATABASE = torch.eye(4)
+QUERIES = nnf.normalize(torch.tensor([[4.0, 3, 2, 1], [1, 2, 3, 4]]), dim=1)
+
+
+def test_precisions_rank_the_whole_database():
+    assert precisions(QUERIES, DATABASE, [wanted(0), wanted(0)]) == pytest.approx([1.0, (0 + 1 / 4) / 2])
+    assert precisions(QUERIES, DATABASE, [wanted(1, junk=(0,)), wanted(3, 2)]) == pytest.approx([1.0, 1.0])
+    assert mean_precision(QUERIES, DATABASE, [wanted(0), wanted(0)]) == pytest.approx(0.5625)
+    with pytest.raises(ValueError, match="2 descriptors for 1"):
+        precisions(QUERIES, DATABASE, [wanted(0)])
+
+
+def test_curves():
+    at = {1.0: QUERIES, 2.0: QUERIES.flip(1)}
+    assert ratio_curve(at, DATABASE, [wanted(0), wanted(3)]) == pytest.approx({1.0: 1.0, 2.0: 0.125})
+    crowd = nnf.normalize(torch.tensor([[9.0, 9, 9, 9], [0, 0, 0, -1]]), dim=1)
+    large = distractor_curve(QUERIES, DATABASE, crowd, [wanted(0), wanted(3)], sizes=[0, 1, 2])
+    assert large == pytest.approx({0: 1.0, 1: 0.25, 2: 0.25})
+    with pytest.raises(ValueError, match="3 distractors"):
+        distractor_curve(QUERIES, DATABASE, crowd, [wanted(0), wanted(3)], sizes=[3])
+    apart = distance_curve({4.0: torch.tensor([[3.0, 0], [0, 5]])}, torch.zeros(2, 2))
+    assert apart[4.0] == pytest.approx((4.0, 1.0))
+
+
+def test_bits_of_a_picture():
+    noise = torch.rand(3, 40, 50)
+    assert 8 * 3 * 40 * 50 * 0.95 < bits(noise) < 8 * 3 * 40 * 50 * 1.2  # noise does not compress
+    assert bits(torch.zeros(3, 40, 50)) < bits(noise) / 10
+
+
+def test_who_moved():
+    assert moved([0.5, 0.5, 0.5, 0.5], [0.6, 0.9, 0.1, 0.505]) == {"gained": [1, 0], "lost": [2], "kept": [3]}
+
+
+def test_curves_are_drawn(tmp_path):
+    draw_curves({"raw": {1.0: [0.9, 0.8], 2.0: [0.5, 0.6]}}, tmp_path / "a.png", "ratio", "mAP")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,119 @@
+"""Counts of the paper's tables, the identity at the start, and what each generator is told."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+
+from featlift.retrieval.generator import (
+    ConditionedGenerator,
+    DescriptorGenerator,
+    ResidualGenerator,
+    lifted,
+    picture_side,
+    same_convolution,
+)
+
+MAKE = {
+    "paper": lambda: DescriptorGenerator(64, drop=0.0),
+    "residual": lambda: ResidualGenerator(64, hidden=32, drop=0.0),
+    "conditioned": lambda: ConditionedGenerator(64, hidden=32, drop=0.0),
+}
+
+
+@pytest.fixture(params=list(MAKE))
+def generator(request):
+    torch.manual_seed(0)
+    return MAKE[request.param]()
+
+
+def unit(rows, dimension=64):
+    return nnf.normalize(torch.rand(rows, dimension, generator=torch.Generator().manual_seed(1)), dim=1)
+
+
+def test_the_papers_generator_has_its_parameters():
+    rows = [260, 808, 3_216, 12_832, 51_264, 204_928]
+    model = DescriptorGenerator(4096)
+    assert [sum(p.numel() for p in c.parameters()) for c in model.convolutions] == rows
+    assert sum(p.numel() for p in model.last.parameters()) == 33_558_528
+    assert sum(p.numel() for p in model.parameters()) == 33_831_836
+    assert model(torch.rand(2, 4096)).shape == (2, 4096)
+
+
+def test_every_layer_is_rectified_and_the_map_sizes_are_table_2():
+    sizes = []
+    model = DescriptorGenerator(4096)
+    for convolution in model.convolutions:
+        convolution.register_forward_hook(lambda m, i, o: sizes.append(tuple(o.shape[1:])))
+    model(torch.rand(1, 4096))
+    assert sizes == [(4, 64, 64), (8, 32, 32), (16, 32, 32), (32, 16, 16), (64, 16, 16), (128, 8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "before", "after"), [(8, 1, 3, 4), (5, 2, 1, 2), (5, 1, 2, 2), (3, 2, 0, 1)]
+)
+def test_padding_is_tensorflows_same(kernel, stride, before, after):
+    assert tuple(same_convolution(1, 1, kernel, stride)[0].padding) == (before, after, before, after)
+
+
+def test_batched_equals_single_and_every_parameter_learns(generator):
+    x, ratio = unit(5), torch.tensor([2.0, 3, 4, 5, 8])
+    with torch.no_grad():
+        for p in generator.parameters():  # a zero last layer would hide the others
+            p.add_(0.05 * torch.randn_like(p))
+    together = generator(x, ratio)
+    alone = torch.cat([generator(x[i : i + 1], ratio[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    together.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
+
+
+@pytest.mark.parametrize("name", ["residual", "conditioned"])
+def test_untrained_residual_generators_are_the_identity(name):
+    x = unit(4)
+    assert torch.equal(MAKE[name]()(x, torch.full((4,), 8.0)), x)
+
+
+def test_the_conditioned_generator_never_touches_a_sharp_query():
+    model = ConditionedGenerator(64, hidden=32)
+    torch.nn.init.normal_(model.correction.weight)
+    x = unit(3)
+    assert torch.equal(model(x, torch.ones(3)), x)
+    assert not torch.equal(model(x, torch.full((3,), 2.0)), x)
+
+
+def test_blind_generators_do_not_look_at_the_ratio(generator):
+    x = unit(3)
+    if isinstance(generator, ConditionedGenerator):
+        with pytest.raises(ValueError, match="ratio"):
+            generator(x)
+    else:
+        assert torch.equal(generator(x), generator(x, torch.full((3,), 8.0)))
+
+
+def test_gain_keeps_the_input_alive():
+    """With gain 1 the biases drown unit vectors: two different descriptors give nearly one direction (spec §7.1)."""
+    torch.manual_seed(0)
+    pair = unit(2, 4096)
+    scaled, printed = DescriptorGenerator(drop=0.0), DescriptorGenerator(drop=0.0, gain=1.0)
+    printed.load_state_dict(copy.deepcopy(scaled.state_dict()))
+    apart = [1 - nnf.cosine_similarity(*model(pair).split(1)).item() for model in (scaled, printed)]
+    assert apart[0] > 20 * apart[1]
+
+
+def test_lifted_is_of_unit_length_and_carries_no_graph(generator):
+    out = lifted(generator, unit(3), torch.full((3,), 4.0))
+    torch.testing.assert_close(out.norm(dim=1), torch.ones(3))
+    assert not out.requires_grad
+
+
+@pytest.mark.parametrize(("dimension", "side"), [(64, 8), (576, 24), (4096, 64)])
+def test_square_pictures(dimension, side):
+    assert picture_side(dimension) == side
+
+
+@pytest.mark.parametrize("dimension", [1280, 100, 512])
+def test_a_descriptor_that_is_no_picture_is_refused(dimension):
+    with pytest.raises(ValueError, match="ResidualGenerator"):
+        DescriptorGenerator(dimension)
