@@ -197,9 +197,11 @@ def lessons(F: Extractor, G: nn.ModuleList, images: list[Tensor], weights: Lesso
 def watched(heavy: nn.ModuleList) -> Iterator[list[tuple[int, Tensor, Tensor]]]:
     """Collects what each of ``heavy`` is given and gives: (number of its doubling, ``[B, C, H, W]``, ``[B, C, 2H, 2W]``)."""
     seen: list[tuple[int, Tensor, Tensor]] = []
-    handles = [
-        module.register_forward_hook(lambda _, given, out: seen.append((len(seen), given[0], out))) for module in heavy
-    ]
+
+    def note(_: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        seen.append((len(seen), given[0], out))
+
+    handles = [module.register_forward_hook(note) for module in heavy]
     try:
         yield seen
     finally:
