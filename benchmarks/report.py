@@ -1,7 +1,7 @@
 """Puts every ``benchmarks/results/*.json`` into ``docs/results.md``: ``python benchmarks/report.py``.
 
 Each file has a block between ``<!-- results:name -->`` and ``<!-- end of results:name -->``, which is written anew. What stands outside the
-blocks is written by hand and stays. A file without a block gets one at the end.
+blocks is written by hand and stays. A file without a block gets one at the end. Blocks in the README are written anew, too.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
+README = HERE.parent / "README.md"
 TITLE = "# Results\n\nTables between markers are written by `make docs` from `benchmarks/results/*.json`; the rest is written by hand.\n"
 
 
@@ -82,10 +83,17 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     """Reads the results and the page, and writes the page."""
-    page = PAGE.read_text() if PAGE.exists() else TITLE
-    draft = PAGE.with_suffix(".md.part")
-    draft.write_text(filled(page, read(HERE / "results")))
-    print(draft.replace(PAGE))
+    results = read(HERE / "results")
+    write(PAGE, filled(PAGE.read_text() if PAGE.exists() else TITLE, results))
+    shown = set(re.findall(r"<!-- results:(\S+) -->", README.read_text()))
+    write(README, filled(README.read_text(), {name: result for name, result in results.items() if name in shown}))
+
+
+def write(page: Path, text: str) -> None:
+    """Writes a page, whole or not at all."""
+    draft = page.with_suffix(".md.part")
+    draft.write_text(text)
+    print(draft.replace(page))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ PAPERS: dict[str, str] = {
     "afi-gan": "AFI-GAN: interpolator, extractor and target detector in three stages",
     "srf-gan": "SRF-GAN: the same stages with residual blocks and batch norm",
     "light": "a light interpolator, taught by a heavy one, and its detector tuned",
+    "fsr-gan": "FSR-GAN: the descriptor of a tiny query lifted to what the large picture would give",
     "fdsr": "FDSR: a super-resolution network taught by a detector's features",
 }
 
@@ -35,6 +36,8 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "compare": Verb("two runs: what was gained, what was lost, what it costs", "compare:compare"),
     "upgrade": Verb("put a learned interpolator into a torchvision detector", "upgrade:upgrade"),
     "sr": Verb("enlarge pictures with a super-resolution network", "sr:sr"),
+    "index": Verb("describe a folder of pictures for search", "search:index"),
+    "search": Verb("pictures like a query, plainly and lifted, on a contact sheet", "search:search"),
     "data": {
         "make": Verb("write built-in pictures as a COCO folder", "data:make"),
         "check": Verb("read a COCO folder and say what is in it and what is wrong", "data:check"),

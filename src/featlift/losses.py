@@ -1,7 +1,6 @@
 """Every loss of the five papers, with its equation. Functions of tensors that return a scalar tensor.
 
-Losses over a pyramid are *sums over levels of per-level means*: dividing by the number of levels would change the
-meaning of λ.
+Losses over a pyramid are *sums over levels of per-level means*: dividing by the number of levels would change the meaning of λ.
 """
 
 from collections.abc import Callable
@@ -22,18 +21,16 @@ def content(student: Features, teacher: Features) -> Tensor:
 
 
 def tell_apart(critic: nn.Module, student: Features, teacher: Features) -> Tensor:
-    """What the critic descends on: Σ over levels of BCE(D(teacher), 1) + BCE(D(student), 0) (SRF-GAN Eq. 1, AFI-GAN Eq.
-    1).
+    """What the critic descends on: Σ over levels of BCE(D(teacher), 1) + BCE(D(student), 0) (SRF-GAN Eq. 1, AFI-GAN Eq. 1).
 
-    The student is detached: the critic's turn gives the generator nothing. Real and fake maps ``[B, C, H, W]`` go
-    through the critic apart, so each has its own batch-norm statistics.
+    The student is detached: the critic's turn gives the generator nothing. Real and fake maps ``[B, C, H, W]`` go through the critic
+    apart, so each has its own batch-norm statistics.
     """
     return tell_apart_logits(judge(critic, student, detached=True), judge(critic, teacher, detached=True))
 
 
 def fool(critic: nn.Module, student: Features) -> Tensor:
-    """What the generator descends on: Σ over levels of BCE(D(student), 1), i.e. -log D (AFI-GAN Eq. 2, the adversarial
-    term).
+    """What the generator descends on: Σ over levels of BCE(D(student), 1), i.e. -log D (AFI-GAN Eq. 2, the adversarial term).
 
     The path through the critic stays open (the published code cuts it, which turns the term into a constant).
     """
@@ -53,9 +50,7 @@ def tell_apart_logits(student: Features, teacher: Features) -> Tensor:
 
 
 def critic_accuracy(student: Features, teacher: Features) -> dict[str, Tensor]:
-    """Share of cells that the critic's logits (level → ``[B, 1, H, W]``) judge rightly, for real (teacher) and fake
-    (student) maps.
-    """
+    """Share of cells that the critic's logits (level → ``[B, 1, H, W]``) judge rightly, for real (teacher) and fake (student) maps."""
     with torch.no_grad():
         return {"accuracy_real": _share(teacher, True), "accuracy_fake": _share(student, False)}
 

@@ -29,7 +29,7 @@ def test_runs_on_other_pictures_are_refused(trained, tmp_path, capsys):
     path = tmp_path / "copy" / "result.json"
     path.write_text(path.read_text().replace('"data": "', '"data": "other-', 1))
     assert cli.main(["compare", str(trained["nearest"]), str(tmp_path / "copy")]) == 1
-    assert "Compare runs of the same pictures" in capsys.readouterr().err
+    assert "Only runs on the same pictures can be compared" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run(trained, tmp_path, capsys):

@@ -107,6 +107,8 @@ def test_the_average_is_the_literal_loop_and_can_be_looked_at():
         torch.testing.assert_close(averaged.weight.detach(), average)
         assert not torch.equal(averaged.weight, w)
     assert torch.equal(module.weight, w)
+    learner.keep_average()
+    torch.testing.assert_close(module.weight.detach(), average)
 
 
 def test_without_an_average_the_module_as_it_is():

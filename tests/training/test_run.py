@@ -35,8 +35,15 @@ def test_the_same_settings_again_are_welcome(tmp_path):
     Run(tmp_path, Settings(), save_every=3, log_every=1)
 
 
-def test_other_settings_are_refused_and_shown(tmp_path):
+def test_a_run_that_never_got_to_a_checkpoint_is_begun_again(tmp_path):
     Run(tmp_path, Settings())
+    Run(tmp_path, Settings(steps=20))
+    assert json.loads((tmp_path / "settings.json").read_text())["steps"] == 20
+
+
+def test_other_settings_are_refused_and_shown(tmp_path, play, batches):
+    step, learners = play(1)
+    fit(step, batches, 1, Run(tmp_path, Settings()), learners)
     with pytest.raises(ValueError) as error:
         Run(tmp_path, Settings(steps=20, optimiser=Optimiser(rate=0.2)), seed=1)
     text = str(error.value)

@@ -50,7 +50,7 @@ def same_pictures(folders: tuple[Path, Path]) -> Pictures:
     if len({*data, fingerprint(shown)}) > 1:
         raise ValueError(
             f"{folders[0]} was measured on data {data[0]}, {folders[1]} on {data[1]}, and {fingerprint(shown)} is there now. "
-            "Compare runs of the same pictures: featlift evaluate RUN --data FOLDER measures anew."
+            "Only runs on the same pictures can be compared: train both with one --data."
         )
     return shown
 

@@ -66,7 +66,6 @@ def with_presets(paper: str, path: str, words: Sequence[str]) -> dict[str, Any]:
 
     module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
     words, preset = _without_preset(words)
-    has_stages = "until" in inspect.signature(module.train).parameters
     parser = Parser(prog=path, description=_first_line(module.__doc__))
     parser.add_argument(
         "--preset",
@@ -74,7 +73,7 @@ def with_presets(paper: str, path: str, words: Sequence[str]) -> dict[str, Any]:
         help="quick (a laptop), short (one GPU), paper, official (published code).",
     )
     parser.add_argument("--config", action="config", help="A YAML file with these options.")
-    parser.add_class_arguments(Running, None, as_group=False, skip=set() if has_stages else {"until"})
+    parser.add_class_arguments(Running, None, as_group=False, skip=set() if hasattr(module, "STAGES") else {"until"})
     parser.add_class_arguments(module.Settings, None)
     parser.set_defaults({"run": f"runs/{paper}", **asdict(_preset(module.Settings, preset))})
     values = _taken(parser, words, whole=module.Settings)

@@ -20,7 +20,9 @@ from featlift.retrieval.index import search as exact
 from featlift.retrieval.store import VectorStore, replace
 
 
-def index(folder: str, out: str, encoding: Encoding | None = None, kind: str = "", piece: int = 256) -> VectorStore:
+def index(
+    folder: str, out: str = "index", encoding: Encoding | None = None, kind: str = "", piece: int = 256
+) -> VectorStore:
     """Describe every picture under ``folder`` that ``out`` does not hold yet, and forget those that are gone.
 
     Each piece is on disk before the next is begun: an interrupted call goes on where it stopped.
@@ -69,7 +71,7 @@ def encoding_of(out: Path, encoding: Encoding | None) -> Encoding:
 
 
 def search(
-    index: str, queries: Sequence[str], lift: str = "", k: int = 8, kind: str = "", out: str = ""
+    index: str, queries: list[str], lift: str = "", k: int = 8, kind: str = "", out: str = ""
 ) -> dict[str, Found]:
     """The ``k`` pictures of an index nearest to each query, plainly and, with ``lift``, after lifting the queries.
 

@@ -52,13 +52,11 @@ def train(paper: str, settings: Any, running: Running) -> dict[str, Any]:
     """
     module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
     with open_run(settings, running) as run:
-        if paper == "baseline":
-            return conclude(module.train(settings, run), settings.data, run, paper)
-        if paper == "fdsr":
-            module.train(settings, run)
-            return through_sr(settings, run)
+        if not hasattr(module, "STAGES"):
+            made = module.train(settings, run)
+            return OTHERS.get(paper, conclude_plain)(made, settings, run)
         made = module.train(settings, run, running.until)
-        return conclude(made, settings.data, run, paper) if running.until == "target" else {}
+        return conclude(made, settings.data, run, paper) if running.until == module.STAGES[-1] else {}
 
 
 def open_run(settings: Any, running: Running) -> Run:
@@ -90,14 +88,37 @@ def conclude(detector: nn.Module, data: baseline.Data, run: Run, name: str) -> d
     return result
 
 
-def through_sr(settings: Any, run: Run) -> dict[str, Any]:
-    """Measure a super-resolution network by what the detector that taught it finds in enlarged pictures."""
+def conclude_plain(detector: nn.Module, settings: Any, run: Run) -> dict[str, Any]:
+    """:func:`conclude` for a plain training."""
+    return conclude(detector, settings.data, run, "baseline")
+
+
+def through_sr(network: nn.Module, settings: Any, run: Run) -> dict[str, Any]:
+    """Measure a super-resolution network (FDSR's) by what the detector that taught it finds in enlarged pictures."""
     from featlift import two_step
 
     how = two_step.Measuring(detector=settings.prior.network, through={"fdsr": str(run.folder)}, device=str(run.device))
     found = two_step.measure(how, run.folder)
     print(two_step.table(found["rows"]))
     return run.finish({"name": "fdsr", "rows": found["rows"]})
+
+
+def lifting(generator: nn.Module, settings: Any, run: Run) -> dict[str, Any]:
+    """Measure a descriptor generator (FSR-GAN's): mean average precision at every ratio, raw and lifted."""
+    from featlift.papers import fsr_gan
+    from featlift.retrieval.lifts import Identity
+
+    found = fsr_gan.measure({"raw": Identity(), "fsr-gan": generator.eval()}, settings)
+    for ratio in settings.ratios:
+        print(
+            f"1/{ratio:g} per side: "
+            + "  ".join(f"{name} mAP {100 * by[ratio]:.1f}" for name, by in found["map"].items())
+        )
+    return run.finish({"name": "fsr-gan", **found})
+
+
+OTHERS = {"fdsr": through_sr, "fsr-gan": lifting}
+"""Papers that make no detector → how what they make is measured."""
 
 
 def evidence(shown: Pictures) -> Evidence:

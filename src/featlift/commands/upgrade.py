@@ -22,7 +22,6 @@ def upgrade(
     rate: float = 1e-3,
     everything: bool = False,
     out: str = "upgrade.safetensors",
-    run: str = "",
 ) -> Path:
     """Upgrade a detector in place, train what was added, and write a file that holds only the difference.
 
@@ -36,8 +35,7 @@ def upgrade(
         steps: how many steps of two pictures to train.
         rate: of AdamW, a cosine.
         everything: train the whole detector and not only what was added.
-        out: the delta file; `featlift.load_delta` puts it onto the same detector again.
-        run: folder of the training's log and checkpoints; by default beside ``out``.
+        out: the delta file; `featlift.load_delta` puts it onto the same detector again. The training's log is beside it (``….run``).
     """
     detector = _detector(model, weights, data)
     picture = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
@@ -46,7 +44,7 @@ def upgrade(
     same = all(torch.equal(x, y) for x, y in zip(before, _answer(detector, picture), strict=True))
     print(f"outputs on a picture before and after: {'the same to the last bit' if same else 'DIFFERENT'}")
     if steps:
-        _train(detector, data or "scenes", steps, rate, everything, Path(run or f"{out}.run"))
+        _train(detector, data or "scenes", steps, rate, everything, Path(f"{out}.run"))
     save_delta(detector, out)
     print(out)
     return Path(out)
@@ -93,7 +91,7 @@ def _train(detector: nn.Module, data: str, steps: int, rate: float, everything: 
     if not everything:
         _only_added(detector)
     shown = replace(baseline.quick_data(), root=data, batch=2)
-    descent = replace(baseline.quick_descent(rate), warmup=min(50, steps // 10))
+    descent = replace(baseline.quick_descent(rate), warmup=min(10, steps // 10))
     with Run(folder, {"data": shown, "steps": steps, "descent": descent, "everything": everything}) as run:
         learner = Learner(detector, descent, steps)
         stream = baseline.batches(shown, baseline.pictures(shown), run.seed)

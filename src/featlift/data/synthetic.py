@@ -38,10 +38,9 @@ class Scenes:
     first=400)``.
 
     The class of a sign is its glyph; outline, colours, size and place say nothing about it. ``sides`` are the
-    shortest and the longest side in pixels (log-uniform in between). Measured: a small network that is given the
-    true boxes names 66 % of the signs under 8 px, 94 % of those from 8 to 13 px and 99 % of the larger ones; of the
-    same scenes at half the size, 39, 70 and 95 % (by chance: 17 %). What is mistaken here is mistaken for want of
-    resolution. Boxes and masks are those of the visible part, at least 70 % of the object.
+    shortest and the longest side in pixels (log-uniform in between). What is mistaken here is mistaken
+    for want of resolution: ``benchmarks/readability.py`` measures how many signs of each size can be read, at full size
+    and at half. Boxes and masks are those of the visible part, at least 70 % of the object.
 
     Raises:
         ValueError: for a range that is empty or not positive, pictures too small for the signs, or an unknown class.

@@ -144,9 +144,9 @@ class Settings:
             data=baseline.quick_data(),
             adversary=Adversary(width=1),
             teacher=Stage(400, baseline.quick_descent()),
-            interpolator=Stage(150, baseline.quick_descent()),
-            extractor=Stage(200, baseline.quick_descent()),
-            target=Stage(250, baseline.quick_descent()),
+            interpolator=Stage(40, baseline.quick_descent()),
+            extractor=Stage(60, baseline.quick_descent()),
+            target=Stage(300, baseline.quick_descent()),
             extractor_start="teacher",
             reuse="M",
         )
@@ -162,7 +162,7 @@ def train(settings: Settings, run: Run, until: str = "target") -> nn.Module:
     """
     if until not in STAGES:
         raise ValueError(f"There is no stage '{until}'; there are {', '.join(STAGES)}.")
-    shown = baseline.pictures(settings.data)
+    shown = baseline.announced(settings.data, run)
     stream, classes = baseline.batches(settings.data, shown, run.seed, settings.halving.original), shown.classes
     if until == "target":
         return target(settings, stream, classes, run)
@@ -235,6 +235,7 @@ def pretrain_interpolator(
         return critic_said | generator.descend(losses)
 
     fit(step, stream, settings.interpolator.steps, run, {"generator": generator, "critic": critic}, "interpolator")
+    generator.keep_average()
 
 
 def doubled(G: nn.ModuleList, features: Features) -> Features:
@@ -318,6 +319,7 @@ def train_extractor(F: Extractor, M: Detector, D: nn.Module, settings: Settings,
         return critic_said | extracting.descend(losses | losses_on(M, batch, features, boxes))
 
     fit(step, stream, settings.extractor.steps, run, {"extractor": extracting, "critic": critic}, "extractor")
+    extracting.keep_average()
 
 
 # ------------------------------------------------------------------------------------------------ stage 3: Sec. 4.3, Eqs. (4) to (7)

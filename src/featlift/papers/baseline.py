@@ -19,7 +19,7 @@ from featlift.backbones import Backbone
 from featlift.checkpoints import read_tensors, write_tensors
 from featlift.data.augment import Flip, Halved, Resize
 from featlift.data.batches import Batches
-from featlift.data.coco import open_split
+from featlift.data.coco import CocoPictures, open_split
 from featlift.data.contract import Pictures
 from featlift.data.synthetic import Scenes
 from featlift.detectors import Detector
@@ -147,7 +147,7 @@ def quick_data() -> Data:
 
 def quick_descent(rate: float = 1e-3) -> Descent:
     """AdamW with a cosine: what learns fastest from random weights."""
-    return Descent("adamw", rate=rate, weight_decay=1e-4, warmup=50, schedule="cosine", clip=10.0)
+    return Descent("adamw", rate=rate, weight_decay=1e-4, warmup=10, schedule="cosine", clip=10.0)
 
 
 def build(model: Model, classes: int, given: Sequence[nn.Module] | None = None) -> Detector:
@@ -172,6 +172,15 @@ def pictures(data: Data, split: str = "train") -> Pictures:
         return open_split(data.root, split, skip_broken=data.skip_broken)
     size = (data.scene_size, data.scene_size)
     return Scenes(data.scenes, size) if split == "train" else Scenes(data.scenes_val, size, first=data.scenes)
+
+
+def announced(data: Data, run: Run) -> Pictures:
+    """The training pictures. What was read of a folder, and what was left out and why, is printed and kept in the run's ``data.txt``."""
+    shown = pictures(data)
+    if isinstance(shown, CocoPictures) and run.rank == 0:
+        print(shown.report)
+        (run.folder / "data.txt").write_text(f"{shown.report}\n", encoding="utf-8")
+    return shown
 
 
 def data_of(run: str | Path, root: str = "") -> Data:
@@ -201,7 +210,7 @@ def batches(data: Data, pictures: Pictures, seed: int, halved: bool = False) -> 
 
 def train(settings: Settings, run: Run) -> Detector:
     """Train a detector in ``run`` and save it as ``detector.safetensors``; the same run again goes on or only loads."""
-    shown = pictures(settings.data)
+    shown = announced(settings.data, run)
     T = build(settings.model, len(shown.classes))
     if settings.start:
         adopt(T, load(settings.start)[0].state_dict())
@@ -221,6 +230,7 @@ def descend(T: Detector, stream: Batches, stage: Stage, run: Run, name: str) -> 
         {"detector": learner},
         name,
     )
+    learner.keep_average()
 
 
 def adopt(T: Detector, tensors: Mapping[str, Tensor]) -> list[str]:

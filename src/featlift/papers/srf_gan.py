@@ -12,6 +12,7 @@ from featlift.papers import afi_gan, baseline
 from featlift.papers.afi_gan import Adversary
 from featlift.papers.baseline import Model
 
+STAGES = afi_gan.STAGES
 train = afi_gan.train
 
 

@@ -130,6 +130,11 @@ class Learner:
         finally:
             self._swap()
 
+    def keep_average(self) -> nn.Module:
+        """Give the module its averaged parameters for good, when training is over; without an average it stays as it is. Returns it."""
+        self._swap()
+        return self.module
+
     @torch.no_grad()
     def _swap(self) -> None:
         for name, average in self._average.items():

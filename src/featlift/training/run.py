@@ -31,7 +31,7 @@ class Run:
     (``with Run(…) as run:``) or call `close`, so that many processes part in order. Only process 0 writes.
 
     Args:
-        folder: made if it is missing; one with a run of the same settings is continued.
+        folder: made if it is missing; one with a run of the same settings is continued, one without a checkpoint begun again.
         settings: a dataclass or a mapping; kept in ``settings.json`` with ``seed`` and ``precision``.
         seed: of everything that is drawn.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
@@ -74,7 +74,7 @@ class Run:
 
     def _open(self) -> None:
         path = self.folder / "settings.json"
-        if self.rank == 0 and not path.exists():
+        if self.rank == 0 and not (path.exists() and self.stages()):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / "run.json", {"started": _now(), **provenance(self.device, self.world)})
             write_json(path, self.settings)
