@@ -38,7 +38,7 @@ def test_the_demo_trains_both_and_compares_them(tmp_path, monkeypatch, capsys):
 def test_the_control_has_as_many_steps_and_the_same_start(tmp_path):
     ours = demo.shortened(afi_gan.Settings.quick(), 0.5)
     plain = demo.control(ours, tmp_path / "teacher.safetensors")
-    assert plain.train.steps == ours.interpolator.steps + ours.extractor.steps + ours.target.steps == 300
+    assert plain.train.steps == ours.interpolator.steps + ours.extractor.steps + ours.target.steps == 200
     assert plain.model == replace(ours.model, interpolator="nearest")
     assert (plain.start, plain.data) == (str(tmp_path / "teacher.safetensors"), ours.data)
 

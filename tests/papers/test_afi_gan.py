@@ -577,7 +577,7 @@ def test_a_run_killed_in_stage_2_ends_as_the_unbroken_one(settings, run, monkeyp
 
 def test_a_run_goes_on_only_with_its_own_settings(settings, run):
     whole = settings()
-    run(whole)
+    afi_gan.train(whole, run(whole), "teacher")
     with pytest.raises(ValueError, match=r"adversary.weight: 0.001 there, 0.01 now"):
         run(replace(whole, adversary=Adversary(weight=0.01)))
 

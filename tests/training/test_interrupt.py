@@ -7,6 +7,14 @@ import pytest
 from featlift.training.interrupt import Interrupt
 
 
+@pytest.fixture(autouse=True)
+def _hears_signals():
+    """A shell starts its background jobs deaf to Ctrl-C; these tests need Python's own handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_and_the_handlers_come_back(number):
     before = signal.getsignal(number)

@@ -16,7 +16,7 @@ from featlift.report.records import RunRecord
 from featlift.training.run import write_json
 
 
-def demo(out: str = "runs/demo", seed: int = 0, steps: float = 1.0, device: str = "auto") -> dict[str, Any]:
+def demo(out: str = "runs/demo", seed: int = 0, steps: float = 0.7, device: str = "auto") -> dict[str, Any]:
     """Train two detectors with equal numbers of steps, compare them, and write a page.
 
     A small Faster R-CNN with nearest interpolation is trained on procedural scenes: the common start. Then one copy goes on as it is, the
@@ -25,7 +25,7 @@ def demo(out: str = "runs/demo", seed: int = 0, steps: float = 1.0, device: str 
     Args:
         out: folder; the same folder again goes on where it was.
         seed: of everything that is drawn.
-        steps: multiplies every stage (0.05 is a smoke test).
+        steps: of every stage, as a share of the quick preset's (1 is ``benchmarks/equal_steps.py scenes``, 0.05 a smoke test).
         device: "auto", "cpu" or "cuda".
     """
     return equal_steps(shortened(afi_gan.Settings.quick(), steps), Path(out), seed, device)
