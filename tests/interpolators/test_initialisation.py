@@ -11,7 +11,7 @@ from featlift.interpolators.afi import AFI
 from featlift.interpolators.fixed import Fixed
 from featlift.interpolators.initialisation import Shortcut, initialise
 
-WITH_SHORTCUT = ("afi", "srf", "afi-rb")
+WITH_SHORTCUT = ("afi", "srf", "afi-rb", "light", "light-agnostic")
 ALONE = ("nearest-5conv", "bilinear-5conv", "bicubic-5conv", "deconv", "pixel-shuffle")
 
 

@@ -75,6 +75,8 @@ def test_levels_have_the_papers_names():
 @pytest.mark.parametrize("name", INTERPOLATORS)
 def test_every_interpolator(name):
     doubling = interpolators(name, CHANNELS, steps=3)
+    for parameter in nn.ModuleList(doubling).parameters():
+        nn.init.normal_(parameter, std=0.1)  # some start with a zero as their last layer
     fpn = pyramid(*doubling, top=Subsampled()).eval()
     x = maps(70, 101)
     outputs = fpn(x)

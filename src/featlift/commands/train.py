@@ -25,7 +25,7 @@ class Running:
 
     Attributes:
         run: the folder; the same folder again means: go on.
-        until: the last stage to run: "teacher", "interpolator", "extractor" or "target".
+        until: the last stage to run: "teacher", "interpolator", "extractor" (afi-gan, srf-gan) or "target".
         seed: of everything that is drawn.
         device: "auto" (a GPU if there is one), "cpu", "cuda".
         precision: "fp32", or autocast to "bf16" or "fp16".

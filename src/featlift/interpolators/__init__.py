@@ -17,6 +17,7 @@ from featlift.interpolators.convolved import (
 )
 from featlift.interpolators.dysample import DySample
 from featlift.interpolators.fixed import Bicubic, Bilinear, Nearest
+from featlift.interpolators.light import ChannelAgnostic, Light
 from featlift.interpolators.srf import SRF
 
 INTERPOLATORS: dict[str, Callable[..., nn.Module]] = {
@@ -33,6 +34,8 @@ INTERPOLATORS: dict[str, Callable[..., nn.Module]] = {
     "srf": SRF,
     "afi": AFI,
     "afi-rb": SRF,  # AFI-GAN's residual-block variant is SRF-GAN's generator with the 3x3 end
+    "light": Light,
+    "light-agnostic": ChannelAgnostic,
 }
 
 PER_STEP = ("nearest-5conv", "bilinear-5conv", "bicubic-5conv", "deconv", "pixel-shuffle", "carafe", "dysample")

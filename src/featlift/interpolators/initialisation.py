@@ -26,7 +26,7 @@ class Shortcut(nn.Module):
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """``x [B, C, H, W]``, ``branch [B, C, 2H, 2W]`` → their sum at ``[B, C, 2H, 2W]``."""
-        return branch if self.fixed is None else branch + self.fixed(x)
+        return branch if self.fixed is None else self.fixed(x).add_(branch)  # in place: the large map is written once
 
 
 def initialise(module: nn.Module, init: str, last: nn.Module, damped: Sequence[nn.Module] = ()) -> None:

@@ -1,0 +1,111 @@
+"""The light interpolators against loops, and the laws of the channel-agnostic one."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from featlift.interpolators import interpolator
+from featlift.interpolators.afi import AFI
+from featlift.interpolators.fixed import Fixed
+from featlift.interpolators.light import ChannelAgnostic, Light
+
+BOTH = ("light", "light-agnostic")
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return module.double()
+
+
+def activated(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 0.2 * x)
+
+
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A convolution of one picture, ``[I, H, W]`` → ``[O, H, W]``, as a sum over its taps."""
+    reach = weight.shape[-1] // 2
+    padded = torch.zeros(x.shape[0], x.shape[1] + 2 * reach, x.shape[2] + 2 * reach, dtype=x.dtype)
+    padded[:, reach : reach + x.shape[1], reach : reach + x.shape[2]] = x
+    out = torch.zeros(len(weight), *x.shape[1:], dtype=x.dtype)
+    for i in range(weight.shape[-1]):
+        for j in range(weight.shape[-1]):
+            window = padded[:, i : i + x.shape[1], j : j + x.shape[2]].flatten(1)
+            out += (weight[:, :, i, j] @ window).view_as(out)
+    return out if bias is None else out + bias[:, None, None]
+
+
+def shuffled(x: Tensor) -> Tensor:
+    """``[4C, H, W]`` → ``[C, 2H, 2W]``: channel 4c + 2i + j is row i, column j of every 2x2 cells."""
+    out = torch.zeros(len(x) // 4, 2 * x.shape[1], 2 * x.shape[2], dtype=x.dtype)
+    for channel, phase in enumerate(x):
+        out[channel // 4, channel % 4 // 2 :: 2, channel % 2 :: 2] = phase
+    return out
+
+
+def repeated(x: Tensor) -> Tensor:
+    return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
+def test_light_against_the_sum_over_taps():
+    module, x = shaken(Light(5, width=3)), torch.randn(5, 4, 6, dtype=torch.float64)
+    y = activated(convolved(x, module.reduce.weight, module.reduce.bias))
+    y = activated(convolved(y, module.look.weight, module.look.bias))
+    y = activated(shuffled(convolved(y, module.grow.weight, module.grow.bias)))
+    expected = repeated(x) + convolved(y, module.last.weight, module.last.bias)
+    torch.testing.assert_close(module(x[None])[0], expected)
+
+
+def test_agnostic_against_each_channel_alone():
+    module, x = shaken(ChannelAgnostic(3, width=5)), torch.randn(3, 4, 6, dtype=torch.float64)
+    for channel, out in zip(x, module(x[None])[0], strict=True):
+        phases = convolved(activated(convolved(channel[None], module.first.weight)), module.last.weight)
+        torch.testing.assert_close(out, repeated(channel) + shuffled(phases)[0])
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+@pytest.mark.parametrize("name", BOTH)
+def test_starts_exactly_as_the_old_interpolation(name, mode):
+    x = torch.randn(2, 7, 5, 3)
+    assert torch.equal(interpolator(name, 7, shortcut=mode)(x), Fixed(7, mode)(x))
+
+
+def test_an_agnostic_one_serves_other_channels():
+    """Trained on 4 channels, used on 6; their order does not matter, nor their scale."""
+    taught, used = shaken(ChannelAgnostic(4)), ChannelAgnostic(6).double()
+    used.load_state_dict(taught.state_dict(), strict=True)
+    x, order = torch.randn(2, 6, 5, 4, dtype=torch.float64), torch.tensor([3, 0, 5, 1, 4, 2])
+    torch.testing.assert_close(used(x)[:, :4], taught(x[:, :4]))
+    torch.testing.assert_close(used(x[:, order]), used(x)[:, order])
+    torch.testing.assert_close(used(17 * x), 17 * used(x))
+
+
+def test_light_is_light():
+    with torch.device("meta"):
+        light, heavy = (sum(p.numel() for p in kind(256).parameters()) for kind in (Light, AFI))
+    assert light <= 100_000
+    assert heavy > 120 * light
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_only_operations_that_every_runtime_has(name):
+    program = torch.export.export(interpolator(name, 4), (torch.randn(1, 4, 5, 6),)).run_decompositions({})
+    used = {str(node.target).split(".")[1] for node in program.graph.nodes if node.op == "call_function"}
+    allowed = {"conv2d", "convolution", "leaky_relu", "pixel_shuffle", "add", "upsample_nearest2d", "repeat"}
+    assert used <= allowed
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_learns_what_bilinear_does(name):
+    """A few steps bring it nearer to another interpolation than the nearest one it starts as."""
+    torch.manual_seed(0)
+    module, x = interpolator(name, 4, width=8), torch.randn(4, 4, 8, 8)
+    wanted = Fixed(4, "bilinear")(x)
+    optimiser = torch.optim.Adam(module.parameters(), 1e-2)
+    first = (module(x) - wanted).abs().mean().item()
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = (module(x) - wanted).square().mean()
+        loss.backward()
+        optimiser.step()
+    assert (module(x) - wanted).abs().mean().item() < 0.7 * first
