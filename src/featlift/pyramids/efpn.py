@@ -37,7 +37,7 @@ class Residual(nn.Module):
         return nnf.relu(x + self.second(nnf.relu(self.first(x))))
 
 
-class Extractor(nn.Module):
+class ResidualExtractor(nn.Module):
     """A convolution to ``width`` channels, LeakyReLU, and residual blocks: what content and texture are drawn out by."""
 
     def __init__(self, channels: int, width: int, blocks: int):
@@ -76,8 +76,8 @@ class FTT(nn.Module):
         doubling: nn.Module | None = None,
     ):
         super().__init__()
-        self.content = Extractor(channels, width, content_blocks)
-        self.texture = Extractor(width + channels, width, texture_blocks)
+        self.content = ResidualExtractor(channels, width, content_blocks)
+        self.texture = ResidualExtractor(width + channels, width, texture_blocks)
         self.tail = nn.Sequential(_convolution(width, width), nn.LeakyReLU(SLOPE), _convolution(width, channels))
         self.doubling = doubling or _subpixel(width)
 
@@ -101,7 +101,7 @@ class LiteralFTT(nn.Module):
         super().__init__()
         self.content = nn.Sequential(Residual(channels), Residual(channels))
         self.doubling = _subpixel(channels)
-        self.texture = Extractor(2 * channels, channels, 2)
+        self.texture = ResidualExtractor(2 * channels, channels, 2)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``."""
