@@ -129,7 +129,7 @@ def foreground(student: Features, teacher: Features, masks: Features) -> Tensor:
     """Σ over levels of the mean ``|student - teacher|`` over cells of the mask (EFPN, Eq. 7: the positive-patch term), in float32.
 
     Both are level → ``[B, C, H, W]``, ``masks`` level → ``[B, 1, H, W]`` of 0 and 1. A level without such cells counts 0. Added to
-    :func:`content` (Eq. 6, the global term) it makes the foreground-background-balanced loss (Eq. 5): a cell of the mask then counts
+    :func:`content` (Eq. 6, the global term) it makes the foreground-background-balanced loss (Eq. 8): a cell of the mask then counts
     ``1 / all + λ / positive``. The printed Eq. 7 divides by cells alone; the release also by channels, which alone fits λ = 1.
     """
     return _sum([_masked_l1(student[level], teacher[level], mask) for level, mask in masks.items()])
@@ -146,7 +146,7 @@ def box_losses(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor) 
     ``logits [N, K+1]``, ``deltas [N, 4(K+1)]``, ``labels [N]`` in 0 … K, ``targets [N, 4]``: the encoded boxes. Background has no box to
     learn. Their sums over N, divided by N, are torchvision's (Fast R-CNN, Eq. 1).
     """
-    own = deltas.view(len(labels), -1, 4)[torch.arange(len(labels), device=labels.device), labels]
+    own = deltas.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
     box = nnf.smooth_l1_loss(own, targets, beta=1 / 9, reduction="none").sum(dim=1)
     return nnf.cross_entropy(logits, labels, reduction="none"), box * (labels > 0)
 
