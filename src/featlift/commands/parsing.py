@@ -50,9 +50,9 @@ def of_function(function: Callable[..., Any], path: str, summary: str, words: Se
     parser = Parser(prog=path, description=summary)
     parser.add_argument("--config", action="config", help="A YAML file with these options.")
     parameters = inspect.signature(function).parameters.values()
-    grouped = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
+    grouped: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
     lists = [p for p in parameters if p.annotation in (list[str], tuple[str, ...])]
-    skipped = {p.name for p in lists} | set(grouped)
+    skipped: set[str | int] = {*(p.name for p in lists), *grouped}
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=skipped)
     for kind in grouped.values():
         parser.add_class_arguments(kind, None, as_group=False)

@@ -20,7 +20,7 @@ import torch
 from featlift.commands.demo import shortened
 from featlift.commands.train import Running, conclude, open_run
 from featlift.data.contract import Pictures
-from featlift.evaluation.average_precision import Kind
+from featlift.evaluation.average_precision import KINDS, Kind
 from featlift.evaluation.seeds import paired
 from featlift.papers import afi_gan, baseline
 from featlift.report.records import RunRecord, read_run
@@ -165,7 +165,7 @@ def compared(
     for one in everyone:
         runs = records[one.name]
         row: dict[str, Any] = {"interpolator": one.name, "steps": one.steps}
-        for kind in [kind for kind in ("boxes", "masks") if kind in runs[0].metrics]:
+        for kind in [kind for kind in KINDS if kind in runs[0].metrics]:
             row |= _spread(runs, kind)
             if one is not everyone[0]:
                 row |= _intervals(paired(truth, first, [run.detections for run in runs], kind, resamples), kind)

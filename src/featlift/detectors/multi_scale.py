@@ -7,6 +7,7 @@ works for any detector under torchvision's contract.
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +89,7 @@ class MultiScale(nn.Module):
         return merged | ({"masks": averaged_masks(found, keep, self.overlap)} if "masks" in found else {})
 
 
-def resized(transform: nn.Module, scale: float, image: Tensor) -> nn.Module:
+def resized(transform: Any, scale: float, image: Tensor) -> nn.Module:
     """A copy of torchvision's ``transform`` that resizes to ``scale`` times the size it would give ``image [3, H, W]``."""
     usual = getattr(transform, "test_size", (transform.min_size[-1], transform.max_size))  # type: ignore[index]
     short, longest = usual or (min(image.shape[-2:]), max(image.shape[-2:]))
