@@ -5,15 +5,20 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from featlift.critics import PatchCritic
 from featlift.losses import (
+    box_losses,
     content,
     critic_accuracy,
     feature_mse,
     fool,
+    foreground,
+    hardest,
     judge,
     pixel_l1,
+    rasterised,
     tell_apart,
     tell_apart_logits,
 )
@@ -192,3 +197,90 @@ def test_feature_mse_refuses_misuse():
         feature_mse(two_maps(), two_maps(), 3)
     with pytest.raises(ValueError, match="every level"):
         feature_mse({}, two_maps())
+
+
+GOLDEN = [  # box in px; half-open cells at stride 4 of a 64x64 map, at stride 8 of 32x32 (spec §1.5)
+    ((13, 22, 30, 41), (3, 5, 8, 11), (1, 2, 4, 6)),
+    ((16, 16, 32, 32), (4, 4, 8, 8), (2, 2, 4, 4)),
+    ((5.2, 5.2, 6.1, 6.1), (1, 1, 2, 2), (0, 0, 1, 1)),
+    ((-3, 0, 9, 9), (0, 0, 3, 3), (0, 0, 2, 2)),
+    ((250, 250, 260, 262), (62, 62, 64, 64), (31, 31, 32, 32)),
+]
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+@pytest.mark.parametrize(("box", "fine", "coarse"), GOLDEN)
+def test_rasterised_cells(box, fine, coarse, stride):
+    left, top, right, bottom = fine if stride == 4 else coarse
+    expected = torch.zeros(1, 1, 256 // stride, 256 // stride)
+    expected[..., top:bottom, left:right] = 1
+    assert torch.equal(rasterised([torch.tensor([box])], stride, (256 // stride, 256 // stride)), expected)
+
+
+def test_rasterised_overlaps_count_once_and_pictures_stay_apart():
+    boxes = [torch.tensor([[0.0, 0, 8, 8], [4, 4, 12, 12]]), torch.zeros(0, 4)]
+    mask = rasterised(boxes, 4, (8, 8))
+    assert mask[0].sum() == 7
+    assert not mask[1].any()
+
+
+def test_a_box_outside_the_map_has_no_cells():
+    assert not rasterised([torch.tensor([[-20.0, -20, -5, -5], [70, 0, 90, 9]])], 4, (16, 16)).any()
+
+
+def test_foreground_by_loop():
+    torch.manual_seed(0)
+    student, teacher = two_maps(), two_maps()
+    masks = {name: (torch.rand(2, 1, *x.shape[2:]) < 0.4).float() for name, x in student.items()}
+    total = 0.0
+    for level, mask in masks.items():
+        apart, cells = 0.0, 0
+        for b in range(2):
+            for y in range(mask.shape[2]):
+                for x in range(mask.shape[3]):
+                    if mask[b, 0, y, x]:
+                        cells += 1
+                        apart += float((student[level][b, :, y, x] - teacher[level][b, :, y, x]).abs().mean())
+        total += apart / cells
+    assert foreground(student, teacher, masks).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_no_box_is_no_loss_with_a_gradient_of_zero():
+    x = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = foreground({"a": x}, {"a": torch.zeros(1, 3, 4, 4)}, {"a": rasterised([torch.zeros(0, 4)], 4, (4, 4))})
+    loss.backward()
+    assert loss.item() == 0
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
+def test_one_cell_in_a_hundred_weighs_a_hundred_and_one_times_a_background_cell():
+    student = torch.zeros(1, 2, 10, 10, requires_grad=True)
+    teacher, mask = torch.ones(1, 2, 10, 10), torch.zeros(1, 1, 10, 10)
+    mask[..., 3, 4] = 1
+    (content({"a": student}, {"a": teacher}) + foreground({"a": student}, {"a": teacher}, {"a": mask})).backward()
+    assert student.grad is not None
+    assert student.grad[0, 0, 3, 4].item() / student.grad[0, 0, 0, 0].item() == pytest.approx(101)
+
+
+def rois(count=12, classes=3):
+    torch.manual_seed(2)
+    labels = torch.arange(count) % (classes + 1)
+    return torch.randn(count, classes + 1), torch.randn(count, 4 * classes + 4), labels, torch.randn(count, 4)
+
+
+def test_box_losses_add_up_to_torchvisions():
+    logits, deltas, labels, targets = rois()
+    found = [loss.sum() / len(labels) for loss in box_losses(logits, deltas, labels, targets)]
+    expected = fastrcnn_loss(logits, deltas, [labels], [targets])
+    torch.testing.assert_close(found, list(expected))
+
+
+def test_hardest_by_hand():
+    labels = torch.tensor([1, 0, 2, 0, 1, 0, 0])
+    classification = torch.tensor([0.1, 0.9, 0.5, 0.2, 0.3, 0.4, 0.8])
+    box = torch.tensor([3.0, 9.0, 0.0, 9.0, 0.1, 9.0, 9.0])
+    assert sorted(hardest(classification, box, labels, 4).tolist()) == [0, 1, 5, 6]
+    assert sorted(hardest(classification, box, labels, 8).tolist()) == [0, 1, 2, 3, 5, 6]
+    assert sorted(hardest(classification, box, labels, 100).tolist()) == list(range(7))
+    assert hardest(classification[:0], box[:0], labels[:0], 8).tolist() == []

@@ -84,6 +84,24 @@ class Backbone(nn.Module):
         features = dict(zip(self.levels, maps, strict=True))
         return _cut(features, *image.shape[-2:]) if self.one_size else features
 
+    def stem(self, image: Tensor) -> Tensor:
+        """What the first pooling gets: ``[B, 3, H, W]`` in 0…1 → c1 ``[B, C1, H/2, W/2]``. Raises TypeError as :meth:`unpooled`."""
+        x = (image - self.mean) / self.std
+        for name in _stem(self.network):
+            x = self.network[name](x)
+        return x
+
+    def unpooled(self, c1: Tensor) -> Tensor:
+        """EFPN's C2' (Sec. III-A, Table I): stage 2, with its own weights, on c1 as it was before pooling.
+
+        ``[B, C1, H/2, W/2]`` → c2x ``[B, C2, H/2, W/2]``.
+
+        Raises:
+            TypeError: if the network has no pooling between its stem and its stage 2 that could be left out.
+        """
+        _stem(self.network)
+        return self.network["layer1"](c1)
+
 
 @remember(pretrained=False)
 class Encoder(nn.Module):
@@ -114,6 +132,17 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """``[B, 3, H, W]`` in 0…1 → the last map ``[B, C, h, w]``, or the tokens of a transformer ``[B, N, C]``."""
         return self.network.forward_features((image - self.mean) / self.std)
+
+
+def _stem(network: Network) -> list[str]:
+    """The names of the layers before the first pooling, for networks built like a ResNet."""
+    names = [name for name, _ in network.named_children()]
+    if "maxpool,layer1" not in ",".join(names):
+        raise TypeError(
+            f"This network begins with {', '.join(names[:4])}; EFPN's finer level needs one that pools between its stem and its stage "
+            "2: the ResNet family (resnet50, resnext101_32x8d, resnest101e, …). Stems of patches (Swin, ConvNeXt) have no map of stride 2."
+        )
+    return names[: names.index("maxpool")]
 
 
 def encoder(name: str, pretrained: bool | str | Path = False, statistics: Statistics | None = None) -> Encoder:

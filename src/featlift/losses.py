@@ -3,7 +3,7 @@
 Losses over a pyramid are *sums over levels of per-level means*: dividing by the number of levels would change the meaning of λ.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as nnf
@@ -164,3 +164,60 @@ def clip_weights(critic: nn.Module, limit: float = 0.01) -> None:
     with torch.no_grad():
         for parameter in critic.parameters():
             parameter.clamp_(-limit, limit)
+
+
+def rasterised(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -> Tensor:
+    """The cells that any box touches, as 1 in ``[B, 1, *size]``, else 0 (EFPN, Sec. III-C: the positive pixels).
+
+    ``boxes`` has ``[N, 4]`` xyxy for each picture, in pixels of the picture whose map has ``stride``. Left and top edges are rounded down,
+    right and bottom edges up; what reaches out of the map is cut; overlapping boxes count once.
+    """
+    height, width = size
+    mask = torch.zeros(len(boxes), 1, height, width, device=boxes[0].device)
+    for one, picture in zip(mask, boxes, strict=True):
+        starts, ends = (picture[:, :2] / stride).floor().clamp(min=0), (picture[:, 2:] / stride).ceil().clamp(min=0)
+        for (left, top), (right, bottom) in zip(starts.int().tolist(), ends.int().tolist(), strict=True):
+            one[:, top:bottom, left:right] = 1
+    return mask
+
+
+def foreground(student: Features, teacher: Features, masks: Features) -> Tensor:
+    """Σ over levels of the mean ``|student - teacher|`` over cells of the mask (EFPN, Eq. 7: the positive-patch term), in float32.
+
+    Both are level → ``[B, C, H, W]``, ``masks`` level → ``[B, 1, H, W]`` of 0 and 1. A level without such cells counts 0. Added to
+    :func:`content` (Eq. 6, the global term) it makes the foreground-background-balanced loss (Eq. 8): a cell of the mask then counts
+    ``1 / all + λ / positive``. The printed Eq. 7 divides by cells alone; the release also by channels, which alone fits λ = 1.
+    """
+    return _sum([_masked_l1(student[level], teacher[level], mask) for level, mask in masks.items()])
+
+
+def _masked_l1(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    apart = (student.float() - teacher.float()).abs().mean(dim=1, keepdim=True)
+    return (apart * mask).sum() / mask.sum().clamp(min=1)
+
+
+def box_losses(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """A box head's losses of each RoI: cross entropy ``[N]``, and smooth L1 (β = 1/9) of the box, summed over its sides ``[N]``.
+
+    ``logits [N, K+1]``, ``deltas [N, 4(K+1)]``, ``labels [N]`` in 0 … K, ``targets [N, 4]``: the encoded boxes. Background has no box to
+    learn. Their sums over N, divided by N, are torchvision's (Fast R-CNN, Eq. 1).
+    """
+    own = deltas.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
+    box = nnf.smooth_l1_loss(own, targets, beta=1 / 9, reduction="none").sum(dim=1)
+    return nnf.cross_entropy(logits, labels, reduction="none"), box * (labels > 0)
+
+
+def hardest(classification: Tensor, box: Tensor, labels: Tensor, count: int, positive: float = 0.25) -> Tensor:
+    """Online hard example mining (Shrivastava et al., CVPR 2016; EFPN, Sec. IV): which RoIs to learn from, as indices.
+
+    Up to ``positive · count`` objects with the largest sum of both losses, and up to ``(1 - positive) · count`` of the background with the
+    largest classification loss; where there are fewer, all of them. Losses and labels are ``[N]``.
+    """
+    objects, background = (labels > 0).nonzero().flatten(), (labels == 0).nonzero().flatten()
+    wanted = round(count * positive)
+    hard_objects = _largest((classification + box)[objects], wanted)
+    return torch.cat((objects[hard_objects], background[_largest(classification[background], count - wanted)]))
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    return values.detach().topk(min(count, len(values))).indices

@@ -69,8 +69,12 @@ class FPN(FeaturePyramidNetwork):
 
     def forward(self, x: Features) -> Features:
         """``{"c2": [B, C2, H/4, W/4], …}`` → ``{"p2": [B, C, H/4, W/4], …}``; H and W are those of the image."""
+        return self.outputs(x, self.inner_maps(x))
+
+    def outputs(self, x: Features, inner: list[Tensor]) -> Features:
+        """What :meth:`forward` gives for ``x``, from the :meth:`inner_maps` that are already there."""
         names = [output_name(name) for name in x]
-        smoothed = [smooth(inner) for smooth, inner in zip(self.layer_blocks, self.inner_maps(x), strict=True)]
+        smoothed = [smooth(m) for smooth, m in zip(self.layer_blocks, inner, strict=True)]
         if self.extra_blocks is not None:
             smoothed, names = self.extra_blocks(smoothed, list(x.values()), names)
         return dict(zip(names, smoothed, strict=True))

@@ -1,0 +1,216 @@
+"""Extended feature pyramid (EFPN: Deng et al., IEEE TMM 2021): below p2 a level for small objects, twice as fine.
+
+``p3x = FTT(inner3, inner2)`` and ``p2x = smooth(lateral(c2x) + doubled(p3x))`` (Sec. III-A, Eq. 1), where c2x is the backbone's stage 2
+without pooling and inner3, inner2 are the top-down maps before their 3x3 convolutions (as in the authors' anonymous release; the paper
+writes P3 and P2). Feature texture transfer (FTT, Sec. III-B, Eq. 3) raises the resolution of inner3 and takes the textures from inner2.
+
+What makes p3x is a *transfer*: ``(coarse [B, C, H, W], fine [B, C, 2H, 2W]) → [B, C, 2H, 2W]``; :data:`TRANSFERS` has the paper's, and
+:func:`transfer` makes one of any interpolator, too.
+"""
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from featlift.arguments import remember
+from featlift.features import Features, fit
+from featlift.interpolators import INTERPOLATORS, interpolator
+from featlift.interpolators.convolved import PixelShuffle
+from featlift.interpolators.fixed import Nearest
+
+SLOPE = 0.1
+
+
+class Residual(nn.Module):
+    """``relu(x + conv(relu(conv(x))))`` with 3x3 convolutions and no normalisation."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first, self.second = _convolution(channels, channels), _convolution(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, H, W]``."""
+        return nnf.relu(x + self.second(nnf.relu(self.first(x))))
+
+
+class ResidualExtractor(nn.Module):
+    """A convolution to ``width`` channels, LeakyReLU, and residual blocks: what content and texture are drawn out by."""
+
+    def __init__(self, channels: int, width: int, blocks: int):
+        super().__init__()
+        self.head = _convolution(channels, width)
+        self.body = nn.Sequential(*[Residual(width) for _ in range(blocks)])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B, C, H, W]`` → before and after the blocks, each ``[B, width, H, W]``."""
+        before = nnf.leaky_relu(self.head(x), SLOPE)
+        return before, self.body(before)
+
+
+@remember()
+class FTT(nn.Module):
+    """Feature texture transfer as the authors' release has it; 31,857,408 parameters at 256 channels and width 512.
+
+    ``content = doubled(E_c(coarse))``, ``texture = E_t(content ‖ fine)``, and the sum of both goes through two convolutions onto
+    nearest-doubled ``coarse``. E_c has a second shortcut around its blocks.
+
+    Args:
+        channels: C.
+        width: channels inside.
+        content_blocks: residual blocks of E_c; the paper says 2, the release has 1.
+        texture_blocks: residual blocks of E_t.
+        doubling: the sub-pixel step, ``[B, width, H, W]`` → ``[B, width, 2H, 2W]``: any interpolator of ``width`` channels. None is the
+            paper's convolution and pixel shuffle.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int = 128,
+        content_blocks: int = 1,
+        texture_blocks: int = 2,
+        doubling: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.content = ResidualExtractor(channels, width, content_blocks)
+        self.texture = ResidualExtractor(width + channels, width, texture_blocks)
+        self.tail = nn.Sequential(_convolution(width, width), nn.LeakyReLU(SLOPE), _convolution(width, channels))
+        self.doubling = doubling or _subpixel(width)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``."""
+        before, after = self.content(coarse)
+        content = fit(nnf.leaky_relu(self.doubling(before + after), SLOPE), _size(fine))
+        _, texture = self.texture(torch.cat((content, fine), dim=1))
+        return self.tail(texture + content) + fit(_nearest(coarse), _size(fine))
+
+
+@remember()
+class LiteralFTT(nn.Module):
+    """Feature texture transfer as Eq. 3 prints it: ``E_t(fine ‖ E_c(coarse)↑) + E_c(coarse)↑``, with as many channels inside as outside.
+
+    8,260,864 parameters at 256 channels. No shortcut from the input, no convolution after the sum, two blocks in each extractor; E_c, whose
+    input has the right channels, has no convolution before its blocks.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.content = nn.Sequential(Residual(channels), Residual(channels))
+        self.doubling = _subpixel(channels)
+        self.texture = ResidualExtractor(2 * channels, channels, 2)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``."""
+        content = fit(nnf.leaky_relu(self.doubling(self.content(coarse)), SLOPE), _size(fine))
+        return self.texture(torch.cat((fine, content), dim=1))[1] + content
+
+
+@remember()
+class ESPCN(nn.Module):
+    """The paper's ablation: ESPCN's three layers (Shi et al., CVPR 2016) on ``coarse`` alone; 724,064 parameters at 256 channels."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            _convolution(channels, 64, 5), nn.Tanh(), _convolution(64, 32), nn.Tanh(), _convolution(32, 4 * channels)
+        )
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``; of ``fine`` only the size is used."""
+        return fit(nnf.pixel_shuffle(self.layers(coarse), 2), _size(fine))
+
+
+@remember()
+class Enlarged(nn.Module):
+    """An interpolator in FTT's place: ``coarse`` doubled, no textures. With nearest it is the paper's "w/o FTT"."""
+
+    def __init__(self, interpolator: nn.Module):
+        super().__init__()
+        self.interpolator = interpolator
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``; of ``fine`` only the size is used."""
+        return fit(self.interpolator(coarse), _size(fine))
+
+
+TRANSFERS: dict[str, Callable[[int], nn.Module]] = {
+    "ftt": FTT,
+    "ftt-256": partial(FTT, width=256),
+    "authors": partial(FTT, width=512),
+    "authors-2-blocks": partial(FTT, width=512, content_blocks=2),
+    "paper-literal": LiteralFTT,
+    "espcn": ESPCN,
+}
+"""Channels → what makes p3x. "ftt" is the narrow default: at the authors' width EFPN costs more than a picture twice as large."""
+
+
+def transfer(name: str, channels: int) -> nn.Module:
+    """A new transfer: one of :data:`TRANSFERS`, or any interpolator by its name ("nearest" is the paper's "w/o FTT").
+
+    Raises:
+        ValueError: for a name of neither.
+    """
+    if name in TRANSFERS:
+        return TRANSFERS[name](channels)
+    if name in INTERPOLATORS:
+        return Enlarged(interpolator(name, channels))
+    near = difflib.get_close_matches(name, [*TRANSFERS, *INTERPOLATORS], n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise ValueError(
+        f"Unknown transfer '{name}'.{hint} There are: {', '.join(TRANSFERS)}, and every interpolator "
+        f"({', '.join(INTERPOLATORS)})."
+    )
+
+
+@remember()
+class Extension(nn.Module):
+    """The extended level: inner3, inner2 and c2x in, p3x and p2x out. With the authors' FTT 32,512,768 parameters at 256 channels.
+
+    Args:
+        c2_channels: of c2x, which are those of c2.
+        channels: C of the pyramid.
+        transfer: what makes p3x, see :func:`transfer`.
+        doubling: what doubles p3x; any interpolator. None is the paper's nearest.
+    """
+
+    def __init__(self, c2_channels: int, channels: int, transfer: nn.Module, doubling: nn.Module | None = None):
+        super().__init__()
+        self.transfer = transfer
+        self.doubling = doubling or Nearest(channels)
+        self.lateral = _convolution(c2_channels, channels, 1, bias=False)
+        self.smooth = _convolution(channels, channels, 3, bias=False)
+
+    def forward(self, inner3: Tensor, inner2: Tensor, c2x: Tensor) -> Features:
+        """``[B, C, H/8, W/8]``, ``[B, C, H/4, W/4]``, ``[B, C2, H/2, W/2]`` → ``{"p3x": [B, C, H/4, W/4], "p2x": [B, C, H/2, W/2]}``."""
+        p3x = self.transfer(inner3, inner2)
+        p2x = self.smooth(self.lateral(c2x) + fit(self.doubling(p3x), _size(c2x)))
+        return {"p3x": p3x, "p2x": p2x}
+
+
+def _convolution(channels: int, out_channels: int, kernel: int = 3, bias: bool = True) -> nn.Conv2d:
+    """Size-keeping, started as Caffe2's "XavierFill" (torchvision's pyramid, too), with zero bias."""
+    made = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+    nn.init.kaiming_uniform_(made.weight, a=1)
+    if made.bias is not None:
+        nn.init.zeros_(made.bias)
+    return made
+
+
+def _subpixel(channels: int) -> PixelShuffle:
+    """The paper's Eq. 4: PyTorch's shuffle differs by a fixed order of the convolution's channels."""
+    made = PixelShuffle(channels)
+    nn.init.kaiming_uniform_(made.last.weight, a=1)
+    nn.init.zeros_(made.last.bias)  # type: ignore[arg-type]
+    return made
+
+
+def _nearest(x: Tensor) -> Tensor:
+    return nnf.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    return x.shape[-2], x.shape[-1]

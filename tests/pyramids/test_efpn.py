@@ -1,0 +1,138 @@
+"""EFPN's extension: exact counts, shapes, the literal equations, who gets a gradient."""
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+from torch import nn
+
+from featlift import checkpoints
+from featlift.interpolators import INTERPOLATORS, interpolator
+from featlift.pyramids.efpn import FTT, TRANSFERS, Extension, LiteralFTT, transfer
+
+SLOTS = 655_360  # the 1x1 and the 3x3 convolution of p2x at 256 channels
+COUNTS = {
+    "ftt": 2_656_128,
+    "ftt-256": 8_850_944,
+    "authors": 31_857_408,
+    "authors-2-blocks": 31_857_408 + 2 * (512 * 512 * 9 + 512),
+    "paper-literal": 8_260_864,
+    "espcn": 724_064,
+}
+CHEAP = [name for name in INTERPOLATORS if name not in ("afi", "srf", "afi-rb")]
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_parameters(name):
+    with torch.device("meta"):
+        made = transfer(name, 256)
+        assert count(made) == COUNTS[name]
+        assert count(Extension(256, 256, made)) == COUNTS[name] + SLOTS
+
+
+def test_the_extensions_of_the_paper():
+    with torch.device("meta"):
+        assert count(Extension(256, 256, transfer("authors", 256))) == 32_512_768
+        assert round(count(Extension(256, 256, transfer("paper-literal", 256))) / 1e6, 2) == 8.92
+        assert count(Extension(256, 256, transfer("nearest", 256))) == SLOTS
+
+
+def narrow(name):
+    torch.manual_seed(0)
+    return FTT(8, width=6) if name == "ftt" else transfer(name, 8)
+
+
+@pytest.mark.parametrize("name", ["ftt", "paper-literal", "espcn", *CHEAP])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5)])
+def test_shapes_and_gradients(name, size):
+    extension = Extension(4, 8, narrow(name))
+    height, width = size
+    inputs = [torch.randn(2, 8, height, width), torch.randn(2, 8, 2 * height, 2 * width)]
+    inputs.append(torch.randn(2, 4, 4 * height, 4 * width))
+    found = extension(*inputs)
+    assert list(found) == ["p3x", "p2x"]
+    assert found["p3x"].shape == (2, 8, 2 * height, 2 * width)
+    assert found["p2x"].shape == (2, 8, 4 * height, 4 * width)
+    found["p2x"].square().sum().backward()
+    assert all(p.grad is not None for p in extension.parameters())
+
+
+def test_odd_fine_maps_are_fitted():
+    """A picture of 36 px has 5 cells of stride 8, but 9 of stride 4 and 18 of stride 2."""
+    found = Extension(4, 8, narrow("ftt"))(torch.randn(1, 8, 5, 5), torch.randn(1, 8, 9, 9), torch.randn(1, 4, 18, 18))
+    assert found["p3x"].shape[-2:] == (9, 9)
+    assert found["p2x"].shape[-2:] == (18, 18)
+
+
+def convolved(x, layer, padding=1):
+    return nnf.conv2d(x, layer.weight, layer.bias, padding=padding)
+
+
+def block(x, made):
+    return torch.relu(x + convolved(torch.relu(convolved(x, made.first)), made.second))
+
+
+def test_ftt_layer_by_layer():
+    """Spec §1.2, written out."""
+    made, coarse, fine = narrow("ftt"), torch.randn(1, 8, 3, 4), torch.randn(1, 8, 6, 8)
+    head = nnf.leaky_relu(convolved(coarse, made.content.head), 0.1)
+    content = head + block(head, made.content.body[0])
+    content = nnf.leaky_relu(nnf.pixel_shuffle(convolved(content, made.doubling.last), 2), 0.1)
+    texture = nnf.leaky_relu(convolved(torch.cat((content, fine), 1), made.texture.head), 0.1)
+    texture = block(block(texture, made.texture.body[0]), made.texture.body[1])
+    end = convolved(nnf.leaky_relu(convolved(texture + content, made.tail[0]), 0.1), made.tail[2])
+    expected = end + coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(made(coarse, fine), expected)
+
+
+def test_literal_ftt_is_equation_3():
+    made, coarse, fine = LiteralFTT(4), torch.randn(1, 4, 3, 3), torch.randn(1, 4, 6, 6)
+    content = block(block(coarse, made.content[0]), made.content[1])
+    content = nnf.leaky_relu(nnf.pixel_shuffle(convolved(content, made.doubling.last), 2), 0.1)
+    texture = nnf.leaky_relu(convolved(torch.cat((fine, content), 1), made.texture.head), 0.1)
+    texture = block(block(texture, made.texture.body[0]), made.texture.body[1])
+    torch.testing.assert_close(made(coarse, fine), texture + content)
+
+
+def test_p2x_is_equation_1_with_its_two_convolutions():
+    made = Extension(4, 8, narrow("nearest"))
+    inner3, inner2, c2x = torch.randn(1, 8, 2, 3), torch.randn(1, 8, 4, 6), torch.randn(1, 4, 8, 12)
+    doubled = inner3.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    expected = nnf.conv2d(nnf.conv2d(c2x, made.lateral.weight) + doubled, made.smooth.weight, padding=1)
+    torch.testing.assert_close(made(inner3, inner2, c2x)["p2x"], expected)
+    assert made.lateral.bias is made.smooth.bias is None
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_any_interpolator_takes_the_place_of_both_steps(name):
+    inside = FTT(8, width=4, doubling=interpolator(name, 4))
+    made = Extension(4, 8, inside, interpolator(name, 8))
+    found = made(torch.randn(1, 8, 2, 3), torch.randn(1, 8, 4, 6), torch.randn(1, 4, 8, 12))
+    assert found["p2x"].shape == (1, 8, 8, 12)
+    found["p2x"].square().sum().backward()
+    assert all(p.grad is not None for p in [*inside.doubling.parameters(), *made.doubling.parameters()])
+
+
+def test_weights_start_as_the_release_does():
+    """U(-√(3/fan_in), √(3/fan_in)), zero biases."""
+    made = Extension(16, 16, FTT(16, width=16))
+    for layer in (part for part in made.modules() if isinstance(part, nn.Conv2d)):
+        limit = (3 / layer.weight[0].numel()) ** 0.5
+        assert 0.9 * limit < layer.weight.abs().max() <= limit
+        assert layer.bias is None or not layer.bias.any()
+
+
+def test_unknown_names_are_told_what_there_is():
+    with pytest.raises(ValueError, match="Did you mean 'espcn'"):
+        transfer("espnc", 8)
+
+
+def test_saved_and_built_again(tmp_path):
+    made = Extension(4, 8, FTT(8, width=4, doubling=interpolator("bilinear", 4)))
+    again = checkpoints.load(checkpoints.save(made, tmp_path / "extension.safetensors"))
+    assert isinstance(again, Extension)
+    x = torch.randn(1, 8, 2, 2), torch.randn(1, 8, 4, 4), torch.randn(1, 4, 8, 8)
+    assert torch.equal(made(*x)["p2x"], again(*x)["p2x"])
