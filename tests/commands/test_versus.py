@@ -29,7 +29,7 @@ def tiny():
 def test_everyone_takes_as_many_steps(name):
     stages = (QUICK.interpolator, QUICK.extractor, QUICK.target)
     one = contestant(name, QUICK, "F.safetensors")
-    assert one.steps == sum(stage.steps for stage in stages) == 600
+    assert one.steps == sum(stage.steps for stage in stages) == 400
     assert one.settings.model == replace(QUICK.model, interpolator=name.removesuffix(":plain"))
 
 
@@ -37,7 +37,7 @@ def test_what_cannot_learn_gets_its_steps_in_the_target():
     fixed, learned = (contestant(name, QUICK, "").settings for name in ("bilinear", "deconv"))
     assert not learns(fixed.model)
     assert learns(learned.model)
-    assert (fixed.target.steps, learned.target.steps) == (400, 250)
+    assert (fixed.target.steps, learned.target.steps) == (340, 300)
     assert fixed.extractor == learned.extractor == QUICK.extractor
 
 
