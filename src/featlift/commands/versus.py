@@ -165,7 +165,8 @@ def compared(
     for one in everyone:
         runs = records[one.name]
         row: dict[str, Any] = {"interpolator": one.name, "steps": one.steps}
-        for kind in [kind for kind in KINDS if kind in runs[0].metrics]:
+        kinds: list[Kind] = [kind for kind in KINDS if kind in runs[0].metrics]
+        for kind in kinds:
             row |= _spread(runs, kind)
             if one is not everyone[0]:
                 row |= _intervals(paired(truth, first, [run.detections for run in runs], kind, resamples), kind)
