@@ -53,7 +53,7 @@ def ours(players: Players, adversary: Adversary) -> Step:
 
     def step(image: Tensor) -> None:
         low, high = cross_resolution(F, lambda small: doubled(G, F(small)), image, half)
-        _, losses = play(D, critic, *match(low, high), adversary)
+        _, losses = play(D, {"critic": critic}, *match(low, high), adversary)
         generator.descend(losses)
 
     return step

@@ -52,7 +52,7 @@ class ChannelAgnostic(nn.Module):
 
     Two 3x3 convolutions, 1 → ``width`` → 4 (the phases), without biases: doubling a map does to it the same at every scale
     (``f(a·x) = a·f(x)`` for a > 0) and in every order of the channels. 360 parameters, whatever the number of channels. Its price is
-    bandwidth: it writes ``width`` maps for each one, 10 to 15 times what nearest interpolation takes on a CPU.
+    bandwidth: it writes ``width`` maps for each one, many times what nearest interpolation takes on a CPU.
 
     Args:
         channels: C; taken so that all interpolators are built alike, not needed.
