@@ -134,11 +134,8 @@ def reach(extend: Extend, features: Features, cells: int = 64) -> int:
     band = {name: features[name].new_zeros(1, features[name].shape[1], k * cells, k) for name, k in SCALES.items()}
     for name, k in SCALES.items():
         band[name][:, :, :k], band[name][:, :, -k:] = torch.nan, torch.nan
-    with (
-        torch.no_grad(),
-        torch.backends.cudnn.flags(enabled=False),
-        torch.backends.mkldnn.flags(enabled=False, allow_tf32=None),
-    ):
+    slowly = torch.backends.mkldnn.flags(enabled=False, allow_tf32=None)  # type: ignore[arg-type]  # None: as it is
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=False), slowly:
         clean = ~extend(band)["p2x"].isnan().any(dim=1).any(dim=2)[0]
     if not clean.any():
         raise ValueError(
