@@ -52,7 +52,7 @@ def train(paper: str, settings: Any, running: Running) -> dict[str, Any]:
     """
     module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
     with open_run(settings, running) as run:
-        if paper == "baseline":
+        if paper in ("baseline", "efpn"):
             return conclude(module.train(settings, run), settings.data, run, paper)
         if paper == "fdsr":
             module.train(settings, run)
