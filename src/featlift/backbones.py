@@ -87,7 +87,7 @@ class Backbone(nn.Module):
     def stem(self, image: Tensor) -> Tensor:
         """What the first pooling gets: ``[B, 3, H, W]`` in 0…1 → c1 ``[B, C1, H/2, W/2]``. Raises TypeError as :meth:`unpooled`."""
         x = (image - self.mean) / self.std
-        for name in _stem(self.network):
+        for name in stem_layers(self.network):
             x = self.network[name](x)
         return x
 
@@ -99,7 +99,7 @@ class Backbone(nn.Module):
         Raises:
             TypeError: if the network has no pooling between its stem and its stage 2 that could be left out.
         """
-        _stem(self.network)
+        stem_layers(self.network)
         return self.network["layer1"](c1)
 
 
@@ -134,8 +134,8 @@ class Encoder(nn.Module):
         return self.network.forward_features((image - self.mean) / self.std)
 
 
-def _stem(network: Network) -> list[str]:
-    """The names of the layers before the first pooling, for networks built like a ResNet."""
+def stem_layers(network: Network) -> list[str]:
+    """The names of the layers before the first pooling of a network built like a ResNet. Raises TypeError for others."""
     names = [name for name, _ in network.named_children()]
     if "maxpool,layer1" not in ",".join(names):
         raise TypeError(

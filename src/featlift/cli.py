@@ -23,6 +23,7 @@ PAPERS: dict[str, str] = {
     "baseline": "a detector as it is, any interpolator in its pyramid",
     "afi-gan": "AFI-GAN: interpolator, extractor and target detector in three stages",
     "srf-gan": "SRF-GAN: the same stages with residual blocks and batch norm",
+    "efpn": "EFPN: a finer pyramid level for small objects, learned from the detector itself at 2x",
     "light": "a light interpolator, taught by a heavy one, and its detector tuned",
     "fsr-gan": "FSR-GAN: the descriptor of a tiny query lifted to what the large picture would give",
     "fdsr": "FDSR: a super-resolution network taught by a detector's features",

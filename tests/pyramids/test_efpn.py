@@ -130,6 +130,13 @@ def test_unknown_names_are_told_what_there_is():
         transfer("espnc", 8)
 
 
+def test_options_are_those_of_the_class():
+    assert transfer("ftt", 8, width=4).content.head.out_channels == 4
+    assert len(transfer("authors", 8, width=4, texture_blocks=5).texture.body) == 5
+    with pytest.raises(ValueError, match=r"'espcn' has no option width; it has: none"):
+        transfer("espcn", 8, width=4)
+
+
 def test_saved_and_built_again(tmp_path):
     made = Extension(4, 8, FTT(8, width=4, doubling=interpolator("bilinear", 4)))
     again = checkpoints.load(checkpoints.save(made, tmp_path / "extension.safetensors"))

@@ -55,7 +55,7 @@ def train(paper: str, settings: Any, running: Running) -> dict[str, Any]:
     with open_run(settings, running) as run:
         if not hasattr(module, "STAGES"):
             made = module.train(settings, run)
-            return OTHERS.get(paper, conclude_plain)(made, settings, run)
+            return OTHERS[paper](made, settings, run) if paper in OTHERS else conclude(made, settings.data, run, paper)
         made = module.train(settings, run, running.until)
         if running.until == "interpolator":
             return {}
@@ -90,11 +90,6 @@ def conclude(detector: nn.Module, data: baseline.Data, run: Run, name: str) -> d
     print(summary(name, measured))
     print(f"{run.folder / 'report.html'}")
     return result
-
-
-def conclude_plain(detector: nn.Module, settings: Any, run: Run) -> dict[str, Any]:
-    """:func:`conclude` for a plain training."""
-    return conclude(detector, settings.data, run, "baseline")
 
 
 def through_sr(network: nn.Module, settings: Any, run: Run) -> dict[str, Any]:

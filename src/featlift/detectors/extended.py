@@ -15,6 +15,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 
+from featlift.backbones import stem_layers
 from featlift.detectors.extractor import Extractor, extractor_of
 from featlift.detectors.windows import Reader, WholeMap
 from featlift.features import Features
@@ -34,7 +35,7 @@ class ExtendedExtractor(nn.Module):
         extension: inner3, inner2, c2x → p3x, p2x.
 
     Raises:
-        TypeError: if the pyramid has no top-down maps to extend.
+        TypeError: if the pyramid has no top-down maps to extend, or the backbone no map of stride 2.
     """
 
     def __init__(self, extractor: Extractor, extension: Extension):
@@ -45,6 +46,7 @@ class ExtendedExtractor(nn.Module):
                 f"EFPN extends an FPN or PAFPN that begins at p2; this extractor has a {type(self.pyramid).__name__} that begins at "
                 f"{extractor.levels[0]}. Use faster-rcnn or mask-rcnn on 'fpn' or 'pafpn'."
             )
+        stem_layers(self.backbone.network)
         self.levels, self.out_channels, self.divisible = extractor.levels, extractor.out_channels, extractor.divisible
 
     @property
@@ -197,9 +199,11 @@ def extend(
     Raises:
         TypeError: if the detector is none of these, or its backbone has no map of stride 2.
     """
-    heads = detector.roi_heads
+    heads = getattr(detector, "roi_heads", None)
     if type(heads) is not RoIHeads:
-        raise TypeError(f"EFPN extends Faster and Mask R-CNN; this detector's RoI heads are {type(heads).__name__}.")
+        raise TypeError(
+            f"EFPN extends Faster and Mask R-CNN; this {type(detector).__name__} has {type(heads).__name__} for RoI heads."
+        )
     extractor = ExtendedExtractor(extractor_of(detector), extension)
     fine = nn.Sequential(copy.deepcopy(heads.box_head), copy.deepcopy(heads.box_predictor))
     finer = TwoHeads(heads, fine, routing or Exclusive(), read(extractor.extended), hard)

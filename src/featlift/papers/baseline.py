@@ -4,6 +4,7 @@ It is also stage 3 of SRF-GAN and AFI-GAN. Defaults are the papers' 1x schedule 
 tenth after 60,000 and 80,000, short sides of 640 … 800 px.
 """
 
+import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -330,7 +331,12 @@ def load(path: str | Path) -> tuple[Detector, list[str]]:
         raise ValueError(
             f"'{path}' is no detector of FeatLift: it does not say how to build it. Name a run folder or its {DETECTOR_FILE}."
         )
-    classes, model = json.loads(described["classes"]), Model(**json.loads(described["model"]))
-    T = build(model, len(classes))
+    home = importlib.import_module(f"featlift.papers.{described.get('paper', 'baseline')}")
+    T = home.described(described)
     T.load_state_dict(tensors)
-    return T, classes
+    return T, json.loads(described["classes"])
+
+
+def described(words: Mapping[str, str]) -> Detector:
+    """The detector that the words in a file of :func:`save` describe, with random weights."""
+    return build(Model(**json.loads(words["model"])), len(json.loads(words["classes"])))

@@ -9,6 +9,7 @@ What makes p3x is a *transfer*: ``(coarse [B, C, H, W], fine [B, C, 2H, 2W]) →
 """
 
 import difflib
+import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -137,7 +138,7 @@ class Enlarged(nn.Module):
         return fit(self.interpolator(coarse), _size(fine))
 
 
-TRANSFERS: dict[str, Callable[[int], nn.Module]] = {
+TRANSFERS: dict[str, Callable[..., nn.Module]] = {
     "ftt": FTT,
     "ftt-256": partial(FTT, width=256),
     "authors": partial(FTT, width=512),
@@ -148,16 +149,22 @@ TRANSFERS: dict[str, Callable[[int], nn.Module]] = {
 """Channels → what makes p3x. "ftt" is the narrow default: at the authors' width EFPN costs more than a picture twice as large."""
 
 
-def transfer(name: str, channels: int) -> nn.Module:
+def transfer(name: str, channels: int, **options: object) -> nn.Module:
     """A new transfer: one of :data:`TRANSFERS`, or any interpolator by its name ("nearest" is the paper's "w/o FTT").
 
+    ``options`` are those of the class behind the name: ``transfer("ftt", 256, width=64)``.
+
     Raises:
-        ValueError: for a name of neither.
+        ValueError: for a name of neither, or an option that it does not have.
     """
     if name in TRANSFERS:
-        return TRANSFERS[name](channels)
+        known = [option for option in inspect.signature(TRANSFERS[name]).parameters if option != "channels"]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise ValueError(f"'{name}' has no option {', '.join(unknown)}; it has: {', '.join(known) or 'none'}.")
+        return TRANSFERS[name](channels, **options)
     if name in INTERPOLATORS:
-        return Enlarged(interpolator(name, channels))
+        return Enlarged(interpolator(name, channels, **options))
     near = difflib.get_close_matches(name, [*TRANSFERS, *INTERPOLATORS], n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise ValueError(

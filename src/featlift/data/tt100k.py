@@ -1,0 +1,143 @@
+"""Tsinghua-Tencent 100K (Zhu et al., CVPR 2016): ``annotations.json`` and the folders ``train``, ``test``, ``other`` of 2048 px pictures.
+
+There are two releases with other splits and other labels, 2016 (``annotations.json``) and 2021 (``annotations_all.json``); a folder with
+both is refused unless one is named. The data may not be used commercially (CC BY-NC).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featlift.data.contract import Example, Pictures, categories
+from featlift.data.pixels import read_picture
+
+RELEASES = {"2016": "annotations.json", "2021": "annotations_all.json"}
+SIDE = 2048
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A picture: its number and path in the release, labels, and boxes xyxy in px."""
+
+    number: int
+    path: str
+    labels: list[int]
+    boxes: list[list[float]]
+
+
+class TT100KPictures:
+    """The ``split`` ("train", "test", "other") of a TT100K folder, with all classes that its training pictures have (175 in 2016).
+
+    Training on all of them and measuring the 45 of `featlift.evaluation.signs` is the paper's protocol (EFPN, Sec. IV-A). Signs of classes
+    that no training picture has cannot be asked for; ``left_out`` counts those of this split by class.
+
+    Args:
+        folder: with the json and the folders of pictures.
+        split: "train", "test" or "other".
+        release: "2016" or "2021"; needed if both are there.
+
+    Raises:
+        FileNotFoundError: if there is no json of a release, or a picture it lists is not there.
+        ValueError: if both releases are there and none is named, or the split has no picture.
+    """
+
+    def __init__(self, folder: str | PathLike[str], split: str = "train", release: str = "") -> None:
+        self.folder = Path(folder)
+        pictures = _document(self.folder, release)
+        train = [thing["category"] for one in _of_split(pictures, "train") for thing in one.get("objects", [])]
+        self.classes = sorted(set(train))
+        chosen = _of_split(pictures, split)
+        if not chosen:
+            found = Counter(one["path"].split("/")[0] for one in pictures)
+            raise ValueError(f"{self.folder} has no split '{split}'; it has {dict(found)}.")
+        self._annotations = [_annotation(one, self.classes) for one in chosen]
+        names = [thing["category"] for one in chosen for thing in one.get("objects", [])]
+        self.left_out = Counter(name for name in names if name not in self.classes)
+        missing = [a.path for a in self._annotations if not (self.folder / a.path).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(chosen)} pictures that the json lists are not in {self.folder}, such as {missing[0]}. Is the "
+                "archive unpacked, and of the same release as the json?"
+            )
+
+    def __len__(self) -> int:
+        return len(self._annotations)
+
+    def __getitem__(self, index: int) -> Example:
+        """Picture ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.contract`."""
+        found = self._annotations[index]
+        boxes = torch.tensor(found.boxes, dtype=torch.float32).reshape(-1, 4)
+        return read_picture(self.folder / found.path), {
+            "boxes": boxes,
+            "labels": torch.tensor(found.labels, dtype=torch.int64),
+            "iscrowd": torch.zeros(len(boxes), dtype=torch.int64),
+            "area": (boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
+            "image_id": torch.tensor(found.number),
+        }
+
+    def name(self, index: int) -> str:
+        """The path below the folder."""
+        return self._annotations[index].path
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width in pixels: all pictures of TT100K have 2048 (the papers' "2400" is a slip)."""
+        return SIDE, SIDE
+
+    def coco(self) -> dict[str, Any]:
+        """The ground truth in COCO's form, areas those of the boxes."""
+        images, annotations = [], []
+        for found in self._annotations:
+            images.append({"id": found.number, "file_name": found.path, "height": SIDE, "width": SIDE})
+            for label, (left, top, right, bottom) in zip(found.labels, found.boxes, strict=True):
+                annotations.append({
+                    "id": len(annotations) + 1, "image_id": found.number, "category_id": label, "iscrowd": 0,
+                    "bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top),
+                })  # fmt: skip
+        return {"images": images, "annotations": annotations, "categories": categories(self.classes)}
+
+
+def balance(dataset: Pictures, wanted: int = 1000) -> list[float]:
+    """How often to show each picture so that every class is seen about ``wanted`` times an epoch: ``Batches(…, weights=…)``.
+
+    EFPN brings each class to about 1000 instances by crops and colours (Sec. IV-A); here the pictures come more often, and
+    `featlift.data.augment` crops and colours them anew each time. A picture counts as its rarest class does, and never below 1.
+    """
+    truth = dataset.coco()
+    count = Counter(a["category_id"] for a in truth["annotations"])
+    factors: dict[int, float] = {image["id"]: 1.0 for image in truth["images"]}
+    for a in truth["annotations"]:
+        factors[a["image_id"]] = max(factors[a["image_id"]], wanted / count[a["category_id"]])
+    return [factors[image["id"]] for image in truth["images"]]
+
+
+def _document(folder: Path, release: str) -> list[dict[str, Any]]:
+    """The pictures of the json of ``release``, or of the only one there is."""
+    if release and release not in RELEASES:
+        raise ValueError(f"Unknown release '{release}' of TT100K; there are {', '.join(RELEASES)}.")
+    there = {name: folder / file for name, file in RELEASES.items() if (folder / file).is_file()}
+    chosen = {name: path for name, path in there.items() if release in ("", name)}
+    if not chosen:
+        raise FileNotFoundError(f"{folder} has none of {', '.join(RELEASES.values())}; name the folder that holds it.")
+    if len(chosen) > 1:
+        raise ValueError(f"{folder} has both releases, whose splits and labels differ; choose {' or '.join(RELEASES)}.")
+    (path,) = chosen.values()
+    return list(json.loads(path.read_text(encoding="utf-8"))["imgs"].values())
+
+
+def _of_split(pictures: Sequence[dict[str, Any]], split: str) -> list[dict[str, Any]]:
+    return sorted((one for one in pictures if one["path"].split("/")[0] == split), key=lambda one: one["id"])
+
+
+def _annotation(one: dict[str, Any], classes: Sequence[str]) -> Annotation:
+    """A picture's entry, with the signs of ``classes``."""
+    places = {name: place for place, name in enumerate(classes, start=1)}
+    known = [thing for thing in one.get("objects", []) if thing["category"] in places]
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    boxes = [[float(min(max(thing["bbox"][side], 0), SIDE)) for side in sides] for thing in known]
+    return Annotation(int(one["id"]), one["path"], [places[thing["category"]] for thing in known], boxes)

@@ -1,0 +1,95 @@
+"""A small TT100K in a folder: splits, classes, boxes, and what is refused."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from featlift.data.contract import Pictures
+from featlift.data.tt100k import TT100KPictures, balance
+
+
+def thing(name, *box):
+    return {"category": name, "bbox": dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)), "ellipse": {}}
+
+
+IMGS = {
+    "20": {
+        "id": 20,
+        "path": "train/20.jpg",
+        "objects": [thing("pl40", 100.5, 20, 130.5, 60), thing("w99", 0, 0, 8, 9)],
+    },
+    "7": {"id": 7, "path": "train/7.jpg", "objects": [thing("pl40", 1, 2, 3, 4)]},
+    "9": {"id": 9, "path": "train/9.jpg"},
+    "3": {"id": 3, "path": "test/3.jpg", "objects": [thing("pl40", -2, 5, 2050, 50), thing("unseen", 1, 1, 5, 5)]},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "annotations.json").write_text(json.dumps({"imgs": IMGS, "types": ["pl40", "w99", "unseen"]}))
+    for one in IMGS.values():
+        path = tmp_path / one["path"]
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (2048, 2048), "grey").save(path, quality=5)
+    return tmp_path
+
+
+def test_the_training_pictures(folder):
+    shown = TT100KPictures(folder)
+    assert isinstance(shown, Pictures)
+    assert shown.classes == ["pl40", "w99"]
+    assert [shown.name(i) for i in range(len(shown))] == ["train/7.jpg", "train/9.jpg", "train/20.jpg"]
+    image, target = shown[2]
+    assert image.shape == (3, *shown.size(2)) == (3, 2048, 2048)
+    assert target["boxes"].tolist() == [[100.5, 20, 130.5, 60], [0, 0, 8, 9]]
+    assert target["labels"].tolist() == [1, 2]
+    assert target["area"].tolist() == [1200, 72]
+    assert int(target["image_id"]) == 20
+    assert shown[1][1]["boxes"].shape == (0, 4)
+
+
+def test_labels_are_those_of_the_training_pictures_in_every_split(folder):
+    shown = TT100KPictures(folder, "test")
+    assert shown.classes == ["pl40", "w99"]
+    target = shown[0][1]
+    assert target["labels"].tolist() == [1]
+    assert shown.left_out == {"unseen": 1}
+    assert torch.equal(target["boxes"], torch.tensor([[0.0, 5, 2048, 50]]))
+
+
+def test_coco_says_the_same(folder):
+    truth = TT100KPictures(folder).coco()
+    assert [c["name"] for c in truth["categories"]] == ["pl40", "w99"]
+    assert truth["annotations"][1]["bbox"] == [100.5, 20, 30, 40]
+    assert {a["image_id"] for a in truth["annotations"]} == {7, 20}
+
+
+def test_rare_classes_are_shown_more_often(folder):
+    assert balance(TT100KPictures(folder), wanted=4) == [2.0, 1.0, 4.0]
+
+
+def test_releases_are_never_mixed(folder):
+    later = {"imgs": {"1": {"id": 1, "path": "train/7.jpg", "objects": [thing("p5", 1, 2, 3, 4)]}}}
+    (folder / "annotations_all.json").write_text(json.dumps(later))
+    with pytest.raises(ValueError, match="both releases"):
+        TT100KPictures(folder)
+    assert TT100KPictures(folder, release="2021").classes == ["p5"]
+    assert TT100KPictures(folder, release="2016").classes == ["pl40", "w99"]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"), [({"split": "val"}, "no split 'val'"), ({"release": "2018"}, "2016, 2021")]
+)
+def test_what_is_not_there(folder, options, match):
+    with pytest.raises(ValueError, match=match):
+        TT100KPictures(folder, **options)
+
+
+def test_missing_files_are_named(folder, tmp_path_factory):
+    (folder / "train" / "9.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 3 pictures.*train/9.jpg"):
+        TT100KPictures(folder)
+    with pytest.raises(FileNotFoundError, match=r"none of annotations.json"):
+        TT100KPictures(tmp_path_factory.mktemp("empty"))

@@ -1,0 +1,294 @@
+"""EFPN's three phases in miniature: who moves, what is compared with what, and that a finished run is only loaded."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from featlift.detectors.extended import Duplicate, Exclusive
+from featlift.detectors.windows import WholeMap, Windows
+from featlift.losses import content
+from featlift.papers import baseline, efpn
+from featlift.papers.efpn import Distillation, Finer, Settings
+from featlift.training import Learner
+
+
+def state(module):
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def moved(before, module):
+    """Names of the tensors of ``module`` that are not bit-equal to ``before``."""
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+@pytest.fixture
+def tiny(model, data, stage):
+    def make(detector="faster-rcnn", **changes):
+        finer = Finer(transfer_options={"width": 4}, limit=30.0)
+        plain = model("nearest", detector)
+        whole = Settings(plain, data(short=(64,)), finer, Distillation(), stage(), stage(), stage())
+        return replace(whole, **changes)
+
+    return make
+
+
+class Chain:
+    """M and T of a chain, the data, and each phase by itself."""
+
+    def __init__(self, settings, run):
+        torch.manual_seed(0)
+        self.settings, self.run = settings, run
+        self.shown = baseline.pictures(settings.data)
+        self.M = baseline.build(settings.model, len(self.shown.classes))
+        self.T = efpn.extended(self.M, settings.finer)
+
+    def distil(self):
+        efpn.distil(self.T, self.settings, self.shown, self.run)
+
+    def second_head(self):
+        efpn.second_head(self.T, self.settings, self.shown, self.run)
+
+
+@pytest.fixture
+def chain(tiny, run):
+    def make(**changes):
+        settings = tiny(**changes)
+        return Chain(settings, run(settings))
+
+    return make
+
+
+# ---------------------------------------------------------------------------------------------------- who moves
+
+
+@pytest.mark.parametrize("detector", ["faster-rcnn", "mask-rcnn"])
+def test_phase_2_moves_all_of_the_extension_and_nothing_else(chain, detector):
+    """Weights and batch-norm statistics of the backbone byte-equal, though its norms are those that learn."""
+    c = chain(detector=detector)
+    before = state(c.T)
+    c.distil()
+    extension = {f"backbone.extension.{name}" for name, _ in c.T.backbone.extension.named_parameters()}
+    assert any("running_mean" in name for name in before)
+    assert moved(before, c.T) == extension
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_phase_3_moves_the_new_head_and_perhaps_the_extension(chain, learns):
+    c = chain(extension_learns=learns)
+    before = state(c.T)
+    c.second_head()
+    found = moved(before, c.T)
+    allowed = ("roi_heads.fine.", "backbone.extension.") if learns else ("roi_heads.fine.",)
+    assert all(name.startswith(allowed) for name in found)
+    assert {"roi_heads.fine.0.fc6.weight", "roi_heads.fine.1.cls_score.weight"} <= found
+    assert ("backbone.extension.smooth.weight" in found) == learns
+
+
+def test_the_new_head_starts_as_the_old_one(chain, stage):
+    c = chain(head=stage(0))
+    with torch.no_grad():
+        for p in c.M.roi_heads.parameters():
+            p.add_(1.0)
+    c.second_head()
+    old = [c.T.roi_heads.coarse.box_head, c.T.roi_heads.coarse.box_predictor]
+    for new, other in zip(c.T.roi_heads.fine, old, strict=True):
+        assert not moved(state(other), new)
+
+
+def test_a_trained_extension_nears_its_teacher(chain, stage):
+    """60 steps on four pictures: the loss it is taught by falls well below what it was."""
+    c = chain(extension=efpn.Stage(60, efpn.Descent("adamw", rate=3e-3, clip=1.0)))
+    c.distil()
+    said = [record["global"] for record in c.run.trace("extension")]
+    assert sum(said[-5:]) < 0.8 * sum(said[:5])
+
+
+# ---------------------------------------------------------------------------------------------------- what is compared
+
+
+def test_levels_masks_and_sizes(chain, monkeypatch):
+    c, seen = chain(), {}
+    plain = Learner.descend
+
+    def watched(learner, losses):
+        seen["losses"] = dict(losses)
+        return plain(learner, losses)
+
+    def watched_content(student, teacher):
+        seen.update(student=student, teacher=teacher)
+        return content(student, teacher)
+
+    monkeypatch.setattr(Learner, "descend", watched)
+    monkeypatch.setattr(efpn, "content", watched_content)
+    c.distil()
+    sizes = {level: x.shape for level, x in seen["student"].items()}
+    assert sizes == {level: x.shape for level, x in seen["teacher"].items()}
+    assert sizes["p3x"][-2:] == (128 // 8, 128 // 8)  # the teacher sees 128 px, its inner3 has stride 8
+    assert sizes["p2x"][-2:] == (128 // 4, 128 // 4)
+    assert list(seen["losses"]) == ["global", "foreground"]
+    assert not any(x.requires_grad for x in seen["teacher"].values())
+
+
+def test_positive_cells_are_those_of_the_teachers_picture():
+    maps = {"p3x": torch.zeros(1, 2, 32, 32), "p2x": torch.zeros(1, 2, 64, 64)}
+    masks = efpn.positive(maps, [torch.tensor([[13.0, 22, 30, 41]])])
+    assert {level: int(mask.sum()) for level, mask in masks.items()} == {"p3x": 12, "p2x": 30}
+
+
+def test_the_teacher_is_the_detectors_own_pyramid(chain):
+    c = chain()
+    F = c.T.backbone.eval()
+    image = torch.rand(1, 3, 64, 64)
+    taught = efpn.supervision(F(image))
+    maps = F.pyramid(F.backbone(image))
+    assert torch.equal(taught["p2x"], maps["p2"])
+    torch.testing.assert_close(F.pyramid.layer_blocks[1](taught["p3x"]), maps["p3"])
+
+
+@pytest.mark.parametrize("term", ["global", "foreground"])
+def test_each_term_alone_teaches_every_part(chain, monkeypatch, term):
+    c, found = chain(), {}
+
+    def alone(learner, losses):
+        losses[term].backward()
+        found.update({name: p.grad for name, p in learner.module.named_parameters()})
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    monkeypatch.setattr(Learner, "descend", alone)
+    c.distil()
+    assert found
+    assert all(grad is not None and grad.any() for name, grad in found.items() if name.endswith("weight"))
+
+
+def test_without_boxes_only_the_global_term_teaches(chain, tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i in range(2):
+        Image.effect_noise((80, 70), 60).convert("RGB").save(folder / f"{i}.png")
+    c = chain(distillation=Distillation(pictures=str(folder)))
+    before = state(c.T.backbone.extension)
+    c.distil()
+    (said,) = c.run.trace("extension")
+    assert said["foreground"] == 0 < said["global"]
+    assert moved(before, c.T.backbone.extension)
+
+
+@pytest.mark.parametrize(("scale", "crop", "side"), [(2.0, 0, 128), (1.0, 0, 64), (3.0, 64, 64)])
+def test_what_the_teacher_sees(tiny, scale, crop, side):
+    settings = tiny(distillation=Distillation(scale=scale, crop=crop))
+    images, _ = next(efpn.larger(settings, baseline.pictures(settings.data), 0).since(0))
+    assert {tuple(image.shape) for image in images} == {(3, side, side)}
+
+
+# ---------------------------------------------------------------------------------------------------- the chain
+
+
+@pytest.mark.parametrize("tile", [0, 2])
+def test_the_chain(tiny, run, tile):
+    settings = tiny(finer=Finer("ftt", {"width": 4}, limit=30.0, routing="duplicate", tile=tile))
+    folder = run(settings)
+    T = efpn.train(settings, folder).eval()
+    assert list(folder.stages()) == ["detector", "extension", "head"]
+    again, classes = baseline.load(folder.folder)
+    assert isinstance(again.roi_heads.reader, Windows if tile else WholeMap)
+    assert again.roi_heads.routing == Duplicate(30.0)
+    assert classes == baseline.pictures(settings.data).classes
+    image = [torch.rand(3, 64, 64)]
+    for key, value in T(image)[0].items():
+        torch.testing.assert_close(again.eval()(image)[0][key], value)
+    before = state(T)
+    assert not moved(before, efpn.train(settings, run(settings)))
+
+
+def test_phase_1_is_kept_for_comparison(tiny, run):
+    settings = tiny()
+    T = efpn.train(settings, run(settings))
+    plain, _ = baseline.load(run(settings).folder / efpn.PLAIN_FILE)
+    assert all(
+        torch.equal(value, T.state_dict()[name])
+        for name, value in plain.backbone.backbone.state_dict(prefix="backbone.backbone.").items()
+    )
+
+
+def test_phase_1_may_be_somebody_elses(tiny, run):
+    first = tiny()
+    T = efpn.train(first, run(first, "first"))
+    second = tiny(detector_from=str(run(first, "first").folder / efpn.PLAIN_FILE))
+    folder = run(second, "second")
+    again = efpn.train(second, folder)
+    assert "detector" not in folder.stages()
+    assert torch.equal(T.roi_heads.coarse.box_head.fc6.weight, again.roi_heads.coarse.box_head.fc6.weight)
+
+
+def test_another_network_is_refused(tiny, run, model):
+    first = tiny()
+    efpn.train(first, run(first, "first"))
+    wider = tiny(
+        model=replace(model("nearest"), channels=16), detector_from=str(run(first, "first").folder / efpn.PLAIN_FILE)
+    )
+    with pytest.raises(ValueError, match="another network than 'model' describes"):
+        efpn.train(wider, run(wider, "second"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"detector": "cascade-rcnn"}, {"detector": "retinanet", "detector_options": {}}, {"backbone": "convnext_atto"}],
+)
+def test_what_cannot_be_extended_is_refused_before_anything_is_trained(tiny, run, changes):
+    settings = tiny()
+    settings = replace(settings, model=replace(settings.model, **changes))
+    folder = run(settings)
+    with pytest.raises(TypeError, match=r"Faster and Mask R-CNN|ResNet family"):
+        efpn.train(settings, folder)
+    assert not folder.stages()
+
+
+# ---------------------------------------------------------------------------------------------------- settings
+
+
+def test_defaults_are_the_papers():
+    paper = Settings()
+    assert (paper.data.short, paper.data.longest, paper.model.detector_options["test_size"]) == (
+        (1400,),
+        4000,
+        [1400, 4000],
+    )
+    assert (paper.finer.limit, paper.finer.routing, paper.finer.doubling) == (56.0, "exclusive", "nearest")
+    assert (paper.distillation.balance, paper.distillation.scale) == (1.0, 2.0)
+    M = baseline.build(replace(paper.model, backbone="resnet10t", weights="random"), 175)
+    heads = nn.ModuleList([M.roi_heads.box_head, M.roi_heads.box_predictor])
+    assert [size for (size,) in M.rpn.anchor_generator.sizes] == [16, 32, 64, 128, 256]
+    assert sum(p.numel() for p in heads.parameters()) == 14_797_680
+
+
+def test_official_is_the_release():
+    code = Settings.official()
+    assert (code.finer.transfer, code.finer.routing) == ("authors", "duplicate")
+    light = replace(code.model, weights="random", detector_options={"width": 8})
+    T = efpn.extended(baseline.build(light, 45), code.finer)
+    assert sum(p.numel() for p in T.backbone.extension.parameters()) == 32_512_768
+    assert T.roi_heads.routing == Duplicate(56.0)
+
+
+def test_quick_can_be_built():
+    quick = Settings.quick()
+    T = efpn.extended(baseline.build(quick.model, 6), quick.finer)
+    assert T.roi_heads.routing == Exclusive(32.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda: Finer(routing="both"), "exclusive or duplicate"),
+        (lambda: Finer("fft"), "Did you mean 'ftt'"),
+        (lambda: Finer("ftt", {"wide": 3}), "no option wide"),
+        (lambda: Finer(doubling="nearst"), "Did you mean 'nearest'"),
+        (lambda: Settings(data=baseline.quick_data()), "data.short is empty"),
+    ],
+)
+def test_wrong_settings_are_refused_at_once(change, match):
+    with pytest.raises(ValueError, match=match):
+        change()
