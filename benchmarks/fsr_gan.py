@@ -41,7 +41,7 @@ from featlift.papers.fsr_gan import (
     suited,
 )
 from featlift.retrieval.lifts import Identity
-from featlift.rivals import per_ratio, strongest_ridge
+from featlift.rivals import mean_shift, per_ratio, strongest_ridge
 from featlift.training import Run
 
 HARD = 6
@@ -238,7 +238,8 @@ def main() -> None:
     settings, folder = settings_of(given.case, given.data, given.work, given.steps), given.work / given.case
     pairs = described(remembering(settings.encoding), learning(settings.collection), settings.ratios)
     low = asked(settings, settings.ratios)
-    once = {name: raised(lift, low) for name, lift in {"raw": Identity(), "ridge": strongest_ridge(pairs)}.items()}
+    fixed = {"raw": Identity(), "ridge": strongest_ridge(pairs), "mean shift, told the ratio": mean_shift(pairs)}
+    once = {name: raised(lift, low) for name, lift in fixed.items()}
     blind, told = (cautious(replace(settings, generator=kind), pairs, folder) for kind in ("residual", "conditioned"))
     every, seconds, first = [curves(once, settings)], {}, once
     for seed in range(given.seeds):

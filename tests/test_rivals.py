@@ -13,7 +13,7 @@ from featlift.gallery import Collection, Encoding, learning, remembering, seen
 from featlift.image_sr import Bicubic
 from featlift.papers.fsr_gan import Settings
 from featlift.retrieval.lifts import Identity
-from featlift.rivals import distilled, enlarged, per_ratio, strongest_ridge
+from featlift.rivals import distilled, enlarged, mean_shift, per_ratio, strongest_ridge
 from featlift.training import Descent, Run
 
 
@@ -52,6 +52,16 @@ def test_ridge_and_per_ratio_learn_too(tmp_path):
         lift = per_ratio(pairs, settings, run)
         assert {line["stage"] for line in run.trace()} == {"ratio-2", "ratio-4"}
     assert error(lift, fresh) < 0.6 * error(Identity(), fresh)
+
+
+def test_a_mean_shift_moves_all_queries_of_a_ratio_alike():
+    pairs = made_up()
+    lift, x = mean_shift(pairs), made_up(seed=1).low[2, :5]
+    moved = lift(x, torch.tensor([4.0, 4, 4, 2, 1])) - x
+    torch.testing.assert_close(moved[0], sum(pairs.high - pairs.low[2]) / 200, atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved[1], moved[2])
+    assert not torch.allclose(moved[2], moved[3])
+    assert torch.equal(moved[4], torch.zeros(64))
 
 
 def test_a_distilled_encoder_moves_towards_its_teacher(tmp_path, places):

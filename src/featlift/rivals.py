@@ -36,6 +36,15 @@ def strongest_ridge(pairs: Pairs, strengths: Sequence[float] = (0.3, 1, 3, 10, 3
     return ridge(*rows(torch.ones_like(held)), strength=min(left, key=left.__getitem__))
 
 
+def mean_shift(pairs: Pairs) -> PerRatio:
+    """For each ratio above 1 one vector, what F loses on average: nothing of the picture at hand is guessed, but the ratio is told."""
+    ratios = [ratio for ratio in pairs.ratios if ratio > 1]
+    lifts = [Affine(pairs.high.shape[1]) for _ in ratios]
+    for ratio, lift in zip(ratios, lifts, strict=True):
+        lift.shift.copy_((pairs.high - pairs.only(ratio).low[0]).mean(dim=0))
+    return PerRatio(ratios, lifts)
+
+
 def per_ratio(pairs: Pairs, settings: Settings, run: Run) -> PerRatio:
     """A residual MLP for each ratio above 1, trained on that ratio alone; all together take as many steps as G."""
     ratios = [ratio for ratio in pairs.ratios if ratio > 1]
