@@ -81,29 +81,27 @@ def learned(
     """Everything that learns from descriptors, and the seconds each took."""
     dimension, lifts, seconds = pairs.high.shape[1], {}, {}
 
-    def timed(name, make):
+    def timed(name: str, how: Settings, make=lambda how, run: descend(generator(how, dimension), pairs, how, run)):
         began = time.perf_counter()
-        with Run(folder / f"{name}-{seed}", seed=seed, device="cpu", save_every=100_000, log_every=200) as run:
-            lifts[name] = make(run)
+        with Run(folder / f"{name}-{seed}", how, seed, "cpu", save_every=100_000, log_every=200) as run:
+            lifts[name] = make(how, run)
         seconds[name] = time.perf_counter() - began
 
-    def trained(settings: Settings, **changed: Any):
-        each = replace(settings, **changed)
-        return lambda run: descend(generator(each, dimension), pairs, each, run)
-
-    timed("MLP per ratio", lambda run: per_ratio(pairs, blind, run))
-    timed("FSR-GAN, no critic", trained(blind))
-    timed("FSR-GAN, no critic, r = 1", trained(blind, exponent=1.0))
-    timed("FSR-GAN, critic (wgan-gp)", trained(blind, game=Game("wgan-gp", weight=0.1, turns=1)))
-    timed("FSR-GAN, told the ratio", trained(told))
-    timed("FSR-GAN as bold as can be", trained(blind, caution=Caution()))
+    timed("MLP per ratio", blind, lambda how, run: per_ratio(pairs, how, run))
+    timed("FSR-GAN, no critic", blind)
+    timed("FSR-GAN, no critic, r = 1", replace(blind, exponent=1.0))
+    timed("FSR-GAN, critic (wgan-gp)", replace(blind, game=Game("wgan-gp", weight=0.1, turns=1)))
+    timed("FSR-GAN, told the ratio", told)
+    timed("FSR-GAN as bold as can be", replace(blind, caution=Caution()))
     return lifts, seconds
 
 
 def cautious(settings: Settings, pairs: Pairs, folder: Path) -> Settings:
     """``settings`` with the caution that suits the pictures, found once, with seed 0."""
     F, files = remembering(settings.encoding), learning(settings.collection)
-    with Run(folder / f"caution-{settings.generator}", device="cpu", save_every=100_000, log_every=500) as run:
+    with Run(
+        folder / f"caution-{settings.generator}", settings, device="cpu", save_every=100_000, log_every=500
+    ) as run:
         return suited(settings, F, files, pairs, run)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from featlift.data.landmarks import read_picture
 from featlift.gallery import learning, opened, remembering, seen
+from featlift.image_sr.inference import Deployed
 from featlift.image_sr.network import Network
 from featlift.papers import fdsr
 from featlift.papers.baseline import Stage
@@ -22,16 +23,19 @@ SCALES = (2, 3, 4)
 Queries = dict[str, dict[float, torch.Tensor]]
 
 
-def enlarging(name: str, settings: Settings, steps: int, batch: int, folder: Path) -> dict[float, torch.Tensor]:
-    """The queries at the scales of SRCNN and VDSR, enlarged by ``name``, then described; each scale goes on from the one before."""
+def enlarging(name: str, settings: Settings, steps: int, rate: float, folder: Path) -> dict[float, torch.Tensor]:
+    """The queries at the scales of SRCNN and VDSR, enlarged by ``name``, then described; each scale goes on from the one before.
+
+    Trained on windows of 48 px, four a step; run in bf16.
+    """
     F, landmarks = remembering(settings.encoding).describer, opened(settings.collection)
     known, found, before = os.path.commonpath(learning(settings.collection)), {}, ""
     for scale in SCALES:
-        stage = Stage(steps, Descent("adam", 3e-4, weight_decay=0.0, warmup=10, schedule="cosine", clip=1.0))
-        data = fdsr.Data(known, crop=48, batch=batch, count=0, workers=0)
+        stage = Stage(steps, Descent("adam", rate, weight_decay=0.0, warmup=10, schedule="cosine", clip=1.0))
+        data = fdsr.Data(known, crop=48, batch=4, count=0, workers=0)
         how = fdsr.Settings(Network(name, scale, weights=before), terms=fdsr.Terms(features=0), data=data, train=stage)
         with Run(folder / f"{name}-{scale}", how, device="cpu") as run:
-            network = fdsr.train(how, run).eval()
+            network = Deployed(fdsr.train(how, run).eval(), "channels-last", "bf16")
         before = str(run.folder / fdsr.NETWORK_FILE)
         images = (read_picture(query.picture, query.box) for query in landmarks.queries)
         found[scale] = enlarged(F, network, images, scale)
@@ -51,7 +55,7 @@ def distilling(settings: Settings, steps: int, folder: Path) -> dict[float, torc
 def rivals(settings: Settings, given: argparse.Namespace, folder: Path) -> Queries:
     """One seed of each; a describer without weights has nothing to distil."""
     found = {
-        "SRCNN, then F": enlarging("srcnn", settings, given.srcnn_steps, 16, folder),
-        "VDSR, then F": enlarging("vdsr", settings, given.vdsr_steps, 4, folder),
+        "SRCNN, then F": enlarging("srcnn", settings, given.srcnn_steps, 1e-3, folder),
+        "VDSR, then F": enlarging("vdsr", settings, given.vdsr_steps, 3e-4, folder),
     }
     return found | ({"RAML": distilling(settings, given.raml_steps, folder)} if settings.encoding.weights else {})
