@@ -133,7 +133,7 @@ class Settings:
     @classmethod
     def quick(cls) -> "Settings":
         """The laptop's: built-in places, a descriptor without weights; two minutes."""
-        return cls(encoding=Encoding("gist", size=128), hidden=512, steps=800)
+        return cls(encoding=Encoding("gist", size=128), hidden=512, steps=400)
 
 
 def train(settings: Settings, run: Run) -> nn.Module:
