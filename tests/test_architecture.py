@@ -65,7 +65,7 @@ def functions(tree: ast.AST) -> Iterator[Function]:
 # ---------------------------------------------------------------------------------------------------- 1 imports point down
 
 GROUND = {"features", "resolution", "arguments"}
-PLAIN = {"interpolators", "critics", "losses", "image_sr", "backbones"}
+PLAIN = {"interpolators", "critics", "losses", "image_sr", "backbones", "unpooled"}
 BESIDE = {"data", "evaluation", "training", "checkpoints"}
 ASSEMBLED = {"detectors", "retrieval", "upgrade", "upgrading", "importing"}
 PARTS = PLAIN | {"pyramids"} | ASSEMBLED
@@ -113,6 +113,7 @@ EXTRAS = {
     "piq": "metrics",
     "spandrel": "sr",
     "faiss": "retrieval",
+    "sahi": "sliced",
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",
