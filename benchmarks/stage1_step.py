@@ -17,9 +17,10 @@ from featlift.evaluation.cost import Latency, latencies
 from featlift.features import match
 from featlift.interpolators import interpolator
 from featlift.losses import content, fool, judge, tell_apart
-from featlift.papers.afi_gan import Adversary, doubled, play
+from featlift.papers.afi_gan import Adversary, play
 from featlift.resolution import cross_resolution, frozen
 from featlift.training import Descent, Learner
+from featlift.views import doubled
 
 Step = Callable[[Tensor], None]
 DESCENT = Descent("sgd", 1e-3, momentum=0.9, weight_decay=1e-4)

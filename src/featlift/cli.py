@@ -30,7 +30,7 @@ PAPERS: dict[str, str] = {
 }
 
 VERBS: dict[str, Verb | dict[str, Verb]] = {
-    "demo": Verb("train, compare and report on built-in pictures, about 15 minutes", "demo:demo"),
+    "demo": Verb("train, compare and report on built-in pictures, about 12 minutes", "demo:demo"),
     "train": {name: Verb(summary, "train:train") for name, summary in PAPERS.items()},
     "evaluate": Verb("AP and AR of a run on pictures, by size", "evaluate:evaluate"),
     "predict": Verb("find objects in pictures: drawn pictures and COCO json out", "predict:predict"),

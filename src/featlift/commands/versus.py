@@ -21,8 +21,10 @@ from featlift.commands.demo import shortened
 from featlift.commands.train import Running, conclude, open_run
 from featlift.data.contract import Pictures
 from featlift.evaluation.average_precision import KINDS, Kind
+from featlift.evaluation.cost import Latency, latencies
 from featlift.evaluation.seeds import paired
 from featlift.papers import afi_gan, baseline
+from featlift.report.pareto import pareto
 from featlift.report.records import RunRecord, read_run
 from featlift.training import parallel
 from featlift.training.provenance import provenance
@@ -75,28 +77,61 @@ def versus(
     Raises:
         ValueError: for an unknown name or preset, a name that comes twice, or no seed.
     """
-    words, settings, folder = names or EVERYONE, shortened(chosen(preset, data), steps), Path(out)
+    words, settings = names or EVERYONE, shortened(chosen(preset, data), steps)
+    command = shlex.join(["featlift", "versus", *words, "--data", settings.data.root, "--seeds", str(seeds)])
+    tables = tournament(words, settings, Path(out), seeds, device, resamples)
+    whole = {"tables": tables, "made": made(f"{command} --preset {preset} --steps {steps:g}", seeds, device)}
+    write_json(Path(out) / "versus.json", whole)
+    show(tables[0]["rows"], tables[0]["caption"])
+    print(Path(out) / "versus.json")
+    return whole
+
+
+def tournament(
+    words: Sequence[str],
+    settings: afi_gan.Settings,
+    folder: Path,
+    seeds: int,
+    device: str = "auto",
+    resamples: int = 1000,
+) -> list[dict[str, Any]]:
+    """All of ``words`` (see :func:`versus`) from the common starts of ``seeds`` seeds, with the steps of ``settings``.
+
+    Leaves ``seed-0/`` … with a run of each, and ``pareto.png``, accuracy against time, in ``folder``. Returns one table, ``{"caption",
+    "rows"}``.
+
+    Raises:
+        ValueError: as :func:`versus`.
+    """
     if len(set(words)) < len(words) or seeds < 1:
         raise ValueError(
             f"Name each interpolator once and at least one seed; these are {', '.join(words)}, {seeds} seeds."
         )
-    everyone = [
-        contestant(word, settings, "") for word in words
-    ]  # what cannot be built is refused before hours of training
+    everyone = [contestant(word, settings, "") for word in words]  # what cannot be built is refused now
     for seed in range(seeds):
         compete(words, settings, folder / f"seed-{seed}", Running(seed=seed, device=device, save_every=100))
     records = {word: [read_run(place(folder / f"seed-{seed}", word)) for seed in range(seeds)] for word in words}
-    rows = compared(everyone, records, baseline.pictures(settings.data, "val"), resamples)
-    command = shlex.join(["featlift", "versus", *words, "--data", settings.data.root, "--seeds", str(seeds)])
-    options = f" --preset {preset} --steps {steps:g}"
-    whole = {
-        "tables": [{"caption": caption(everyone[0], settings), "rows": rows}],
-        "made": made(command + options, seeds, device),
+    shown = baseline.pictures(settings.data, "val")
+    taken = times(words, folder / "seed-0", shown)
+    rows = compared(everyone, records, shown, resamples)
+    for row, word in zip(rows, words, strict=True):
+        row |= {
+            "ms": round(1000 * taken[word].median, 1),
+            "x the first": round(taken[word].median / taken[words[0]].median, 2),
+        }
+    points = {
+        word: (1000 * taken[word].median, [100 * run.metrics["boxes"]["ap"] for run in records[word]]) for word in words
     }
-    write_json(folder / "versus.json", whole)
-    show(rows, whole["tables"][0]["caption"])
-    print(folder / "versus.json")
-    return whole
+    pareto(folder / "pareto.png", points, "milliseconds a picture", "box AP, per cent")
+    return [{"caption": caption(everyone[0], settings), "rows": rows}]
+
+
+def times(words: Sequence[str], folder: Path, shown: Pictures) -> dict[str, Latency]:
+    """Seconds that each detector of one seed takes for one picture, measured in turns."""
+    detectors = {word: baseline.load(place(folder, word))[0].eval() for word in words}
+    calls = {word: (lambda T=T: T([shown[0][0]])) for word, T in detectors.items()}
+    with torch.no_grad():
+        return latencies(calls)
 
 
 def chosen(preset: str, data: str) -> afi_gan.Settings:

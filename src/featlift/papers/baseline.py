@@ -25,7 +25,7 @@ from featlift.data.contract import Pictures
 from featlift.data.synthetic import Scenes
 from featlift.detectors import Detector
 from featlift.interpolators import interpolator, interpolators
-from featlift.training import Descent, Learner, Run, fit
+from featlift.training import Descent, Learner, Run, fit, parallel
 
 DETECTOR_FILE = "detector.safetensors"
 SHARING = ("paper", "shared", "each")
@@ -313,9 +313,12 @@ def _at_level(name: str, more: int) -> str:
 
 
 def save(T: Detector, model: Model, classes: Sequence[str], folder: Path, name: str = DETECTOR_FILE) -> Path:
-    """Write T with what is needed to build it again; the file is whole or not there."""
+    """Write T with what is needed to build it again; the file is whole or not there. Process 0 writes, the others wait for it."""
     described = {"model": json.dumps(asdict(replace(model, weights="random"))), "classes": json.dumps(list(classes))}
-    return write_tensors(folder / name, T.state_dict(), described)
+    if parallel.rank() == 0:
+        write_tensors(folder / name, T.state_dict(), described)
+    parallel.wait()
+    return folder / name
 
 
 def load(path: str | Path) -> tuple[Detector, list[str]]:
