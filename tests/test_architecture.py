@@ -64,8 +64,8 @@ def functions(tree: ast.AST) -> Iterator[Function]:
 
 # ---------------------------------------------------------------------------------------------------- 1 imports point down
 
-GROUND = {"features", "resolution", "arguments"}
-PLAIN = {"interpolators", "critics", "losses", "image_sr", "backbones", "unpooled"}
+GROUND = {"features", "resolution", "arguments", "unpooled"}
+PLAIN = {"interpolators", "critics", "losses", "image_sr", "backbones"}
 BESIDE = {"data", "evaluation", "training", "checkpoints"}
 ASSEMBLED = {"detectors", "retrieval", "upgrade", "upgrading", "importing"}
 PARTS = PLAIN | {"pyramids"} | ASSEMBLED
