@@ -37,11 +37,11 @@ def upgrade(
         everything: train the whole detector and not only what was added.
         out: the delta file; `featlift.load_delta` puts it onto the same detector again. The training's log is beside it (``….run``).
     """
-    detector = _detector(model, weights, data)
+    detector = named(model, weights, data)
     picture = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
-    before = _answer(detector, picture)
+    before = answers(detector, picture)
     print(upgraded(detector, interpolator))
-    same = all(torch.equal(x, y) for x, y in zip(before, _answer(detector, picture), strict=True))
+    same = all(torch.equal(x, y) for x, y in zip(before, answers(detector, picture), strict=True))
     print(f"outputs on a picture before and after: {'the same to the last bit' if same else 'DIFFERENT'}")
     if steps:
         _train(detector, data or "scenes", steps, rate, everything, Path(f"{out}.run"))
@@ -52,13 +52,13 @@ def upgrade(
 
 def apply(model: str, delta: str, weights: str = "none") -> nn.Module:
     """The detector called ``model`` with a delta file of :func:`upgrade` put onto it."""
-    detector = _detector(model, weights, "")
+    detector = named(model, weights)
     load_delta(detector, delta)
     return detector
 
 
-def _detector(model: str, weights: str, data: str) -> nn.Module:
-    """The detector; torchvision's is built for the classes of ``data`` unless it brings weights."""
+def named(model: str, weights: str = "none", data: str = "") -> nn.Module:
+    """torchvision's detector called ``model``, built for the classes of ``data`` unless it brings weights, or that of a run folder."""
     if Path(model).exists():
         return baseline.load(model)[0]
     from torchvision.models import get_model
@@ -83,7 +83,8 @@ def _names() -> list[str]:
 
 
 @torch.inference_mode()
-def _answer(detector: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
+def answers(detector: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
+    """What ``detector`` finds in ``picture [3, H, W]``: boxes, labels, scores, …"""
     return list(detector.eval()([picture])[0].values())
 
 
