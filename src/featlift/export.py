@@ -86,7 +86,14 @@ def export_dense(
     def onnx(unfinished: Path) -> None:
         names = list(_named(still(examples[0])))
         torch.onnx.export(
-            program, (), unfinished, input_names=["x"], output_names=names, opset_version=OPSET, external_data=False
+            program,
+            (),
+            unfinished,
+            input_names=["x"],
+            output_names=names,
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
         )
 
     def write(unfinished: Path) -> Runner:

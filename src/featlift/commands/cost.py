@@ -143,7 +143,7 @@ def table_of_doublings(costs: Costs) -> str:
     """A line for each interpolator: all doublings together, the milliseconds of each, and of the whole detector with them."""
     names = [row.name for row in next(iter(costs.doublings.values()))]
     head = f"{'interpolator':<20}{'parameters':>14}{'GMAC':>10}{'ms':>10}{'MB':>10}"
-    lines = [head + "".join(f"{name:>10}" for name in names) + f"{'whole':>10}"]
+    lines = [head + "".join(f"{name:>10}" for name in names) + f"{'whole ms':>10}"]
     for name, rows in costs.doublings.items():
         each = "".join(f"{row.milliseconds:>10.2f}" for row in rows)
         lines.append(f"{name:<20}{_numbers(together(rows, name))}{each}{whole_with(costs, rows):>10.0f}")
