@@ -64,7 +64,7 @@ def functions(tree: ast.AST) -> Iterator[Function]:
 
 # ---------------------------------------------------------------------------------------------------- 1 imports point down
 
-GROUND = {"features", "resolution", "arguments", "glimpses"}
+GROUND = {"features", "resolution", "arguments", "glimpses", "unpooled"}
 PLAIN = {"interpolators", "critics", "losses", "image_sr", "backbones"}
 BESIDE = {"data", "evaluation", "training", "checkpoints"}
 ASSEMBLED = {"detectors", "retrieval", "upgrade", "upgrading", "importing"}
@@ -113,6 +113,7 @@ EXTRAS = {
     "piq": "metrics",
     "spandrel": "sr",
     "faiss": "retrieval",
+    "sahi": "sliced",
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featlift.commands.upgrade import detector_named, noise
+from featlift.commands.upgrade import named, noise
 from featlift.detectors import detections_on
 from featlift.evaluation.cost import latencies, macs, parameters, peak_memory
 from featlift.interpolators import INTERPOLATORS
@@ -73,7 +73,7 @@ def cost(
     if unknown:
         raise ValueError(f"Unknown interpolator '{unknown[0]}'. There are: {', '.join(INTERPOLATORS)}.")
     image = noise(size, device)
-    detector = detector_named(model).eval().to(device)
+    detector = named(model).eval().to(device)
     steps = doublings(detector, image)
     now = parts(detector, image, steps, rounds)
     costs = Costs(now, with_each(interpolators or tuple(INTERPOLATORS), steps, image.device, rounds))
@@ -187,7 +187,7 @@ def _stacked(axes: Any, rows: Mapping[str, Sequence[Row]]) -> None:
     for row, end in enumerate(ends):
         axes.annotate(f"{end:.0f}", (end, row), xytext=(3, 0), textcoords="offset points", va="center")
     axes.set(title="doublings, with each interpolator", xlabel="milliseconds")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(names))
 
 
 def _numbers(row: Row) -> str:

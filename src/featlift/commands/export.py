@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from featlift import checkpoints
 from featlift.checkpoints.tensors import read_words
-from featlift.commands.upgrade import detector_named
+from featlift.commands.upgrade import named
 from featlift.data.contract import Pictures
 from featlift.detectors import extractor_of, interpolators_of
 from featlift.export import FORMATS, Exported, export_dense, export_detector
@@ -78,7 +78,7 @@ def _part_file(model: str) -> Any:
 
 
 def _of_detector(model: str, part: str, path: Path, format: str, data: str) -> list[Exported]:
-    detector = detector_named(model)
+    detector = named(model)
     if part == "detector":
         return [export_detector(detector, check_pictures(detector, _pictures(model, data)), path, format)]
     if part == "interpolator":

@@ -79,13 +79,13 @@ def upgrade(
     Raises:
         ValueError: for unknown names, or if no interpolator keeps to the budget.
     """
-    detector = detector_named(model, weights, data)
+    detector = named(model, weights, data)
     if budget.budget_ms:
         interpolator = within(detector, budget)
     picture = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
-    before = _answer(detector, picture)
+    before = answers(detector, picture)
     print(upgraded(detector, interpolator))
-    same = all(torch.equal(x, y) for x, y in zip(before, _answer(detector, picture), strict=True))
+    same = all(torch.equal(x, y) for x, y in zip(before, answers(detector, picture), strict=True))
     print(f"outputs on a picture before and after: {'the same to the last bit' if same else 'DIFFERENT'}")
     if tuning.steps:
         _train(detector, data or "scenes", tuning, Path(f"{out}.run"))
@@ -96,7 +96,7 @@ def upgrade(
 
 def apply(model: str, delta: str, weights: str = "none") -> nn.Module:
     """The detector called ``model`` with a delta file of :func:`upgrade` put onto it."""
-    detector = detector_named(model, weights)
+    detector = named(model, weights)
     load_delta(detector, delta)
     return detector
 
@@ -142,8 +142,8 @@ def noise(size: str, device: str = "cpu") -> Tensor:
     return torch.rand(3, int(found[1]), int(found[2]), generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def detector_named(model: str, weights: str = "none", data: str = "") -> nn.Module:
-    """The detector; torchvision's is built for the classes of ``data`` unless it brings weights."""
+def named(model: str, weights: str = "none", data: str = "") -> nn.Module:
+    """torchvision's detector called ``model``, built for the classes of ``data`` unless it brings weights, or that of a run folder."""
     if Path(model).exists():
         return baseline.load(model)[0]
     from torchvision.models import get_model
@@ -168,7 +168,8 @@ def _names() -> list[str]:
 
 
 @torch.inference_mode()
-def _answer(detector: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
+def answers(detector: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
+    """What ``detector`` finds in ``picture [3, H, W]``: boxes, labels, scores, …"""
     return list(detector.eval()([picture])[0].values())
 
 

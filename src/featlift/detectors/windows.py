@@ -139,8 +139,8 @@ def reach(extend: Extend, features: Features, cells: int = 64) -> int:
         clean = ~extend(band)["p2x"].isnan().any(dim=1).any(dim=2)[0]
     if not clean.any():
         raise ValueError(
-            "This extension has no finite reach: a layer of it sees the whole map (batch norm in training mode, or group norm). Put the "
-            "detector in evaluation mode, or read p2x with WholeMap."
+            "This extension has no finite reach: a layer of it sees the whole map (batch norm in training mode, group norm, or the "
+            "squeeze-and-excitation of a MobileNetV3). Put the detector in evaluation mode, or read p2x with WholeMap."
         )
     rows = clean.nonzero().flatten()
     dirty = max(int(rows[0]), len(clean) - 1 - int(rows[-1]))

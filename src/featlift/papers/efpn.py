@@ -57,6 +57,8 @@ class Finer:
         routing: "exclusive" (the paper), or "duplicate": small RoIs are judged by both heads (the release, when it detects).
         hard: small RoIs per picture that the new head learns from (OHEM; the paper does not say how many).
         tile: side in cells of stride 8 of the tiles in which p2x is computed at detection; 0 computes the whole map.
+        glance: when detecting, p2x is read only at small RoIs in which the old head sees an object with this chance (such as 0.02);
+            0 reads it at all of them (the paper).
     """
 
     transfer: str = "ftt"
@@ -66,6 +68,7 @@ class Finer:
     routing: str = "exclusive"
     hard: int = 128
     tile: int = 0
+    glance: float = 0.0
 
     def __post_init__(self) -> None:
         if self.routing not in ROUTINGS:
@@ -193,8 +196,9 @@ def extended(M: Detector, finer: Finer) -> GeneralizedRCNN:
 
 
 def read_as(T: GeneralizedRCNN, finer: Finer) -> None:
-    """Let T read p2x in windows, if ``finer`` wants them, where training needed the whole map."""
+    """Let T read p2x in windows and after a glance, if ``finer`` wants it, where training needed the whole map."""
     F, heads = parts(T)
+    heads.glance = finer.glance
     heads.reader = Windows(F.extended, finer.tile) if finer.tile else WholeMap(F.extended)
 
 
