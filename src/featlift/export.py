@@ -250,7 +250,10 @@ def _onnx(write: Callable[[Path], None], path: Path) -> Runner:
     names = [output.name for output in session.get_outputs()]
 
     def run(x: Tensor) -> Answers:
-        return {name: torch.from_numpy(y) for name, y in zip(names, session.run(None, {"x": x.numpy()}), strict=True)}
+        return {
+            name: torch.from_numpy(y)
+            for name, y in zip(names, session.run(None, {"x": x.contiguous().numpy()}), strict=True)
+        }
 
     return run
 
@@ -267,7 +270,10 @@ def _openvino(write: Callable[[Path], None], path: Path) -> Runner:
     names = [output.get_any_name() for output in network.outputs]
 
     def run(x: Tensor) -> Answers:
-        return {name: torch.from_numpy(y.copy()) for name, y in zip(names, network([x.numpy()]).values(), strict=True)}
+        return {
+            name: torch.from_numpy(y.copy())
+            for name, y in zip(names, network([x.contiguous().numpy()]).values(), strict=True)
+        }
 
     return run
 
