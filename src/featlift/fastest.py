@@ -76,7 +76,7 @@ def fastest(
     Args:
         module: an interpolator, on the device where it will work. It is copied.
         example: ``[B, C, H, W]`` of the size that matters most (the finest map that is doubled), on the same device.
-        tolerance: largest relative error. 1e-4 leaves the exact forms; 2e-2 admits bfloat16.
+        tolerance: largest relative error. 1e-4 leaves the exact forms; 1e-2 admits bfloat16.
         forms: names of `featlift.interpolators.fast.FORMS` to try beside "plain"; by default all that need no compiler.
         rounds: how often each is timed.
     """
