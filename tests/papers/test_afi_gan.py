@@ -580,6 +580,15 @@ def test_masks_are_learned_in_every_stage(settings, run, model):
 # ------------------------------------------------------------------------------------------------ killed and resumed
 
 
+def test_recomputed_maps_teach_the_same(settings, run):
+    kept = settings("srf")  # with batch norm
+    again = replace(kept, model=replace(kept.model, interpolating="recomputed"))
+    first, second = (
+        state(afi_gan.train(whole, run(whole, name), "extractor")) for whole, name in ((kept, "kept"), (again, "again"))
+    )
+    assert same(first, second)
+
+
 def test_a_run_killed_in_stage_2_ends_as_the_unbroken_one(settings, run, monkeypatch):
     whole = settings(steps=3)
     unbroken = run(whole, "unbroken")
