@@ -1,11 +1,13 @@
-"""FDSR against its baselines: ``python benchmarks/fdsr.py --data PATH/deeppcb --pictures PATH/BSDS500_train100``.
+"""FDSR against its baselines: ``python benchmarks/fdsr.py ../shared/data/deeppcb --weights ../shared/data/weights/….pth``.
 
-A detector learns from full-size pictures (or is given). For each seed a super-resolution network learns for pixels, for features (FDSR) and
-for the detector's losses (TDSR), all for equally many steps; the detector also learns on from bicubic pictures for as many steps. Every
-row sees the same validation pictures, shrunk. Everything is kept below ``--runs``, so the same command goes on where it stopped.
+A detector learns from full-size pictures. For each seed super-resolution networks learn for pixels (three networks), for features (FDSR,
+with pixels and without) and for the detector's losses (TDSR), all for equally many steps; the detector also learns on from bicubic
+pictures for as many. Every row sees the same validation pictures, shrunk. Everything is kept below ``--runs``, so the same command goes
+on where it stopped. With ``--side`` windows of the pictures are what is called full size, which makes three seeds affordable on one core.
 """
 
 import argparse
+import shutil
 import statistics
 import sys
 from dataclasses import replace
@@ -13,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from run import keep, made
+from run import RESULTS, keep, made
+from windows import windows
 
 from featlift import two_step
 from featlift.image_sr.bicubic import Bicubic
+from featlift.image_sr.network import Network
 from featlift.image_sr.through import Restored
 from featlift.papers import baseline, fdsr
 from featlift.papers.baseline import Stage
@@ -26,94 +30,113 @@ KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 QUALITY = {"psnr_y": 2, "ssim": 4, "fsim": 4}
 
 
-def terms() -> dict[str, fdsr.Terms]:
-    """What each network learns for; the detection loss has a weight at which both of TDSR's terms are of one size."""
+PIXELS = fdsr.Terms(features=0.0)
+SMALL = {
+    "edsr": {"blocks": 8, "width": 32, "share": 1.0},
+    "d-dbpn": {"stages": 2, "initial": 64, "width": 32},
+    "compact": {},
+}
+"""The networks, small enough for one core; "compact" starts as bicubic interpolation and is what FDSR and TDSR train."""
+
+
+def networks(tdsr: float) -> dict[str, tuple[str, fdsr.Terms]]:
+    """Rows that learn → network and losses. ``tdsr`` weighs the detector's losses against half the L1 distance of the pixels."""
     return {
-        "pixels": fdsr.Terms(features=0.0),
-        "FDSR": fdsr.Terms(scale_free=True),
-        "features only": fdsr.Terms(pixels=0.0, scale_free=True),
-        "TDSR": fdsr.Terms(features=0.0, detection=0.05),
+        "EDSR, pixels": ("edsr", PIXELS),
+        "D-DBPN, pixels": ("d-dbpn", PIXELS),
+        "Compact, pixels": ("compact", PIXELS),
+        "FDSR": ("compact", fdsr.Terms(scale_free=True)),
+        "FDSR, features only": ("compact", fdsr.Terms(pixels=0.0, scale_free=True)),
+        "TDSR": ("compact", fdsr.Terms(features=0.0, detection=tdsr)),
     }
 
 
 def main() -> None:
-    """Train what is missing, measure, write ``benchmarks/results/fdsr.json``."""
+    """Train what is missing, measure, write ``benchmarks/results/fdsr.json`` and its pictures."""
     asked = arguments()
     torch.set_num_threads(asked.threads)
     about = made(torch.device(asked.device), f"python benchmarks/fdsr.py {' '.join(sys.argv[1:])}")
+    if asked.side:
+        asked.data = windows(asked.data, asked.runs / "windows", asked.side, {"train": 1, "val": asked.windows})
     detector = asked.detector or trained_detector(asked)
-    tuned = fine_tuned(asked, detector)
-    found = [one_seed(asked, detector, tuned, seed) for seed in range(asked.seeds)]
-    print(keep(asked.name, tables(asked, found), about | {"seed": f"0 to {asked.seeds - 1}"}, Path(asked.out)))
+    found = [one_seed(asked, detector, seed) for seed in range(asked.seeds)]
+    details = {"seeds": [one["rows"] for one in found], "data": found[0]["data"]}
+    print(keep(asked.name, tables(asked, found), about | {"seed": f"0 to {asked.seeds - 1}"}, asked.out, details))
+    for number, drawn in enumerate(sorted((asked.runs / "seed-0").glob("*.png"))):
+        kind = "robustness" if drawn.stem == "robustness" else f"picture-{number}"
+        shutil.copy(drawn, asked.out / f"{asked.name}-{kind}.png")
 
 
 def tables(asked: argparse.Namespace, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What was found, for the results page: the methods, and AP against the shrink factor."""
-    data = Path(asked.data).name
     seeds = f"{asked.seeds} seeds: mean ± standard deviation; {asked.steps} steps each"
+    one_detector = "the same detector for all rows but fine-tuned"
+    size = f"windows of {asked.side} px" if asked.side else "whole pictures"
     first = {
-        "caption": f"{data}, each side 1/{asked.factor}, the same detector for all rows but fine-tuned; {seeds}",
+        "caption": f"{asked.name}: {size}, each side 1/{asked.factor}, {one_detector}; {seeds}",
         "rows": mean(found),
     }
     curves = found[0].get("robustness", {})
     rows = [
         {"method": name, **{f"1/{k}": round(100 * ap, 1) for k, ap in curve.items()}} for name, curve in curves.items()
     ]
-    return (
-        [first, {"caption": f"{data}: AP (%) against how much smaller pictures were made, seed 0", "rows": rows}]
-        if rows
-        else [first]
-    )
+    return [first, {"caption": "AP (%) against how much smaller pictures were made, seed 0", "rows": rows}][
+        : 1 + bool(rows)
+    ]
 
 
 def trained_detector(asked: argparse.Namespace) -> str:
-    """A small Faster R-CNN from random weights, learned on the full-size training pictures."""
-    data = baseline.Data(asked.data, batch=asked.detector_batch, short=(), workers=1)
-    settings = replace(
-        baseline.Settings.quick(), data=data, train=Stage(asked.detector_steps, baseline.quick_descent())
-    )
-    with Run(f"{asked.runs}/detector", settings, device=asked.device) as run:
+    """A small Faster R-CNN, learned on the full-size training pictures."""
+    model = baseline.quick_model()
+    if asked.weights:
+        pretrained = {"weights": asked.weights, "norm": "frozen", "frozen_stages": 1, "statistics": (0.5, 0.5)}
+        model = replace(model, backbone="mobilenetv2_100", **pretrained)
+    data = baseline.Data(str(asked.data), batch=asked.detector_batch, short=(), workers=0)
+    train = Stage(asked.detector_steps, baseline.quick_descent())
+    settings = replace(baseline.Settings.quick(), model=model, data=data, train=train)
+    with Run(asked.runs / "detector", settings, device=asked.device) as run:
         baseline.train(settings, run)
-    return f"{asked.runs}/detector"
+    return str(asked.runs / "detector")
 
 
-def fine_tuned(asked: argparse.Namespace, detector: str) -> str:
-    """The detector after as many steps again, on pictures shrunk and enlarged bicubically."""
-    folder, data = f"{asked.runs}/fine-tuned", baseline.data_of(detector)
+def fine_tuned(asked: argparse.Namespace, detector: str, seed: int) -> str:
+    """The detector after as many steps as the networks have, on pictures shrunk and enlarged bicubically."""
+    folder, data = asked.runs / f"fine-tuned-{seed}", replace(baseline.data_of(detector), batch=asked.batch // 2)
     stage = Stage(asked.steps, baseline.quick_descent(3e-4))
-    with Run(folder, stage, device=asked.device) as run:
+    with Run(folder, stage, seed, asked.device) as run:
         T = fdsr.detector_named(detector)
         stream = baseline.batches(data, baseline.pictures(data), run.seed)
         fdsr.fine_tune(T, Restored(Bicubic(asked.factor), asked.factor), stream, stage, run)
         fdsr.save_detector(T, detector, run.folder)
-    return folder
+    return str(folder)
 
 
-def one_seed(asked: argparse.Namespace, detector: str, tuned: str, seed: int) -> dict[str, Any]:
+def one_seed(asked: argparse.Namespace, detector: str, seed: int) -> dict[str, Any]:
     """The rows of one seed; the networks that learn are named by what they learn for."""
     folders = {}
-    for name, wanted in terms().items():
-        folders[name] = f"{asked.runs}/{name.replace(' ', '-')}-{seed}"
-        with Run(folders[name], settings := chosen(asked, detector, wanted), seed, asked.device) as run:
+    for name, (network, terms) in networks(asked.tdsr).items():
+        folder = asked.runs / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+        with Run(folder, settings := chosen(asked, detector, network, terms), seed, asked.device) as run:
             fdsr.train(settings, run)
+        folders[name] = str(folder)
+    tuned = fine_tuned(asked, detector, seed)
     how = two_step.Measuring(detector, folders, tuned, factor=asked.factor, judged=asked.judged, device=asked.device)
-    found = two_step.measure(
-        replace(how, factors=tuple(asked.factors) if seed == 0 else ()), f"{asked.runs}/seed-{seed}"
-    )
-    print(two_step.table(found["rows"]))
+    first = {"factors": tuple(asked.factors), "drawn": asked.drawn} if seed == 0 else {"drawn": 0}
+    found = two_step.measure(replace(how, **first), asked.runs / f"seed-{seed}")
+    print(two_step.table(found["rows"]), flush=True)
     return found
 
 
-def chosen(asked: argparse.Namespace, detector: str, wanted: fdsr.Terms) -> fdsr.Settings:
-    """The quick settings with one of the losses. TDSR needs objects, so it learns from the detector's own pictures."""
+def chosen(asked: argparse.Namespace, detector: str, network: str, terms: fdsr.Terms) -> fdsr.Settings:
+    """The quick settings with one network and its losses. TDSR needs objects, so it learns from the detector's own pictures."""
+    root = asked.data if terms.detection or not asked.pictures else asked.pictures
     quick = fdsr.Settings.quick()
-    root = asked.data if wanted.detection or not asked.pictures else asked.pictures
     return replace(
         quick,
-        network=fdsr.Network("compact", asked.factor),
+        network=Network(network, asked.factor, SMALL[network]),
         prior=fdsr.Prior(detector, ("c3", "c4")),
-        terms=wanted,
-        data=fdsr.Data(root, crop=asked.crop, batch=8, count=0, workers=1),
+        terms=terms,
+        data=fdsr.Data(str(root), crop=asked.crop, batch=asked.batch, count=0, workers=0),
         train=replace(quick.train, steps=asked.steps),
     )
 
@@ -147,26 +170,33 @@ def spread(values: list[Any], digits: int) -> str | None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="scenes", help="COCO folder that the detector learns from, or scenes")
-    parser.add_argument(
-        "--pictures", default="", help="folder of pictures that networks learn from; empty takes --data"
-    )
+    parser.add_argument("data", type=Path, help="COCO folder that the detector learns from")
+    parser.add_argument("--pictures", default="", help="folder that networks learn from; empty takes the detector's")
+    parser.add_argument("--weights", default="", help="file of a MobileNetV2 for the backbone; empty takes a ResNet-10")
     parser.add_argument("--detector", default="", help="a detector's run folder; empty trains one")
-    parser.add_argument("--runs", default="runs/fdsr-benchmark")
-    parser.add_argument("--name", default="fdsr", help="of the file of results")
-    parser.add_argument("--out", default="benchmarks/results", help="its folder")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600, help="of each network, and of the fine-tuned detector")
-    parser.add_argument("--detector-steps", type=int, default=1500)
-    parser.add_argument("--detector-batch", type=int, default=4)
-    parser.add_argument("--crop", type=int, default=96)
-    parser.add_argument("--factor", type=int, default=4)
     parser.add_argument(
-        "--factors", type=int, nargs="*", default=list(two_step.FACTORS), help="of the robustness curve"
+        "--side", type=int, default=0, help="px of the windows that stand for pictures; 0 takes whole ones"
     )
-    parser.add_argument("--judged", type=int, default=20)
+    parser.add_argument("--windows", type=int, default=2, help="of each validation picture")
+    parser.add_argument("--runs", type=Path, default=Path("runs/fdsr-benchmark"))
+    parser.add_argument("--name", default="fdsr", help="of the file of results")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="its folder")
+    for name, value, said in (
+        ("seeds", 3, ""),
+        ("steps", 200, "of each network, and of the fine-tuned detector"),
+        ("batch", 4, "windows in a step of a network; half as many pictures in one of the fine-tuned detector"),
+        ("detector-steps", 400, ""),
+        ("detector-batch", 4, ""),
+        ("crop", 96, "px of the windows that networks learn from"),
+        ("factor", 4, "how much smaller a side becomes"),
+        ("judged", 8, "pictures whose PSNR, SSIM and FSIM are taken"),
+        ("drawn", 3, "pictures drawn side by side"),
+        ("threads", 1, "of PyTorch"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=value, help=said)
+    parser.add_argument("--factors", type=int, nargs="*", default=[2, 4, 8], help="of the robustness curve")
+    parser.add_argument("--tdsr", type=float, default=0.05, help="weight of the detector's losses")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
 

@@ -1,36 +1,59 @@
-"""mAP against ratio: raw, ridge, one MLP per ratio, FSR-GAN with and without its critic; three seeds. →
-benchmarks/results/fsr_gan-*.json, .png
+"""mAP of tiny queries: raw, ridge, one MLP per ratio, FSR-GAN with and without its critic, and what lifts pictures or encoders instead.
 
-    python benchmarks/fsr_gan.py places                    # built in
-    python benchmarks/fsr_gan.py tt100k-photos /work/shared/data   # learned from photographs of other things: leak-free
-    python benchmarks/fsr_gan.py tt100k-gallery /work/shared/data  # learned from the gallery's own pictures, without
-    labels
+    python benchmarks/fsr_gan.py places                             # built in
+    python benchmarks/fsr_gan.py tt100k-photos ../shared/data       # learned from photographs of other things: leak-free
+    python benchmarks/fsr_gan.py tt100k-gallery ../shared/data      # learned from the gallery's own pictures, without labels
 
-The folder is that of the sample data: retrieval_tt100k, weights, coco, gtsdb and sr are used.
+The folder is that of the sample data: retrieval_tt100k, weights, coco, gtsdb and sr are used. What learns from descriptors is run with
+every seed; the paper's rivals SRCNN and VDSR (the picture is enlarged, then described) and the distilled encoder, which take
+minutes each, with one. → benchmarks/results/fsr_gan-<case>.json and three pictures.
 """
 
 import argparse
-import random
+import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from run import made
+from run import RESULTS, keep, made
+from sign_pictures import photos, views
 
-from featlift.evaluation.retrieval import draw_curves, moved, precisions
+from featlift.data.landmarks import pictures, read_picture
+from featlift.data.pairs import Pairs
+from featlift.data.places import write_places
+from featlift.evaluation.retrieval import distractor_curve, draw_curves, moved, precisions
 from featlift.gallery import Collection, Encoding, learning, opened, remembering, seen
-from featlift.papers.fsr_gan import Game, Settings, descend, described, generator, measure, per_ratio, strongest_ridge
-from featlift.retrieval.generator import lifted
+from featlift.image_sr.network import Network
+from featlift.papers import fdsr
+from featlift.papers.baseline import Stage
+from featlift.papers.fsr_gan import (
+    Game,
+    Settings,
+    asked,
+    curves,
+    descend,
+    described,
+    distilled,
+    enlarged,
+    generator,
+    per_ratio,
+    raised,
+    sizes,
+    strongest_ridge,
+)
+from featlift.retrieval.descriptors import describe, seen_at
 from featlift.retrieval.lifts import Identity
 from featlift.training import Descent, Run
-from featlift.training.run import write_json
 
-RESULTS = Path(__file__).parent / "results"
-SLOWLY = Descent("adam", 8e-4, weight_decay=1e-4, schedule="cosine")
+HARD = 6
+"""The ratio at which distractors are added, and gains and losses are counted."""
+SCALES = (2, 3, 4)
+"""SRCNN and VDSR are compared at these in the paper (Sec. 5.2)."""
+Queries = dict[str, dict[float, torch.Tensor]]
 
 
 def settings_of(case: str, data: Path, work: Path, steps: int) -> Settings:
@@ -39,44 +62,28 @@ def settings_of(case: str, data: Path, work: Path, steps: int) -> Settings:
     if case == "places":
         collection, encoding = Collection("places", str(work / "places")), Encoding("gist", size=128, cache=cache)
     else:
-        learn_from = photos(data, work) if case == "tt100k-photos" else views(data, work)
+        gallery = data / "retrieval_tt100k"
+        known = (
+            photos(data, work / "photos", 700)
+            if case == "tt100k-photos"
+            else views(gallery / "gallery", work / "views")
+        )
         weights = str(data / "weights" / "mobilenet_v2_tf2ptq_dequant.pth")
-        collection = Collection("classes", str(data / "retrieval_tt100k"), learn_from=str(learn_from))
+        collection = Collection("classes", str(gallery), learn_from=str(known))
         encoding = Encoding("mobilenetv2_100", weights, size=128, statistics=(0.5, 0.5), cache=cache)
-    return Settings(collection, encoding, hidden=512, descent=SLOWLY, steps=steps)
+    return Settings(collection, encoding, hidden=512, steps=steps)
 
 
-def photos(data: Path, work: Path, count: int = 700) -> Path:
-    """Square crops of 56 to 112 px from photographs that show no sign of TT100K."""
-    luck, out = random.Random(0), work / "photos"
-    sources = [sorted((data / name).rglob("*.*g")) for name in ("coco", "gtsdb", "sr/BSDS500_train100")]
-    files = [file for source in sources for file in source]
-    out.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        image, side = Image.open(luck.choice(files)).convert("RGB"), luck.randint(56, 112)
-        if min(image.size) >= side:
-            x, y = luck.randint(0, image.width - side), luck.randint(0, image.height - side)
-            image.crop((x, y, x + side, y + side)).save(out / f"photo-{i:04d}.png")
-    return out
+def distractors(case: str, data: Path, work: Path, count: int) -> list[Path]:
+    """``count`` pictures that show nothing that is asked for (Sec. 5.3 takes 100,071 of Flickr)."""
+    if case == "places":
+        write_places(work / "others", places=-(-count // 4), views=4, queries=0, seed=2)
+        return pictures(work / "others")[:count]
+    return pictures(photos(data, work / "others-photos", count, seed=1))[:count]
 
 
-def views(data: Path, work: Path, each: int = 1) -> Path:
-    """The gallery's pictures, and ``each`` crops (75–95 %) of every one."""
-    luck, out, gallery = random.Random(0), work / "views", data / "retrieval_tt100k" / "gallery"
-    for file in sorted(gallery.glob("*/*.png")):
-        image, folder = Image.open(file).convert("RGB"), out / file.parent.name
-        folder.mkdir(parents=True, exist_ok=True)
-        image.save(folder / file.name)
-        for view in range(each):
-            share = luck.uniform(0.75, 0.95)
-            width, height = int(image.width * share), int(image.height * share)
-            x, y = luck.randint(0, image.width - width), luck.randint(0, image.height - height)
-            image.crop((x, y, x + width, y + height)).save(folder / f"{file.stem}-{view}.png")
-    return out
-
-
-def lifts_of(settings: Settings, pairs, seed: int, folder: Path) -> tuple[dict, dict]:
-    """Everything that learns, once, and the seconds each took."""
+def learned(settings: Settings, pairs: Pairs, seed: int, folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """Everything that learns from descriptors, and the seconds each took."""
     dimension, lifts, seconds = pairs.high.shape[1], {}, {}
 
     def timed(name, make):
@@ -85,95 +92,198 @@ def lifts_of(settings: Settings, pairs, seed: int, folder: Path) -> tuple[dict, 
             lifts[name] = make(run)
         seconds[name] = time.perf_counter() - began
 
-    def trained(changed: Settings):
-        return lambda run: descend(generator(changed, dimension), pairs, changed, run)
+    def trained(**changed: Any):
+        each = replace(settings, **changed)
+        return lambda run: descend(generator(each, dimension), pairs, each, run)
 
     timed("MLP per ratio", lambda run: per_ratio(pairs, settings, run))
-    timed("FSR-GAN, no critic", trained(settings))
-    timed("FSR-GAN, no critic, r = 1", trained(replace(settings, exponent=1.0)))
-    timed("FSR-GAN, critic (wgan-gp)", trained(replace(settings, game=Game("wgan-gp", weight=0.1, turns=1))))
-    timed("FSR-GAN, told the ratio", trained(replace(settings, generator="conditioned")))
+    timed("FSR-GAN, no critic", trained())
+    timed("FSR-GAN, no critic, r = 1", trained(exponent=1.0))
+    timed("FSR-GAN, critic (wgan-gp)", trained(game=Game("wgan-gp", weight=0.1, turns=1)))
+    timed("FSR-GAN, told the ratio", trained(generator="conditioned"))
     return lifts, seconds
 
 
-def who_moved(settings: Settings, lift, ratio: float) -> dict:
-    """Which queries gained and lost by ``lift`` at ``ratio``."""
-    landmarks, F = opened(settings.collection), remembering(settings.encoding)
-    database, low = seen(F, landmarks.database, 1), seen(F, [q.picture for q in landmarks.queries], ratio)
-    told = torch.full((len(low),), float(ratio))
-    pair = [precisions(x, database, landmarks.queries) for x in (low, lifted(lift, low, told))]
-    names = [f"{q.picture.parent.name}/{q.picture.name}" for q in landmarks.queries]
-    rows = moved(*pair)
+# -------------------------------------------------------------------------------------- what lifts pictures or encoders instead
+
+
+def enlarging(name: str, settings: Settings, steps: int, batch: int, folder: Path) -> dict[float, torch.Tensor]:
+    """The queries at the scales of SRCNN and VDSR, enlarged by ``name``, then described; each scale goes on from the one before."""
+    F, landmarks = remembering(settings.encoding).describer, opened(settings.collection)
+    known, found, before = os.path.commonpath(learning(settings.collection)), {}, ""
+    for scale in SCALES:
+        stage = Stage(steps, Descent("adam", 3e-4, weight_decay=0.0, warmup=10, schedule="cosine", clip=1.0))
+        data = fdsr.Data(known, crop=48, batch=batch, count=0, workers=0)
+        how = fdsr.Settings(Network(name, scale, weights=before), terms=fdsr.Terms(features=0), data=data, train=stage)
+        with Run(folder / f"{name}-{scale}", how, device="cpu") as run:
+            network = fdsr.train(how, run).eval()
+        before = str(run.folder / fdsr.NETWORK_FILE)
+        images = (read_picture(query.picture, query.box) for query in landmarks.queries)
+        found[scale] = enlarged(F, network, images, scale)
+    return found
+
+
+def distilling(settings: Settings, steps: int, folder: Path) -> dict[float, torch.Tensor]:
+    """The queries at every ratio as an encoder describes them that was taught to see small pictures (RAML)."""
+    F, files = remembering(settings.encoding), learning(settings.collection)
+    how = replace(settings, steps=steps, batch=16, descent=Descent("adam", 1e-4, weight_decay=0.0, schedule="cosine"))
+    with Run(folder / "distilled", how, device="cpu") as run:
+        student = distilled(how, run, files, seen(F, files, 1))
+    images = [read_picture(query.picture, query.box) for query in opened(settings.collection).queries]
+    return {r: describe(student, (seen_at(image, r, student.size) for image in images)) for r in settings.ratios}
+
+
+def rivals(settings: Settings, given: argparse.Namespace, folder: Path) -> Queries:
+    """One seed of each; a describer without weights has nothing to distil."""
     found = {
-        kind: [{"query": names[i], "before": pair[0][i], "after": pair[1][i]} for i in rows[kind][:8]] for kind in rows
+        "SRCNN, then F": enlarging("srcnn", settings, given.srcnn_steps, 16, folder),
+        "VDSR, then F": enlarging("vdsr", settings, given.vdsr_steps, 4, folder),
     }
+    return found | ({"RAML": distilling(settings, given.raml_steps, folder)} if settings.encoding.weights else {})
+
+
+# -------------------------------------------------------------------------------------- what was found
+
+
+def large_scale(queries: Queries, settings: Settings, files: Sequence[Path]) -> dict[str, dict[int, float]]:
+    """mAP at :data:`HARD` with more and more of ``files`` behind the database (Fig. 7)."""
+    landmarks, F = opened(settings.collection), remembering(settings.encoding)
+    database, others = seen(F, landmarks.database, 1), seen(F, files, 1)
+    counts = [0, *(len(files) // part for part in (8, 4, 2, 1))]
     return {
-        "ratio": ratio,
-        "counts": {kind: len(rows[kind]) for kind in rows},
-        **{k: found[k] for k in ("gained", "lost")},
+        name: distractor_curve(each[HARD], database, others, landmarks.queries, counts)
+        for name, each in queries.items()
+        if HARD in each
     }
 
 
-def tables(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """For ``docs/results.md``: mAP of every way at every ratio, mean ± half the range over seeds."""
+def who_moved(before: torch.Tensor, after: torch.Tensor, settings: Settings, shown: int = 5) -> dict[str, Any]:
+    """How many queries gained, lost and kept their precision between two descriptions ``[Q, D]``, and those that moved furthest."""
+    landmarks, F = opened(settings.collection), remembering(settings.encoding)
+    database = seen(F, landmarks.database, 1)
+    pair = [precisions(each, database, landmarks.queries) for each in (before, after)]
+    names = [f"{query.picture.parent.name}/{query.picture.name}" for query in landmarks.queries]
+    rows = moved(*pair)
+    furthest = [
+        {"query": names[i], "AP raw": round(pair[0][i], 3), "AP lifted": round(pair[1][i], 3)}
+        for kind in ("gained", "lost")
+        for i in rows[kind][:shown]
+    ]
+    return {"ratio": HARD, "counts": {kind: len(rows[kind]) for kind in rows}, "furthest": furthest}
 
-    def cell(values: Sequence[float]) -> str:
-        spread = f" ± {(max(values) - min(values)) / 2:.3f}" if len(values) > 1 else ""
-        return f"{sum(values) / len(values):.3f}{spread}"
 
+def gathered(
+    found: Sequence[Mapping[str, Mapping[str, Mapping[float, Any]]]],
+) -> dict[str, dict[str, dict[float, list]]]:
+    """Curves of several seeds as one: ``{"map" | "distance": {name: {ratio: [value of each seed]}}}``; of distances the mean is kept."""
+    whole: dict[str, dict[str, dict[float, list]]] = {"map": {}, "distance": {}}
+    for one in found:
+        for kind, by_name in whole.items():
+            for name, curve in one[kind].items():
+                for ratio, value in curve.items():
+                    value = value[0] if kind == "distance" else value
+                    by_name.setdefault(name, {}).setdefault(ratio, []).append(value)
+    return whole
+
+
+def tables(case: str, seeds: int, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For the pages: mAP and distance of every way at every ratio, mAP among distractors, and the queries that moved furthest."""
+    of = f"{case}, learned from {found['learned_from']} pictures; mean ± half the range of {seeds} seeds (SRCNN, VDSR, RAML: one)"
     short = {"way": "short side of the query, px"} | {f"{r:g}x": f"{px:.0f}" for r, px in found["short_side"].items()}
-    rows = [{"way": name} | {f"{r:g}x": cell(v) for r, v in curve.items()} for name, curve in found["map"].items()]
-    learned = f"learned from {found['learned_from']} pictures, {found['seeds']} seeds"
+    bits = {"way": "kilobits of the query as PNG"} | {f"{r:g}x": f"{b / 1000:.0f}" for r, b in found["bits"].items()}
+    counts = ", ".join(f"{n} {kind}" for kind, n in found["moved"]["counts"].items())
+    crowd = [
+        {"way": name, **{f"{n:,}": round(value, 3) for n, value in curve.items()}}
+        for name, curve in found["large_scale"].items()
+    ]
     return [
-        {"caption": f"mAP by how many times smaller the query is, {found['case']}, {learned}", "rows": [short, *rows]}
+        {"caption": f"mAP by how many times smaller the query is: {of}", "rows": [short, bits, *_rows(found["map"])]},
+        {"caption": "Mean distance to the sharp query's descriptor", "rows": _rows(found["distance"])},
+        {
+            "caption": f"mAP of queries {HARD} times smaller, with so many distractors in the database (seed 0)",
+            "rows": crowd,
+        },
+        {
+            "caption": f"Queries {HARD} times smaller that moved furthest by FSR-GAN without a critic (seed 0; {counts} their AP)",
+            "rows": found["moved"]["furthest"],
+        },
     ]
 
 
-def main() -> None:
-    """Run one case and write its JSON and its pictures."""
+def _rows(by_name: Mapping[str, Mapping[float, Sequence[float]]]) -> list[dict[str, Any]]:
+    return [{"way": name} | {f"{r:g}x": cell(v) for r, v in curve.items()} for name, curve in by_name.items()]
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean ± half the range, where there is one."""
+    spread = f" ± {(max(values) - min(values)) / 2:.3f}" if len(values) > 1 and max(values) > min(values) else ""
+    return f"{sum(values) / len(values):.3f}{spread}"
+
+
+def draw(case: str, found: Mapping[str, Any], folder: Path) -> None:
+    """mAP against ratio (Fig. 6), distances (Fig. 5), mAP against bits (Fig. 8) and among distractors (Fig. 7)."""
+    by_bits = {
+        name: {found["bits"][ratio] / 1000: v for ratio, v in curve.items()} for name, curve in found["map"].items()
+    }
+    crowd = {name: {n: [value] for n, value in curve.items()} for name, curve in found["large_scale"].items()}
+    times = "times smaller per side"
+    for kind, shown, across, up in (
+        ("map", found["map"], times, "mAP"),
+        ("distance", found["distance"], times, "distance to the sharp descriptor"),
+        ("bits", by_bits, "kilobits of the query (PNG)", "mAP"),
+        ("distractors", crowd, "distractors in the database", "mAP"),
+    ):
+        draw_curves(shown, folder / f"fsr_gan-{case}-{kind}.png", across, up)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=("places", "tt100k-photos", "tt100k-gallery"))
     parser.add_argument("data", type=Path, nargs="?", default=Path("data"))
     parser.add_argument("--work", type=Path, default=Path("runs/fsr-gan"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=500)
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    for name, value, said in (
+        ("seeds", 3, "of what learns from descriptors"),
+        ("steps", 500, "of G"),
+        ("srcnn-steps", 300, "at each scale"),
+        ("vdsr-steps", 60, "at each scale"),
+        ("raml-steps", 150, "of the distilled encoder"),
+        ("distractors", 2000, "pictures"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=value, help=said)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run one case and write its JSON and its pictures."""
+    given = arguments()
     torch.set_num_threads(1)
-    settings = settings_of(given.case, given.data, given.work, given.steps)
+    about = made(torch.device("cpu"), f"python benchmarks/fsr_gan.py {' '.join(sys.argv[1:])}")
+    settings, folder = settings_of(given.case, given.data, given.work, given.steps), given.work / given.case
     pairs = described(remembering(settings.encoding), learning(settings.collection), settings.ratios)
-    fixed = {"raw": Identity(), "ridge": strongest_ridge(pairs)}
-    every = [measure(fixed, settings)]
-    seconds = {}
+    low = asked(settings, settings.ratios)
+    once = {name: raised(lift, low) for name, lift in {"raw": Identity(), "ridge": strongest_ridge(pairs)}.items()}
+    every, seconds, first = [curves(once, settings)], {}, once
     for seed in range(given.seeds):
-        lifts, seconds = lifts_of(settings, pairs, seed, given.work / given.case)
-        every.append(measure(lifts, settings))
-    curves = {key: {} for key in ("map", "distance")}
-    for found in every:
-        for key, curve in curves.items():
-            for name, values in found[key].items():
-                for ratio, value in values.items():
-                    curve.setdefault(name, {}).setdefault(ratio, []).append(value[0] if key == "distance" else value)
-    sizes = {key: every[0][key] for key in ("short_side", "bits")}
-    changed = who_moved(settings, lifts["FSR-GAN, no critic"], 6)
-    result = {"case": given.case, "seeds": given.seeds, "learned_from": len(pairs.high), **curves, **sizes}
-    facts = made(
-        torch.device("cpu"), f"python benchmarks/fsr_gan.py {given.case} --seeds {given.seeds} --steps {given.steps}"
-    )
-    detail = {"settings": settings, "seconds": seconds, "moved": changed}
-    write_json(RESULTS / f"fsr_gan-{given.case}.json", {"tables": tables(result), "made": facts, **result, **detail})
-    draw_curves(curves["map"], RESULTS / f"fsr_gan-{given.case}-map.png", "times smaller per side", "mAP")
-    draw_curves(
-        curves["distance"],
-        RESULTS / f"fsr_gan-{given.case}-distance.png",
-        "times smaller per side",
-        "distance to the sharp descriptor",
-    )
-    by_bits = {
-        name: {sizes["bits"][ratio] / 1000: v for ratio, v in curve.items()} for name, curve in curves["map"].items()
+        lifts, seconds = learned(settings, pairs, seed, folder)
+        queries = {name: raised(lift, low) for name, lift in lifts.items()}
+        every.append(curves(queries, settings))
+        first = queries if seed == 0 else first
+    every.append(curves(rivals(settings, given, folder), settings))
+    others = distractors(given.case, given.data, given.work, given.distractors)
+    found = {
+        "settings": settings,
+        "learned_from": len(pairs.high),
+        "seconds": seconds,
+        **gathered(every),
+        **sizes(settings, settings.ratios),
+        "large_scale": large_scale({**once, **first}, settings, others),
+        "moved": who_moved(low[HARD], first["FSR-GAN, no critic"][HARD], settings),
     }
-    draw_curves(by_bits, RESULTS / f"fsr_gan-{given.case}-bits.png", "kilobits of the query (PNG)", "mAP")
-    for name, curve in curves["map"].items():
-        print(f"{name:28s}", *[f"{sum(v) / len(v):.3f}" for v in curve.values()])
+    about |= {"seed": f"0 to {given.seeds - 1}"}
+    print(keep(f"fsr_gan-{given.case}", tables(given.case, given.seeds, found), about, given.out, found))
+    draw(given.case, found, given.out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Puts every ``benchmarks/results/*.json`` into ``docs/results.md``: ``python benchmarks/report.py``.
 
-Each file has a block between ``<!-- results:name -->`` and ``<!-- end of results:name -->``, which is written anew. What stands outside the
-blocks is written by hand and stays. A file without a block gets one at the end. Blocks in the README are written anew, too.
+Each file has a block between ``<!-- results:name -->`` and ``<!-- end of results:name -->``, which is written anew: there, in the README or
+in a paper's page. What stands outside the blocks is written by hand and stays. A file that has no block anywhere gets one at the end of
+``docs/results.md``.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
-README = HERE.parent / "README.md"
+OTHERS = [HERE.parent / "README.md", *sorted((HERE.parent / "docs" / "papers").glob("*.md"))]
 TITLE = "# Results\n\nTables between markers are written by `make docs` from `benchmarks/results/*.json`; the rest is written by hand.\n"
 
 
@@ -53,7 +54,7 @@ def filled(page: str, results: dict[str, dict[str, Any]]) -> str:
     Raises:
         ValueError: if the page has a block for which there is no result.
     """
-    orphans = sorted(set(re.findall(r"<!-- results:(\S+) -->", page)) - set(results))
+    orphans = sorted(blocks(page) - set(results))
     if orphans:
         raise ValueError(
             f"The page has blocks for {', '.join(orphans)}, but there is no such file in benchmarks/results."
@@ -84,9 +85,24 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 def main() -> None:
     """Reads the results and the page, and writes the page."""
     results = read(HERE / "results")
-    write(PAGE, filled(PAGE.read_text() if PAGE.exists() else TITLE, results))
-    shown = set(re.findall(r"<!-- results:(\S+) -->", README.read_text()))
-    write(README, filled(README.read_text(), {name: result for name, result in results.items() if name in shown}))
+    text = PAGE.read_text() if PAGE.exists() else TITLE
+    elsewhere: set[str] = set()
+    for page in OTHERS:
+        here = blocks(page.read_text())
+        elsewhere |= here
+        if here:
+            write(page, filled(page.read_text(), chosen(results, here)))
+    write(PAGE, filled(text, chosen(results, blocks(text) | (set(results) - elsewhere))))
+
+
+def blocks(page: str) -> set[str]:
+    """The names of the results that ``page`` shows."""
+    return set(re.findall(r"<!-- results:(\S+) -->", page))
+
+
+def chosen(results: dict[str, dict[str, Any]], names: set[str]) -> dict[str, dict[str, Any]]:
+    """Those of ``results`` that are in ``names``, in their order."""
+    return {name: result for name, result in results.items() if name in names}
 
 
 def write(page: Path, text: str) -> None:

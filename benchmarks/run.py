@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fast import fast
 from stage1_step import stage1_step
 
 from featlift.training.provenance import provenance
+from featlift.training.run import plain
 from interpolators import interpolators
 
 RESULTS = Path(__file__).parent / "results"
@@ -23,6 +25,7 @@ SEED = 0
 
 Table = dict[str, Any]
 BENCHMARKS: dict[str, Callable[[torch.device, int], list[Table]]] = {
+    "fast": fast,
     "interpolators": interpolators,
     "stage1_step": stage1_step,
 }
@@ -40,12 +43,22 @@ def made(device: torch.device, command: str) -> dict[str, Any]:
     }
 
 
-def keep(name: str, tables: list[Table], metadata: Mapping[str, Any], folder: Path = RESULTS) -> Path:
-    """Writes ``<folder>/<name>.json``, to a temporary name first. Each table is ``{"caption", "rows": [{column: value}]}``."""
+def keep(
+    name: str,
+    tables: list[Table],
+    metadata: Mapping[str, Any],
+    folder: Path = RESULTS,
+    details: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes ``<folder>/<name>.json``, to a temporary name first. Each table is ``{"caption", "rows": [{column: value}]}``.
+
+    ``details`` are numbers that no table shows, such as every seed's; they stand beside the tables under their own names.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     draft = path.with_suffix(".json.part")
-    draft.write_text(json.dumps({"tables": tables, "made": dict(metadata)}, indent=1, ensure_ascii=False) + "\n")
+    whole = plain({"tables": tables, "made": metadata, **(details or {})})
+    draft.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
     return draft.replace(path)
 
 

@@ -64,12 +64,12 @@ def functions(tree: ast.AST) -> Iterator[Function]:
 
 # ---------------------------------------------------------------------------------------------------- 1 imports point down
 
-GROUND = {"features", "resolution", "arguments", "unpooled"}
+GROUND = {"features", "resolution", "arguments", "glimpses", "unpooled"}
 PLAIN = {"interpolators", "critics", "losses", "image_sr", "backbones"}
 BESIDE = {"data", "evaluation", "training", "checkpoints"}
 ASSEMBLED = {"detectors", "retrieval", "upgrade", "upgrading", "importing"}
 PARTS = PLAIN | {"pyramids"} | ASSEMBLED
-ABOVE = {"papers", "views", "export", "report", "gallery", "enlarge", "two_step"}
+ABOVE = {"papers", "views", "export", "fastest", "report", "gallery", "enlarge", "two_step"}
 DOORS = {"__init__", "__main__", "cli", "commands"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -117,6 +117,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",
+    "openvino": "openvino",
 }
 HEAVY = ("timm", "matplotlib", "hotcoco", "jinja2", "pycocotools", "huggingface_hub", *EXTRAS)
 

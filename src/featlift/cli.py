@@ -38,6 +38,8 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "versus": Verb("interpolators against each other at equal budget, over several seeds", "versus:versus"),
     "table": Verb("a paper's table beside our runs, and the commands behind its rows", "table:table"),
     "upgrade": Verb("put a learned interpolator into a torchvision detector", "upgrade:upgrade"),
+    "cost": Verb("parameters, multiply-adds, time and memory of each part, and of every interpolator", "cost:cost"),
+    "export": Verb("write a run for ONNX, OpenVINO or torch.export, checked against itself", "export:export"),
     "finer": Verb("add a finer level for small objects to a torchvision detector, without labels", "finer:finer"),
     "sr": Verb("enlarge pictures with a super-resolution network", "sr:sr"),
     "index": Verb("describe a folder of pictures for search", "search:index"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
+from featlift.checkpoints.maps import Kept
 from featlift.data.augment import Flip
 from featlift.detectors import Detector, Extractor, interpolators_of
 from featlift.detectors.canvas import Canvas
@@ -53,7 +54,7 @@ def chosen(features: Features, levels: Sequence[str]) -> Features:
     return {level: x for level, x in features.items() if level in levels} if levels else features
 
 
-def looking(F: Extractor) -> Look:
+def looking(F: Extractor | Kept) -> Look:
     """F as what looks at pictures ``[3, H, W]`` of any sizes: they are padded into one batch."""
     canvas = Canvas(F.mean)
     return lambda images: F(canvas(images)[0].tensors)

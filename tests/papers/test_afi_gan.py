@@ -199,6 +199,19 @@ def test_the_critic_descends_on_what_it_is_told(players):
     assert losses["adversarial"].item() == pytest.approx(by_hand, rel=1e-5)
 
 
+def test_with_windows_the_critic_sees_only_them_and_the_content_is_compared_everywhere():
+    D = PatchCritic(2, width=1)
+    student, teacher = ({"p2": torch.randn(2, 2, 96, 96, requires_grad=True)} for _ in range(2))
+    shown = []
+    D.register_forward_pre_hook(lambda _, given: shown.append(tuple(given[0].shape)))
+    critic = {"critic": Learner(D, afi_gan._slowly(1e-3, 0.5), 1)}
+    _, losses = afi_gan.play(D, critic, student, teacher, Adversary(windows=2))
+    assert shown == [(4, 2, 40, 40)] * 3  # two windows of two pictures: G's, the real ones, and G's again
+    assert losses["content"].item() == pytest.approx((student["p2"] - teacher["p2"]).abs().mean().item())
+    reached = torch.autograd.grad(losses["adversarial"], student["p2"])[0].any(dim=1)
+    assert 0 < reached.sum() <= 4 * 40 * 40
+
+
 @pytest.mark.parametrize(
     "term", ["content", "adversarial", "loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"]
 )
@@ -565,6 +578,15 @@ def test_masks_are_learned_in_every_stage(settings, run, model):
 
 
 # ------------------------------------------------------------------------------------------------ killed and resumed
+
+
+def test_recomputed_maps_teach_the_same(settings, run):
+    kept = settings("srf")  # with batch norm
+    again = replace(kept, model=replace(kept.model, interpolating="recomputed"))
+    first, second = (
+        state(afi_gan.train(whole, run(whole, name), "extractor")) for whole, name in ((kept, "kept"), (again, "again"))
+    )
+    assert same(first, second)
 
 
 def test_a_run_killed_in_stage_2_ends_as_the_unbroken_one(settings, run, monkeypatch):

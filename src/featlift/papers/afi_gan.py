@@ -15,10 +15,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from featlift import checkpoints
+from featlift.checkpoints.maps import Kept
 from featlift.critics import PatchCritic
 from featlift.data.batches import Batches
 from featlift.detectors import Detector, Extractor, extractor_of, interpolators_of, losses_on
 from featlift.features import Features, match
+from featlift.glimpses import glimpses
 from featlift.losses import content, critic_accuracy, fool, judge, tell_apart_logits
 from featlift.papers import baseline
 from featlift.papers.baseline import Data, Model, Stage
@@ -49,6 +51,8 @@ class Adversary:
         width: of the critic, 2 in the papers; 1 has a quarter of the cost.
         levels: those that are compared; empty means all that F has.
         alive: whether the adversarial term reaches G; the published code detaches it, so that it trains nothing.
+        windows: how many windows of each large map the critic looks at in a step (`featlift.glimpses`), an estimate of Eqs. (1) and (2)
+            without bias but for batch norm's statistics; 0 (the paper's) looks at all.
     """
 
     weight: float = 1e-3
@@ -57,6 +61,7 @@ class Adversary:
     width: int = 2
     levels: tuple[str, ...] = ()
     alive: bool = True
+    windows: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class Settings:
         extractor: stage 2.
         target: stage 3.
         teacher_from: run folder or detector file of F.
+        teacher_maps: folder in which F's maps of every picture are kept, so that F looks at each once (`featlift.checkpoints.maps`); for
+            sets of pictures whose maps fit on the disk. Empty keeps none.
         interpolator_from: folder of a run that has finished stage 1; it is then left out.
         extractor_from: run folder or detector file of M; stages 1 and 2 are then left out.
         extractor_detector: the head that M is trained with (Table 3); empty means T's.
@@ -93,6 +100,7 @@ class Settings:
     extractor: Stage = field(default_factory=lambda: Stage(270_000, _slowly(0.02, 7 / 9, 25 / 27)))  # 210k, 250k
     target: Stage = field(default_factory=lambda: Stage(90_000, baseline.one_time()))
     teacher_from: str = ""
+    teacher_maps: str = ""
     interpolator_from: str = ""
     extractor_from: str = ""
     extractor_detector: str = ""
@@ -223,7 +231,7 @@ def pretrain_interpolator(
 ) -> None:
     """G(F(½ picture)) against F(picture) on every level; D tells them apart (Eq. 1), G fools it and stays near (Eq. 2)."""
     generator, critic = _learners(G, D, settings.interpolator, settings.adversary)
-    seen, compared = looking(F), settings.adversary.levels
+    seen, compared = looking(_kept(F, settings)), settings.adversary.levels
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         low, high = cross_resolution(
@@ -240,6 +248,10 @@ def pretrain_interpolator(
     generator.keep_average()
 
 
+def _kept(F: Extractor, settings: Settings) -> Extractor | Kept:
+    return Kept(F, settings.teacher_maps) if settings.teacher_maps else F
+
+
 def play(
     D: nn.Module, critic: Mapping[str, Learner], student: Features, teacher: Features, adversary: Adversary
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -250,10 +262,13 @@ def play(
     """
     if not critic:
         return {}, {"content": content(student, teacher)}
-    fake, real = judge(D, student, detached=True), judge(D, teacher)
-    said = critic["critic"].descend({"critic": tell_apart_logits(fake, real)}) | critic_accuracy(fake, real)
-    judged = student if adversary.alive else {level: x.detach() for level, x in student.items()}
-    return said, {"content": content(student, teacher), "adversarial": adversary.weight * fool(D, judged)}
+    look = glimpses(student, adversary.windows)
+    seen = look.of(student)
+    fake, real = judge(D, seen, detached=True), judge(D, look.of(teacher))
+    said = critic["critic"].descend({"critic": tell_apart_logits(fake, real, look.weights)})
+    judged = seen if adversary.alive else {level: x.detach() for level, x in seen.items()}
+    adversarial = adversary.weight * fool(D, judged, look.weights)
+    return said | critic_accuracy(fake, real), {"content": content(student, teacher), "adversarial": adversarial}
 
 
 # ------------------------------------------------------------------------------------------------ stage 2: Sec. 4.2, Eq. (3)
@@ -289,7 +304,7 @@ def with_head(model: Model, detector: str) -> Model:
 def train_extractor(F: Extractor, M: Detector, D: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
     """M's pyramid against F's, with M's detection losses on what M has seen (Eq. 3)."""
     extracting, critic = _learners(M, D, settings.extractor, settings.adversary)
-    look, compared = looking(F), SEMANTICS[settings.semantics]
+    look, compared = looking(_kept(F, settings)), SEMANTICS[settings.semantics]
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         seen = compared(look, M, (images, targets), settings.halving)

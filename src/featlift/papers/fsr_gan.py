@@ -9,7 +9,7 @@ The defaults are what works; :meth:`Settings.paper` is the text. `docs/papers/fs
 why.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints import save
-from featlift.data.landmarks import Landmarks, read_picture
+from featlift.data.landmarks import read_picture
 from featlift.data.pairs import PairBatches, Pairs
-from featlift.evaluation.retrieval import bits, distance_curve, mean_precision
+from featlift.evaluation.retrieval import bits, distance_curve, ratio_curve
 from featlift.gallery import Collection, Encoding, learning, network_of, opened, pool_of, remembering, seen
+from featlift.image_sr.degradation import as_stored
 from featlift.losses import (
     clip_weights,
     focal_distance,
@@ -35,7 +36,7 @@ from featlift.losses import (
 from featlift.resolution import freeze
 from featlift.retrieval.cache import DescriptorCache
 from featlift.retrieval.critic import DenseCritic, DescriptorCritic
-from featlift.retrieval.descriptors import VIEWS, Describer, reduced
+from featlift.retrieval.descriptors import VIEWS, Describer, describe, reduced, seen_at
 from featlift.retrieval.generator import ConditionedGenerator, DescriptorGenerator, ResidualGenerator, lifted
 from featlift.retrieval.lifts import Affine, PerRatio, ridge
 from featlift.training import Descent, Learner, Run, fit
@@ -243,33 +244,51 @@ def distilled(settings: Settings, run: Run, files: Sequence[Path], high: Tensor)
     return Describer(student[0], student[1], encoding.size)
 
 
+@torch.no_grad()
+def enlarged(F: Describer, network: nn.Module, images: Iterable[Tensor], ratio: float) -> Tensor:
+    """F of pictures ``[3, H, W]`` that were made ``ratio`` times smaller and enlarged again by ``network``, ``[N, D]``.
+
+    The other way to help a small query, which the paper compares with (SRCNN and VDSR, Sec. 5.2): picture first, then descriptor.
+    """
+    large = (network(as_stored(reduced(image, ratio))[None])[0].clamp(0, 1) for image in images)
+    return describe(F, (seen_at(image, 1, F.size) for image in large))
+
+
 # ------------------------------------------------------------------------------------------------- Secs. 4.2, 5.2 and 5.4
 
 
 def measure(lifts: Mapping[str, nn.Module], settings: Settings, ratios: Sequence[float] = ()) -> dict[str, dict]:
-    """Every lift at every ratio: ``{"map": {name: {ratio: 0…1}}, "distance": {name: {ratio: (mean, variance)}}, "bits":
-    {ratio: …}, "short_side": {ratio: pixels}}``. The database is sharp and untouched; only queries are small, and
-    lifted.
-    """
+    """:func:`curves` of every lift at every ratio, and :func:`sizes` of the queries."""
     ratios = ratios or settings.ratios
+    low = asked(settings, ratios)
+    return curves({name: raised(lift, low) for name, lift in lifts.items()}, settings) | sizes(settings, ratios)
+
+
+def asked(settings: Settings, ratios: Sequence[float]) -> dict[float, Tensor]:
+    """Ratio → F of the queries, so many times smaller, ``[Q, D]``."""
+    queries, F = opened(settings.collection).queries, remembering(settings.encoding)
+    files, boxes = [query.picture for query in queries], [query.box for query in queries]
+    return {ratio: seen(F, files, ratio, boxes) for ratio in ratios}
+
+
+def raised(lift: nn.Module, low: Mapping[float, Tensor]) -> dict[float, Tensor]:
+    """Queries by ratio, ``[Q, D]`` each, through ``lift``, which is told the ratio."""
+    return {ratio: lifted(lift, x, torch.full((len(x),), float(ratio))) for ratio, x in low.items()}
+
+
+def curves(queries: Mapping[str, Mapping[float, Tensor]], settings: Settings) -> dict[str, dict]:
+    """What is found by queries that were made in several ways: ``{"map": {name: {ratio: 0…1}}, "distance": {name: {ratio: (mean,
+    variance)}}}``. The database is sharp and untouched; distances are to the sharp queries.
+    """
     landmarks, F = opened(settings.collection), remembering(settings.encoding)
-    database = seen(F, landmarks.database, 1)
-    files, boxes = [q.picture for q in landmarks.queries], [q.box for q in landmarks.queries]
-    low = {ratio: seen(F, files, ratio, boxes) for ratio in (1, *ratios)}
-    up = {
-        name: {r: lifted(lift, low[r], torch.full((len(files),), float(r))) for r in ratios}
-        for name, lift in lifts.items()
-    }
-    return {
-        "map": {name: {r: mean_precision(up[name][r], database, landmarks.queries) for r in ratios} for name in lifts},
-        "distance": {name: distance_curve(up[name], low[1]) for name in lifts},
-        **sizes(landmarks, ratios),
-    }
+    database, sharp = seen(F, landmarks.database, 1), asked(settings, [1])[1]
+    found = {name: ratio_curve(each, database, landmarks.queries) for name, each in queries.items()}
+    return {"map": found, "distance": {name: distance_curve(each, sharp) for name, each in queries.items()}}
 
 
-def sizes(landmarks: Landmarks, ratios: Sequence[float]) -> dict[str, dict[float, float]]:
-    """Means over the queries: the short side in pixels, and the bits of the small picture as PNG (Sec. 5.4)."""
-    images = [read_picture(query.picture, query.box) for query in landmarks.queries]
+def sizes(settings: Settings, ratios: Sequence[float]) -> dict[str, dict[float, float]]:
+    """Means over the queries: ``"short_side"`` in pixels, and ``"bits"`` of the small picture as PNG (Sec. 5.4)."""
+    images = [read_picture(query.picture, query.box) for query in opened(settings.collection).queries]
     small = {ratio: [reduced(image, ratio) for image in images] for ratio in ratios}
     return {
         "short_side": {r: sum(min(image.shape[1:]) for image in each) / len(each) for r, each in small.items()},

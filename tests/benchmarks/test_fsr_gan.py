@@ -1,0 +1,91 @@
+"""The parts of benchmarks/fsr_gan.py that can break, on a collection of six small pictures."""
+
+import argparse
+from dataclasses import replace
+
+import fsr_gan
+import pytest
+import torch
+from PIL import Image
+from run import keep, made
+from sign_pictures import SOURCES, photos, views
+
+from featlift.data.places import write_places
+from featlift.gallery import Collection, Encoding, learning, remembering
+from featlift.papers.fsr_gan import Settings, asked, curves, described, raised, sizes
+from featlift.retrieval.lifts import Identity
+from report import filled, read
+
+
+@pytest.fixture
+def settings(tmp_path):
+    write_places(tmp_path / "places", places=3, views=2, queries=1, size=64)
+    write_places(tmp_path / "known", places=4, views=2, queries=0, size=64, seed=1)
+    collection = Collection("classes", str(tmp_path / "places"), learn_from=str(tmp_path / "known" / "gallery"))
+    encoding = Encoding("gist", size=64, cache=str(tmp_path / "cache"))
+    return Settings(collection, encoding, hidden=16, ratios=(1, 2, 6), steps=2, batch=4)
+
+
+def test_a_whole_case_becomes_a_file_and_a_page(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(fsr_gan, "SCALES", (2,))
+    given = argparse.Namespace(srcnn_steps=1, vdsr_steps=1, raml_steps=1)
+    pairs = described(remembering(settings.encoding), learning(settings.collection), settings.ratios)
+    low = asked(settings, settings.ratios)
+    lifts, seconds = fsr_gan.learned(settings, pairs, 0, tmp_path / "runs")
+    queries = {name: raised(lift, low) for name, lift in {"raw": Identity(), **lifts}.items()}
+    others = fsr_gan.rivals(settings, given, tmp_path / "runs")
+    assert set(others) == {"SRCNN, then F", "VDSR, then F"}
+    assert others["SRCNN, then F"][2].shape == low[2].shape
+    found = {
+        "learned_from": len(pairs.high),
+        "seconds": seconds,
+        **fsr_gan.gathered([curves(queries, settings), curves(others, settings)]),
+        **sizes(settings, settings.ratios),
+        "large_scale": fsr_gan.large_scale(queries, settings, learning(settings.collection)),
+        "moved": fsr_gan.who_moved(low[6], queries["FSR-GAN, no critic"][6], settings),
+    }
+    assert list(found["large_scale"]["raw"]) == [0, 1, 2, 4, 8]
+    assert found["large_scale"]["raw"][0] == found["map"]["raw"][6][0]
+    assert found["large_scale"]["raw"][8] <= found["large_scale"]["raw"][0]
+    keep("tiny", fsr_gan.tables("tiny", 1, found), made(torch.device("cpu"), "pytest"), tmp_path, found)
+    page = filled("", read(tmp_path))
+    assert "| VDSR, then F |" in page
+    assert "| short side of the query, px | 64 | 32 | 11 |" in page
+    fsr_gan.draw("tiny", found, tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        f"fsr_gan-tiny-{kind}.png" for kind in ("map", "distance", "bits", "distractors")
+    }
+
+
+def test_a_distilled_encoder_answers_at_every_ratio(tmp_path, settings):
+    encoding = replace(settings.encoding, encoder="mobilenetv2_050", size=32)
+    found = fsr_gan.distilling(replace(settings, encoding=encoding), 1, tmp_path / "runs")
+    assert {ratio: len(x) for ratio, x in found.items()} == {1: 3, 2: 3, 6: 3}
+
+
+def test_seeds_are_put_side_by_side():
+    one = {"map": {"raw": {2: 0.5}}, "distance": {"raw": {2: (0.1, 9.0)}}}
+    two = {"map": {"raw": {2: 0.7}}, "distance": {"raw": {2: (0.3, 9.0)}}}
+    found = fsr_gan.gathered([one, two])
+    assert found == {"map": {"raw": {2: [0.5, 0.7]}}, "distance": {"raw": {2: [0.1, 0.3]}}}
+    assert fsr_gan.cell(found["map"]["raw"][2]) == "0.600 ± 0.100"
+    assert fsr_gan.cell([0.5]) == "0.500"
+
+
+def test_crops_are_the_same_whenever_they_are_made(tmp_path):
+    for number, name in enumerate(SOURCES):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.radial_gradient("L").resize((130, 100)).save(tmp_path / "data" / name / f"{number}.png")
+    first, again = (photos(tmp_path / "data", tmp_path / out, 5) for out in ("a", "b"))
+    assert len(list(first.iterdir())) == 5
+    for file in first.iterdir():
+        assert (again / file.name).read_bytes() == file.read_bytes()
+        assert min(Image.open(file).size) >= 56
+
+
+def test_views_stand_beside_what_they_are_views_of(tmp_path):
+    (tmp_path / "gallery" / "stop").mkdir(parents=True)
+    Image.radial_gradient("L").save(tmp_path / "gallery" / "stop" / "1.png")
+    out = views(tmp_path / "gallery", tmp_path / "out", each=2)
+    assert sorted(file.name for file in (out / "stop").iterdir()) == ["1-0.png", "1-1.png", "1.png"]
+    assert 0.7 * 256 < Image.open(out / "stop" / "1-0.png").width < 256
