@@ -72,7 +72,10 @@ def test_a_run_on_tt100k_from_end_to_end(tt100k, tmp_path, capsys):
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert set(result["stages"]) == {"detector", "extension", "head"}
     assert all(stage["memory"] > 2**20 for stage in result["stages"].values())
-    assert (tmp_path / "run" / "report.html").exists()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(
+        word in page for word in ("the same detector before", "What efpn found and missed", "p3x", "p2x", "target")
+    )
     capsys.readouterr()
     assert cli.main(["evaluate", str(tmp_path / "run"), "--scales", "[1.0, 1.5]"]) == 0
     told = capsys.readouterr().out

@@ -56,6 +56,7 @@ def test_a_mobilenet_has_a_finer_level_too():
     ("words", "match"),
     [
         ({"routing": "both"}, "exclusive or duplicate"),
+        ({"start": "zero"}, "detector or random"),
         ({"transfer": "fft"}, "Did you mean 'ftt'"),
         ({"transfer_options": {"wide": 3}}, "no option wide"),
         ({"doubling": "nearst"}, "Did you mean 'nearest'"),

@@ -99,6 +99,15 @@ def test_the_new_head_starts_as_the_old_one(chain, stage):
         assert not moved(state(other), new)
 
 
+@pytest.mark.parametrize(("start", "same"), [("detector", True), ("random", False)])
+def test_the_extension_begins_as_the_pyramids_finest_step(chain, stage, start, same):
+    c = chain(finer=Finer(transfer_options={"width": 4}, limit=30.0, start=start), extension=stage(0))
+    c.distil()
+    F = c.T.backbone
+    assert torch.equal(F.extension.lateral.weight, F.pyramid.inner_blocks[0][0].weight) == same
+    assert torch.equal(F.extension.smooth.weight, F.pyramid.layer_blocks[0][0].weight) == same
+
+
 def test_a_trained_extension_nears_its_teacher(chain, stage):
     """60 steps on four pictures: the loss it is taught by falls well below what it was."""
     c = chain(extension=efpn.Stage(60, efpn.Descent("adamw", rate=3e-3, clip=1.0)))
@@ -290,7 +299,7 @@ def test_defaults_are_the_papers():
 
 def test_official_is_the_release():
     code = Settings.official()
-    assert (code.finer.transfer, code.finer.routing) == ("authors", "duplicate")
+    assert (code.finer.transfer, code.finer.routing, code.finer.start) == ("authors", "duplicate", "random")
     light = replace(code.model, weights="random", detector_options={"width": 8})
     T = efpn.extended(baseline.build(light, 45), code.finer)
     assert sum(p.numel() for p in T.backbone.extension.parameters()) == 32_512_768

@@ -13,6 +13,7 @@ from featlift.interpolators import interpolator
 from featlift.pyramids.efpn import Extension, transfer
 
 ROUTINGS = {"exclusive": Exclusive, "duplicate": Duplicate}
+STARTS = ("detector", "random")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Finer:
         limit: RoIs with √(w·h) below it, in px of the resized picture, are read from p2x: 56 on TT100K, 112 on COCO.
         routing: "exclusive" (the paper), or "duplicate": small RoIs are judged by both heads (the release, when it detects).
         hard: small RoIs per picture that the new head learns from (OHEM; the paper does not say how many).
+        start: "detector" begins the extension with the weights of the pyramid's own finest step, "random" as the release does.
         tile: side in cells of stride 8 of the tiles in which p2x is computed at detection; 0 computes the whole map.
         glance: when detecting, p2x is read only at small RoIs in which the old head sees an object with this chance (such as 0.02);
             0 reads it at all of them (the paper).
@@ -37,12 +39,15 @@ class Finer:
     limit: float = 56.0
     routing: str = "exclusive"
     hard: int = 128
+    start: str = "detector"
     tile: int = 0
     glance: float = 0.0
 
     def __post_init__(self) -> None:
         if self.routing not in ROUTINGS:
             raise ValueError(f"Unknown routing '{self.routing}'; choose {' or '.join(ROUTINGS)}.")
+        if self.start not in STARTS:
+            raise ValueError(f"Unknown start '{self.start}'; choose {' or '.join(STARTS)}.")
         with torch.device("meta"):
             transfer(self.transfer, 32, **self.transfer_options)
             interpolator(self.doubling, 32)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
@@ -32,6 +33,7 @@ from featlift.features import Features, stride
 from featlift.losses import content, foreground, rasterised
 from featlift.papers import baseline
 from featlift.papers.baseline import Data, Model, Stage
+from featlift.pyramids.efpn import begin_as
 from featlift.resolution import cross_resolution, freeze
 from featlift.training import Descent, Learner, Run, fit
 
@@ -102,8 +104,8 @@ class Settings:
 
     @classmethod
     def official(cls) -> "Settings":
-        """As the release does: FTT of width 512, both heads judge small RoIs."""
-        return cls(finer=Finer("authors", routing="duplicate"))
+        """As the release does: FTT of width 512 from random weights, both heads judge small RoIs."""
+        return cls(finer=Finer("authors", routing="duplicate", start="random"))
 
     @classmethod
     def quick(cls) -> "Settings":
@@ -160,6 +162,8 @@ def detector(M: Detector, settings: Settings, shown: Pictures, run: Run) -> None
 def distil(T: GeneralizedRCNN, settings: Settings, shown: Pictures, run: Run) -> None:
     """The extension's p3x and p2x of a halved batch against inner3 and p2 of the batch itself; nothing else moves."""
     F, _ = parts(T)
+    if settings.finer.start == "detector":
+        begin_as(F.extension, F.pyramid.inner_blocks[0], F.pyramid.layer_blocks[0])  # type: ignore[index]
     for part in (F.backbone, F.pyramid):
         freeze(part)
     run.place(F)
@@ -185,6 +189,17 @@ def distil(T: GeneralizedRCNN, settings: Settings, shown: Pictures, run: Run) ->
 def supervision(features: Features) -> Features:
     """The teacher's maps under the names of the levels that they teach."""
     return {level: features[name] for level, name in SUPERVISES.items()}
+
+
+@torch.inference_mode()
+def maps(T: GeneralizedRCNN, image: Tensor) -> dict[str, Features]:
+    """What p3x and p2x of ``image [3, H, W]`` should be and what T's extension makes of them, under "target" and "extension" (Fig. 6)."""
+    F, _ = parts(T)
+    batch = (
+        Canvas(F.mean, getattr(T.transform, "test_size", None), F.divisible).to(image.device).eval()([image])[0].tensors
+    )
+    large = nnf.interpolate(batch, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return {"target": {"image": batch, **supervision(F(large))}, "extension": F.extended(F(batch))}
 
 
 def positive(teacher: Features, boxes: Sequence[Tensor]) -> Features:
