@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fast import fast
 from stage1_step import stage1_step
 
 from featlift.training.provenance import provenance
@@ -24,6 +25,7 @@ SEED = 0
 
 Table = dict[str, Any]
 BENCHMARKS: dict[str, Callable[[torch.device, int], list[Table]]] = {
+    "fast": fast,
     "interpolators": interpolators,
     "stage1_step": stage1_step,
 }

@@ -64,12 +64,12 @@ def functions(tree: ast.AST) -> Iterator[Function]:
 
 # ---------------------------------------------------------------------------------------------------- 1 imports point down
 
-GROUND = {"features", "resolution", "arguments"}
+GROUND = {"features", "resolution", "arguments", "glimpses", "unpooled"}
 PLAIN = {"interpolators", "critics", "losses", "image_sr", "backbones"}
 BESIDE = {"data", "evaluation", "training", "checkpoints"}
 ASSEMBLED = {"detectors", "retrieval", "upgrade", "upgrading", "importing"}
 PARTS = PLAIN | {"pyramids"} | ASSEMBLED
-ABOVE = {"papers", "export", "report", "gallery", "enlarge", "two_step", "rivals"}
+ABOVE = {"papers", "views", "export", "fastest", "report", "gallery", "enlarge", "two_step", "rivals"}
 DOORS = {"__init__", "__main__", "cli", "commands"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -113,9 +113,11 @@ EXTRAS = {
     "piq": "metrics",
     "spandrel": "sr",
     "faiss": "retrieval",
+    "sahi": "sliced",
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "export",
+    "openvino": "openvino",
 }
 HEAVY = ("timm", "matplotlib", "hotcoco", "jinja2", "pycocotools", "huggingface_hub", *EXTRAS)
 

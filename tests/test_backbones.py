@@ -228,30 +228,3 @@ def test_encoders():
     assert network(torch.rand(2, 3, 65, 33)).shape == (2, network.channels, 3, 2)
     transformer = Encoder("vit_tiny_patch16_224").eval()
     assert transformer(torch.rand(1, 3, 224, 224)).shape == (1, 14 * 14 + 1, transformer.channels)
-
-
-@pytest.mark.parametrize("name", ["resnet10t", "resnet18", "resnet18d"])
-def test_stage_2_without_pooling(name):
-    """EFPN's Table I: with the pooling it would be c2; without, the same weights at twice the size."""
-    backbone = Backbone(name).eval()
-    image = torch.rand(2, 3, 64, 96)
-    c1 = backbone.stem(image)
-    assert c1.shape[-2:] == (32, 48)
-    pooled = backbone.network["maxpool"](c1)
-    torch.testing.assert_close(backbone.unpooled(pooled), backbone(image)["c2"])
-    assert backbone.unpooled(c1).shape == (2, backbone.channels["c2"], 32, 48)
-
-
-def test_stage_2_without_pooling_sees_the_same_weights():
-    backbone = Backbone("resnet10t").eval()
-    image = torch.rand(1, 3, 32, 32)
-    before = backbone.unpooled(backbone.stem(image))
-    with torch.no_grad():
-        backbone.network["layer1"][0].conv1.weight.zero_()
-    assert not torch.equal(backbone.unpooled(backbone.stem(image)), before)
-
-
-@pytest.mark.parametrize("name", [ROUNDS_DOWN, CHANNELS_LAST, "regnetx_002"])
-def test_networks_without_a_pooling_are_refused_by_name(name):
-    with pytest.raises(TypeError, match=r"begins with stem.*the ResNet family"):
-        Backbone(name).stem(torch.rand(1, 3, 32, 32))

@@ -59,3 +59,9 @@ def test_gradient_reaches_each_parameter():
 def test_unknown_start():
     with pytest.raises(ValueError, match="'kaiming' of the critic; choose 'small' or 'official'"):
         PatchCritic(4, init="kaiming")
+
+
+def test_a_single_cell_is_refused_in_training_alone():
+    with pytest.raises(ValueError, match=r"a single cell, \(1, 4, 1, 1\)"):
+        PatchCritic(4)(torch.randn(1, 4, 1, 1))
+    assert PatchCritic(4).eval()(torch.randn(1, 4, 1, 1)).shape == (1, 1, 1, 1)

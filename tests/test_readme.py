@@ -15,6 +15,9 @@ ENDS = {"|", "||", "&&", ";", ">", ">>", "2>", "2>&1", "&"}
 """Words of the shell after which a command of ours is over."""
 
 
+OURS = ("featlift", "featlift.cli")
+
+
 class Parsed(Exception):
     """The command line understood its words."""
 
@@ -29,11 +32,17 @@ def commands(page: Path) -> list[list[str]]:
     for body in blocks(page, "", "sh", "bash", "shell", "console"):
         for line in body.replace("\\\n", " ").splitlines():
             words = shlex.split(line.removeprefix("$ "), comments=True) if "featlift" in line else []
-            places = [i for i, word in enumerate(words) if word == "featlift" or word.endswith("/featlift")]
+            places = [i for i, word in enumerate(words) if word in OURS or word.endswith("/featlift")]
             if places and "install" not in words[: places[0]]:
                 rest = words[places[0] + 1 :]
                 found.append(rest[: next((i for i, word in enumerate(rest) if word in ENDS), len(rest))])
     return found
+
+
+def launches(page: Path) -> list[list[str]]:
+    """Every ``torchrun …`` in the shell blocks of ``page``, its words without the first."""
+    lines = "\n".join(blocks(page, "", "sh", "bash", "shell", "console")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line)[shlex.split(line).index("torchrun") + 1 :] for line in lines if "torchrun" in line]
 
 
 def written(read) -> list:
@@ -65,6 +74,15 @@ def outcome(words: list[str]) -> int:
         return 0
     except SystemExit as left:
         return int(left.code or 0)
+
+
+@pytest.mark.parametrize("words", written(launches))
+def test_torchrun_leaves_our_words_to_us(words):
+    from torch.distributed.run import parse_args
+
+    launched = parse_args(words)
+    assert (launched.module, launched.training_script) == (True, "featlift.cli")
+    assert launched.training_script_args == words[words.index("featlift.cli") + 1 :]
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from featlift.commands.train import train
     from featlift.data.synthetic import Scenes
     from featlift.detectors import detections_on, detector, extractor, losses_on
+    from featlift.fastest import hasten, unhasten
     from featlift.features import Features
     from featlift.interpolators import interpolator
     from featlift.resolution import cross_resolution
@@ -31,6 +32,7 @@ _HOMES = {
     "downgrade": "upgrading",
     "evaluate": "commands.evaluate",
     "extractor": "detectors",
+    "hasten": "fastest",
     "interpolator": "interpolators",
     "load": "checkpoints",
     "load_delta": "upgrading",
@@ -39,6 +41,7 @@ _HOMES = {
     "save": "checkpoints",
     "save_delta": "upgrading",
     "train": "commands.train",
+    "unhasten": "fastest",
     "upgrade": "upgrading",
 }
 
@@ -54,6 +57,7 @@ __all__ = [
     "downgrade",
     "evaluate",
     "extractor",
+    "hasten",
     "interpolator",
     "load",
     "load_delta",
@@ -62,6 +66,7 @@ __all__ = [
     "save",
     "save_delta",
     "train",
+    "unhasten",
     "upgrade",
 ]
 

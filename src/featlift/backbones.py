@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift import unpooled
 from featlift.arguments import remember
 from featlift.features import Features, stride
 
@@ -85,22 +86,21 @@ class Backbone(nn.Module):
         return _cut(features, *image.shape[-2:]) if self.one_size else features
 
     def stem(self, image: Tensor) -> Tensor:
-        """What the first pooling gets: ``[B, 3, H, W]`` in 0…1 → c1 ``[B, C1, H/2, W/2]``. Raises TypeError as :meth:`unpooled`."""
+        """What stage 2 is made from: ``[B, 3, H, W]`` in 0…1 → c1 ``[B, C1, H/2, W/2]``. Raises TypeError as :meth:`unpooled`."""
         x = (image - self.mean) / self.std
-        for name in stem_layers(self.network):
-            x = self.network[name](x)
+        for layer in unpooled.stem(self.network):
+            x = layer(x)
         return x
 
     def unpooled(self, c1: Tensor) -> Tensor:
-        """EFPN's C2' (Sec. III-A, Table I): stage 2, with its own weights, on c1 as it was before pooling.
+        """EFPN's C2' (Sec. III-A, Table I): stage 2, with its own weights, without the step that halves the map before it.
 
-        ``[B, C1, H/2, W/2]`` → c2x ``[B, C2, H/2, W/2]``.
+        ``[B, C1, H/2, W/2]`` → c2x ``[B, C2, H/2, W/2]``; see `featlift.unpooled`.
 
         Raises:
-            TypeError: if the network has no pooling between its stem and its stage 2 that could be left out.
+            TypeError: if the network is built like neither a ResNet nor an EfficientNet.
         """
-        stem_layers(self.network)
-        return self.network["layer1"](c1)
+        return unpooled.stage_2(self.network, c1)
 
 
 @remember(pretrained=False)
@@ -132,17 +132,6 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """``[B, 3, H, W]`` in 0…1 → the last map ``[B, C, h, w]``, or the tokens of a transformer ``[B, N, C]``."""
         return self.network.forward_features((image - self.mean) / self.std)
-
-
-def stem_layers(network: Network) -> list[str]:
-    """The names of the layers before the first pooling of a network built like a ResNet. Raises TypeError for others."""
-    names = [name for name, _ in network.named_children()]
-    if "maxpool,layer1" not in ",".join(names):
-        raise TypeError(
-            f"This network begins with {', '.join(names[:4])}; EFPN's finer level needs one that pools between its stem and its stage "
-            "2: the ResNet family (resnet50, resnext101_32x8d, resnest101e, …). Stems of patches (Swin, ConvNeXt) have no map of stride 2."
-        )
-    return names[: names.index("maxpool")]
 
 
 def encoder(name: str, pretrained: bool | str | Path = False, statistics: Statistics | None = None) -> Encoder:

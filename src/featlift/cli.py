@@ -30,7 +30,7 @@ PAPERS: dict[str, str] = {
 }
 
 VERBS: dict[str, Verb | dict[str, Verb]] = {
-    "demo": Verb("train, compare and report on built-in pictures, about 15 minutes", "demo:demo"),
+    "demo": Verb("train, compare and report on built-in pictures, about 12 minutes", "demo:demo"),
     "train": {name: Verb(summary, "train:train") for name, summary in PAPERS.items()},
     "evaluate": Verb("AP and AR of a run on pictures, by size; curves of a search", "evaluate:evaluate"),
     "predict": Verb("find objects in pictures: drawn pictures and COCO json out", "predict:predict"),
@@ -38,6 +38,9 @@ VERBS: dict[str, Verb | dict[str, Verb]] = {
     "versus": Verb("interpolators against each other at equal budget, over several seeds", "versus:versus"),
     "table": Verb("a paper's table beside our runs, and the commands behind its rows", "table:table"),
     "upgrade": Verb("put a learned interpolator into a torchvision detector", "upgrade:upgrade"),
+    "cost": Verb("parameters, multiply-adds, time and memory of each part, and of every interpolator", "cost:cost"),
+    "export": Verb("write a run for ONNX, OpenVINO or torch.export, checked against itself", "export:export"),
+    "finer": Verb("add a finer level for small objects to a torchvision detector, without labels", "finer:finer"),
     "sr": Verb("enlarge pictures with a super-resolution network", "sr:sr"),
     "index": Verb("describe a folder of pictures for search", "search:index"),
     "search": Verb("pictures like a query, plainly and lifted, on a contact sheet", "search:search"),

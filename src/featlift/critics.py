@@ -42,7 +42,16 @@ class PatchCritic(nn.Module):
             nn.init.normal_(self.last.weight, std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → logits ``[B, 1, H, W]``; above 0 means "taken from the high resolution"."""
+        """``[B, C, H, W]`` → logits ``[B, 1, H, W]``; above 0 means "taken from the high resolution".
+
+        Raises:
+            ValueError: in training, for a single cell: batch norm has nothing to compare it with.
+        """
+        if self.training and x.numel() == x.shape[1]:
+            raise ValueError(
+                f"The critic was shown a single cell, {tuple(x.shape)}, and its batch norm needs two. "
+                "Train with at least two pictures a step, or larger ones, or leave the coarsest level out (adversary.levels)."
+            )
         return self.last(self.judge(x))
 
 

@@ -3,13 +3,17 @@
 Losses over a pyramid are *sums over levels of per-level means*: dividing by the number of levels would change the meaning of λ.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.features import Features
+
+EVERYWHERE: Mapping[str, Tensor] = MappingProxyType({})
+"""No windows: every cell of every map counts alike."""
 
 
 def content(student: Features, teacher: Features) -> Tensor:
@@ -29,12 +33,14 @@ def tell_apart(critic: nn.Module, student: Features, teacher: Features) -> Tenso
     return tell_apart_logits(judge(critic, student, detached=True), judge(critic, teacher, detached=True))
 
 
-def fool(critic: nn.Module, student: Features) -> Tensor:
+def fool(critic: nn.Module, student: Features, weights: Mapping[str, Tensor] = EVERYWHERE) -> Tensor:
     """What the generator descends on: Σ over levels of BCE(D(student), 1), i.e. -log D (AFI-GAN Eq. 2, the adversarial term).
 
-    The path through the critic stays open (the published code cuts it, which turns the term into a constant).
+    The path through the critic stays open (the published code cuts it, which turns the term into a constant). With ``weights``, the maps
+    are windows of maps, and these say what their cells count (`featlift.glimpses`).
     """
-    return _sum([_cross_entropy(logits, 1.0) for logits in judge(critic, student).values()])
+    judged = judge(critic, student)
+    return _sum([_cross_entropy(logits, 1.0, weights.get(level)) for level, logits in judged.items()])
 
 
 def judge(critic: nn.Module, features: Features, detached: bool = False) -> Features:
@@ -42,10 +48,10 @@ def judge(critic: nn.Module, features: Features, detached: bool = False) -> Feat
     return {level: critic(x.detach() if detached else x) for level, x in features.items()}
 
 
-def tell_apart_logits(student: Features, teacher: Features) -> Tensor:
-    """:func:`tell_apart` for logits that are already there, level → ``[B, 1, H, W]``."""
-    real = [_cross_entropy(logits, 1.0) for logits in teacher.values()]
-    fake = [_cross_entropy(logits, 0.0) for logits in student.values()]
+def tell_apart_logits(student: Features, teacher: Features, weights: Mapping[str, Tensor] = EVERYWHERE) -> Tensor:
+    """:func:`tell_apart` for logits that are already there, level → ``[B, 1, H, W]``; ``weights`` as in :func:`fool`."""
+    real = [_cross_entropy(logits, 1.0, weights.get(level)) for level, logits in teacher.items()]
+    fake = [_cross_entropy(logits, 0.0, weights.get(level)) for level, logits in student.items()]
     return _sum(real + fake)
 
 
@@ -60,8 +66,13 @@ def _share(logits: Features, real: bool) -> Tensor:
     return ((cells > 0) == real).float().mean()
 
 
-def _cross_entropy(logits: Tensor, label: float) -> Tensor:
-    return nnf.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
+def _cross_entropy(logits: Tensor, label: float, weights: Tensor | None = None) -> Tensor:
+    """The mean over all cells; with ``weights [N, 1, h, w]``, their sum over the N windows of each of the B pictures, and its mean."""
+    if weights is None:
+        return nnf.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
+    each = nnf.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label), reduction="none")
+    pictures = len(logits) // len(weights)
+    return (each.unflatten(0, (-1, pictures)) * weights[:, None]).sum() / pictures
 
 
 def _sum(terms: list[Tensor]) -> Tensor:

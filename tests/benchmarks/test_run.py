@@ -3,9 +3,11 @@
 import copy
 
 import torch
+from fast import fast
 from run import keep, made
 from stage1_step import Players, ours, published
 
+from featlift.interpolators.fast import EAGER, FORMS
 from featlift.papers.afi_gan import Adversary
 from interpolators import interpolators
 from report import filled, read
@@ -43,3 +45,19 @@ def test_both_schedules_make_the_same_updates():
                 mine, theirs, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
             )
         assert any(not torch.equal(a, b) for a, b in zip(results[0].parameters(), players.parameters(), strict=True))
+
+
+def test_fast_forms_beside_the_plain_one(monkeypatch):
+    monkeypatch.setattr("fast.FORMS", {name: make for name, make in FORMS.items() if name in EAGER})
+    forms, light, whole = (table["rows"] for table in fast(CPU, 1, 8, (8, 12), "mobilenetv3_small_050"))
+    assert [(row["interpolator"], row["form"]) for row in forms] == [
+        (name, f) for name in ("afi", "srf") for f in EAGER
+    ]
+    for row in forms:
+        assert ("bf16" in row["form"]) == (float(row["relative error"]) > 1e-4)
+        assert (
+            row["form"] != "plain" or row["x faster than plain (median)"] == row["x faster than plain (fastest)"] == 1
+        )
+    assert {row["interpolator"].partition(",")[0] for row in light} >= {"nearest", "light", "dysample"}
+    assert [row["pyramid"].partition(",")[0] for row in whole] == ["nearest", "light", "afi", "light", "afi", "afi"]
+    assert light[0]["x nearest's time (median)"] == whole[0]["x nearest's time (median)"] == 1

@@ -20,5 +20,7 @@ def test_one_list(capsys):
 
 
 def test_an_unknown_list_is_refused():
-    with pytest.raises(ValueError, match="Unknown list 'backbones'; choose interpolators, pyramids, detectors"):
+    with pytest.raises(
+        ValueError, match="Unknown list 'backbones'; choose interpolators, pyramids, transfers, detectors"
+    ):
         show(("backbones",))

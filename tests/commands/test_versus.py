@@ -25,12 +25,17 @@ def tiny():
     return replace(QUICK, model=model, data=data, adversary=Adversary(weight=0.0), **stages)
 
 
-@pytest.mark.parametrize("name", [*INTERPOLATORS, *(f"{n}:plain" for n in INTERPOLATORS)])
+TEACHABLE = [name for name in INTERPOLATORS if name not in ("nearest", "bilinear", "bicubic")]
+
+
+@pytest.mark.parametrize(
+    "name", [*INTERPOLATORS, *(f"{n}:plain" for n in INTERPOLATORS), *(f"{n}:taught" for n in TEACHABLE)]
+)
 def test_everyone_takes_as_many_steps(name):
     stages = (QUICK.interpolator, QUICK.extractor, QUICK.target)
     one = contestant(name, QUICK, "F.safetensors")
     assert one.steps == sum(stage.steps for stage in stages) == 400
-    assert one.settings.model == replace(QUICK.model, interpolator=name.removesuffix(":plain"))
+    assert one.settings.model == replace(QUICK.model, interpolator=name.partition(":")[0])
 
 
 def test_what_cannot_learn_gets_its_steps_in_the_target():
@@ -44,6 +49,13 @@ def test_what_cannot_learn_gets_its_steps_in_the_target():
 def test_all_start_from_the_same_detector():
     assert contestant("nearest:plain", QUICK, "F.safetensors").settings.start == "F.safetensors"
     assert contestant("afi", QUICK, "F.safetensors").settings.teacher_from == "F.safetensors"
+    taught = contestant("light:taught", QUICK, "F.safetensors").settings
+    assert (taught.teachers_from, taught.start) == (("F.safetensors",), "teacher")
+
+
+def test_what_cannot_learn_is_not_taught():
+    with pytest.raises(ValueError, match="'nearest' has nothing that could be taught"):
+        contestant("nearest:taught", QUICK, "")
 
 
 @pytest.fixture(scope="module")
@@ -52,22 +64,25 @@ def contest(tmp_path_factory):
     folder = tmp_path_factory.mktemp("versus")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(afi_gan.Settings, "quick", staticmethod(tiny))
-        whole = versus(("nearest:plain", "afi"), str(folder), seeds=2, device="cpu", resamples=20)
+        whole = versus(("nearest:plain", "afi", "light:taught"), str(folder), seeds=2, device="cpu", resamples=20)
     return folder, whole
 
 
 def test_the_table_has_means_spreads_and_intervals(contest):
     folder, whole = contest
     assert json.loads((folder / "versus.json").read_text()) == whole
-    first, second = whole["tables"][0]["rows"]
-    assert (first["interpolator"], second["interpolator"]) == ("nearest:plain", "afi")
-    assert first["steps"] == second["steps"] == 2 + 1 + 2
+    first, second, third = whole["tables"][0]["rows"]
+    assert [row["interpolator"] for row in (first, second, third)] == ["nearest:plain", "afi", "light:taught"]
+    assert first["steps"] == second["steps"] == third["steps"] == 2 + 1 + 2
     assert second["parameters"] > first["parameters"]
     assert "±" in first["AP boxes"]
     assert not [name for name in first if name.startswith("Δ")]
     assert second["Δ AP boxes [95 %]"].count(",") == 1
+    assert first["x the first"] == 1.0
+    assert second["ms"] > 0
+    assert (folder / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert whole["made"]["seed"] == "0, 1"
-    assert "nearest:plain afi" in whole["made"]["command"]
+    assert "nearest:plain afi light:taught" in whole["made"]["command"]
     assert {"commit", "versions", "device", "date"} <= set(whole["made"])
 
 
@@ -75,20 +90,26 @@ def test_every_run_took_the_steps_it_is_said_to(contest):
     folder, _ = contest
     for seed in (0, 1):
         result = lambda word: json.loads((place(folder / f"seed-{seed}", word) / "result.json").read_text())  # noqa: B023, E731
-        plain, staged = result("nearest:plain"), result("afi")
+        plain, staged, taught = result("nearest:plain"), result("afi"), result("light:taught")
         assert {name: stage["step"] for name, stage in plain["stages"].items()} == {"train": 5}
         assert {name: stage["step"] for name, stage in staged["stages"].items()} == {
             "interpolator": 2, "extractor": 1, "target": 2,
         }  # fmt: skip
-        assert plain["seed"] == staged["seed"] == seed
+        assert {name: stage["step"] for name, stage in taught["stages"].items()} == {"interpolator": 2, "target": 3}
+        assert plain["seed"] == staged["seed"] == taught["seed"] == seed
+
+
+def lasting(whole):
+    """The rows without what is measured anew each time."""
+    return [{k: v for k, v in row.items() if k not in ("ms", "x the first")} for row in whole["tables"][0]["rows"]]
 
 
 def test_the_same_folder_again_trains_nothing(contest, monkeypatch):
     folder, whole = contest
     monkeypatch.setattr(afi_gan.Settings, "quick", staticmethod(tiny))
     monkeypatch.setattr(module, "conclude", lambda *_: pytest.fail("a finished run was done again"))
-    again = versus(("nearest:plain", "afi"), str(folder), seeds=2, device="cpu", resamples=20)
-    assert again["tables"] == whole["tables"]
+    again = versus(("nearest:plain", "afi", "light:taught"), str(folder), seeds=2, device="cpu", resamples=20)
+    assert lasting(again) == lasting(whole)
 
 
 @pytest.mark.parametrize(

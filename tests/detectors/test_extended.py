@@ -229,3 +229,28 @@ def test_other_stems_are_refused():
 def test_pafpn_is_extended_too():
     T = extend(plain(pyramid="pafpn"), Extension(64, C, FTT(C, width=8))).eval()
     assert T(pictures()[0])[0]["boxes"].shape[1] == 4
+
+
+@pytest.mark.parametrize("glance", [1e-6, 0.3, 0.999])
+def test_a_glance_leaves_out_what_the_old_head_calls_background(glance):
+    """Which RoIs the new head judges, found again by running the old head on p2 … p5 by hand."""
+    T, judged = extended(glance=glance).eval(), {}
+    with torch.no_grad():
+        T.roi_heads.coarse.box_predictor.cls_score.weight.mul_(40)
+    T.roi_heads.fine.register_forward_hook(lambda _, inputs, outputs: judged.update(new=len(inputs[0])))
+    images, _ = T.transform(pictures()[0])
+    features = T.backbone(images.tensors)
+    proposals, _ = T.rpn(images, features)
+    old = T.roi_heads.coarse
+    logits, _ = old.box_predictor(old.box_head(old.box_roi_pool(features, proposals, images.image_sizes)))
+    seen = logits.softmax(dim=1)[:, 1:].sum(dim=1) >= glance
+    small = Exclusive()(torch.cat(proposals))[1]
+    T(pictures()[0])
+    assert judged["new"] == int((seen & small).sum())
+
+
+def test_a_glance_at_everything_changes_nothing():
+    plain, glancing = extended().eval(), extended(glance=1e-9).eval()
+    for before, after in zip(plain(pictures()[0]), glancing(pictures()[0]), strict=True):
+        assert all(torch.equal(before[key], after[key]) for key in before)
+        assert len(before["boxes"])

@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from featlift import resolution
+from featlift import resolution, views
 from featlift.commands import parsing
 from featlift.critics import PatchCritic
 from featlift.detectors import Extractor, extractor_of, interpolators_of
 from featlift.losses import content
 from featlift.papers import afi_gan, baseline
-from featlift.papers.afi_gan import IN_DETECTOR, Adversary, Halving, Settings
+from featlift.papers.afi_gan import IN_DETECTOR, Adversary, Settings
 from featlift.training import Learner
+from featlift.views import Halving
 
 WORKER = Path(__file__).parent / "two_processes.py"
 
@@ -198,6 +199,19 @@ def test_the_critic_descends_on_what_it_is_told(players):
     assert losses["adversarial"].item() == pytest.approx(by_hand, rel=1e-5)
 
 
+def test_with_windows_the_critic_sees_only_them_and_the_content_is_compared_everywhere():
+    D = PatchCritic(2, width=1)
+    student, teacher = ({"p2": torch.randn(2, 2, 96, 96, requires_grad=True)} for _ in range(2))
+    shown = []
+    D.register_forward_pre_hook(lambda _, given: shown.append(tuple(given[0].shape)))
+    critic = {"critic": Learner(D, afi_gan._slowly(1e-3, 0.5), 1)}
+    _, losses = afi_gan.play(D, critic, student, teacher, Adversary(windows=2))
+    assert shown == [(4, 2, 40, 40)] * 3  # two windows of two pictures: G's, the real ones, and G's again
+    assert losses["content"].item() == pytest.approx((student["p2"] - teacher["p2"]).abs().mean().item())
+    reached = torch.autograd.grad(losses["adversarial"], student["p2"])[0].any(dim=1)
+    assert 0 < reached.sum() <= 4 * 40 * 40
+
+
 @pytest.mark.parametrize(
     "term", ["content", "adversarial", "loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"]
 )
@@ -233,9 +247,9 @@ def test_without_weight_there_is_no_critic_at_all(players, stage):
 # ------------------------------------------------------------------------------------------------ what is compared (Table 7)
 
 
-def test_different_levels_are_one_picture_and_a_doubling_apart(players, compared):
+def test_different_levels_are_one_picture_and_a_doubling_apart(players, compared, marked):
     p = players(semantics="different", adversary=Adversary(weight=0.0))
-    p.stream = Same(75, 101)
+    p.stream = Same(marked, 75, 101)
     counted = Counted(F=p.F, M=p.M.backbone, G=p.M.backbone.pyramid.interpolators[0])
     p.stage_2()
     assert counted.numbers() == {"F": 1, "M": 1, "G": 3 + 4}  # in the pyramid, and on p3 … p6
@@ -243,67 +257,17 @@ def test_different_levels_are_one_picture_and_a_doubling_apart(players, compared
     assert student == teacher == {"p2": (24, 32), "p3": (12, 16), "p4": (6, 8), "p5": (3, 4)}
 
 
-def test_different_levels_by_hand(players):
+def test_different_levels_by_hand(players, marked):
     p = players("nearest", semantics="different")
     M, images = p.M.train(), [torch.rand(3, 64, 64)]
-    seen = afi_gan.different_levels(afi_gan.looking(p.F), M, (images, [marked(64, 64)[1]]), p.settings.halving)
+    seen = views.different_levels(views.looking(p.F), M, (images, [marked(64, 64)[1]]), p.settings.halving)
     assert torch.equal(seen.student["p3"], seen.features["p4"].repeat_interleave(2, -1).repeat_interleave(2, -2))
     assert torch.equal(seen.target["p3"], p.F(images[0][None])["p3"])
     assert list(seen.student) == ["p2", "p3", "p4", "p5"]
     assert seen.boxes[0]["boxes"].tolist() == marked(64, 64)[1]["boxes"].tolist()
 
 
-# ------------------------------------------------------------------------------------------------ two views
-
-
-def marked(height=64, width=96, seed=0):
-    """A dark picture with one bright object, and its target."""
-    draw = torch.Generator().manual_seed(seed)
-    left, top = (int(torch.randint(4, 20, (), generator=draw)) for _ in range(2))
-    image, mask = torch.zeros(3, height, width), torch.zeros(1, height, width, dtype=torch.uint8)
-    image[:, top : top + 16, left : left + 12] = 1
-    mask[:, top : top + 16, left : left + 12] = 1
-    boxes = torch.tensor([[left, top, left + 12, top + 16]], dtype=torch.float32)
-    return image, {"boxes": boxes, "labels": torch.tensor([1]), "masks": mask, "area": torch.tensor([192.0])}
-
-
-def mirrored(image, half):
-    """Whether the bright object of ``half`` is on the other side than that of ``image``."""
-    return (image.mean((0, 1)).argmax() < image.shape[-1] / 2) != (half.mean((0, 1)).argmax() < half.shape[-1] / 2)
-
-
-def test_both_views_share_their_flip():
-    for seed in range(40):
-        image, target = marked(seed=seed)
-        torch.manual_seed(seed)
-        assert not mirrored(image, afi_gan.half([image], [target], Halving())[0][0])
-
-
-def test_the_published_code_mirrors_half_of_the_pairs():
-    apart = 0
-    torch.manual_seed(0)
-    for seed in range(200):
-        image, target = marked(seed=seed)
-        (small,), (told,) = afi_gan.half([image], [target], Halving(same_flip=False))
-        apart += bool(mirrored(image, small))
-        left, top, right, bottom = told["boxes"][0].round().int().tolist()
-        assert (
-            small[:, top + 1 : bottom - 1, left + 1 : right - 1].min() > 0.9
-        )  # boxes and masks flip with their picture
-        assert told["masks"][0, top + 1 : bottom - 1, left + 1 : right - 1].all()
-    assert 70 < apart < 130
-
-
-@pytest.mark.parametrize("size", [(64, 96), (75, 101), (41, 53)])
-def test_boxes_and_masks_are_halved_within_a_pixel(size):
-    image, target = marked(*size)
-    (small,), (told,) = afi_gan.half([image], [target], Halving())
-    assert small.shape == (3, size[0] // 2, size[1] // 2)
-    assert (told["boxes"] - target["boxes"] / 2).abs().max() <= 1
-    rows, columns = told["masks"][0].nonzero().T
-    tight = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-    assert (tight - target["boxes"][0] / 2).abs().max() <= 1
-    assert told["area"].item() == pytest.approx(48, rel=0.05)
+# ------------------------------------------------------------------------------------------------ sizes
 
 
 @pytest.fixture
@@ -324,7 +288,7 @@ def compared(monkeypatch):
 class Same:
     """Endless batches of one odd picture."""
 
-    def __init__(self, *size):
+    def __init__(self, marked, *size):
         self.batch = [torch.rand(3, *size) for _ in range(2)], [marked(*size)[1] for _ in range(2)]
 
     def since(self, step, rank=0, world=1):
@@ -333,9 +297,9 @@ class Same:
 
 
 @pytest.mark.parametrize("size", [(75, 101), (64, 64), (97, 65)])
-def test_maps_have_equal_sizes_for_odd_pictures(players, compared, size):
+def test_maps_have_equal_sizes_for_odd_pictures(players, compared, marked, size):
     p = players()
-    p.stream = Same(*size)
+    p.stream = Same(marked, *size)
     p.stage_1()
     p.stage_2()
     assert len(compared) == 2
@@ -344,33 +308,6 @@ def test_maps_have_equal_sizes_for_odd_pictures(players, compared, size):
         assert set(student) == {"p2", "p3", "p4", "p5", "p6"}
     assert all(cells >= side // 4 for cells, side in zip(compared[0][0]["p2"], size, strict=True))
     assert all(cells >= side // 8 for cells, side in zip(compared[1][0]["p2"], size, strict=True))
-
-
-def test_sizes_of_the_paper_for_sides_of_800():
-    """Spec: 800 px crop to 200, 100, 50, 25, 13; stage 2 to 100, 50, 25, 12, 6."""
-    high = {f"p{i}": torch.zeros(1, 1, s, s) for i, s in zip(range(2, 7), (200, 100, 50, 25, 13), strict=True)}
-    low = {f"p{i}": torch.zeros(1, 1, s, s) for i, s in zip(range(2, 7), (104, 52, 26, 13, 7), strict=True)}
-    G = nn.ModuleList([nn.Upsample(scale_factor=2)])
-    first, _ = afi_gan.match(afi_gan.doubled(G, low), high)
-    second, _ = afi_gan.match(low, resolution.shrink_features(high))
-    assert [x.shape[-1] for x in first.values()] == [200, 100, 50, 25, 13]
-    assert [x.shape[-1] for x in second.values()] == [100, 50, 25, 12, 6]
-
-
-def test_each_level_is_doubled_by_the_interpolator_of_its_step():
-    class Marks(nn.Module):
-        def __init__(self, mark):
-            super().__init__()
-            self.mark = mark
-
-        def forward(self, x):
-            return x + self.mark
-
-    zeros = {f"p{i}": torch.zeros(1) for i in range(2, 8)}
-    three = afi_gan.doubled(nn.ModuleList(Marks(i) for i in range(3)), zeros)
-    assert {k: int(x) for k, x in three.items()} == {"p2": 2, "p3": 2, "p4": 1, "p5": 0, "p6": 0, "p7": 0}
-    shared = afi_gan.doubled(nn.ModuleList([Marks(5)]), zeros)
-    assert {int(x) for x in shared.values()} == {5}
 
 
 @pytest.mark.parametrize("same_flip", [True, False])
@@ -383,7 +320,7 @@ def test_the_published_small_view_goes_through_both_stages(settings, run, data, 
     assert all(student == teacher for student, teacher in compared)
     stream = baseline.batches(odd, baseline.pictures(odd), 0, True)
     images, targets = next(stream.since(0))
-    small, told = afi_gan.half(images, targets, whole.halving)
+    small, told = views.half(images, targets, whole.halving)
     for image, little, target in zip(images, small, told, strict=True):
         assert little.shape[-2:] == tuple(side // 2 for side in image.shape[-2:]) == target["masks"].shape[-2:]
         if same_flip:
@@ -484,6 +421,18 @@ def test_what_the_target_takes_over(settings, run, start, made, reuse):
         equal = {name for name, value in rest.items() if torch.equal(value, M[name])}
         assert (equal == set(rest)) == (reuse == "M")
         assert reuse == "M" or "backbone.pyramid.inner_blocks.0.0.weight" not in equal
+
+
+def test_the_target_can_start_from_the_teacher_with_the_interpolator_of_M(settings, run, start, made):
+    whole = settings("afi", target_start="teacher", reuse="G_from_M")
+    folder = run(whole)
+    afi_gan.train(whole, folder)
+    F = baseline.load(folder.folder / "teacher.safetensors")[0].state_dict()
+    learned = {name for name in start if name.startswith(IN_DETECTOR)}
+    assert learned
+    assert all(torch.equal(start[name], made["extractor"][name]) for name in learned)
+    assert set(F) == set(start) - learned
+    assert all(torch.equal(start[name], F[name]) for name in F)
 
 
 @pytest.mark.parametrize(
@@ -593,7 +542,7 @@ def test_every_ablation_of_the_page_is_a_command(command):
 
 
 def test_the_page_has_them_all():
-    assert len(COMMANDS) == 21
+    assert len(COMMANDS) == 23
     assert {f"afi-gan --reuse {reuse}" for reuse in afi_gan.REUSE} <= set(COMMANDS)
 
 
@@ -619,18 +568,6 @@ def test_ablations_of_the_network_go_through_the_stages(settings, run, interpola
     assert not (folder.folder / "D.safetensors").exists()
 
 
-@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
-def test_each_degradation_makes_another_small_picture(mode):
-    image, target = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0)), marked(32, 48)[1]
-    (small,), _ = afi_gan.half([image], [target], Halving(images=mode))
-    by_hand = {
-        "nearest": image[:, ::2, ::2],
-        "bilinear": image.view(3, 16, 2, 24, 2).mean((2, 4)),
-    }
-    assert small.shape == (3, 16, 24)
-    assert all(torch.allclose(small, other, atol=1e-6) == (mode == name) for name, other in by_hand.items())
-
-
 def test_masks_are_learned_in_every_stage(settings, run, model):
     whole = settings(model=model("afi", "mask-rcnn", growth=4, blocks=1))
     folder = run(whole)
@@ -641,6 +578,15 @@ def test_masks_are_learned_in_every_stage(settings, run, model):
 
 
 # ------------------------------------------------------------------------------------------------ killed and resumed
+
+
+def test_recomputed_maps_teach_the_same(settings, run):
+    kept = settings("srf")  # with batch norm
+    again = replace(kept, model=replace(kept.model, interpolating="recomputed"))
+    first, second = (
+        state(afi_gan.train(whole, run(whole, name), "extractor")) for whole, name in ((kept, "kept"), (again, "again"))
+    )
+    assert same(first, second)
 
 
 def test_a_run_killed_in_stage_2_ends_as_the_unbroken_one(settings, run, monkeypatch):
@@ -734,7 +680,8 @@ def test_official_is_what_the_published_code_does():
     [
         ({"reuse": "all"}, "Unknown reuse 'all'; choose one of none, G, G_from_M, M"),
         ({"semantics": "other"}, "Unknown semantics 'other'; choose one of same, different"),
-        ({"extractor_start": "random"}, "choose 'weights' or 'teacher'"),
+        ({"extractor_start": "random"}, "extractor_start 'random'; choose 'weights' or 'teacher'"),
+        ({"target_start": ""}, "target_start ''; choose 'weights' or 'teacher'"),
         ({"extractor_detector": "retina"}, "Unknown detector 'retina'. Did you mean 'retinanet'"),
     ],
 )

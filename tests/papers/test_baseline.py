@@ -171,6 +171,7 @@ def test_parameters_of_mask_rcnn_with_80_classes():
         ({"interpolator": "afl"}, "Unknown interpolator 'afl'. Did you mean 'afi'"),
         ({"interpolator_options": {"growht": 3}}, "'nearest' has no option growht"),
         ({"detector": "faster"}, "Unknown detector 'faster'. Did you mean 'faster-rcnn'"),
+        ({"interpolating": "fast"}, "Unknown interpolating 'fast'; choose one of plain, recomputed, compiled"),
         ({"channels": 0}, "An interpolator of 0 channels cannot be built"),
     ],
 )

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from featlift import two_step
+from featlift.commands import signs
 from featlift.commands.curves import GENERATOR, curves
 from featlift.commands.train import summary
 from featlift.data.fingerprint import fingerprint
+from featlift.data.tt100k import TT100KPictures
 from featlift.detectors.multi_scale import MultiScale
 from featlift.evaluation import detection
 from featlift.papers import baseline
@@ -52,8 +54,9 @@ def evaluate(
 
     Args:
         run: a run folder or a detector file.
-        data: a COCO folder, or "scenes"; empty takes what the run was trained on.
-        split: "val" or "train".
+        data: a COCO folder, TT100K's folder (then its own tool's numbers are told, too), or "scenes"; empty takes what the run was
+            trained on.
+        split: "val" (TT100K's "test") or "train".
         out: where to write metrics and detections (json); by default beside the detector.
         through: super-resolution networks by name, ``--through.fdsr runs/fdsr``: pictures are shrunk, enlarged by each, by bicubic
             interpolation and not at all, and shown to the detector (FDSR, Sec. 3). ``out`` is then a folder.
@@ -78,8 +81,11 @@ def evaluate(
     ending = "-multi-scale" if looking.many else ""
     path = Path(out) if out else folder / f"evaluation-{Path(data or 'own').name}-{split}{ending}.json"
     found = {"data": fingerprint(shown), "metrics": measured.metrics, "detections": measured.detections}
-    write_json(path, found)
     print(summary(Path(run).name, measured))
+    if isinstance(shown, TT100KPictures):
+        found["signs"] = signs.measured(seeing, shown, measured, looking.batch, looking.device)
+        print(signs.told(found["signs"]))
+    write_json(path, found)
     print(path)
     return found["metrics"]
 

@@ -7,13 +7,15 @@ from featlift.detectors import DETECTORS
 from featlift.image_sr import SUPER_RESOLVERS
 from featlift.interpolators import INTERPOLATORS, PER_STEP, interpolator
 from featlift.pyramids import PYRAMIDS
+from featlift.pyramids.efpn import TRANSFERS, transfer
 
 
 def show(what: tuple[str, ...] = (), channels: int = 256) -> None:
     """Print the names that options take.
 
     Args:
-        what: interpolators (with their parameters), pyramids, detectors, super-resolvers, presets; all if none is named.
+        what: interpolators (with their parameters), pyramids, transfers (what makes EFPN's finer level), detectors, super-resolvers,
+            presets; all if none is named.
         channels: of the map, for the parameter counts.
 
     Raises:
@@ -34,9 +36,15 @@ def _interpolators(channels: int) -> list[tuple[str, str]]:
     return [(name, f"{count:>12,} parameters{each[name]}") for name, count in counts.items()]
 
 
+def _transfers(channels: int) -> list[tuple[str, str]]:
+    counts = {name: sum(p.numel() for p in transfer(name, channels).parameters()) for name in TRANSFERS}
+    return [*((name, f"{count:>12,} parameters") for name, count in counts.items()), ("any interpolator", "")]
+
+
 LISTS: dict[str, Callable[[int], list[tuple[str, str]]]] = {
     "interpolators": _interpolators,
     "pyramids": lambda channels: [(name, "") for name in PYRAMIDS],
+    "transfers": _transfers,
     "detectors": lambda channels: [(name, " ".join(family.levels)) for name, family in DETECTORS.items()],
     "super-resolvers": lambda channels: [(name, "") for name in SUPER_RESOLVERS],
     "presets": lambda channels: list(PRESETS.items()),

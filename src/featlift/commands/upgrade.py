@@ -1,16 +1,59 @@
 """``featlift upgrade``: a learned interpolator in a torchvision detector, trained a little, as a delta file."""
 
-from dataclasses import replace
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from featlift.evaluation.cost import latencies
 from featlift.papers import baseline
 from featlift.resolution import freeze
 from featlift.training import Learner, Run, fit
 from featlift.upgrading import added_parameters, load_delta, save_delta
 from featlift.upgrading import upgrade as upgraded
+from featlift.upgrading.additions import additions
+from featlift.upgrading.doublings import Doubling, doublings
+
+CANDIDATES = ("afi", "srf", "deconv", "dysample", "carafe", "light", "pixel-shuffle")
+"""From the largest published gain over nearest interpolation to the smallest: AFI-GAN's Table 6 (+2.6 and, for deconvolution, +1.6 AP),
+SRF-GAN's Table 2, DySample's and CARAFE's papers (+1.2); behind them what nobody has published."""
+
+HOPELESS = 10
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How what was added is trained.
+
+    Attributes:
+        steps: of two pictures.
+        rate: of AdamW, a cosine.
+        everything: train the whole detector and not only what was added.
+    """
+
+    steps: int = 0
+    rate: float = 1e-3
+    everything: bool = False
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an interpolator may cost.
+
+    Attributes:
+        budget_ms: take, instead of the one that is named, the best whose doublings add at most so many milliseconds to a picture,
+            measured here and now; 0 measures nothing.
+        size: of that picture, HEIGHTxWIDTH in px.
+        device: where to measure, "cpu" or "cuda".
+    """
+
+    budget_ms: float = 0.0
+    size: str = "800x1216"
+    device: str = "cpu"
 
 
 def upgrade(
@@ -18,9 +61,8 @@ def upgrade(
     interpolator: str = "afi",
     weights: str = "none",
     data: str = "",
-    steps: int = 0,
-    rate: float = 1e-3,
-    everything: bool = False,
+    tuning: Tuning = Tuning(),
+    budget: Budget = Budget(),
     out: str = "upgrade.safetensors",
 ) -> Path:
     """Upgrade a detector in place, train what was added, and write a file that holds only the difference.
@@ -32,19 +74,23 @@ def upgrade(
         interpolator: see `featlift list interpolators`.
         weights: for torchvision: "none", "DEFAULT" (downloads them) or a file.
         data: COCO folder to train on, or "scenes".
-        steps: how many steps of two pictures to train.
-        rate: of AdamW, a cosine.
-        everything: train the whole detector and not only what was added.
+        tuning: steps, rate, and what is trained.
+        budget: choose the interpolator by what it costs.
         out: the delta file; `featlift.load_delta` puts it onto the same detector again. The training's log is beside it (``….run``).
+
+    Raises:
+        ValueError: for unknown names, or if no interpolator keeps to the budget.
     """
-    detector = _detector(model, weights, data)
+    detector = named(model, weights, data)
+    if budget.budget_ms:
+        interpolator = within(detector, budget)
     picture = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
-    before = _answer(detector, picture)
+    before = answers(detector, picture)
     print(upgraded(detector, interpolator))
-    same = all(torch.equal(x, y) for x, y in zip(before, _answer(detector, picture), strict=True))
+    same = all(torch.equal(x, y) for x, y in zip(before, answers(detector, picture), strict=True))
     print(f"outputs on a picture before and after: {'the same to the last bit' if same else 'DIFFERENT'}")
-    if steps:
-        _train(detector, data or "scenes", steps, rate, everything, Path(f"{out}.run"))
+    if tuning.steps:
+        _train(detector, data or "scenes", tuning, Path(f"{out}.run"))
     save_delta(detector, out)
     print(out)
     return Path(out)
@@ -52,13 +98,59 @@ def upgrade(
 
 def apply(model: str, delta: str, weights: str = "none") -> nn.Module:
     """The detector called ``model`` with a delta file of :func:`upgrade` put onto it."""
-    detector = _detector(model, weights, "")
+    detector = named(model, weights)
     load_delta(detector, delta)
     return detector
 
 
-def _detector(model: str, weights: str, data: str) -> nn.Module:
-    """The detector; torchvision's is built for the classes of ``data`` unless it brings weights."""
+def within(detector: nn.Module, budget: Budget) -> str:
+    """The first of :data:`CANDIDATES` whose additions to all doublings of ``detector`` together take no longer than the budget.
+
+    They are timed in turns, in the form an upgrade gives them, on noise of the size of the maps. Prints what was measured.
+
+    Raises:
+        ValueError: if none of them does; the message tells what each takes.
+    """
+    steps = doublings(detector.eval().to(budget.device), noise(budget.size, budget.device))
+    taken = added_milliseconds(steps, budget)
+    detector.cpu()
+    told = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in taken.items())
+    print(f"milliseconds that each would add to a picture of {budget.size} on {budget.device}: {told}")
+    fitting = [name for name, milliseconds in taken.items() if milliseconds <= budget.budget_ms]
+    if not fitting:
+        raise ValueError(f"No interpolator adds at most {budget.budget_ms:g} ms; milliseconds of each: {told}.")
+    print(f"within {budget.budget_ms:g} ms: {fitting[0]}")
+    return fitting[0]
+
+
+def added_milliseconds(steps: Sequence[Doubling], budget: Budget, rounds: int = 5) -> dict[str, float]:
+    """What each of :data:`CANDIDATES` would add to ``steps``, all together: the median over the rounds.
+
+    What takes more than :data:`HOPELESS` budgets at its first call has no further ones.
+    """
+    made = {name: additions(name, [step.channels for step in steps], {}) for name in CANDIDATES}
+    maps = [(s.noise(budget.device), torch.zeros(1, s.channels, *s.target, device=budget.device)) for s in steps]
+    calls = {name: _one_after_another(parts, maps, budget.device) for name, parts in made.items()}
+    first = {name: 1e3 * latency.median for name, latency in latencies(calls, 1, warmup=0).items()}
+    near = {name: calls[name] for name, taken in first.items() if taken <= HOPELESS * budget.budget_ms}
+    return first | {name: 1e3 * latency.median for name, latency in latencies(near, rounds, warmup=1).items()}
+
+
+def _one_after_another(parts: Sequence[Any], maps: Sequence[tuple[Tensor, Tensor]], device: str) -> Callable[[], Any]:
+    ready = [part.eval().to(device) for part in parts]
+    return lambda: [part(x, old) for part, (x, old) in zip(ready, maps, strict=True)]
+
+
+def noise(size: str, device: str = "cpu") -> Tensor:
+    """A random picture ``[3, H, W]`` in 0…1 of the ``size`` "HxW" in px. Raises ValueError for a size of another form."""
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)
+    if not found:
+        raise ValueError(f"'{size}' is no size; write HEIGHTxWIDTH in pixels, as in 800x1216.")
+    return torch.rand(3, int(found[1]), int(found[2]), generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def named(model: str, weights: str = "none", data: str = "") -> nn.Module:
+    """torchvision's detector called ``model``, built for the classes of ``data`` unless it brings weights, or that of a run folder."""
     if Path(model).exists():
         return baseline.load(model)[0]
     from torchvision.models import get_model
@@ -83,22 +175,24 @@ def _names() -> list[str]:
 
 
 @torch.inference_mode()
-def _answer(detector: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
+def answers(detector: nn.Module, picture: torch.Tensor) -> list[torch.Tensor]:
+    """What ``detector`` finds in ``picture [3, H, W]``: boxes, labels, scores, …"""
     return list(detector.eval()([picture])[0].values())
 
 
-def _train(detector: nn.Module, data: str, steps: int, rate: float, everything: bool, folder: Path) -> None:
-    if not everything:
+def _train(detector: nn.Module, data: str, tuning: Tuning, folder: Path) -> None:
+    if not tuning.everything:
         _only_added(detector)
     shown = replace(baseline.quick_data(), root=data, batch=2)
-    descent = replace(baseline.quick_descent(rate), warmup=min(10, steps // 10))
-    with Run(folder, {"data": shown, "steps": steps, "descent": descent, "everything": everything}) as run:
-        learner = Learner(detector, descent, steps)
+    descent = replace(baseline.quick_descent(tuning.rate), warmup=min(10, tuning.steps // 10))
+    settings = {"data": shown, "steps": tuning.steps, "descent": descent, "everything": tuning.everything}
+    with Run(folder, settings) as run:
+        learner = Learner(detector, descent, tuning.steps)
         stream = baseline.batches(shown, baseline.pictures(shown), run.seed)
         fit(
             lambda images, targets: learner.descend(detector(images, targets)),
             stream,
-            steps,
+            tuning.steps,
             run,
             {"detector": learner},
         )

@@ -3,7 +3,8 @@
 All begin with one detector with nearest interpolation (the teacher, F) and take as many steps from there as AFI-GAN's stages 1, 2 and 3
 have together. ``NAME`` goes through the stages with that interpolator in the place of G: "bilinear" is distillation alone, and
 what learns nothing in stage 1 gets its steps in stage 3. ``NAME:plain`` is trained by its detection losses alone: "nearest:plain" is
-the teacher, trained on for as long.
+the teacher, trained on for as long. ``NAME:taught`` goes the light interpolator's way: in the steps of stage 1 it learns from the teacher's
+pyramid of the large picture, without a critic, and is tuned with the detector in the others (`featlift.papers.light`).
 """
 
 import importlib
@@ -21,8 +22,10 @@ from featlift.commands.demo import shortened
 from featlift.commands.train import Running, conclude, open_run
 from featlift.data.contract import Pictures
 from featlift.evaluation.average_precision import KINDS, Kind
+from featlift.evaluation.cost import Latency, latencies
 from featlift.evaluation.seeds import paired
-from featlift.papers import afi_gan, baseline
+from featlift.papers import afi_gan, baseline, light
+from featlift.report.pareto import pareto
 from featlift.report.records import RunRecord, read_run
 from featlift.training import parallel
 from featlift.training.provenance import provenance
@@ -45,6 +48,8 @@ class Contestant:
         """Steps that it takes from the common start, in all stages that it has."""
         if self.paper == "baseline":
             return self.settings.train.steps
+        if self.paper == "light":
+            return self.settings.interpolator.steps + self.settings.target.steps
         stages = ("interpolator", "extractor", "target") if learns(self.settings.model) else ("extractor", "target")
         return sum(getattr(self.settings, name).steps for name in stages)
 
@@ -62,8 +67,8 @@ def versus(
     """Train interpolators from one start for equally many steps, with several seeds, and compare all with the first.
 
     Args:
-        names: interpolators, "NAME" through AFI-GAN's stages or "NAME:plain" by detection losses alone; the first is what the others
-            are compared with. Without any: nearest:plain nearest bilinear deconv dysample carafe afi.
+        names: interpolators, "NAME" through AFI-GAN's stages, "NAME:plain" by detection losses alone, or "NAME:taught"; the first is what
+            the others are compared with. Without any: nearest:plain nearest bilinear deconv dysample carafe afi.
         out: folder; the same folder again goes on where it was.
         data: a COCO folder; empty takes the preset's.
         seeds: how many times everything is done, with seeds 0, 1, ….
@@ -75,28 +80,61 @@ def versus(
     Raises:
         ValueError: for an unknown name or preset, a name that comes twice, or no seed.
     """
-    words, settings, folder = names or EVERYONE, shortened(chosen(preset, data), steps), Path(out)
+    words, settings = names or EVERYONE, shortened(chosen(preset, data), steps)
+    command = shlex.join(["featlift", "versus", *words, "--data", settings.data.root, "--seeds", str(seeds)])
+    tables = tournament(words, settings, Path(out), seeds, device, resamples)
+    whole = {"tables": tables, "made": made(f"{command} --preset {preset} --steps {steps:g}", seeds, device)}
+    write_json(Path(out) / "versus.json", whole)
+    show(tables[0]["rows"], tables[0]["caption"])
+    print(Path(out) / "versus.json")
+    return whole
+
+
+def tournament(
+    words: Sequence[str],
+    settings: afi_gan.Settings,
+    folder: Path,
+    seeds: int,
+    device: str = "auto",
+    resamples: int = 1000,
+) -> list[dict[str, Any]]:
+    """All of ``words`` (see :func:`versus`) from the common starts of ``seeds`` seeds, with the steps of ``settings``.
+
+    Leaves ``seed-0/`` … with a run of each, and ``pareto.png``, accuracy against time, in ``folder``. Returns one table, ``{"caption",
+    "rows"}``.
+
+    Raises:
+        ValueError: as :func:`versus`.
+    """
     if len(set(words)) < len(words) or seeds < 1:
         raise ValueError(
             f"Name each interpolator once and at least one seed; these are {', '.join(words)}, {seeds} seeds."
         )
-    everyone = [
-        contestant(word, settings, "") for word in words
-    ]  # what cannot be built is refused before hours of training
+    everyone = [contestant(word, settings, "") for word in words]  # what cannot be built is refused now
     for seed in range(seeds):
         compete(words, settings, folder / f"seed-{seed}", Running(seed=seed, device=device, save_every=100))
     records = {word: [read_run(place(folder / f"seed-{seed}", word)) for seed in range(seeds)] for word in words}
-    rows = compared(everyone, records, baseline.pictures(settings.data, "val"), resamples)
-    command = shlex.join(["featlift", "versus", *words, "--data", settings.data.root, "--seeds", str(seeds)])
-    options = f" --preset {preset} --steps {steps:g}"
-    whole = {
-        "tables": [{"caption": caption(everyone[0], settings), "rows": rows}],
-        "made": made(command + options, seeds, device),
+    shown = baseline.pictures(settings.data, "val")
+    taken = times(words, folder / "seed-0", shown)
+    rows = compared(everyone, records, shown, resamples)
+    for row, word in zip(rows, words, strict=True):
+        row |= {
+            "ms": round(1000 * taken[word].median, 1),
+            "x the first": round(taken[word].median / taken[words[0]].median, 2),
+        }
+    points = {
+        word: (1000 * taken[word].median, [100 * run.metrics["boxes"]["ap"] for run in records[word]]) for word in words
     }
-    write_json(folder / "versus.json", whole)
-    show(rows, whole["tables"][0]["caption"])
-    print(folder / "versus.json")
-    return whole
+    pareto(folder / "pareto.png", points, "milliseconds a picture", "box AP, per cent")
+    return [{"caption": caption(everyone[0], settings), "rows": rows}]
+
+
+def times(words: Sequence[str], folder: Path, shown: Pictures) -> dict[str, Latency]:
+    """Seconds that each detector of one seed takes for one picture, measured in turns."""
+    detectors = {word: baseline.load(place(folder, word))[0].eval() for word in words}
+    calls = {word: (lambda T=T: T([shown[0][0]])) for word, T in detectors.items()}
+    with torch.no_grad():
+        return latencies(calls)
 
 
 def chosen(preset: str, data: str) -> afi_gan.Settings:
@@ -121,16 +159,34 @@ def contestant(word: str, settings: afi_gan.Settings, teacher: str) -> Contestan
         ValueError: for an unknown interpolator, or another ending than ":plain".
     """
     name, _, way = word.partition(":")
-    if way not in ("", "plain"):
-        raise ValueError(f"'{word}' ends in ':{way}'; a name may end in ':plain', or goes through AFI-GAN's stages.")
+    if way not in ("", "plain", "taught"):
+        raise ValueError(
+            f"'{word}' ends in ':{way}'; a name may end in ':plain' or ':taught', or goes through AFI-GAN's stages."
+        )
     options = settings.model.interpolator_options if name == settings.model.interpolator else {}
     model = replace(settings.model, interpolator=name, interpolator_options=options)
     spare = settings.interpolator.steps
-    if way:
+    if way == "plain":
         stage = replace(settings.target, steps=spare + settings.extractor.steps + settings.target.steps)
         return Contestant(word, "baseline", baseline.Settings(model, settings.data, stage, teacher))
+    if way == "taught":
+        return Contestant(word, "light", _taught(model, settings, teacher))
     longer = replace(settings.target, steps=settings.target.steps + (0 if learns(model) else spare))
     return Contestant(word, "afi-gan", replace(settings, model=model, target=longer, teacher_from=teacher))
+
+
+def _taught(model: baseline.Model, settings: afi_gan.Settings, teacher: str) -> light.Settings:
+    """The teacher doubles with nearest interpolation, so there is nothing to learn from its own doublings: from its large picture alone."""
+    if not learns(model):
+        raise ValueError(f"'{model.interpolator}' has nothing that could be taught; name a learned interpolator.")
+    return light.Settings(
+        model=model,
+        data=settings.data,
+        lessons=light.Lessons(same_map=0.0),
+        interpolator=replace(light.Settings().interpolator, steps=settings.interpolator.steps),
+        target=replace(settings.target, steps=settings.extractor.steps + settings.target.steps),
+        teachers_from=(teacher,),
+    )
 
 
 def learns(model: baseline.Model) -> bool:

@@ -15,7 +15,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 
-from featlift.backbones import stem_layers
+from featlift import unpooled
 from featlift.detectors.extractor import Extractor, extractor_of
 from featlift.detectors.windows import Reader, WholeMap
 from featlift.features import Features
@@ -31,7 +31,7 @@ class ExtendedExtractor(nn.Module):
     """An extractor that also gives what the finer level is made from, and makes it.
 
     Args:
-        extractor: with an FPN or PAFPN that begins at p2, on a backbone of the ResNet family; its weights are shared, not copied.
+        extractor: with an FPN or PAFPN that begins at p2, on a backbone of the ResNet or EfficientNet family; its weights are shared.
         extension: inner3, inner2, c2x → p3x, p2x.
 
     Raises:
@@ -46,7 +46,7 @@ class ExtendedExtractor(nn.Module):
                 f"EFPN extends an FPN or PAFPN that begins at p2; this extractor has a {type(self.pyramid).__name__} that begins at "
                 f"{extractor.levels[0]}. Use faster-rcnn or mask-rcnn on 'fpn' or 'pafpn'."
             )
-        stem_layers(self.backbone.network)
+        unpooled.stem(self.backbone.network)
         self.levels, self.out_channels, self.divisible = extractor.levels, extractor.out_channels, extractor.divisible
 
     @property
@@ -121,14 +121,22 @@ class TwoHeads(nn.Module):
         routing: which RoIs are small: :class:`Exclusive` or :class:`Duplicate`.
         reader: how p2x is read at small RoIs: :class:`~featlift.detectors.windows.WholeMap` or ``Windows``.
         hard: RoIs that are learned from, per picture.
+        glance: a small RoI in which the old head, on p2, sees an object with less than this chance is not looked at on p2x when
+            detecting; 0 looks at all (the paper). Most proposals are background, and windows are needed only where some are left.
     """
 
     def __init__(
-        self, coarse: RoIHeads, fine: nn.Module, routing: Exclusive | Duplicate, reader: Reader, hard: int = 128
+        self,
+        coarse: RoIHeads,
+        fine: nn.Module,
+        routing: Exclusive | Duplicate,
+        reader: Reader,
+        hard: int = 128,
+        glance: float = 0.0,
     ):
         super().__init__()
         self.coarse, self.fine = coarse, fine
-        self.routing, self.reader, self.hard = routing, reader, hard
+        self.routing, self.reader, self.hard, self.glance = routing, reader, hard, glance
 
     def forward(
         self,
@@ -160,7 +168,8 @@ class TwoHeads(nn.Module):
         """Boxes ``[N, 4]``, labels and scores ``[N]`` of each picture: each box by its own head's deltas, one suppression for all."""
         routed = [self.routing(boxes) for boxes in proposals]
         old, new = (_chosen(proposals, [pair[head] for pair in routed]) for head in (0, 1))
-        by_old = self.coarse.box_predictor(self.coarse.box_head(self.coarse.box_roi_pool(features, old, sizes)))
+        new = _chosen(new, self._promising(features, new, sizes)) if self.glance else new
+        by_old = self._by_old(features, old, sizes)
         by_new = self.fine(self.reader(features, new))
         counts = [[len(boxes) for boxes in group] for group in (old, new)]
         logits, deltas = (
@@ -170,6 +179,16 @@ class TwoHeads(nn.Module):
         found = self.coarse.postprocess_detections(logits, deltas, together, sizes)
         answers = [{"boxes": b, "scores": s, "labels": k} for b, s, k in zip(*found, strict=True)]
         return self._drawn(answers, features, sizes) if self.coarse.has_mask() else answers
+
+    def _by_old(self, features: Features, boxes: list[Tensor], sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """What the old head says of ``boxes`` on p2 … p5: logits ``[ΣN, K+1]`` and box deltas ``[ΣN, 4(K+1)]``."""
+        return self.coarse.box_predictor(self.coarse.box_head(self.coarse.box_roi_pool(features, boxes, sizes)))
+
+    def _promising(self, features: Features, boxes: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
+        """In which ``boxes`` the old head sees an object with a chance of at least :attr:`glance`, ``[N]`` for each picture."""
+        logits, _ = self._by_old(features, boxes, sizes)
+        found = 1 - logits.softmax(dim=1)[:, 0] >= self.glance
+        return list(found.split([len(b) for b in boxes]))
 
     def _drawn(self, answers: list[Target], features: Features, sizes: list[tuple[int, int]]) -> list[Target]:
         heads: Any = self.coarse
@@ -186,6 +205,7 @@ def extend(
     routing: Exclusive | Duplicate | None = None,
     read: Callable[[Callable[[Features], Features]], Reader] = WholeMap,
     hard: int = 128,
+    glance: float = 0.0,
 ) -> GeneralizedRCNN:
     """EFPN around ``detector``, a Faster or Mask R-CNN whose parts it shares; the new head starts as a copy of the old box head.
 
@@ -195,6 +215,7 @@ def extend(
         routing: by default :class:`Exclusive` at 56 px, as on TT100K; COCO's limit is 112.
         read: :class:`~featlift.detectors.windows.WholeMap`, or ``Windows``, which computes p2x only around small RoIs.
         hard: small RoIs per picture that the new head learns from.
+        glance: see :class:`TwoHeads`.
 
     Raises:
         TypeError: if the detector is none of these, or its backbone has no map of stride 2.
@@ -206,7 +227,7 @@ def extend(
         )
     extractor = ExtendedExtractor(extractor_of(detector), extension)
     fine = nn.Sequential(copy.deepcopy(heads.box_head), copy.deepcopy(heads.box_predictor))
-    finer = TwoHeads(heads, fine, routing or Exclusive(), read(extractor.extended), hard)
+    finer = TwoHeads(heads, fine, routing or Exclusive(), read(extractor.extended), hard, glance)
     return GeneralizedRCNN(extractor, Seeing(detector.rpn, extractor.levels), finer, detector.transform)
 
 

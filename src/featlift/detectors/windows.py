@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torchvision.ops import roi_align
 
 from featlift.features import Features
@@ -107,6 +108,51 @@ class Windows:
         return slice(4 * place * self.tile, 4 * min((place + 1) * self.tile, whole))
 
 
+class Tiled:
+    """p3x and p2x of the whole map, computed tile by tile, and each tile again for the backward pass; values and gradients are the same.
+
+    Of what the extension needs in between no more than one window is in memory: for distillation on large pictures.
+
+    Args:
+        extend: inner3, inner2, c1 → p3x, p2x.
+        tile: side of a tile in cells of stride 8.
+    """
+
+    def __init__(self, extend: Extend, tile: int):
+        self.extend, self.tile = extend, tile
+        self._margin: int | None = None
+
+    def __call__(self, features: Features) -> Features:
+        """What the level is made from → ``{"p3x": [B, C, H/4, W/4], "p2x": [B, C, H/2, W/2]}``."""
+        if self._margin is None:
+            self._margin = reach(self.extend, features)
+        height, width = features["inner3"].shape[-2:]
+        rows = [[self._part(features, y, x) for x in range(0, width, self.tile)] for y in range(0, height, self.tile)]
+        return {
+            level: torch.cat([torch.cat([part[level] for part in row], dim=3) for row in rows], dim=2)
+            for level in rows[0][0]
+        }
+
+    def _part(self, features: Features, top: int, left: int) -> Features:
+        """What the tile at (``top``, ``left``) gives, out of the window around it."""
+        (y, down), (x, right) = (
+            self._window(start, features["inner3"].shape[axis]) for start, axis in ((top, 2), (left, 3))
+        )
+        window = {name: features[name][:, :, k * y : k * down, k * x : k * right] for name, k in SCALES.items()}
+        made = checkpoint(self.extend, window, use_reentrant=False)
+        return {
+            level: made[level][
+                :, :, k * (top - y) : k * (top - y + self.tile), k * (left - x) : k * (left - x + self.tile)
+            ]
+            for level, k in (("p3x", 2), ("p2x", 4))
+        }
+
+    def _window(self, start: int, whole: int) -> tuple[int, int]:
+        """From and to, in cells of stride 8: the tile and its margin, as far as there is a map."""
+        assert self._margin is not None
+        return max(0, start - self._margin), min(start + self.tile + self._margin, whole)
+
+
 def read(p2x: Tensor, boxes: Sequence[Tensor]) -> Tensor:
     """RoIAlign as on the other levels: ``[B, C, H/2, W/2]`` and boxes ``[N, 4]`` of each picture → ``[ΣN, C, 7, 7]``."""
     return roi_align(p2x, list(boxes), CELLS, 1 / 2, SAMPLES)
@@ -139,8 +185,8 @@ def reach(extend: Extend, features: Features, cells: int = 64) -> int:
         clean = ~extend(band)["p2x"].isnan().any(dim=1).any(dim=2)[0]
     if not clean.any():
         raise ValueError(
-            "This extension has no finite reach: a layer of it sees the whole map (batch norm in training mode, or group norm). Put the "
-            "detector in evaluation mode, or read p2x with WholeMap."
+            "This extension has no finite reach: a layer of it sees the whole map (batch norm in training mode, group norm, or the "
+            "squeeze-and-excitation of a MobileNetV3). Put the detector in evaluation mode, or read p2x with WholeMap."
         )
     rows = clean.nonzero().flatten()
     dirty = max(int(rows[0]), len(clean) - 1 - int(rows[-1]))

@@ -8,31 +8,31 @@ The paper's text is the default. Where the published code does something else th
 all of them to the code's side; `docs/papers/afi_gan.md` lists them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
-from torchvision.models.detection.image_list import ImageList
 
 from featlift import checkpoints
+from featlift.checkpoints.maps import Kept
 from featlift.critics import PatchCritic
-from featlift.data.augment import Flip
 from featlift.data.batches import Batches
 from featlift.detectors import Detector, Extractor, extractor_of, interpolators_of, losses_on
-from featlift.detectors.canvas import Canvas
-from featlift.features import Features, match, stride
+from featlift.features import Features, match
+from featlift.glimpses import glimpses
 from featlift.losses import content, critic_accuracy, fool, judge, tell_apart_logits
 from featlift.papers import baseline
 from featlift.papers.baseline import Data, Model, Stage
-from featlift.resolution import cross_resolution, freeze, frozen, shrink, shrink_features, shrink_targets
+from featlift.resolution import cross_resolution, freeze, frozen
 from featlift.training import Descent, Learner, Run, fit
+from featlift.views import SEMANTICS, Halving, chosen, doubled, half, looking
 
 Target = dict[str, Tensor]
 STAGES = ("teacher", "interpolator", "extractor", "target")
 DETECTING = ("teacher", "extractor", "target")
 IN_DETECTOR = "backbone.pyramid.interpolators."
+STARTS = ("weights", "teacher")
 REUSE = ("none", "G", "G_from_M", "M")
 
 
@@ -51,6 +51,8 @@ class Adversary:
         width: of the critic, 2 in the papers; 1 has a quarter of the cost.
         levels: those that are compared; empty means all that F has.
         alive: whether the adversarial term reaches G; the published code detaches it, so that it trains nothing.
+        windows: how many windows of each large map the critic looks at in a step (`featlift.glimpses`), an estimate of Eqs. (1) and (2)
+            without bias but for batch norm's statistics; 0 (the paper's) looks at all.
     """
 
     weight: float = 1e-3
@@ -59,23 +61,7 @@ class Adversary:
     width: int = 2
     levels: tuple[str, ...] = ()
     alive: bool = True
-
-
-@dataclass(frozen=True)
-class Halving:
-    """How the half-size view is made.
-
-    Attributes:
-        images: degradation of the picture: "bilinear" (the paper), "nearest", "bicubic" (Table 8).
-        features: of F's maps in stage 2: "bilinear" (the paper's figure), "nearest" (the published code; half a cell off).
-        original: make the small view from the picture before it was resized, as the published code does: sharper than half of it.
-        same_flip: both views share their flip; the published code draws it for each, so that half of the pairs are mirrored.
-    """
-
-    images: str = "bilinear"
-    features: str = "bilinear"
-    original: bool = False
-    same_flip: bool = True
+    windows: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,12 +78,16 @@ class Settings:
         extractor: stage 2.
         target: stage 3.
         teacher_from: run folder or detector file of F.
+        teacher_maps: folder in which F's maps of every picture are kept, so that F looks at each once (`featlift.checkpoints.maps`); for
+            sets of pictures whose maps fit on the disk. Empty keeps none.
         interpolator_from: folder of a run that has finished stage 1; it is then left out.
         extractor_from: run folder or detector file of M; stages 1 and 2 are then left out.
         extractor_detector: the head that M is trained with (Table 3); empty means T's.
         semantics: what stage 2 compares (Table 7): the "same" levels of two views, or "different" levels of one.
         extractor_start: what M's other parts start from: "weights" (as T would) or "teacher" (F, as the published code does).
         reuse: what T takes over: "none" (A6), "G" of stage 1 (A2), "G_from_M", or the whole "M" (A5).
+        target_start: what T's other parts start from: "weights" (the paper), or "teacher", where F is a detector of one's own that is to
+            be made better.
         freeze_interpolator: keep G as it is in stage 3 (A4), its batch-norm statistics too.
     """
 
@@ -110,12 +100,14 @@ class Settings:
     extractor: Stage = field(default_factory=lambda: Stage(270_000, _slowly(0.02, 7 / 9, 25 / 27)))  # 210k, 250k
     target: Stage = field(default_factory=lambda: Stage(90_000, baseline.one_time()))
     teacher_from: str = ""
+    teacher_maps: str = ""
     interpolator_from: str = ""
     extractor_from: str = ""
     extractor_detector: str = ""
     semantics: str = "same"
     extractor_start: str = "weights"
     reuse: str = "G_from_M"  # Sec. 4.3: the interpolator only; the whole extractor "is also feasible"
+    target_start: str = "weights"
     freeze_interpolator: bool = False
 
     def __post_init__(self) -> None:
@@ -123,8 +115,9 @@ class Settings:
             raise ValueError(f"Unknown reuse '{self.reuse}'; choose one of {', '.join(REUSE)}.")
         if self.semantics not in SEMANTICS:
             raise ValueError(f"Unknown semantics '{self.semantics}'; choose one of {', '.join(SEMANTICS)}.")
-        if self.extractor_start not in ("weights", "teacher"):
-            raise ValueError(f"Unknown extractor_start '{self.extractor_start}'; choose 'weights' or 'teacher'.")
+        for name in ("extractor_start", "target_start"):
+            if getattr(self, name) not in STARTS:
+                raise ValueError(f"Unknown {name} '{getattr(self, name)}'; choose {' or '.join(map(repr, STARTS))}.")
         with_head(self.model, self.extractor_detector)
 
     @classmethod
@@ -238,7 +231,7 @@ def pretrain_interpolator(
 ) -> None:
     """G(F(½ picture)) against F(picture) on every level; D tells them apart (Eq. 1), G fools it and stays near (Eq. 2)."""
     generator, critic = _learners(G, D, settings.interpolator, settings.adversary)
-    seen, compared = looking(F), settings.adversary.levels
+    seen, compared = looking(_kept(F, settings)), settings.adversary.levels
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         low, high = cross_resolution(
@@ -255,9 +248,8 @@ def pretrain_interpolator(
     generator.keep_average()
 
 
-def doubled(G: nn.ModuleList, features: Features) -> Features:
-    """Every level ``[B, C, H, W]`` at ``[B, C, 2H, 2W]``, each by the interpolator that doubles it in an FPN (p5 is the first)."""
-    return {level: G[min(max(6 - stride(level).bit_length(), 0), len(G) - 1)](x) for level, x in features.items()}
+def _kept(F: Extractor, settings: Settings) -> Extractor | Kept:
+    return Kept(F, settings.teacher_maps) if settings.teacher_maps else F
 
 
 def play(
@@ -270,25 +262,13 @@ def play(
     """
     if not critic:
         return {}, {"content": content(student, teacher)}
-    fake, real = judge(D, student, detached=True), judge(D, teacher)
-    said = critic["critic"].descend({"critic": tell_apart_logits(fake, real)}) | critic_accuracy(fake, real)
-    judged = student if adversary.alive else {level: x.detach() for level, x in student.items()}
-    return said, {"content": content(student, teacher), "adversarial": adversary.weight * fool(D, judged)}
-
-
-def half(images: list[Tensor], targets: list[Target], halving: Halving) -> tuple[list[Tensor], list[Target]]:
-    """The pictures and targets at half the size, mirrored anew if the views do not share their flip."""
-    small = [t["half"] for t in targets] if halving.original else shrink(images, 0.5, halving.images)
-    boxes = shrink_targets(targets, images, 0.5)
-    if halving.same_flip:
-        return small, boxes
-    pairs = [Flip(0.5)(image, t, torch.default_generator) for image, t in zip(small, boxes, strict=True)]
-    return [image for image, _ in pairs], [t for _, t in pairs]
-
-
-def chosen(features: Features, levels: Sequence[str]) -> Features:
-    """Those of ``levels`` that are there; all, if none is named."""
-    return {level: x for level, x in features.items() if level in levels} if levels else features
+    look = glimpses(student, adversary.windows)
+    seen = look.of(student)
+    fake, real = judge(D, seen, detached=True), judge(D, look.of(teacher))
+    said = critic["critic"].descend({"critic": tell_apart_logits(fake, real, look.weights)})
+    judged = seen if adversary.alive else {level: x.detach() for level, x in seen.items()}
+    adversarial = adversary.weight * fool(D, judged, look.weights)
+    return said | critic_accuracy(fake, real), {"content": content(student, teacher), "adversarial": adversarial}
 
 
 # ------------------------------------------------------------------------------------------------ stage 2: Sec. 4.2, Eq. (3)
@@ -324,7 +304,7 @@ def with_head(model: Model, detector: str) -> Model:
 def train_extractor(F: Extractor, M: Detector, D: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
     """M's pyramid against F's, with M's detection losses on what M has seen (Eq. 3)."""
     extracting, critic = _learners(M, D, settings.extractor, settings.adversary)
-    look, compared = looking(F), SEMANTICS[settings.semantics]
+    look, compared = looking(_kept(F, settings)), SEMANTICS[settings.semantics]
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         seen = compared(look, M, (images, targets), settings.halving)
@@ -336,70 +316,21 @@ def train_extractor(F: Extractor, M: Detector, D: nn.Module, settings: Settings,
     extracting.keep_average()
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a step of stage 2 works on: what M was shown, with its ``boxes``; M's ``features`` of it; ``student`` and ``target`` maps."""
-
-    batch: ImageList
-    boxes: list[Target]
-    features: Features
-    student: Features
-    target: Features
-
-
-Batch = tuple[list[Tensor], list[Target]]
-Look = Callable[[list[Tensor]], Features]
-
-
-def same_levels(F: Look, M: Detector, shown: Batch, halving: Halving) -> Seen:
-    """The paper's: M's pyramid of the half-size picture against the halved pyramid of F; boxes are halved."""
-    batch, boxes = M.transform(*half(*shown, halving))
-    features, target = cross_resolution(
-        teacher=lambda images: shrink_features(F(images), halving.features),
-        student=lambda _: M.backbone(batch.tensors),
-        image=shown[0],
-        shrink=lambda _: shown[0],
-    )
-    return Seen(batch, boxes, features, features, target)
-
-
-def different_levels(F: Look, M: Detector, shown: Batch, halving: Halving) -> Seen:
-    """Table 7's other row: both see the picture in full, and M's level i, doubled by M's own G, is compared with F's level i - 1."""
-    batch, boxes = M.transform(*shown)
-    features, target = cross_resolution(
-        teacher=F,
-        student=lambda _: M.backbone(batch.tensors),
-        image=shown[0],
-        shrink=lambda _: shown[0],
-    )
-    finer = {f"p{stride(level).bit_length() - 2}": level for level in list(features)[1:]}
-    student = doubled(interpolators_of(M), {level: features[level] for level in finer.values()})
-    return Seen(batch, boxes, features, {name: student[level] for name, level in finer.items()}, target)
-
-
-SEMANTICS: dict[str, Callable[[Look, Detector, Batch, Halving], Seen]] = {
-    "same": same_levels,
-    "different": different_levels,
-}
-
-
-def looking(F: Extractor) -> Look:
-    """F as what looks at pictures ``[3, H, W]`` of any sizes: they are padded into one batch."""
-    canvas = Canvas(F.mean)
-    return lambda images: F(canvas(images)[0].tensors)
-
-
 # ------------------------------------------------------------------------------------------------ stage 3: Sec. 4.3, Eqs. (4) to (7)
 
 
 def target(settings: Settings, stream: Batches, classes: Sequence[str], run: Run) -> Detector:
     """T: the detector that is wanted, on what ``settings.reuse`` takes over, trained by its own losses on full-size pictures."""
     taken = reused(settings, stream, classes, run)
+    if settings.target_start == "teacher":
+        taken = teacher(settings, stream, classes, run).state_dict() | taken
     T = baseline.build(settings.model, len(classes))
     fresh = baseline.adopt(T, taken)
     if run.rank == 0:
         taken_over = len(T.state_dict()) - len(fresh)
-        print(f"The target takes over {taken_over} tensors ({settings.reuse}); {len(fresh)} start anew.")
+        print(
+            f"The target takes over {taken_over} tensors (reuse {settings.reuse}, start {settings.target_start}); {len(fresh)} start anew."
+        )
     if settings.freeze_interpolator:
         freeze(interpolators_of(T))
     baseline.descend(T, stream, settings.target, run, "target")

@@ -20,12 +20,14 @@ from featlift.backbones import Backbone
 from featlift.checkpoints import read_tensors, write_tensors
 from featlift.data.augment import Flip, Halved, Resize
 from featlift.data.batches import Batches
-from featlift.data.coco import CocoPictures, open_split
+from featlift.data.coco import CocoPictures
 from featlift.data.contract import Pictures
+from featlift.data.opening import opened
 from featlift.data.synthetic import Scenes
 from featlift.detectors import Detector
 from featlift.interpolators import interpolator, interpolators
-from featlift.training import Descent, Learner, Run, fit
+from featlift.interpolators.running import RUNNING
+from featlift.training import Descent, Learner, Run, fit, parallel
 
 DETECTOR_FILE = "detector.safetensors"
 SHARING = ("paper", "shared", "each")
@@ -51,6 +53,7 @@ class Model:
         interpolator_options: arguments of the interpolator, such as {"growth": 16}.
         sharing: "paper" gives each step of the pyramid its own interpolator where the papers do (5conv, deconv, the rivals), "shared"
             one to all steps, "each" one to each.
+        interpolating: how the interpolators work while they learn: "plain", "recomputed" (less memory, more time), or "compiled".
         detector_options: arguments of the detector: anchor_scale, width, proposals, test_size.
         drop_path: largest share of the backbone's residual branches left out in training (0.2 for Swin).
     """
@@ -66,6 +69,7 @@ class Model:
     interpolator: str = "nearest"
     interpolator_options: dict[str, Any] = field(default_factory=dict)
     sharing: str = "paper"
+    interpolating: str = "plain"
     detector_options: dict[str, Any] = field(default_factory=lambda: {"test_size": [800, 1333]})
     drop_path: float = 0.0
 
@@ -73,6 +77,8 @@ class Model:
         """What cannot be built is refused here, before hours of training that do not need it yet."""
         if self.sharing not in SHARING:
             raise ValueError(f"Unknown sharing '{self.sharing}'; choose one of {', '.join(SHARING)}.")
+        if self.interpolating not in RUNNING:
+            raise ValueError(f"Unknown interpolating '{self.interpolating}'; choose one of {', '.join(RUNNING)}.")
         with torch.device("meta"):
             doublings(self)
 
@@ -82,7 +88,7 @@ class Data:
     """What is looked at in training and in what size.
 
     Attributes:
-        root: "scenes" for the built-in pictures, or a folder in COCO's form.
+        root: "scenes" for the built-in pictures, a folder in COCO's form, or TT100K's folder (or its json, which names the release).
         batch: pictures per step, over all processes together.
         short: short sides in pixels that are drawn from; empty keeps each picture's size.
         longest: no side gets longer than this.
@@ -214,18 +220,19 @@ def on_backbone(below: Backbone, model: Model, classes: int, given: Sequence[nn.
 
 def doublings(model: Model) -> list[nn.Module]:
     """New interpolators for the pyramid of ``model``: one that all steps share, or one for each step, coarse → fine."""
+    name, channels, options = model.interpolator, model.channels, model.interpolator_options
     steps = detectors.doublings_of(model.detector, model.pyramid)
     if model.sharing == "each":
-        return [interpolator(model.interpolator, model.channels, **model.interpolator_options) for _ in range(steps)]
-    return interpolators(
-        model.interpolator, model.channels, 1 if model.sharing == "shared" else steps, **model.interpolator_options
-    )
+        made = [interpolator(name, channels, **options) for _ in range(steps)]
+    else:
+        made = interpolators(name, channels, 1 if model.sharing == "shared" else steps, **options)
+    return [RUNNING[model.interpolating](module) for module in made]
 
 
 def pictures(data: Data, split: str = "train") -> Pictures:
     """The pictures of ``split``, "train" or "val"."""
     if data.root != "scenes":
-        return open_split(data.root, split, skip_broken=data.skip_broken)
+        return opened(data.root, split, data.skip_broken)
     size = (data.scene_size, data.scene_size)
     return Scenes(data.scenes, size) if split == "train" else Scenes(data.scenes_val, size, first=data.scenes)
 
@@ -313,9 +320,15 @@ def _at_level(name: str, more: int) -> str:
 
 
 def save(T: Detector, model: Model, classes: Sequence[str], folder: Path, name: str = DETECTOR_FILE) -> Path:
-    """Write T with what is needed to build it again; the file is whole or not there."""
-    described = {"model": json.dumps(asdict(replace(model, weights="random"))), "classes": json.dumps(list(classes))}
-    return write_tensors(folder / name, T.state_dict(), described)
+    """Write T with what is needed to build it again; the file is whole or not there. Process 0 writes, the others wait for it."""
+    described = {
+        "model": json.dumps(asdict(replace(model, weights="random", interpolating="plain"))),
+        "classes": json.dumps(list(classes)),
+    }
+    if parallel.rank() == 0:
+        write_tensors(folder / name, T.state_dict(), described)
+    parallel.wait()
+    return folder / name
 
 
 def load(path: str | Path) -> tuple[Detector, list[str]]:

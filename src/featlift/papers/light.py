@@ -25,10 +25,11 @@ from featlift.interpolators import interpolators
 from featlift.interpolators.fixed import Fixed
 from featlift.losses import feature_mse
 from featlift.papers import baseline
-from featlift.papers.afi_gan import IN_DETECTOR, doubled
+from featlift.papers.afi_gan import IN_DETECTOR
 from featlift.papers.baseline import Data, Model, Stage
 from featlift.resolution import cross_resolution, frozen, shrink
 from featlift.training import Descent, Learner, Run, fit
+from featlift.views import doubled
 
 Target = dict[str, Tensor]
 STAGES = ("teacher", "interpolator", "target")

@@ -17,7 +17,7 @@ class Learner:
 
     Several learners may share a step, as generator and critic do. Each computes the gradients of its own parameters
     only: what would fall on the critic in the generator's turn is not computed at all, and the way *through* the
-        critic stays open.
+    critic stays open.
 
     Args:
         module: what learns. Its modes and its device are `fit`'s business.

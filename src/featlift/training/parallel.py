@@ -1,10 +1,9 @@
 """One process or many: who is here, and how their gradients become one.
 
 `Replicated` and `Sharded` are the two ways, with one contract. Both are explicit. ``DistributedDataParallel`` is not
-used: it only reduces what was computed through *its* ``forward``, and an interpolator that is called inside a pyramid,
-    or a critic called once per level, goes
-past it; the published AFI-GAN code trains apart on every GPU for this reason. For a module called as a whole the
-results are equal.
+used: it only reduces what was computed through *its* ``forward``, and an interpolator that is called inside a pyramid, or a critic
+called once per level, goes past it; the published AFI-GAN code trains apart on every GPU for this reason. For a module called as a
+whole the results are equal.
 """
 
 import os

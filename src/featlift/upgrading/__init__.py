@@ -1,4 +1,4 @@
-"""Put learned interpolators into a detector that already exists, and take them out again.
+"""Put learned interpolators, or a finer pyramid level, into a detector that already exists, and take them out again.
 
 >>> report = upgrade(model, "afi")        # outputs are the same to the last bit until it is trained
 >>> print(report)
@@ -7,7 +7,17 @@
 """
 
 from featlift.upgrading.delta import load_delta, save_delta
+from featlift.upgrading.finer import distillation, use_level
 from featlift.upgrading.in_place import added_parameters, downgrade, upgrade
 from featlift.upgrading.report import UpgradeReport
 
-__all__ = ["UpgradeReport", "added_parameters", "downgrade", "load_delta", "save_delta", "upgrade"]
+__all__ = [
+    "UpgradeReport",
+    "added_parameters",
+    "distillation",
+    "downgrade",
+    "load_delta",
+    "save_delta",
+    "upgrade",
+    "use_level",
+]

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from featlift.upgrading.finer import limit_of, use_level
 from featlift.upgrading.in_place import downgrade, is_upgraded, remembered, reset, upgrade
 
 FORMAT = "featlift-delta-1"
@@ -36,6 +37,8 @@ def save_delta(model: nn.Module, path: str | os.PathLike[str]) -> None:
         "neck": memory.neck,
         "sites": json.dumps(memory.sites),
         "base": fingerprint(before),
+        "level": memory.level,
+        "limit": str(limit_of(model) if memory.level else 0.0),
     }
     unfinished = Path(f"{os.fspath(path)}.tmp")
     save_file(new, unfinished, about)
@@ -63,7 +66,8 @@ def load_delta(model: nn.Module, path: str | os.PathLike[str], example: Any = No
             "to put it onto these; it should then be trained further."
         )
     if fresh:
-        upgrade(model, about["interpolator"], about["neck"], example, **json.loads(about["options"]))
+        level = about.get("level", "")
+        upgrade(model, about["interpolator"], about["neck"], example, level, **json.loads(about["options"]))
     try:
         _refuse_others(model, about, tensors, path)
     except ValueError:
@@ -72,6 +76,8 @@ def load_delta(model: nn.Module, path: str | os.PathLike[str], example: Any = No
         raise
     reset(model, remembered(model).originals.tensors)
     reset(model, tensors)
+    if about.get("level"):
+        use_level(model, float(about["limit"]))
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""Put learned interpolators into a network that already exists, and take them out again."""
+"""Put learned interpolators, or a finer level, into a network that already exists, and take them out again."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +8,14 @@ from torch import Tensor, nn
 
 from featlift.upgrading.additions import additions
 from featlift.upgrading.doors import DOORS, Network, Site, View
+from featlift.upgrading.finer import FinerBackbone, FinerPooling, add_level, level_row
 from featlift.upgrading.modules import Redirected, UpgradedFixed, UpgradedFPN, UpgradedUpsample
 from featlift.upgrading.report import UpgradeReport, rows
 
-UPGRADED = (UpgradedFPN, UpgradedFixed, UpgradedUpsample, Redirected)
+UPGRADED = (UpgradedFPN, UpgradedFixed, UpgradedUpsample, Redirected, FinerBackbone, FinerPooling)
 MARK = "_upgraded"
+PICTURE = (256, 256)
+"""(H, W) for which the cost of a level is reported."""
 
 
 class Originals:
@@ -36,10 +39,11 @@ class Upgraded:
     sites: tuple[tuple[str, int], ...]
     """Dotted name of each site, and its steps."""
     originals: Originals
+    level: str = ""
 
 
 def upgrade(
-    model: nn.Module, name: str = "afi", neck: str = "", example: Any = None, **options: object
+    model: nn.Module, name: str = "", neck: str = "", example: Any = None, level: str = "", **options: object
 ) -> UpgradeReport:
     """Make every doubling in the pyramid of ``model`` a learned one, in place.
 
@@ -49,18 +53,27 @@ def upgrade(
     Doors, in this order, until one opens: torchvision's ``FeaturePyramidNetwork``; pyramids of FeatLift with fixed interpolators;
     ``nn.Upsample(scale_factor=2)``; calls of ``torch.nn.functional.interpolate`` that double a map in the ``forward`` of one module.
 
+    With ``level="p2x"`` a torchvision Faster or Mask R-CNN gets EFPN's finer level instead. It is not read, so that outputs are the same,
+    until it was taught (:func:`~featlift.upgrading.finer.distillation`) and :func:`~featlift.upgrading.finer.use_level` is called.
+
     Args:
         model: any network with one of these. A copy of its weights as they are now is kept on the CPU, for :func:`downgrade`.
-        name: an interpolator by its name (``featlift.interpolators.INTERPOLATORS``).
+        name: an interpolator by its name (``featlift.interpolators.INTERPOLATORS``), by default "afi"; for a level a transfer by its name
+            (``featlift.pyramids.efpn.TRANSFERS``), by default "ftt", the narrow one.
         neck: dotted name of the module to look in; all of the model if empty.
         example: what to run the model on once to see maps and channels: its argument, or a tuple of its arguments. None is a black
             picture ``[1, 3, 256, 256]``.
-        options: of the interpolator, without ``init`` and ``shortcut``, which an upgrade sets itself.
+        level: "p2x" adds this level; empty changes interpolations.
+        options: of the interpolator, without ``init`` and ``shortcut``, which an upgrade sets itself; of the transfer, and ``tile``: side
+            in cells of stride 8 of the windows that the level is computed in (0 computes all of it).
 
     Raises:
         ValueError: if nothing doubles (it says what was looked at), for a network that is upgraded already, for unknown names and options.
     """
     _refuse_twice(model)
+    if level:
+        return _with_level(model, level, name or "ftt", options)
+    name = name or "afi"
     if neck not in dict(model.named_modules()):
         raise ValueError(
             f"There is no module '{neck}' in {type(model).__name__}; see [n for n, _ in model.named_modules()]."
@@ -77,6 +90,13 @@ def upgrade(
         row for site, parts in zip(view.sites, built, strict=True) for row in rows(site, parts, name, view.picture)
     ]
     return UpgradeReport(door, tuple(table), view.picture, view.untouched, closed)
+
+
+def _with_level(model: nn.Module, level: str, name: str, options: dict[str, object]) -> UpgradeReport:
+    originals = Originals(model)
+    sites = tuple((path, 1) for path in add_level(model, level, name, options))
+    setattr(model, MARK, Upgraded(name, options, "", sites, originals, level))
+    return UpgradeReport("torchvision R-CNN", (level_row(model, level, name, PICTURE),), PICTURE, (), ())
 
 
 def downgrade(model: nn.Module) -> None:
@@ -146,7 +166,7 @@ def _built(site: Site, name: str, options: dict[str, object]) -> list[nn.Module 
 
 
 def _restore(module: nn.Module) -> None:
-    if isinstance(module, (UpgradedFPN, UpgradedUpsample, Redirected)):
+    if isinstance(module, (UpgradedFPN, UpgradedUpsample, Redirected, FinerBackbone, FinerPooling)):
         module.restore()
     else:
         module.interpolators = nn.ModuleList(dict.fromkeys(i.fixed for i in module.interpolators))  # type: ignore[union-attr]

@@ -30,17 +30,21 @@ class UpgradedFPN(FPN):
     @classmethod
     def upgrade(cls, pyramid: FeaturePyramidNetwork, added: Steps) -> None:
         """Turn ``pyramid`` into one of these; ``added`` has an addition for each step, coarse → fine."""
-        _turn(pyramid, cls)
+        turn(pyramid, cls)
         pyramid.added = added.train(pyramid.training)
 
     def restore(self) -> None:
         """Make it torchvision's again."""
         del self.added
-        _turn(self, FeaturePyramidNetwork)
+        turn(self, FeaturePyramidNetwork)
 
     def forward(self, x: Features) -> Features:
         """Maps ``[B, C_i, H, W]``, fine → coarse, by any names → maps ``[B, C, H, W]`` of these names, and what ``extra_blocks`` adds."""
-        smoothed, names = [s(inner) for s, inner in zip(self.layer_blocks, self.inner_maps(x), strict=True)], list(x)
+        return self.outputs(x, self.inner_maps(x))
+
+    def outputs(self, x: Features, inner: list[Tensor]) -> Features:
+        """What :meth:`forward` gives for ``x``, from the :meth:`inner_maps` that are already there."""
+        smoothed, names = [smooth(m) for smooth, m in zip(self.layer_blocks, inner, strict=True)], list(x)
         if self.extra_blocks is not None:
             smoothed, names = self.extra_blocks(smoothed, list(x.values()), names)
         return dict(zip(names, smoothed, strict=True))
@@ -78,7 +82,7 @@ class UpgradedUpsample(nn.Upsample):
     def upgrade(cls, upsample: nn.Upsample, added: nn.Module) -> None:
         """Turn ``upsample`` into one of these."""
         plain = type(upsample)
-        _turn(upsample, cls)
+        turn(upsample, cls)
         upsample.__dict__["plain"] = plain
         upsample.added = added.train(upsample.training)
 
@@ -86,7 +90,7 @@ class UpgradedUpsample(nn.Upsample):
         """Make it what it was."""
         plain = self.plain
         del self.added, self.plain
-        _turn(self, plain)
+        turn(self, plain)
 
     def forward(self, input: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
@@ -106,13 +110,13 @@ class Redirected(nn.Module):
     @classmethod
     def upgrade(cls, neck: nn.Module, added: Steps) -> None:
         """Turn ``neck`` into a redirected version of its class; ``added`` has an addition for each doubling, in the order of the calls."""
-        _turn(neck, redirected(type(neck)))
+        turn(neck, redirected(type(neck)))
         neck.added = added.train(neck.training)
 
     def restore(self) -> None:
         """Make it what it was."""
         del self.added
-        _turn(self, self.plain)
+        turn(self, self.plain)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the foreign ``forward`` takes and gives, shapes unchanged; inside, each ``[B, C, H, W]`` → ``[B, C, 2H, 2W]`` is added to.
@@ -138,7 +142,8 @@ def redirected(plain: type[nn.Module]) -> type[Redirected]:
     return type(f"Upgraded{plain.__name__}", (Redirected, plain), {"plain": plain})
 
 
-def _turn(module: Any, kind: type[nn.Module]) -> None:
+def turn(module: Any, kind: type[nn.Module]) -> None:
+    """Make ``module`` an instance of ``kind``; nothing else about it changes."""
     module.__class__ = kind
 
 

@@ -1,0 +1,43 @@
+"""Everyone's interpolators at equal budget: ``python benchmarks/interpolation_table.py NAME …``; AFI-GAN's Table 6 at a laptop's size.
+
+Pictures and networks are those of `equal_steps.py`. All begin with one detector and take as many steps from there (`featlift versus`). The
+result is ``benchmarks/results/interpolation_<name>.json``, with ``…png``: accuracy against milliseconds. Stopped, it goes on.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from equal_steps import SETS
+from run import RESULTS, keep, made
+
+from featlift.commands.demo import shortened
+from featlift.commands.versus import tournament
+
+EVERYONE = ("nearest:plain", "bilinear:plain", "deconv", "carafe", "dysample:plain", "srf", "afi", "light:plain")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", choices=SETS)
+    parser.add_argument("--interpolators", nargs="+", default=EVERYONE, help="as in `featlift versus`")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=float, default=1.0, help="multiplies every stage")
+    parser.add_argument("--runs", default="runs/interpolation_table", help="where the runs are kept")
+    given = parser.parse_args()
+    for name in given.names:
+        chosen = "" if tuple(given.interpolators) == EVERYONE else f" --interpolators {' '.join(given.interpolators)}"
+        command = (
+            f"python benchmarks/interpolation_table.py {name} --seeds {given.seeds} --steps {given.steps:g}{chosen}"
+        )
+        facts = made(torch.device("cpu"), command)
+        folder = Path(given.runs) / name
+        tables = tournament(given.interpolators, shortened(SETS[name](), given.steps), folder, given.seeds, "cpu")
+        print(keep(f"interpolation_{name}", tables, {**facts, "seed": f"0 … {given.seeds - 1}"}))
+        shutil.copyfile(folder / "pareto.png", RESULTS / f"interpolation_{name}.png")
+
+
+if __name__ == "__main__":
+    main()

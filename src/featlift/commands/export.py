@@ -1,0 +1,106 @@
+"""``featlift export``: a run for other runtimes, each file checked against the network it was made from."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featlift import checkpoints
+from featlift.checkpoints.tensors import read_words
+from featlift.commands.upgrade import named
+from featlift.data.contract import Pictures
+from featlift.detectors import extractor_of, interpolators_of
+from featlift.export import FORMATS, Exported, export_dense, export_detector
+from featlift.papers import baseline
+
+PARTS = ("detector", "extractor", "interpolator")
+MAPS = ((12, 17), (25, 9))
+"""Heights and widths in cells that an interpolator is checked on."""
+BLOCKS = ((4, 3), (5, 7))
+"""Heights and widths that an extractor is checked on, in units of its ``divisible``."""
+
+
+def export(model: str, format: str = "onnx", part: str = "detector", data: str = "", out: str = "") -> list[Exported]:
+    """Write a detector, its extractor or its interpolators for other runtimes; nothing is written that answers differently.
+
+    Beside each file stands a record (json): errors of the check, opset, versions.
+
+    Args:
+        model: a run folder or detector file, a detector of torchvision, or the file of an interpolator (G.safetensors).
+        format: "onnx", "openvino", or "torch-export" (extractors and interpolators).
+        part: "detector", "extractor" or "interpolator".
+        data: for detectors, the pictures to check on: a COCO folder or "scenes"; by default those of the run.
+        out: the file; by default beside the run.
+
+    Returns:
+        What was written: one file, or one for each interpolator of the pyramid.
+
+    Raises:
+        ValueError: for an unknown part or format, or if the check fails.
+    """
+    if part not in PARTS:
+        raise ValueError(f"Unknown part '{part}'; choose one of {', '.join(PARTS)}.")
+    if format not in FORMATS:
+        raise ValueError(f"Unknown format '{format}'; choose one of {', '.join(FORMATS)}.")
+    alone = _part_file(model)
+    path = Path(out) if out else _beside(model, "interpolator" if alone else part, format)
+    made = _interpolators([alone], path, format) if alone else _of_detector(model, part, path, format, data)
+    print("\n".join(map(str, made)))
+    return made
+
+
+@torch.no_grad()
+def check_pictures(detector: nn.Module, shown: Pictures) -> list[Tensor]:
+    """Two pictures ``[3, H, W]``, sides multiples of 32: one in which ``detector`` finds something, and its upper two thirds.
+
+    Raises:
+        ValueError: if nothing is found in the first 20 of ``shown``.
+    """
+    detector.eval()
+    for i in range(min(20, len(shown))):
+        picture = shown[i][0]
+        height, width = (max(32, side // 32 * 32) for side in picture.shape[-2:])
+        if len(detector([picture[:, :height, :width]])[0]["boxes"]):
+            return [picture[:, :height, :width], picture[:, : max(32, height * 2 // 96 * 32), :width]]
+    raise ValueError(
+        "The detector finds nothing in 20 pictures, so nothing of what it does with objects could be written or checked; "
+        "train it longer, or name other pictures with --data."
+    )
+
+
+def _part_file(model: str) -> Any:
+    """The module in ``model`` if that is the file of a part, else None."""
+    path = Path(model)
+    if not path.is_file() or "class" not in read_words(path):
+        return None
+    return checkpoints.load(path)
+
+
+def _of_detector(model: str, part: str, path: Path, format: str, data: str) -> list[Exported]:
+    detector = named(model)
+    if part == "detector":
+        return [export_detector(detector, check_pictures(detector, _pictures(model, data)), path, format)]
+    if part == "interpolator":
+        return _interpolators(list(interpolators_of(detector)), path, format)
+    extractor = extractor_of(detector)
+    step = extractor.divisible
+    examples = [torch.rand(1, 3, height * step, width * step) for height, width in BLOCKS]
+    return [export_dense(extractor, examples, path, format, step)]
+
+
+def _pictures(model: str, data: str) -> Pictures:
+    return baseline.pictures(baseline.data_of(model, data or ("" if Path(model).exists() else "scenes")), "val")
+
+
+def _interpolators(modules: list[nn.Module], path: Path, format: str) -> list[Exported]:
+    names = [path] if len(modules) == 1 else [path.with_stem(f"{path.stem}{i}") for i in range(len(modules))]
+    return [
+        export_dense(module, [torch.randn(1, module.arguments["channels"], *size) for size in MAPS], name, format)  # type: ignore[index]
+        for module, name in zip(modules, names, strict=True)
+    ]
+
+
+def _beside(model: str, part: str, format: str) -> Path:
+    folder = Path(model) if Path(model).is_dir() else Path(model).parent if Path(model).exists() else Path()
+    return folder / f"{part}{FORMATS[format]}"

@@ -1,0 +1,81 @@
+"""The comparison behind EFPN's table: what the upper bound sees, what the windows change, and how numbers become rows."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from efpn import first_pictures, interval, shortened, spread, table
+from rivals import START, TWICE, Contestant, FromTwice, in_windows, scenes, twice
+from torch import nn
+
+from featlift.detectors import extractor_of
+from featlift.evaluation.bootstrap import Interval
+from featlift.evaluation.detection import Evaluation
+from featlift.papers import baseline, efpn
+
+
+@pytest.fixture(scope="module")
+def case():
+    short = shortened(scenes(), 0.001, 2)
+    return replace(short, settings=replace(short.settings, data=replace(short.settings.data, scenes_val=3)))
+
+
+def test_the_upper_bound_reads_p2_of_the_picture_at_twice_the_size(case):
+    F = extractor_of(baseline.build(case.settings.model, 6)).eval()
+    image = torch.rand(1, 3, 64, 96)
+    twice = nn.functional.interpolate(image, scale_factor=2.0, mode="bilinear")
+    seen = FromTwice(F).eval()(image)
+    assert torch.equal(seen["p2x"], F(twice)["p2"])
+    assert torch.equal(seen["p3"], F(image)["p3"])
+
+
+def test_windows_answer_as_the_whole_map(case):
+    torch.manual_seed(0)
+    T = efpn.extended(baseline.build(case.settings.model, 6), case.settings.finer).eval()
+    windowed = in_windows(T, case.tile).eval()
+    assert windowed.backbone is not T.backbone
+    picture = [torch.rand(3, 160, 160)]
+    for key, value in T(picture)[0].items():
+        torch.testing.assert_close(windowed(picture)[0][key], value)
+
+
+def test_twice_doubles_training_and_test(case):
+    larger = twice(case.settings)
+    assert larger.data.short == (320,)
+    assert larger.model.detector_options["test_size"][0] == 320
+
+
+def test_every_stage_is_shortened_and_none_is_lost(case):
+    assert [getattr(case.settings, stage).steps for stage in ("detector", "extension", "head")] == [1, 1, 1]
+    assert case.measured == 2
+
+
+def test_rows(case):
+    """Two seeds: the start finds nothing, the other all of it."""
+    truth = first_pictures(baseline.pictures(case.settings.data, "val"), case.measured)
+    assert len(truth["images"]) == 2
+    found = [
+        {key: a[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9} for a in truth["annotations"]
+    ]
+    none = {"ap": 0.0, "ap_tiny": 0.0, "ap_small": 0.0, "ar_small": None}
+    nothing, everything = (
+        Evaluation(metrics={"boxes": none}),
+        Evaluation(found, metrics={"boxes": dict.fromkeys(none, 1.0)}),
+    )
+    results = {seed: {START: nothing, TWICE: everything} for seed in range(2)}
+    costs = {name: {"ms": ms, "MB": 1, "GMAC": 1.0, "parameters": 5} for name, ms in ((START, 10.0), (TWICE, 40.0))}
+    trained = {START: Contestant(nn.Identity()), TWICE: Contestant(nn.Identity(), 3, 0.5)}
+    first, second = table("scenes", case, results, trained, costs)[0]["rows"]
+    assert first["AP"] == "0.0 ± 0.0"
+    assert first["AR small"] is None
+    assert "Δ AP small [95 %]" not in first
+    assert second["AP small"] == "100.0 ± 0.0"
+    assert second["Δ AP small [95 %]"] == "+100.0 [+100.0, +100.0]"
+    assert second["extra time, share of 2x's"] == 1.0
+    assert second["steps"] == 3
+
+
+def test_one_seed_has_no_spread_and_no_small_object_no_gain():
+    assert spread([Evaluation(metrics={"boxes": {"ap": 0.25}})], "ap") == "25.0"
+    assert interval({}) is None
+    assert interval({"ap_small": Interval(0.01, -0.02, 0.03, 0.95)}) == "+1.0 [-2.0, +3.0]"

@@ -1,0 +1,87 @@
+"""Sliced inference on a detector that says what it is shown: which slices, how large, and where the boxes come to lie."""
+
+import pytest
+import torch
+from torch import nn
+
+from featlift.data.synthetic import Scenes
+from featlift.detectors.canvas import Canvas
+from featlift.detectors.sliced import Enlarging, Sliced
+
+CLASSES = ["spot", "other"]
+
+
+class SpotFinder(nn.Module):
+    """Finds the brightest pixels: a box of one pixel on each, in the picture it was given, as torchvision's detectors answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.transform = Canvas(torch.zeros(1, 3, 1, 1))
+        self.seen = []
+
+    def forward(self, images):
+        (image,) = images
+        batch, _ = self.transform.eval()(images)
+        self.seen.append((tuple(image.shape[-2:]), tuple(batch.image_sizes[0])))
+        rows, columns = (image[0] > 0.9).nonzero().unbind(1)
+        boxes = torch.stack((columns, rows, columns + 1, rows + 1), dim=1).float()
+        return [
+            {
+                "boxes": boxes,
+                "labels": torch.ones(len(boxes), dtype=torch.int64),
+                "scores": torch.full((len(boxes),), 0.3),
+            }
+        ]
+
+
+def test_each_spot_is_found_once_where_it_is():
+    pytest.importorskip("cv2", exc_type=ImportError)  # sahi draws with it, and its wheel needs libGL
+    image = torch.zeros(3, 96, 128)
+    spots = [(3, 5), (50, 60), (95, 127), (47, 100)]
+    for row, column in spots:
+        image[:, row, column] = 1
+    finder = SpotFinder()
+    (found,) = Sliced(finder, CLASSES, side=48)([image])
+    assert {(int(b[1]), int(b[0])) for b in found["boxes"]} == set(spots)
+    assert len(found["boxes"]) == len(spots)
+    assert found["labels"].tolist() == [1] * len(spots)
+    torch.testing.assert_close(found["scores"], torch.full((len(spots),), 0.3))
+    *slices, whole = finder.seen
+    assert whole == ((96, 128), (96, 128))
+    assert set(slices) == {((48, 48), (96, 96))}
+
+
+def test_a_picture_without_objects():
+    pytest.importorskip("cv2", exc_type=ImportError)  # sahi draws with it, and its wheel needs libGL
+    (found,) = Sliced(SpotFinder(), CLASSES, side=48)([torch.zeros(3, 60, 60)])
+    assert {name: tuple(value.shape) for name, value in found.items()} == {
+        "boxes": (0, 4),
+        "labels": (0,),
+        "scores": (0,),
+    }
+
+
+def test_at_most_so_many_and_the_best():
+    pytest.importorskip("cv2", exc_type=ImportError)  # sahi draws with it, and its wheel needs libGL
+
+    class Graded(SpotFinder):
+        def forward(self, images):
+            found = super().forward(images)
+            found[0]["scores"] = torch.linspace(0.2, 0.9, len(found[0]["boxes"]))
+            return found
+
+    image = torch.zeros(3, 40, 40)
+    image[:, ::10, ::10] = 1
+    (found,) = Sliced(Graded(), CLASSES, side=64, most=5)([image])
+    assert len(found["boxes"]) == 5
+    assert found["scores"].min() > 0.6
+
+
+def test_only_slices_are_enlarged_and_the_detector_stays_as_it_was():
+    finder = SpotFinder()
+    usual = finder.transform
+    looking = Enlarging(finder, 64, 3.0)
+    for size in [(64, 32), (65, 32)]:
+        looking([Scenes(1, (96, 96))[0][0][:, : size[0], : size[1]]])
+    assert finder.seen == [((64, 32), (192, 96)), ((65, 32), (65, 32))]
+    assert finder.transform is usual
