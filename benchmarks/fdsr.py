@@ -7,6 +7,7 @@ on where it stopped. With ``--side`` windows of the pictures are what is called 
 """
 
 import argparse
+import json
 import shutil
 import statistics
 import sys
@@ -25,6 +26,7 @@ from featlift.image_sr.through import Restored
 from featlift.papers import baseline, fdsr
 from featlift.papers.baseline import Stage
 from featlift.training import Run
+from featlift.training.run import plain
 
 KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 QUALITY = {"psnr_y": 2, "ssim": 4, "fsim": 4}
@@ -122,9 +124,17 @@ def one_seed(asked: argparse.Namespace, detector: str, seed: int) -> dict[str, A
     tuned = fine_tuned(asked, detector, seed)
     how = two_step.Measuring(detector, folders, tuned, factor=asked.factor, judged=asked.judged, device=asked.device)
     first = {"factors": tuple(asked.factors), "drawn": asked.drawn} if seed == 0 else {"drawn": 0}
-    found = two_step.measure(replace(how, **first), asked.runs / f"seed-{seed}")
+    found = measured(replace(how, **first), asked.runs / f"seed-{seed}")
     print(two_step.table(found["rows"]), flush=True)
     return found
+
+
+def measured(how: two_step.Measuring, folder: Path) -> dict[str, Any]:
+    """What the folder says, if it was measured in the same way already; else it is measured now."""
+    kept = folder / "two_step.json"
+    if kept.exists() and json.loads(kept.read_text())["settings"] == plain(how):
+        return json.loads(kept.read_text())
+    return json.loads(json.dumps(plain(two_step.measure(how, folder))))
 
 
 def chosen(asked: argparse.Namespace, detector: str, network: str, terms: fdsr.Terms) -> fdsr.Settings:

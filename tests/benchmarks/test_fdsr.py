@@ -57,6 +57,9 @@ def test_the_whole_script(tmp_path, data, monkeypatch):
         "fdsr-picture-0.png",
         "fdsr-robustness.png",
     ]
+    monkeypatch.setattr(fdsr.two_step, "measure", lambda *how: pytest.fail("measured twice"))
+    fdsr.main()
+    assert json.loads((tmp_path / "out" / "fdsr.json").read_text())["tables"] == found["tables"]
     assert "| fine-tuned |" in filled("", read(tmp_path / "out"))
 
 
