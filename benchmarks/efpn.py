@@ -18,12 +18,17 @@ from rivals import CASES, START, TWICE, Case, Contestant, everyone
 from run import keep, made
 from torch import Tensor, nn
 
+from featlift import report
+from featlift.commands.train import evidence
 from featlift.data.contract import Pictures
 from featlift.evaluation.bootstrap import Interval
+from featlift.evaluation.comparison import compare
 from featlift.evaluation.cost import latencies, macs, parameters, peak_memory
 from featlift.evaluation.detection import Evaluation, detect, measure
 from featlift.evaluation.seeds import paired
-from featlift.papers import baseline
+from featlift.features import Features
+from featlift.papers import baseline, efpn
+from featlift.report.records import RunRecord
 
 SHOWN = {"ap": "AP", "ap_tiny": "AP tiny", "ap_small": "AP small", "ar_small": "AR small"}
 STAGES = ("detector", "extension", "head")
@@ -118,7 +123,28 @@ def compared(name: str, case: Case, given: argparse.Namespace) -> list[dict[str,
         trained = everyone(case, given.transfers, Path(given.runs) / name / str(seed), seed)
         results[seed] = measured(trained, shown, case.measured)
         first = first or trained
+    print(page(Path(given.runs) / name, first, results[0], given.transfers, shown))
     return table(name, case, results, first, in_turns(first, shown, given.rounds))
+
+
+def page(
+    folder: Path,
+    trained: Mapping[str, Contestant],
+    found: Mapping[str, Evaluation],
+    transfers: Sequence[str],
+    shown: Pictures,
+) -> Path:
+    """``report.html`` of the first seed: EFPN beside the start, and the maps that each transfer makes beside their target (Fig. 6)."""
+    ours = f"EFPN, {transfers[0]}"
+    runs = [RunRecord(name, found[name].metrics, detections=found[name].detections) for name in (START, ours)]
+    seen = evidence(shown)
+    truth = first_pictures(shown, len(found[START].seconds))
+    compared = compare(truth, runs[0].detections, runs[1].detections, (START, ours), resamples=200)
+    maps: dict[str, Features] = {}
+    for transfer in transfers:
+        both = efpn.maps(trained[f"EFPN, {transfer}"].detector, shown[0][0])  # type: ignore[arg-type]
+        maps |= {"target": both["target"], transfer: both["extension"]}
+    return report.write(folder, runs, [compared], report.Evidence(truth, seen.picture), maps, f"{ours} beside {START}")
 
 
 def main() -> None:

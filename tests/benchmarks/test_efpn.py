@@ -1,5 +1,7 @@
 """The comparison behind EFPN's table: what the upper bound sees, what the windows change, and how numbers become rows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from efpn import first_pictures, interval, shortened, spread, table
@@ -14,7 +16,8 @@ from featlift.papers import baseline, efpn
 
 @pytest.fixture(scope="module")
 def case():
-    return shortened(scenes(), 0.001, 2)
+    short = shortened(scenes(), 0.001, 2)
+    return replace(short, settings=replace(short.settings, data=replace(short.settings.data, scenes_val=3)))
 
 
 def test_the_upper_bound_reads_p2_of_the_picture_at_twice_the_size(case):

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from featlift.data.contract import Pictures
-from featlift.data.tt100k import TT100KPictures, balance
+from featlift.data.tt100k import TT100KPictures
 
 
 def thing(name, *box):
@@ -66,8 +66,16 @@ def test_coco_says_the_same(folder):
     assert {a["image_id"] for a in truth["annotations"]} == {7, 20}
 
 
-def test_rare_classes_are_shown_more_often(folder):
-    assert balance(TT100KPictures(folder), wanted=4) == [2.0, 1.0, 4.0]
+def test_every_twentieth_training_picture_can_be_held_out(tmp_path):
+    imgs = {str(i): {"id": i, "path": f"train/{i}.jpg", "objects": [thing("p5", 1, 2, 3, 4)]} for i in range(1, 42)}
+    (tmp_path / "annotations.json").write_text(json.dumps({"imgs": imgs, "types": ["p5"]}))
+    (tmp_path / "train").mkdir()
+    for one in imgs.values():
+        (tmp_path / one["path"]).touch()
+    parts = {split: TT100KPictures(tmp_path, split) for split in ("train", "learned", "held-out")}
+    names = {split: [shown.name(i) for i in range(len(shown))] for split, shown in parts.items()}
+    assert names["held-out"] == ["train/20.jpg", "train/40.jpg"]
+    assert sorted(names["held-out"] + names["learned"]) == sorted(names["train"])
 
 
 def test_releases_are_never_mixed(folder):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from featlift.backbones import Backbone
-from featlift.detectors.windows import WholeMap, Windows, reach, read
+from featlift.detectors.windows import Tiled, WholeMap, Windows, reach, read
 from featlift.interpolators import interpolator
 from featlift.pyramids.efpn import FTT, Extension, transfer
 
@@ -110,3 +110,38 @@ def test_reading_is_exact_on_a_slope():
     x = torch.arange(64.0).expand(1, 1, 32, 64)
     pooled = read(x, [torch.tensor([[20.0, 8, 34, 22]])])
     torch.testing.assert_close(pooled[0, 0, 0], 10 + torch.arange(7) + 0.5)
+
+
+@pytest.mark.parametrize(("made", "tile"), [*((made, 7) for made in MADE), ("ftt", 4), ("ftt", 100)])
+def test_tiles_have_the_values_and_the_gradients_of_the_whole(made, tile):
+    extending, given = Extending(MADE[made]()).eval(), features(9, 13)
+    answers = []
+    for extend in (extending, Tiled(extending, tile)):
+        extending.zero_grad()
+        found = extend(given)
+        sum((x * torch.linspace(-1, 1, x.shape[-1])).sum() for x in found.values()).backward()
+        answers.append((found, {name: p.grad.clone() for name, p in extending.extension.named_parameters()}))
+    (whole, gradients), (tiled, again) = answers
+    for level in whole:
+        torch.testing.assert_close(tiled[level], whole[level], rtol=1e-4, atol=1e-4)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(again[name], gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()) + 1e-6)
+
+
+def test_tiles_keep_less_for_the_backward_pass():
+    """Bytes that autograd saves: with tiles only the windows' inputs, which are views of what is there anyway."""
+    extending, given = Extending(FTT(C, width=16)).eval(), features()
+
+    def kept(extend):
+        places = set()
+
+        def pack(x):
+            places.add((x.untyped_storage().data_ptr(), x.untyped_storage().nbytes()))
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            found = extend(given)
+        assert all(x.requires_grad for x in found.values())
+        return sum(size for _, size in places)
+
+    assert kept(Tiled(extending, 8)) < 0.3 * kept(extending)

@@ -5,11 +5,20 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
-from featlift.evaluation.average_precision import IOUS, SIZES, average_precision, decode, encode, has_masks, matches
+from featlift.evaluation.average_precision import (
+    IOUS,
+    SIZES,
+    at_half,
+    average_precision,
+    decode,
+    encode,
+    has_masks,
+    matches,
+)
 
 
-def oracle(truth, detections, kind):
-    """The same names, by pycocotools."""
+def arrays(truth, detections, kind):
+    """Precision and recall by pycocotools, at most 100 detections."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -25,11 +34,16 @@ def oracle(truth, detections, kind):
         found.params.areaRngLbl = list(SIZES)
         found.evaluate()
         found.accumulate()
-    precision, recall = found.eval["precision"][..., -1], found.eval["recall"][..., -1]
+    return found.eval["precision"][..., -1], found.eval["recall"][..., -1]
 
-    def mean(values):
-        return values[values > -1].mean() if (values > -1).any() else None
 
+def mean(values):
+    return values[values > -1].mean() if (values > -1).any() else None
+
+
+def oracle(truth, detections, kind):
+    """The same names, by pycocotools."""
+    precision, recall = arrays(truth, detections, kind)
     expected = {"ap": mean(precision[..., 0]), "ap50": mean(precision[0, ..., 0]), "ap75": mean(precision[5, ..., 0])}
     for i, size in enumerate(SIZES):
         end = "" if size == "all" else f"_{size}"
@@ -197,3 +211,15 @@ def test_an_annotation_with_id_0_is_found():
     detections = [box(10, 10, 10, 10, 0.5)]
     assert average_precision(one_object(id=0), detections)["ap"] == pytest.approx(1)
     assert matches(one_object(id=0), detections)[0].annotation.tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+def test_at_half_equals_pycocotools(random_truth, random_detections, kind):
+    truth = random_truth(0)
+    detections = random_detections(truth, 0)
+    measured, (precision, recall) = at_half(truth, detections, kind), arrays(truth, detections, kind)
+    ends = ["" if size == "all" else f"_{size}" for size in SIZES]
+    expected = {f"ap50{end}": mean(precision[0, ..., i]) for i, end in enumerate(ends)}
+    expected |= {f"ar50{end}": mean(recall[0, ..., i]) for i, end in enumerate(ends)}
+    assert measured == {name: pytest.approx(value) for name, value in expected.items()}
+    assert measured["ap50"] == average_precision(truth, detections, kind)["ap50"]

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from featlift.evaluation.signs import CLASSES, SIZES, Count, accuracy_recall, best_limit, curve
+from featlift.evaluation.signs import CLASSES, SIZES, Count, accuracy_recall, best_limit, curve, only
 
 IDS = {"p5": 1, "pl40": 2, "w99": 3}
 SMALL, MEDIUM = SIZES["small"], SIZES["medium"]
@@ -95,3 +95,11 @@ def test_curves_fall_in_recall_and_the_best_point_is_theirs():
     assert max(count.f1 for _, count in points["all"]) == dict(points["all"])[chosen].f1
     with pytest.raises(ValueError, match="no points"):
         best_limit([])
+
+
+def test_only_those_that_are_asked_are_left():
+    both = truth(SIGN, ("w99", (1, 1, 5, 5)))
+    asked, kept = only(both, said(SAME, ("w99", (1, 1, 5, 5), 0.4)))
+    assert [c["name"] for c in asked["categories"]] == ["p5", "pl40"]
+    assert [a["category_id"] for a in asked["annotations"]] == [1]
+    assert kept == said(SAME)

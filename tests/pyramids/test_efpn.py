@@ -7,7 +7,8 @@ from torch import nn
 
 from featlift import checkpoints
 from featlift.interpolators import INTERPOLATORS, interpolator
-from featlift.pyramids.efpn import FTT, TRANSFERS, Extension, LiteralFTT, transfer
+from featlift.pyramids import FPN
+from featlift.pyramids.efpn import FTT, TRANSFERS, Extension, LiteralFTT, begin_as, transfer
 
 SLOTS = 655_360  # the 1x1 and the 3x3 convolution of p2x at 256 channels
 COUNTS = {
@@ -143,3 +144,54 @@ def test_saved_and_built_again(tmp_path):
     assert isinstance(again, Extension)
     x = torch.randn(1, 8, 2, 2), torch.randn(1, 8, 4, 4), torch.randn(1, 4, 8, 8)
     assert torch.equal(made(*x)["p2x"], again(*x)["p2x"])
+
+
+# ---------------------------------------------------------------------------------------------------- where it begins
+
+
+class Given(nn.Module):
+    """A transfer that has nothing left to learn."""
+
+    def __init__(self, p3x):
+        super().__init__()
+        self.p3x = p3x
+
+    def forward(self, coarse, fine):
+        return self.p3x
+
+
+def pyramid(norm=None):
+    torch.manual_seed(0)
+    made = FPN({"c2": 4, "c3": 5}, 8, [interpolator("nearest", 8)], norm=norm).eval()
+    for block in (*made.inner_blocks, *made.layer_blocks):
+        if block[0].bias is not None:
+            nn.init.zeros_(block[0].bias)
+    return made
+
+
+def test_with_the_right_c2x_and_p3x_nothing_is_left_to_learn():
+    """What the pyramid gives at p2 of the larger picture, from its c2 and inner3 in the places of c2x and p3x."""
+    F, large = pyramid(), {"c2": torch.randn(1, 4, 12, 16), "c3": torch.randn(1, 5, 6, 8)}
+    extension = Extension(4, 8, Given(F.inner_maps(large)[1]))
+    begin_as(extension, F.inner_blocks[0], F.layer_blocks[0])
+    made = extension(torch.zeros(1, 8, 3, 4), torch.zeros(1, 8, 6, 8), large["c2"])
+    torch.testing.assert_close(made["p2x"], F(large)["p2"])
+
+
+def test_ftt_begins_near_its_shortcut_and_all_of_it_learns():
+    F, extension = pyramid(), Extension(4, 8, FTT(8, width=6))
+    coarse, fine, c2x = torch.randn(1, 8, 3, 4), torch.randn(1, 8, 6, 8), torch.randn(1, 4, 12, 16)
+    shortcut = nnf.interpolate(coarse, scale_factor=2.0, mode="nearest")
+    before = (extension.transfer(coarse, fine) - shortcut).abs().mean()
+    begin_as(extension, F.inner_blocks[0], F.layer_blocks[0])
+    after = (extension.transfer(coarse, fine) - shortcut).abs().mean()
+    torch.testing.assert_close(after, 0.1 * before)
+    extension(coarse, fine, c2x)["p2x"].square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in extension.parameters())
+
+
+def test_a_step_with_a_norm_is_left_out():
+    F, extension = pyramid(norm=nn.BatchNorm2d), Extension(4, 8, transfer("nearest", 8))
+    before = extension.lateral.weight.clone()
+    begin_as(extension, F.inner_blocks[0], F.layer_blocks[0])
+    assert torch.equal(extension.lateral.weight, before)

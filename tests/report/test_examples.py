@@ -42,3 +42,17 @@ def test_a_run_alone(runs, evidence):
     views = single(evidence, runs[0], 3)
     assert len(views) == 3
     assert "score of at least 0.60" in views[0].caption
+    assert {one.style for one in views[0].outlines} == {"found"}
+
+
+def test_found_missed_and_false_have_their_colours(runs, evidence):
+    """The second run finds objects 3 to 14 of 16; here one detection more, on nothing."""
+    run = runs[1]
+    run.detections.append({"image_id": 2, "category_id": 1, "bbox": [40.0, 40, 9, 9], "score": 0.95})
+    styles = [[one.style for one in view.outlines] for view in single(evidence, run, 8)]
+    assert styles[0] == ["missed", "missed"]
+    assert sorted(styles[1]) == ["false", "found", "found"]
+    assert styles[7] == ["missed", "missed"]
+    assert sum(style == "found" for of_one in styles for style in of_one) == 12
+    (false,) = [one for view in single(evidence, run, 8) for one in view.outlines if one.style == "false"]
+    assert false.label == "sign 95"

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from featlift import two_step
+from featlift.commands import signs
 from featlift.commands.train import summary
 from featlift.data.fingerprint import fingerprint
+from featlift.data.tt100k import TT100KPictures
 from featlift.detectors.multi_scale import MultiScale
 from featlift.evaluation import detection
 from featlift.papers import baseline
@@ -44,23 +46,26 @@ def evaluate(
     out: str = "",
     through: dict[str, str] | None = None,
     factor: int = 4,
+    factors: tuple[int, ...] = (),
     looking: Looking = Looking(),
 ) -> dict[str, Any]:
     """COCO AP and AR, also for tiny objects (< 16²), of a run's detector.
 
     Args:
         run: a run folder or a detector file.
-        data: a COCO folder, or "scenes"; empty takes what the run was trained on.
-        split: "val" or "train".
+        data: a COCO folder, TT100K's folder (then its own tool's numbers are told, too), or "scenes"; empty takes what the run was
+            trained on.
+        split: "val" (TT100K's "test") or "train".
         out: where to write metrics and detections (json); by default beside the detector.
         through: super-resolution networks by name, ``--through.fdsr runs/fdsr``: pictures are shrunk, enlarged by each, by bicubic
             interpolation and not at all, and shown to the detector (FDSR, Sec. 3). ``out`` is then a folder.
         factor: how much smaller a side becomes for ``through``.
+        factors: further ones, for a picture of AP against them (``robustness.png``); each costs as much as the first.
         looking: batch, device and multi-scale test.
     """
     if through:
         return _through(
-            two_step.Measuring(run, through, "", data, split, factor, device=looking.device),
+            two_step.Measuring(run, through, "", data, split, factor, factors=factors, device=looking.device),
             Path(out or f"{run}/through"),
         )
     detector, classes = baseline.load(run)
@@ -73,8 +78,11 @@ def evaluate(
     ending = "-multi-scale" if looking.many else ""
     path = Path(out) if out else folder / f"evaluation-{Path(data or 'own').name}-{split}{ending}.json"
     found = {"data": fingerprint(shown), "metrics": measured.metrics, "detections": measured.detections}
-    write_json(path, found)
     print(summary(Path(run).name, measured))
+    if isinstance(shown, TT100KPictures):
+        found["signs"] = signs.measured(seeing, shown, measured, looking.batch, looking.device)
+        print(signs.told(found["signs"]))
+    write_json(path, found)
     print(path)
     return found["metrics"]
 

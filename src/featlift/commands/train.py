@@ -116,8 +116,15 @@ def lifting(generator: nn.Module, settings: Any, run: Run) -> dict[str, Any]:
     return run.finish({"name": "fsr-gan", **found})
 
 
-OTHERS = {"fdsr": through_sr, "fsr-gan": lifting}
-"""Papers that make no detector → how what they make is measured."""
+def beside_its_start(detector: Any, settings: Any, run: Run) -> dict[str, Any]:
+    """Measure EFPN beside the detector that it began as; see `featlift.commands.beside`."""
+    from featlift.commands import beside
+
+    return beside.beside_its_start(detector, settings, run)
+
+
+OTHERS = {"fdsr": through_sr, "fsr-gan": lifting, "efpn": beside_its_start}
+"""Papers that end otherwise than with one detector to be measured → how what they make is measured."""
 
 
 def evidence(shown: Pictures) -> Evidence:

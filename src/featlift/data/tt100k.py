@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 
-from featlift.data.contract import Example, Pictures, categories
+from featlift.data.contract import Example, categories
 from featlift.data.pixels import read_picture
 
 RELEASES = {"2016": "annotations.json", "2021": "annotations_all.json"}
 SIDE = 2048
+HELD_OUT = 20
+"""One of so many training pictures is held out: there, and never on the test pictures, a score limit is chosen."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Annotation:
 
 
 class TT100KPictures:
-    """The ``split`` ("train", "test", "other") of a TT100K folder, with all classes that its training pictures have (175 in 2016).
+    """The ``split`` of a TT100K folder, with all classes that its training pictures have (175 in 2016).
 
     Training on all of them and measuring the 45 of `featlift.evaluation.signs` is the paper's protocol (EFPN, Sec. IV-A). Signs of classes
     that no training picture has cannot be asked for; ``left_out`` counts those of this split by class.
 
     Args:
         folder: with the json and the folders of pictures.
-        split: "train", "test" or "other".
+        split: "train", "test", "other"; "held-out" is every twentieth of the training pictures, "learned" the others.
         release: "2016" or "2021"; needed if both are there.
 
     Raises:
@@ -52,7 +54,8 @@ class TT100KPictures:
         pictures = _document(self.folder, release)
         train = [thing["category"] for one in _of_split(pictures, "train") for thing in one.get("objects", [])]
         self.classes = sorted(set(train))
-        chosen = _of_split(pictures, split)
+        self.release = release
+        chosen = _chosen(pictures, split)
         if not chosen:
             found = Counter(one["path"].split("/")[0] for one in pictures)
             raise ValueError(f"{self.folder} has no split '{split}'; it has {dict(found)}.")
@@ -102,20 +105,6 @@ class TT100KPictures:
         return {"images": images, "annotations": annotations, "categories": categories(self.classes)}
 
 
-def balance(dataset: Pictures, wanted: int = 1000) -> list[float]:
-    """How often to show each picture so that every class is seen about ``wanted`` times an epoch: ``Batches(…, weights=…)``.
-
-    EFPN brings each class to about 1000 instances by crops and colours (Sec. IV-A); here the pictures come more often, and
-    `featlift.data.augment` crops and colours them anew each time. A picture counts as its rarest class does, and never below 1.
-    """
-    truth = dataset.coco()
-    count = Counter(a["category_id"] for a in truth["annotations"])
-    factors: dict[int, float] = {image["id"]: 1.0 for image in truth["images"]}
-    for a in truth["annotations"]:
-        factors[a["image_id"]] = max(factors[a["image_id"]], wanted / count[a["category_id"]])
-    return [factors[image["id"]] for image in truth["images"]]
-
-
 def _document(folder: Path, release: str) -> list[dict[str, Any]]:
     """The pictures of the json of ``release``, or of the only one there is."""
     if release and release not in RELEASES:
@@ -132,6 +121,14 @@ def _document(folder: Path, release: str) -> list[dict[str, Any]]:
 
 def _of_split(pictures: Sequence[dict[str, Any]], split: str) -> list[dict[str, Any]]:
     return sorted((one for one in pictures if one["path"].split("/")[0] == split), key=lambda one: one["id"])
+
+
+def _chosen(pictures: Sequence[dict[str, Any]], split: str) -> list[dict[str, Any]]:
+    """Those of ``split``, which may be a part of the training pictures."""
+    if split not in ("learned", "held-out"):
+        return _of_split(pictures, split)
+    numbered = enumerate(_of_split(pictures, "train"))
+    return [one for place, one in numbered if (place % HELD_OUT == HELD_OUT - 1) == (split == "held-out")]
 
 
 def _annotation(one: dict[str, Any], classes: Sequence[str]) -> Annotation:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torchvision.ops import roi_align
 
 from featlift.features import Features
@@ -105,6 +106,51 @@ class Windows:
     def _span(self, place: int, whole: int) -> slice:
         """The tile at ``place`` in cells of stride 2."""
         return slice(4 * place * self.tile, 4 * min((place + 1) * self.tile, whole))
+
+
+class Tiled:
+    """p3x and p2x of the whole map, computed tile by tile, and each tile again for the backward pass; values and gradients are the same.
+
+    Of what the extension needs in between no more than one window is in memory: for distillation on large pictures.
+
+    Args:
+        extend: inner3, inner2, c1 → p3x, p2x.
+        tile: side of a tile in cells of stride 8.
+    """
+
+    def __init__(self, extend: Extend, tile: int):
+        self.extend, self.tile = extend, tile
+        self._margin: int | None = None
+
+    def __call__(self, features: Features) -> Features:
+        """What the level is made from → ``{"p3x": [B, C, H/4, W/4], "p2x": [B, C, H/2, W/2]}``."""
+        if self._margin is None:
+            self._margin = reach(self.extend, features)
+        height, width = features["inner3"].shape[-2:]
+        rows = [[self._part(features, y, x) for x in range(0, width, self.tile)] for y in range(0, height, self.tile)]
+        return {
+            level: torch.cat([torch.cat([part[level] for part in row], dim=3) for row in rows], dim=2)
+            for level in rows[0][0]
+        }
+
+    def _part(self, features: Features, top: int, left: int) -> Features:
+        """What the tile at (``top``, ``left``) gives, out of the window around it."""
+        (y, down), (x, right) = (
+            self._window(start, features["inner3"].shape[axis]) for start, axis in ((top, 2), (left, 3))
+        )
+        window = {name: features[name][:, :, k * y : k * down, k * x : k * right] for name, k in SCALES.items()}
+        made = checkpoint(self.extend, window, use_reentrant=False)
+        return {
+            level: made[level][
+                :, :, k * (top - y) : k * (top - y + self.tile), k * (left - x) : k * (left - x + self.tile)
+            ]
+            for level, k in (("p3x", 2), ("p2x", 4))
+        }
+
+    def _window(self, start: int, whole: int) -> tuple[int, int]:
+        """From and to, in cells of stride 8: the tile and its margin, as far as there is a map."""
+        assert self._margin is not None
+        return max(0, start - self._margin), min(start + self.tile + self._margin, whole)
 
 
 def read(p2x: Tensor, boxes: Sequence[Tensor]) -> Tensor:

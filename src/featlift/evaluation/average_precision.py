@@ -64,6 +64,19 @@ def average_precision(
     return metrics
 
 
+def at_half(truth: GroundTruth, detections: Sequence[Detection], kind: Kind = "boxes", most: int = 100) -> Metrics:
+    """``ap50 ap50_tiny ap50_small ap50_medium ap50_large`` and the same ``ar50…``: precision and recall at IoU 0.5 alone, by size.
+
+    Numbers as in `average_precision`, which raises as this does. It is what papers on traffic signs report (EFPN, Table VIII).
+    """
+    found = _evaluated(truth, detections, kind, most, SIZES)
+    found.accumulate()
+    precision, recall = np.asarray(found.eval["precision"])[0, ..., -1], np.asarray(found.eval["recall"])[0, ..., -1]
+    endings = ["" if size == "all" else f"_{size}" for size in SIZES]
+    numbers = {f"ap50{ending}": _mean(precision[..., i]) for i, ending in enumerate(endings)}
+    return numbers | {f"ar50{ending}": _mean(recall[..., i]) for i, ending in enumerate(endings)}
+
+
 @dataclass(frozen=True)
 class ClassMatches:
     """The detections of one class, pictures in the order of their ids and best first in each, as COCO's greedy matching

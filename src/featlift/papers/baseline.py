@@ -20,8 +20,9 @@ from featlift.backbones import Backbone
 from featlift.checkpoints import read_tensors, write_tensors
 from featlift.data.augment import Flip, Halved, Resize
 from featlift.data.batches import Batches
-from featlift.data.coco import CocoPictures, open_split
+from featlift.data.coco import CocoPictures
 from featlift.data.contract import Pictures
+from featlift.data.opening import opened
 from featlift.data.synthetic import Scenes
 from featlift.detectors import Detector
 from featlift.interpolators import interpolator, interpolators
@@ -87,7 +88,7 @@ class Data:
     """What is looked at in training and in what size.
 
     Attributes:
-        root: "scenes" for the built-in pictures, or a folder in COCO's form.
+        root: "scenes" for the built-in pictures, a folder in COCO's form, or TT100K's folder (or its json, which names the release).
         batch: pictures per step, over all processes together.
         short: short sides in pixels that are drawn from; empty keeps each picture's size.
         longest: no side gets longer than this.
@@ -231,7 +232,7 @@ def doublings(model: Model) -> list[nn.Module]:
 def pictures(data: Data, split: str = "train") -> Pictures:
     """The pictures of ``split``, "train" or "val"."""
     if data.root != "scenes":
-        return open_split(data.root, split, skip_broken=data.skip_broken)
+        return opened(data.root, split, data.skip_broken)
     size = (data.scene_size, data.scene_size)
     return Scenes(data.scenes, size) if split == "train" else Scenes(data.scenes_val, size, first=data.scenes)
 

@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as nnf
@@ -21,61 +20,27 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from featlift.checkpoints import write_tensors
 from featlift.data.augment import Augmentation, Flip, Resize
+from featlift.data.balance import Balance
 from featlift.data.batches import Batches
 from featlift.data.contract import Pictures
 from featlift.data.photographs import Photographs
 from featlift.data.windows import Window
-from featlift.detectors import Detector, extractor_of
+from featlift.detectors import Detector
 from featlift.detectors.canvas import Canvas
-from featlift.detectors.extended import Duplicate, Exclusive, ExtendedExtractor, TwoHeads, extend
-from featlift.detectors.windows import WholeMap, Windows
+from featlift.detectors.finer import Finer, extended, parts, read_as
+from featlift.detectors.windows import Tiled
 from featlift.features import Features, stride
-from featlift.interpolators import interpolator
 from featlift.losses import content, foreground, rasterised
 from featlift.papers import baseline
 from featlift.papers.baseline import Data, Model, Stage
-from featlift.pyramids.efpn import Extension, transfer
+from featlift.pyramids.efpn import begin_as
 from featlift.resolution import cross_resolution, freeze
 from featlift.training import Descent, Learner, Run, fit
 
 Target = dict[str, Tensor]
-ROUTINGS = {"exclusive": Exclusive, "duplicate": Duplicate}
 PLAIN_FILE = "plain.safetensors"
 SUPERVISES = {"p3x": "inner3", "p2x": "p2"}
 """Level of the student → level of the teacher that it should equal, at twice the picture (Eq. 5)."""
-
-
-@dataclass(frozen=True)
-class Finer:
-    """The extended level and who reads it.
-
-    Attributes:
-        transfer: what makes p3x: "ftt" (narrow), "ftt-256", "authors" (width 512), "paper-literal", "espcn", or any interpolator.
-        transfer_options: its arguments, such as {"width": 64}.
-        doubling: what doubles p3x on the way to p2x: any interpolator; the paper's is "nearest".
-        limit: RoIs with √(w·h) below it, in px of the resized picture, are read from p2x: 56 on TT100K, 112 on COCO.
-        routing: "exclusive" (the paper), or "duplicate": small RoIs are judged by both heads (the release, when it detects).
-        hard: small RoIs per picture that the new head learns from (OHEM; the paper does not say how many).
-        tile: side in cells of stride 8 of the tiles in which p2x is computed at detection; 0 computes the whole map.
-        glance: when detecting, p2x is read only at small RoIs in which the old head sees an object with this chance (such as 0.02);
-            0 reads it at all of them (the paper).
-    """
-
-    transfer: str = "ftt"
-    transfer_options: dict[str, Any] = field(default_factory=dict)
-    doubling: str = "nearest"
-    limit: float = 56.0
-    routing: str = "exclusive"
-    hard: int = 128
-    tile: int = 0
-    glance: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.routing not in ROUTINGS:
-            raise ValueError(f"Unknown routing '{self.routing}'; choose {' or '.join(ROUTINGS)}.")
-        with torch.device("meta"):
-            transfer(self.transfer, 32, **self.transfer_options)
-            interpolator(self.doubling, 32)
 
 
 @dataclass(frozen=True)
@@ -87,12 +52,15 @@ class Distillation:
         balance: λ of the foreground term (Sec. IV-A); 0 leaves it out.
         crop: side of random squares of the teacher's picture, in px, where memory is short (a multiple of 64); 0 takes all of it.
         pictures: a folder of pictures without boxes to learn from instead of the data; then only the global term teaches.
+        tile: where memory is short: side in cells of stride 8 of the tiles in which the extension is computed one by one, and again for
+            the backward pass, with the same result (8 is a good start); 0 computes all at once.
     """
 
     scale: float = 2.0
     balance: float = 1.0
     crop: int = 0
     pictures: str = ""
+    tile: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,6 +72,7 @@ class Settings:
         data: pictures, sizes and batch.
         finer: the extended level.
         distillation: what phase 2 looks at.
+        balance: rare classes shown more often, cut and coloured anew. The paper has 1000 and gives no crop; for COCO take wanted 0.
         detector: phase 1.
         extension: phase 2.
         head: phase 3; with 0 steps the new head stays a copy of the old one (the release on COCO).
@@ -117,6 +86,7 @@ class Settings:
     data: Data = field(default_factory=lambda: Data(short=(1400,), longest=4000))  # Sec. IV-A: 1400 x 1400
     finer: Finer = field(default_factory=Finer)
     distillation: Distillation = field(default_factory=Distillation)
+    balance: Balance = field(default_factory=lambda: Balance(wanted=1000, crop=1024))
     detector: Stage = field(default_factory=lambda: Stage(90_000, baseline.one_time()))
     extension: Stage = field(
         default_factory=lambda: Stage(90_000, Descent("adamw", rate=1e-4, schedule="cosine", clip=1.0))
@@ -134,8 +104,8 @@ class Settings:
 
     @classmethod
     def official(cls) -> "Settings":
-        """As the release does: FTT of width 512, both heads judge small RoIs."""
-        return cls(finer=Finer("authors", routing="duplicate"))
+        """As the release does: FTT of width 512 from random weights, both heads judge small RoIs."""
+        return cls(finer=Finer("authors", routing="duplicate", start="random"))
 
     @classmethod
     def quick(cls) -> "Settings":
@@ -143,6 +113,7 @@ class Settings:
         return cls(
             model=baseline.quick_model(),
             data=replace(baseline.quick_data(), short=(160,)),
+            balance=Balance(),
             finer=Finer(transfer_options={"width": 32}, limit=32.0),
             detector=Stage(600, baseline.quick_descent()),
             extension=Stage(150, baseline.quick_descent()),
@@ -157,7 +128,7 @@ def train(settings: Settings, run: Run) -> GeneralizedRCNN:
         TypeError: if M cannot be extended (other detectors, pyramids or backbones), before anything is trained.
         ValueError: if ``detector_from`` names another network than ``model``.
     """
-    shown = baseline.pictures(settings.data)
+    shown = baseline.announced(settings.data, run)
     M = baseline.build(settings.model, len(shown.classes))
     T = extended(M, settings.finer)
     detector(M, settings, shown, run)
@@ -181,32 +152,8 @@ def detector(M: Detector, settings: Settings, shown: Pictures, run: Run) -> None
                 f"such as {', '.join(missing[:3])}. Give the model it was trained with."
             )
     else:
-        baseline.descend(M, baseline.batches(settings.data, shown, run.seed), settings.detector, run, "detector")
+        baseline.descend(M, labelled(settings, shown, run.seed), settings.detector, run, "detector")
     baseline.save(M, settings.model, shown.classes, run.folder, PLAIN_FILE)
-
-
-def extended(M: Detector, finer: Finer) -> GeneralizedRCNN:
-    """T on the parts of M, with a new extension; it reads whole maps, as training needs them."""
-    F = extractor_of(M)
-    channels, given = F.out_channels, F.pyramid.in_channels
-    finest: int = next(iter(given.values()))  # type: ignore[assignment, operator, union-attr]
-    made = transfer(finer.transfer, channels, **finer.transfer_options)
-    extension = Extension(finest, channels, made, interpolator(finer.doubling, channels))
-    return extend(M, extension, ROUTINGS[finer.routing](finer.limit), WholeMap, finer.hard)  # type: ignore[arg-type]
-
-
-def read_as(T: GeneralizedRCNN, finer: Finer) -> None:
-    """Let T read p2x in windows and after a glance, if ``finer`` wants it, where training needed the whole map."""
-    F, heads = parts(T)
-    heads.glance = finer.glance
-    heads.reader = Windows(F.extended, finer.tile) if finer.tile else WholeMap(F.extended)
-
-
-def parts(T: GeneralizedRCNN) -> tuple[ExtendedExtractor, TwoHeads]:
-    """F with its extension, and the two heads."""
-    assert isinstance(T.backbone, ExtendedExtractor)
-    assert isinstance(T.roi_heads, TwoHeads)
-    return T.backbone, T.roi_heads
 
 
 # ---------------------------------------------------------------------------------------------------- phase 2: Sec. III-C, Eqs. (5) to (8)
@@ -215,17 +162,20 @@ def parts(T: GeneralizedRCNN) -> tuple[ExtendedExtractor, TwoHeads]:
 def distil(T: GeneralizedRCNN, settings: Settings, shown: Pictures, run: Run) -> None:
     """The extension's p3x and p2x of a halved batch against inner3 and p2 of the batch itself; nothing else moves."""
     F, _ = parts(T)
+    if settings.finer.start == "detector":
+        begin_as(F.extension, F.pyramid.inner_blocks[0], F.pyramid.layer_blocks[0])  # type: ignore[index]
     for part in (F.backbone, F.pyramid):
         freeze(part)
     run.place(F)
     learner = Learner(F.extension, settings.extension.descent, settings.extension.steps)
     look = Canvas(F.mean, divisible=2 * F.divisible)
+    extend = Tiled(F.extended, settings.distillation.tile) if settings.distillation.tile else F.extended
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         batch, found = look(images, targets)
         student, teacher = cross_resolution(
             teacher=lambda large: supervision(F(large)),
-            student=lambda small: F.extended(F(small)),
+            student=lambda small: extend(F(small)),
             image=batch.tensors,
             shrink=lambda large: nnf.avg_pool2d(large, 2),  # of the padded batch, so that cells lie on cells
         )
@@ -241,6 +191,17 @@ def supervision(features: Features) -> Features:
     return {level: features[name] for level, name in SUPERVISES.items()}
 
 
+@torch.inference_mode()
+def maps(T: GeneralizedRCNN, image: Tensor) -> dict[str, Features]:
+    """What p3x and p2x of ``image [3, H, W]`` should be and what T's extension makes of them, under "target" and "extension" (Fig. 6)."""
+    F, _ = parts(T)
+    batch = (
+        Canvas(F.mean, getattr(T.transform, "test_size", None), F.divisible).to(image.device).eval()([image])[0].tensors
+    )
+    large = nnf.interpolate(batch, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return {"target": {"image": batch, **supervision(F(large))}, "extension": F.extended(F(batch))}
+
+
 def positive(teacher: Features, boxes: Sequence[Tensor]) -> Features:
     """The cells of the teacher's maps that an object touches, whatever its class and size; boxes in px of the teacher's picture."""
     return {level: rasterised(boxes, 2 * stride(level), (x.shape[-2], x.shape[-1])) for level, x in teacher.items()}
@@ -248,13 +209,27 @@ def positive(teacher: Features, boxes: Sequence[Tensor]) -> Features:
 
 def larger(settings: Settings, shown: Pictures, seed: int) -> Batches:
     """The teacher's pictures: those of the data at ``scale`` times the size, flipped and perhaps cropped alike."""
-    data, how = settings.data, settings.distillation
-    view: list[Augmentation] = [Flip(data.flip)]
-    if data.short:
-        view.append(Resize([round(side * how.scale) for side in data.short], round(data.longest * how.scale)))
-    if how.crop:
-        view.append(Window(how.crop))
-    return Batches(Photographs(how.pictures) if how.pictures else shown, data.batch, seed, view, workers=data.workers)
+    how = settings.distillation
+    cut: list[Augmentation] = [Window(how.crop)] if how.crop else []
+    if how.pictures:
+        return Batches(Photographs(how.pictures), settings.data.batch, seed, [*sized(settings.data, how.scale), *cut])
+    return labelled(settings, shown, seed, how.scale, cut)
+
+
+def labelled(
+    settings: Settings, shown: Pictures, seed: int, scale: float = 1.0, then: Sequence[Augmentation] = ()
+) -> Batches:
+    """The data's pictures at ``scale`` times the size that T will see, balanced, and changed by what comes ``then``."""
+    view = [*sized(settings.data, scale), *settings.balance.view(scale), *then]
+    weights = settings.balance.weights(shown)
+    return Batches(shown, settings.data.batch, seed, view, weights=weights, workers=settings.data.workers)
+
+
+def sized(data: Data, scale: float) -> list[Augmentation]:
+    """Flipped, and resized to ``scale`` times what the data's settings say."""
+    if not data.short:
+        return [Flip(data.flip)]
+    return [Flip(data.flip), Resize([round(side * scale) for side in data.short], round(data.longest * scale))]
 
 
 # ---------------------------------------------------------------------------------------------------- phase 3: Sec. IV-A
@@ -269,7 +244,7 @@ def second_head(T: GeneralizedRCNN, settings: Settings, shown: Pictures, run: Ru
     for part in still:
         freeze(part)
     run.place(T)
-    baseline.descend(T, baseline.batches(settings.data, shown, run.seed), settings.head, run, "head")  # type: ignore[arg-type]
+    baseline.descend(T, labelled(settings, shown, run.seed), settings.head, run, "head")  # type: ignore[arg-type]
 
 
 def save(T: GeneralizedRCNN, settings: Settings, classes: Sequence[str], folder: Path) -> Path:

@@ -24,6 +24,8 @@ from featlift.interpolators.convolved import PixelShuffle
 from featlift.interpolators.fixed import Nearest
 
 SLOPE = 0.1
+NEARLY_SHORTCUT = 0.1
+"""What is left of FTT's last convolution where it begins close to its shortcut; not 0, so that all of it learns from the first step."""
 
 
 class Residual(nn.Module):
@@ -196,6 +198,29 @@ class Extension(nn.Module):
         p3x = self.transfer(inner3, inner2)
         p2x = self.smooth(self.lateral(c2x) + fit(self.doubling(p3x), _size(c2x)))
         return {"p3x": p3x, "p2x": p2x}
+
+
+def begin_as(extension: Extension, lateral: nn.Module, smooth: nn.Module) -> None:
+    """Let ``extension`` begin as one more step of the pyramid whose finest lateral and smoothing convolution are given.
+
+    It is taught to give, on a picture, what that pyramid's finest step gives on the picture at twice the size. So the weights of that
+    step are right for it already, and what is left to learn is how c2x and p3x differ from c2 and inner3 of the larger picture. FTT begins
+    close to its outer shortcut, nearest-doubled inner3. (The release begins with random weights.) Biases, which the extension's two
+    convolutions do not have, and steps with a normalisation, are left out.
+    """
+    _take(extension.lateral, lateral)
+    _take(extension.smooth, smooth)
+    if isinstance(extension.transfer, FTT):
+        for parameter in extension.transfer.tail[-1].parameters():
+            parameter.data.mul_(NEARLY_SHORTCUT)
+
+
+@torch.no_grad()
+def _take(own: nn.Conv2d, block: nn.Module) -> None:
+    """Give ``own`` the weights of the convolution in ``block``, if that holds nothing else with parameters or statistics."""
+    layers = [m for m in block.modules() if list(m.parameters(recurse=False)) or list(m.buffers(recurse=False))]
+    if len(layers) == 1 and isinstance(layers[0], nn.Conv2d):
+        own.weight.copy_(layers[0].weight)
 
 
 def _convolution(channels: int, out_channels: int, kernel: int = 3, bias: bool = True) -> nn.Conv2d:

@@ -5,12 +5,12 @@ They are chosen by rules that the page states, wins and losses by the same rule.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from featlift.evaluation.average_precision import GroundTruth, matches
+from featlift.evaluation.average_precision import ClassMatches, GroundTruth, matches
 from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.gains import Fate, Outcome, best_f1
 from featlift.report.records import RunRecord
@@ -90,15 +90,43 @@ def _score(fate: Fate) -> float:
 
 
 def single(evidence: Evidence, run: RunRecord, most: int) -> list[View]:
-    """The ``most`` pictures with the most objects, with what ``run`` found at its best-F1 threshold."""
+    """The ``most`` pictures with the most objects: what ``run`` found, missed and saw in nothing, at its best-F1 threshold.
+
+    The colours of EFPN's Fig. 8: "found" are detections, "missed" objects, "false" detections.
+    """
     truth = evidence.truth
-    threshold = best_f1(matches(truth, run.detections))
+    by_class = matches(truth, run.detections)
+    threshold = best_f1(by_class)
+    marks = _verdicts(truth, run, by_class, threshold)
     objects = Counter(annotation["image_id"] for annotation in truth["annotations"])
     return [
         view(
             evidence.picture(image_id),
-            outlines_of(truth, run.detections, image_id, threshold, "first"),
+            marks.get(image_id, []),
             caption=f"picture {image_id}, detections with a score of at least {threshold:.2f}",
         )
         for image_id, _ in objects.most_common(most)
     ]
+
+
+def _verdicts(
+    truth: GroundTruth, run: RunRecord, by_class: Sequence[ClassMatches], threshold: float
+) -> dict[int, list[Outline]]:
+    """For each picture the missed objects, then the detections above ``threshold``, found and false, with class and score."""
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    found: set[int] = set()
+    judged: dict[int, str] = {}
+    for one in by_class:
+        sure = one.score >= threshold
+        found |= set(one.annotation[sure & one.hit[0]].tolist())
+        judged |= dict.fromkeys(one.detection[sure & one.hit[0]].tolist(), "found")
+        judged |= dict.fromkeys(one.detection[sure & one.miss[0]].tolist(), "false")
+    marks: dict[int, list[Outline]] = {}
+    for annotation in truth["annotations"]:
+        if annotation["id"] not in found and not annotation.get("iscrowd"):
+            marks.setdefault(annotation["image_id"], []).append(outline(annotation["bbox"], "missed"))
+    for place, style in judged.items():
+        one = run.detections[place]
+        label = f"{names[one['category_id']]} {100 * one['score']:.0f}"
+        marks.setdefault(one["image_id"], []).append(outline(one["bbox"], style, label))
+    return marks

@@ -19,7 +19,7 @@ from featlift.report.tables import Row, class_rows, cost_rows, metric_rows, sign
 from featlift.report.views import View, data_uri, to_pixels
 
 CROPS, WHOLES, ALONE = 9, 3, 6
-"""Enlarged objects an outcome, whole pictures a comparison, whole pictures of a run alone."""
+"""Enlarged objects an outcome, whole pictures a comparison (and of its last run), whole pictures of a run alone."""
 
 
 def write(
@@ -133,7 +133,7 @@ def _pictures(
             section["crops"] = {outcome: scenes.objects(outcome, CROPS) for outcome in ("gained", "lost", "moved")}
             section["wholes"] = scenes.wholes(WHOLES)
         sections.append(section)
-    shown = single(evidence, runs[0], ALONE) if evidence and not comparisons else []
+    shown = single(evidence, runs[-1], WHOLES if comparisons else ALONE) if evidence else []
     return {"sections": sections, "shown": shown}
 
 

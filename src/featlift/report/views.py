@@ -18,7 +18,7 @@ Box = Sequence[float]
 
 @dataclass(frozen=True)
 class Outline:
-    """A box ``xywh`` in the pixels of its view; ``style`` is "truth", "first", "second", "gained" or "lost"."""
+    """A box ``xywh`` in the pixels of its view; ``style`` is "truth", "first", "second", "gained", "lost", "found", "missed" or "false"."""
 
     x: float
     y: float

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from featlift.training import parallel, saving
+from featlift.training import memory, parallel, saving
 from featlift.training.interrupt import Interrupt
 from featlift.training.learner import Learner
 from featlift.training.progress import progress
@@ -60,8 +60,10 @@ def fit(
 class _State:
     """How far a stage is: steps done, seconds taken, and the losses since the last line of the log."""
 
-    def __init__(self, stage: str, steps: int) -> None:
+    def __init__(self, stage: str, steps: int, device: torch.device) -> None:
         self.stage, self.steps, self.step, self.seconds = stage, steps, 0, 0.0
+        self.device, self.memory = device, 0
+        memory.forget(device)
         self.window: dict[str, list[Any]] = {}
         self.since = time.perf_counter()
 
@@ -85,16 +87,19 @@ class _State:
         self.settle()
         now = time.perf_counter()
         self.seconds, self.since = self.seconds + now - self.since, now
-        return {"step": self.step, "steps": self.steps, "seconds": self.seconds, "window": self.window}
+        self.memory = max(self.memory, memory.peak(self.device))
+        facts = {"step": self.step, "steps": self.steps, "seconds": self.seconds, "memory": self.memory}
+        return {**facts, "window": self.window}
 
 
 def _resume(run: Run, learners: Mapping[str, Learner], stage: str, steps: int) -> _State:
-    state = _State(stage, steps)
+    state = _State(stage, steps, run.device)
     checkpoint = saving.newest(run.checkpoints(stage))
     parallel.wait()
     if checkpoint is not None:
         found = saving.load(checkpoint, learners)
         state.step, state.seconds, state.window = found["step"], found["seconds"], found["window"]
+        state.memory = found.get("memory", 0)
         if run.rank == 0:
             word = "is finished" if state.step >= steps else f"goes on at step {state.step} of {steps}"
             print(f"{stage} {word} ({checkpoint})", flush=True)

@@ -133,13 +133,14 @@ class Run:
         _write(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
 
     def stages(self) -> dict[str, dict[str, Any]]:
-        """For each stage that has a checkpoint: steps done, steps in all, and the minutes they took."""
+        """For each stage that has a checkpoint: steps done, steps in all, the minutes they took, and bytes of memory at the peak."""
         found = {}
         for folder in sorted((self.folder / "checkpoint").glob("*/")):
             newest = saving.newest(folder)
             if newest is not None:
                 progress = saving.progress_of(newest)
-                found[folder.name] = {k: progress[k] for k in ("step", "steps")} | {"minutes": progress["seconds"] / 60}
+                known = {key: progress[key] for key in ("step", "steps", "memory") if key in progress}
+                found[folder.name] = known | {"minutes": progress["seconds"] / 60}
         return found
 
     def finish(self, result: Mapping[str, Any], data: str | None = None) -> dict[str, Any]:

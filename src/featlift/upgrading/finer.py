@@ -20,7 +20,7 @@ from featlift.detectors.extended import TT100K_LIMIT, Exclusive
 from featlift.detectors.windows import Reader, WholeMap, Windows
 from featlift.features import Features
 from featlift.losses import content
-from featlift.pyramids.efpn import Extension, transfer
+from featlift.pyramids.efpn import Extension, begin_as, transfer
 from featlift.resolution import cross_resolution
 from featlift.upgrading.additions import Steps
 from featlift.upgrading.modules import UpgradedFPN, turn
@@ -125,7 +125,9 @@ def add_level(model: nn.Module, level: str, name: str, options: dict[str, Any]) 
     finest, channels = backbone.fpn.inner_blocks[0], backbone.out_channels
     inputs = next(m.in_channels for m in finest.modules() if isinstance(m, nn.Conv2d))
     made = transfer(name, channels, **{option: value for option, value in options.items() if option != "tile"})
-    FinerBackbone.upgrade(backbone, Extension(inputs, channels, made).to(like.device, like.dtype))
+    extension = Extension(inputs, channels, made)
+    begin_as(extension, finest, backbone.fpn.layer_blocks[0])
+    FinerBackbone.upgrade(backbone, extension.to(like.device, like.dtype))
     FinerPooling.upgrade(pooling, backbone, options.get("tile", 0))  # type: ignore[arg-type]
     return "backbone", "roi_heads.box_roi_pool"
 

@@ -1,0 +1,37 @@
+"""What TT100K's own tool says of a detector (Zhu et al., CVPR 2016; EFPN, Sec. IV-A): part of ``featlift evaluate``."""
+
+from typing import Any
+
+from torch import nn
+
+from featlift.data.tt100k import TT100KPictures
+from featlift.evaluation import detection, signs
+from featlift.evaluation.average_precision import at_half
+from featlift.evaluation.detection import Evaluation
+
+
+def measured(
+    seeing: nn.Module, shown: TT100KPictures, found: Evaluation, batch: int = 4, device: str = "cpu"
+) -> dict[str, Any]:
+    """Accuracy, recall and F1 by size over the 45 classes, AP and AR at IoU 0.5, and the score limit they are counted at.
+
+    The limit is that of the best F1 on the held-out training pictures, which ``seeing`` looks at for it, and never on those in ``found``.
+    """
+    held = TT100KPictures(shown.folder, "held-out", shown.release)
+    seen = detection.detect(seeing, held, None, batch, device)
+    limit = signs.best_limit(signs.curve(held.coco(), seen.detections)["all"])
+    truth = shown.coco()
+    counts = {size: signs.accuracy_recall(truth, found.detections, limit, sides) for size, sides in signs.SIZES.items()}
+    rows = {size: {"accuracy": c.accuracy, "recall": c.recall, "f1": c.f1} for size, c in counts.items()}
+    return {"limit": limit, "sizes": rows, "at_half": at_half(*signs.only(truth, found.detections))}
+
+
+def told(found: dict[str, Any]) -> str:
+    """:func:`measured` as lines of text, in per cent."""
+    lines = [f"TT100K, 45 classes, scores from {found['limit']:.2f} (chosen on held-out training pictures):"]
+    lines += [
+        f"  {size:<7}" + "  ".join(f"{name} {100 * value:.1f}" for name, value in row.items())
+        for size, row in found["sizes"].items()
+    ]
+    known = {name: value for name, value in found["at_half"].items() if value is not None}
+    return "\n".join([*lines, "  IoU 0.5 " + "  ".join(f"{name} {100 * value:.1f}" for name, value in known.items())])
