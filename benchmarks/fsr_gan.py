@@ -10,7 +10,6 @@ minutes each, with one. → benchmarks/results/fsr_gan-<case>.json and three pic
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,40 +18,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from picture_rivals import rivals
 from run import RESULTS, keep, made
 from sign_pictures import photos, views
 
-from featlift.data.landmarks import pictures, read_picture
+from featlift.data.landmarks import pictures
 from featlift.data.pairs import Pairs
 from featlift.data.places import write_places
 from featlift.evaluation.retrieval import distractor_curve, draw_curves, moved, precisions
 from featlift.gallery import Collection, Encoding, learning, opened, remembering, seen
-from featlift.image_sr.network import Network
-from featlift.papers import fdsr
-from featlift.papers.baseline import Stage
 from featlift.papers.fsr_gan import (
+    Caution,
     Game,
     Settings,
     asked,
     curves,
     descend,
     described,
-    distilled,
-    enlarged,
     generator,
-    per_ratio,
     raised,
     sizes,
-    strongest_ridge,
+    suited,
 )
-from featlift.retrieval.descriptors import describe, seen_at
 from featlift.retrieval.lifts import Identity
-from featlift.training import Descent, Run
+from featlift.rivals import mean_shift, per_ratio, strongest_ridge
+from featlift.training import Run
 
 HARD = 6
 """The ratio at which distractors are added, and gains and losses are counted."""
-SCALES = (2, 3, 4)
-"""SRCNN and VDSR are compared at these in the paper (Sec. 5.2)."""
 Queries = dict[str, dict[float, torch.Tensor]]
 
 
@@ -82,64 +75,34 @@ def distractors(case: str, data: Path, work: Path, count: int) -> list[Path]:
     return pictures(photos(data, work / "others-photos", count, seed=1))[:count]
 
 
-def learned(settings: Settings, pairs: Pairs, seed: int, folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
+def learned(
+    blind: Settings, told: Settings, pairs: Pairs, seed: int, folder: Path
+) -> tuple[dict[str, Any], dict[str, float]]:
     """Everything that learns from descriptors, and the seconds each took."""
     dimension, lifts, seconds = pairs.high.shape[1], {}, {}
 
-    def timed(name, make):
+    def timed(name: str, how: Settings, make=lambda how, run: descend(generator(how, dimension), pairs, how, run)):
         began = time.perf_counter()
-        with Run(folder / f"{name}-{seed}", seed=seed, device="cpu", save_every=100_000, log_every=200) as run:
-            lifts[name] = make(run)
+        with Run(folder / f"{name}-{seed}", how, seed, "cpu", save_every=100_000, log_every=200) as run:
+            lifts[name] = make(how, run)
         seconds[name] = time.perf_counter() - began
 
-    def trained(**changed: Any):
-        each = replace(settings, **changed)
-        return lambda run: descend(generator(each, dimension), pairs, each, run)
-
-    timed("MLP per ratio", lambda run: per_ratio(pairs, settings, run))
-    timed("FSR-GAN, no critic", trained())
-    timed("FSR-GAN, no critic, r = 1", trained(exponent=1.0))
-    timed("FSR-GAN, critic (wgan-gp)", trained(game=Game("wgan-gp", weight=0.1, turns=1)))
-    timed("FSR-GAN, told the ratio", trained(generator="conditioned"))
+    timed("MLP per ratio", blind, lambda how, run: per_ratio(pairs, how, run))
+    timed("FSR-GAN, no critic", blind)
+    timed("FSR-GAN, no critic, r = 1", replace(blind, exponent=1.0))
+    timed("FSR-GAN, critic (wgan-gp)", replace(blind, game=Game("wgan-gp", weight=0.1, turns=1)))
+    timed("FSR-GAN, told the ratio", told)
+    timed("FSR-GAN as bold as can be", replace(blind, caution=Caution()))
     return lifts, seconds
 
 
-# -------------------------------------------------------------------------------------- what lifts pictures or encoders instead
-
-
-def enlarging(name: str, settings: Settings, steps: int, batch: int, folder: Path) -> dict[float, torch.Tensor]:
-    """The queries at the scales of SRCNN and VDSR, enlarged by ``name``, then described; each scale goes on from the one before."""
-    F, landmarks = remembering(settings.encoding).describer, opened(settings.collection)
-    known, found, before = os.path.commonpath(learning(settings.collection)), {}, ""
-    for scale in SCALES:
-        stage = Stage(steps, Descent("adam", 3e-4, weight_decay=0.0, warmup=10, schedule="cosine", clip=1.0))
-        data = fdsr.Data(known, crop=48, batch=batch, count=0, workers=0)
-        how = fdsr.Settings(Network(name, scale, weights=before), terms=fdsr.Terms(features=0), data=data, train=stage)
-        with Run(folder / f"{name}-{scale}", how, device="cpu") as run:
-            network = fdsr.train(how, run).eval()
-        before = str(run.folder / fdsr.NETWORK_FILE)
-        images = (read_picture(query.picture, query.box) for query in landmarks.queries)
-        found[scale] = enlarged(F, network, images, scale)
-    return found
-
-
-def distilling(settings: Settings, steps: int, folder: Path) -> dict[float, torch.Tensor]:
-    """The queries at every ratio as an encoder describes them that was taught to see small pictures (RAML)."""
+def cautious(settings: Settings, pairs: Pairs, folder: Path) -> Settings:
+    """``settings`` with the caution that suits the pictures, found once, with seed 0."""
     F, files = remembering(settings.encoding), learning(settings.collection)
-    how = replace(settings, steps=steps, batch=16, descent=Descent("adam", 1e-4, weight_decay=0.0, schedule="cosine"))
-    with Run(folder / "distilled", how, device="cpu") as run:
-        student = distilled(how, run, files, seen(F, files, 1))
-    images = [read_picture(query.picture, query.box) for query in opened(settings.collection).queries]
-    return {r: describe(student, (seen_at(image, r, student.size) for image in images)) for r in settings.ratios}
-
-
-def rivals(settings: Settings, given: argparse.Namespace, folder: Path) -> Queries:
-    """One seed of each; a describer without weights has nothing to distil."""
-    found = {
-        "SRCNN, then F": enlarging("srcnn", settings, given.srcnn_steps, 16, folder),
-        "VDSR, then F": enlarging("vdsr", settings, given.vdsr_steps, 4, folder),
-    }
-    return found | ({"RAML": distilling(settings, given.raml_steps, folder)} if settings.encoding.weights else {})
+    with Run(
+        folder / f"caution-{settings.generator}", settings, device="cpu", save_every=100_000, log_every=500
+    ) as run:
+        return suited(settings, F, files, pairs, run)
 
 
 # -------------------------------------------------------------------------------------- what was found
@@ -188,6 +151,7 @@ def gathered(
 
 def tables(case: str, seeds: int, found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """For the pages: mAP and distance of every way at every ratio, mAP among distractors, and the queries that moved furthest."""
+    caution = ", ".join(f"{kind}: {said(each.caution)}" for kind, each in found["settings"].items())
     of = f"{case}, learned from {found['learned_from']} pictures; mean ± half the range of {seeds} seeds (SRCNN, VDSR, RAML: one)"
     short = {"way": "short side of the query, px"} | {f"{r:g}x": f"{px:.0f}" for r, px in found["short_side"].items()}
     bits = {"way": "kilobits of the query as PNG"} | {f"{r:g}x": f"{b / 1000:.0f}" for r, b in found["bits"].items()}
@@ -197,7 +161,10 @@ def tables(case: str, seeds: int, found: Mapping[str, Any]) -> list[dict[str, An
         for name, curve in found["large_scale"].items()
     ]
     return [
-        {"caption": f"mAP by how many times smaller the query is: {of}", "rows": [short, bits, *_rows(found["map"])]},
+        {
+            "caption": f"mAP by how many times smaller the query is: {of}; {caution}",
+            "rows": [short, bits, *_rows(found["map"])],
+        },
         {"caption": "Mean distance to the sharp query's descriptor", "rows": _rows(found["distance"])},
         {
             "caption": f"mAP of queries {HARD} times smaller, with so many distractors in the database (seed 0)",
@@ -208,6 +175,12 @@ def tables(case: str, seeds: int, found: Mapping[str, Any]) -> list[dict[str, An
             "rows": found["moved"]["furthest"],
         },
     ]
+
+
+def said(caution: Caution | None) -> str:
+    """In words."""
+    rank, relative = (caution.rank, caution.relative) if caution else (0, False)
+    return f"corrections of {f'rank {rank}' if rank else 'any rank'}, {'relative' if relative else 'plain'} loss"
 
 
 def _rows(by_name: Mapping[str, Mapping[float, Sequence[float]]]) -> list[dict[str, Any]]:
@@ -263,17 +236,19 @@ def main() -> None:
     settings, folder = settings_of(given.case, given.data, given.work, given.steps), given.work / given.case
     pairs = described(remembering(settings.encoding), learning(settings.collection), settings.ratios)
     low = asked(settings, settings.ratios)
-    once = {name: raised(lift, low) for name, lift in {"raw": Identity(), "ridge": strongest_ridge(pairs)}.items()}
+    fixed = {"raw": Identity(), "ridge": strongest_ridge(pairs), "mean shift, told the ratio": mean_shift(pairs)}
+    once = {name: raised(lift, low) for name, lift in fixed.items()}
+    blind, told = (cautious(replace(settings, generator=kind), pairs, folder) for kind in ("residual", "conditioned"))
     every, seconds, first = [curves(once, settings)], {}, once
     for seed in range(given.seeds):
-        lifts, seconds = learned(settings, pairs, seed, folder)
+        lifts, seconds = learned(blind, told, pairs, seed, folder)
         queries = {name: raised(lift, low) for name, lift in lifts.items()}
         every.append(curves(queries, settings))
         first = queries if seed == 0 else first
     every.append(curves(rivals(settings, given, folder), settings))
     others = distractors(given.case, given.data, given.work, given.distractors)
     found = {
-        "settings": settings,
+        "settings": {"blind": blind, "told": told},
         "learned_from": len(pairs.high),
         "seconds": seconds,
         **gathered(every),

@@ -51,10 +51,13 @@ def origin(made: dict[str, Any]) -> str:
 def filled(page: str, results: dict[str, dict[str, Any]]) -> str:
     """``page`` with the block of every result written anew.
 
+    A block with nothing in it waits for its first result.
+
     Raises:
-        ValueError: if the page has a block for which there is no result.
+        ValueError: if the page shows a result that there is no file of.
     """
-    orphans = sorted(blocks(page) - set(results))
+    waiting = set(re.findall(r"<!-- results:(\S+) -->\s*<!-- end of results:", page))
+    orphans = sorted(blocks(page) - waiting - set(results))
     if orphans:
         raise ValueError(
             f"The page has blocks for {', '.join(orphans)}, but there is no such file in benchmarks/results."

@@ -69,7 +69,7 @@ PLAIN = {"interpolators", "critics", "losses", "image_sr", "backbones"}
 BESIDE = {"data", "evaluation", "training", "checkpoints"}
 ASSEMBLED = {"detectors", "retrieval", "upgrade", "upgrading", "importing"}
 PARTS = PLAIN | {"pyramids"} | ASSEMBLED
-ABOVE = {"papers", "views", "export", "fastest", "report", "gallery", "enlarge", "two_step"}
+ABOVE = {"papers", "views", "export", "fastest", "report", "gallery", "enlarge", "two_step", "rivals"}
 DOORS = {"__init__", "__main__", "cli", "commands"}
 
 MAY_IMPORT: dict[str, set[str]] = {

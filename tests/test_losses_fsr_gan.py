@@ -11,6 +11,7 @@ from featlift.losses import (
     gan_critic,
     gan_generator,
     gradient_penalty,
+    relative_distance,
     wasserstein_critic,
     wasserstein_generator,
 )
@@ -30,6 +31,17 @@ def test_focal_distance_is_the_mean_of_powers(r):
         distance = math.sqrt(sum((float(a[i, j]) - float(b[i, j])) ** 2 for j in range(5)))
         literal += distance**r / 7
     assert focal_distance(a, b, r).item() == pytest.approx(literal, rel=1e-12)
+
+
+@pytest.mark.parametrize("r", [1.0, 2.0])
+def test_relative_distance_is_the_mean_of_powers_of_shares(r):
+    a, low, b = (torch.randn(7, 5, dtype=torch.double) for _ in range(3))
+    literal = 0.0
+    for i in range(7):
+        left = math.sqrt(sum((float(a[i, j]) - float(b[i, j])) ** 2 for j in range(5)))
+        lost = math.sqrt(sum((float(low[i, j]) - float(b[i, j])) ** 2 for j in range(5)) + 0.3**2)
+        literal += (left / lost) ** r / 7
+    assert relative_distance(a, low, b, r, least=0.3).item() == pytest.approx(literal, rel=1e-12)
 
 
 def test_focal_distance_pulls_the_far_ones_harder():

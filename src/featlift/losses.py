@@ -160,6 +160,20 @@ def focal_distance(lifted: Tensor, target: Tensor, r: float = 2.0) -> Tensor:
     return squared.clamp(min=torch.finfo(squared.dtype).tiny).pow(r / 2).mean()
 
 
+def relative_distance(lifted: Tensor, low: Tensor, target: Tensor, r: float = 2.0, least: float = 0.1) -> Tensor:
+    """:func:`focal_distance` of errors relative to what was lost: the mean of (‖lifted − target‖₂ / √(‖low − target‖₂² + ``least``²))ʳ.
+
+    Not in the paper, in whose loss the worst queries weigh most: a generator that learns from it moves the better ones by more than
+    they had lost. Descriptors ``[B, D]``; ``low`` are those before lifting, and what lost less than ``least`` counts as if it had lost
+    that much.
+
+    Raises:
+        ValueError: if ``r`` is under 1.
+    """
+    lost = ((low - target).square().sum(dim=1, keepdim=True) + least**2).sqrt()
+    return focal_distance(lifted / lost, target / lost, r)
+
+
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """Mean of (‖∇D‖₂ − 1)² at random points between ``real`` and ``fake`` ``[B, D]`` (Gulrajani et al., NeurIPS 2017,
     Eq. 3).

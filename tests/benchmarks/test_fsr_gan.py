@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 
 import fsr_gan
+import picture_rivals
 import pytest
 import torch
 from PIL import Image
@@ -27,16 +28,18 @@ def settings(tmp_path):
 
 
 def test_a_whole_case_becomes_a_file_and_a_page(tmp_path, settings, monkeypatch):
-    monkeypatch.setattr(fsr_gan, "SCALES", (2,))
+    monkeypatch.setattr(picture_rivals, "SCALES", (2,))
     given = argparse.Namespace(srcnn_steps=1, vdsr_steps=1, raml_steps=1)
     pairs = described(remembering(settings.encoding), learning(settings.collection), settings.ratios)
     low = asked(settings, settings.ratios)
-    lifts, seconds = fsr_gan.learned(settings, pairs, 0, tmp_path / "runs")
+    blind = fsr_gan.cautious(settings, pairs, tmp_path / "runs")
+    lifts, seconds = fsr_gan.learned(blind, replace(blind, generator="conditioned"), pairs, 0, tmp_path / "runs")
     queries = {name: raised(lift, low) for name, lift in {"raw": Identity(), **lifts}.items()}
-    others = fsr_gan.rivals(settings, given, tmp_path / "runs")
+    others = picture_rivals.rivals(settings, given, tmp_path / "runs")
     assert set(others) == {"SRCNN, then F", "VDSR, then F"}
     assert others["SRCNN, then F"][2].shape == low[2].shape
     found = {
+        "settings": {"blind": blind},
         "learned_from": len(pairs.high),
         "seconds": seconds,
         **fsr_gan.gathered([curves(queries, settings), curves(others, settings)]),
@@ -59,7 +62,7 @@ def test_a_whole_case_becomes_a_file_and_a_page(tmp_path, settings, monkeypatch)
 
 def test_a_distilled_encoder_answers_at_every_ratio(tmp_path, settings):
     encoding = replace(settings.encoding, encoder="mobilenetv2_050", size=32)
-    found = fsr_gan.distilling(replace(settings, encoding=encoding), 1, tmp_path / "runs")
+    found = picture_rivals.distilling(replace(settings, encoding=encoding), 1, tmp_path / "runs")
     assert {ratio: len(x) for ratio, x in found.items()} == {1: 3, 2: 3, 6: 3}
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from report import filled, read, rendered
+from report import blocks, chosen, filled, read, rendered
 
 MADE = {
     "command": "python x.py",
@@ -46,7 +46,20 @@ def test_a_new_result_gets_a_block_at_the_end():
 
 def test_a_block_without_its_result_is_told():
     with pytest.raises(ValueError, match=r"blocks for gone"):
-        filled("<!-- results:gone --><!-- end of results:gone -->", {})
+        filled("<!-- results:gone -->old<!-- end of results:gone -->", {})
+
+
+def test_an_empty_block_waits():
+    page = "<!-- results:speed -->\n<!-- end of results:speed -->\n"
+    assert filled(page, {}) == page
+    assert "| a | 1.5 |" in filled(page, {"speed": RESULT})
+
+
+def test_a_page_shows_its_own_results():
+    results = {"speed": RESULT, "size": RESULT}
+    page = "<!-- results:size --><!-- end of results:size -->"
+    assert blocks(page) == {"size"}
+    assert "results:speed" not in filled(page, chosen(results, blocks(page)))
 
 
 def test_a_file_of_another_form_is_told(tmp_path):

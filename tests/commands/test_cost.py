@@ -68,10 +68,10 @@ def test_the_whole_with_another_interpolator_by_hand():
 
 def test_it_prints_both_tables_and_draws(folder, tmp_path, capsys):
     picture = tmp_path / "cost.png"
-    words = ["cost", str(folder), "light", "nearest", "--size", "32x64", "--rounds", "1", "--picture", str(picture)]
+    words = ["cost", str(folder), "light", "nearest", "--size", "32x50", "--rounds", "1", "--picture", str(picture)]
     assert cli.main(words) == 0
     printed = capsys.readouterr().out
-    assert "a picture of 32x64" in printed
+    assert "a picture of 32x50, which it sees as 32x64" in printed
     assert all(word in printed for word in ("backbone", "heads", "p5→p4", "light", "GMAC", str(picture)))
     assert "deconv" not in printed
     assert picture.read_bytes().startswith(b"\x89PNG")

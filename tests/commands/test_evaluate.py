@@ -1,8 +1,11 @@
 import json
 
 from featlift import cli
+from featlift.checkpoints import save
 from featlift.commands.evaluate import evaluate
 from featlift.commands.train import read_result
+from featlift.image_sr import super_resolver
+from featlift.image_sr.saved import NETWORK_FILE
 
 
 def test_a_run_is_measured_as_it_was_when_it_ended(trained, capsys):
@@ -29,6 +32,17 @@ def test_a_detector_file_is_measured_where_it_is_told(trained, coco, tmp_path, c
     assert cli.main(["evaluate", *words, "--split", "train"]) == 0
     assert json.loads((tmp_path / "m.json").read_text())["metrics"]["boxes"]
     assert str(tmp_path / "m.json") in capsys.readouterr().out
+
+
+def test_through_super_resolution(trained, tmp_path, capsys):
+    save(super_resolver("srcnn-915", 4), tmp_path / "sr" / NETWORK_FILE)
+    words = ["--through.srcnn", str(tmp_path / "sr"), "--out", str(tmp_path / "out"), "--factors", "[2, 4]"]
+    assert cli.main(["evaluate", str(trained["nearest"]), *words]) == 0
+    found = json.loads((tmp_path / "out" / "two_step.json").read_text())
+    assert list(found["rows"]) == ["bicubic", "srcnn", "original"]
+    assert list(found["robustness"]["srcnn"]) == ["2", "4"]
+    assert (tmp_path / "out" / "robustness.png").exists()
+    assert "bicubic" in capsys.readouterr().out
 
 
 def test_pictures_of_other_classes_are_refused(trained, coco, tmp_path, capsys):

@@ -6,6 +6,7 @@ import torch
 from featlift.cli import main
 from featlift.commands import upgrade
 from featlift.commands.upgrade import apply
+from featlift.evaluation.cost import Latency
 from featlift.papers import baseline
 
 
@@ -59,7 +60,7 @@ def test_an_unknown_detector_names_what_there_is(capsys):
 def clock(monkeypatch):
     """Milliseconds that each candidate adds, as the test says."""
     said = dict.fromkeys(upgrade.CANDIDATES, 99.0) | {"deconv": 7.0, "dysample": 2.0, "light": 1.0}
-    monkeypatch.setattr(upgrade, "added_milliseconds", lambda steps, device: said)
+    monkeypatch.setattr(upgrade, "added_milliseconds", lambda steps, budget: said)
 
 
 @pytest.mark.parametrize(("budget", "chosen"), [(98, "deconv"), (5, "dysample"), (1, "light"), (99, "afi")])
@@ -71,6 +72,21 @@ def test_within_a_budget_the_best_that_fits(clock, detector, budget, chosen):
 def test_a_budget_that_nothing_keeps_to(clock, detector, capsys):
     assert main(["upgrade", str(detector), "--budget-ms", "0.5", "--size", "64x96"]) == 1
     assert "No interpolator adds at most 0.5 ms" in capsys.readouterr().err
+
+
+def test_what_is_hopeless_is_timed_once(monkeypatch):
+    """AFI takes 2 s at its first call where 5 ms are allowed; all others 20 ms, and 4 ms once they are warm."""
+    asked = []
+
+    def latencies(calls, rounds, warmup):
+        asked.append((tuple(calls), rounds, warmup))
+        seconds = {name: 2.0 if name == "afi" else 0.02 if not warmup else 0.004 for name in calls}
+        return {name: Latency(taken, taken) for name, taken in seconds.items()}
+
+    monkeypatch.setattr(upgrade, "latencies", latencies)
+    taken = upgrade.added_milliseconds([], upgrade.Budget(5.0))
+    assert asked == [(upgrade.CANDIDATES, 1, 0), (upgrade.CANDIDATES[1:], 5, 1)]
+    assert taken == pytest.approx({name: 2000 if name == "afi" else 4 for name in upgrade.CANDIDATES})
 
 
 def test_a_budget_on_the_command_line(detector, tmp_path, capsys):

@@ -10,6 +10,7 @@ from featlift.data.landmarks import (
     PARIS_CORRUPT,
     by_class,
     holidays,
+    inner_window,
     oxford5k,
     paris6k,
     pictures,
@@ -153,6 +154,17 @@ def test_pictures_are_read_upright(tmp_path):
     assert pixels.shape == (3, 4, 2)
     assert pixels[0].min() > 0.9
     assert pixels[1:].max() < 0.1
+
+
+def test_windows_are_inside_and_the_same_again(tmp_path):
+    file = next(make(tmp_path, "a.png", size=(80, 40)).iterdir())
+    for seed in range(5):
+        left, top, right, bottom = inner_window(file, seed)
+        assert (left, top, right, bottom) == inner_window(file, seed)
+        assert 0 <= left < right <= 80
+        assert 0 <= top < bottom <= 40
+        assert right - left == pytest.approx(2 * (bottom - top))
+        assert 0.7 * 40 < bottom - top < 0.9 * 40
 
 
 def test_random_split():

@@ -43,6 +43,13 @@ def test_one_ratio():
     assert torch.equal(one.low, LOW[1:2])
 
 
+def test_parts_share_nothing_and_keep_their_order():
+    known, held = PAIRS.parted(0.6)
+    assert (len(known.high), len(held.high)) == (3, 2)
+    assert torch.equal(torch.cat([known.low, held.low], dim=1), LOW)
+    assert torch.equal(torch.cat([known.high, held.high]), PAIRS.high)
+
+
 def test_shapes_must_fit():
     with pytest.raises(ValueError, match=r"\[R, N"):
         Pairs((1, 2), LOW, LOW[0])

@@ -542,7 +542,7 @@ def test_every_ablation_of_the_page_is_a_command(command):
 
 
 def test_the_page_has_them_all():
-    assert len(COMMANDS) == 22
+    assert len(COMMANDS) == 23
     assert {f"afi-gan --reuse {reuse}" for reuse in afi_gan.REUSE} <= set(COMMANDS)
 
 

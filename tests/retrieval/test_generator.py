@@ -19,6 +19,8 @@ MAKE = {
     "paper": lambda: DescriptorGenerator(64, drop=0.0),
     "residual": lambda: ResidualGenerator(64, hidden=32, drop=0.0),
     "conditioned": lambda: ConditionedGenerator(64, hidden=32, drop=0.0),
+    "residual of rank 2": lambda: ResidualGenerator(64, hidden=32, drop=0.0, rank=2),
+    "conditioned of rank 1": lambda: ConditionedGenerator(64, hidden=32, drop=0.0, rank=1),
 }
 
 
@@ -69,10 +71,24 @@ def test_batched_equals_single_and_every_parameter_learns(generator):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.parameters())
 
 
-@pytest.mark.parametrize("name", ["residual", "conditioned"])
+@pytest.mark.parametrize("name", [name for name in MAKE if name != "paper"])
 def test_untrained_residual_generators_are_the_identity(name):
     x = unit(4)
     assert torch.equal(MAKE[name]()(x, torch.full((4,), 8.0)), x)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("kind", [ResidualGenerator, ConditionedGenerator])
+def test_corrections_lie_in_as_many_directions_as_the_rank_says(kind, rank):
+    model, x = kind(64, hidden=32, drop=0.0, rank=rank).double(), unit(20).double()
+    torch.nn.init.normal_(model.correction[-1].weight)
+    found = torch.linalg.matrix_rank((model(x, torch.full((20,), 4.0).double()) - x).detach(), rtol=1e-9)
+    assert found == rank
+
+
+def test_a_negative_rank_is_refused():
+    with pytest.raises(ValueError, match="-1"):
+        ResidualGenerator(64, rank=-1)
 
 
 def test_the_conditioned_generator_never_touches_a_sharp_query():

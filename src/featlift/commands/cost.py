@@ -77,7 +77,9 @@ def cost(
     steps = doublings(detector, image)
     now = parts(detector, image, steps, rounds)
     costs = Costs(now, with_each(interpolators or tuple(INTERPOLATORS), steps, image.device, rounds))
-    print(f"{model} on {device}, a picture of {size}\n{table_of_parts(costs)}\n\n{table_of_doublings(costs)}")
+    height, width = detector.transform([image])[0].tensors.shape[-2:]  # type: ignore[operator]
+    print(f"{model} on {device}, a picture of {size}, which it sees as {height}x{width}")
+    print(f"{table_of_parts(costs)}\n\n{table_of_doublings(costs)}")
     if picture:
         print(draw(costs, Path(picture)))
     return costs

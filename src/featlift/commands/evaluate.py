@@ -46,6 +46,7 @@ def evaluate(
     out: str = "",
     through: dict[str, str] | None = None,
     factor: int = 4,
+    factors: tuple[int, ...] = (),
     looking: Looking = Looking(),
 ) -> dict[str, Any]:
     """COCO AP and AR, also for tiny objects (< 16²), of a run's detector.
@@ -59,11 +60,12 @@ def evaluate(
         through: super-resolution networks by name, ``--through.fdsr runs/fdsr``: pictures are shrunk, enlarged by each, by bicubic
             interpolation and not at all, and shown to the detector (FDSR, Sec. 3). ``out`` is then a folder.
         factor: how much smaller a side becomes for ``through``.
+        factors: further ones, for a picture of AP against them (``robustness.png``); each costs as much as the first.
         looking: batch, device and multi-scale test.
     """
     if through:
         return _through(
-            two_step.Measuring(run, through, "", data, split, factor, device=looking.device),
+            two_step.Measuring(run, through, "", data, split, factor, factors=factors, device=looking.device),
             Path(out or f"{run}/through"),
         )
     detector, classes = baseline.load(run)

@@ -22,6 +22,8 @@ CANDIDATES = ("afi", "srf", "deconv", "dysample", "carafe", "light", "pixel-shuf
 """From the largest published gain over nearest interpolation to the smallest: AFI-GAN's Table 6 (+2.6 and, for deconvolution, +1.6 AP),
 SRF-GAN's Table 2, DySample's and CARAFE's papers (+1.2); behind them what nobody has published."""
 
+HOPELESS = 10
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -110,7 +112,7 @@ def within(detector: nn.Module, budget: Budget) -> str:
         ValueError: if none of them does; the message tells what each takes.
     """
     steps = doublings(detector.eval().to(budget.device), noise(budget.size, budget.device))
-    taken = added_milliseconds(steps, budget.device)
+    taken = added_milliseconds(steps, budget)
     detector.cpu()
     told = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in taken.items())
     print(f"milliseconds that each would add to a picture of {budget.size} on {budget.device}: {told}")
@@ -121,12 +123,17 @@ def within(detector: nn.Module, budget: Budget) -> str:
     return fitting[0]
 
 
-def added_milliseconds(steps: Sequence[Doubling], device: str, rounds: int = 3) -> dict[str, float]:
-    """What each of :data:`CANDIDATES` would add to ``steps``, all together: the median over the rounds."""
+def added_milliseconds(steps: Sequence[Doubling], budget: Budget, rounds: int = 5) -> dict[str, float]:
+    """What each of :data:`CANDIDATES` would add to ``steps``, all together: the median over the rounds.
+
+    What takes more than :data:`HOPELESS` budgets at its first call has no further ones.
+    """
     made = {name: additions(name, [step.channels for step in steps], {}) for name in CANDIDATES}
-    maps = [(step.noise(device), torch.zeros(1, step.channels, *step.target, device=device)) for step in steps]
-    calls = {name: _one_after_another(parts, maps, device) for name, parts in made.items()}
-    return {name: 1e3 * latency.median for name, latency in latencies(calls, rounds, warmup=1).items()}
+    maps = [(s.noise(budget.device), torch.zeros(1, s.channels, *s.target, device=budget.device)) for s in steps]
+    calls = {name: _one_after_another(parts, maps, budget.device) for name, parts in made.items()}
+    first = {name: 1e3 * latency.median for name, latency in latencies(calls, 1, warmup=0).items()}
+    near = {name: calls[name] for name, taken in first.items() if taken <= HOPELESS * budget.budget_ms}
+    return first | {name: 1e3 * latency.median for name, latency in latencies(near, rounds, warmup=1).items()}
 
 
 def _one_after_another(parts: Sequence[Any], maps: Sequence[tuple[Tensor, Tensor]], device: str) -> Callable[[], Any]:

@@ -31,6 +31,14 @@ class Pairs:
         place = list(self.ratios).index(ratio)
         return Pairs([ratio], self.low[place : place + 1], self.high)
 
+    def parted(self, share: float) -> tuple["Pairs", "Pairs"]:
+        """The first ``share`` of the pictures, and the rest."""
+        first = round(share * len(self.high))
+        known, held = (
+            Pairs(self.ratios, self.low[:, part], self.high[part]) for part in (slice(first), slice(first, None))
+        )
+        return known, held
+
 
 @dataclass(frozen=True)
 class PairBatches:

@@ -145,15 +145,16 @@ def draw_curves(curves: Mapping[str, Mapping[float, Sequence[float]]], file: Pat
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for name, curve in curves.items():
-        xs = sorted(curve)
-        (line,) = axes.plot(xs, [sum(curve[x]) / len(curve[x]) for x in xs], marker="o", markersize=3.5, label=name)
+    for number, (name, curve) in enumerate(curves.items()):
+        xs, lap = sorted(curve), number // 10 % 3
+        means, marker, style = [sum(curve[x]) / len(curve[x]) for x in xs], "os^"[lap], ("-", "--", ":")[lap]
+        (line,) = axes.plot(xs, means, marker=marker, linestyle=style, markersize=3.5, label=name)
         axes.fill_between(
             xs, [min(curve[x]) for x in xs], [max(curve[x]) for x in xs], alpha=0.15, color=line.get_color()
         )
     axes.set(xlabel=across, ylabel=up)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(frameon=False, fontsize="small", loc="outside right upper")
     figure.savefig(file, dpi=120)

@@ -1,66 +1,101 @@
-"""A 3x3 convolution with a quarter of the multiplications (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016).
+"""3x3 convolutions with fewer multiplications (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016).
 
-Libraries for CPUs leave this form out; here it is 36 products of matrices, which they are good at.
+Libraries for CPUs leave this form out; here it is a product of matrices for each place of a tile, which they are good at.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-TILE = 4
-"""Output cells per side of a tile; it reads two more."""
-INPUT = (
-    (4, 0, -5, 0, 1, 0),
-    (0, -4, -4, 1, 1, 0),
-    (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0),
-    (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
+
+@dataclass(frozen=True)
+class Transforms:
+    """Of rows, and then of columns: ``output · ((filter · g) ∘ (input · x))`` are the cells of a tile along one side.
+
+    Attributes:
+        input: of the cells that a tile reads, two more than it writes.
+        filter: of the three taps.
+        output: back, to the cells that it writes.
+    """
+
+    input: tuple[tuple[float, ...], ...]
+    filter: tuple[tuple[float, ...], ...]
+    output: tuple[tuple[float, ...], ...]
+
+
+F2 = Transforms(
+    input=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    filter=((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+    output=((1, 1, 1, 0), (0, 1, -1, -1)),
 )
-FILTER = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))
-"""Times 24."""
-OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+"""Tiles of 2x2: 4 multiplications an output cell and pair of channels instead of 9, hardly more rounding."""
+F4 = Transforms(
+    input=(
+        (4, 0, -5, 0, 1, 0),
+        (0, -4, -4, 1, 1, 0),
+        (0, 4, -4, -1, 1, 0),
+        (0, -2, -1, 2, 1, 0),
+        (0, 2, -1, -2, 1, 0),
+        (0, 4, 0, -5, 0, 1),
+    ),
+    filter=(
+        (1 / 4, 0, 0),
+        (-1 / 6, -1 / 6, -1 / 6),
+        (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6),
+        (1 / 24, -1 / 12, 1 / 6),
+        (0, 0, 1),
+    ),
+    output=((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
+)
+"""Tiles of 4x4: 2.25 multiplications; rounding is about ten times that of the sum over taps."""
 
 
 class Winograd(nn.Module):
-    """F(4x4, 3x3): each tile of 6x6 cells is transformed, multiplied with the transformed filters at its 36 places, and transformed back.
+    """Each tile is transformed, multiplied with the transformed filters place by place, and transformed back.
 
-    2.25 multiplications an output cell and pair of channels instead of 9; the answer differs from the sum over taps by rounding, about
-    1e-6 relative in float32. Its scratch space is seven times its map. Best with maps in channels-last memory.
+    The answer differs from the sum over taps by rounding: with :data:`F4` about 1e-6 relative in float32, but 5e-2 in bfloat16, with
+    :data:`F2` 5e-3 there. Its scratch space is several times its map. Best with maps in channels-last memory.
 
     Args:
         convolution: whose weights are copied.
+        transforms: :data:`F2` or :data:`F4`.
 
     Raises:
-        ValueError: if it is not 3x3 of stride 1 and padding 1 in one group.
+        ValueError: if the convolution is not 3x3 of stride 1 and padding 1 in one group.
     """
 
     filters: Tensor
     there: Tensor
     back: Tensor
 
-    def __init__(self, convolution: nn.Conv2d):
+    def __init__(self, convolution: nn.Conv2d, transforms: Transforms = F4):
         super().__init__()
         if not fits(convolution):
             raise ValueError(f"Only 3x3 convolutions of stride 1 and padding 1 have this form; this is {convolution}.")
+        self.tile, self.reads = len(transforms.output), len(transforms.input)
         weight = convolution.weight.detach()
-        rows = torch.tensor(FILTER, dtype=torch.float64) / 24
+        rows = torch.tensor(transforms.filter, dtype=torch.float64)
         filters = torch.einsum("ia,ocab,jb->ijco", rows, weight.double().cpu(), rows).flatten(0, 1)
-        self.register_buffer("filters", filters.to(weight).contiguous())  # [36, C, C']
-        self.register_buffer("there", _both_sides(INPUT).to(weight))  # [36, 36]
-        self.register_buffer("back", _both_sides(OUTPUT).to(weight))  # [16, 36]
+        self.register_buffer("filters", filters.to(weight).contiguous())  # [places, C, C']
+        self.register_buffer("there", _both_sides(transforms.input).to(weight))  # [places, places]
+        self.register_buffer("back", _both_sides(transforms.output).to(weight))  # [cells, places]
         self.bias = convolution.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C', H, W]``."""
-        batch, channels, height, width = x.shape
-        down, across = -(-height // TILE), -(-width // TILE)
-        margins = (0, 0, 1, TILE * across + 1 - width, 1, TILE * down + 1 - height)
-        tiles = nnf.pad(x.permute(0, 2, 3, 1), margins).unfold(1, TILE + 2, TILE).unfold(2, TILE + 2, TILE)
-        tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(36, -1)  # each row: one place of all tiles, all channels
-        places = torch.bmm((self.there @ tiles).view(36, -1, channels), self.filters)
-        cells = (self.back @ places.view(36, -1)).view(TILE, TILE, batch, down, across, -1)
-        y = cells.permute(2, 3, 0, 4, 1, 5).reshape(batch, TILE * down, TILE * across, -1)
+        (batch, channels, height, width), tile, reads = x.shape, self.tile, self.reads
+        down, across = -(-height // tile), -(-width // tile)
+        margins = (0, 0, 1, tile * across + 1 - width, 1, tile * down + 1 - height)
+        tiles = nnf.pad(x.permute(0, 2, 3, 1), margins).unfold(1, reads, tile).unfold(2, reads, tile)
+        tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(
+            reads * reads, -1
+        )  # a row: one place of all tiles, all channels
+        places = torch.bmm((self.there @ tiles).view(reads * reads, -1, channels), self.filters)
+        cells = (self.back @ places.view(reads * reads, -1)).view(tile, tile, batch, down, across, -1)
+        y = cells.permute(2, 3, 0, 4, 1, 5).reshape(batch, tile * down, tile * across, -1)
         y = y[:, :height, :width].contiguous().permute(0, 3, 1, 2)
         return y if self.bias is None else y.add_(self.bias[:, None, None])
 
@@ -78,7 +113,7 @@ def fits(module: nn.Module) -> bool:
     )
 
 
-def _both_sides(rows: tuple[tuple[int, ...], ...]) -> Tensor:
+def _both_sides(rows: tuple[tuple[float, ...], ...]) -> Tensor:
     """The transform of rows and columns as one matrix on the places of a tile."""
     matrix = torch.tensor(rows, dtype=torch.float64)
     return torch.kron(matrix, matrix)

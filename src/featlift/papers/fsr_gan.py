@@ -9,36 +9,33 @@ The defaults are what works; :meth:`Settings.paper` is the text. `docs/papers/fs
 why.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints import save
-from featlift.data.landmarks import read_picture
+from featlift.data.landmarks import Query, inner_window, read_picture
 from featlift.data.pairs import PairBatches, Pairs
 from featlift.evaluation.retrieval import bits, distance_curve, ratio_curve
-from featlift.gallery import Collection, Encoding, learning, network_of, opened, pool_of, remembering, seen
-from featlift.image_sr.degradation import as_stored
+from featlift.gallery import Collection, Encoding, learning, opened, remembering, seen
 from featlift.losses import (
     clip_weights,
     focal_distance,
     gan_critic,
     gan_generator,
     gradient_penalty,
+    relative_distance,
     wasserstein_critic,
     wasserstein_generator,
 )
-from featlift.resolution import freeze
 from featlift.retrieval.cache import DescriptorCache
 from featlift.retrieval.critic import DenseCritic, DescriptorCritic
-from featlift.retrieval.descriptors import VIEWS, Describer, describe, reduced, seen_at
+from featlift.retrieval.descriptors import reduced
 from featlift.retrieval.generator import ConditionedGenerator, DescriptorGenerator, ResidualGenerator, lifted
-from featlift.retrieval.lifts import Affine, PerRatio, ridge
 from featlift.training import Descent, Learner, Run, fit
 
 GAMES = {
@@ -72,6 +69,23 @@ class Game:
 
 
 @dataclass(frozen=True)
+class Caution:
+    """How boldly G corrects. Where little is known a bold G makes all queries look alike, and precision falls although distances do.
+
+    Attributes:
+        rank: corrections are mixtures of so many directions; 0 allows any.
+        relative: errors count relative to what was lost, so that queries that lost little are left alone.
+    """
+
+    rank: int = 0
+    relative: bool = False
+
+
+CAUTIONS = (Caution(), Caution(1), Caution(relative=True), Caution(1, relative=True))
+"""What :func:`suited` chooses from."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """One generator for one describer.
 
@@ -81,6 +95,7 @@ class Settings:
         game: D, or none.
         generator: "residual" (blind), "conditioned" (told the ratio) or "paper" (Table 2).
         hidden: width of the first two.
+        caution: of the first two; None tries all and keeps what suits the pictures (not in the paper).
         ratios: times smaller per side; the paper's 1/4 … 1/64 are areas. 1 keeps sharp queries sharp.
         exponent: r of Eq. (9).
         descent: of G and of D.
@@ -93,6 +108,7 @@ class Settings:
     game: Game = field(default_factory=Game)
     generator: str = "residual"
     hidden: int = 1024
+    caution: Caution | None = None
     ratios: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
     exponent: float = 2.0  # Sec. 3.3
     descent: Descent = field(default_factory=lambda: Descent("adam", 8e-4, weight_decay=1e-4, schedule="cosine"))
@@ -108,6 +124,7 @@ class Settings:
             collection=Collection("oxford5k", "data/oxford5k/images", "data/oxford5k/truth", learn_from="database"),
             game=Game("wgan-clip"),
             generator="paper",
+            caution=Caution(),
             ratios=(2, 3, 4, 5, 6, 7, 8),
             descent=Descent("adam", 8e-4, weight_decay=0.0),
             steps=6 * 4500 * 7 // 64,
@@ -116,13 +133,14 @@ class Settings:
     @classmethod
     def quick(cls) -> "Settings":
         """The laptop's: built-in places, a descriptor without weights; two minutes."""
-        return cls(encoding=Encoding("gist", size=128), hidden=512, steps=800)
+        return cls(encoding=Encoding("gist", size=128), hidden=512, steps=400)
 
 
 def train(settings: Settings, run: Run) -> nn.Module:
     """G, trained on the descriptors of ``settings.collection``; written to the run as ``generator.safetensors``."""
-    F = remembering(settings.encoding)
-    pairs = described(F, learning(settings.collection), settings.ratios)
+    F, files = remembering(settings.encoding), learning(settings.collection)
+    pairs = described(F, files, settings.ratios)
+    settings = suited(settings, F, files, pairs, run)
     G = generator(settings, pairs.high.shape[1])
     descend(G, pairs, settings, run)
     save(G, run.folder / "generator.safetensors")
@@ -148,7 +166,7 @@ def generator(settings: Settings, dimension: int) -> nn.Module:
     kinds = {"residual": ResidualGenerator, "conditioned": ConditionedGenerator}
     if settings.generator not in kinds:
         raise ValueError(f"Unknown generator '{settings.generator}'; choose 'paper' or one of {', '.join(kinds)}.")
-    return kinds[settings.generator](dimension, settings.hidden)
+    return kinds[settings.generator](dimension, settings.hidden, rank=(settings.caution or Caution()).rank)
 
 
 def descend(G: nn.Module, pairs: Pairs, settings: Settings, run: Run, stage: str = "generator") -> nn.Module:
@@ -163,12 +181,19 @@ def descend(G: nn.Module, pairs: Pairs, settings: Settings, run: Run, stage: str
     return G.eval()
 
 
+def content(fake: Tensor, low: Tensor, high: Tensor, settings: Settings) -> Tensor:
+    """The second term of Eq. (9), or with caution its relative form; descriptors ``[B, D]``."""
+    if settings.caution and settings.caution.relative:
+        return relative_distance(fake, low, high, settings.exponent)
+    return focal_distance(fake, high, settings.exponent)
+
+
 def alone(G: nn.Module, stream: PairBatches, settings: Settings, run: Run, stage: str) -> None:
     """The second term of Eq. (9) by itself; with r = 2 the paper's "CNN-Baseline"."""
     learner = Learner(G, settings.descent, settings.steps)
 
     def step(low: Any, high: Any) -> Mapping[str, Tensor]:
-        return learner.descend({"content": focal_distance(G(*low), high, settings.exponent)})
+        return learner.descend({"content": content(G(*low), low[0], high, settings)})
 
     fit(step, stream, settings.steps, run, {"generator": learner}, stage)
 
@@ -189,69 +214,40 @@ def against(D: nn.Module, G: nn.Module, stream: PairBatches, settings: Settings,
             clip_weights(D, game.clip)
         if of_D.calls % game.turns:
             return said
-        content = focal_distance(fake, high, settings.exponent)
-        return said | of_G.descend({"content": content, "adversarial": game.weight * fool(D(fake))})
+        near = content(fake, low[0], high, settings)
+        return said | of_G.descend({"content": near, "adversarial": game.weight * fool(D(fake))})
 
     fit(step, stream, steps, run, {"generator": of_G, "critic": of_D}, stage)
 
 
-# ------------------------------------------------------------------------------------------------- what G has to beat
+# ------------------------------------------------------------------------------------------------- ours: how bold G should be
 
 
-def strongest_ridge(pairs: Pairs, strengths: Sequence[float] = (0.3, 1, 3, 10, 30)) -> Affine:
-    """Blind ridge regression; its strength is chosen on every fourth picture, held out, then all are used."""
-    held = torch.arange(len(pairs.high)) % 4 == 0
+def suited(settings: Settings, F: DescriptorCache, files: Sequence[Path], pairs: Pairs, run: Run) -> Settings:
+    """``settings`` with the caution whose G, taught by three quarters of the pictures, best finds the last quarter by small crops.
 
-    def rows(chosen: Tensor) -> tuple[Tensor, Tensor]:
-        return pairs.low[:, chosen].flatten(0, 1), pairs.high[chosen].repeat(len(pairs.ratios), 1)
-
-    low, high = rows(held)
-    left = {s: (ridge(*rows(~held), strength=s)(low) - high).square().sum().item() for s in strengths}
-    return ridge(*rows(torch.ones_like(held)), strength=min(left, key=left.__getitem__))
-
-
-def per_ratio(pairs: Pairs, settings: Settings, run: Run) -> PerRatio:
-    """A residual MLP for each ratio above 1, trained on that ratio alone; all together take as many steps as G."""
-    ratios = [ratio for ratio in pairs.ratios if ratio > 1]
-    share = max(1, settings.steps // len(ratios))
-    each, dimension = replace(settings, generator="residual", game=Game("off"), steps=share), pairs.high.shape[1]
-    lifts = [descend(generator(each, dimension), pairs.only(r), each, run, f"ratio-{r:g}") for r in ratios]
-    return PerRatio(ratios, lifts)
-
-
-def distilled(settings: Settings, run: Run, files: Sequence[Path], high: Tensor) -> Describer:
-    """Another F for queries: a copy of the encoder, taught to give for a small picture what F gives for the large one.
-
-    Resolution-asymmetric distillation (after Suma and Tolias, WACV 2023, the absolute term alone): a whole network is
-    trained where G trains a few layers, and pictures are read at every step. Batch norms keep their statistics. ``high
-    [N, D]`` are F's descriptors of ``files``.
+    No label is needed, and nothing of what is searched later. Files of one place often follow each other, so the quarter is the last
+    one, not every fourth picture. Each trial is without a critic.
     """
-    encoding, R, N = settings.encoding, len(settings.ratios), len(files)
-    student = nn.Sequential(network_of(encoding)[0], pool_of(encoding))
-    for norm in [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]:
-        freeze(norm)
-    learner = Learner(student, settings.descent, settings.steps)
-    view = VIEWS[encoding.view]
+    if settings.caution is not None:
+        return settings
+    known, held = pairs.parted(3 / 4)
+    asked_for = list(files[-len(held.high) :])
+    crops = [inner_window(file, number) for number, file in enumerate(asked_for)]
+    low = {ratio: seen(F, asked_for, ratio, crops) for ratio in settings.ratios}
+    wanted = [Query(file, frozenset({row})) for row, file in enumerate(asked_for)]
 
-    def step(drawn: Any, high: Any) -> Mapping[str, Tensor]:
-        rows, ratios = (each.tolist() for each in drawn)
-        small = [view(read_picture(files[i]), ratio, encoding.size) for i, ratio in zip(rows, ratios, strict=True)]
-        low = nnf.normalize(student(torch.stack(small).to(high)), dim=1)
-        return learner.descend({"content": focal_distance(low, high, settings.exponent)})
+    def found(caution: Caution) -> float:
+        trial = replace(settings, caution=caution, game=Game("off"))
+        G = generator(trial, pairs.high.shape[1])
+        descend(G, known, trial, run, f"trial-{caution.rank}-{'relative' if caution.relative else 'plain'}")
+        return sum(ratio_curve(raised(G, low), held.high, wanted).values()) / len(low)
 
-    numbers = Pairs(settings.ratios, torch.arange(N).expand(R, N), high)
-    fit(step, PairBatches(numbers, settings.batch, run.seed), settings.steps, run, {"student": learner}, "distilled")
-    return Describer(student[0], student[1], encoding.size)
-
-
-@torch.no_grad()
-def enlarged(F: Describer, network: nn.Module, images: Iterable[Tensor], ratio: float) -> Tensor:
-    """F of pictures ``[3, H, W]`` that were made ``ratio`` times smaller and enlarged again by ``network``, ``[N, D]``.
-
-    The other way to help a small query, which the paper compares with (SRCNN and VDSR, Sec. 5.2): picture first, then descriptor.
-    """
-    large = (network(as_stored(reduced(image, ratio))[None])[0].clamp(0, 1) for image in images)
-    return describe(F, (seen_at(image, 1, F.size) for image in large))
+    scores = {caution: found(caution) for caution in CAUTIONS}
+    run.rewind("suited", 0)
+    for step, (caution, score) in enumerate(scores.items(), 1):
+        run.log({"stage": "suited", "step": step, **asdict(caution), "mAP": score})
+    return replace(settings, caution=max(scores, key=scores.__getitem__))
 
 
 # ------------------------------------------------------------------------------------------------- Secs. 4.2, 5.2 and 5.4

@@ -68,13 +68,15 @@ class ResidualGenerator(nn.Module):
         dimension: D.
         hidden: width of the two hidden layers.
         drop: dropout on what the correction sees; the shortcut is never dropped.
+        rank: corrections are mixtures of so many learned directions; 0 allows any. Few directions can say "sharper", but
+            not what this picture looked like, which is safer where little is known.
     """
 
-    def __init__(self, dimension: int, hidden: int = 1024, drop: float = 0.1):
+    def __init__(self, dimension: int, hidden: int = 1024, drop: float = 0.1, rank: int = 0):
         super().__init__()
         self.gain = math.sqrt(dimension)
         self.hidden = _hidden(dimension, hidden, drop)
-        self.correction = _zero(nn.Linear(hidden, dimension))
+        self.correction = _correction(hidden, rank, dimension)
         self.gate = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
@@ -93,13 +95,14 @@ class ConditionedGenerator(nn.Module):
         dimension: D.
         hidden: width of the two hidden layers.
         drop: dropout on what the correction sees.
+        rank: as in :class:`ResidualGenerator`.
     """
 
-    def __init__(self, dimension: int, hidden: int = 1024, drop: float = 0.1):
+    def __init__(self, dimension: int, hidden: int = 1024, drop: float = 0.1, rank: int = 0):
         super().__init__()
         self.gain = math.sqrt(dimension)
         self.hidden = _hidden(dimension + 1, hidden, drop)
-        self.correction = _zero(nn.Linear(hidden, dimension))
+        self.correction = _correction(hidden, rank, dimension)
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
         """``[B, D]`` and ``ratio [B]`` → ``[B, D]``.
@@ -117,9 +120,18 @@ def _hidden(inputs: int, width: int, drop: float) -> nn.Sequential:
     return nn.Sequential(*first, nn.Linear(width, width), nn.LeakyReLU(0.2))
 
 
+def _correction(hidden: int, rank: int, dimension: int) -> nn.Module:
+    """The last layer, which starts at zero."""
+    if rank < 0:
+        raise ValueError(f"The rank is {rank}; it is a number of directions, or 0 for any correction.")
+    if rank == 0:
+        return _zero(nn.Linear(hidden, dimension))
+    return nn.Sequential(nn.Linear(hidden, rank), _zero(nn.Linear(rank, dimension, bias=False)))
+
+
 def _zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 

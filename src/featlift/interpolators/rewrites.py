@@ -1,0 +1,158 @@
+"""The modules of the heavy and the light interpolators rewritten for inference: the same sums, asked of a machine in larger pieces.
+
+AFI-GAN's and SRF-GAN's generators spend half of their time in the dense blocks and the 6x6 deconvolution; the light one writes maps of the
+doubled size, and little else.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from featlift.interpolators.afi import DAMPING, ResidualDenseBlock
+from featlift.interpolators.afi import SLOPE as AFI_SLOPE
+from featlift.interpolators.light import SLOPE as LIGHT_SLOPE
+from featlift.interpolators.light import Light
+from featlift.interpolators.srf import SLOPE as SRF_SLOPE
+from featlift.interpolators.srf import ResidualBlock
+
+
+class Phases(nn.Module):
+    """A 6x6 transposed convolution of stride 2 and padding 2 as a 3x3 convolution to four phases and a pixel shuffle.
+
+    Output row 2i + a takes input row i + t - 1 through kernel row 4 - 2t + a (t = 0, 1, 2), and so do columns.
+
+    Args:
+        deconvolution: whose weights are copied.
+
+    Raises:
+        ValueError: if it has another kernel, stride or padding.
+    """
+
+    def __init__(self, deconvolution: nn.ConvTranspose2d):
+        super().__init__()
+        shape = deconvolution.kernel_size, deconvolution.stride, deconvolution.padding
+        if shape != ((6, 6), (2, 2), (2, 2)):
+            raise ValueError(f"Only kernel 6, stride 2, padding 2 has this form; this one has {shape}.")
+        weight, bias = deconvolution.weight.detach(), deconvolution.bias
+        taps = torch.stack([weight[:, :, a::2].flip(2) for a in (0, 1)], dim=2)  # [in, out, a, t, 6]
+        taps = torch.stack([taps[..., b::2].flip(-1) for b in (0, 1)], dim=3)  # [in, out, a, b, t, u]
+        repeated = None if bias is None else bias.detach().repeat_interleave(4)
+        self.phases = _convolution(taps.flatten(1, 3).transpose(0, 1), repeated)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C', 2H, 2W]``."""
+        return nnf.pixel_shuffle(self.phases(x), 2)
+
+
+class SplitDense(nn.Module):
+    """A residual dense block without concatenations: each map is convolved once, for everybody who will read it.
+
+    A convolution of concatenated maps is the sum of convolutions of each. So ``x`` is convolved once into all five results, the first
+    grown map once into the four that follow, and so on: five larger convolutions, and no map is copied.
+
+    Args:
+        block: whose weights are copied.
+    """
+
+    def __init__(self, block: ResidualDenseBlock):
+        super().__init__()
+        readers = [convolution.weight.detach() for convolution in [*block.grow, block.close]]  # type: ignore[union-attr]
+        channels, self.growth = readers[-1].shape[0], readers[0].shape[0]
+        ends = [channels + i * self.growth for i in range(len(readers))]
+        self.reads = nn.ModuleList(
+            _convolution(torch.cat([weight[:, start:end] for weight in readers[i:]]), None)
+            for i, (start, end) in enumerate(pairwise([0, *ends]))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, H, W]``."""
+        first, *others = self.reads
+        sums = first(x)
+        for read in others:
+            grown, rest = nnf.leaky_relu(sums[:, : self.growth], AFI_SLOPE), sums[:, self.growth :]
+            sums = read(grown).add_(rest)
+        return sums.mul_(DAMPING).add_(x)
+
+
+class FoldedBlock(nn.Module):
+    """A residual block of SRF-GAN whose batch norms, with their statistics of now, are part of its convolutions.
+
+    Args:
+        block: whose weights are copied.
+    """
+
+    def __init__(self, block: ResidualBlock):
+        super().__init__()
+        self.conv1 = _folded(block.conv1, block.norm1)
+        self.conv2 = _folded(block.conv2, block.norm2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, H, W]``."""
+        return x + self.conv2(nnf.leaky_relu(self.conv1(x), SRF_SLOPE))
+
+
+class Accumulated(nn.Module):
+    """:class:`~featlift.interpolators.light.Light` with one large map in memory: its last convolution is added into the shortcut's.
+
+    Args:
+        light: whose weights are used; with a shortcut.
+    """
+
+    def __init__(self, light: Light):
+        super().__init__()
+        self.reduce, self.look, self.grow, self.shortcut = light.reduce, light.look, light.grow, light.shortcut
+        self.widen = nn.Parameter(light.last.weight.detach().flatten(1), requires_grad=False)  # [C, width]
+        self.bias = light.last.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+        y = nnf.leaky_relu(self.reduce(x), LIGHT_SLOPE)
+        y = nnf.leaky_relu(self.look(y), LIGHT_SLOPE)
+        y = nnf.leaky_relu(nnf.pixel_shuffle(self.grow(y), 2), LIGHT_SLOPE)
+        large = self.shortcut.fixed(x if self.bias is None else x + self.bias[:, None, None])  # type: ignore[misc]
+        if large.is_contiguous():
+            large.flatten(2).baddbmm_(self.widen.expand(len(x), -1, -1), y.flatten(2))
+            return large
+        large = large.contiguous(memory_format=torch.channels_last)
+        _cells(large).addmm_(_cells(y), self.widen.t())
+        return large
+
+
+def _cells(x: Tensor) -> Tensor:
+    """``[B, C, H, W]`` in channels-last memory → the same memory as ``[B·H·W, C]``."""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _convolution(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """A 3x3 convolution with these weights ``[C', C, 3, 3]``, as fixed."""
+    made = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=bias is not None, device="meta")
+    made.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+    if bias is not None:
+        made.bias = nn.Parameter(bias, requires_grad=False)
+    return made
+
+
+def _folded(convolution: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+    return convolution if isinstance(norm, nn.Identity) else fuse_conv_bn_eval(convolution, norm)  # type: ignore[type-var]
+
+
+REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    nn.ConvTranspose2d: Phases,
+    ResidualDenseBlock: SplitDense,
+    ResidualBlock: FoldedBlock,
+    Light: lambda light: light if light.shortcut.fixed is None else Accumulated(light),
+}
+
+
+def rewrite(module: nn.Module, form: Callable[[Any], Callable[[Any], nn.Module] | None]) -> nn.Module:
+    """``module`` with each part that ``form`` has something for in that form; in place where it is not replaced itself."""
+    if (make := form(module)) is not None:
+        return make(module)
+    for name, child in module.named_children():
+        setattr(module, name, rewrite(child, form))
+    return module
