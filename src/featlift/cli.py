@@ -32,7 +32,7 @@ PAPERS: dict[str, str] = {
 VERBS: dict[str, Verb | dict[str, Verb]] = {
     "demo": Verb("train, compare and report on built-in pictures, about 12 minutes", "demo:demo"),
     "train": {name: Verb(summary, "train:train") for name, summary in PAPERS.items()},
-    "evaluate": Verb("AP and AR of a run on pictures, by size", "evaluate:evaluate"),
+    "evaluate": Verb("AP and AR of a run on pictures, by size; curves of a search", "evaluate:evaluate"),
     "predict": Verb("find objects in pictures: drawn pictures and COCO json out", "predict:predict"),
     "compare": Verb("two runs: what was gained, what was lost, what it costs", "compare:compare"),
     "versus": Verb("interpolators against each other at equal budget, over several seeds", "versus:versus"),

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as nnf
 
 from featlift.evaluation.retrieval import (
+    as_good_as_the_best,
     average_precision,
     bits,
     distance_curve,
@@ -110,3 +111,11 @@ def test_who_moved():
 def test_curves_are_drawn(tmp_path):
     draw_curves({"raw": {1.0: [0.9, 0.8], 2.0: [0.5, 0.6]}}, tmp_path / "a.png", "ratio", "mAP")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_as_good_is_within_a_standard_error_of_the_difference():
+    """By hand: behind "best" by 0.1 everywhere is behind for sure; by (0.3, -0.1, 0.1, 0) on average 0.075 ± 0.085 is not."""
+    best = torch.tensor([0.9, 0.5, 0.7, 0.6])
+    surely, perhaps = best - 0.1, best - torch.tensor([0.3, -0.1, 0.1, 0.0])
+    assert as_good_as_the_best({"surely": surely, "perhaps": perhaps, "best": best}) == ["best", "perhaps"]
+    assert as_good_as_the_best({"alone": best}) == ["alone"]

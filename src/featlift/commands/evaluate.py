@@ -1,4 +1,4 @@
-"""``featlift evaluate``: AP and AR of a detector on pictures."""
+"""``featlift evaluate``: AP and AR of a detector on pictures; of a descriptor generator, what is found."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from featlift import two_step
 from featlift.commands import signs
+from featlift.commands.curves import GENERATOR, curves
 from featlift.commands.train import summary
 from featlift.data.fingerprint import fingerprint
 from featlift.data.tt100k import TT100KPictures
@@ -49,7 +50,7 @@ def evaluate(
     factors: tuple[int, ...] = (),
     looking: Looking = Looking(),
 ) -> dict[str, Any]:
-    """COCO AP and AR, also for tiny objects (< 16²), of a run's detector.
+    """COCO AP and AR, also for tiny objects (< 16²), of a run's detector; of a run of FSR-GAN, :func:`featlift.commands.curves.curves`.
 
     Args:
         run: a run folder or a detector file.
@@ -63,6 +64,8 @@ def evaluate(
         factors: further ones, for a picture of AP against them (``robustness.png``); each costs as much as the first.
         looking: batch, device and multi-scale test.
     """
+    if (Path(run) / GENERATOR).exists():
+        return curves(Path(run), data, Path(out) if out else None)
     if through:
         return _through(
             two_step.Measuring(run, through, "", data, split, factor, factors=factors, device=looking.device),

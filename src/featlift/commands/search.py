@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from featlift.checkpoints import load
+from featlift.commands.curves import GENERATOR
 from featlift.data.landmarks import pictures, read_picture
 from featlift.gallery import Encoding, describer
 from featlift.report.contact_sheet import sheet, write_contact_sheet
@@ -125,7 +126,7 @@ def generator_file(lift: str) -> Path:
     Raises:
         FileNotFoundError: if it is neither.
     """
-    for file in (Path(lift), Path(lift) / "generator.safetensors"):
+    for file in (Path(lift), Path(lift) / GENERATOR):
         if file.is_file():
             return file
     raise FileNotFoundError(

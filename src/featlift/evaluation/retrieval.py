@@ -8,7 +8,7 @@ in one table.
 import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -134,6 +134,19 @@ def moved(before: Sequence[float], after: Sequence[float], least: float = 0.01) 
         "lost": [i for i in reversed(by_change) if change[i] < -least],
         "kept": [i for i in range(len(change)) if abs(change[i]) <= least],
     }
+
+
+Way = TypeVar("Way")
+
+
+def as_good_as_the_best(found: Mapping[Way, Tensor]) -> list[Way]:
+    """Way → precision of each query ``[Q]``; those behind the best by no more than the standard error of the difference, the best first.
+
+    The difference is taken query by query, so what makes a query hard for all ways does not count.
+    """
+    ways = sorted(found, key=lambda way: found[way].mean().item(), reverse=True)
+    behind = {way: found[ways[0]] - found[way] for way in ways}
+    return [way for way, gap in behind.items() if gap.mean() <= gap.std() / len(gap) ** 0.5]
 
 
 def draw_curves(curves: Mapping[str, Mapping[float, Sequence[float]]], file: Path, across: str, up: str) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from featlift.checkpoints import save
 from featlift.data.landmarks import Query, inner_window, read_picture
 from featlift.data.pairs import PairBatches, Pairs
-from featlift.evaluation.retrieval import bits, distance_curve, ratio_curve
+from featlift.evaluation.retrieval import as_good_as_the_best, bits, distance_curve, precisions, ratio_curve
 from featlift.gallery import Collection, Encoding, learning, opened, remembering, seen
 from featlift.losses import (
     clip_weights,
@@ -224,10 +224,11 @@ def against(D: nn.Module, G: nn.Module, stream: PairBatches, settings: Settings,
 
 
 def suited(settings: Settings, F: DescriptorCache, files: Sequence[Path], pairs: Pairs, run: Run) -> Settings:
-    """``settings`` with the caution whose G, taught by three quarters of the pictures, best finds the last quarter by small crops.
+    """``settings`` with the caution that suits the pictures, by what each G, taught by three quarters, finds of the last quarter.
 
-    No label is needed, and nothing of what is searched later. Files of one place often follow each other, so the quarter is the last
-    one, not every fourth picture. Each trial is without a critic.
+    The last quarter, sharp, is asked for by small crops of it: no label is needed, and nothing of what is searched later. Files of one
+    place often follow each other, so it is the last quarter and not every fourth picture. Of those that find no less than the best by
+    more than a standard error, the one that moves sharp queries least is taken. Trials have no critic.
     """
     if settings.caution is not None:
         return settings
@@ -237,17 +238,20 @@ def suited(settings: Settings, F: DescriptorCache, files: Sequence[Path], pairs:
     low = {ratio: seen(F, asked_for, ratio, crops) for ratio in settings.ratios}
     wanted = [Query(file, frozenset({row})) for row, file in enumerate(asked_for)]
 
-    def found(caution: Caution) -> float:
-        trial = replace(settings, caution=caution, game=Game("off"))
-        G = generator(trial, pairs.high.shape[1])
-        descend(G, known, trial, run, f"trial-{caution.rank}-{'relative' if caution.relative else 'plain'}")
-        return sum(ratio_curve(raised(G, low), held.high, wanted).values()) / len(low)
+    def trial(caution: Caution) -> tuple[Tensor, float]:
+        tried = replace(settings, caution=caution, game=Game("off"))
+        G, name = generator(tried, pairs.high.shape[1]), "relative" if caution.relative else "plain"
+        descend(G, known, tried, run, f"trial-{caution.rank}-{name}")
+        found = [precisions(x, held.high, wanted) for x in raised(G, low).values()]
+        sharp = raised(G, {1: held.high})[1]
+        return torch.tensor(found).mean(dim=0), (sharp - held.high).norm(dim=1).mean().item()
 
-    scores = {caution: found(caution) for caution in CAUTIONS}
+    trials = {caution: trial(caution) for caution in CAUTIONS}
     run.rewind("suited", 0)
-    for step, (caution, score) in enumerate(scores.items(), 1):
-        run.log({"stage": "suited", "step": step, **asdict(caution), "mAP": score})
-    return replace(settings, caution=max(scores, key=scores.__getitem__))
+    for step, (caution, (found, moved)) in enumerate(trials.items(), 1):
+        run.log({"stage": "suited", "step": step, **asdict(caution), "mAP": found.mean().item(), "moved": moved})
+    good = as_good_as_the_best({caution: found for caution, (found, _) in trials.items()})
+    return replace(settings, caution=min(good, key=lambda caution: trials[caution][1]))
 
 
 # ------------------------------------------------------------------------------------------------- Secs. 4.2, 5.2 and 5.4
