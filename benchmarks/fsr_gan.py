@@ -233,7 +233,7 @@ def main() -> None:
     given = arguments()
     torch.set_num_threads(1)
     about = made(torch.device("cpu"), f"python benchmarks/fsr_gan.py {' '.join(sys.argv[1:])}")
-    settings, folder = settings_of(given.case, given.data, given.work, given.steps), given.work / given.case
+    settings, folder = settings_of(given.case, given.data, given.work, given.steps), given.work / f"runs-{given.case}"
     pairs = described(remembering(settings.encoding), learning(settings.collection), settings.ratios)
     low = asked(settings, settings.ratios)
     fixed = {"raw": Identity(), "ridge": strongest_ridge(pairs), "mean shift, told the ratio": mean_shift(pairs)}

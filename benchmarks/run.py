@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from fast import fast
 from stage1_step import stage1_step
+from super_resolvers import super_resolvers
 
 from featlift.training.provenance import provenance
 from featlift.training.run import plain
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[torch.device, int], list[Table]]] = {
     "fast": fast,
     "interpolators": interpolators,
     "stage1_step": stage1_step,
+    "super_resolvers": super_resolvers,
 }
 
 

@@ -129,7 +129,7 @@ def test_the_caution_that_finds_more_is_taken(tmp_path, places, monkeypatch):
 
     def pretend(G, pairs, settings, run, stage):
         taught.append((settings.caution, len(pairs.high), settings.game.kind))
-        if settings.caution != Caution(1, relative=True):
+        if settings.caution != Caution(relative=True):
             torch.nn.init.constant_(G.gate.bias, 50)
             if settings.caution.rank:
                 torch.nn.init.normal_(G.correction[-1].weight)
@@ -143,7 +143,7 @@ def test_the_caution_that_finds_more_is_taken(tmp_path, places, monkeypatch):
     with Run(tmp_path / "run", device="cpu") as run:
         found = suited(replace(places, game=Game("wgan-gp")), F, files, pairs, run)
         assert [line["step"] for line in run.trace("suited")] == [1, 2, 3, 4]
-    assert found.caution == Caution(1, relative=True)
+    assert found.caution == Caution(relative=True)
     assert found.game.kind == "wgan-gp"
     assert taught == [(caution, 9, "off") for caution in CAUTIONS]
     assert suited(found, F, files, pairs, run) is found

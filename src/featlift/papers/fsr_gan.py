@@ -81,8 +81,8 @@ class Caution:
     relative: bool = False
 
 
-CAUTIONS = (Caution(), Caution(1), Caution(relative=True), Caution(1, relative=True))
-"""What :func:`suited` chooses from."""
+CAUTIONS = (Caution(1, relative=True), Caution(1), Caution(relative=True), Caution())
+"""What :func:`suited` chooses from, the most cautious first."""
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,8 @@ def suited(settings: Settings, F: DescriptorCache, files: Sequence[Path], pairs:
     """``settings`` with the caution that suits the pictures, by what each G, taught by three quarters, finds of the last quarter.
 
     The last quarter, sharp, is asked for by small crops of it: no label is needed, and nothing of what is searched later. Files of one
-    place often follow each other, so it is the last quarter and not every fourth picture. Of those that find no less than the best by
-    more than a standard error, the one that moves sharp queries least is taken. Trials have no critic.
+    place often follow each other, so it is the last quarter and not every fourth picture. The most cautious that is behind the best by
+    no more than a standard error is taken. Trials have no critic.
     """
     if settings.caution is not None:
         return settings
@@ -238,20 +238,18 @@ def suited(settings: Settings, F: DescriptorCache, files: Sequence[Path], pairs:
     low = {ratio: seen(F, asked_for, ratio, crops) for ratio in settings.ratios}
     wanted = [Query(file, frozenset({row})) for row, file in enumerate(asked_for)]
 
-    def trial(caution: Caution) -> tuple[Tensor, float]:
+    def found(caution: Caution) -> Tensor:
         tried = replace(settings, caution=caution, game=Game("off"))
         G, name = generator(tried, pairs.high.shape[1]), "relative" if caution.relative else "plain"
         descend(G, known, tried, run, f"trial-{caution.rank}-{name}")
-        found = [precisions(x, held.high, wanted) for x in raised(G, low).values()]
-        sharp = raised(G, {1: held.high})[1]
-        return torch.tensor(found).mean(dim=0), (sharp - held.high).norm(dim=1).mean().item()
+        each = [precisions(x, held.high, wanted) for x in raised(G, low).values()]
+        return torch.tensor(each).mean(dim=0)
 
-    trials = {caution: trial(caution) for caution in CAUTIONS}
+    trials = {caution: found(caution) for caution in CAUTIONS}
     run.rewind("suited", 0)
-    for step, (caution, (found, moved)) in enumerate(trials.items(), 1):
-        run.log({"stage": "suited", "step": step, **asdict(caution), "mAP": found.mean().item(), "moved": moved})
-    good = as_good_as_the_best({caution: found for caution, (found, _) in trials.items()})
-    return replace(settings, caution=min(good, key=lambda caution: trials[caution][1]))
+    for step, (caution, values) in enumerate(trials.items(), 1):
+        run.log({"stage": "suited", "step": step, **asdict(caution), "mAP": values.mean().item()})
+    return replace(settings, caution=min(as_good_as_the_best(trials), key=CAUTIONS.index))
 
 
 # ------------------------------------------------------------------------------------------------- Secs. 4.2, 5.2 and 5.4
