@@ -18,8 +18,10 @@ def test_what_is_wrong_is_said(coco, tmp_path, capsys):
         truth = json.loads((coco / f"instances_{split}.json").read_text())
         truth["annotations"][0]["bbox"][2] = -3
         (tmp_path / f"instances_{split}.json").write_text(json.dumps(truth))
-    assert cli.main(["data", "check", str(tmp_path)]) == 0
-    assert "instances_train.json" in capsys.readouterr().out
+    assert cli.main(["data", "check", str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert "instances_train.json" in told.out
+    assert f"2 things in '{tmp_path}' are broken" in told.err
 
 
 def test_a_folder_with_something_in_it_is_kept(coco, capsys):

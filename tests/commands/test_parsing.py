@@ -52,6 +52,8 @@ def test_data_is_short_for_its_root(words):
     "words",
     [
         ["--data.skip-broken"],
+        ["--skip-broken"],
+        ["--skip_broken", "true"],
         ["--data.skip_broken", "true"],
         ["--data.skip-broken=true"],
         ["--data.skip-broken", "--seed", "1"],

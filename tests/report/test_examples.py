@@ -56,3 +56,10 @@ def test_found_missed_and_false_have_their_colours(runs, evidence):
     assert sum(style == "found" for of_one in styles for style in of_one) == 12
     (false,) = [one for view in single(evidence, run, 8) for one in view.outlines if one.style == "false"]
     assert false.label == "sign 95"
+
+
+def test_a_run_that_found_nothing_says_so(runs, evidence):
+    runs[1].detections.clear()
+    (view,) = single(evidence, runs[1], 1)
+    assert "nothing was found anywhere" in view.caption
+    assert {one.style for one in view.outlines} == {"missed"}

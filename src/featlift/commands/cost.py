@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featlift.commands.upgrade import named, noise
+from featlift.commands.budget import noise
+from featlift.commands.upgrade import named
 from featlift.detectors import detections_on
 from featlift.evaluation.cost import latencies, macs, parameters, peak_memory
 from featlift.interpolators import INTERPOLATORS

@@ -22,6 +22,15 @@ def check(root: str) -> None:
 
     Args:
         root: the folder.
+
+    Raises:
+        ValueError: if anything is broken, after everything was printed.
     """
-    for survey in folders.check(root).values():
+    surveys = folders.check(root).values()
+    for survey in surveys:
         print(survey)
+    broken = sum(len(survey.report.skipped) for survey in surveys)
+    if broken:
+        raise ValueError(
+            f"{broken} things in '{root}' are broken (above). Repair them, or train with --skip-broken, which leaves them out."
+        )

@@ -142,8 +142,8 @@ def _default(parser: ArgumentParser, name: str) -> Any:
 
 
 def _short_data(words: Sequence[str]) -> list[str]:
-    """``--data X`` as ``--data.root X``, unless X is a YAML file or inline settings."""
-    changed = list(words)
+    """``--data X`` as ``--data.root X``, unless X is a YAML file or inline settings; ``--skip-broken`` as ``--data.skip-broken``."""
+    changed = [re.sub(r"^--skip[-_]broken(?==|$)", "--data.skip_broken", word) for word in words]
     for i, word in enumerate(changed):
         value = word.partition("=")[2] if word.startswith("--data=") else changed[i + 1] if i + 1 < len(changed) else ""
         inline = value.startswith("{") or value.endswith((".yaml", ".yml"))

@@ -193,11 +193,12 @@ def supervision(features: Features) -> Features:
 
 @torch.inference_mode()
 def maps(T: GeneralizedRCNN, image: Tensor) -> dict[str, Features]:
-    """What p3x and p2x of ``image [3, H, W]`` should be and what T's extension makes of them, under "target" and "extension" (Fig. 6)."""
+    """What p3x and p2x of ``image [3, H, W]`` should be, and what T's extension makes of it, under "target" and "extension" (Fig. 6).
+
+    T is in evaluation mode.
+    """
     F, _ = parts(T)
-    batch = (
-        Canvas(F.mean, getattr(T.transform, "test_size", None), F.divisible).to(image.device).eval()([image])[0].tensors
-    )
+    batch = T.transform([image])[0].tensors
     large = nnf.interpolate(batch, scale_factor=2.0, mode="bilinear", align_corners=False)
     return {"target": {"image": batch, **supervision(F(large))}, "extension": F.extended(F(batch))}
 
@@ -212,7 +213,8 @@ def larger(settings: Settings, shown: Pictures, seed: int) -> Batches:
     how = settings.distillation
     cut: list[Augmentation] = [Window(how.crop)] if how.crop else []
     if how.pictures:
-        return Batches(Photographs(how.pictures), settings.data.batch, seed, [*sized(settings.data, how.scale), *cut])
+        view = [*sized(settings.data, how.scale), *cut]
+        return Batches(Photographs(how.pictures), settings.data.batch, seed, view, workers=settings.data.workers)
     return labelled(settings, shown, seed, how.scale, cut)
 
 

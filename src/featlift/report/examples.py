@@ -99,12 +99,9 @@ def single(evidence: Evidence, run: RunRecord, most: int) -> list[View]:
     threshold = best_f1(by_class)
     marks = _verdicts(truth, run, by_class, threshold)
     objects = Counter(annotation["image_id"] for annotation in truth["annotations"])
+    said = f"detections with a score of at least {threshold:.2f}" if threshold <= 1 else "nothing was found anywhere"
     return [
-        view(
-            evidence.picture(image_id),
-            marks.get(image_id, []),
-            caption=f"picture {image_id}, detections with a score of at least {threshold:.2f}",
-        )
+        view(evidence.picture(image_id), marks.get(image_id, []), caption=f"picture {image_id}, {said}")
         for image_id, _ in objects.most_common(most)
     ]
 
