@@ -32,9 +32,10 @@ def rendered(rows: list[dict[str, Any]]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A cell: thousands are separated, floats as they were rounded, nothing for None."""
+    """A cell: thousands are separated, floats have at most four decimals, nothing for None."""
     if value is None:
         return ""
+    value = round(value, 4) if isinstance(value, float) else value
     return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
