@@ -1,11 +1,12 @@
 """Everyone's interpolators at equal budget: ``python benchmarks/interpolation_table.py NAME …``; AFI-GAN's Table 6 at a laptop's size.
 
-Pictures and networks are those of `equal_steps.py`. All begin with one detector and take as many steps from there (`featlift versus`). The
-result is ``benchmarks/results/interpolation_<name>.json``, with ``…png``: accuracy against milliseconds. Stopped, it goes on.
+Pictures and networks are those of `equal_steps.py`. All begin with one trained detector and take as many steps from there (`featlift
+versus`). The result is ``benchmarks/results/interpolation_<name>.json``, with ``…png``: accuracy against milliseconds. Stopped, it goes on.
 """
 
 import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,10 @@ from run import RESULTS, keep, made
 from featlift.commands.demo import shortened
 from featlift.commands.versus import tournament
 
-EVERYONE = ("nearest:plain", "bilinear:plain", "deconv", "carafe", "dysample:plain", "srf", "afi", "light:plain")
+EVERYONE = (
+    *(f"{name}:plain" for name in ("nearest", "bilinear", "bicubic", "deconv", "nearest-5conv", "carafe", "dysample")),
+    *("srf:plain", "afi:plain", "afi", "light:plain", "light:taught", "light-agnostic:taught"),
+)
 
 
 def main() -> None:
@@ -24,7 +28,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=SETS)
     parser.add_argument("--interpolators", nargs="+", default=EVERYONE, help="as in `featlift versus`")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=float, default=1.0, help="multiplies every stage")
+    parser.add_argument("--steps", type=float, default=1.0, help="multiplies every stage after the common start")
     parser.add_argument("--runs", default="runs/interpolation_table", help="where the runs are kept")
     given = parser.parse_args()
     for name in given.names:
@@ -34,7 +38,9 @@ def main() -> None:
         )
         facts = made(torch.device("cpu"), command)
         folder = Path(given.runs) / name
-        tables = tournament(given.interpolators, shortened(SETS[name](), given.steps), folder, given.seeds, "cpu")
+        whole = SETS[name]()
+        settings = replace(shortened(whole, given.steps), teacher=whole.teacher)
+        tables = tournament(given.interpolators, settings, folder, given.seeds, "cpu")
         print(keep(f"interpolation_{name}", tables, {**facts, "seed": f"0 … {given.seeds - 1}"}))
         shutil.copyfile(folder / "pareto.png", RESULTS / f"interpolation_{name}.png")
 
