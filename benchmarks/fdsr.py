@@ -1,9 +1,10 @@
 """FDSR against its baselines: ``python benchmarks/fdsr.py ../shared/data/deeppcb --weights ../shared/data/weights/….pth``.
 
 A detector learns from full-size pictures. For each seed super-resolution networks learn for pixels (three networks), for features (FDSR,
-with pixels and without) and for the detector's losses (TDSR), all for equally many steps; the detector also learns on from bicubic
-pictures for as many. Every row sees the same validation pictures, shrunk. Everything is kept below ``--runs``, so the same command goes
-on where it stopped. With ``--side`` windows of the pictures are what is called full size, which makes three seeds affordable on one core.
+with pixels and without) and for the detector's losses (TDSR), all for equally many steps; one learns in turn with the detector (SR4IR);
+the detector also learns on from bicubic pictures for as many. Every row sees the same validation pictures, shrunk. Everything is kept below
+``--runs``, so the same command goes on where it stopped. With ``--side`` windows of the pictures are what is called full size, which makes
+three seeds affordable on one core.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from featlift.image_sr.network import Network
 from featlift.image_sr.through import Restored
 from featlift.papers import baseline, fdsr
 from featlift.papers.baseline import Stage
-from featlift.training import Run
+from featlift.training import Descent, Run
 from featlift.training.run import plain
 
 KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
@@ -33,6 +34,7 @@ QUALITY = {"psnr_y": 2, "ssim": 4, "fsim": 4}
 
 
 PIXELS = fdsr.Terms(features=0.0)
+TOGETHER, FINE_TUNING = "SR4IR", baseline.quick_descent(3e-4)
 SMALL = {
     "edsr": {"blocks": 8, "width": 32, "share": 1.0},
     "d-dbpn": {"stages": 2, "initial": 64, "width": 32},
@@ -50,6 +52,7 @@ def networks(tdsr: float) -> dict[str, tuple[str, fdsr.Terms]]:
         "FDSR": ("compact", fdsr.Terms(scale_free=True)),
         "FDSR, features only": ("compact", fdsr.Terms(pixels=0.0, scale_free=True)),
         "TDSR": ("compact", fdsr.Terms(features=0.0, detection=tdsr)),
+        TOGETHER: ("compact", fdsr.Terms(scale_free=True)),
     }
 
 
@@ -72,7 +75,7 @@ def main() -> None:
 def tables(asked: argparse.Namespace, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What was found, for the results page: the methods, and AP against the shrink factor."""
     seeds = f"{asked.seeds} seeds: mean ± standard deviation; {asked.steps} steps each"
-    one_detector = "the same detector for all rows but fine-tuned"
+    one_detector = "the same detector for all rows but SR4IR and fine-tuned"
     size = f"windows of {asked.side} px" if asked.side else "whole pictures"
     first = {
         "caption": f"{asked.name}: {size}, each side 1/{asked.factor}, {one_detector}; {seeds}",
@@ -104,7 +107,7 @@ def trained_detector(asked: argparse.Namespace) -> str:
 def fine_tuned(asked: argparse.Namespace, detector: str, seed: int) -> str:
     """The detector after as many steps as the networks have, on pictures shrunk and enlarged bicubically."""
     folder, data = asked.runs / f"fine-tuned-{seed}", replace(baseline.data_of(detector), batch=asked.batch // 2)
-    stage = Stage(asked.steps, baseline.quick_descent(3e-4))
+    stage = Stage(asked.steps, FINE_TUNING)
     with Run(folder, stage, seed, asked.device) as run:
         T = fdsr.detector_named(detector)
         stream = baseline.batches(data, baseline.pictures(data), run.seed)
@@ -118,7 +121,8 @@ def one_seed(asked: argparse.Namespace, detector: str, seed: int) -> dict[str, A
     folders = {}
     for name, (network, terms) in networks(asked.tdsr).items():
         folder = asked.runs / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-        with Run(folder, settings := chosen(asked, detector, network, terms), seed, asked.device) as run:
+        settings = chosen(asked, detector, network, terms, FINE_TUNING if name == TOGETHER else None)
+        with Run(folder, settings, seed, asked.device) as run:
             fdsr.train(settings, run)
         folders[name] = str(folder)
     tuned = fine_tuned(asked, detector, seed)
@@ -137,9 +141,12 @@ def measured(how: two_step.Measuring, folder: Path) -> dict[str, Any]:
     return json.loads(json.dumps(plain(two_step.measure(how, folder))))
 
 
-def chosen(asked: argparse.Namespace, detector: str, network: str, terms: fdsr.Terms) -> fdsr.Settings:
-    """The quick settings with one network and its losses. TDSR needs objects, so it learns from the detector's own pictures."""
-    root = asked.data if terms.detection or not asked.pictures else asked.pictures
+def chosen(
+    asked: argparse.Namespace, detector: str, network: str, terms: fdsr.Terms, together: Descent | None
+) -> fdsr.Settings:
+    """The quick settings with one network and its losses. TDSR and SR4IR need objects, so they learn from the detector's own pictures."""
+    objects = terms.detection or together is not None
+    root = asked.data if objects or not asked.pictures else asked.pictures
     quick = fdsr.Settings.quick()
     return replace(
         quick,
@@ -148,6 +155,7 @@ def chosen(asked: argparse.Namespace, detector: str, network: str, terms: fdsr.T
         terms=terms,
         data=fdsr.Data(str(root), crop=asked.crop, batch=asked.batch, count=0, workers=0),
         train=replace(quick.train, steps=asked.steps),
+        together=together,
     )
 
 

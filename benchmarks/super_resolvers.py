@@ -1,5 +1,7 @@
-"""Super-resolution networks in every memory layout and number format, beside the plain one."""
+"""Super-resolution networks: every memory layout and number format beside the plain one, recomputed blocks, and how far a pixel is seen."""
 
+import time
+from statistics import median
 from typing import Any
 
 import torch
@@ -7,13 +9,33 @@ import torch
 from featlift.evaluation.cost import macs, parameters
 from featlift.image_sr import super_resolver
 from featlift.image_sr.inference import measured
+from featlift.image_sr.tiling import reach
+from featlift.training import memory
 
 NETWORKS = ("compact", "edsr-baseline", "d-dbpn")
+RECOMPUTED = ("edsr-baseline", "d-dbpn")
+REACHING = {
+    "srcnn": {},
+    "vdsr": {},
+    "edsr-baseline": {"width": 16},
+    "edsr": {"width": 16, "share": 1.0},
+    "d-dbpn": {"width": 8, "initial": 8},
+}
+"""Networks and options that make them narrow: how far they see depends on how deep they are alone."""
 
 
 def super_resolvers(
     device: torch.device, rounds: int, side: int = 48, networks: tuple[str, ...] = NETWORKS
 ) -> list[dict[str, Any]]:
+    """Three tables: what inference takes in each form, what training takes with blocks recomputed, how far a pixel is seen."""
+    return [
+        inference(device, rounds, side, networks),
+        training(device, rounds, side, tuple(name for name in networks if name in RECOMPUTED)),
+        reaches(),
+    ]
+
+
+def inference(device: torch.device, rounds: int, side: int, networks: tuple[str, ...]) -> dict[str, Any]:
     """Milliseconds (fastest of ``rounds`` in turns) of each network at 4x on a picture of ``side`` px, and how far its result is from
     plain float32.
     """
@@ -35,4 +57,46 @@ def super_resolvers(
             }
             for (layout, precision), way in sorted(ways.items(), key=lambda pair: -pair[1].seconds)
         ]
-    return [{"caption": f"4x on {side}x{side}, random weights, {rounds} rounds in turns", "rows": rows}]
+    return {"caption": f"4x on {side}x{side}, random weights, {rounds} rounds in turns", "rows": rows}
+
+
+def training(device: torch.device, rounds: int, side: int, networks: tuple[str, ...]) -> dict[str, Any]:
+    """Seconds (median of ``rounds`` in turns) and memory above that of the network at rest, of one picture forward and backward."""
+    rows = []
+    for name in networks:
+        network, low = super_resolver(name, 4).to(device), torch.rand(1, 3, side, side, device=device)
+        found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+        for _ in range(rounds):
+            for recompute, taken in found.items():
+                network.recompute = recompute  # type: ignore[assignment]
+                taken.append(_step(network, low, device))
+        plain = median(seconds for seconds, _ in found[False])
+        rows += [
+            {
+                "network": name,
+                "blocks": "recomputed" if recompute else "kept",
+                "seconds (median)": round(median(seconds for seconds, _ in taken), 2),
+                "x kept": round(median(seconds for seconds, _ in taken) / plain, 2),
+                "MB at the peak": round(median(held for _, held in taken)),
+            }
+            for recompute, taken in found.items()
+        ]
+    return {"caption": f"One step of training, 4x from {side}x{side}, {rounds} rounds in turns", "rows": rows}
+
+
+def _step(network: torch.nn.Module, low: torch.Tensor, device: torch.device) -> tuple[float, float]:
+    """Seconds of a step forward and backward, and megabytes above what was held before."""
+    network.zero_grad(set_to_none=True)
+    memory.forget(device)
+    before, begun = memory.peak(device), time.perf_counter()
+    network(low).mean().backward()
+    return time.perf_counter() - begun, (memory.peak(device) - before) / 1e6
+
+
+def reaches() -> dict[str, Any]:
+    """How many small pixels away one can be and still change an output: what `Tiled` needs as margin to be exact."""
+    rows = [
+        {"network": name, "reach, small px": reach(super_resolver(name, 4, **options), 141)}
+        for name, options in REACHING.items()
+    ]
+    return {"caption": "How far a network sees at 4x", "rows": rows}

@@ -11,7 +11,18 @@ from featlift.image_sr import Bicubic, super_resolver
 from featlift.image_sr.saved import NETWORK_FILE
 from featlift.image_sr.through import Restored, Through
 from featlift.papers import baseline
-from featlift.two_step import Measuring, Method, compare, measure, methods, plot, robustness, side_by_side, table
+from featlift.two_step import (
+    Measuring,
+    Method,
+    compare,
+    measure,
+    methods,
+    plot,
+    robustness,
+    side_by_side,
+    table,
+    together,
+)
 
 
 class Sharpness(nn.Module):
@@ -88,11 +99,25 @@ def test_side_by_side_has_a_panel_for_each_and_what_arrives(scenes):
     assert whole.width == 4 * (4 * 32 + 4) - 4
 
 
+def small_detector(folder):
+    model = replace(baseline.quick_model(), channels=16, detector_options={"width": 32, "proposals": 20})
+    return baseline.save(baseline.build(model, 6), model, Scenes(2).classes, folder)
+
+
+def test_a_run_brings_the_detector_that_learned_with_its_network(tmp_path):
+    small_detector(tmp_path / "sr4ir")
+    networks = {"fdsr": Bicubic(2), "sr4ir": Bicubic(2)}
+    rows = together({"fdsr": str(tmp_path / "fdsr"), "sr4ir": str(tmp_path / "sr4ir")}, networks)
+    assert list(rows) == ["sr4ir"]
+    assert rows["sr4ir"].network is networks["sr4ir"]
+    assert torch.equal(
+        next(rows["sr4ir"].detector.parameters()), next(baseline.load(tmp_path / "sr4ir")[0].parameters())
+    )
+
+
 def test_measured_and_written(tmp_path):
     detector = tmp_path / "detector"
-    model = replace(baseline.quick_model(), channels=16, detector_options={"width": 32, "proposals": 20})
-    shown = Scenes(2, (64, 64))
-    baseline.save(baseline.build(model, len(shown.classes)), model, shown.classes, detector)
+    small_detector(detector)
     data = asdict(baseline.Data("scenes", scenes=1, scenes_val=2, scene_size=64))
     (detector / "settings.json").write_text(json.dumps({"data": data}))
     save(super_resolver("srcnn", 4), tmp_path / "sr" / NETWORK_FILE)

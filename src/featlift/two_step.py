@@ -34,6 +34,7 @@ class Measuring:
     Attributes:
         detector: a run folder or detector file of ours, or a detector of torchvision's by name.
         through: networks that enlarge, name → run folder or file (see `featlift.enlarge.named`); bicubic and the original are always there.
+            A run in which a detector learned with the network (SR4IR) brings that detector.
         fine_tuned: a run folder of a detector that learned on from small pictures; empty for none.
         data: a COCO folder or "scenes"; empty takes what the detector was trained on.
         split: "val" or "train".
@@ -69,7 +70,7 @@ def measure(how: Measuring, out: str | Path) -> dict[str, Any]:
     shown = baseline.pictures(baseline.data_of(how.detector, how.data), how.split)
     networks = {name: named(path, how.factor).to(how.device) for name, path in how.through.items()}
     fine_tuned = fdsr.detector_named(how.fine_tuned).eval() if how.fine_tuned else None
-    rows = methods(fdsr.detector_named(how.detector).eval(), networks, fine_tuned)
+    rows = methods(fdsr.detector_named(how.detector).eval(), networks, fine_tuned) | together(how.through, networks)
     found: dict[str, Any] = {"settings": plain(how), "data": fingerprint(shown)}
     found["rows"] = compare(rows, shown, how.factor, how.decay, how.judged, how.device)
     if how.factors:
@@ -124,6 +125,16 @@ def methods(
     if fine_tuned is not None:
         rows["fine-tuned"] = Method(fine_tuned, bicubic)
     return rows | {"original": Method(detector, None)}
+
+
+def together(through: Mapping[str, str], networks: Mapping[str, nn.Module]) -> dict[str, Method]:
+    """The rows of those runs of ``through`` in which a detector learned with the network: that detector, behind that network."""
+    learned = {name: Path(path) / baseline.DETECTOR_FILE for name, path in through.items()}
+    return {
+        name: Method(fdsr.detector_named(str(path)).eval(), networks[name])
+        for name, path in learned.items()
+        if path.is_file()
+    }
 
 
 def compare(

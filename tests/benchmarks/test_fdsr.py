@@ -35,7 +35,7 @@ def data(tmp_path):
 
 def test_the_whole_script(tmp_path, data, monkeypatch):
     every = fdsr.networks(0.05)
-    monkeypatch.setattr(fdsr, "networks", lambda tdsr: {name: every[name] for name in ("FDSR", "TDSR")})
+    monkeypatch.setattr(fdsr, "networks", lambda tdsr: {name: every[name] for name in ("FDSR", "TDSR", "SR4IR")})
     small = ["--seeds", "1", "--steps", "1", "--batch", "2", "--detector-steps", "1", "--detector-batch", "2"]
     sizes = ["--side", "64", "--windows", "1", "--crop", "48", "--judged", "1", "--drawn", "1", "--factors", "2"]
     folders = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
@@ -47,6 +47,7 @@ def test_the_whole_script(tmp_path, data, monkeypatch):
         "bicubic",
         "FDSR",
         "TDSR",
+        "SR4IR",
         "fine-tuned",
         "original",
     ]

@@ -14,7 +14,9 @@ MEGABYTE = 2**20
 def test_what_was_held_counts_until_it_is_forgotten():
     memory.forget(CPU)
     before = memory.peak(CPU)
-    with mmap(-1, 64 * MEGABYTE) as held:  # pages of its own: an allocator may hand out memory that the process already has
+    with mmap(
+        -1, 64 * MEGABYTE
+    ) as held:  # pages of its own: an allocator may hand out memory that the process already has
         torch.frombuffer(held, dtype=torch.uint8).fill_(1)
     after = memory.peak(CPU)
     assert 48 * MEGABYTE < after - before < 128 * MEGABYTE
