@@ -61,6 +61,18 @@ def test_the_limit_is_chosen_on_held_out_pictures_and_the_45_are_counted(tt100k)
     assert "small  accuracy 100.0" in signs.told(found)
 
 
+def test_curves_over_all_limits(tt100k, tmp_path):
+    """Below 0.3 a third of what is said is wrong; above 0.4 one of two signs is left, above 0.9 none, and nothing is wrong."""
+    shown, seeing = TT100KPictures(tt100k, "test"), Knowing()
+    found = signs.measured(seeing, shown, detection.detect(seeing, shown, progress=False))
+    points = {point["limit"]: (point["accuracy"], point["recall"]) for point in found["curves"]["small"]}
+    assert points[0.29] == (pytest.approx(2 / 3), 1.0)
+    assert points[0.35] == (1.0, 1.0)
+    assert points[0.5] == (1.0, 0.5)
+    assert points[0.95] == (1.0, 0.0)
+    assert signs.drawn(found, tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_run_on_tt100k_from_end_to_end(tt100k, tmp_path, capsys):
     words = [
         "train", "efpn", "--data", str(tt100k), "--run", str(tmp_path / "run"), "--data.short", "[64]", "--data.batch", "2",
@@ -81,4 +93,5 @@ def test_a_run_on_tt100k_from_end_to_end(tt100k, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "TT100K, 45 classes, scores from" in told
     kept = json.loads((tmp_path / "run" / "evaluation-own-val-multi-scale.json").read_text())
-    assert set(kept["signs"]) == {"limit", "sizes", "at_half"}
+    assert set(kept["signs"]) == {"limit", "sizes", "at_half", "curves"}
+    assert (tmp_path / "run" / "evaluation-own-val-multi-scale-accuracy-recall.png").exists()

@@ -57,7 +57,7 @@ def evaluate(
         data: a COCO folder, TT100K's folder (then its own tool's numbers are told, too), or "scenes"; empty takes what the run was
             trained on.
         split: "val" (TT100K's "test") or "train".
-        out: where to write metrics and detections (json); by default beside the detector.
+        out: where to write metrics and detections (json; of TT100K accuracy-recall curves beside it); by default beside the detector.
         through: super-resolution networks by name, ``--through.fdsr runs/fdsr``: pictures are shrunk, enlarged by each, by bicubic
             interpolation and not at all, and shown to the detector (FDSR, Sec. 3). ``out`` is then a folder.
         factor: how much smaller a side becomes for ``through``.
@@ -85,6 +85,7 @@ def evaluate(
     if isinstance(shown, TT100KPictures):
         found["signs"] = signs.measured(seeing, shown, measured, looking.batch, looking.device)
         print(signs.told(found["signs"]))
+        print(signs.drawn(found["signs"], path.with_name(f"{path.stem}-accuracy-recall.png")))
     write_json(path, found)
     print(path)
     return found["metrics"]

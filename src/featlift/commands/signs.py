@@ -1,5 +1,7 @@
 """What TT100K's own tool says of a detector (Zhu et al., CVPR 2016; EFPN, Sec. IV-A): part of ``featlift evaluate``."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,7 +15,7 @@ from featlift.evaluation.detection import Evaluation
 def measured(
     seeing: nn.Module, shown: TT100KPictures, found: Evaluation, batch: int = 4, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Accuracy, recall and F1 by size over the 45 classes, AP and AR at IoU 0.5, and the score limit they are counted at.
+    """Accuracy, recall and F1 by size over the 45 classes, AP and AR at IoU 0.5, the score limit they are counted at, and the curves.
 
     The limit is that of the best F1 on the held-out training pictures, which ``seeing`` looks at for it, and never on those in ``found``.
     """
@@ -23,7 +25,32 @@ def measured(
     truth = shown.coco()
     counts = {size: signs.accuracy_recall(truth, found.detections, limit, sides) for size, sides in signs.SIZES.items()}
     rows = {size: {"accuracy": c.accuracy, "recall": c.recall, "f1": c.f1} for size, c in counts.items()}
-    return {"limit": limit, "sizes": rows, "at_half": at_half(*signs.only(truth, found.detections))}
+    curves = {
+        size: [{"limit": at, "accuracy": count.accuracy, "recall": count.recall} for at, count in points]
+        for size, points in signs.curve(truth, found.detections).items()
+    }
+    return {"limit": limit, "sizes": rows, "at_half": at_half(*signs.only(truth, found.detections)), "curves": curves}
+
+
+def drawn(found: Mapping[str, Any], path: Path) -> Path:
+    """Accuracy against recall over all score limits, a line for each size, with a dot at the limit that was chosen; a picture file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    for size, points in found["curves"].items():
+        (line,) = axes.plot(*_across_up(points), label=size)
+        chosen = found["sizes"][size]
+        axes.plot(100 * chosen["recall"], 100 * chosen["accuracy"], "o", color=line.get_color())
+    axes.set(xlabel="recall, per cent", ylabel="accuracy, per cent", xlim=(0, 101), ylim=(0, 101))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, title=f"signs; dots: scores from {found['limit']:.2f}")
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _across_up(points: Sequence[Mapping[str, float]]) -> tuple[list[float], list[float]]:
+    return [100 * point["recall"] for point in points], [100 * point["accuracy"] for point in points]
 
 
 def told(found: dict[str, Any]) -> str:
