@@ -36,6 +36,7 @@ class Case:
         zoom: factor of its usual size at which the detector sees a slice, so that all is twice as large as in the whole picture.
         tile: side of EFPN's windows in cells of stride 8.
         measured: how many validation pictures are measured on; 0 is all of them.
+        start: short sides in px, drawn from while the start is trained; empty takes those of ``settings``.
     """
 
     settings: Settings
@@ -43,6 +44,7 @@ class Case:
     zoom: float
     tile: int
     measured: int = 0
+    start: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ def scenes() -> Case:
         head=Stage(40, baseline.quick_descent(3e-4)),
     )
     return Case(replace(settings, data=replace(settings.data, batch=4)), slices=80, zoom=2.0, tile=4, measured=100)
+
+
+def both_sizes() -> Case:
+    """`scenes`, with a start that has seen pictures at both sizes, so that there is something to learn from it at twice the size."""
+    return replace(scenes(), start=(160, 240, 320))
 
 
 def gtsdb() -> Case:
@@ -88,7 +95,7 @@ def gtsdb() -> Case:
     return Case(settings, slices=200, zoom=1.0, tile=8, measured=60)
 
 
-CASES = {"scenes": scenes, "gtsdb": gtsdb}
+CASES = {"scenes": scenes, "both_sizes": both_sizes, "gtsdb": gtsdb}
 
 
 class FromTwice(ExtendedExtractor):
@@ -111,7 +118,8 @@ class FromTwice(ExtendedExtractor):
 def everyone(case: Case, transfers: Sequence[str], folder: Path, seed: int) -> dict[str, Contestant]:
     """All that are compared, by name, trained with ``seed`` in folders of their own; what is finished is only loaded."""
     settings = case.settings
-    start = plainly(settings, settings.detector, folder / "start", seed)
+    jittered = replace(settings, data=replace(settings.data, short=case.start or settings.data.short))
+    start = plainly(jittered, settings.detector, folder / "start", seed)
     steps = settings.extension.steps + settings.head.steps
     longer = replace(settings.detector, steps=steps)
     ours = replace(settings, detector_from=str(folder / "start" / baseline.DETECTOR_FILE))
