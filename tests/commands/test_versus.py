@@ -81,6 +81,8 @@ def test_the_table_has_means_spreads_and_intervals(contest):
     assert first["x the first"] == 1.0
     assert second["ms"] > 0
     assert (folder / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.html").read_text()
+    assert all(part in page for part in ("3 interpolators at equal budget", "Accuracy against time", "gained and lost"))
     assert whole["made"]["seed"] == "0, 1"
     assert "nearest:plain afi light:taught" in whole["made"]["command"]
     assert {"commit", "versions", "device", "date"} <= set(whole["made"])

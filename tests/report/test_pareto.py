@@ -1,7 +1,9 @@
+import base64
+
 import matplotlib.image
 import pytest
 
-from featlift.report.pareto import front, pareto
+from featlift.report.pareto import front, inline, pareto
 
 POINTS = {"cheap": (1.0, [40.0, 42.0]), "worse": (2.0, [39.0, 41.0]), "good": (3.0, [44.0]), "dear": (9.0, [44.0])}
 
@@ -23,3 +25,9 @@ def test_a_picture_is_written_whole(tmp_path, ending):
         assert matplotlib.image.imread(path).std() > 0.01
     else:
         assert all(f"<!-- {word} -->" in path.read_text() for word in [*POINTS, "ms", "AP"])
+
+
+def test_the_same_picture_inside_a_page():
+    kind, _, content = inline(POINTS, "ms", "AP").partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert all(f"<!-- {word} -->" in base64.b64decode(content).decode() for word in [*POINTS, "ms", "AP"])

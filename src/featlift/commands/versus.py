@@ -18,14 +18,16 @@ from typing import Any
 
 import torch
 
+from featlift import report
+from featlift.commands import compare
 from featlift.commands.demo import shortened
-from featlift.commands.train import Running, conclude, open_run
+from featlift.commands.train import Running, conclude, evidence, open_run
 from featlift.data.contract import Pictures
 from featlift.evaluation.average_precision import KINDS, Kind
 from featlift.evaluation.cost import Latency, latencies
 from featlift.evaluation.seeds import paired
 from featlift.papers import afi_gan, baseline, light
-from featlift.report.pareto import pareto
+from featlift.report.pareto import Points, pareto
 from featlift.report.records import RunRecord, read_run
 from featlift.training import parallel
 from featlift.training.provenance import provenance
@@ -100,8 +102,8 @@ def tournament(
 ) -> list[dict[str, Any]]:
     """All of ``words`` (see :func:`versus`) from the common starts of ``seeds`` seeds, with the steps of ``settings``.
 
-    Leaves ``seed-0/`` … with a run of each, and ``pareto.png``, accuracy against time, in ``folder``. Returns one table, ``{"caption",
-    "rows"}``.
+    Leaves ``seed-0/`` … with a run of each, ``pareto.png``, accuracy against time, and ``report.html`` about the first seed in ``folder``.
+    Returns one table, ``{"caption", "rows"}``.
 
     Raises:
         ValueError: as :func:`versus`.
@@ -126,7 +128,23 @@ def tournament(
         word: (1000 * taken[word].median, [100 * run.metrics["boxes"]["ap"] for run in records[word]]) for word in words
     }
     pareto(folder / "pareto.png", points, "milliseconds a picture", "box AP, per cent")
+    runs = [called(word, records[word][0], taken[word]) for word in words]
+    print(page(folder, runs, points, shown, resamples))
     return [{"caption": caption(everyone[0], settings), "rows": rows}]
+
+
+def page(folder: Path, runs: Sequence[RunRecord], points: Points, shown: Pictures, resamples: int) -> Path:
+    """``report.html``: everyone's run of one seed side by side, and what the best of the others gained and lost against the first."""
+    first, *others = runs
+    best = max(others, key=lambda run: mean(points[run.name][1]), default=None)
+    found = [compare.comparison([first, best], shown, resamples)] if best else []
+    title = f"{len(runs)} interpolators at equal budget"
+    return report.write(folder, runs, found, evidence(shown), None, title, points)
+
+
+def called(word: str, run: RunRecord, taken: Latency) -> RunRecord:
+    """The run under the name it competes with, and with the time that was measured in turns."""
+    return replace(run, name=word, cost=run.cost and replace(run.cost, latency=taken))
 
 
 def times(words: Sequence[str], folder: Path, shown: Pictures) -> dict[str, Latency]:

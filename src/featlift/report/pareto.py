@@ -1,8 +1,11 @@
 """What is bought against what it costs, as one picture."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from featlift.report.curves import colour
 
@@ -26,9 +29,23 @@ def pareto(path: str | Path, points: Points, costs: str, gives: str) -> Path:
     Each name is a dot at (cost, mean over seeds), with every seed as a small one; those of the :func:`front` are joined. ``costs`` and
     ``gives`` are the titles of the axes; the axis of costs is logarithmic.
     """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    _figure(points, costs, gives).savefig(draft, format=path.suffix[1:], dpi=150)
+    return draft.replace(path)
+
+
+def inline(points: Points, costs: str, gives: str) -> str:
+    """The picture of :func:`pareto` as a data URI, for a page."""
+    buffer = io.BytesIO()
+    _figure(points, costs, gives).savefig(buffer, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _figure(points: Points, costs: str, gives: str) -> Any:
     from matplotlib.figure import Figure
 
-    path = Path(path)
     figure = Figure(figsize=(8, 5), layout="constrained", facecolor="white")
     panel = figure.subplots()
     best = front(points)
@@ -43,7 +60,4 @@ def pareto(path: str | Path, points: Points, costs: str, gives: str) -> Path:
     panel.set(xscale="log", xlabel=costs, ylabel=gives)
     panel.grid(alpha=0.25)
     panel.margins(x=0.15, y=0.1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    figure.savefig(draft, format=path.suffix[1:], dpi=150)
-    return draft.replace(path)
+    return figure
