@@ -29,17 +29,17 @@ def main() -> None:
     parser.add_argument("--interpolators", nargs="+", default=EVERYONE, help="as in `featlift versus`")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=float, default=1.0, help="multiplies every stage after the common start")
+    parser.add_argument("--start", type=float, default=1.0, help="multiplies the common start's steps")
     parser.add_argument("--runs", default="runs/interpolation_table", help="where the runs are kept")
     given = parser.parse_args()
     for name in given.names:
+        longer = "" if given.start == 1 else f" --start {given.start:g}"
         chosen = "" if tuple(given.interpolators) == EVERYONE else f" --interpolators {' '.join(given.interpolators)}"
-        command = (
-            f"python benchmarks/interpolation_table.py {name} --seeds {given.seeds} --steps {given.steps:g}{chosen}"
-        )
+        command = f"python benchmarks/interpolation_table.py {name} --seeds {given.seeds} --steps {given.steps:g}{longer}{chosen}"
         facts = made(torch.device("cpu"), command)
         folder = Path(given.runs) / name
         whole = SETS[name]()
-        settings = replace(shortened(whole, given.steps), teacher=whole.teacher)
+        settings = replace(shortened(whole, given.steps), teacher=shortened(whole, given.start).teacher)
         tables = tournament(given.interpolators, settings, folder, given.seeds, "cpu")
         print(keep(f"interpolation_{name}", tables, {**facts, "seed": f"0 … {given.seeds - 1}"}))
         shutil.copyfile(folder / "pareto.png", RESULTS / f"interpolation_{name}.png")
