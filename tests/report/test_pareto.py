@@ -3,7 +3,7 @@ import base64
 import matplotlib.image
 import pytest
 
-from featlift.report.pareto import front, inline, pareto
+from featlift.report.pareto import _figure, front, inline, pareto
 
 POINTS = {"cheap": (1.0, [40.0, 42.0]), "worse": (2.0, [39.0, 41.0]), "good": (3.0, [44.0]), "dear": (9.0, [44.0])}
 
@@ -31,3 +31,17 @@ def test_the_same_picture_inside_a_page():
     kind, _, content = inline(POINTS, "ms", "AP").partition(",")
     assert kind == "data:image/svg+xml;base64"
     assert all(f"<!-- {word} -->" in base64.b64decode(content).decode() for word in [*POINTS, "ms", "AP"])
+
+
+def test_names_of_close_dots_do_not_cover_each_other():
+    """Six dots within a hundredth of the axis: every two names have boxes of their own."""
+    points = {f"a long name {i}": (10 + 0.02 * i, [40 + 0.01 * i]) for i in range(5)} | {"far": (20.0, [44.0])}
+    figure = _figure(points, "ms", "AP")
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 6
+    assert not any(box.count_overlaps(boxes[:i]) for i, box in enumerate(boxes))
+
+
+def test_costs_far_apart_stand_on_a_logarithmic_axis():
+    assert _figure(POINTS, "ms", "AP").axes[0].get_xscale() == "linear"
+    assert _figure({**POINTS, "dearest": (10.0, [50.0])}, "ms", "AP").axes[0].get_xscale() == "log"

@@ -124,13 +124,21 @@ def tournament(
             "ms": round(1000 * taken[word].median, 1),
             "x the first": round(taken[word].median / taken[words[0]].median, 2),
         }
-    points = {
-        word: (1000 * taken[word].median, [100 * run.metrics["boxes"]["ap"] for run in records[word]]) for word in words
-    }
+    levels = levelled({word: [100 * run.metrics["boxes"]["ap"] for run in records[word]] for word in words})
+    points = {word: (1000 * taken[word].median, levels[word]) for word in words}
     pareto(folder / "pareto.png", points, "milliseconds a picture", "box AP, per cent")
     runs = [called(word, records[word][0], taken[word]) for word in words]
     print(page(folder, runs, points, shown, resamples))
     return [{"caption": caption(everyone[0], settings), "rows": rows}]
+
+
+def levelled(values: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Values of each seed without what all have in common in that seed; everyone's mean stays.
+
+    One start may be better than another. That says nothing of the contestants, and would hide how much they differ from seed to seed.
+    """
+    common = [mean(seed) for seed in zip(*values.values(), strict=True)]
+    return {word: [one - c + mean(common) for one, c in zip(own, common, strict=True)] for word, own in values.items()}
 
 
 def page(folder: Path, runs: Sequence[RunRecord], points: Points, shown: Pictures, resamples: int) -> Path:

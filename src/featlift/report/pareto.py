@@ -9,6 +9,22 @@ from typing import Any
 
 from featlift.report.curves import colour
 
+PLACES = (
+    (7, 4),
+    (7, -12),
+    (-7, 4),
+    (-7, -12),
+    (7, 15),
+    (7, -23),
+    (-7, 15),
+    (-7, -23),
+    (7, 26),
+    (-7, 26),
+    (7, -34),
+    (-7, -34),
+)
+"""Where a name may stand, in points from its dot, the best first."""
+
 Points = Mapping[str, tuple[float, Sequence[float]]]
 
 
@@ -27,7 +43,7 @@ def pareto(path: str | Path, points: Points, costs: str, gives: str) -> Path:
     """Write a PNG or SVG (by the ending of ``path``) and return its path.
 
     Each name is a dot at (cost, mean over seeds), with every seed as a small one; those of the :func:`front` are joined. ``costs`` and
-    ``gives`` are the titles of the axes; the axis of costs is logarithmic.
+    ``gives`` are the titles of the axes; the axis of costs is logarithmic if the dearest costs ten times the cheapest.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,8 +72,37 @@ def _figure(points: Points, costs: str, gives: str) -> Any:
         tint = colour(1) if name in best else colour(0)
         panel.scatter([cost] * len(values), values, s=9, color=tint, alpha=0.4, zorder=2)
         panel.scatter([cost], [mean(values)], s=45, color=tint, zorder=3)
-        panel.annotate(name, (cost, mean(values)), xytext=(7, 4), textcoords="offset points", fontsize=9)
-    panel.set(xscale="log", xlabel=costs, ylabel=gives)
+    dearest, cheapest = (choice(cost for cost, _ in points.values()) for choice in (max, min))
+    panel.set(xscale="log" if dearest >= 10 * cheapest else "linear", xlabel=costs, ylabel=gives)
     panel.grid(alpha=0.25)
     panel.margins(x=0.15, y=0.1)
+    _name(panel, {name: (cost, mean(values)) for name, (cost, values) in points.items()})
     return figure
+
+
+def _name(panel: Any, dots: Mapping[str, tuple[float, float]]) -> None:
+    """Write names beside dots, each at the first of a few places that no other name or dot takes; at the first if there is none."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    renderer = FigureCanvasAgg(panel.figure).get_renderer()
+    panel.figure.draw(renderer)  # so that all has its place
+    marks = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in panel.transData.transform(list(dots.values()))]
+    taken = dict(zip(dots, marks, strict=True))
+    for name, dot in sorted(dots.items(), key=lambda item: -item[1][1]):
+        label = panel.annotate(name, dot, xytext=PLACES[0], textcoords="offset points", fontsize=9)
+        others = [box for other, box in taken.items() if other != name]
+        placed = {place: _placed(label, place, renderer) for place in PLACES}
+        free = (p for p, box in placed.items() if not box.count_overlaps(others) and _inside(box, panel.bbox))
+        taken[f"{name}'s"] = _placed(label, next(free, PLACES[0]), renderer)
+
+
+def _inside(box: Any, whole: Any) -> bool:
+    return whole.x0 <= box.x0 and box.x1 <= whole.x1
+
+
+def _placed(label: Any, place: tuple[int, int], renderer: Any) -> Any:
+    """The label's box, in pixels, after it was moved to ``place`` (points from its dot; on the left it ends there)."""
+    label.set_position(place)
+    label.set_horizontalalignment("right" if place[0] < 0 else "left")
+    return label.get_window_extent(renderer)
