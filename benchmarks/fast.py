@@ -41,6 +41,20 @@ def fast(
     ]
 
 
+def light(
+    device: torch.device, rounds: int, channels: int = 256, cells: tuple[int, int] = (100, 152)
+) -> list[dict[str, Any]]:
+    """The light interpolators beside nearest in a process that did nothing else before.
+
+    On a CPU every large map is then new memory, and that, not writing it, is most of what nearest interpolation takes. After the heavy
+    ones (:func:`fast`) the process has memory to use again, nearest takes a quarter, and all ratios to it are larger.
+    """
+    x = torch.randn(1, channels, *cells, device=device)
+    shape = "x".join(map(str, x.shape[1:]))
+    caption = f"The light interpolator alone in a process, P3 {shape}, float32, {rounds} rounds in turns"
+    return [{"caption": caption, "rows": beside(x, rounds)}]
+
+
 def forms_of(name: str, x: torch.Tensor, rounds: int) -> list[dict[str, Any]]:
     """A row for each form of the interpolator: its time, and how often it goes into the plain one's."""
     module = interpolator(name, x.shape[1]).to(x.device).eval()

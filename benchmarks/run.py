@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fast import fast
+from fast import fast, light
 from stage1_step import stage1_step
 from super_resolvers import super_resolvers
 
@@ -28,6 +28,7 @@ Table = dict[str, Any]
 BENCHMARKS: dict[str, Callable[[torch.device, int], list[Table]]] = {
     "fast": fast,
     "interpolators": interpolators,
+    "light": light,
     "stage1_step": stage1_step,
     "super_resolvers": super_resolvers,
 }

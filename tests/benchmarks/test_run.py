@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from fast import fast
+from fast import fast, light
 from run import keep, made
 from stage1_step import Players, ours, published
 
@@ -47,9 +47,18 @@ def test_both_schedules_make_the_same_updates():
         assert any(not torch.equal(a, b) for a, b in zip(results[0].parameters(), players.parameters(), strict=True))
 
 
+def test_the_light_one_alone(monkeypatch):
+    monkeypatch.setattr("fast.FORMS", {name: make for name, make in FORMS.items() if name in EAGER})
+    (table,) = light(CPU, 1, 8, (8, 12))
+    rows = {row["interpolator"]: row for row in table["rows"]}
+    assert {"nearest", "light", "light-agnostic", "dysample"} <= set(rows)
+    assert rows["nearest"]["x nearest's time (median)"] == 1
+    assert rows["light"]["ms (median)"] > 0
+
+
 def test_fast_forms_beside_the_plain_one(monkeypatch):
     monkeypatch.setattr("fast.FORMS", {name: make for name, make in FORMS.items() if name in EAGER})
-    forms, light, whole = (table["rows"] for table in fast(CPU, 1, 8, (8, 12), "mobilenetv3_small_050"))
+    forms, alone, whole = (table["rows"] for table in fast(CPU, 1, 8, (8, 12), "mobilenetv3_small_050"))
     assert [(row["interpolator"], row["form"]) for row in forms] == [
         (name, f) for name in ("afi", "srf") for f in EAGER
     ]
@@ -58,6 +67,6 @@ def test_fast_forms_beside_the_plain_one(monkeypatch):
         assert (
             row["form"] != "plain" or row["x faster than plain (median)"] == row["x faster than plain (fastest)"] == 1
         )
-    assert {row["interpolator"].partition(",")[0] for row in light} >= {"nearest", "light", "dysample"}
+    assert {row["interpolator"].partition(",")[0] for row in alone} >= {"nearest", "light", "dysample"}
     assert [row["pyramid"].partition(",")[0] for row in whole] == ["nearest", "light", "afi", "light", "afi", "afi"]
-    assert light[0]["x nearest's time (median)"] == whole[0]["x nearest's time (median)"] == 1
+    assert alone[0]["x nearest's time (median)"] == whole[0]["x nearest's time (median)"] == 1
