@@ -29,16 +29,25 @@ def fast(
     """Three tables; maps ``[1, channels, *cells]`` are p3 of a picture of 8 times the size, which the detectors are shown."""
     x = torch.randn(1, channels, *cells, device=device)
     picture = torch.rand(3, 8 * cells[0], 8 * cells[1], device=device)
-    heavy = [row for name in HEAVY for row in forms_of(name, x, rounds)]
     shape = "x".join(map(str, x.shape[1:]))
     return [
-        {"caption": f"Forms of the heavy interpolators, P3 {shape}, {rounds} rounds in turns", "rows": heavy},
+        *heavy(device, rounds, channels, cells),
         {
             "caption": f"The light interpolator, P3 {shape}, float32, {rounds} rounds in turns",
             "rows": beside(x, rounds),
         },
         whole(picture, channels, backbone, rounds),
     ]
+
+
+def heavy(
+    device: torch.device, rounds: int, channels: int = 256, cells: tuple[int, int] = (100, 152)
+) -> list[dict[str, Any]]:
+    """Every form of the heavy interpolators beside the plain one."""
+    x = torch.randn(1, channels, *cells, device=device)
+    rows = [row for name in HEAVY for row in forms_of(name, x, rounds)]
+    shape = "x".join(map(str, x.shape[1:]))
+    return [{"caption": f"Forms of the heavy interpolators, P3 {shape}, {rounds} rounds in turns", "rows": rows}]
 
 
 def light(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fast import fast, light
+from fast import fast, heavy, light
 from stage1_step import stage1_step
 from super_resolvers import super_resolvers
 
@@ -27,6 +27,7 @@ SEED = 0
 Table = dict[str, Any]
 BENCHMARKS: dict[str, Callable[[torch.device, int], list[Table]]] = {
     "fast": fast,
+    "heavy": heavy,
     "interpolators": interpolators,
     "light": light,
     "stage1_step": stage1_step,
