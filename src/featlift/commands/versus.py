@@ -146,7 +146,7 @@ def page(folder: Path, runs: Sequence[RunRecord], points: Points, shown: Picture
     first, *others = runs
     best = max(others, key=lambda run: mean(points[run.name][1]), default=None)
     found = [compare.comparison([first, best], shown, resamples)] if best else []
-    title = f"{len(runs)} interpolators at equal budget"
+    title = f"{len(runs)} interpolators at equal budget: the first seed"
     return report.write(folder, runs, found, evidence(shown), None, title, points)
 
 
