@@ -96,7 +96,7 @@ def table(
 def interval(gained: Mapping[str, Interval]) -> str | None:
     """The gain in AP small in per cent, from … to; None without small objects."""
     one = gained.get("ap_small")
-    return None if one is None else f"{100 * one.difference:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
+    return one and one.percent
 
 
 def spread(runs: Sequence[Evaluation], key: str) -> str | None:

@@ -27,15 +27,10 @@ def fast(
     backbone: str = "resnet50",
 ) -> list[dict[str, Any]]:
     """Three tables; maps ``[1, channels, *cells]`` are p3 of a picture of 8 times the size, which the detectors are shown."""
-    x = torch.randn(1, channels, *cells, device=device)
     picture = torch.rand(3, 8 * cells[0], 8 * cells[1], device=device)
-    shape = "x".join(map(str, x.shape[1:]))
     return [
         *heavy(device, rounds, channels, cells),
-        {
-            "caption": f"The light interpolator, P3 {shape}, float32, {rounds} rounds in turns",
-            "rows": beside(x, rounds),
-        },
+        *light(device, rounds, channels, cells),
         whole(picture, channels, backbone, rounds),
     ]
 
@@ -53,14 +48,10 @@ def heavy(
 def light(
     device: torch.device, rounds: int, channels: int = 256, cells: tuple[int, int] = (100, 152)
 ) -> list[dict[str, Any]]:
-    """The light interpolators beside nearest in a process that did nothing else before.
-
-    On a CPU every large map is then new memory, and that, not writing it, is most of what nearest interpolation takes. After the heavy
-    ones (:func:`fast`) the process has memory to use again, nearest takes a quarter, and all ratios to it are larger.
-    """
+    """The light interpolators beside nearest."""
     x = torch.randn(1, channels, *cells, device=device)
     shape = "x".join(map(str, x.shape[1:]))
-    caption = f"The light interpolator alone in a process, P3 {shape}, float32, {rounds} rounds in turns"
+    caption = f"The light interpolator, P3 {shape}, float32, {rounds} rounds in turns"
     return [{"caption": caption, "rows": beside(x, rounds)}]
 
 

@@ -14,7 +14,7 @@ import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from run import RESULTS, keep, made
@@ -33,8 +33,8 @@ KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 QUALITY = {"psnr_y": 2, "ssim": 4, "fsim": 4}
 
 
-PIXELS = fdsr.Terms(features=0.0)
-TOGETHER, FINE_TUNING = "SR4IR", baseline.quick_descent(3e-4)
+PIXELS, FEATURES = fdsr.Terms(features=0.0), fdsr.Terms(scale_free=True)
+FINE_TUNING = baseline.quick_descent(3e-4)
 SMALL = {
     "edsr": {"blocks": 8, "width": 32, "share": 1.0},
     "d-dbpn": {"stages": 2, "initial": 64, "width": 32},
@@ -43,16 +43,24 @@ SMALL = {
 """The networks, small enough for one core; "compact" starts as bicubic interpolation and is what FDSR and TDSR train."""
 
 
-def networks(tdsr: float) -> dict[str, tuple[str, fdsr.Terms]]:
-    """Rows that learn → network and losses. ``tdsr`` weighs the detector's losses against half the L1 distance of the pixels."""
+class Learner(NamedTuple):
+    """A network of :data:`SMALL`, what it learns for, and how the detector learns in turn with it (None: it does not)."""
+
+    network: str
+    terms: fdsr.Terms
+    together: Descent | None = None
+
+
+def learners(tdsr: float) -> dict[str, Learner]:
+    """Rows of the table that learn. ``tdsr`` weighs the detector's losses against half the L1 distance of the pixels."""
     return {
-        "EDSR, pixels": ("edsr", PIXELS),
-        "D-DBPN, pixels": ("d-dbpn", PIXELS),
-        "Compact, pixels": ("compact", PIXELS),
-        "FDSR": ("compact", fdsr.Terms(scale_free=True)),
-        "FDSR, features only": ("compact", fdsr.Terms(pixels=0.0, scale_free=True)),
-        "TDSR": ("compact", fdsr.Terms(features=0.0, detection=tdsr)),
-        TOGETHER: ("compact", fdsr.Terms(scale_free=True)),
+        "EDSR, pixels": Learner("edsr", PIXELS),
+        "D-DBPN, pixels": Learner("d-dbpn", PIXELS),
+        "Compact, pixels": Learner("compact", PIXELS),
+        "FDSR": Learner("compact", FEATURES),
+        "FDSR, features only": Learner("compact", replace(FEATURES, pixels=0.0)),
+        "TDSR": Learner("compact", replace(PIXELS, detection=tdsr)),
+        "SR4IR": Learner("compact", FEATURES, FINE_TUNING),
     }
 
 
@@ -119,9 +127,9 @@ def fine_tuned(asked: argparse.Namespace, detector: str, seed: int) -> str:
 def one_seed(asked: argparse.Namespace, detector: str, seed: int) -> dict[str, Any]:
     """The rows of one seed; the networks that learn are named by what they learn for."""
     folders = {}
-    for name, (network, terms) in networks(asked.tdsr).items():
+    for name, learner in learners(asked.tdsr).items():
         folder = asked.runs / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-        settings = chosen(asked, detector, network, terms, FINE_TUNING if name == TOGETHER else None)
+        settings = chosen(asked, detector, learner)
         with Run(folder, settings, seed, asked.device) as run:
             fdsr.train(settings, run)
         folders[name] = str(folder)
@@ -141,21 +149,19 @@ def measured(how: two_step.Measuring, folder: Path) -> dict[str, Any]:
     return json.loads(json.dumps(plain(two_step.measure(how, folder))))
 
 
-def chosen(
-    asked: argparse.Namespace, detector: str, network: str, terms: fdsr.Terms, together: Descent | None
-) -> fdsr.Settings:
-    """The quick settings with one network and its losses. TDSR and SR4IR need objects, so they learn from the detector's own pictures."""
-    objects = terms.detection or together is not None
+def chosen(asked: argparse.Namespace, detector: str, learner: Learner) -> fdsr.Settings:
+    """The quick settings for one learner. TDSR and SR4IR need objects, so they learn from the detector's own pictures."""
+    objects = learner.terms.detection or learner.together
     root = asked.data if objects or not asked.pictures else asked.pictures
     quick = fdsr.Settings.quick()
     return replace(
         quick,
-        network=Network(network, asked.factor, SMALL[network]),
+        network=Network(learner.network, asked.factor, SMALL[learner.network]),
         prior=fdsr.Prior(detector, ("c3", "c4")),
-        terms=terms,
+        terms=learner.terms,
         data=fdsr.Data(str(root), crop=asked.crop, batch=asked.batch, count=0, workers=0),
         train=replace(quick.train, steps=asked.steps),
-        together=together,
+        together=learner.together,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from fast import fast, heavy, light
+from heap import heap
 from stage1_step import stage1_step
 from super_resolvers import super_resolvers
 
@@ -27,6 +28,7 @@ SEED = 0
 Table = dict[str, Any]
 BENCHMARKS: dict[str, Callable[[torch.device, int], list[Table]]] = {
     "fast": fast,
+    "heap": heap,
     "heavy": heavy,
     "interpolators": interpolators,
     "light": light,

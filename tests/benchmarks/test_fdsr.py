@@ -34,8 +34,8 @@ def data(tmp_path):
 
 
 def test_the_whole_script(tmp_path, data, monkeypatch):
-    every = fdsr.networks(0.05)
-    monkeypatch.setattr(fdsr, "networks", lambda tdsr: {name: every[name] for name in ("FDSR", "TDSR", "SR4IR")})
+    every = fdsr.learners(0.05)
+    monkeypatch.setattr(fdsr, "learners", lambda tdsr: {name: every[name] for name in ("FDSR", "TDSR", "SR4IR")})
     small = ["--seeds", "1", "--steps", "1", "--batch", "2", "--detector-steps", "1", "--detector-batch", "2"]
     sizes = ["--side", "64", "--windows", "1", "--crop", "48", "--judged", "1", "--drawn", "1", "--factors", "2"]
     folders = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
@@ -65,9 +65,10 @@ def test_the_whole_script(tmp_path, data, monkeypatch):
 
 
 def test_every_network_can_be_made():
-    for name, (network, terms) in fdsr.networks(0.3).items():
-        build(Network(network, 4, fdsr.SMALL[network]))
-        assert (terms.detection == 0.3) == (name == "TDSR")
+    for name, learner in fdsr.learners(0.3).items():
+        build(Network(learner.network, 4, fdsr.SMALL[learner.network]))
+        assert (learner.terms.detection == 0.3) == (name == "TDSR")
+        assert (learner.together is not None) == (name == "SR4IR")
 
 
 def test_mean_and_spread():

@@ -1,9 +1,12 @@
 """The benchmarks themselves, made tiny: what they compare is the same thing, and what they keep is complete."""
 
 import copy
+import platform
 
+import pytest
 import torch
 from fast import fast, light
+from heap import heap
 from run import keep, made
 from stage1_step import Players, ours, published
 
@@ -54,6 +57,23 @@ def test_the_light_one_alone(monkeypatch):
     assert {"nearest", "light", "light-agnostic", "dysample"} <= set(rows)
     assert rows["nearest"]["x nearest's time (median)"] == 1
     assert rows["light"]["ms (median)"] > 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the variables are glibc's")
+def test_a_process_that_keeps_its_memory_fetches_none(monkeypatch):
+    """A map of 50 MB for each call: thousands of pages of 4 kB, or none."""
+    monkeypatch.setattr("heap.NAMES", ("nearest",))
+    monkeypatch.setattr("heap.WHOLE", ())
+    (table,) = heap(CPU, 1, (110, 110))
+    (row,) = table["rows"]
+    assert row["call"] == "nearest"
+    assert row["pages fetched"] > 10_000
+    assert row["pages fetched, memory kept"] < 100
+
+
+def test_the_memory_of_a_gpu_is_not_glibcs():
+    with pytest.raises(ValueError, match="--device cpu"):
+        heap(torch.device("cuda"), 1)
 
 
 def test_fast_forms_beside_the_plain_one(monkeypatch):

@@ -59,12 +59,14 @@ def test_the_limit_is_chosen_on_held_out_pictures_and_the_45_are_counted(tt100k)
     assert found["at_half"]["ap50"] == pytest.approx(1.0)
     assert found["at_half"]["ap50_medium"] is None
     assert "small  accuracy 100.0" in signs.told(found)
+    assert "medium no signs" in signs.told(found)
 
 
 def test_curves_over_all_limits(tt100k, tmp_path):
     """Below 0.3 a third of what is said is wrong; above 0.4 one of two signs is left, above 0.9 none, and nothing is wrong."""
     shown, seeing = TT100KPictures(tt100k, "test"), Knowing()
     found = signs.measured(seeing, shown, detection.detect(seeing, shown, progress=False))
+    assert set(found["curves"]) == {"all", "small"}  # there are no others
     points = {point["limit"]: (point["accuracy"], point["recall"]) for point in found["curves"]["small"]}
     assert points[0.29] == (pytest.approx(2 / 3), 1.0)
     assert points[0.35] == (1.0, 1.0)

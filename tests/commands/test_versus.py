@@ -6,7 +6,8 @@ import pytest
 
 from featlift import cli
 from featlift.commands import versus as module
-from featlift.commands.versus import EVERYONE, contestant, learns, levelled, place, versus
+from featlift.commands.standings import levelled
+from featlift.commands.versus import EVERYONE, contestant, learns, place, versus
 from featlift.interpolators import INTERPOLATORS
 from featlift.papers import afi_gan
 from featlift.papers.afi_gan import Adversary

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from featlift.report.views import Outline, data_uri, outline, outlines_of, to_pixels, view, window
+from featlift.report.uris import pixels_uri
+from featlift.report.views import Outline, outline, outlines_of, to_pixels, view, window
 
 
 def opened(uri):
@@ -15,10 +16,10 @@ def opened(uri):
 
 def test_png_keeps_every_pixel():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    uri = data_uri(pixels)
+    uri = pixels_uri(pixels)
     assert uri.startswith("data:image/png;base64,")
     assert np.array_equal(opened(uri), pixels)
-    assert opened(data_uri(pixels, "JPEG")).shape == (5, 7, 3)
+    assert opened(pixels_uri(pixels, "JPEG")).shape == (5, 7, 3)
 
 
 def test_pixels_of_a_picture():

@@ -88,10 +88,8 @@ def table(runs: list[RunRecord], found: Comparison) -> str:
     for kind, intervals in found.intervals.items():
         for key in ("ap", "ap_tiny", "ap_small"):
             if key in intervals:
-                one = intervals[key]
-                change = f"{100 * one.difference:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
                 before, after = (f"{100 * run.metrics[kind][key]:.1f}" for run in runs)
-                rows.append((f"{key.replace('_', ' ')} {kind}", before, after, change))
+                rows.append((f"{key.replace('_', ' ')} {kind}", before, after, intervals[key].percent))
     rows += _costs(first, second)
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)

@@ -15,7 +15,7 @@ from featlift.evaluation.detection import Evaluation
 def measured(
     seeing: nn.Module, shown: TT100KPictures, found: Evaluation, batch: int = 4, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Accuracy, recall and F1 by size over the 45 classes, AP and AR at IoU 0.5, the score limit they are counted at, and the curves.
+    """Accuracy, recall and F1 by size over the 45 classes, AP and AR at IoU 0.5, the limit they are counted at, curves of sizes with signs.
 
     The limit is that of the best F1 on the held-out training pictures, which ``seeing`` looks at for it, and never on those in ``found``.
     """
@@ -28,6 +28,7 @@ def measured(
     curves = {
         size: [{"limit": at, "accuracy": count.accuracy, "recall": count.recall} for at, count in points]
         for size, points in signs.curve(truth, found.detections).items()
+        if counts[size].signs
     }
     return {"limit": limit, "sizes": rows, "at_half": at_half(*signs.only(truth, found.detections)), "curves": curves}
 
@@ -56,9 +57,8 @@ def _across_up(points: Sequence[Mapping[str, float]]) -> tuple[list[float], list
 def told(found: dict[str, Any]) -> str:
     """:func:`measured` as lines of text, in per cent."""
     lines = [f"TT100K, 45 classes, scores from {found['limit']:.2f} (chosen on held-out training pictures):"]
-    lines += [
-        f"  {size:<7}" + "  ".join(f"{name} {100 * value:.1f}" for name, value in row.items())
-        for size, row in found["sizes"].items()
-    ]
+    for size, row in found["sizes"].items():
+        numbers = "  ".join(f"{name} {100 * value:.1f}" for name, value in row.items())
+        lines.append(f"  {size:<7}{numbers if size in found['curves'] else 'no signs'}")
     known = {name: value for name, value in found["at_half"].items() if value is not None}
     return "\n".join([*lines, "  IoU 0.5 " + "  ".join(f"{name} {100 * value:.1f}" for name, value in known.items())])

@@ -13,28 +13,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
 
-from featlift import report
-from featlift.commands import compare
+from featlift.commands import standings
 from featlift.commands.demo import shortened
-from featlift.commands.train import Running, conclude, evidence, open_run
+from featlift.commands.train import Running, conclude, open_run
 from featlift.data.contract import Pictures
-from featlift.evaluation.average_precision import KINDS, Kind
 from featlift.evaluation.cost import Latency, latencies
-from featlift.evaluation.seeds import paired
 from featlift.papers import afi_gan, baseline, light
-from featlift.report.pareto import Points, pareto
-from featlift.report.records import RunRecord, read_run
+from featlift.report.pareto import pareto
+from featlift.report.records import read_run
 from featlift.training import parallel
 from featlift.training.provenance import provenance
 from featlift.training.run import write_json
 
 EVERYONE = ("nearest:plain", "nearest", "bilinear", "deconv", "dysample", "carafe", "afi")
-SHOWN = ("ap", "ap_tiny", "ap_small")
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ def versus(
     tables = tournament(words, settings, Path(out), seeds, device, resamples)
     whole = {"tables": tables, "made": made(f"{command} --preset {preset} --steps {steps:g}", seeds, device)}
     write_json(Path(out) / "versus.json", whole)
-    show(tables[0]["rows"], tables[0]["caption"])
+    standings.show(tables[0]["rows"], tables[0]["caption"])
     print(Path(out) / "versus.json")
     return whole
 
@@ -118,41 +113,10 @@ def tournament(
     records = {word: [read_run(place(folder / f"seed-{seed}", word)) for seed in range(seeds)] for word in words}
     shown = baseline.pictures(settings.data, "val")
     taken = times(words, folder / "seed-0", shown)
-    rows = compared(everyone, records, shown, resamples)
-    for row, word in zip(rows, words, strict=True):
-        row |= {
-            "ms": round(1000 * taken[word].median, 1),
-            "x the first": round(taken[word].median / taken[words[0]].median, 2),
-        }
-    levels = levelled({word: [100 * run.metrics["boxes"]["ap"] for run in records[word]] for word in words})
-    points = {word: (1000 * taken[word].median, levels[word]) for word in words}
-    pareto(folder / "pareto.png", points, "milliseconds a picture", "box AP, per cent")
-    runs = [called(word, records[word][0], taken[word]) for word in words]
-    print(page(folder, runs, points, shown, resamples))
+    rows = standings.rows(records, {one.name: one.steps for one in everyone}, taken, shown, resamples)
+    pareto(folder / "pareto.png", standings.points(records, taken), "milliseconds a picture", "box AP, per cent")
+    print(standings.page(folder, records, taken, shown, resamples))
     return [{"caption": caption(everyone[0], settings), "rows": rows}]
-
-
-def levelled(values: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Values of each seed without what all have in common in that seed; everyone's mean stays.
-
-    One start may be better than another. That says nothing of the contestants, and would hide how much they differ from seed to seed.
-    """
-    common = [mean(seed) for seed in zip(*values.values(), strict=True)]
-    return {word: [one - c + mean(common) for one, c in zip(own, common, strict=True)] for word, own in values.items()}
-
-
-def page(folder: Path, runs: Sequence[RunRecord], points: Points, shown: Pictures, resamples: int) -> Path:
-    """``report.html``: everyone's run of one seed side by side, and what the best of the others gained and lost against the first."""
-    first, *others = runs
-    best = max(others, key=lambda run: mean(points[run.name][1]), default=None)
-    found = [compare.comparison([first, best], shown, resamples)] if best else []
-    title = f"{len(runs)} interpolators at equal budget: the first seed"
-    return report.write(folder, runs, found, evidence(shown), None, title, points)
-
-
-def called(word: str, run: RunRecord, taken: Latency) -> RunRecord:
-    """The run under the name it competes with, and with the time that was measured in turns."""
-    return replace(run, name=word, cost=run.cost and replace(run.cost, latency=taken))
 
 
 def times(words: Sequence[str], folder: Path, shown: Pictures) -> dict[str, Latency]:
@@ -238,47 +202,6 @@ def compete(words: Sequence[str], settings: afi_gan.Settings, folder: Path, runn
                 conclude(module.train(one.settings, run), settings.data, run, one.paper)
 
 
-def compared(
-    everyone: Sequence[Contestant], records: dict[str, list[RunRecord]], shown: Pictures, resamples: int
-) -> list[dict[str, Any]]:
-    """A row for each: mean and spread (standard deviation over seeds) in per cent, cost, and what it has over the first [95 %]."""
-    truth, first = shown.coco(), [run.detections for run in records[everyone[0].name]]
-    rows = []
-    for one in everyone:
-        runs = records[one.name]
-        row: dict[str, Any] = {"interpolator": one.name, "steps": one.steps}
-        kinds: list[Kind] = [kind for kind in KINDS if kind in runs[0].metrics]
-        for kind in kinds:
-            row |= _spread(runs, kind)
-            if one is not everyone[0]:
-                row |= _intervals(paired(truth, first, [run.detections for run in runs], kind, resamples), kind)
-        costs = [run.cost for run in runs if run.cost]
-        row |= {"parameters": costs[0].parameters if costs else None}
-        rows.append(row | {"minutes": round(mean(run.minutes or 0 for run in runs), 1)})
-    return rows
-
-
-def _spread(runs: Sequence[RunRecord], kind: Kind) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key in SHOWN:
-        values = [100 * run.metrics[kind][key] for run in runs if run.metrics[kind].get(key) is not None]
-        spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-        found[f"{_title(key)} {kind}"] = f"{mean(values):.1f}{spread}" if values else None
-    return found
-
-
-def _intervals(intervals: dict[str, Any], kind: Kind) -> dict[str, str]:
-    return {
-        f"Δ {_title(key)} {kind} [95 %]": f"{100 * one.difference:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
-        for key, one in intervals.items()
-        if key in SHOWN
-    }
-
-
-def _title(key: str) -> str:
-    return key.replace("ap", "AP").replace("_", " ")
-
-
 def caption(first: Contestant, settings: afi_gan.Settings) -> str:
     """What is compared on which pictures, and with how many steps."""
     before = settings.teacher.steps
@@ -296,21 +219,3 @@ def made(command: str, seeds: int, device: str) -> dict[str, Any]:
         "seed": ", ".join(map(str, range(seeds))),
         **provenance(parallel.start(device)),
     }
-
-
-def show(rows: Sequence[dict[str, Any]], title: str) -> None:
-    """Print the rows."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    drawn = Table(*columns, box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for row in rows:
-        cells = [row.get(column) for column in columns]
-        drawn.add_row(
-            *(f"{c:,}" if isinstance(c, int) else "" if c is None else str(c).replace("[", r"\[") for c in cells)
-        )
-    console = Console(highlight=False)
-    console.width = max(console.width, console.measure(drawn, options=console.options.update(width=400)).maximum)
-    console.print(drawn)

@@ -34,6 +34,11 @@ class Interval:
         """Whether the interval leaves zero out."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def percent(self) -> str:
+        """Times 100, with the interval: "+1.2 [+0.2, +2.6]"."""
+        return f"{100 * self.difference:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
 
 def bootstrap(
     truth: GroundTruth,

@@ -2,13 +2,14 @@
 side.
 """
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
+
+from featlift.report.uris import pixels_uri
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,7 @@ def thumbnail(file: Path, side: int = 128) -> str:
     with Image.open(file) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
     image.thumbnail((side, side))
-    with io.BytesIO() as out:
-        image.save(out, format="png")
-        return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    return pixels_uri(np.asarray(image))
 
 
 def write_contact_sheet(file: Path, sheets: Sequence[Sheet], title: str, note: str = "") -> None:

@@ -3,14 +3,13 @@
 What was logged of real and of fake maps (``accuracy_real``, ``accuracy_fake``) shares a chart: the fake is dashed.
 """
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from featlift.report.records import RunRecord, Series
+from featlift.report.uris import figure_uri
 
 INK = "#808892"
 """Text and axes: a grey that reads on white and on black."""
@@ -58,9 +57,7 @@ def _drawn(charts: Mapping[str, Curves], colours: Mapping[str, str]) -> str:
             _chart(panel, name, curves, colours)
         for panel in axes[len(charts) :]:
             panel.set_axis_off()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+        return figure_uri(figure, transparent=True)
 
 
 def _chart(panel: Any, name: str, curves: Curves, colours: Mapping[str, str]) -> None:

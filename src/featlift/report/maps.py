@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.features import Features
-from featlift.report.views import data_uri
+from featlift.report.uris import pixels_uri
 
 Map = NDArray[np.float32]
 
@@ -54,8 +54,8 @@ def _level_maps(level: str, maps: dict[str, Map]) -> LevelMaps:
         raise ValueError(f"'{level}' has different shapes [C, H, W]: {shapes}. Give all runs the same picture.")
     heats, top = heat(list(maps.values()))
     _, height, width = next(iter(shapes.values()))
-    hot = {name: data_uri(one) for name, one in zip(maps, heats, strict=True)}
-    coloured = {name: data_uri(one) for name, one in zip(maps, components(list(maps.values())), strict=True)}
+    hot = {name: pixels_uri(one) for name, one in zip(maps, heats, strict=True)}
+    coloured = {name: pixels_uri(one) for name, one in zip(maps, components(list(maps.values())), strict=True)}
     return LevelMaps(level, hot, coloured, (height, width), top)
 
 

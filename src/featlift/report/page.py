@@ -17,7 +17,8 @@ from featlift.report.maps import level_maps
 from featlift.report.pareto import Points, inline
 from featlift.report.records import RunRecord
 from featlift.report.tables import Row, class_rows, cost_rows, metric_rows, signed
-from featlift.report.views import View, data_uri, to_pixels
+from featlift.report.uris import pixels_uri
+from featlift.report.views import View, to_pixels
 
 CROPS, WHOLES, ALONE = 9, 3, 6
 """Enlarged objects an outcome, whole pictures a comparison (and of its last run), whole pictures of a run alone."""
@@ -180,4 +181,4 @@ def _image(features: Mapping[str, Features]) -> View | None:
     image = next((one["image"] for one in features.values() if "image" in one), None)
     if image is None:
         return None
-    return View(data_uri(to_pixels(image[0]), "JPEG"), image.shape[3], image.shape[2])
+    return View(pixels_uri(to_pixels(image[0]), "JPEG"), image.shape[3], image.shape[2])

@@ -1,28 +1,14 @@
 """What is bought against what it costs, as one picture."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from featlift.report.curves import colour
+from featlift.report.uris import figure_uri
 
-PLACES = (
-    (7, 4),
-    (7, -12),
-    (-7, 4),
-    (-7, -12),
-    (7, 15),
-    (7, -23),
-    (-7, 15),
-    (-7, -23),
-    (7, 26),
-    (-7, 26),
-    (7, -34),
-    (-7, -34),
-)
+PLACES = [(x, y) for above, below in ((4, -12), (15, -23), (26, -34)) for x in (7, -7) for y in (above, below)]
 """Where a name may stand, in points from its dot, the best first."""
 
 Points = Mapping[str, tuple[float, Sequence[float]]]
@@ -54,9 +40,7 @@ def pareto(path: str | Path, points: Points, costs: str, gives: str) -> Path:
 
 def inline(points: Points, costs: str, gives: str) -> str:
     """The picture of :func:`pareto` as a data URI, for a page."""
-    buffer = io.BytesIO()
-    _figure(points, costs, gives).savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return figure_uri(_figure(points, costs, gives))
 
 
 def _figure(points: Points, costs: str, gives: str) -> Any:
@@ -72,8 +56,8 @@ def _figure(points: Points, costs: str, gives: str) -> Any:
         tint = colour(1) if name in best else colour(0)
         panel.scatter([cost] * len(values), values, s=9, color=tint, alpha=0.4, zorder=2)
         panel.scatter([cost], [mean(values)], s=45, color=tint, zorder=3)
-    dearest, cheapest = (choice(cost for cost, _ in points.values()) for choice in (max, min))
-    panel.set(xscale="log" if dearest >= 10 * cheapest else "linear", xlabel=costs, ylabel=gives)
+    spent = [cost for cost, _ in points.values()]
+    panel.set(xscale="log" if max(spent) >= 10 * min(spent) else "linear", xlabel=costs, ylabel=gives)
     panel.grid(alpha=0.25)
     panel.margins(x=0.15, y=0.1)
     _name(panel, {name: (cost, mean(values)) for name, (cost, values) in points.items()})

@@ -2,8 +2,6 @@
 sharp.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from featlift.evaluation.average_precision import Detection, GroundTruth
+from featlift.report.uris import pixels_uri
 
 Box = Sequence[float]
 """xywh, px"""
@@ -43,15 +42,6 @@ class View:
     height: int
     outlines: list[Outline] = field(default_factory=list)
     caption: str = ""
-
-
-def data_uri(pixels: np.ndarray, form: str = "PNG") -> str:
-    """``pixels [H, W, 3]`` uint8 as a ``data:`` URI; "PNG" keeps every pixel, "JPEG" is for large photographs."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, form, **({"quality": 90} if form == "JPEG" else {"optimize": True}))
-    return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
@@ -87,7 +77,7 @@ def view(
         for one in outlines
         if left < one.x + one.width and one.x < left + wide and top < one.y + one.height and one.y < top + high
     ]
-    return View(data_uri(pixels, "PNG" if part else "JPEG"), wide, high, shown, caption)
+    return View(pixels_uri(pixels, "PNG" if part else "JPEG"), wide, high, shown, caption)
 
 
 def outlines_of(
