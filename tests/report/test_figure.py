@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from featlift.report import Scenes, before_after
+from featlift.report import Scenes, before_after, figure
 from featlift.report.curves import colour
+from featlift.report.examples import verdicts
+
+
+def pixels_of(path, tint):
+    """Which pixels of a picture have the colour ``tint``."""
+    pixels = np.array(Image.open(path).convert("RGB")).astype(int)
+    return (np.abs(pixels - [int(tint[i : i + 2], 16) for i in (1, 3, 5)]) < 3).all(-1)
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
@@ -16,9 +24,43 @@ def test_a_figure_for_a_readme(tmp_path, truth, runs, comparison, evidence, endi
     if ending == "svg":
         assert colour(1) in path.read_text()
     else:
-        pixels = np.array(Image.open(path).convert("RGB"))
-        tint = np.array([int(colour(1)[i : i + 2], 16) for i in (1, 3, 5)])
-        half = len(pixels) // 2
-        seen = (np.abs(pixels.astype(int) - tint) < 3).all(-1)
+        seen = pixels_of(path, colour(1))
+        half = len(seen) // 2
         assert seen[half:].sum() > 100, "what the second found is drawn in its colour, below"
         assert seen[:half].sum() < seen[half:].sum() / 10
+
+
+def test_found_missed_and_false_in_colours(tmp_path, truth, evidence):
+    """One of two objects is found by the first, with one more where nothing is; the second finds nothing."""
+    first = next(one for one in truth["annotations"] if one["image_id"] == 6)
+    said = [
+        {"image_id": 6, "category_id": first["category_id"], "bbox": box, "score": score}
+        for box, score in ((first["bbox"], 0.9), ([2.0, 40, 20, 20], 0.95))
+    ]
+    seen = {name: verdicts(truth, found)[0][6] for name, found in (("both", said), ("none", []))}
+    assert [one.style for one in seen["both"]] == ["missed", "found", "false"]
+    assert [one.style for one in seen["none"]] == ["missed", "missed"]
+    path = figure.verdicts(tmp_path / "new" / "a.png", [(evidence.picture(6), seen)])
+    middle = pixels_of(path, figure.VERDICTS["missed"]).shape[1] // 2
+    for style in ("found", "false"):
+        drawn = pixels_of(path, figure.VERDICTS[style])
+        drawn = drawn[: int(0.85 * len(drawn))]  # without the key
+        assert drawn[:, :middle].sum() > 50
+        assert not drawn[:, middle:].any()
+
+
+def test_maps_side_by_side_on_one_scale(tmp_path):
+    features = {
+        "target": {"p2x": torch.ones(1, 3, 8, 8)},
+        "made": {"p2x": torch.zeros(1, 3, 8, 8), "p3": torch.ones(1)},
+    }
+    path = figure.maps(tmp_path / "a.svg", torch.rand(3, 16, 16), features)
+    assert [f"<!-- {title} -->" in path.read_text() for title in ("picture", "p2x: target", "p2x: made", "p3: made")] == [
+        True, True, True, False,
+    ]  # fmt: skip
+    png = figure.maps(tmp_path / "a.png", torch.ones(3, 16, 16), features)
+    pixels = np.array(Image.open(png).convert("RGB")).astype(int)
+    third = pixels.shape[1] // 3
+    middle = pixels[len(pixels) // 2]
+    assert middle[third + third // 2].sum() > 600, "ones are hot"
+    assert middle[2 * third + third // 2].sum() < 50, "zeros are cold"

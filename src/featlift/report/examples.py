@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from featlift.evaluation.average_precision import ClassMatches, GroundTruth, matches
+from featlift.evaluation.average_precision import Detection, GroundTruth, matches
 from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.gains import Fate, Outcome, best_f1
 from featlift.report.records import RunRecord
@@ -95,9 +95,7 @@ def single(evidence: Evidence, run: RunRecord, most: int) -> list[View]:
     The colours of EFPN's Fig. 8: "found" are detections, "missed" objects, "false" detections.
     """
     truth = evidence.truth
-    by_class = matches(truth, run.detections)
-    threshold = best_f1(by_class)
-    marks = _verdicts(truth, run, by_class, threshold)
+    marks, threshold = verdicts(truth, run.detections)
     objects = Counter(annotation["image_id"] for annotation in truth["annotations"])
     said = f"detections with a score of at least {threshold:.2f}" if threshold <= 1 else "nothing was found anywhere"
     return [
@@ -106,10 +104,13 @@ def single(evidence: Evidence, run: RunRecord, most: int) -> list[View]:
     ]
 
 
-def _verdicts(
-    truth: GroundTruth, run: RunRecord, by_class: Sequence[ClassMatches], threshold: float
-) -> dict[int, list[Outline]]:
-    """For each picture the missed objects, then the detections above ``threshold``, found and false, with class and score."""
+def verdicts(truth: GroundTruth, detections: Sequence[Detection]) -> tuple[dict[int, list[Outline]], float]:
+    """For each picture the missed objects, then the detections that count, found and false, with class and score.
+
+    What counts is what has at least the score with the best F1, the second thing returned; above 1 nothing was found anywhere.
+    """
+    by_class = matches(truth, detections)
+    threshold = best_f1(by_class)
     names = {category["id"]: category["name"] for category in truth["categories"]}
     found: set[int] = set()
     judged: dict[int, str] = {}
@@ -123,7 +124,7 @@ def _verdicts(
         if annotation["id"] not in found and not annotation.get("iscrowd"):
             marks.setdefault(annotation["image_id"], []).append(outline(annotation["bbox"], "missed"))
     for place, style in judged.items():
-        one = run.detections[place]
+        one = detections[place]
         label = f"{names[one['category_id']]} {100 * one['score']:.0f}"
         marks.setdefault(one["image_id"], []).append(outline(one["bbox"], style, label))
-    return marks
+    return marks, threshold

@@ -38,9 +38,21 @@ def level_maps(features: Mapping[str, Features]) -> list[LevelMaps]:
     Raises:
         ValueError: if a level has different shapes in two runs.
     """
+    return [_level_maps(level, maps) for level, maps in shared(features).items()]
+
+
+def heats(features: Mapping[str, Features]) -> dict[str, dict[str, NDArray[np.uint8]]]:
+    """Level → run → the heat map ``[H, W, 3]`` of :func:`level_maps`; sizes may differ between runs."""
+    return {
+        level: dict(zip(maps, heat(list(maps.values()))[0], strict=True)) for level, maps in shared(features).items()
+    }
+
+
+def shared(features: Mapping[str, Features]) -> dict[str, dict[str, Map]]:
+    """Level → run → map ``[C, H, W]``, of the levels that all have, in the order of the first."""
     first = next(iter(features.values()))
-    shared = [level for level in first if level != "image" and all(level in one for one in features.values())]
-    return [_level_maps(level, {name: _array(one, level) for name, one in features.items()}) for level in shared]
+    levels = [level for level in first if level != "image" and all(level in one for one in features.values())]
+    return {level: {name: _array(one, level) for name, one in features.items()} for level in levels}
 
 
 def _array(features: Features, level: str) -> Map:

@@ -6,6 +6,7 @@ from statistics import mean
 from typing import Any
 
 from featlift.report.curves import colour
+from featlift.report.figure import written
 from featlift.report.uris import figure_uri
 
 PLACES = [(x, y) for above, below in ((4, -12), (15, -23), (26, -34)) for x in (7, -7) for y in (above, below)]
@@ -31,11 +32,7 @@ def pareto(path: str | Path, points: Points, costs: str, gives: str) -> Path:
     Each name is a dot at (cost, mean over seeds), with every seed as a small one; those of the :func:`front` are joined. ``costs`` and
     ``gives`` are the titles of the axes; the axis of costs is logarithmic if the dearest costs ten times the cheapest.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    _figure(points, costs, gives).savefig(draft, format=path.suffix[1:], dpi=150)
-    return draft.replace(path)
+    return written(_figure(points, costs, gives), Path(path))
 
 
 def inline(points: Points, costs: str, gives: str) -> str:
