@@ -48,19 +48,19 @@ def before_after(
 def verdicts(path: str | Path, pictures: Sequence[tuple[Tensor, Mapping[str, Sequence[Outline]]]]) -> Path:
     """Write a PNG or SVG (by the ending of ``path``) and return its path: found, missed and false, in colours (EFPN, Fig. 8).
 
-    A row for each of ``pictures`` ``[3, H, W]``, a column for each detector, by name, with its outlines (see `examples.verdicts`).
+    A row for each of ``pictures`` ``[3, H, W]``, a column for each detector, by name, with its outlines (see `examples.verdicts`). Of
+    a picture the part with all outlines is shown.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     names = list(pictures[0][1])
-    ratio = pictures[0][0].shape[1] / pictures[0][0].shape[2]
-    size = (3.6 * len(names), (3.6 * ratio + 0.25) * len(pictures) + 0.5)
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(3.6 * len(names), 3.7 * len(pictures) + 0.6), layout="constrained", facecolor="white")
     axes = figure.subplots(len(pictures), len(names), squeeze=False)
     for row, (image, seen) in zip(axes, pictures, strict=True):
+        part = _around([one for outlines in seen.values() for one in outlines], (image.shape[1], image.shape[2]))
         for panel, name in zip(row, names, strict=True):
-            _panel(panel, to_pixels(image), (0, 0, image.shape[2], image.shape[1]), (), "")
+            _panel(panel, to_pixels(image), part, (), "")
             _judge(panel, seen[name])
     for panel, name in zip(axes[0], names, strict=True):
         panel.set_title(name, loc="left", fontsize=11, fontweight="bold")
@@ -97,6 +97,15 @@ def written(figure: Any, path: Path) -> Path:
     unfinished = path.with_name(f".{path.name}.part")
     figure.savefig(unfinished, format=path.suffix[1:], dpi=150)
     return unfinished.replace(path)
+
+
+def _around(outlines: Sequence[Outline], size: tuple[int, int]) -> Part:
+    """The part of a picture of ``size`` (H, W) with all ``outlines`` and some margin; all of it if there are none."""
+    if not outlines:
+        return (0, 0, size[1], size[0])
+    left, top = min(one.x for one in outlines), min(one.y for one in outlines)
+    right, bottom = max(one.x + one.width for one in outlines), max(one.y + one.height for one in outlines)
+    return window((left, top, right - left, bottom - top), size, context=1.2, smallest=96)
 
 
 def _judge(panel: Any, outlines: Sequence[Outline]) -> None:
