@@ -1,10 +1,10 @@
 """FDSR against its baselines: ``python benchmarks/fdsr.py ../shared/data/deeppcb --weights ../shared/data/weights/….pth``.
 
 A detector learns from full-size pictures. For each seed super-resolution networks learn for pixels (three networks), for features (FDSR,
-with pixels and without) and for the detector's losses (TDSR), all for equally many steps; one learns in turn with the detector (SR4IR);
-the detector also learns on from bicubic pictures for as many. Every row sees the same validation pictures, shrunk. Everything is kept below
-``--runs``, so the same command goes on where it stopped. With ``--side`` windows of the pictures are what is called full size, which makes
-three seeds affordable on one core.
+two networks, and without pixels) and for the detector's losses (TDSR), all for equally many steps; one learns in turn with the detector
+(SR4IR); the detector also learns on from bicubic pictures for as many. Every row sees the same validation pictures, shrunk. Everything is
+kept below ``--runs``, so the same command goes on where it stopped. With ``--side`` windows of the pictures are what is called full size,
+which makes three seeds affordable on one core.
 """
 
 import argparse
@@ -40,7 +40,7 @@ SMALL = {
     "d-dbpn": {"stages": 2, "initial": 64, "width": 32},
     "compact": {},
 }
-"""The networks, small enough for one core; "compact" starts as bicubic interpolation and is what FDSR and TDSR train."""
+"""The networks, small enough for one core; "compact" starts as bicubic interpolation and is what learns where no other is named."""
 
 
 class Learner(NamedTuple):
@@ -58,6 +58,7 @@ def learners(tdsr: float) -> dict[str, Learner]:
         "D-DBPN, pixels": Learner("d-dbpn", PIXELS),
         "Compact, pixels": Learner("compact", PIXELS),
         "FDSR": Learner("compact", FEATURES),
+        "FDSR with EDSR": Learner("edsr", FEATURES),
         "FDSR, features only": Learner("compact", replace(FEATURES, pixels=0.0)),
         "TDSR": Learner("compact", replace(PIXELS, detection=tdsr)),
         "SR4IR": Learner("compact", FEATURES, FINE_TUNING),
