@@ -107,12 +107,21 @@ def spread(runs: Sequence[Evaluation], key: str) -> str | None:
     return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def shortened(case: Case, factor: float, pictures: int | None) -> Case:
-    """The case with ``factor`` times the steps in every stage, at least one, measured on so many ``pictures`` (None: as it is)."""
+def shortened(case: Case, factor: float, pictures: int | None, start: float = 1.0) -> Case:
+    """The case with ``factor`` times the steps in every stage, at least one, measured on so many ``pictures`` (None: as it is).
+
+    The start, the detector that all others begin with, takes ``start`` times as many again.
+    """
+    factors = dict.fromkeys(STAGES, factor) | {"detector": factor * start}
     stages = {name: getattr(case.settings, name) for name in STAGES}
-    fewer = {name: replace(stage, steps=max(1, round(factor * stage.steps))) for name, stage in stages.items()}
+    fewer = {name: replace(stage, steps=max(1, round(factors[name] * stage.steps))) for name, stage in stages.items()}
     measured = case.measured if pictures is None else pictures
     return replace(case, settings=replace(case.settings, **fewer), measured=measured)
+
+
+def called(name: str, start: float) -> str:
+    """The case's name with how much longer its start was: what its runs and results are called by."""
+    return name if start == 1 else f"{name}_start{start:g}"
 
 
 def compared(name: str, case: Case, given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -154,14 +163,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--transfers", nargs="+", default=["ftt", "espcn", "nearest"], help="EFPN's transfers")
     parser.add_argument("--steps", type=float, default=1.0, help="multiplies every stage")
+    parser.add_argument("--start", type=float, default=1.0, help="multiplies the steps of the common start once more")
     parser.add_argument("--pictures", type=int, help="measure on so many; 0 is all of them")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the clock")
     parser.add_argument("--runs", default="runs/efpn", help="where the runs are kept")
     given = parser.parse_args()
-    for name in given.names:
-        command = f"python benchmarks/efpn.py {name} --seeds {given.seeds} --steps {given.steps:g}"
+    for chosen in given.names:
+        name = called(chosen, given.start)
+        command = (
+            f"python benchmarks/efpn.py {chosen} --seeds {given.seeds} --steps {given.steps:g} --start {given.start:g}"
+        )
         facts = made(torch.device("cpu"), command)
-        case = shortened(CASES[name](), given.steps, given.pictures)
+        case = shortened(CASES[chosen](), given.steps, given.pictures, given.start)
         tables = compared(name, case, given)
         print(keep(f"efpn_{name}", tables, {**facts, "seed": ", ".join(map(str, range(given.seeds)))}))
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from efpn import first_pictures
+from efpn import called, first_pictures, shortened
 from rivals import CASES, START, Case, Contestant, everyone
 from run import RESULTS
 from torch import Tensor, nn
@@ -54,14 +54,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=CASES)
     parser.add_argument("--runs", type=Path, default=Path("runs/efpn"), help="where efpn.py kept its runs")
+    parser.add_argument("--start", type=float, default=1.0, help="as efpn.py had it")
     parser.add_argument("--count", type=int, default=2, help="pictures with detections")
     given = parser.parse_args()
     for name in given.names:
-        case = CASES[name]()
+        case = shortened(CASES[name](), 1.0, None, given.start)
         shown = baseline.pictures(case.settings.data, "val")
+        name = called(name, given.start)
         trained = everyone(case, TRANSFERS, given.runs / name / "0", 0)
         print(maps(trained, shown[0][0], RESULTS / f"efpn_{name}-maps.png"))
-        detectors = {name: trained[name].detector for name in SEEN}
+        detectors = {one: trained[one].detector for one in SEEN}
         print(detections(detectors, shown, case, given.count, RESULTS / f"efpn_{name}-detections.png"))
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from efpn import first_pictures, interval, shortened, spread, table
+from efpn import called, first_pictures, interval, shortened, spread, table
 from rivals import START, TWICE, Contestant, FromTwice, in_windows, scenes, twice
 from torch import nn
 
@@ -48,6 +48,13 @@ def test_twice_doubles_training_and_test(case):
 def test_every_stage_is_shortened_and_none_is_lost(case):
     assert [getattr(case.settings, stage).steps for stage in ("detector", "extension", "head")] == [1, 1, 1]
     assert case.measured == 2
+
+
+def test_a_longer_start_and_its_name():
+    longer = shortened(scenes(), 1.0, None, 4.0)
+    assert [getattr(longer.settings, stage).steps for stage in ("detector", "extension", "head")] == [1400, 60, 40]
+    assert longer.measured == scenes().measured
+    assert (called("scenes", 4.0), called("scenes", 1.0)) == ("scenes_start4", "scenes")
 
 
 def test_rows(case):
