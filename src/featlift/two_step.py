@@ -194,7 +194,7 @@ def plot(curves: Mapping[str, Mapping[int, float]], path: str | Path) -> None:
     """AP in per cent against the shrink factor, a line for each method, as a picture file."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
     axes = figure.add_subplot()
     for name, curve in curves.items():
         style = {"linestyle": "--", "color": "0.5"} if name == "original" else {"marker": "o"}
@@ -206,7 +206,7 @@ def plot(curves: Mapping[str, Mapping[int, float]], path: str | Path) -> None:
         xticks=sorted({k for c in curves.values() for k in c}),
     )
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=150)
 
 

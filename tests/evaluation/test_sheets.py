@@ -43,6 +43,15 @@ def test_panels_in_a_row_at_their_places():
     assert whole.getpixel((15, CAPTION + 15)) == (0, 0, 0)
 
 
+def test_many_panels_stand_in_rows_of_equal_length():
+    """Nine do not fit into one row of seven: five and four."""
+    panels = [Panel(torch.full((3, 40, 50), i / 10), "") for i in range(9)]
+    whole = sheet(panels, TRUTH, (5, 5, 30, 40), zoom=1)
+    assert whole.size == (5 * 40 + 4 * 4, 2 * (30 + CAPTION) + CAPTION)
+    assert whole.getpixel((4 * 44 + 5, CAPTION + 5)) == (102, 102, 102)
+    assert whole.getpixel((3 * 44 + 5, CAPTION + 30 + CAPTION + 5)) == (204, 204, 204)
+
+
 def test_boxes_outside_the_window_are_left_out_and_those_across_its_edge_are_cut():
     answers = found([[0, 0, 3, 3], [60, 60, 70, 70], [0, 12, 9, 16]], [1, 1, 1], [0.9, 0.9, 0.9])
     whole = sheet([Panel(torch.zeros(3, 80, 80), "", answers)], TRUTH, (5, 5, 30, 40), zoom=3)

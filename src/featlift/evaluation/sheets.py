@@ -11,7 +11,10 @@ from torch import Tensor
 FOUND, FALSE, MISSED = (40, 220, 90), (255, 70, 60), (255, 210, 0)
 """Colours of boxes: a right detection, a wrong one, an object nothing found."""
 
-CAPTION = 30
+CAPTION, GAP = 30, 4
+COLUMNS = 7
+"""Panels in a row at the most."""
+
 LEGEND = ((FOUND, "right"), (FALSE, "wrong"), (MISSED, "missed"))
 
 
@@ -31,18 +34,19 @@ def sheet(
     zoom: int = 4,
     score: float = 0.5,
 ) -> Image.Image:
-    """``panels`` in a row, each the same ``window`` (top, left, height, width in px), magnified ``zoom`` times by nearest.
+    """``panels`` in as few rows as hold them, each the ``window`` (top, left, height, width in px), each pixel ``zoom`` times as large.
 
     Detections of ``score`` or more are green where they fit an object of ``truth`` (boxes ``[N, 4]`` xyxy px, labels ``[N]``) of their
     class with an IoU of ½, red otherwise; objects that are not found are yellow.
     """
     drawn = [_panel(panel, truth, window, zoom, score) for panel in panels]
-    size = (sum(part.width for part in drawn) + 4 * (len(drawn) - 1), drawn[0].height + CAPTION)
-    whole, left = Image.new("RGB", size, "white"), 0
-    for part in drawn:
-        whole.paste(part, (left, 0))
-        left += part.width + 4
-    _legend(ImageDraw.Draw(whole), drawn[0].height)
+    rows = -(-len(drawn) // COLUMNS)
+    columns = -(-len(drawn) // rows)
+    width, height = drawn[0].width + GAP, drawn[0].height
+    whole = Image.new("RGB", (columns * width - GAP, rows * height + CAPTION), "white")
+    for place, part in enumerate(drawn):
+        whole.paste(part, (place % columns * width, place // columns * height))
+    _legend(ImageDraw.Draw(whole), rows * height)
     return whole
 
 
