@@ -1,16 +1,14 @@
 """Super-resolution networks: every memory layout and number format beside the plain one, recomputed blocks, and how far a pixel is seen."""
 
-import time
-from statistics import median
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from featlift.evaluation.cost import macs, parameters
+from featlift.evaluation.cost import latencies, macs, parameters, peak_memory
 from featlift.image_sr import super_resolver
 from featlift.image_sr.inference import measured
 from featlift.image_sr.tiling import reach
-from featlift.training import memory
 
 NETWORKS = ("compact", "edsr-baseline", "d-dbpn")
 RECOMPUTED = ("edsr-baseline", "d-dbpn")
@@ -61,36 +59,33 @@ def inference(device: torch.device, rounds: int, side: int, networks: tuple[str,
 
 
 def training(device: torch.device, rounds: int, side: int, networks: tuple[str, ...]) -> dict[str, Any]:
-    """Seconds (median of ``rounds`` in turns) and memory above that of the network at rest, of one picture forward and backward."""
+    """Seconds (median of ``rounds`` in turns) of one picture forward and backward, and the most memory that it held beside the network."""
     rows = []
     for name in networks:
         network, low = super_resolver(name, 4).to(device), torch.rand(1, 3, side, side, device=device)
-        found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
-        for _ in range(rounds):
-            for recompute, taken in found.items():
-                network.recompute = recompute  # type: ignore[assignment]
-                taken.append(_step(network, low, device))
-        plain = median(seconds for seconds, _ in found[False])
+        calls = {way: _step(network, low, way == "recomputed") for way in ("kept", "recomputed")}
+        taken = {way: one.median for way, one in latencies(calls, rounds, warmup=1).items()}
         rows += [
             {
                 "network": name,
-                "blocks": "recomputed" if recompute else "kept",
-                "seconds (median)": round(median(seconds for seconds, _ in taken), 2),
-                "x kept": round(median(seconds for seconds, _ in taken) / plain, 2),
-                "MB at the peak": round(median(held for _, held in taken)),
+                "blocks": way,
+                "seconds (median)": round(taken[way], 2),
+                "x kept": round(taken[way] / taken["kept"], 2),
+                "MB at the peak": round(peak_memory(call, device) / 1e6),
             }
-            for recompute, taken in found.items()
+            for way, call in calls.items()
         ]
     return {"caption": f"One step of training, 4x from {side}x{side}, {rounds} rounds in turns", "rows": rows}
 
 
-def _step(network: torch.nn.Module, low: torch.Tensor, device: torch.device) -> tuple[float, float]:
-    """Seconds of a step forward and backward, and megabytes above what was held before."""
-    network.zero_grad(set_to_none=True)
-    memory.forget(device)
-    before, begun = memory.peak(device), time.perf_counter()
-    network(low).mean().backward()
-    return time.perf_counter() - begun, (memory.peak(device) - before) / 1e6
+def _step(network: torch.nn.Module, low: torch.Tensor, recompute: bool) -> Callable[[], None]:
+    @torch.enable_grad()
+    def step() -> None:
+        network.recompute = recompute  # type: ignore[assignment]
+        network.zero_grad(set_to_none=True)
+        network(low).mean().backward()
+
+    return step
 
 
 def reaches() -> dict[str, Any]:

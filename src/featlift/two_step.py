@@ -42,7 +42,7 @@ class Measuring:
         decay: what else is lost.
         factors: for the robustness curve; empty draws none.
         judged: pictures whose PSNR, SSIM and FSIM are taken; 0 for none.
-        drawn: pictures that are drawn side by side.
+        drawn: pictures that are drawn side by side, evenly spaced among all.
         device: "cpu", "cuda", ….
     """
 
@@ -76,7 +76,8 @@ def measure(how: Measuring, out: str | Path) -> dict[str, Any]:
     if how.factors:
         found["robustness"] = robustness(rows, shown, how.factors, how.decay, how.device)
         plot(found["robustness"], folder / "robustness.png")
-    for index in range(min(how.drawn, len(shown))):
+    count = min(how.drawn, len(shown))
+    for index in (k * len(shown) // count for k in range(count)):
         side_by_side(rows, shown[index], how.factor).save(folder / f"picture-{Path(shown.name(index)).stem}.png")
     write_json(folder / "two_step.json", found)
     return found
