@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rivals import CASES, START, TWICE, Case, Contestant, everyone
+from rivals import CASES, START, TRAINED_ON, TWICE, Case, Contestant, everyone
 from run import keep, made
 from torch import Tensor, nn
 
@@ -74,16 +74,19 @@ def looking(detector: nn.Module, pictures: Sequence[Tensor]) -> Any:
 def table(
     name: str, case: Case, results: dict[int, dict[str, Evaluation]], trained: dict[str, Contestant], costs: Any
 ) -> list[dict[str, Any]]:
-    """Accuracy (mean and spread over seeds), what it has over the start, and costs."""
+    """Accuracy (mean and spread over seeds), what it has over the start and over the start trained on for as many steps, and costs."""
     truth = first_pictures(baseline.pictures(case.settings.data, "val"), case.measured)
     dearer = costs[TWICE]["ms"] - costs[START]["ms"]
     rows = []
     for contestant, one in trained.items():
         runs = [result[contestant] for result in results.values()]
         row: dict[str, Any] = {"": contestant} | {title: spread(runs, key) for key, title in SHOWN.items()}
+        for other in (START, TRAINED_ON):
+            if contestant not in (START, other):
+                before = [result[other].detections for result in results.values()]
+                gained = paired(truth, before, [run.detections for run in runs], "boxes", 500)
+                row[f"Δ AP small to {other} [95 %]"] = interval(gained)
         if contestant != START:
-            first = [result[START].detections for result in results.values()]
-            row["Δ AP small [95 %]"] = interval(paired(truth, first, [run.detections for run in runs], "boxes", 500))
             row["extra time, share of 2x's"] = round((costs[contestant]["ms"] - costs[START]["ms"]) / dearer, 2)
         rows.append(row | costs[contestant] | {"steps": one.steps, "minutes": round(one.minutes, 1)})
     stages = ", ".join(f"{stage} {getattr(case.settings, stage).steps}" for stage in STAGES)

@@ -22,6 +22,7 @@ from featlift.papers.efpn import Distillation, Finer, Settings
 from featlift.training import Run
 
 START = "FPN"
+TRAINED_ON = "FPN, trained on"
 TWICE = "FPN, 2x picture"
 GLANCE = 0.02
 
@@ -125,7 +126,7 @@ def everyone(case: Case, transfers: Sequence[str], folder: Path, seed: int) -> d
     ours = replace(settings, detector_from=str(folder / "start" / baseline.DETECTOR_FILE))
     found = {
         START: Contestant(start.detector),
-        "FPN, trained on": plainly(ours, longer, folder / "fpn", seed),
+        TRAINED_ON: plainly(ours, longer, folder / "fpn", seed),
         TWICE: Contestant(MultiScale(start.detector, (2.0,), flip=False)),
         "FPN, 2x picture, trained on": plainly(twice(ours), longer, folder / "fpn-2x", seed),
         "FPN + p2 of 2x picture": upper_bound(ours, folder / "upper-bound", seed),

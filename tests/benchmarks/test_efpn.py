@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from efpn import called, first_pictures, interval, shortened, spread, table
-from rivals import START, TWICE, Contestant, FromTwice, in_windows, scenes, twice
+from rivals import START, TRAINED_ON, TWICE, Contestant, FromTwice, in_windows, scenes, twice
 from torch import nn
 
 from featlift.detectors import extractor_of
@@ -69,15 +69,18 @@ def test_rows(case):
         Evaluation(metrics={"boxes": none}),
         Evaluation(found, metrics={"boxes": dict.fromkeys(none, 1.0)}),
     )
-    results = {seed: {START: nothing, TWICE: everything} for seed in range(2)}
-    costs = {name: {"ms": ms, "MB": 1, "GMAC": 1.0, "parameters": 5} for name, ms in ((START, 10.0), (TWICE, 40.0))}
-    trained = {START: Contestant(nn.Identity()), TWICE: Contestant(nn.Identity(), 3, 0.5)}
-    first, second = table("scenes", case, results, trained, costs)[0]["rows"]
+    results = {seed: {START: nothing, TRAINED_ON: everything, TWICE: everything} for seed in range(2)}
+    times = {START: 10.0, TRAINED_ON: 10.0, TWICE: 40.0}
+    costs = {name: {"ms": ms, "MB": 1, "GMAC": 1.0, "parameters": 5} for name, ms in times.items()}
+    trained = {name: Contestant(nn.Identity(), *(() if name == START else (3, 0.5))) for name in times}
+    first, longer, second = table("scenes", case, results, trained, costs)[0]["rows"]
     assert first["AP"] == "0.0 ± 0.0"
     assert first["AR small"] is None
-    assert "Δ AP small [95 %]" not in first
+    assert not [column for column in first if column.startswith("Δ")]
+    assert [column for column in longer if column.startswith("Δ")] == ["Δ AP small to FPN [95 %]"]
     assert second["AP small"] == "100.0 ± 0.0"
-    assert second["Δ AP small [95 %]"] == "+100.0 [+100.0, +100.0]"
+    assert second["Δ AP small to FPN [95 %]"] == "+100.0 [+100.0, +100.0]"
+    assert second["Δ AP small to FPN, trained on [95 %]"] == "+0.0 [+0.0, +0.0]"
     assert second["extra time, share of 2x's"] == 1.0
     assert second["steps"] == 3
 
