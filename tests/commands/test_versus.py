@@ -6,7 +6,6 @@ import pytest
 
 from featlift import cli
 from featlift.commands import versus as module
-from featlift.commands.standings import levelled
 from featlift.commands.versus import EVERYONE, contestant, learns, place, versus
 from featlift.interpolators import INTERPOLATORS
 from featlift.papers import afi_gan
@@ -57,12 +56,6 @@ def test_all_start_from_the_same_detector():
 def test_what_cannot_learn_is_not_taught():
     with pytest.raises(ValueError, match="'nearest' has nothing that could be taught"):
         contestant("nearest:taught", QUICK, "")
-
-
-def test_a_better_start_is_no_merit_of_the_contestants():
-    """Hand: seed 1 is 10 above seed 0 for all; "b" is 2 better in one and equal in the other."""
-    found = levelled({"a": [20.0, 30.0], "b": [22.0, 30.0]})
-    assert found == {"a": [24.5, 25.5], "b": [26.5, 25.5]}
 
 
 @pytest.fixture(scope="module")

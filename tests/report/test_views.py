@@ -6,20 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from featlift.report.uris import pixels_uri
 from featlift.report.views import Outline, outline, outlines_of, to_pixels, view, window
 
 
 def opened(uri):
     return np.array(Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1]))))
-
-
-def test_png_keeps_every_pixel():
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    uri = pixels_uri(pixels)
-    assert uri.startswith("data:image/png;base64,")
-    assert np.array_equal(opened(uri), pixels)
-    assert opened(pixels_uri(pixels, "JPEG")).shape == (5, 7, 3)
 
 
 def test_pixels_of_a_picture():
