@@ -1,7 +1,7 @@
-"""How long EFPN's extension has to learn: ``python benchmarks/efpn_length.py NAME --extension 60 600``, after ``benchmarks/efpn.py NAME``.
+"""How long and how wide EFPN's extension has to be: ``python benchmarks/efpn_length.py NAME``, after ``benchmarks/efpn.py NAME``.
 
-Begins with the start that `efpn.py` left, of the first seed, and changes nothing but the steps of the extension. Beside it stand the
-start and the upper bound, whose p2x is taken from the picture at twice the size. Kept as ``benchmarks/results/efpn_<name>_length.json``.
+Begins with the start that `efpn.py` left, of the first seed, and changes nothing but the steps of the extension and the width of FTT.
+Beside it stand the start and the upper bound, whose p2x is taken from the picture at twice the size. Kept as ``benchmarks/results/efpn_<name>_length.json``.
 """
 
 import argparse
@@ -18,14 +18,15 @@ from featlift.papers import baseline
 BOUND = "FPN + p2 of 2x picture"
 
 
-def longer(case: Case, folder: Path, steps: int) -> Contestant:
-    """EFPN with the case's transfer from the start in ``folder``, whose extension learns for ``steps``."""
+def longer(case: Case, folder: Path, steps: int, width: int) -> Contestant:
+    """EFPN with an FTT of so many channels from the start in ``folder``, whose extension learns for ``steps``."""
     settings = replace(
         case.settings,
+        finer=replace(case.settings.finer, transfer="ftt", transfer_options={"width": width}),
         extension=replace(case.settings.extension, steps=steps),
         detector_from=str(folder / "start" / baseline.DETECTOR_FILE),
     )
-    return chained(settings, folder / f"extension-{steps}", SEED)
+    return chained(settings, folder / f"extension-{steps}-width-{width}", SEED)
 
 
 def main() -> None:
@@ -33,19 +34,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=CASES)
     parser.add_argument("--extension", type=int, nargs="+", default=[60, 600], help="steps of the extension")
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 128], help="channels of FTT")
     parser.add_argument("--start", type=float, default=1.0, help="as efpn.py had it")
     parser.add_argument("--runs", type=Path, default=Path("runs/efpn"), help="where efpn.py kept its runs")
     given = parser.parse_args()
-    name, wanted = called(given.name, given.start), " ".join(map(str, given.extension))
-    facts = made(
-        torch.device("cpu"),
-        f"python benchmarks/efpn_length.py {given.name} --extension {wanted} --start {given.start:g}",
+    name = called(given.name, given.start)
+    steps, widths = (" ".join(map(str, chosen)) for chosen in (given.extension, given.widths))
+    command = (
+        f"python benchmarks/efpn_length.py {given.name} --extension {steps} --widths {widths} --start {given.start:g}"
     )
+    facts = made(torch.device("cpu"), command)
     case = shortened(CASES[given.name](), 1.0, None, given.start)
     folder = given.runs / name / str(SEED)
     others = everyone(case, (case.settings.finer.transfer,), folder, SEED)
     compared = {START: others[START], BOUND: others[BOUND]}
-    compared |= {f"EFPN, extension {steps} steps": longer(case, folder, steps) for steps in given.extension}
+    compared |= {
+        f"EFPN, extension {steps} steps, width {width}": longer(case, folder, steps, width)
+        for width in given.widths
+        for steps in given.extension
+    }
     shown = baseline.pictures(case.settings.data, "val")
     found = measured(compared, shown, case.measured)
     rows = [

@@ -20,13 +20,13 @@ def left(tmp_path_factory):
     case = replace(case, settings=replace(case.settings, data=data))
     folder = tmp_path_factory.mktemp("efpn")
     start = plainly(case.settings, case.settings.detector, folder / "start", 0)
-    return case, folder, start, longer(case, folder, 2)
+    return case, folder, start, longer(case, folder, 2, 8)
 
 
 def test_only_the_extension_learns_for_longer(left):
     case, folder, _, ours = left
     assert ours.steps == 2 + case.settings.head.steps == 3
-    assert longer(case, folder, 2).steps == 3, "a finished run is only loaded"
+    assert longer(case, folder, 2, 8).steps == 3, "a finished run is only loaded"
 
 
 def test_pictures_of_what_was_left(left, tmp_path):
