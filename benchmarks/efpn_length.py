@@ -1,7 +1,8 @@
 """How long and how wide EFPN's extension has to be: ``python benchmarks/efpn_length.py NAME``, after ``benchmarks/efpn.py NAME``.
 
 Begins with the start that `efpn.py` left, of the first seed, and changes nothing but the steps of the extension and the width of FTT.
-Beside it stand the start and the upper bound, whose p2x is taken from the picture at twice the size. Kept as ``benchmarks/results/efpn_<name>_length.json``.
+Beside it stand the start and the upper bound, whose p2x is taken from the picture at twice the size. Kept as
+``benchmarks/results/efpn_<name>_length.json``.
 """
 
 import argparse
