@@ -63,11 +63,10 @@ def row(name: str, fetched: list[dict[str, float]], kept: list[dict[str, float]]
 
 def elsewhere(work: str, way: str) -> dict[str, float]:
     """What this file says of ``work`` in a process of its own."""
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    given = {name: value for name, value in os.environ.items() if name not in KEEPING}
+    settings = {**given, "OMP_NUM_THREADS": str(torch.get_num_threads()), **WAYS[way]}
     command = [sys.executable, __file__, work]
-    said = subprocess.run(
-        command, env={**os.environ, **threads, **WAYS[way]}, check=True, capture_output=True, text=True
-    )
+    said = subprocess.run(command, env=settings, check=True, capture_output=True, text=True)
     return json.loads(said.stdout.splitlines()[-1])
 
 
