@@ -52,3 +52,11 @@ def test_unknown_networks_are_named(tmp_path):
     torch.save(EDSR(2, 1, 4).state_dict(), tmp_path / "edsr.pth")
     with pytest.raises(ValueError, match="load_published"):
         foreign(tmp_path / "edsr.pth")
+
+
+@pytest.mark.parametrize("name", ["noise.pth", "empty.pth", "short.safetensors", "text.txt"])
+def test_a_broken_file_is_named(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"" if name == "empty.pth" else b"abc")
+    with pytest.raises(ValueError, match=rf"{name} is no file of weights .* give a .pth or .safetensors"):
+        foreign(path)

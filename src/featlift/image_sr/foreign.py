@@ -1,8 +1,10 @@
 """Any super-resolution network that the spandrel library knows (ESRGAN, SwinIR, HAT, DAT, SPAN …), from its weights alone."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch.nn.functional as nnf
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from featlift.image_sr.degradation import padded
@@ -35,7 +37,7 @@ def foreign(path: str | Path) -> Foreign:
 
     Raises:
         ImportError: without the spandrel library.
-        ValueError: if spandrel does not know the network, or it is no RGB super-resolution network.
+        ValueError: if the file cannot be read, spandrel does not know the network, or it is no RGB super-resolution network.
     """
     try:
         from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
@@ -46,6 +48,10 @@ def foreign(path: str | Path) -> Foreign:
     except UnsupportedModelError as reason:
         raise ValueError(
             f"spandrel recognises no network in {path}; for D-DBPN and EDSR use super_resolver and load_published."
+        ) from reason
+    except (ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as reason:
+        raise ValueError(
+            f"{path} is no file of weights that can be read ({reason}); give a .pth or .safetensors."
         ) from reason
     if (
         not isinstance(found, ImageModelDescriptor)
