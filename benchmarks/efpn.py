@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from featlift import report
 from featlift.commands.train import evidence
-from featlift.data.contract import Pictures
+from featlift.data.dataset import Pictures
 from featlift.evaluation.bootstrap import Interval
 from featlift.evaluation.comparison import compare
-from featlift.evaluation.cost import latencies, macs, parameters, peak_memory
 from featlift.evaluation.detection import Evaluation, detect, measure
+from featlift.evaluation.profiling import latencies, macs, parameters, peak_memory
 from featlift.evaluation.seeds import paired
 from featlift.features import Features
 from featlift.papers import baseline, efpn

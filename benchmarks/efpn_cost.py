@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from featlift import detectors
 from featlift.backbones import Backbone
-from featlift.detectors.extended import ExtendedExtractor
+from featlift.detectors.efpn import ExtendedExtractor
 from featlift.detectors.extractor import Extractor
-from featlift.detectors.windows import SCALES, reach
-from featlift.evaluation.cost import latencies, macs, parameters
+from featlift.detectors.sparse_level import SCALES, reach
+from featlift.evaluation.profiling import latencies, macs, parameters
 from featlift.features import Features
 from featlift.interpolators import interpolators
 from featlift.pyramids.efpn import Extension, transfer

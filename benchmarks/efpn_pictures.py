@@ -14,7 +14,7 @@ from rivals import CASES, START, Case, Contestant, everyone
 from run import RESULTS
 from torch import Tensor, nn
 
-from featlift.data.contract import Pictures
+from featlift.data.dataset import Pictures
 from featlift.evaluation.detection import detect
 from featlift.papers import baseline, efpn
 from featlift.report import figure

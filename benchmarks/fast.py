@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from featlift.backbones import Backbone
+from featlift.deployment.optimize import fastest, hasten
+from featlift.deployment.variants import FORMS
 from featlift.detectors import Detector, detector, extractor
-from featlift.evaluation.cost import Latency, latencies
-from featlift.fastest import fastest, hasten
+from featlift.evaluation.profiling import Latency, latencies
 from featlift.interpolators import interpolator
-from featlift.interpolators.fast import FORMS
 
 HEAVY = ("afi", "srf")
 LIGHT = ("nearest", "bilinear", "light", "light-agnostic", "dysample")

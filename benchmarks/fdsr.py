@@ -20,10 +20,10 @@ import torch
 from run import RESULTS, keep, made
 from windows import windows
 
-from featlift import two_step
+from featlift.detectors.super_resolved import Restored
+from featlift.experiments import super_resolution_detection
 from featlift.image_sr.bicubic import Bicubic
 from featlift.image_sr.network import Network
-from featlift.image_sr.through import Restored
 from featlift.papers import baseline, fdsr
 from featlift.papers.baseline import Stage
 from featlift.training import Descent, Run
@@ -135,19 +135,21 @@ def one_seed(asked: argparse.Namespace, detector: str, seed: int) -> dict[str, A
             fdsr.train(settings, run)
         folders[name] = str(folder)
     tuned = fine_tuned(asked, detector, seed)
-    how = two_step.Measuring(detector, folders, tuned, factor=asked.factor, judged=asked.judged, device=asked.device)
+    how = super_resolution_detection.Measuring(
+        detector, folders, tuned, factor=asked.factor, judged=asked.judged, device=asked.device
+    )
     first = {"factors": tuple(asked.factors), "drawn": asked.drawn} if seed == 0 else {"drawn": 0}
     found = measured(replace(how, **first), asked.runs / f"seed-{seed}")
-    print(two_step.table(found["rows"]), flush=True)
+    print(super_resolution_detection.table(found["rows"]), flush=True)
     return found
 
 
-def measured(how: two_step.Measuring, folder: Path) -> dict[str, Any]:
+def measured(how: super_resolution_detection.Measuring, folder: Path) -> dict[str, Any]:
     """What the folder says, if it was measured in the same way already; else it is measured now."""
     kept = folder / "two_step.json"
     if kept.exists() and json.loads(kept.read_text())["settings"] == plain(how):
         return json.loads(kept.read_text())
-    return json.loads(json.dumps(plain(two_step.measure(how, folder))))
+    return json.loads(json.dumps(plain(super_resolution_detection.measure(how, folder))))
 
 
 def chosen(asked: argparse.Namespace, detector: str, learner: Learner) -> fdsr.Settings:

@@ -24,7 +24,7 @@ from sign_pictures import photos, views
 
 from featlift.data.landmarks import pictures
 from featlift.data.pairs import Pairs
-from featlift.data.places import write_places
+from featlift.data.synthetic.landmarks import write_places
 from featlift.evaluation.retrieval import distractor_curve, draw_curves, moved, precisions
 from featlift.gallery import Collection, Encoding, learning, opened, remembering, seen
 from featlift.papers.fsr_gan import (
@@ -40,7 +40,7 @@ from featlift.papers.fsr_gan import (
     sizes,
     suited,
 )
-from featlift.retrieval.lifts import Identity
+from featlift.retrieval.linear_baselines import Identity
 from featlift.rivals import mean_shift, per_ratio, strongest_ridge
 from featlift.training import Run
 

@@ -13,8 +13,8 @@ import torch
 from equal_steps import SETS
 from run import RESULTS, keep, made
 
+from featlift.commands.benchmark import tournament
 from featlift.commands.demo import shortened
-from featlift.commands.versus import tournament
 
 EVERYONE = (
     *(f"{name}:plain" for name in ("nearest", "bilinear", "bicubic", "deconv", "nearest-5conv", "carafe", "dysample")),

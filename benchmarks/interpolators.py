@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from featlift.evaluation.cost import Latency, latencies, macs, parameters
+from featlift.evaluation.profiling import Latency, latencies, macs, parameters
 from featlift.interpolators import INTERPOLATORS, interpolator
 
 MAPS = {"P3": (100, 152), "P4": (50, 76)}  # of a picture of 800x1216

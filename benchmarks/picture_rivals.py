@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from featlift.data.landmarks import read_picture
+from featlift.deployment.sr_inference import Deployed
 from featlift.gallery import learning, opened, remembering, seen
-from featlift.image_sr.inference import Deployed
 from featlift.image_sr.network import Network
 from featlift.papers import fdsr
 from featlift.papers.baseline import Stage

@@ -9,7 +9,7 @@ import torch.nn.functional as nnf
 from run import SEED, keep, made
 from torch import Tensor, nn
 
-from featlift.data.synthetic import CLASSES, Scenes
+from featlift.data.synthetic.scenes import CLASSES, Scenes
 
 SIDE, AROUND, EPOCHS, BATCH = 24, 1.15, 9, 64
 BINS = ((5, 8), (8, 13), (13, 60))

@@ -10,11 +10,11 @@ from equal_steps import MOBILENET, SHARED
 from torch import Tensor, nn
 
 from featlift.detectors import extractor_of
-from featlift.detectors.extended import Exclusive, ExtendedExtractor, extend
+from featlift.detectors.efpn import Exclusive, ExtendedExtractor, extend
 from featlift.detectors.extractor import Extractor
 from featlift.detectors.multi_scale import MultiScale
 from featlift.detectors.sliced import Sliced
-from featlift.detectors.windows import WholeMap, Windows
+from featlift.detectors.sparse_level import WholeMap, Windows
 from featlift.features import Features
 from featlift.papers import baseline, efpn
 from featlift.papers.baseline import Data, Stage

@@ -22,10 +22,10 @@ import torch.nn.functional as nnf
 from run import RESULTS, keep, made
 
 from featlift.gallery import Encoding, describer
-from featlift.retrieval.approximate import ApproximateIndex
+from featlift.retrieval.exact_search import Found, search
+from featlift.retrieval.faiss_index import ApproximateIndex
 from featlift.retrieval.generator import DescriptorGenerator, ResidualGenerator, lifted
-from featlift.retrieval.index import Found, search
-from featlift.retrieval.store import VectorStore
+from featlift.retrieval.vector_store import VectorStore
 
 QUERIES = 50
 

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from featlift.backbones import Backbone
-from featlift.critics import PatchCritic
 from featlift.detectors import extractor
-from featlift.evaluation.cost import Latency, latencies
+from featlift.discriminators import PatchCritic
+from featlift.distillation.feature_pairs import doubled
+from featlift.evaluation.profiling import Latency, latencies
 from featlift.features import match
 from featlift.interpolators import interpolator
 from featlift.losses import content, fool, judge, tell_apart
 from featlift.papers.afi_gan import Adversary, play
 from featlift.resolution import cross_resolution, frozen
 from featlift.training import Descent, Learner
-from featlift.views import doubled
 
 Step = Callable[[Tensor], None]
 DESCENT = Descent("sgd", 1e-3, momentum=0.9, weight_decay=1e-4)

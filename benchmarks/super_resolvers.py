@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from featlift.evaluation.cost import latencies, macs, parameters, peak_memory
+from featlift.deployment.sr_inference import measured
+from featlift.evaluation.profiling import latencies, macs, parameters, peak_memory
 from featlift.image_sr import super_resolver
-from featlift.image_sr.inference import measured
 from featlift.image_sr.tiling import reach
 
 NETWORKS = ("compact", "edsr-baseline", "d-dbpn")

@@ -8,7 +8,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from featlift.data.augment import cropped
 from featlift.data.coco import open_split
-from featlift.data.contract import Pictures
+from featlift.data.dataset import Pictures
 from featlift.training.run import write_json
 
 LEAST_LEFT = 8.0

@@ -157,7 +157,7 @@ def test_the_front_door_is_light():
 
 def test_the_command_line_starts_without_torch():
     if "cli.py" in FILES:
-        assert "torch" not in modules_after("import featlift.cli")
+        assert "torch" not in modules_after("import featlift.cli.main")
 
 
 # ---------------------------------------------------------------------------------------------------- 4 every file has its test

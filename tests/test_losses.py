@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from featlift.critics import PatchCritic
+from featlift.discriminators import PatchCritic
 from featlift.losses import (
     box_losses,
     content,

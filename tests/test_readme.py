@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from featlift import cli
+from featlift.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -15,7 +15,7 @@ ENDS = {"|", "||", "&&", ";", ">", ">>", "2>", "2>&1", "&"}
 """Words of the shell after which a command of ours is over."""
 
 
-OURS = ("featlift", "featlift.cli")
+OURS = ("featlift",)
 
 
 class Parsed(Exception):
@@ -54,22 +54,22 @@ def test_every_command_is_understood(words, monkeypatch):
     """The function behind the verb is not called; its words must have become its arguments."""
     if any("…" in word or word.isupper() for word in words[:2]):
         pytest.skip("a placeholder stands for the verb")
-    from featlift.commands import parsing
+    from featlift.cli import parser
 
-    taken = parsing._taken
+    taken = parser._taken
 
     def parsed(*arguments, **options):
         taken(*arguments, **options)
         raise Parsed
 
-    monkeypatch.setattr(parsing, "_taken", parsed)
+    monkeypatch.setattr(parser, "_taken", parsed)
     assert outcome(words) == 0, f"featlift {' '.join(words)}"
 
 
 def outcome(words: list[str]) -> int:
     """The exit code, 0 once the words are understood."""
     try:
-        return cli.main(words)
+        return main.main(words)
     except Parsed:
         return 0
     except SystemExit as left:
@@ -81,8 +81,8 @@ def test_torchrun_leaves_our_words_to_us(words):
     from torch.distributed.run import parse_args
 
     launched = parse_args(words)
-    assert (launched.module, launched.training_script) == (True, "featlift.cli")
-    assert launched.training_script_args == words[words.index("featlift.cli") + 1 :]
+    assert (launched.module, launched.training_script) == (True, "featlift")
+    assert launched.training_script_args == words[words.index("featlift") + 1 :]
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):

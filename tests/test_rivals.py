@@ -8,11 +8,11 @@ import torch.nn.functional as nnf
 
 from featlift.data.landmarks import read_picture
 from featlift.data.pairs import Pairs
-from featlift.data.places import write_places
+from featlift.data.synthetic.landmarks import write_places
 from featlift.gallery import Collection, Encoding, learning, remembering, seen
 from featlift.image_sr import Bicubic
 from featlift.papers.fsr_gan import Settings
-from featlift.retrieval.lifts import Identity
+from featlift.retrieval.linear_baselines import Identity
 from featlift.rivals import distilled, enlarged, mean_shift, per_ratio, strongest_ridge
 from featlift.training import Descent, Run
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from featlift.commands.evaluate import evaluate
     from featlift.commands.predict import predict
     from featlift.commands.train import train
-    from featlift.data.synthetic import Scenes
+    from featlift.data.synthetic.scenes import Scenes
+    from featlift.deployment.optimize import hasten, unhasten
     from featlift.detectors import detections_on, detector, extractor, losses_on
-    from featlift.fastest import hasten, unhasten
     from featlift.features import Features
     from featlift.interpolators import interpolator
     from featlift.resolution import cross_resolution
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Features": "features",
-    "Scenes": "data.synthetic",
+    "Scenes": "data.synthetic.scenes",
     "UpgradeReport": "upgrading",
     "added_parameters": "upgrading",
     "compare": "commands.compare",
@@ -32,7 +32,7 @@ _HOMES = {
     "downgrade": "upgrading",
     "evaluate": "commands.evaluate",
     "extractor": "detectors",
-    "hasten": "fastest",
+    "hasten": "deployment.optimize",
     "interpolator": "interpolators",
     "load": "checkpoints",
     "load_delta": "upgrading",
@@ -41,7 +41,7 @@ _HOMES = {
     "save": "checkpoints",
     "save_delta": "upgrading",
     "train": "commands.train",
-    "unhasten": "fastest",
+    "unhasten": "deployment.optimize",
     "upgrade": "upgrading",
 }
 

@@ -19,7 +19,7 @@ from featlift.data.landmarks import (
     read_picture,
     revisited,
 )
-from featlift.data.places import write_places
+from featlift.data.synthetic.landmarks import write_places
 from featlift.retrieval.cache import DescriptorCache, picture_key
 from featlift.retrieval.descriptors import Average, Describer, Fc7, GeM
 from featlift.retrieval.gist import Gist

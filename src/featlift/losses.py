@@ -37,7 +37,7 @@ def fool(critic: nn.Module, student: Features, weights: Mapping[str, Tensor] = E
     """What the generator descends on: Σ over levels of BCE(D(student), 1), i.e. -log D (AFI-GAN Eq. 2, the adversarial term).
 
     The path through the critic stays open (the published code cuts it, which turns the term into a constant). With ``weights``, the maps
-    are windows of maps, and these say what their cells count (`featlift.glimpses`).
+    are windows of maps, and these say what their cells count (`featlift.distillation.patch_sampling`).
     """
     judged = judge(critic, student)
     return _sum([_cross_entropy(logits, 1.0, weights.get(level)) for level, logits in judged.items()])

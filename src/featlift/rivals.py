@@ -1,6 +1,6 @@
 """What FSR-GAN has to beat: ridge regression, one model for each ratio, another encoder for queries, and pictures enlarged first.
 
-The closed forms themselves are parts (:mod:`featlift.retrieval.lifts`); here they learn from what G learns from.
+The closed forms themselves are parts (:mod:`featlift.retrieval.linear_baselines`); here they learn from what G learns from.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from featlift.losses import focal_distance
 from featlift.papers.fsr_gan import Caution, Game, Settings, descend, generator
 from featlift.resolution import freeze
 from featlift.retrieval.descriptors import VIEWS, Describer, describe, reduced, seen_at
-from featlift.retrieval.lifts import Affine, PerRatio, ridge
+from featlift.retrieval.linear_baselines import Affine, PerRatio, ridge
 from featlift.training import Learner, Run, fit
 
 

@@ -3,7 +3,7 @@
 import torch
 from efpn_cost import TRANSFERS, everyone, extractor, share, size, table
 
-from featlift.evaluation.cost import macs
+from featlift.evaluation.profiling import macs
 
 
 def test_a_picture_twice_as_large_costs_four_times_and_efpn_its_extension():

@@ -7,7 +7,7 @@ import fdsr
 import pytest
 from windows import annotation
 
-from featlift.data.synthetic import Scenes
+from featlift.data.synthetic.scenes import Scenes
 from featlift.image_sr.network import Network, build
 from featlift.training.run import write_json
 from report import filled, read
@@ -58,7 +58,7 @@ def test_the_whole_script(tmp_path, data, monkeypatch):
         "fdsr-picture-0.png",
         "fdsr-robustness.png",
     ]
-    monkeypatch.setattr(fdsr.two_step, "measure", lambda *how: pytest.fail("measured twice"))
+    monkeypatch.setattr(fdsr.super_resolution_detection, "measure", lambda *how: pytest.fail("measured twice"))
     fdsr.main()
     assert json.loads((tmp_path / "out" / "fdsr.json").read_text())["tables"] == found["tables"]
     assert "| fine-tuned |" in filled("", read(tmp_path / "out"))

@@ -11,10 +11,10 @@ from PIL import Image
 from run import keep, made
 from sign_pictures import SOURCES, photos, views
 
-from featlift.data.places import write_places
+from featlift.data.synthetic.landmarks import write_places
 from featlift.gallery import Collection, Encoding, learning, remembering
 from featlift.papers.fsr_gan import Settings, asked, curves, described, raised, sizes
-from featlift.retrieval.lifts import Identity
+from featlift.retrieval.linear_baselines import Identity
 from report import filled, read
 
 

@@ -10,7 +10,7 @@ from heap import KEEPING, heap
 from run import keep, made
 from stage1_step import Players, ours, published
 
-from featlift.interpolators.fast import EAGER, FORMS
+from featlift.deployment.variants import EAGER, FORMS
 from featlift.papers.afi_gan import Adversary
 from interpolators import interpolators
 from report import filled, read

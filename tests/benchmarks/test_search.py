@@ -4,7 +4,7 @@ import pytest
 import torch
 from search import clustered, interleaved, lifting, million, recalled, searching, stored, tables
 
-from featlift.retrieval.index import Found
+from featlift.retrieval.exact_search import Found
 from report import rendered
 
 

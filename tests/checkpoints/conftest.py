@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from featlift.arguments import remember
 from featlift.checkpoints import load, save
+from featlift.checkpoints.init_args import remember
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from featlift import cli
+from featlift.cli import main
 
 TINY = [
     "--data.batch", "2", "--train.steps", "1", "--model.channels", "8", "--device", "cpu",
@@ -14,7 +14,7 @@ TINY = [
 def coco(tmp_path_factory):
     """The folder, written by ``featlift data make``."""
     folder = tmp_path_factory.mktemp("pictures") / "coco"
-    assert cli.main(["data", "make", str(folder), "--train", "2", "--val", "2", "--side", "64"]) == 0
+    assert main.main(["data", "make", str(folder), "--train", "2", "--val", "2", "--side", "64"]) == 0
     return folder
 
 
@@ -24,5 +24,5 @@ def trained(coco, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for name in ("nearest", "bilinear"):
         words = ["--run", str(folder / name), "--data", str(coco), "--model.interpolator", name, *TINY]
-        assert cli.main(["train", "baseline", *words]) == 0
+        assert main.main(["train", "baseline", *words]) == 0
     return {name: folder / name for name in ("nearest", "bilinear")}

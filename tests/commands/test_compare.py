@@ -1,11 +1,11 @@
 import shutil
 
-from featlift import cli
+from featlift.cli import main
 
 
 def test_two_runs_side_by_side(trained, tmp_path, capsys):
     words = [str(trained["nearest"]), str(trained["bilinear"]), "--out", str(tmp_path), "--resamples", "20"]
-    assert cli.main(["compare", *words]) == 0
+    assert main.main(["compare", *words]) == 0
     told = capsys.readouterr().out
     for row in ("nearest", "bilinear", "ap boxes", "ap tiny boxes", "parameters", "ms a picture", "minutes"):
         assert row in told
@@ -18,7 +18,7 @@ def test_two_runs_side_by_side(trained, tmp_path, capsys):
 def test_a_run_against_itself_gains_nothing(trained, tmp_path, capsys):
     shutil.copytree(trained["nearest"], tmp_path / "copy")
     words = [str(trained["nearest"]), str(tmp_path / "copy"), "--out", str(tmp_path), "--resamples", "20"]
-    assert cli.main(["compare", *words]) == 0
+    assert main.main(["compare", *words]) == 0
     told = capsys.readouterr().out
     assert "+0.0 [+0.0, +0.0]" in told
     assert "copy" in told
@@ -28,10 +28,10 @@ def test_runs_on_other_pictures_are_refused(trained, tmp_path, capsys):
     shutil.copytree(trained["nearest"], tmp_path / "copy")
     path = tmp_path / "copy" / "result.json"
     path.write_text(path.read_text().replace('"data": "', '"data": "other-', 1))
-    assert cli.main(["compare", str(trained["nearest"]), str(tmp_path / "copy")]) == 1
+    assert main.main(["compare", str(trained["nearest"]), str(tmp_path / "copy")]) == 1
     assert "Only runs on the same pictures can be compared" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run(trained, tmp_path, capsys):
-    assert cli.main(["compare", str(trained["nearest"]), str(tmp_path)]) == 1
+    assert main.main(["compare", str(trained["nearest"]), str(tmp_path)]) == 1
     assert "has no result.json" in capsys.readouterr().err

@@ -1,10 +1,10 @@
 import json
 
-from featlift import cli
+from featlift.cli import main
 
 
 def test_what_was_made_is_found_in_order(coco, capsys):
-    assert cli.main(["data", "check", str(coco)]) == 0
+    assert main.main(["data", "check", str(coco)]) == 0
     told = capsys.readouterr().out
     assert told.count("2 pictures") == 2
     assert "classes: " in told
@@ -18,12 +18,12 @@ def test_what_is_wrong_is_said(coco, tmp_path, capsys):
         truth = json.loads((coco / f"instances_{split}.json").read_text())
         truth["annotations"][0]["bbox"][2] = -3
         (tmp_path / f"instances_{split}.json").write_text(json.dumps(truth))
-    assert cli.main(["data", "check", str(tmp_path)]) == 1
+    assert main.main(["data", "check", str(tmp_path)]) == 1
     told = capsys.readouterr()
     assert "instances_train.json" in told.out
     assert f"2 things in '{tmp_path}' are broken" in told.err
 
 
 def test_a_folder_with_something_in_it_is_kept(coco, capsys):
-    assert cli.main(["data", "make", str(coco)]) == 1
+    assert main.main(["data", "make", str(coco)]) == 1
     assert "is not empty" in capsys.readouterr().err

@@ -1,11 +1,11 @@
 import json
 
-from featlift import cli
 from featlift.checkpoints import save
+from featlift.cli import main
 from featlift.commands.evaluate import evaluate
 from featlift.commands.train import read_result
 from featlift.image_sr import super_resolver
-from featlift.image_sr.saved import NETWORK_FILE
+from featlift.image_sr.checkpoint import NETWORK_FILE
 
 
 def test_a_run_is_measured_as_it_was_when_it_ended(trained, capsys):
@@ -21,15 +21,15 @@ def test_several_looks_at_each_picture(trained, coco, tmp_path, capsys):
     run.mkdir()
     for name in ("detector.safetensors", "settings.json"):
         (run / name).symlink_to(trained["nearest"] / name)
-    assert cli.main(["evaluate", str(run), "--scales", "[1.0, 1.5]", "--flip", "--merge", "soft-nms"]) == 0
+    assert main.main(["evaluate", str(run), "--scales", "[1.0, 1.5]", "--flip", "--merge", "soft-nms"]) == 0
     assert json.loads((run / "evaluation-own-val-multi-scale.json").read_text())["metrics"]["boxes"]
-    assert cli.main(["evaluate", str(run), "--scales", "[1.5]", "--merge", "mean"]) == 1
+    assert main.main(["evaluate", str(run), "--scales", "[1.5]", "--merge", "mean"]) == 1
     assert "choose one of nms, soft-nms" in capsys.readouterr().err
 
 
 def test_a_detector_file_is_measured_where_it_is_told(trained, coco, tmp_path, capsys):
     words = [str(trained["nearest"] / "detector.safetensors"), "--data", str(coco), "--out", str(tmp_path / "m.json")]
-    assert cli.main(["evaluate", *words, "--split", "train"]) == 0
+    assert main.main(["evaluate", *words, "--split", "train"]) == 0
     assert json.loads((tmp_path / "m.json").read_text())["metrics"]["boxes"]
     assert str(tmp_path / "m.json") in capsys.readouterr().out
 
@@ -37,7 +37,7 @@ def test_a_detector_file_is_measured_where_it_is_told(trained, coco, tmp_path, c
 def test_through_super_resolution(trained, tmp_path, capsys):
     save(super_resolver("srcnn-915", 4), tmp_path / "sr" / NETWORK_FILE)
     words = ["--through.srcnn", str(tmp_path / "sr"), "--out", str(tmp_path / "out"), "--factors", "[2, 4]"]
-    assert cli.main(["evaluate", str(trained["nearest"]), *words]) == 0
+    assert main.main(["evaluate", str(trained["nearest"]), *words]) == 0
     found = json.loads((tmp_path / "out" / "two_step.json").read_text())
     assert list(found["rows"]) == ["bicubic", "srcnn", "original"]
     assert list(found["robustness"]["srcnn"]) == ["2", "4"]
@@ -55,12 +55,12 @@ def test_pictures_of_other_classes_are_refused(trained, coco, tmp_path, capsys):
         truth = json.loads(path.read_text())
         truth["categories"][0]["name"] = "zebra"
         (other / path.name).write_text(json.dumps(truth))
-    assert cli.main(["evaluate", str(trained["nearest"]), "--data", str(other)]) == 1
+    assert main.main(["evaluate", str(trained["nearest"]), "--data", str(other)]) == 1
     told = capsys.readouterr().err
     assert told.startswith("featlift: The detector knows ")
     assert "zebra" in told
 
 
 def test_no_such_run(tmp_path, capsys):
-    assert cli.main(["evaluate", str(tmp_path / "nothing")]) == 1
+    assert main.main(["evaluate", str(tmp_path / "nothing")]) == 1
     assert "There is no file" in capsys.readouterr().err

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from featlift import checkpoints, cli
+from featlift import checkpoints
+from featlift.cli import main
 from featlift.commands.export import check_pictures, export
-from featlift.data.synthetic import Scenes
+from featlift.data.synthetic.scenes import Scenes
 from featlift.interpolators import interpolator
 from featlift.papers import baseline
 
@@ -85,5 +86,5 @@ class FindsAsMany(nn.Module):
     ],
 )
 def test_what_does_not_exist(words, told, folder, capsys):
-    assert cli.main(["export", str(folder), *words]) == 1
+    assert main.main(["export", str(folder), *words]) == 1
     assert told in capsys.readouterr().err

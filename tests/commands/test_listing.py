@@ -1,6 +1,6 @@
 import pytest
 
-from featlift import cli
+from featlift.cli import main
 from featlift.commands.listing import show
 from featlift.detectors import DETECTORS
 from featlift.interpolators import INTERPOLATORS
@@ -13,7 +13,7 @@ def test_every_name_is_listed(capsys):
 
 
 def test_one_list(capsys):
-    assert cli.main(["list", "detectors"]) == 0
+    assert main.main(["list", "detectors"]) == 0
     told = capsys.readouterr().out
     assert "mask-rcnn" in told
     assert "carafe" not in told

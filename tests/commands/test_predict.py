@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from featlift import cli
+from featlift.cli import main
 from featlift.commands.predict import draw, find_pictures
 
 
@@ -21,7 +21,7 @@ def test_pictures_and_json_come_out(trained, coco, tmp_path, capsys):
     files = [str(path) for path in find_pictures([str(coco)])]
     assert len(files) == 4
     words = [str(trained["nearest"]), *files[:2], files[2], "--out", str(tmp_path / "out"), "--threshold", "0.0"]
-    assert cli.main(["predict", *words]) == 0
+    assert main.main(["predict", *words]) == 0
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [image["file_name"] for image in found["images"]] == files[:3]
     assert {"image_id", "category_id", "bbox", "score"} <= set(found["annotations"][0])
@@ -32,7 +32,7 @@ def test_pictures_and_json_come_out(trained, coco, tmp_path, capsys):
 
 
 def test_a_broken_picture_stops_and_says_how_to_go_on(trained, folder, tmp_path, capsys):
-    assert cli.main(["predict", str(trained["nearest"]), str(folder), "--out", str(tmp_path / "out")]) == 1
+    assert main.main(["predict", str(trained["nearest"]), str(folder), "--out", str(tmp_path / "out")]) == 1
     told = capsys.readouterr().err
     assert "broken.png" in told
     assert "--skip-broken goes on without it" in told
@@ -40,7 +40,7 @@ def test_a_broken_picture_stops_and_says_how_to_go_on(trained, folder, tmp_path,
 
 def test_a_broken_picture_is_listed(trained, folder, tmp_path):
     words = [str(trained["nearest"]), str(folder), "--out", str(tmp_path / "out"), "--skip-broken"]
-    assert cli.main(["predict", *words]) == 0
+    assert main.main(["predict", *words]) == 0
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert len(found["images"]) == 4
     (skipped,) = found["skipped"]
@@ -50,7 +50,7 @@ def test_a_broken_picture_is_listed(trained, folder, tmp_path):
 
 def test_nothing_to_look_at(trained, tmp_path, capsys):
     for path, told in ((tmp_path / "nowhere", "There is no"), (tmp_path, "holds no picture")):
-        assert cli.main(["predict", str(trained["nearest"]), str(path)]) == 1
+        assert main.main(["predict", str(trained["nearest"]), str(path)]) == 1
         assert told in capsys.readouterr().err
 
 

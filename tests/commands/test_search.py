@@ -8,7 +8,7 @@ import torch
 from featlift.checkpoints import save
 from featlift.commands.search import encoding_of, index, search
 from featlift.data.landmarks import pictures, read_picture
-from featlift.data.places import write_places
+from featlift.data.synthetic.landmarks import write_places
 from featlift.gallery import Encoding
 from featlift.retrieval.generator import ResidualGenerator
 

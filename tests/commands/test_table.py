@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from featlift import cli
+from featlift.cli import main
 from featlift.commands.table import differences, finished, flat, grouped, parameters, table, told
 from featlift.report.printed import printed
 from featlift.report.recipes import Recipe, recipe
@@ -15,7 +15,7 @@ def record(name="baseline", ap=0.25, **settings):
 
 
 def test_a_run_stands_below_its_row(trained, capsys):
-    assert cli.main(["table", "afi-gan", "6", str(trained["nearest"]), str(trained["bilinear"])]) == 0
+    assert main.main(["table", "afi-gan", "6", str(trained["nearest"]), str(trained["bilinear"])]) == 0
     lines = capsys.readouterr().out.splitlines()
     ap = read_run(trained["bilinear"]).metrics["boxes"]["ap"]
     place = next(i for i, line in enumerate(lines) if line.strip().startswith("BL "))
@@ -42,7 +42,7 @@ def test_runs_are_found_where_they_lie(trained, tmp_path, capsys, monkeypatch):
 
 def test_without_runs_the_commands_are_told(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["table", "afi-gan", "9"]) == 0
+    assert main.main(["table", "afi-gan", "9"]) == 0
     told = capsys.readouterr().out
     assert "featlift train afi-gan --preset paper --reuse M --model.pyramid fpn-top-down --run runs/afi-gan-9-1" in told
     assert "36.9" in told
@@ -57,7 +57,7 @@ def test_a_table_without_recipes_is_printed(capsys):
 
 
 def test_an_unknown_table(capsys):
-    assert cli.main(["table", "afi-gan", "2"]) == 1
+    assert main.main(["table", "afi-gan", "2"]) == 1
     assert "there are 1, 3, 4" in capsys.readouterr().err
 
 
@@ -106,7 +106,7 @@ def test_the_extractor_of_a_chain_is_measured(coco, tmp_path):
     words += ["--model.interpolator_options", '{"growth": 4, "blocks": 1}']
     words += ["--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}']
     words += [f"--{stage}.steps=1" for stage in ("teacher", "interpolator", "extractor", "target")]
-    assert cli.main(["train", "afi-gan", *words]) == 0
+    assert main.main(["train", "afi-gan", *words]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["result"]["name"] == "afi-gan, extractor"
     assert set(result["stages"]) == {"teacher", "interpolator", "extractor"}

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from featlift import cli
+from featlift.cli import main
 from featlift.commands.train import read_result
 
 
@@ -27,14 +27,14 @@ def test_the_same_command_again_only_loads(trained, coco, capsys):
     written = (trained["nearest"] / "log.jsonl").read_text()
     words = ["--run", str(trained["nearest"]), "--data", str(coco), "--data.batch=2", "--train.steps=1", "--device=cpu"]
     words += ["--model.channels=8", f"--model.detector_options={json.dumps(settings['model']['detector_options'])}"]
-    assert cli.main(["train", "baseline", *words]) == 0
+    assert main.main(["train", "baseline", *words]) == 0
     assert "train is finished" in capsys.readouterr().out
     assert (trained["nearest"] / "log.jsonl").read_text() == written
 
 
 def test_other_settings_in_the_same_folder_are_refused(trained, coco, capsys):
     assert (
-        cli.main(["train", "baseline", "--run", str(trained["nearest"]), "--data", str(coco), "--device", "cpu"]) == 1
+        main.main(["train", "baseline", "--run", str(trained["nearest"]), "--data", str(coco), "--device", "cpu"]) == 1
     )
     told = capsys.readouterr().err
     assert "train.steps: 1 there, 600 now" in told

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from featlift.cli import main
+from featlift.cli.main import main
 from featlift.commands.upgrade import apply
 from featlift.papers import baseline
 

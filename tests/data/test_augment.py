@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from featlift.data.augment import ColourJitter, Flip, Resize, ScaleJitter, cropped, scaled
-from featlift.data.synthetic import Scenes
+from featlift.data.synthetic.scenes import Scenes
 
 
 def dice(seed=0):

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from featlift.data.coco import open_split
+from featlift.data.coco_folders import make
 from featlift.data.fingerprint import fingerprint
-from featlift.data.folders import make
-from featlift.data.synthetic import Scenes
+from featlift.data.synthetic.scenes import Scenes
 
 
 def test_equal_data_have_equal_fingerprints():

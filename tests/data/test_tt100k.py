@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from featlift.data.contract import Pictures
+from featlift.data.dataset import Pictures
 from featlift.data.tt100k import TT100KPictures
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featlift.data.contract import Pictures
+from featlift.data.dataset import Pictures
 from featlift.data.voc import CLASSES, VocPictures
 
 XML = """<annotation><size><width>50</width><height>40</height><depth>3</depth></size>

@@ -7,7 +7,7 @@ from torchvision.models.detection import fcos_resnet50_fpn
 
 from featlift.backbones import Backbone
 from featlift.detectors import detector, extractor, levels_of
-from featlift.detectors.canvas import Canvas
+from featlift.detectors.batch_transform import Canvas
 from featlift.detectors.multi_scale import MultiScale, averaged_masks, hard_nms, mirrored, resized, soft_nms
 from featlift.interpolators import interpolators
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.data.synthetic import Scenes
-from featlift.detectors.canvas import Canvas
+from featlift.data.synthetic.scenes import Scenes
+from featlift.detectors.batch_transform import Canvas
 from featlift.detectors.sliced import Enlarging, Sliced
 
 CLASSES = ["spot", "other"]

@@ -2,7 +2,7 @@ import pytest
 
 from featlift.evaluation.average_precision import average_precision
 from featlift.evaluation.comparison import compare
-from featlift.evaluation.gains import gains
+from featlift.evaluation.object_changes import gains
 
 
 def test_a_comparison_says_how_much_and_which(random_truth, random_detections):

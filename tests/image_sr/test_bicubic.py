@@ -50,7 +50,7 @@ SET5 = Path(os.environ.get("FEATLIFT_DATA", Path(__file__).parents[3] / "shared"
 @pytest.mark.parametrize(("scale", "published"), [(2, 33.66), (4, 28.42)])
 def test_set5_has_the_published_psnr(scale, published):
     """The bicubic line of every super-resolution table: Y, border cut by the scale, mean over the five pictures."""
-    from featlift.evaluation.images import psnr_y
+    from featlift.evaluation.image_quality import psnr_y
     from featlift.image_sr.degradation import as_stored
 
     def read(path):

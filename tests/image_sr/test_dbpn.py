@@ -70,7 +70,7 @@ def published_state(stages, scale, width=4, initial=8):
 
 @pytest.mark.parametrize(("stages", "scale"), [(7, 4), (10, 2), (3, 8)])
 def test_is_the_published_network(stages, scale):
-    from featlift.image_sr.published import our_names
+    from featlift.image_sr.official_weights import our_names
 
     state = published_state(stages, scale)
     network = DDBPN(scale, stages, initial=8, width=4)

@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from featlift import resolution, views
-from featlift.commands import parsing
-from featlift.critics import PatchCritic
+from featlift import resolution
+from featlift.cli import parser
 from featlift.detectors import Extractor, extractor_of, interpolators_of
+from featlift.discriminators import PatchCritic
+from featlift.distillation import feature_pairs
+from featlift.distillation.feature_pairs import Halving
 from featlift.losses import content
 from featlift.papers import afi_gan, baseline
 from featlift.papers.afi_gan import IN_DETECTOR, Adversary, Settings
 from featlift.training import Learner
-from featlift.views import Halving
 
 WORKER = Path(__file__).parent / "two_processes.py"
 
@@ -260,7 +261,9 @@ def test_different_levels_are_one_picture_and_a_doubling_apart(players, compared
 def test_different_levels_by_hand(players, marked):
     p = players("nearest", semantics="different")
     M, images = p.M.train(), [torch.rand(3, 64, 64)]
-    seen = views.different_levels(views.looking(p.F), M, (images, [marked(64, 64)[1]]), p.settings.halving)
+    seen = feature_pairs.different_levels(
+        feature_pairs.looking(p.F), M, (images, [marked(64, 64)[1]]), p.settings.halving
+    )
     assert torch.equal(seen.student["p3"], seen.features["p4"].repeat_interleave(2, -1).repeat_interleave(2, -2))
     assert torch.equal(seen.target["p3"], p.F(images[0][None])["p3"])
     assert list(seen.student) == ["p2", "p3", "p4", "p5"]
@@ -320,7 +323,7 @@ def test_the_published_small_view_goes_through_both_stages(settings, run, data, 
     assert all(student == teacher for student, teacher in compared)
     stream = baseline.batches(odd, baseline.pictures(odd), 0, True)
     images, targets = next(stream.since(0))
-    small, told = views.half(images, targets, whole.halving)
+    small, told = feature_pairs.half(images, targets, whole.halving)
     for image, little, target in zip(images, small, told, strict=True):
         assert little.shape[-2:] == tuple(side // 2 for side in image.shape[-2:]) == target["masks"].shape[-2:]
         if same_flip:
@@ -533,7 +536,7 @@ COMMANDS = re.findall(r"^\| [–\d] \| .+ \| `(.+)` \|$", PAGE.read_text(), re.M
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_ablation_of_the_page_is_a_command(command):
     paper, *words = command.split()
-    found = parsing.with_presets(paper, "featlift train", words)
+    found = parser.with_presets(paper, "featlift train", words)
     for option, value in zip(words[::2], words[1::2], strict=True):
         there = found["running"] if option == "--until" else found["settings"]
         for name in option[2:].split("."):

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from featlift.data import folders
+from featlift.data import coco_folders
 from featlift.detectors import DETECTORS
 from featlift.papers import baseline
 from featlift.papers.baseline import Data, Model, Settings, Stage
@@ -116,7 +116,7 @@ def test_training_and_validation_scenes_differ(data):
 
 
 def test_a_folder_of_pictures(data, tmp_path):
-    folders.make(tmp_path / "coco", 2, 1, (64, 64), 0)
+    coco_folders.make(tmp_path / "coco", 2, 1, (64, 64), 0)
     shown = baseline.pictures(data(root=str(tmp_path / "coco")), "train")
     assert len(shown) == 2
     images, targets = next(baseline.batches(data(short=(32,), longest=40, flip=0.0), shown, 0).since(0))

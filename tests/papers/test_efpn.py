@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from featlift.data.balance import Balance
-from featlift.detectors.extended import Duplicate, Exclusive
-from featlift.detectors.windows import WholeMap, Windows
+from featlift.data.class_balance import Balance
+from featlift.detectors.efpn import Duplicate, Exclusive
+from featlift.detectors.sparse_level import WholeMap, Windows
 from featlift.losses import content
 from featlift.papers import baseline, efpn
 from featlift.papers.efpn import Distillation, Finer, Settings

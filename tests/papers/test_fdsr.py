@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from featlift.data.synthetic import Scenes
-from featlift.data.windows import at_least
+from featlift.data.crops import at_least
+from featlift.data.synthetic.scenes import Scenes
+from featlift.detectors.feature_extraction import Tap
+from featlift.image_sr.checkpoint import load_super_resolver
 from featlift.image_sr.degradation import Shrink
-from featlift.image_sr.saved import load_super_resolver
-from featlift.image_sr.taps import Tap
 from featlift.papers import baseline, fdsr
 from featlift.papers.baseline import Stage
 from featlift.resolution import frozen
@@ -145,7 +145,7 @@ def test_patchwork_takes_whole_patches_of_both():
 
 
 def test_fine_tuning_moves_the_detector_and_not_what_it_looks_through(detector_run, tmp_path):
-    from featlift.image_sr.through import Restored
+    from featlift.detectors.super_resolved import Restored
 
     T = baseline.load(detector_run)[0]
     look = Restored(fdsr.build(fdsr.Network("edsr-baseline", 2, {"blocks": 1, "width": 8})), 2)

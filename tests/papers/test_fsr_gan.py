@@ -22,9 +22,9 @@ from featlift.papers.fsr_gan import (
     measure,
     suited,
 )
-from featlift.retrieval.critic import DenseCritic, DescriptorCritic
+from featlift.retrieval.discriminator import DenseCritic, DescriptorCritic
 from featlift.retrieval.generator import DescriptorGenerator
-from featlift.retrieval.lifts import Identity
+from featlift.retrieval.linear_baselines import Identity
 from featlift.training import Descent, Run
 
 
@@ -159,7 +159,7 @@ def test_the_paper_is_what_the_text_says():
 
 @pytest.fixture
 def places(tmp_path):
-    from featlift.data.places import write_places
+    from featlift.data.synthetic.landmarks import write_places
 
     write_places(tmp_path / "places", places=3, views=2, queries=1, size=48)
     write_places(tmp_path / "places" / "learn", places=6, views=2, queries=0, size=48, seed=1)

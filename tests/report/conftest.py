@@ -5,7 +5,7 @@ import torch
 
 from featlift.evaluation.average_precision import average_precision
 from featlift.evaluation.comparison import compare
-from featlift.evaluation.cost import Cost, Latency
+from featlift.evaluation.profiling import Cost, Latency
 from featlift.report import Evidence, RunRecord
 
 SIDE = 64

@@ -1,6 +1,6 @@
 import pytest
 
-from featlift.commands import parsing
+from featlift.cli import parser
 from featlift.papers import afi_gan
 from featlift.report.printed import papers, printed
 from featlift.report.recipes import identity, recipe
@@ -14,7 +14,7 @@ def made(paper, number):
 
 
 def settings(found):
-    return parsing.with_presets(found.paper, "featlift train", found.words)
+    return parser.with_presets(found.paper, "featlift train", found.words)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def killed(folder: Path) -> None:
     draw, deaths = random.Random(5), 0
     status = signal.SIGKILL
     while status:
-        where, lines = ("saving.py", draw.randint(20, 90)) if deaths % 2 else ("featlift", draw.randint(500, 5000))
+        where, lines = ("checkpointing.py", draw.randint(20, 90)) if deaths % 2 else ("featlift", draw.randint(500, 5000))
         status = os.waitpid(child(lambda where=where, lines=lines: doomed(folder / "killed", where, lines)), 0)[1]
         assert status in (0, signal.SIGKILL)
         deaths += status == signal.SIGKILL

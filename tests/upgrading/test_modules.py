@@ -4,8 +4,8 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.interpolators.fixed import Bilinear
-from featlift.upgrading.additions import Steps, addition
 from featlift.upgrading.modules import Redirected, UpgradedFixed, UpgradedUpsample, redirected
+from featlift.upgrading.residual import Steps, addition
 
 
 class Repeated(nn.Module):

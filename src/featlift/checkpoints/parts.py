@@ -25,7 +25,7 @@ def save(module: nn.Module, path: str | Path) -> Path:
 
     Raises:
         TypeError: if the module, or a part it was given, did not remember its arguments
-            (see `featlift.arguments.remember`).
+            (see `featlift.checkpoints.init_args.remember`).
         ValueError: if it was changed after it was built, so that its arguments no longer describe it.
     """
     state, words = own_state(module), describe(module)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from featlift import report
 from featlift.commands.train import evidence, read_result
-from featlift.data.contract import Pictures
+from featlift.data.dataset import Pictures
 from featlift.data.fingerprint import fingerprint
 from featlift.evaluation.average_precision import KINDS, Kind
 from featlift.evaluation.comparison import Comparison

@@ -1,6 +1,6 @@
 """``featlift data``: make a COCO folder of built-in pictures; check a COCO folder."""
 
-from featlift.data import folders
+from featlift.data import coco_folders
 
 
 def make(out: str, train: int = 400, val: int = 100, side: int = 320, seed: int = 0) -> None:
@@ -13,7 +13,7 @@ def make(out: str, train: int = 400, val: int = 100, side: int = 320, seed: int 
         side: of the pictures in pixels.
         seed: other scenes for another number.
     """
-    folders.make(out, train, val, (side, side), seed)
+    coco_folders.make(out, train, val, (side, side), seed)
     print(f"{train} + {val} pictures of {side}x{side}: {out}")
 
 
@@ -26,7 +26,7 @@ def check(root: str) -> None:
     Raises:
         ValueError: if anything is broken, after everything was printed.
     """
-    surveys = folders.check(root).values()
+    surveys = coco_folders.check(root).values()
     for survey in surveys:
         print(survey)
     broken = sum(len(survey.report.skipped) for survey in surveys)

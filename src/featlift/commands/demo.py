@@ -8,9 +8,9 @@ from typing import Any
 from featlift import report
 from featlift.commands import compare
 from featlift.commands.train import Running, conclude, evidence, open_run
-from featlift.data.contract import Pictures
+from featlift.data.dataset import Pictures
 from featlift.evaluation.comparison import Comparison
-from featlift.evaluation.cost import costs
+from featlift.evaluation.profiling import costs
 from featlift.papers import afi_gan, baseline
 from featlift.report.records import RunRecord
 from featlift.training.run import write_json

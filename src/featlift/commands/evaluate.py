@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featlift import two_step
-from featlift.commands import signs
-from featlift.commands.curves import GENERATOR, curves
 from featlift.commands.train import summary
 from featlift.data.fingerprint import fingerprint
 from featlift.data.tt100k import TT100KPictures
 from featlift.detectors.multi_scale import MultiScale
 from featlift.evaluation import detection
+from featlift.experiments import super_resolution_detection, tt100k_evaluation
+from featlift.experiments.retrieval_evaluation import GENERATOR, curves
 from featlift.papers import baseline
 from featlift.training.run import write_json
 
@@ -50,7 +49,7 @@ def evaluate(
     factors: tuple[int, ...] = (),
     looking: Looking = Looking(),
 ) -> dict[str, Any]:
-    """COCO AP and AR, also for tiny objects (< 16²), of a run's detector; of a run of FSR-GAN, :func:`featlift.commands.curves.curves`.
+    """COCO AP and AR, also for tiny objects (< 16²), of a run's detector; of a run of FSR-GAN, :func:`featlift.experiments.retrieval_evaluation.curves`.
 
     Args:
         run: a run folder or a detector file.
@@ -68,7 +67,9 @@ def evaluate(
         return curves(Path(run), data, Path(out) if out else None)
     if through:
         return _through(
-            two_step.Measuring(run, through, "", data, split, factor, factors=factors, device=looking.device),
+            super_resolution_detection.Measuring(
+                run, through, "", data, split, factor, factors=factors, device=looking.device
+            ),
             Path(out or f"{run}/through"),
         )
     detector, classes = baseline.load(run)
@@ -83,16 +84,16 @@ def evaluate(
     found = {"data": fingerprint(shown), "metrics": measured.metrics, "detections": measured.detections}
     print(summary(Path(run).name, measured))
     if isinstance(shown, TT100KPictures):
-        found["signs"] = signs.measured(seeing, shown, measured, looking.batch, looking.device)
-        print(signs.told(found["signs"]))
-        print(signs.drawn(found["signs"], path.with_name(f"{path.stem}-accuracy-recall.png")))
+        found["signs"] = tt100k_evaluation.measured(seeing, shown, measured, looking.batch, looking.device)
+        print(tt100k_evaluation.told(found["signs"]))
+        print(tt100k_evaluation.drawn(found["signs"], path.with_name(f"{path.stem}-accuracy-recall.png")))
     write_json(path, found)
     print(path)
     return found["metrics"]
 
 
-def _through(how: two_step.Measuring, folder: Path) -> dict[str, Any]:
-    found = two_step.measure(how, folder)
-    print(two_step.table(found["rows"]))
+def _through(how: super_resolution_detection.Measuring, folder: Path) -> dict[str, Any]:
+    found = super_resolution_detection.measure(how, folder)
+    print(super_resolution_detection.table(found["rows"]))
     print(folder)
     return found

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from featlift import checkpoints
 from featlift.checkpoints.tensors import read_words
 from featlift.commands.upgrade import named
-from featlift.data.contract import Pictures
+from featlift.data.dataset import Pictures
+from featlift.deployment.export import FORMATS, Exported, export_dense, export_detector
 from featlift.detectors import extractor_of, interpolators_of
-from featlift.export import FORMATS, Exported, export_dense, export_detector
 from featlift.papers import baseline
 
 PARTS = ("detector", "extractor", "interpolator")

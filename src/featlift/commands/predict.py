@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featlift.data.pixels import read_picture
+from featlift.data.image_io import read_picture
 from featlift.evaluation.detection import as_results
 from featlift.papers import baseline
 from featlift.training.run import write_json

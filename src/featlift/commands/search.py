@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 
 from featlift.checkpoints import load
-from featlift.commands.curves import GENERATOR
 from featlift.data.landmarks import pictures, read_picture
+from featlift.experiments.retrieval_evaluation import GENERATOR
 from featlift.gallery import Encoding, describer
 from featlift.report.contact_sheet import sheet, write_contact_sheet
-from featlift.retrieval.approximate import ApproximateIndex
 from featlift.retrieval.cache import fingerprint
 from featlift.retrieval.descriptors import Describer, describe, seen_at
+from featlift.retrieval.exact_search import Found
+from featlift.retrieval.exact_search import search as exact
+from featlift.retrieval.faiss_index import ApproximateIndex
 from featlift.retrieval.generator import lifted
-from featlift.retrieval.index import Found
-from featlift.retrieval.index import search as exact
-from featlift.retrieval.store import VectorStore, replace
+from featlift.retrieval.vector_store import VectorStore, replace
 
 
 def index(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from featlift.commands import parsing
+from featlift.cli import parser
 from featlift.papers import baseline
 from featlift.papers.baseline import Model
 from featlift.report.printed import Printed, printed
@@ -123,7 +123,7 @@ def flat(settings: Any, above: str = "") -> dict[str, Any]:
 
 
 def _settings(made: Recipe) -> Any:
-    return parsing.with_presets(made.paper, "featlift table", made.words)["settings"]
+    return parser.with_presets(made.paper, "featlift table", made.words)["settings"]
 
 
 def _name(made: Recipe) -> str:

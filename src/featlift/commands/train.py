@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from featlift import report
-from featlift.data.contract import Pictures
+from featlift.data.dataset import Pictures
 from featlift.data.fingerprint import fingerprint
-from featlift.evaluation.cost import costs
 from featlift.evaluation.detection import Evaluation, evaluate
+from featlift.evaluation.profiling import costs
 from featlift.papers import baseline
 from featlift.report.page import Evidence
 from featlift.training import Run
@@ -94,18 +94,20 @@ def conclude(detector: nn.Module, data: baseline.Data, run: Run, name: str) -> d
 
 def through_sr(network: nn.Module, settings: Any, run: Run) -> dict[str, Any]:
     """Measure a super-resolution network (FDSR's) by what the detector that taught it finds in enlarged pictures."""
-    from featlift import two_step
+    from featlift.experiments import super_resolution_detection
 
-    how = two_step.Measuring(detector=settings.prior.network, through={"fdsr": str(run.folder)}, device=str(run.device))
-    found = two_step.measure(how, run.folder)
-    print(two_step.table(found["rows"]))
+    how = super_resolution_detection.Measuring(
+        detector=settings.prior.network, through={"fdsr": str(run.folder)}, device=str(run.device)
+    )
+    found = super_resolution_detection.measure(how, run.folder)
+    print(super_resolution_detection.table(found["rows"]))
     return run.finish({"name": "fdsr", "rows": found["rows"]})
 
 
 def lifting(generator: nn.Module, settings: Any, run: Run) -> dict[str, Any]:
     """Measure a descriptor generator (FSR-GAN's): mean average precision at every ratio, raw and lifted."""
     from featlift.papers import fsr_gan
-    from featlift.retrieval.lifts import Identity
+    from featlift.retrieval.linear_baselines import Identity
 
     found = fsr_gan.measure({"raw": Identity(), "fsr-gan": generator.eval()}, settings)
     for ratio in settings.ratios:
@@ -117,10 +119,10 @@ def lifting(generator: nn.Module, settings: Any, run: Run) -> dict[str, Any]:
 
 
 def beside_its_start(detector: Any, settings: Any, run: Run) -> dict[str, Any]:
-    """Measure EFPN beside the detector that it began as; see `featlift.commands.beside`."""
-    from featlift.commands import beside
+    """Measure EFPN beside the detector that it began as; see `featlift.experiments.efpn_evaluation`."""
+    from featlift.experiments import efpn_evaluation
 
-    return beside.beside_its_start(detector, settings, run)
+    return efpn_evaluation.beside_its_start(detector, settings, run)
 
 
 OTHERS = {"fdsr": through_sr, "fsr-gan": lifting, "efpn": beside_its_start}

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from featlift.commands.budget import UNLIMITED, Budget, within
+from featlift.deployment.latency_budget import UNLIMITED, Budget, within
 from featlift.papers import baseline
 from featlift.resolution import freeze
 from featlift.training import Learner, Run, fit

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from featlift.data.contract import Example
+from featlift.data.dataset import Example
 from featlift.resolution import PER_OBJECT, Target
 
 Augmentation = Callable[[Tensor, Target, torch.Generator], Example]

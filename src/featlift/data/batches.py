@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from featlift.data.augment import Augmentation
-from featlift.data.contract import Example, Pictures, without_crowds
+from featlift.data.dataset import Example, Pictures, without_crowds
 from featlift.resolution import Target
 
 Batch = tuple[list[Tensor], list[Target]]
@@ -29,7 +29,7 @@ class Batches:
     Crowd regions are left out of the targets.
 
     Args:
-        dataset: obeys `featlift.data.contract.Pictures`.
+        dataset: obeys `featlift.data.dataset.Pictures`.
         size: pictures per batch, over all processes together.
         seed: a whole number ≥ 0.
         augment: callables ``(image, target, generator) → (image, target)``, applied in order; see

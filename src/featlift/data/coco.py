@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from featlift.data.contract import Example, categories
-from featlift.data.entries import Entry, Reader
+from featlift.data.coco_reader import Entry, Reader
+from featlift.data.dataset import Example, categories
+from featlift.data.image_io import BrokenPicture, read_picture
 from featlift.data.masks import decode
-from featlift.data.pixels import BrokenPicture, read_picture
-from featlift.data.report import BrokenData, Problem, Report
+from featlift.data.problems import BrokenData, Problem, Report
 from featlift.resolution import Target
 
 
@@ -59,7 +59,7 @@ class CocoPictures:
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Example:
-        """Picture ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.contract`.
+        """Picture ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.dataset`.
 
         Raises:
             BrokenPicture: naming the file, if it cannot be read.

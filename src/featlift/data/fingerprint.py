@@ -4,8 +4,8 @@ import hashlib
 import json
 from typing import Any
 
-from featlift.data.contract import Pictures
-from featlift.data.synthetic import Scenes
+from featlift.data.dataset import Pictures
+from featlift.data.synthetic.scenes import Scenes
 
 
 def fingerprint(dataset: Pictures) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from featlift.data.contract import Example, categories
-from featlift.data.pixels import read_picture
+from featlift.data.dataset import Example, categories
+from featlift.data.image_io import read_picture
 
 RELEASES = {"2016": "annotations.json", "2021": "annotations_all.json"}
 SIDE = 2048
@@ -36,7 +36,7 @@ class Annotation:
 class TT100KPictures:
     """The ``split`` of a TT100K folder, with all classes that its training pictures have (175 in 2016).
 
-    Training on all of them and measuring the 45 of `featlift.evaluation.signs` is the paper's protocol (EFPN, Sec. IV-A). Signs of classes
+    Training on all of them and measuring the 45 of `featlift.evaluation.tt100k` is the paper's protocol (EFPN, Sec. IV-A). Signs of classes
     that no training picture has cannot be asked for; ``left_out`` counts those of this split by class.
 
     Args:
@@ -73,7 +73,7 @@ class TT100KPictures:
         return len(self._annotations)
 
     def __getitem__(self, index: int) -> Example:
-        """Picture ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.contract`."""
+        """Picture ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.dataset`."""
         found = self._annotations[index]
         boxes = torch.tensor(found.boxes, dtype=torch.float32).reshape(-1, 4)
         return read_picture(self.folder / found.path), {

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from featlift.data.contract import Example, categories
-from featlift.data.pixels import read_picture
+from featlift.data.dataset import Example, categories
+from featlift.data.image_io import read_picture
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -54,7 +54,7 @@ class VocPictures:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Example:
-        """Picture ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.contract`."""
+        """Picture ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.dataset`."""
         found = self._annotations[index]
         boxes = torch.tensor(found.boxes, dtype=torch.float32).reshape(-1, 4)
         return read_picture(self.folder / "JPEGImages" / self.name(index)), {

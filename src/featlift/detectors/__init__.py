@@ -17,7 +17,7 @@ from featlift.detectors.cascade import cascade_mask_rcnn, cascade_rcnn
 from featlift.detectors.centermask import centermask
 from featlift.detectors.dense import fcos, retinanet
 from featlift.detectors.extractor import Extractor, extractor_of, interpolators_of
-from featlift.detectors.on_features import detections_on, losses_on
+from featlift.detectors.from_features import detections_on, losses_on
 from featlift.detectors.rcnn import faster_rcnn, mask_rcnn
 from featlift.pyramids import Strided, Subsampled, kind
 from featlift.pyramids import pyramid as build_pyramid

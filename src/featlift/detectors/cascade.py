@@ -16,7 +16,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_inference, maskrcnn_loss
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from featlift.detectors.canvas import Canvas
+from featlift.detectors.batch_transform import Canvas
 from featlift.detectors.extractor import Extractor
 from featlift.detectors.rcnn import RoIAlign, anchors, proposals_kept, roi_levels
 from featlift.features import Features

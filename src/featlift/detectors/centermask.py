@@ -16,11 +16,11 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_loss
 from torchvision.ops import box_area
 
-from featlift.detectors.canvas import Canvas
+from featlift.detectors.batch_transform import Canvas
 from featlift.detectors.dense import fcos
 from featlift.detectors.extractor import Extractor
+from featlift.detectors.from_features import Target, dense_detections, dense_losses, dense_outputs
 from featlift.detectors.mask_scoring import MaskIoU, SpatialAttention, mask_iou_loss, mask_ious
-from featlift.detectors.on_features import Target, dense_detections, dense_losses, dense_outputs
 from featlift.detectors.rcnn import RoIAlign, roi_levels
 from featlift.features import Features, stride
 

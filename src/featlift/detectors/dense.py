@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torchvision.models.detection import FCOS, RetinaNet
 
-from featlift.detectors.canvas import Canvas
+from featlift.detectors.batch_transform import Canvas
 from featlift.detectors.extractor import Extractor
 from featlift.detectors.fcos_head import CellCentres, fcos_head
 from featlift.detectors.rcnn import anchors

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 from featlift.features import Features
 
 

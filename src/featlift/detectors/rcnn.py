@@ -13,7 +13,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
-from featlift.detectors.canvas import Canvas
+from featlift.detectors.batch_transform import Canvas
 from featlift.detectors.extractor import Extractor
 from featlift.features import stride
 

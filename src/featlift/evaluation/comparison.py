@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from featlift.evaluation.average_precision import Detection, GroundTruth, Kind
 from featlift.evaluation.bootstrap import Interval, bootstrap
-from featlift.evaluation.gains import Gains, gains
+from featlift.evaluation.object_changes import Gains, gains
 
 
 @dataclass(frozen=True)

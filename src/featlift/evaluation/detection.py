@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from featlift.data.contract import Example, Pictures
+from featlift.data.dataset import Example, Pictures
 from featlift.evaluation.average_precision import Detection, GroundTruth, Metrics, average_precision, encode, has_masks
-from featlift.evaluation.cost import device_of, synchronise
+from featlift.evaluation.profiling import device_of, synchronise
 
 
 @dataclass

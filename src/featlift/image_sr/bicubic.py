@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 
 _LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # ITU-R BT.601, studio range: Y = 16/255 + these · RGB
 _FOOT = 16 / 255

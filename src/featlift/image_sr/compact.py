@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 from featlift.image_sr.bicubic import enlarged
 from featlift.image_sr.blocks import conv3x3
 

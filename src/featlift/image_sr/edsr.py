@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, shuffle_tail, through
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from featlift.image_sr import super_resolver
-from featlift.image_sr.published import load_published
+from featlift.image_sr.official_weights import load_published
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 from featlift.image_sr.bicubic import enlarged, on_luma
 
 

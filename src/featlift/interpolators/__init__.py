@@ -8,7 +8,7 @@ from torch import nn
 
 from featlift.interpolators.afi import AFI
 from featlift.interpolators.carafe import CARAFE
-from featlift.interpolators.convolved import (
+from featlift.interpolators.conv import (
     BicubicConvolved,
     BilinearConvolved,
     Deconvolution,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 from featlift.interpolators.initialisation import Shortcut, initialise
 
 SLOPE = 0.2

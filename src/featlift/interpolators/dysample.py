@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 
 
 @remember()

@@ -3,7 +3,7 @@
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 
 MODES = ("nearest", "bilinear", "bicubic")
 

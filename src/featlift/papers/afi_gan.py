@@ -15,18 +15,18 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from featlift import checkpoints
-from featlift.checkpoints.maps import Kept
-from featlift.critics import PatchCritic
 from featlift.data.batches import Batches
 from featlift.detectors import Detector, Extractor, extractor_of, interpolators_of, losses_on
+from featlift.discriminators import PatchCritic
+from featlift.distillation.feature_cache import Kept
+from featlift.distillation.feature_pairs import SEMANTICS, Halving, chosen, doubled, half, looking
+from featlift.distillation.patch_sampling import glimpses
 from featlift.features import Features, match
-from featlift.glimpses import glimpses
 from featlift.losses import content, critic_accuracy, fool, judge, tell_apart_logits
 from featlift.papers import baseline
 from featlift.papers.baseline import Data, Model, Stage
 from featlift.resolution import cross_resolution, freeze, frozen
 from featlift.training import Descent, Learner, Run, fit
-from featlift.views import SEMANTICS, Halving, chosen, doubled, half, looking
 
 Target = dict[str, Tensor]
 STAGES = ("teacher", "interpolator", "extractor", "target")
@@ -51,7 +51,7 @@ class Adversary:
         width: of the critic, 2 in the papers; 1 has a quarter of the cost.
         levels: those that are compared; empty means all that F has.
         alive: whether the adversarial term reaches G; the published code detaches it, so that it trains nothing.
-        windows: how many windows of each large map the critic looks at in a step (`featlift.glimpses`), an estimate of Eqs. (1) and (2)
+        windows: how many windows of each large map the critic looks at in a step (`featlift.distillation.patch_sampling`), an estimate of Eqs. (1) and (2)
             without bias but for batch norm's statistics; 0 (the paper's) looks at all.
     """
 
@@ -78,7 +78,7 @@ class Settings:
         extractor: stage 2.
         target: stage 3.
         teacher_from: run folder or detector file of F.
-        teacher_maps: folder in which F's maps of every picture are kept, so that F looks at each once (`featlift.checkpoints.maps`); for
+        teacher_maps: folder in which F's maps of every picture are kept, so that F looks at each once (`featlift.distillation.feature_cache`); for
             sets of pictures whose maps fit on the disk. Empty keeps none.
         interpolator_from: folder of a run that has finished stage 1; it is then left out.
         extractor_from: run folder or detector file of M; stages 1 and 2 are then left out.

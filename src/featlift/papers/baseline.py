@@ -21,13 +21,13 @@ from featlift.checkpoints import read_tensors, write_tensors
 from featlift.data.augment import Flip, Halved, Resize
 from featlift.data.batches import Batches
 from featlift.data.coco import CocoPictures
-from featlift.data.contract import Pictures
-from featlift.data.opening import opened
-from featlift.data.synthetic import Scenes
+from featlift.data.dataset import Pictures
+from featlift.data.open_dataset import opened
+from featlift.data.synthetic.scenes import Scenes
 from featlift.detectors import Detector
 from featlift.interpolators import interpolator, interpolators
-from featlift.interpolators.running import RUNNING
-from featlift.training import Descent, Learner, Run, fit, parallel
+from featlift.interpolators.execution import RUNNING
+from featlift.training import Descent, Learner, Run, distributed, fit
 
 DETECTOR_FILE = "detector.safetensors"
 SHARING = ("paper", "shared", "each")
@@ -325,9 +325,9 @@ def save(T: Detector, model: Model, classes: Sequence[str], folder: Path, name: 
         "model": json.dumps(asdict(replace(model, weights="random", interpolating="plain"))),
         "classes": json.dumps(list(classes)),
     }
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         write_tensors(folder / name, T.state_dict(), described)
-    parallel.wait()
+    distributed.wait()
     return folder / name
 
 

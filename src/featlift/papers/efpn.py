@@ -20,15 +20,15 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from featlift.checkpoints import write_tensors
 from featlift.data.augment import Augmentation, Flip, Resize
-from featlift.data.balance import Balance
 from featlift.data.batches import Batches
-from featlift.data.contract import Pictures
-from featlift.data.photographs import Photographs
-from featlift.data.windows import Window
+from featlift.data.class_balance import Balance
+from featlift.data.crops import Window
+from featlift.data.dataset import Pictures
+from featlift.data.image_folder import Photographs
 from featlift.detectors import Detector
-from featlift.detectors.canvas import Canvas
-from featlift.detectors.finer import Finer, extended, parts, read_as
-from featlift.detectors.windows import Tiled
+from featlift.detectors.batch_transform import Canvas
+from featlift.detectors.efpn_config import Finer, extended, parts, read_as
+from featlift.detectors.sparse_level import Tiled
 from featlift.features import Features, stride
 from featlift.losses import content, foreground, rasterised
 from featlift.papers import baseline

@@ -21,16 +21,16 @@ from featlift.checkpoints import save, write_tensors
 from featlift.checkpoints.tensors import read_words
 from featlift.data.augment import Flip
 from featlift.data.batches import Batches
-from featlift.data.contract import Pictures
-from featlift.data.photographs import Photographs
-from featlift.data.windows import Window, at_least
-from featlift.detectors.looking import detector_tap, evaluating, published_detector, published_tap, still_losses
+from featlift.data.crops import Window, at_least
+from featlift.data.dataset import Pictures
+from featlift.data.image_folder import Photographs
+from featlift.detectors.feature_extraction import Tap
+from featlift.detectors.feature_hooks import detector_tap, evaluating, published_detector, published_tap, still_losses
+from featlift.detectors.super_resolved import Through
 from featlift.features import Features
+from featlift.image_sr.checkpoint import NETWORK_FILE
 from featlift.image_sr.degradation import Decay, degradation
 from featlift.image_sr.network import Network, build
-from featlift.image_sr.saved import NETWORK_FILE
-from featlift.image_sr.taps import Tap
-from featlift.image_sr.through import Through
 from featlift.losses import feature_mse, pixel_l1
 from featlift.papers import baseline
 from featlift.papers.baseline import Stage

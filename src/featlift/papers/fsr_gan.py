@@ -33,8 +33,8 @@ from featlift.losses import (
     wasserstein_generator,
 )
 from featlift.retrieval.cache import DescriptorCache
-from featlift.retrieval.critic import DenseCritic, DescriptorCritic
 from featlift.retrieval.descriptors import reduced
+from featlift.retrieval.discriminator import DenseCritic, DescriptorCritic
 from featlift.retrieval.generator import ConditionedGenerator, DescriptorGenerator, ResidualGenerator, lifted
 from featlift.training import Descent, Learner, Run, fit
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from featlift import checkpoints, detectors
 from featlift.data.batches import Batches
 from featlift.detectors import Detector, Extractor, extractor_of
-from featlift.detectors.canvas import Canvas
+from featlift.detectors.batch_transform import Canvas
+from featlift.distillation.feature_pairs import doubled
 from featlift.features import Features, match
 from featlift.interpolators import interpolators
 from featlift.interpolators.fixed import Fixed
@@ -29,7 +30,6 @@ from featlift.papers.afi_gan import IN_DETECTOR
 from featlift.papers.baseline import Data, Model, Stage
 from featlift.resolution import cross_resolution, frozen, shrink
 from featlift.training import Descent, Learner, Run, fit
-from featlift.views import doubled
 
 Target = dict[str, Tensor]
 STAGES = ("teacher", "interpolator", "target")

@@ -2,7 +2,7 @@
 
 Levels p3 … p7; each layer goes down through four interpolators and up again through max-pooling, and every junction weighs its
 inputs. The code published with AFI-GAN neither rectifies nor normalises these weights, and feeds the way up of later layers with
-the maps from before the first; we do as EfficientDet says. (``featlift.importing.bifpn`` is the published variant, for the
+the maps from before the first; we do as EfficientDet says. (``featlift.conversion.bifpn`` is the published variant, for the
 published weights.)
 """
 
@@ -14,7 +14,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 from featlift.features import Features, fit
 from featlift.pyramids.fpn import one_or_each
 

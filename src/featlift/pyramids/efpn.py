@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 from featlift.features import Features, fit
 from featlift.interpolators import INTERPOLATORS, interpolator
-from featlift.interpolators.convolved import PixelShuffle
+from featlift.interpolators.conv import PixelShuffle
 from featlift.interpolators.fixed import Nearest
 
 SLOPE = 0.1

@@ -11,7 +11,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork, LastLevelP6P7
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 from featlift.features import Features, fit
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 from featlift.features import Features, fit
 from featlift.pyramids.fpn import FPN
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from featlift.report.uris import pixels_uri
+from featlift.report.data_uris import pixels_uri
 
 
 @dataclass(frozen=True)

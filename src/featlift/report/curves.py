@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from featlift.report.data_uris import figure_uri
 from featlift.report.records import RunRecord, Series
-from featlift.report.uris import figure_uri
 
 INK = "#808892"
 """Text and axes: a grey that reads on white and on black."""

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from featlift.evaluation.average_precision import Detection, GroundTruth, matches
 from featlift.evaluation.comparison import Comparison
-from featlift.evaluation.gains import Fate, Outcome, best_f1
+from featlift.evaluation.object_changes import Fate, Outcome, best_f1
+from featlift.report.annotated_crops import Outline, View, outline, outlines_of, view, window
 from featlift.report.records import RunRecord
-from featlift.report.views import Outline, View, outline, outlines_of, view, window
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from featlift.features import Features
+from featlift.report.annotated_crops import Outline, to_pixels, window
 from featlift.report.curves import colour
-from featlift.report.maps import heats
-from featlift.report.views import Outline, to_pixels, window
+from featlift.report.feature_maps import heats
 
 Part = tuple[int, int, int, int]
 

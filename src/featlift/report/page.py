@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from featlift.evaluation.comparison import Comparison
-from featlift.evaluation.gains import OUTCOMES, Gains
+from featlift.evaluation.object_changes import OUTCOMES, Gains
 from featlift.features import Features
+from featlift.report.annotated_crops import View, to_pixels
 from featlift.report.curves import colour, stage_curves
+from featlift.report.data_uris import pixels_uri
 from featlift.report.examples import Evidence, Scenes, single
-from featlift.report.maps import level_maps
+from featlift.report.feature_maps import level_maps
 from featlift.report.pareto import Points, inline
 from featlift.report.records import RunRecord
 from featlift.report.tables import Row, class_rows, cost_rows, metric_rows, signed
-from featlift.report.uris import pixels_uri
-from featlift.report.views import View, to_pixels
 
 CROPS, WHOLES, ALONE = 9, 3, 6
 """Enlarged objects an outcome, whole pictures a comparison (and of its last run), whole pictures of a run alone."""

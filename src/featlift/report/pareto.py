@@ -6,8 +6,8 @@ from statistics import mean
 from typing import Any
 
 from featlift.report.curves import colour
+from featlift.report.data_uris import figure_uri
 from featlift.report.figure import written
-from featlift.report.uris import figure_uri
 
 PLACES = [(x, y) for above, below in ((4, -12), (15, -23), (26, -34)) for x in (7, -7) for y in (above, below)]
 """Where a name may stand, in points from its dot, the best first."""

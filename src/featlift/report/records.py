@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from featlift.evaluation.average_precision import Detection, Metrics
-from featlift.evaluation.cost import Cost, Latency
+from featlift.evaluation.profiling import Cost, Latency
 
 NOT_LOSSES = ("stage", "step", "time", "epoch")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from featlift.retrieval.descriptors import VIEWS, Describer, describe
-from featlift.retrieval.store import VectorStore
+from featlift.retrieval.vector_store import VectorStore
 
 
 def fingerprint(describer: Describer, view: str = "picture") -> str:

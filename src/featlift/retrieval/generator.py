@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.arguments import remember
+from featlift.checkpoints.init_args import remember
 
 
 def lifted(generator: nn.Module, descriptors: Tensor, ratio: Tensor | None = None) -> Tensor:

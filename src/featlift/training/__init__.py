@@ -8,10 +8,10 @@ This package is the only one that knows about devices, precision and ranks, and 
 ``torch.distributed``.
 """
 
-from featlift.training.descent import Descent
+from featlift.training.distributed import Replicated, Sharded, shard
 from featlift.training.learner import Learner
 from featlift.training.loop import fit
-from featlift.training.parallel import Replicated, Sharded, shard
+from featlift.training.optimizer import Descent
 from featlift.training.run import Run
 from featlift.training.seeds import seeded
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
-from featlift.training import parallel
-from featlift.training.descent import Descent
+from featlift.training import distributed
+from featlift.training.optimizer import Descent
 
 
 class Learner:
@@ -34,10 +34,10 @@ class Learner:
         module: nn.Module,
         descent: Descent,
         steps: int,
-        ranks: parallel.Replicated | parallel.Sharded | None = None,
+        ranks: distributed.Replicated | distributed.Sharded | None = None,
     ) -> None:
         self.module, self.descent, self.steps = module, descent, steps
-        self.ranks = ranks or parallel.Replicated()
+        self.ranks = ranks or distributed.Replicated()
         self.optimiser = descent.optimiser_of(module)
         self.own = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)
@@ -55,7 +55,7 @@ class Learner:
         is "fp16".
         """
         self.module.to(device).train()
-        parallel.alike([*self.module.parameters(), *self.module.buffers()])
+        distributed.alike([*self.module.parameters(), *self.module.buffers()])
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def descend(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:

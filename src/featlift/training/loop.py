@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from featlift.training import memory, parallel, saving
+from featlift.training import checkpointing, distributed, memory
 from featlift.training.interrupt import Interrupt
 from featlift.training.learner import Learner
 from featlift.training.progress import progress
@@ -74,7 +74,7 @@ class _State:
 
     def settle(self) -> None:
         """Turn the window's tensors into numbers, means over processes: the one moment that waits for the device."""
-        values = parallel.mean([float(v) for losses in self.window.values() for v in losses])
+        values = distributed.mean([float(v) for losses in self.window.values() for v in losses])
         numbers = iter(values)
         self.window = {name: [next(numbers) for _ in losses] for name, losses in self.window.items()}
 
@@ -94,10 +94,10 @@ class _State:
 
 def _resume(run: Run, learners: Mapping[str, Learner], stage: str, steps: int) -> _State:
     state = _State(stage, steps, run.device)
-    checkpoint = saving.newest(run.checkpoints(stage))
-    parallel.wait()
+    checkpoint = checkpointing.newest(run.checkpoints(stage))
+    distributed.wait()
     if checkpoint is not None:
-        found = saving.load(checkpoint, learners)
+        found = checkpointing.load(checkpoint, learners)
         state.step, state.seconds, state.window = found["step"], found["seconds"], found["window"]
         state.memory = found.get("memory", 0)
         if run.rank == 0:
@@ -120,7 +120,7 @@ def _train(step: Step, batches: Batches, run: Run, learners: Mapping[str, Learne
             shown.update(state.step, losses)
             stopping = _stopping(interrupt.asked, looking or run.world == 1)
             if stopping or state.step % run.save_every == 0 or state.step == state.steps:
-                saving.save(run.checkpoints(state.stage), learners, state.facts())
+                checkpointing.save(run.checkpoints(state.stage), learners, state.facts())
             if stopping and state.step < state.steps:
                 raise SystemExit(
                     f"Stopped at step {state.step} of {state.steps}; the same command goes on from there ({run.folder})"
@@ -129,7 +129,7 @@ def _train(step: Step, batches: Batches, run: Run, learners: Mapping[str, Learne
 
 def _stopping(asked: bool, together: bool) -> bool:
     """Whether to stop; processes can only agree on it ``together``, when they look at the losses."""
-    return together and parallel.anyone(asked)
+    return together and distributed.anyone(asked)
 
 
 def _next(stream: Iterator[tuple[Any, Any]], state: _State) -> tuple[Any, Any]:

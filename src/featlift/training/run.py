@@ -17,7 +17,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from featlift.training import parallel, saving
+from featlift.training import checkpointing, distributed
 from featlift.training.provenance import provenance
 from featlift.training.seeds import seeded
 
@@ -65,8 +65,8 @@ class Run:
             )
         self.folder, self.seed, self.precision = Path(folder), seed, precision
         self.save_every, self.log_every = save_every, log_every
-        self.device = parallel.start(device)
-        self.rank, self.world = parallel.rank(), parallel.world()
+        self.device = distributed.start(device)
+        self.rank, self.world = distributed.rank(), distributed.world()
         self.settings = {**plain(settings or {}), "seed": seed, "precision": precision}
         self._open()
         self._tensorboard = _tensorboard(self.folder) if tensorboard and self.rank == 0 else None
@@ -78,7 +78,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / "run.json", {"started": _now(), **provenance(self.device, self.world)})
             write_json(path, self.settings)
-        parallel.wait()
+        distributed.wait()
         _refuse_difference(self.folder, json.loads(path.read_text()), json.loads(json.dumps(self.settings)))
 
     def __enter__(self) -> "Run":
@@ -93,12 +93,12 @@ class Run:
         """Close what is open, and leave the other processes."""
         if self._tensorboard is not None:
             self._tensorboard.close()
-        parallel.stop()
+        distributed.stop()
 
     def place(self, module: nn.Module) -> nn.Module:
         """``module`` on the run's device, the same in every process: for teachers and whatever else does not learn."""
         module.to(self.device)
-        parallel.alike([*module.parameters(), *module.buffers()])
+        distributed.alike([*module.parameters(), *module.buffers()])
         return module
 
     def checkpoints(self, stage: str) -> Path:
@@ -136,9 +136,9 @@ class Run:
         """For each stage that has a checkpoint: steps done, steps in all, the minutes they took, and bytes of memory at the peak."""
         found = {}
         for folder in sorted((self.folder / "checkpoint").glob("*/")):
-            newest = saving.newest(folder)
+            newest = checkpointing.newest(folder)
             if newest is not None:
-                progress = saving.progress_of(newest)
+                progress = checkpointing.progress_of(newest)
                 known = {key: progress[key] for key in ("step", "steps", "memory") if key in progress}
                 found[folder.name] = known | {"minutes": progress["seconds"] / 60}
         return found

@@ -7,9 +7,9 @@
 """
 
 from featlift.upgrading.delta import load_delta, save_delta
-from featlift.upgrading.finer import distillation, use_level
-from featlift.upgrading.in_place import added_parameters, downgrade, upgrade
+from featlift.upgrading.extended_level import distillation, use_level
 from featlift.upgrading.report import UpgradeReport
+from featlift.upgrading.upgrade import added_parameters, downgrade, upgrade
 
 __all__ = [
     "UpgradeReport",

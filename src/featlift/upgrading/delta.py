@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from featlift.upgrading.finer import limit_of, use_level
-from featlift.upgrading.in_place import downgrade, is_upgraded, remembered, reset, upgrade
+from featlift.upgrading.extended_level import limit_of, use_level
+from featlift.upgrading.upgrade import downgrade, is_upgraded, remembered, reset, upgrade
 
 FORMAT = "featlift-delta-1"
 
@@ -51,7 +51,7 @@ def load_delta(model: nn.Module, path: str | os.PathLike[str], example: Any = No
     Args:
         model: with the weights that the upgrade began with, or upgraded from these in the same way. What was trained since is lost.
         path: of a file that :func:`save_delta` wrote.
-        example: as for :func:`~featlift.upgrading.in_place.upgrade`.
+        example: as for :func:`~featlift.upgrading.upgrade.upgrade`.
         strict: refuse a network with other weights. False loads it all the same: the added part then meets maps it was not trained on.
 
     Raises:

@@ -15,8 +15,8 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork
 from featlift.features import Features
 from featlift.interpolators.fixed import Fixed
 from featlift.pyramids import FPN
-from featlift.upgrading.additions import Steps
-from featlift.upgrading.probe import doubles, is_map
+from featlift.upgrading.residual import Steps
+from featlift.upgrading.tracing import doubles, is_map
 
 
 class UpgradedFPN(FPN):
@@ -59,7 +59,7 @@ class UpgradedFixed(nn.Module):
 
     Args:
         fixed: the interpolation that was there.
-        added: a :class:`~featlift.upgrading.additions.Residual` or ``Blend``.
+        added: a :class:`~featlift.upgrading.residual.Residual` or ``Blend``.
     """
 
     def __init__(self, fixed: Fixed, added: nn.Module):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from featlift.upgrading.additions import Blend, Residual
-from featlift.upgrading.doors import Site, Step
+from featlift.upgrading.finders import Site, Step
+from featlift.upgrading.residual import Blend, Residual
 
 HOW: dict[type[nn.Module], str] = {Residual: "+", Blend: "gated"}
 

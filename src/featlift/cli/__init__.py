@@ -1,0 +1,1 @@
+"""The command line: ``featlift VERB …``; :func:`featlift.cli.main.main` runs it."""

@@ -1,0 +1,83 @@
+"""A folder of pictures without annotations: enough for what learns from pictures alone, such as super-resolution."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featlift.data.dataset import Example
+from featlift.data.image_io import picture_sizes, read_picture
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def picture_files(folder: str | PathLike[str]) -> list[Path]:
+    """The picture files in ``folder`` and below, by name.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no picture in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise FileNotFoundError(f"There is no picture in {folder} (looked for {', '.join(SUFFIXES)}).")
+    return files
+
+
+class Photographs:
+    """The pictures in ``folder`` and below, by name; none has an object. Obeys `featlift.data.dataset.Pictures`.
+
+    Args:
+        folder: of pictures.
+        least: only those whose shorter side has so many pixels are taken.
+
+    Raises:
+        FileNotFoundError: without a folder, or without pictures in it.
+        ValueError: if all pictures are smaller than ``least``.
+        BrokenPicture: naming the file whose header cannot be read.
+    """
+
+    def __init__(self, folder: str | PathLike[str], least: int = 1) -> None:
+        self.classes: list[str] = []
+        self.folder = Path(folder)
+        sizes = {path: picture_sizes(path)[0] for path in picture_files(folder)}
+        self._sizes = {path: size for path, size in sizes.items() if min(size) >= least}
+        self._files = list(self._sizes)
+        if not self._files:
+            largest = max(min(size) for size in sizes.values())
+            raise ValueError(
+                f"No picture in {folder} has {least} px a side; the largest has {largest}. Choose smaller crops."
+            )
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Example:
+        """Picture ``index`` [3, H, W] float32 in 0…1, and a target without objects."""
+        none = torch.zeros(0)
+        return read_picture(self._files[index]), {
+            "boxes": none.reshape(0, 4),
+            "labels": none.long(),
+            "iscrowd": none.long(),
+            "area": none,
+            "image_id": torch.tensor(index % len(self) + 1),
+        }
+
+    def name(self, index: int) -> str:
+        """The path below the folder."""
+        return str(self._files[index].relative_to(self.folder))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width in pixels, as the picture is seen upright."""
+        return self._sizes[self._files[index]]
+
+    def coco(self) -> dict[str, Any]:
+        """COCO's form: pictures, and neither objects nor classes."""
+        images = [
+            {"id": index + 1, "file_name": self.name(index), "height": height, "width": width}
+            for index, (height, width) in enumerate(map(self.size, range(len(self))))
+        ]
+        return {"images": images, "annotations": [], "categories": []}

@@ -1,0 +1,33 @@
+"""What ``--data`` names: a folder in COCO's form, or Tsinghua-Tencent 100K."""
+
+from os import PathLike
+from pathlib import Path
+
+from featlift.data.coco import open_split
+from featlift.data.dataset import Pictures
+from featlift.data.tt100k import RELEASES, TT100KPictures
+
+SPLITS = {"train": "learned", "val": "test"}
+"""Our splits → TT100K's: what it calls train is learned from but for the part that is held out to choose a score limit."""
+
+
+def opened(root: str | PathLike[str], split: str, skip_broken: bool = False) -> Pictures:
+    """The ``split`` ("train", "val", or TT100K's own) of ``root``.
+
+    ``root`` is a folder in COCO's form, TT100K's folder, or TT100K's json, which says which release is meant where there are two.
+
+    Raises:
+        FileNotFoundError: saying what was looked for and what is there.
+        BrokenData: see `featlift.data.coco.CocoPictures`.
+        ValueError: see `featlift.data.tt100k.TT100KPictures`.
+    """
+    folder, release = _release(Path(root))
+    if release or any((folder / file).is_file() for file in RELEASES.values()):
+        return TT100KPictures(folder, SPLITS.get(split, split), release)
+    return open_split(root, split, skip_broken)
+
+
+def _release(root: Path) -> tuple[Path, str]:
+    """TT100K's folder and release, if its json is named; ``root`` and nothing for all else."""
+    releases = {file: release for release, file in RELEASES.items()}
+    return (root.parent, releases[root.name]) if root.name in releases and root.is_file() else (root, "")

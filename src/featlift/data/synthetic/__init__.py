@@ -1,0 +1,1 @@
+"""Procedural images with exact ground truth, the same on every machine."""

@@ -1,0 +1,1 @@
+"""From a trained network to the form in which it runs: faster, smaller, exported."""

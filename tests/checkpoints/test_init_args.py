@@ -1,0 +1,69 @@
+import copy
+
+import pytest
+from torch import nn
+
+from featlift.checkpoints.init_args import remember
+
+
+@remember(pretrained=False)
+class Part(nn.Module):
+    def __init__(self, channels: int, depth: int = 3, *, pretrained: bool = False):
+        super().__init__()
+        self.layer = nn.Linear(channels, depth)
+
+
+@remember()
+class Child(Part):
+    def __init__(self, width: int):
+        super().__init__(2 * width)
+
+
+class Renamed(Part):
+    """Has no constructor of its own."""
+
+
+class Forgetful(Part):
+    def __init__(self):
+        super().__init__(1)
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (Part(4), {"channels": 4, "depth": 3, "pretrained": False}),
+        (Part(4, 5, pretrained=True), {"channels": 4, "depth": 5, "pretrained": False}),
+        (Part(depth=1, channels=2), {"channels": 2, "depth": 1, "pretrained": False}),
+        (Child(3), {"width": 3}),
+        (Renamed(7), {"channels": 7, "depth": 3, "pretrained": False}),
+    ],
+)
+def test_arguments_with_their_defaults(part, expected):
+    assert part.arguments == expected
+    assert copy.deepcopy(part).arguments == expected
+
+
+def test_a_subclass_that_is_not_decorated_does_not_pass_for_its_parent():
+    assert not hasattr(Forgetful(), "arguments")
+
+
+def test_a_part_without_a_constructor_has_no_arguments():
+    @remember()
+    class Plain(nn.Module):
+        """Nothing to build."""
+
+    assert Plain().arguments == {}
+
+
+def test_nameless_arguments_are_refused_at_once():
+    class Bag(nn.Module):
+        def __init__(self, channels, **options):
+            super().__init__()
+
+    with pytest.raises(TypeError, match=r"Bag takes \*options, which cannot be remembered"):
+        remember()(Bag)
+
+
+def test_what_the_constructor_refuses_is_still_refused():
+    with pytest.raises(TypeError, match="channels"):
+        Part()

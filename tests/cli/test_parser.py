@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+
+from featlift.cli import parser
+from featlift.papers import afi_gan, baseline, srf_gan
+
+PAPERS = {"baseline": baseline, "afi-gan": afi_gan, "srf-gan": srf_gan}
+
+
+def parsed(*words, paper="afi-gan"):
+    return parser.with_presets(paper, f"featlift train {paper}", words)
+
+
+@pytest.mark.parametrize("preset", parser.PRESETS)
+@pytest.mark.parametrize("paper", PAPERS)
+def test_presets_are_what_python_says(paper, preset):
+    kind = PAPERS[paper].Settings
+    if preset != "paper" and not hasattr(kind, preset):
+        with pytest.raises(ValueError, match=f"Unknown preset '{preset}'; there are quick, paper"):
+            parsed("--preset", preset, paper=paper)
+        return
+    expected = kind() if preset == "paper" else getattr(kind, preset)()
+    assert parsed("--preset", preset, paper=paper)["settings"] == expected
+    assert parsed(f"--preset={preset}", paper=paper)["running"].run == Path(f"runs/{paper}")
+
+
+def test_options_change_a_preset():
+    found = parsed(
+        "--adversary.weight", "0.5", "--interpolator.descent.rate=0.25", "--until", "extractor", "--seed", "7"
+    )
+    assert found["settings"].adversary.weight == 0.5
+    assert found["settings"].interpolator.descent.rate == 0.25
+    assert found["settings"].interpolator.steps == afi_gan.Settings.quick().interpolator.steps
+    assert (found["running"].until, found["running"].seed) == ("extractor", 7)
+
+
+def test_a_yaml_file_changes_a_preset_and_options_change_it_again(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("model:\n  channels: 16\n  backbone: resnet18\nreuse: none\n")
+    settings = parsed("--config", str(file), "--model.channels", "24")["settings"]
+    assert (settings.model.channels, settings.model.backbone, settings.reuse) == (24, "resnet18", "none")
+
+
+@pytest.mark.parametrize("words", [["--data", "some/folder"], ["--data=some/folder"], ["--data.root", "some/folder"]])
+def test_data_is_short_for_its_root(words):
+    data = parsed(*words)["settings"].data
+    assert (data.root, data.batch) == ("some/folder", 8)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--data.skip-broken"],
+        ["--skip-broken"],
+        ["--skip_broken", "true"],
+        ["--data.skip_broken", "true"],
+        ["--data.skip-broken=true"],
+        ["--data.skip-broken", "--seed", "1"],
+    ],
+)
+def test_yes_needs_no_value_and_hyphens_do(words):
+    assert parsed(*words)["settings"].data.skip_broken is True
+
+
+def test_no_can_be_said():
+    assert parsed("--halving.same-flip", "false")["settings"].halving.same_flip is False
+
+
+def some(first: str, names: list[str], size: int = 3, loud: bool = False) -> None:
+    """Something.
+
+    Args:
+        first: the first.
+        names: the others.
+        size: of it.
+        loud: or not.
+    """
+
+
+def test_a_functions_arguments():
+    read = lambda *words: parser.of_function(some, "some", "Something.", words)  # noqa: E731
+    assert read("a", "b", "c", "--size", "5") == {"first": "a", "names": ["b", "c"], "size": 5, "loud": False}
+    assert read("a", "b", "--loud") == {"first": "a", "names": ["b"], "size": 3, "loud": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["a"], "names"),
+        ([], "required"),
+        (["a", "b", "--sise", "5"], "Did you mean --size?"),
+        (["a", "b", "--size", "many"], "many"),
+    ],
+)
+def test_words_that_do_not_fit(words, told, capsys):
+    with pytest.raises(SystemExit) as left:
+        parser.of_function(some, "some", "Something.", words)
+    assert left.value.code == 2
+    assert told in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""``featlift finer``: a level added without labels; what is printed, kept and refused."""
+
+import copy
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+from featlift.cli.main import main
+from featlift.commands import add_level as verb
+from featlift.data.image_folder import Photographs
+from featlift.upgrading import load_delta
+from featlift.upgrading.extended_level import limit_of
+
+
+@pytest.fixture
+def detector(monkeypatch):
+    """torchvision's, but looking at 64 px."""
+    torch.manual_seed(0)
+    small = {"min_size": 64, "max_size": 128, "rpn_post_nms_top_n_test": 10}
+    made = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, **small).eval()
+    monkeypatch.setattr(verb, "named", lambda model, weights: copy.deepcopy(made))
+    return made
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i, size in enumerate([(90, 70), (60, 110)]):
+        Image.effect_noise(size, 60).convert("RGB").save(folder / f"{i}.png")
+    return folder
+
+
+def test_without_steps_the_level_is_there_and_not_read(detector, tmp_path, capsys):
+    out = tmp_path / "level.safetensors"
+    assert main(["finer", "fasterrcnn_resnet50_fpn", "--transfer", "nearest", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "the same to the last bit" in said
+    assert "p2x" in said
+    load_delta(detector, out)
+    assert limit_of(detector) == 0
+
+
+def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_path, capsys):
+    out = tmp_path / "level.safetensors"
+    words = ["finer", "x", "--pictures", str(photographs), "--transfer", "nearest", "--steps", "1", "--limit", "40"]
+    assert main([*words, "--out", str(out)]) == 0
+    assert "objects under 40 px" in capsys.readouterr().out
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    load_delta(detector, out)
+    assert limit_of(detector) == 40
+    assert all(torch.equal(detector.state_dict()[name], value) for name, value in before.items())
+
+
+def test_squares_are_of_twice_the_size_and_cells_lie_on_cells(detector, photographs):
+    images, _ = next(verb.squares(detector, Photographs(photographs), 0).since(0))
+    assert {tuple(image.shape) for image in images} == {(3, 128, 128)}
+
+
+def test_steps_without_pictures_are_refused(capsys):
+    assert main(["finer", "fasterrcnn_resnet50_fpn", "--steps", "3"]) == 1
+    assert "--pictures FOLDER" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""Bodies: what the published stem sees, where the strides are, and which networks are refused."""
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+
+from featlift.backbones import Backbone
+from featlift.conversion import detectron2_resnest, detectron2_resnet
+from featlift.conversion.backbones import body_rules
+from featlift.conversion.rules import below, translate
+
+PREFIX = "backbone.bottom_up."
+
+
+def filled(backbone, state):
+    own = {key: value for key, value in state.items() if key.startswith(PREFIX)}
+    ours, _ = translate(own, below("", body_rules(backbone), r"backbone\.bottom_up\."), backbone)
+    backbone.load_state_dict(ours, strict=False)
+    return backbone.eval()
+
+
+def convolved(x, state, name, **options):
+    norm = [state[f"{PREFIX}{name}.norm.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+    return nnf.batch_norm(nnf.conv2d(x, state[f"{PREFIX}{name}.weight"], **options), *norm)
+
+
+def test_stem_and_a_strided_block_on_bgr_in_0_to_255(official):
+    """Our RGB in 0…1 gives the maps that the published stem and a first block give for BGR in 0…255 less the published means."""
+    state, picture = official("mask_rcnn_r50_fpn_afi"), torch.rand(1, 3, 32, 32)
+    backbone = filled(detectron2_resnet(), state)
+    network = backbone.network
+    mean = torch.tensor([103.53, 116.28, 123.675]).view(1, 3, 1, 1)
+    theirs = convolved(255 * picture.flip(1) - mean, state, "stem.conv1", stride=2, padding=3)
+    ours = network.bn1(network.conv1((picture - backbone.mean) / backbone.std))
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+    x = torch.randn(1, 256, 8, 8)
+    y = convolved(x, state, "res3.0.conv1", stride=2).relu()
+    y = convolved(convolved(y, state, "res3.0.conv2", padding=1).relu(), state, "res3.0.conv3")
+    y = (y + convolved(x, state, "res3.0.shortcut", stride=2)).relu()
+    torch.testing.assert_close(network.layer2[0](x), y, atol=1e-4, rtol=1e-4)
+
+
+def test_resnest_is_read(official):
+    state = official("cascade_mask_s101_fpn_afi")
+    backbone = filled(detectron2_resnest(), state)
+    last = backbone.network.layer4[2].conv2.fc2.bias
+    torch.testing.assert_close(last.data, state[f"{PREFIX}res5.2.conv2.fc2.bias"])
+    torch.testing.assert_close(backbone.network.conv1[4].running_var, state[f"{PREFIX}stem.conv1_2.norm.running_var"])
+
+
+def test_others_are_refused():
+    with pytest.raises(ValueError, match=r"detectron2_resnet\(\)"):
+        body_rules(Backbone("resnet26"))
+    with pytest.raises(ValueError, match="from timm"):
+        body_rules(Backbone("test_convnext"))

@@ -1,0 +1,92 @@
+import math
+
+import numpy as np
+import pytest
+
+from featlift.data.synthetic.glyphs import CLEAR, FIELD, GLYPHS, OUTLINES, SAMPLES, plain, stencil
+from featlift.data.synthetic.painting import SUBPIXEL, Shape, paint
+
+COLOURS = ((200, 0, 0), (250, 250, 250), (0, 0, 0))
+
+
+def shape(sprite, side=20, centre=(30.0, 30.0), height=None, tilt=0, smear=0):
+    at = (int(centre[0] * SUBPIXEL), int(centre[1] * SUBPIXEL))
+    return Shape(sprite, COLOURS, at, side, height or side, tilt, smear)
+
+
+def covered(painted, size):
+    """Cover in 0…1 on the whole canvas."""
+    whole = np.zeros(size)
+    whole[painted.window] = painted.cover / painted.whole
+    return whole
+
+
+@pytest.mark.parametrize(("width", "height", "tilt"), [(20, 20, 0), (9, 31, 20), (40, 13, -30), (6, 6, 7)])
+def test_cover_is_that_of_a_turned_rectangle(width, height, tilt):
+    """Against a literal loop over points of the plane, with cosine and sine from the C library."""
+    size, centre, angle = (64, 64), (30.25, 33.5), 2 * math.atan(tilt / 64)
+    cover = covered(paint(shape(plain("bar"), width, centre, height, tilt), size), size)
+    expected = np.zeros(size)
+    for y in range(64):
+        for x in range(64):
+            for k in range(16):
+                right, down = x + (k % 4 + 0.5) / 4 - centre[0], y + (k // 4 + 0.5) / 4 - centre[1]
+                u = right * math.cos(angle) + down * math.sin(angle)
+                v = down * math.cos(angle) - right * math.sin(angle)
+                expected[y, x] += (abs(u) < width / 2 and abs(v) < height / 2) / 16
+    assert np.abs(cover - expected).mean() < 0.004
+    assert cover.sum() == pytest.approx(width * height, rel=0.04)
+
+
+def test_an_upright_rectangle_on_the_grid_is_exact():
+    canvas = np.zeros((16, 16, 3), dtype=np.int32)
+    paint(shape(plain("bar"), 4, (6, 8), height=6), (16, 16)).onto(canvas)
+    expected = np.zeros((16, 16), dtype=np.int32)
+    expected[5:11, 4:8] = 250
+    np.testing.assert_array_equal(canvas[..., 1], expected)
+
+
+def test_colours_of_a_large_sign_are_those_of_its_stencil():
+    sprite = stencil("square", "rows")
+    canvas = np.full((SAMPLES, SAMPLES, 3), 77, dtype=np.int32)
+    paint(shape(sprite, SAMPLES, (32, 32)), (SAMPLES, SAMPLES)).onto(canvas)
+    np.testing.assert_array_equal(canvas, np.array([(77, 77, 77), *COLOURS])[sprite])
+
+
+@pytest.mark.parametrize("centre", [(0, 0), (-15, 40), (63.9, 20), (30, 90)])
+def test_shapes_may_leave_the_canvas(centre):
+    painted = paint(shape(plain("round"), 20, centre, tilt=5), (64, 64))
+    free = covered(paint(shape(plain("round"), 20, (centre[0] + 100, centre[1] + 100), tilt=5), (264, 264)), (264, 264))
+    np.testing.assert_allclose(covered(painted, (64, 64)), free[100:164, 100:164])
+
+
+@pytest.mark.parametrize("smear", [3, -2])
+def test_smear_is_the_mean_of_two_places(smear):
+    still = covered(paint(shape(plain("round"), 12), (64, 64)), (64, 64))
+    moved = np.roll(still, abs(smear), axis=1 if smear > 0 else 0)
+    both = covered(paint(shape(plain("round"), 12, smear=smear), (64, 64)), (64, 64))
+    np.testing.assert_allclose(both, (still + moved) / 2)
+
+
+def test_ink_never_exceeds_its_colour():
+    painted = paint(shape(np.where(plain("round") == CLEAR, CLEAR, FIELD).astype(np.uint8), 11, tilt=6), (64, 64))
+    np.testing.assert_array_equal(painted.ink[..., 0], painted.cover * 250)
+    assert painted.mask.sum() == pytest.approx(np.pi * 5.5**2, rel=0.1)
+
+
+@pytest.mark.parametrize("pair", [("three", "eight"), ("rows", "columns"), ("up", "down")])
+@pytest.mark.parametrize("outline", OUTLINES)
+def test_twice_the_size_tells_look_alikes_apart(outline, pair):
+    """The power of what two classes differ by, per pixel of the sign, fades as the sign gets smaller: the difficulty
+    is one of resolution.
+    """
+    assert set(pair) <= set(GLYPHS)
+    contrast = {}
+    for side in (6, 24):
+        shots = []
+        for glyph in pair:
+            canvas = np.full((64, 64, 3), 128, dtype=np.int32)
+            paint(shape(stencil(outline, glyph), side, (30.5, 30.5)), (64, 64)).onto(canvas)
+            shots.append(canvas.mean(axis=2))
+        contrast[side] = ((shots[0] - shots[1]) ** 2).sum() / side**2
+    assert contrast[24] > 1.5 * contrast[6]

@@ -1,0 +1,28 @@
+import torch
+
+from featlift.data.dataset import Pictures, categories, without_crowds
+from featlift.data.synthetic.scenes import Scenes
+
+
+def test_categories_are_numbered_from_one():
+    assert categories(["cat", "dog"]) == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+
+
+def test_scenes_obey_the_contract():
+    assert isinstance(Scenes(1), Pictures)
+
+
+def test_crowds_leave_with_all_that_is_theirs():
+    target = {
+        "boxes": torch.tensor([[0.0, 0, 4, 4], [1.0, 1, 9, 9]]),
+        "labels": torch.tensor([3, 5]),
+        "iscrowd": torch.tensor([1, 0]),
+        "area": torch.tensor([16.0, 64]),
+        "masks": torch.stack([torch.zeros(9, 9), torch.ones(9, 9)]),
+        "image_id": torch.tensor(7),
+    }
+    kept = without_crowds(target)
+    assert kept["labels"].tolist() == [5]
+    assert kept["boxes"].tolist() == [[1, 1, 9, 9]]
+    assert kept["masks"].sum() == 81
+    assert kept["image_id"] == 7

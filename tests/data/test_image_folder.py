@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from featlift.data.batches import Batches
+from featlift.data.dataset import Pictures
+from featlift.data.image_folder import Photographs
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "below").mkdir()
+    for number, (name, size) in enumerate([("b.png", (40, 30)), ("a.JPG", (20, 50)), ("below/c.png", (64, 64))]):
+        Image.fromarray(np.full((size[1], size[0], 3), 50 * number, np.uint8)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def test_pictures_by_name_without_objects(folder):
+    photographs = Photographs(folder)
+    assert isinstance(photographs, Pictures)
+    assert [photographs.name(i) for i in range(3)] == ["a.JPG", "b.png", "below/c.png"]
+    assert [photographs.size(i) for i in range(3)] == [(50, 20), (30, 40), (64, 64)]
+    image, target = photographs[1]
+    assert image.shape == (3, 30, 40)
+    assert target["boxes"].shape == (0, 4)
+    assert [image["id"] for image in photographs.coco()["images"]] == [
+        int(photographs[i][1]["image_id"]) for i in range(3)
+    ]
+
+
+def test_they_make_batches(folder):
+    images, _ = next(Batches(Photographs(folder), 3).since(0))
+    assert sorted(image.shape[-1] for image in images) == [20, 40, 64]
+    assert images[0].dtype == torch.float32
+
+
+def test_only_large_ones(folder):
+    assert [Photographs(folder, 30).size(i) for i in range(2)] == [(30, 40), (64, 64)]
+    with pytest.raises(ValueError, match="the largest has 64"):
+        Photographs(folder, 65)
+
+
+def test_no_folder_and_no_pictures(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no picture"):
+        Photographs(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        Photographs(tmp_path / "elsewhere")

@@ -1,0 +1,52 @@
+"""What a path means: a COCO folder, TT100K's folder, TT100K's json."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from featlift.data import coco_folders
+from featlift.data.coco import CocoPictures
+from featlift.data.open_dataset import opened
+from featlift.data.tt100k import TT100KPictures
+
+BOX = {"category": "p5", "bbox": {"xmin": 1, "ymin": 2, "xmax": 9, "ymax": 9}}
+
+
+@pytest.fixture
+def tt100k(tmp_path):
+    imgs = {
+        str(i): {"id": i, "path": f"{'test' if i > 20 else 'train'}/{i}.jpg", "objects": [BOX]} for i in range(1, 23)
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps({"imgs": imgs, "types": ["p5"]}))
+    for one in imgs.values():
+        path = tmp_path / one["path"]
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (16, 16)).save(path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 19), ("val", 2), ("held-out", 1), ("test", 2)])
+def test_tt100k_by_its_folder(tt100k, split, count):
+    shown = opened(tt100k, split)
+    assert isinstance(shown, TT100KPictures)
+    assert len(shown) == count
+
+
+def test_tt100k_by_its_json_where_both_releases_are(tt100k):
+    (tt100k / "annotations_all.json").write_text((tt100k / "annotations.json").read_text())
+    with pytest.raises(ValueError, match="both releases"):
+        opened(tt100k, "val")
+    shown = opened(tt100k / "annotations.json", "val")
+    assert isinstance(shown, TT100KPictures)
+    assert shown.release == "2016"
+
+
+def test_a_coco_folder(tmp_path):
+    coco_folders.make(str(tmp_path / "made"), 2, 1, (64, 64), 0)
+    assert isinstance(opened(tmp_path / "made", "val"), CocoPictures)
+
+
+def test_neither(tmp_path):
+    with pytest.raises(FileNotFoundError, match="instances_train"):
+        opened(tmp_path, "train")

@@ -1,0 +1,183 @@
+"""Files that other runtimes read: parity is part of the export, and a wrong file is not left behind."""
+
+import json
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from featlift.deployment import export
+from featlift.deployment.export import FORMATS, export_dense, export_detector, objects_apart, relative
+from featlift.deployment.optimize import hasten
+from featlift.detectors import DETECTORS, extractor_of
+from featlift.interpolators import interpolator
+from featlift.papers import baseline
+from featlift.papers.baseline import Model
+
+onnxruntime = pytest.importorskip("onnxruntime")
+MAPS = [torch.randn(1, 8, 6, 5), torch.randn(1, 8, 3, 9)]
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return module
+
+
+def tiny(detector: str) -> baseline.Detector:
+    """A detector on a pyramid with a light interpolator that is not at its start."""
+    torch.manual_seed(1)
+    head = {"anchor_scale": 4.0, "width": 16, "proposals": 20} if detector.endswith("rcnn") else {}
+    model = Model(
+        detector=detector,
+        backbone="resnet10t",
+        weights="random",
+        norm="batch",
+        frozen_stages=0,
+        channels=8,
+        interpolator="light",
+        interpolator_options={"width": 4, "init": "mild"},
+        detector_options=head,
+    )
+    made = baseline.build(model, 3).eval()
+    if not detector.endswith("rcnn"):  # untrained, it says 0.01 everywhere
+        classification = (made.rpn.dense if detector == "centermask" else made).head.classification_head
+        for convolution in [part for part in classification.modules() if isinstance(part, nn.Conv2d)]:
+            nn.init.kaiming_normal_(convolution.weight)
+        nn.init.constant_(classification.cls_logits.bias, -1.0)
+    return made
+
+
+def pictures() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [torch.rand(3, 96, 128, generator=generator), torch.rand(3, 64, 96, generator=generator)]
+
+
+@pytest.mark.parametrize("name", ["light", "light-agnostic", "afi"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_interpolators(name, format, tmp_path):
+    options = {"growth": 4, "blocks": 1} if name == "afi" else {}
+    module = shaken(interpolator(name, 8, **options)).eval()
+    if format == "openvino":
+        pytest.importorskip("openvino")
+    made = export_dense(module, MAPS, tmp_path / f"G{FORMATS[format]}", format)
+    assert set(made.errors) == {"6x5", "3x9"}
+    assert max(made.errors.values()) < 1e-4
+    if format == "onnx":  # independently of the check, at a third size
+        x = torch.randn(1, 8, 4, 7)
+        (y,) = onnxruntime.InferenceSession(made.path).run(None, {"x": x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(y), module(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_record_beside_the_file(tmp_path):
+    made = export_dense(interpolator("light", 8), MAPS, tmp_path / "G.onnx")
+    record = json.loads((tmp_path / "G.onnx.json").read_text())
+    assert record["opset"] == export.OPSET
+    assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert record["versions"]["onnxruntime"] == onnxruntime.__version__
+    assert record["errors"] == made.errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["G.onnx", "G.onnx.json"]
+
+
+def test_an_extractor_with_light_at_free_sizes(tmp_path):
+    extractor = extractor_of(tiny("faster-rcnn"))
+    examples = [torch.rand(1, 3, 128, 96), torch.rand(1, 3, 64, 160)]
+    made = export_dense(extractor, examples, tmp_path / "F.onnx", step=32)
+    assert max(made.errors.values()) < 1e-4
+    names = [output.name for output in onnxruntime.InferenceSession(made.path).get_outputs()]
+    assert names == ["p2", "p3", "p4", "p5", "p6"]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_whole_detectors_with_light(name, tmp_path):
+    detector = tiny(name)
+    made = export_detector(detector, pictures(), tmp_path / "T.onnx")
+    assert set(made.errors) == {"96x128", "64x96"}
+    assert max(made.errors.values()) <= 1e-4
+    third = torch.rand(3, 64, 64)  # independently of the check, at a third size
+    session = onnxruntime.InferenceSession(made.path)
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, map(torch.from_numpy, session.run(None, {"x": third.numpy()})), strict=True))
+    expected = detector([third])[0]
+    assert len(found["boxes"]) == len(expected["boxes"]) > 0
+    lonely = (expected["scores"][:, None] - found["scores"]).abs().amin(dim=1) > 1e-5
+    assert lonely.sum() <= 2  # see export._suppressing_at_once
+
+
+def test_a_whole_detector_for_openvino(tmp_path):
+    pytest.importorskip("openvino")
+    made = export_detector(tiny("retinanet"), pictures(), tmp_path / "T.xml", "openvino")
+    assert max(made.errors.values()) <= 1e-4
+    assert (tmp_path / "T.bin").exists()
+
+
+def test_what_was_hastened_is_exported_by_its_own_forward(tmp_path):
+    module = shaken(interpolator("afi", 8, growth=4)).eval()
+    hasten(module, MAPS[0], tolerance=1.0, forms=["bf16"], rounds=1)
+    assert max(export_dense(module, MAPS, tmp_path / "G.onnx").errors.values()) < 1e-5
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return nn.functional.interpolate(x, scale_factor=2.0)
+
+
+def test_a_file_that_answers_differently_is_not_left(tmp_path, monkeypatch):
+    answers = iter([1.001, 1.0, 1.0, 1.0])
+    monkeypatch.setattr(export, "_named", lambda y: {"y": y * next(answers)})
+    with pytest.raises(ValueError, match=r"answers differently: relative error 1\.0e-03 at 6x5.*No file was left"):
+        export_dense(Doubled(), MAPS, tmp_path / "G.pt2", "torch-export")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_format(tmp_path):
+    with pytest.raises(ValueError, match="Unknown format 'tflite'; choose one of torch-export, onnx, openvino"):
+        export_dense(Doubled(), MAPS, tmp_path / "G", "tflite")
+
+
+def test_an_ending_that_other_tools_would_not_know(tmp_path):
+    with pytest.raises(ValueError, match=r"A file of onnx ends in \.onnx, and '.*G\.pt2' does not"):
+        export_dense(Doubled(), MAPS, tmp_path / "G.pt2", "onnx")
+
+
+def test_a_detector_has_no_place_in_torch_export(tmp_path):
+    with pytest.raises(ValueError, match="onnx or openvino only; torch-export can hold its extractor"):
+        export_detector(tiny("retinanet"), pictures(), tmp_path / "T.pt2", "torch-export")
+
+
+def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ImportError, match=r"openvino needs openvino: pip install 'featlift\[openvino\]'"):
+        export_dense(Doubled(), MAPS, tmp_path / "G.xml", "openvino")
+
+
+def test_relative_error_by_hand():
+    expected = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([1.0])}
+    assert relative({"a": torch.tensor([3.0, 4.5]), "b": torch.tensor([1.0])}, expected) == pytest.approx(0.1)
+    assert relative({"a": torch.tensor([3.0]), "b": torch.tensor([1.0])}, expected) == float("inf")
+    assert relative({"b": torch.tensor([1.0])}, expected) == float("inf")
+
+
+def objects(*rows):
+    boxes, labels, scores = zip(*rows, strict=True)
+    return {"boxes": torch.tensor(boxes), "labels": torch.tensor(labels), "scores": torch.tensor(scores)}
+
+
+def test_masks_are_compared_with_those_of_their_objects():
+    rows = ([0.0, 0, 50, 100], 1, 0.9), ([10.0, 10, 20, 20], 2, 0.8)
+    masks = torch.zeros(2, 1, 2, 2)
+    masks[0, 0, 0], masks[1, 0, 1] = 1.0, 1.0
+    expected = objects(*rows) | {"masks": masks}
+    assert objects_apart(objects(*rows[::-1]) | {"masks": masks.flip(0)}, expected) == 0
+    assert objects_apart(objects(*rows[::-1]) | {"masks": masks}, expected) > 1
+
+
+def test_objects_are_compared_whatever_their_order():
+    first, second = ([0.0, 0, 50, 100], 1, 0.9), ([10.0, 10, 20, 20], 2, 0.8)
+    expected = objects(first, second)
+    assert objects_apart(objects(second, first), expected) == 0
+    assert objects_apart(objects(([0.0, 0, 50, 99], 1, 0.9), second), expected) == pytest.approx(0.01)
+    assert objects_apart(objects(first, ([10.0, 10, 20, 20], 2, 0.7)), expected) == pytest.approx(0.1, rel=1e-4)
+    assert objects_apart(objects(first, ([10.0, 10, 20, 20], 1, 0.8)), expected) >= 0.8
+    assert objects_apart(objects(first), expected) == float("inf")

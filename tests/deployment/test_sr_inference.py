@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from featlift.deployment.sr_inference import LAYOUTS, PRECISIONS, Deployed, fastest, measured
+from featlift.image_sr import SUPER_RESOLVERS, super_resolver
+
+
+def network():
+    torch.manual_seed(0)
+    return super_resolver("d-dbpn", 2, stages=2, initial=16, width=8)
+
+
+@pytest.mark.parametrize("name", SUPER_RESOLVERS)
+def test_every_network_runs_in_bf16(name):
+    options = {
+        "edsr": {"blocks": 1, "width": 8},
+        "rcan": {"groups": 1, "blocks": 1},
+        "d-dbpn": {"stages": 2},
+        "dbpnll": {"stages": 2},
+    }
+    torch.manual_seed(0)
+    net, low = super_resolver(name, 2, **options.get(name, {})), torch.rand(1, 3, 9, 8)
+    plain = net(low).detach()
+    error = (Deployed(net, "channels-last", "bf16")(low) - plain).abs().mean() / plain.abs().mean()
+    assert error < 0.02
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name != "fp16"])
+def test_every_way_gives_nearly_the_same(layout, precision):
+    net, low = network(), torch.rand(2, 3, 12, 10)
+    out = Deployed(net, layout, precision)(low)
+    assert out.dtype == torch.float32
+    tolerance = 1e-5 if precision == "fp32" else 0.05
+    torch.testing.assert_close(out, net(low).detach(), rtol=tolerance, atol=tolerance)
+
+
+def test_the_network_itself_is_not_changed():
+    net = network()
+    Deployed(net, "channels-last", "bf16")
+    assert next(net.parameters()).dtype == torch.float32
+    assert next(net.parameters()).requires_grad
+
+
+def test_measured_is_sorted_and_complete():
+    ways = measured(network(), torch.rand(1, 3, 16, 16), rounds=1)
+    assert len(ways) == 4
+    assert [way.seconds for way in ways] == sorted(way.seconds for way in ways)
+    assert all(way.psnr > 90 for way in ways if way.network.precision == "fp32")
+
+
+def test_fastest_keeps_the_quality_asked_for():
+    assert fastest(network(), torch.rand(1, 3, 16, 16), least_psnr=90).precision == "fp32"
+
+
+def test_unknown_ways():
+    with pytest.raises(ValueError, match="channels-last"):
+        Deployed(network(), "channels-first")

@@ -1,0 +1,256 @@
+"""EFPN's detector: who sees which map, who judges which RoI, and that a copied head on a copied level changes nothing."""
+
+import copy
+
+import pytest
+import torch
+from torchvision.ops import MultiScaleRoIAlign, box_iou
+
+from featlift import detectors
+from featlift.backbones import Backbone
+from featlift.detectors import detections_on
+from featlift.detectors.efpn import Duplicate, Exclusive, ExtendedExtractor, extend
+from featlift.detectors.sparse_level import Windows
+from featlift.interpolators import interpolators
+from featlift.pyramids.efpn import FTT, Extension
+
+C = 8
+
+
+def plain(name="faster-rcnn", pyramid="fpn", backbone="resnet10t"):
+    torch.manual_seed(0)
+    levels = detectors.levels_of(name, pyramid)
+    F = detectors.extractor(name, Backbone(backbone, levels), interpolators("nearest", C, 3), C, pyramid)
+    options = {"anchor_scale": 4.0, "width": 16, "proposals": 30} if name.endswith("rcnn") else {}
+    return detectors.detector(name, F, 3, **options)
+
+
+def extended(name="faster-rcnn", **options):
+    detector = plain(name)
+    return extend(detector, Extension(64, C, FTT(C, width=8)), **options)
+
+
+def pictures():
+    torch.manual_seed(1)
+    boxes = torch.tensor([[4.0, 6, 20, 24], [10, 10, 90, 100]])
+    masks = torch.zeros(2, 96, 128, dtype=torch.uint8)
+    masks[0, 6:24, 4:20], masks[1, 10:96, 10:90] = 1, 1
+    target = {"boxes": boxes, "labels": torch.tensor([1, 2]), "masks": masks}
+    return [torch.rand(3, 96, 128), torch.rand(3, 64, 64)], [
+        target,
+        {k: v[:1, ..., :64, :64] if k == "masks" else v[:1] for k, v in target.items()},
+    ]
+
+
+@pytest.mark.parametrize("limit", [56.0, 112.0])
+def test_routing_at_the_limit(limit):
+    """55.9 / 56 and 111.9 / 112, square or not."""
+    sides = [limit - 0.1, limit, limit + 0.1]
+    boxes = torch.tensor([[3.0, 5, 3 + s, 5 + s] for s in sides] + [[0, 0, 2 * (limit - 0.1), (limit - 0.1) / 2]])
+    old, new = Exclusive(limit)(boxes)
+    assert new.tolist() == [True, False, False, True]
+    assert torch.equal(old, ~new)
+    old, again = Duplicate(limit)(boxes)
+    assert torch.equal(again, new)
+    assert old.all()
+
+
+def test_exclusive_at_56_is_torchvisions_mapping_with_one_level_more():
+    torch.manual_seed(0)
+    corners, sides = 300 * torch.rand(500, 2), 400 * torch.rand(500, 2) ** 2 + 1
+    boxes = torch.cat((corners, corners + sides), dim=1)
+    pool = MultiScaleRoIAlign(["p2x", "p2", "p3", "p4", "p5"], 7, 2)
+    maps = {
+        level: torch.zeros(1, 1, 1024 // s, 1024 // s)
+        for level, s in zip(pool.featmap_names, (2, 4, 8, 16, 32), strict=True)
+    }
+    pool(maps, [boxes], [(1024, 1024)])
+    assert torch.equal(Exclusive()(boxes)[1], pool.map_levels([boxes]) == 0)
+
+
+def test_the_rpn_never_sees_the_finer_level():
+    T, seen = extended().eval(), []
+    T.rpn.rpn.register_forward_pre_hook(lambda _, inputs: seen.append(list(inputs[1])))
+    T(pictures()[0])
+    assert seen == [["p2", "p3", "p4", "p5", "p6"]]
+
+
+def test_the_extractor_gives_what_it_gave_and_what_is_beneath():
+    detector = plain().eval()
+    both = ExtendedExtractor(detector.backbone, Extension(64, C, FTT(C, width=8))).eval()
+    image = torch.rand(1, 3, 64, 96)
+    before, after = detector.backbone(image), both(image)
+    assert all(torch.equal(before[level], after[level]) for level in before)
+    sizes = {name: tuple(x.shape[-2:]) for name, x in {**after, **both.extended(after)}.items()}
+    assert (sizes["inner3"], sizes["inner2"], sizes["c1"]) == ((8, 12), (16, 24), (32, 48))
+    assert (sizes["p3x"], sizes["p2x"]) == ((16, 24), (32, 48))
+    inner = detector.backbone.pyramid.layer_blocks[0](after["inner2"])
+    torch.testing.assert_close(inner, after["p2"])
+
+    def forward(self, inner3, inner2, c2x):
+        return {"p3x": inner2, "p2x": torch.full_like(inner2, 7.0).repeat_interleave(2, 2).repeat_interleave(2, 3)}
+
+
+@pytest.mark.parametrize("name", ["faster-rcnn", "mask-rcnn"])
+def test_with_no_small_roi_nothing_changes(name):
+    detector = plain(name).eval()
+    T = extend(detector, Extension(64, C, FTT(C, width=8)), Exclusive(0.0)).eval()
+    for before, after in zip(detector(pictures()[0]), T(pictures()[0]), strict=True):
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+        assert len(before["boxes"])
+
+
+@pytest.mark.parametrize(("routing", "share"), [(Exclusive(56.0), 1), (Duplicate(56.0), 2)])
+def test_each_roi_goes_to_its_head(routing, share):
+    T, judged = extended(routing=routing).eval(), {}
+    T.roi_heads.fine.register_forward_hook(lambda _, inputs, outputs: judged.update(new=len(inputs[0])))
+    T.roi_heads.coarse.box_head.register_forward_hook(lambda _, inputs, outputs: judged.update(old=len(inputs[0])))
+    images, _ = T.transform(pictures()[0])
+    proposals, _ = T.rpn(images, T.backbone(images.tensors))
+    small = sum(int(routing(boxes)[1].sum()) for boxes in proposals)
+    T(pictures()[0])
+    assert 0 < judged["new"] == small
+    assert judged["new"] + judged["old"] == sum(map(len, proposals)) + (share - 1) * small
+
+
+def test_two_heads_end_in_one_suppression():
+    """The old head says class 1, the new one class 2, of all RoIs: both answers are there, each without overlaps above ½."""
+    T = extended().eval()
+    images, _ = T.transform(pictures()[0])
+    boxes = torch.cat(T.rpn(images, T.backbone(images.tensors))[0])
+    limit = float((boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().median())
+    T.roi_heads.routing = Exclusive(limit)
+    with torch.no_grad():
+        for label, predictor in ((1, T.roi_heads.coarse.box_predictor), (2, T.roi_heads.fine[1])):
+            predictor.cls_score.weight.zero_()
+            predictor.bbox_pred.weight.zero_()
+            predictor.bbox_pred.bias.zero_()
+            predictor.cls_score.bias.copy_(4.0 * (torch.arange(4) == label))
+    for found in T(pictures()[0]):
+        sides = (found["boxes"][:, 2:] - found["boxes"][:, :2]).prod(dim=1).sqrt()
+        assert set(found["labels"].tolist()) == {1, 2}
+        assert (sides[found["labels"] == 2] < limit + 0.01).all()
+        assert (sides[found["labels"] == 1] > limit - 0.01).all()
+        for label in (1, 2):
+            boxes = found["boxes"][found["labels"] == label]
+            assert (box_iou(boxes, boxes).fill_diagonal_(0) <= 0.5).all()
+
+
+def test_detections_of_several_pictures_are_those_of_each():
+    T = extended(routing=Duplicate(40.0)).eval()
+    image = pictures()[0][0]
+    single, (first, second) = T([image])[0], T([image, image.flip(-1)])
+    for key, value in single.items():
+        torch.testing.assert_close(first[key], value)
+    torch.testing.assert_close(second["boxes"], T([image.flip(-1)])[0]["boxes"], rtol=1e-3, atol=1e-2)
+
+
+def test_detections_on_features_are_the_detectors():
+    T = extended().eval()
+    images, _ = T.transform(pictures()[0])
+    on = T.transform.postprocess(
+        detections_on(T, images, T.backbone(images.tensors)), images.image_sizes, [(96, 128), (64, 64)]
+    )
+    for whole, part in zip(T(pictures()[0]), on, strict=True):
+        assert all(torch.equal(whole[key], part[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", ["faster-rcnn", "mask-rcnn"])
+def test_training_gives_the_new_heads_losses(name):
+    T = extended(name).train()
+    T.rpn.eval()
+    images, targets = pictures()
+    losses = T(images, targets)
+    assert set(losses) == {"loss_classifier", "loss_box_reg"}
+    sum(losses.values()).backward()
+    learning = {name for name, p in T.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {
+        "roi_heads.fine.0.fc6.weight",
+        "roi_heads.fine.1.bbox_pred.weight",
+        "backbone.extension.smooth.weight",
+    } <= learning
+    assert not [name for name in learning if name.startswith(("rpn", "roi_heads.coarse"))]
+
+
+def test_no_small_roi_is_no_loss_but_a_graph():
+    T = extended(routing=Exclusive(0.0)).train()
+    T.rpn.eval()
+    losses = T(*pictures())
+    assert [loss.item() for loss in losses.values()] == [0, 0]
+    sum(losses.values()).backward()
+    assert T.roi_heads.fine[1].cls_score.weight.grad is not None
+
+
+def test_as_many_rois_as_are_hard():
+    T, kept = extended(hard=4).train(), []
+    T.rpn.eval()
+    heads = T.roi_heads
+    images, targets = pictures()
+    batch, boxes = T.transform(images, targets)
+    features = T.backbone(batch.tensors)
+    proposals, _ = T.rpn(batch, features)
+    few = heads.losses(features, proposals, boxes)
+    heads.hard = 10_000
+    kept = heads.losses(features, proposals, boxes)
+    assert few["loss_classifier"] > kept["loss_classifier"]
+
+
+def test_windows_give_the_same_detections():
+    T = extended(routing=Exclusive(30.0)).eval()
+    whole = T(pictures()[0])
+    T.roi_heads.reader = Windows(T.backbone.extended, tile=2)
+    for before, after in zip(whole, T(pictures()[0]), strict=True):
+        torch.testing.assert_close(before["boxes"], after["boxes"], rtol=1e-4, atol=1e-3)
+
+
+def test_a_copy_answers_for_itself():
+    T = extended().eval()
+    other = copy.deepcopy(T)
+    assert other.roi_heads.reader.extend.__self__ is other.backbone
+
+
+@pytest.mark.parametrize("name", ["cascade-rcnn", "retinanet"])
+def test_other_detectors_are_refused(name):
+    with pytest.raises(TypeError, match="EFPN extends Faster and Mask R-CNN"):
+        extend(plain(name), Extension(64, C, FTT(C, width=8)))
+
+
+def test_other_pyramids_are_refused():
+    with pytest.raises(TypeError, match="begins at p3"):
+        extend(plain(pyramid="bifpn"), Extension(64, C, FTT(C, width=8)))
+
+
+def test_other_stems_are_refused():
+    with pytest.raises(TypeError, match="the ResNet family"):
+        extend(plain(backbone="convnext_atto"), Extension(40, C, FTT(C, width=8)))
+
+
+def test_pafpn_is_extended_too():
+    T = extend(plain(pyramid="pafpn"), Extension(64, C, FTT(C, width=8))).eval()
+    assert T(pictures()[0])[0]["boxes"].shape[1] == 4
+
+
+@pytest.mark.parametrize("glance", [1e-6, 0.3, 0.999])
+def test_a_glance_leaves_out_what_the_old_head_calls_background(glance):
+    """Which RoIs the new head judges, found again by running the old head on p2 … p5 by hand."""
+    T, judged = extended(glance=glance).eval(), {}
+    with torch.no_grad():
+        T.roi_heads.coarse.box_predictor.cls_score.weight.mul_(40)
+    T.roi_heads.fine.register_forward_hook(lambda _, inputs, outputs: judged.update(new=len(inputs[0])))
+    images, _ = T.transform(pictures()[0])
+    features = T.backbone(images.tensors)
+    proposals, _ = T.rpn(images, features)
+    old = T.roi_heads.coarse
+    logits, _ = old.box_predictor(old.box_head(old.box_roi_pool(features, proposals, images.image_sizes)))
+    seen = logits.softmax(dim=1)[:, 1:].sum(dim=1) >= glance
+    small = Exclusive()(torch.cat(proposals))[1]
+    T(pictures()[0])
+    assert judged["new"] == int((seen & small).sum())
+
+
+def test_a_glance_at_everything_changes_nothing():
+    plain, glancing = extended().eval(), extended(glance=1e-9).eval()
+    for before, after in zip(plain(pictures()[0]), glancing(pictures()[0]), strict=True):
+        assert all(torch.equal(before[key], after[key]) for key in before)
+        assert len(before["boxes"])

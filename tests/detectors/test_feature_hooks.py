@@ -1,0 +1,108 @@
+import copy
+
+import pytest
+import torch
+import torchvision
+from torchvision.models.detection import (
+    fasterrcnn_mobilenet_v3_large_320_fpn,
+    maskrcnn_resnet50_fpn,
+    retinanet_resnet50_fpn,
+)
+
+from featlift import detectors
+from featlift.backbones import Backbone
+from featlift.detectors.feature_hooks import detector_tap, evaluating, place, published_detector, still_losses
+from featlift.interpolators import interpolators
+from featlift.resolution import frozen
+
+TARGET = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 36.0]]), "labels": torch.tensor([1])}
+
+
+def ours(name="faster-rcnn"):
+    torch.manual_seed(0)
+    backbone = Backbone("test_resnet", detectors.levels_of(name), "batch", False, None, 0)
+    doubling = interpolators("nearest", 16, len(detectors.levels_of(name)) - 1)
+    options = {"width": 32, "proposals": 50} if name == "faster-rcnn" else {}
+    return detectors.detector(name, detectors.extractor(name, backbone, doubling, 16), 3, **options)
+
+
+def torchvisions():
+    torch.manual_seed(0)
+    return fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=4)
+
+
+def test_layers_by_the_papers_names():
+    images = torch.rand(1, 3, 64, 96)
+    detector = ours().eval()
+    maps = detector_tap(detector, ["c4", "p3"])(images)
+    torch.testing.assert_close(maps["backbone.c4"], detector.backbone.backbone(images)["c4"])
+    torch.testing.assert_close(maps["p3"], detector.backbone(images)["p3"])
+
+
+def test_layers_of_torchvisions_resnet():
+    detector = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()
+    images = torch.rand(1, 3, 64, 64)
+    maps = detector_tap(detector, ["c4", "p3"])(images)
+    assert maps["body.layer3"].shape == (1, 1024, 4, 4)
+    assert maps["1"].shape == (1, 256, 8, 8)
+    normalised = torch.stack([detector.transform.normalize(image) for image in images])
+    torch.testing.assert_close(maps["1"], detector.backbone(normalised)["1"])
+
+
+def test_places_of_plain_networks():
+    with torch.device("meta"):
+        assert place(torchvision.models.resnet18(weights=None), "c4") == "layer3"
+        assert place(torchvision.models.vgg19(weights=None), "features.34") == "features.34"
+
+
+@pytest.mark.parametrize(
+    "make", [ours, lambda: ours("retinanet"), torchvisions], ids=["faster-rcnn", "retinanet", "torchvision"]
+)
+def test_losses_move_nothing_but_reach_the_picture(make):
+    detector = frozen(make())
+    before = copy.deepcopy(detector.state_dict())
+    images = torch.rand(1, 3, 64, 64, requires_grad=True)
+    losses = still_losses(detector, images, [TARGET])
+    torch.stack(list(losses.values())).sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+    assert all(p.grad is None for p in detector.parameters())
+    assert all(value.equal(before[name]) for name, value in detector.state_dict().items())
+    assert not any(part.training for part in detector.modules())
+
+
+def test_targets_stay_as_they_are():
+    target = {name: value.clone() for name, value in TARGET.items()}
+    still_losses(torchvisions(), torch.rand(1, 3, 64, 64), [target])
+    assert target["boxes"].equal(TARGET["boxes"])
+
+
+def test_normalisation_is_that_of_evaluation():
+    """A picture alone and the same picture in a batch with another: batch statistics would differ."""
+    detector = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, trainable_backbone_layers=5)
+    detector.backbone.body = torchvision.models._utils.IntermediateLayerGetter(
+        torchvision.models.resnet18(weights=None), {"layer2": "0", "layer3": "1", "layer4": "2"}
+    )
+    detector.backbone.fpn = torchvision.ops.FeaturePyramidNetwork(
+        [128, 256, 512], 256, detector.backbone.fpn.extra_blocks.__class__(512, 256)
+    )
+    detector.transform.min_size, detector.transform.max_size = (64,), 64
+    images = torch.rand(1, 3, 64, 64)
+    alone = still_losses(detector, images, [TARGET])
+    twice = still_losses(detector, torch.cat([images, images]), [TARGET, TARGET])
+    for name in alone:
+        torch.testing.assert_close(twice[name], alone[name], rtol=1e-4, atol=1e-5)
+
+
+def test_evaluating_gives_back_each_mode():
+    detector = ours().train()
+    detector.backbone.eval()
+    with evaluating(detector):
+        assert not any(part.training for part in detector.modules())
+    assert detector.training
+    assert not detector.backbone.training
+
+
+def test_unknown_detector():
+    with pytest.raises(ValueError, match="fasterrcnn_resnet50_fpn"):
+        published_detector("fasterrcnn_resnet51_fpn")

@@ -1,0 +1,147 @@
+"""Windows against the whole map: equal wherever a small RoI reads, for every transfer, tile, and place."""
+
+import pytest
+import torch
+from torch import nn
+
+from featlift.backbones import Backbone
+from featlift.detectors.sparse_level import Tiled, WholeMap, Windows, reach, read
+from featlift.interpolators import interpolator
+from featlift.pyramids.efpn import FTT, Extension, transfer
+
+C = 6
+
+
+class Extending(nn.Module):
+    """Stage 2 of a ResNet and an extension, as the detector has them."""
+
+    def __init__(self, made, doubling=None, backbone="resnet10t"):
+        super().__init__()
+        self.backbone = Backbone(backbone)
+        self.extension = Extension(self.backbone.channels["c2"], C, made, doubling)
+
+    def forward(self, features):
+        c2x = self.backbone.unpooled(features["c1"])
+        return self.extension(features["inner3"], features["inner2"], c2x)
+
+
+def features(height=24, width=40, pictures=2):
+    torch.manual_seed(3)
+    shapes = {"inner3": (C, 1), "inner2": (C, 2), "c1": (64, 4)}
+    return {name: torch.randn(pictures, c, k * height, k * width) for name, (c, k) in shapes.items()}
+
+
+BOXES = [
+    torch.tensor([[0.0, 0, 12, 9], [300, 180, 320, 192], [100.3, 60.2, 108, 75.9], [127.9, 20, 140, 33]]),
+    torch.tensor([[250.0, 3, 250.5, 3.2]]),
+]
+MADE = {
+    "ftt": lambda: FTT(C, width=4),
+    "paper-literal": lambda: transfer("paper-literal", C),
+    "espcn": lambda: transfer("espcn", C),
+    "nearest": lambda: transfer("nearest", C),
+    "bilinear inside": lambda: FTT(C, width=4, doubling=interpolator("bilinear", 4)),
+    "carafe": lambda: transfer("carafe", C),
+}
+
+
+@pytest.mark.parametrize("tile", [1, 3, 8])
+@pytest.mark.parametrize("name", MADE)
+def test_windows_are_the_whole_map_where_it_is_read(name, tile):
+    torch.manual_seed(0)
+    extending, maps = Extending(MADE[name]()).eval(), features()
+    with torch.no_grad():
+        expected, found = WholeMap(extending)(maps, BOXES), Windows(extending, tile, batch=3)(maps, BOXES)
+    assert found.shape == (5, C, 7, 7)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_doublings_and_backbones():
+    torch.manual_seed(0)
+    extending = Extending(FTT(C, width=4), interpolator("bicubic", C), "resnet26").eval()
+    maps = features()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            Windows(extending, 2)(maps, BOXES), WholeMap(extending)(maps, BOXES), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_less_is_computed():
+    extending, maps = Extending(transfer("nearest", C)).eval(), features()
+    cells = []
+    extending.backbone.network["layer1"].register_forward_hook(
+        lambda _, x, y: cells.append(y.shape[0] * y[0, 0].numel())
+    )
+    reader = Windows(extending, 2)
+    reader.margin(maps)
+    cells.clear()
+    found = reader.p2x(maps, [BOXES[0][:1], BOXES[1]])
+    assert sum(cells) < maps["c1"][:, 0].numel() / 4
+    assert (found == 0).all(dim=1).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("count", [0, 400])
+def test_none_or_too_many_windows_are_the_whole_map(count):
+    torch.manual_seed(0)
+    extending, maps = Extending(transfer("nearest", C)).eval(), features()
+    corners = torch.rand(count, 2) * torch.tensor([300.0, 170.0])
+    boxes = [torch.cat((corners, corners + 10), dim=1)] * 2
+    assert torch.equal(Windows(extending, 2).p2x(maps, boxes), extending(maps)["p2x"])
+    assert Windows(extending)(maps, boxes).shape == (2 * count, C, 7, 7)
+
+
+def test_reach_by_counting():
+    """Nearest: two 3x3 in stage 2 and one after, 3 cells of stride 2 (1 of 8). FTT: see the sum."""
+    assert reach(Extending(transfer("nearest", C)).eval(), features()) == 1
+    fine = 1 + 2 * 2 + 2  # texture head, two blocks, tail, in cells of stride 4, below the 3x3 of p2x
+    coarse = 1 + 2 + 1  # content head, block, sub-pixel, in cells of stride 8
+    cells = coarse + -(-(1 + 2 * fine) // 4)
+    assert reach(Extending(FTT(C, width=4)).eval(), features()) == cells == 8
+
+
+def test_a_layer_that_sees_the_whole_map_is_refused():
+    extending = Extending(FTT(C, width=4, doubling=interpolator("nearest-5conv", 4))).train()
+    with pytest.raises(ValueError, match="no finite reach"):
+        reach(extending, features())
+
+
+def test_reading_is_exact_on_a_slope():
+    """On a map that counts its cells, RoIAlign reads the box's place in cells of stride 2."""
+    x = torch.arange(64.0).expand(1, 1, 32, 64)
+    pooled = read(x, [torch.tensor([[20.0, 8, 34, 22]])])
+    torch.testing.assert_close(pooled[0, 0, 0], 10 + torch.arange(7) + 0.5)
+
+
+@pytest.mark.parametrize(("made", "tile"), [*((made, 7) for made in MADE), ("ftt", 4), ("ftt", 100)])
+def test_tiles_have_the_values_and_the_gradients_of_the_whole(made, tile):
+    extending, given = Extending(MADE[made]()).eval(), features(9, 13)
+    answers = []
+    for extend in (extending, Tiled(extending, tile)):
+        extending.zero_grad()
+        found = extend(given)
+        sum((x * torch.linspace(-1, 1, x.shape[-1])).sum() for x in found.values()).backward()
+        answers.append((found, {name: p.grad.clone() for name, p in extending.extension.named_parameters()}))
+    (whole, gradients), (tiled, again) = answers
+    for level in whole:
+        torch.testing.assert_close(tiled[level], whole[level], rtol=1e-4, atol=1e-4)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(again[name], gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()) + 1e-6)
+
+
+def test_tiles_keep_less_for_the_backward_pass():
+    """Bytes that autograd saves: with tiles only the windows' inputs, which are views of what is there anyway."""
+    extending, given = Extending(FTT(C, width=16)).eval(), features()
+
+    def kept(extend):
+        places = set()
+
+        def pack(x):
+            places.add((x.untyped_storage().data_ptr(), x.untyped_storage().nbytes()))
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            found = extend(given)
+        assert all(x.requires_grad for x in found.values())
+        return sum(size for _, size in places)
+
+    assert kept(Tiled(extending, 8)) < 0.3 * kept(extending)

@@ -1,0 +1,105 @@
+"""TT100K's accuracy and recall: the golden cases (spec §4.1), checked there against the official tool."""
+
+import itertools
+import random
+
+import pytest
+
+from featlift.evaluation.tt100k import CLASSES, SIZES, Count, accuracy_recall, best_limit, curve, only
+
+IDS = {"p5": 1, "pl40": 2, "w99": 3}
+SMALL, MEDIUM = SIZES["small"], SIZES["medium"]
+
+
+def truth(*signs, image=1):
+    categories = [{"id": number, "name": name} for name, number in IDS.items()]
+    annotations = [{"image_id": image, "category_id": IDS[name], "bbox": list(box)} for name, box in signs]
+    return {"categories": categories, "annotations": annotations}
+
+
+def said(*boxes, image=1):
+    return [{"image_id": image, "category_id": IDS[name], "bbox": list(box), "score": s} for name, box, s in boxes]
+
+
+SIGN = ("p5", (0, 0, 20, 20))
+SAME = (*SIGN, 0.9)
+GOLDEN = {  # signs, detections, sizes, (found, detections, signs)
+    "exactly one half is too little": ([SIGN], [("p5", (0, 0, 20, 10), 0.9)], None, (0, 1, 1)),
+    "overlap counts, not score": (
+        [SIGN],
+        [("p5", (0, 0, 20, 12), 0.99), ("p5", (0, 0, 20, 20), 0.50)],
+        None,
+        (1, 2, 1),
+    ),
+    "a sign of no class that is asked": ([("w99", SIGN[1])], [SAME], None, (0, 1, 0)),
+    "a detection of no such class": ([SIGN], [("w99", SIGN[1], 0.9)], None, (0, 0, 1)),
+    "sign too large, detection not": ([("p5", (0, 0, 33, 33))], [("p5", (0, 0, 31, 31), 0.9)], SMALL, (0, 0, 0)),
+    "detection too large, sign not": ([("p5", (0, 0, 31, 31))], [("p5", (0, 0, 33, 33), 0.9)], SMALL, (1, 1, 1)),
+    "a large one elsewhere": ([SIGN], [SAME, ("p5", (100, 100, 40, 40), 0.9)], SMALL, (1, 1, 1)),
+    "the long side, not the area": ([("p5", (0, 0, 10, 40))], [("p5", (0, 0, 10, 40), 0.9)], SMALL, (0, 0, 0)),
+    "and so it is medium": ([("p5", (0, 0, 10, 40))], [("p5", (0, 0, 10, 40), 0.9)], MEDIUM, (1, 1, 1)),
+    "under the limit": ([SIGN], [("p5", SIGN[1], 0.3)], None, (0, 0, 1)),
+    "another class": ([SIGN], [("pl40", SIGN[1], 0.9)], None, (0, 1, 1)),
+    "32 is not below 32": ([("p5", (0, 0, 32, 32))], [("p5", (0, 0, 32, 32), 0.9)], SMALL, (0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_golden(case):
+    signs, boxes, sizes, expected = GOLDEN[case]
+    found = accuracy_recall(truth(*signs), said(*boxes), 0.5, sizes or SIZES["all"])
+    assert (found.found, found.detections, found.signs) == expected
+
+
+def test_pictures_stay_apart_and_are_counted_together():
+    here, there = truth(SIGN), truth(SIGN, image=2)
+    both = {**here, "annotations": here["annotations"] + there["annotations"]}
+    assert accuracy_recall(both, said(SAME) + said(SAME, SAME)) == Count(1, 3, 2)
+    assert accuracy_recall(both, said(SAME) + said(SAME, SAME, image=2)) == Count(2, 3, 2)
+
+
+def test_numbers_by_hand():
+    count = Count(found=3, detections=4, signs=6)
+    assert (count.accuracy, count.recall) == (0.75, 0.5)
+    assert count.f1 == pytest.approx(2 * 0.75 * 0.5 / 1.25)
+    assert (Count().accuracy, Count().recall) == (1, 1)
+    assert Count(0, 1, 1).f1 == 0
+
+
+def test_there_are_45_classes():
+    assert len(set(CLASSES)) == 45
+    assert set(IDS) - set(CLASSES) == {"w99"}
+
+
+def test_sizes_share_the_whole():
+    """Each sign, and each detection, counts in exactly one of small, medium and large."""
+    dice = random.Random(0)
+    box = lambda: (dice.randrange(150), dice.randrange(150), dice.randrange(4, 150), dice.randrange(4, 150))  # noqa: E731
+    signs = [(dice.choice(list(IDS)), box()) for _ in range(30)]
+    boxes = [(dice.choice(list(IDS)), dice.choice([box(), dice.choice(signs)[1]]), dice.random()) for _ in range(60)]
+    parts = [accuracy_recall(truth(*signs), said(*boxes), 0.3, SIZES[name]) for name in ("small", "medium", "large")]
+    whole = accuracy_recall(truth(*signs), said(*boxes), 0.3)
+    assert sum(parts, Count()) == whole
+    assert whole.found > 0
+
+
+def test_curves_fall_in_recall_and_the_best_point_is_theirs():
+    signs = [("p5", (30 * i, 0, 20, 20)) for i in range(8)]
+    boxes = [("p5", (30 * i, 0, 20, 20), 0.95 - 0.1 * i) for i in range(8)]
+    boxes += [("pl40", (30 * i, 300, 20, 20), 0.3 - 0.02 * i) for i in range(8)]
+    points = curve(truth(*signs), said(*boxes), [0.1 * i for i in range(1, 10)])
+    assert set(points) == set(SIZES)
+    recalls = [count.recall for _, count in points["all"]]
+    assert all(a >= b for a, b in itertools.pairwise(recalls))
+    chosen = best_limit(points["all"])
+    assert max(count.f1 for _, count in points["all"]) == dict(points["all"])[chosen].f1
+    with pytest.raises(ValueError, match="no points"):
+        best_limit([])
+
+
+def test_only_those_that_are_asked_are_left():
+    both = truth(SIGN, ("w99", (1, 1, 5, 5)))
+    asked, kept = only(both, said(SAME, ("w99", (1, 1, 5, 5), 0.4)))
+    assert [c["name"] for c in asked["categories"]] == ["p5", "pl40"]
+    assert [a["category_id"] for a in asked["annotations"]] == [1]
+    assert kept == said(SAME)

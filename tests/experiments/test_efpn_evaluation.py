@@ -1,0 +1,64 @@
+"""``featlift train efpn``: what it leaves in its folder, and that a finished run is only measured again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from featlift.checkpoints import read_tensors
+from featlift.cli import main
+from featlift.experiments import efpn_evaluation
+from featlift.papers import baseline, efpn
+
+
+@pytest.fixture(scope="module")
+def words(coco, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("efpn")
+    return [
+        "train", "efpn", "--data", str(coco), "--run", str(folder), "--data.short", "[64]", "--data.batch", "2",
+        "--model.channels", "8", "--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}',
+        "--finer.transfer_options", '{"width": 4}', "--detector.steps", "1", "--extension.steps", "1", "--head.steps", "1",
+        "--device", "cpu",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(words):
+    """The folder after a training."""
+    assert main.main(words) == 0
+    return Path(words[words.index("--run") + 1])
+
+
+def test_the_run_says_how_it_was_before_and_after(run):
+    result = json.loads((run / "result.json").read_text())
+    assert result["result"]["name"] == "efpn"
+    assert set(result["result"]["before"]) == set(result["result"]["metrics"]) == {"boxes"}
+    assert set(result["stages"]) == {"detector", "extension", "head"}
+
+
+def test_the_page_has_both_and_the_maps(run):
+    page = (run / "report.html").read_text()
+    assert all(word in page for word in (efpn_evaluation.START, "What efpn found and missed", "p3x", "p2x", "target"))
+
+
+def test_a_finished_run_is_only_measured_again(run, words, capsys):
+    before, _ = read_tensors(run / "detector.safetensors")
+    assert main.main(words) == 0
+    told = capsys.readouterr().out
+    assert all(f"{stage} is finished" in told for stage in ("detector", "extension", "head"))
+    assert "parameters" in told
+    after, _ = read_tensors(run / "detector.safetensors")
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_maps_are_the_target_and_what_is_made_of_it(run):
+    T = baseline.load(run)[0].eval()
+    image = torch.rand(3, 50, 64)
+    maps = efpn.maps(T, image)
+    sizes = {name: {level: tuple(x.shape[-2:]) for level, x in one.items()} for name, one in maps.items()}
+    assert sizes["extension"] == {"p3x": (16, 16), "p2x": (32, 32)}
+    assert sizes["target"] == {"image": (64, 64), **sizes["extension"]}
+    F, _ = efpn.parts(T)
+    with torch.no_grad():
+        torch.testing.assert_close(maps["extension"]["p2x"], F.extended(F(maps["target"]["image"]))["p2x"])

@@ -1,0 +1,45 @@
+import json
+
+import pytest
+
+from featlift.cli import main
+from featlift.data.synthetic.landmarks import write_places
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A training of two steps on six places of 48 px."""
+    write_places(tmp_path / "places", places=3, views=2, queries=1, size=48)
+    write_places(tmp_path / "known", places=4, views=2, queries=0, size=48, seed=1)
+    monkeypatch.chdir(tmp_path)
+    pictures = [
+        "--collection.benchmark",
+        "classes",
+        "--collection.images",
+        "places",
+        "--collection.learn_from",
+        "known",
+    ]
+    small = ["--encoding.size", "64", "--steps", "2", "--batch", "4", "--hidden", "8", "--ratios", "[1, 4]"]
+    assert main.main(["train", "fsr-gan", "--run", "run", *pictures, *small]) == 0
+    return tmp_path / "run"
+
+
+def test_a_run_is_measured_as_it_was_when_it_ended(run, capsys):
+    capsys.readouterr()
+    assert main.main(["evaluate", str(run)]) == 0
+    found = json.loads((run / "curves" / "curves.json").read_text())
+    ended = json.loads((run / "result.json").read_text())["result"]
+    assert found["map"]["lifted"] == ended["map"]["fsr-gan"]
+    assert found["short_side"] == {"1.0": 48, "4.0": 12}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["smaller", "by", "short", "side", "kilobits", "raw", "lifted"]
+    assert lines[2].split()[:3] == ["4", "12", "px"]
+    assert {file.name for file in (run / "curves").iterdir()} == {"curves.json", "map.png", "bits.png", "distance.png"}
+
+
+def test_other_pictures_can_be_searched(run, tmp_path):
+    write_places(tmp_path / "other", places=2, views=1, queries=1, size=64, seed=5)
+    assert main.main(["evaluate", str(run), "--data", str(tmp_path / "other"), "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "curves.json").read_text())
+    assert found["short_side"]["1.0"] == 64

@@ -1,0 +1,140 @@
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch import nn
+
+from featlift.checkpoints import save
+from featlift.data.synthetic.scenes import Scenes
+from featlift.detectors.super_resolved import Restored, Through
+from featlift.experiments.super_resolution_detection import (
+    Measuring,
+    Method,
+    compare,
+    measure,
+    methods,
+    plot,
+    robustness,
+    side_by_side,
+    table,
+    together,
+)
+from featlift.image_sr import Bicubic, super_resolver
+from featlift.image_sr.checkpoint import NETWORK_FILE
+from featlift.papers import baseline
+
+
+class Sharpness(nn.Module):
+    """A detector that answers with the truth where the picture it sees is the original, and with nothing where it is not."""
+
+    def __init__(self, scenes):
+        super().__init__()
+        self.known = {image.numpy().tobytes(): target for image, target in (scenes[i] for i in range(len(scenes)))}
+
+    def forward(self, images, targets=None):
+        return [self._answer(image) for image in images]
+
+    def _answer(self, image):
+        target = self.known.get(image.numpy().tobytes())
+        count = 0 if target is None else len(target["boxes"])
+        kept = (
+            {name: target[name] for name in ("boxes", "labels")}
+            if count
+            else {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long()}
+        )
+        return kept | {"scores": torch.full((count,), 0.9)}
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return Scenes(3, (48, 52), objects=(2, 3), sides=(8, 16))
+
+
+def test_rows_of_the_table():
+    detector, tuned, network = nn.Identity(), nn.Identity(), Bicubic(2)
+    rows = methods(detector, {"fdsr": network}, tuned)
+    assert list(rows) == ["bicubic", "fdsr", "fine-tuned", "original"]
+    assert rows["fine-tuned"].detector is tuned
+    assert rows["bicubic"].network.scale == rows["fine-tuned"].network.scale == 2
+    assert rows["original"].seeing(4) is detector
+    seen = rows["fdsr"].seeing(4)
+    assert isinstance(seen, Through)
+    assert isinstance(seen.look, Restored)
+    assert seen.look.factor == 4
+
+
+def test_each_method_sees_its_pictures(scenes):
+    result = compare(methods(Sharpness(scenes), {}), scenes, factor=4, judged=1)
+    assert result["original"]["metrics"]["ap"] == pytest.approx(1)
+    assert result["bicubic"]["metrics"]["ap"] == 0
+    assert "quality" not in result["original"]
+    assert 5 < result["bicubic"]["quality"]["psnr_y"] < 60
+    assert result["bicubic"]["seconds"] > 0
+
+
+def test_sharp_pictures_come_through_a_factor_of_one(scenes):
+    """With factor 1 and a network that changes nothing the detector sees the originals: AP 1 there, 0 elsewhere."""
+
+    class Same(nn.Module):
+        scale = 1
+
+        def forward(self, x):
+            return x
+
+    curves = robustness(
+        {"same": Method(Sharpness(scenes), Same()), "original": Method(Sharpness(scenes), None)}, scenes, (1, 2)
+    )
+    assert curves["same"] == pytest.approx({1: 1.0, 2: 0.0})
+    assert curves["original"] == pytest.approx({1: 1.0, 2: 1.0})
+
+
+def test_plot_is_a_picture(tmp_path):
+    plot({"bicubic": {1: 0.4, 2: 0.3}, "original": {1: 0.4, 2: 0.4}}, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_side_by_side_has_a_panel_for_each_and_what_arrives(scenes):
+    whole = side_by_side(methods(Sharpness(scenes), {"fdsr": Bicubic(4)}), scenes[0], window=32)
+    assert whole.width == 4 * (4 * 32 + 4) - 4
+
+
+def small_detector(folder):
+    model = replace(baseline.quick_model(), channels=16, detector_options={"width": 32, "proposals": 20})
+    return baseline.save(baseline.build(model, 6), model, Scenes(2).classes, folder)
+
+
+def test_a_run_brings_the_detector_that_learned_with_its_network(tmp_path):
+    small_detector(tmp_path / "sr4ir")
+    networks = {"fdsr": Bicubic(2), "sr4ir": Bicubic(2)}
+    rows = together({"fdsr": str(tmp_path / "fdsr"), "sr4ir": str(tmp_path / "sr4ir")}, networks)
+    assert list(rows) == ["sr4ir"]
+    assert rows["sr4ir"].network is networks["sr4ir"]
+    assert torch.equal(
+        next(rows["sr4ir"].detector.parameters()), next(baseline.load(tmp_path / "sr4ir")[0].parameters())
+    )
+
+
+def test_measured_and_written(tmp_path):
+    detector = tmp_path / "detector"
+    small_detector(detector)
+    data = asdict(baseline.Data("scenes", scenes=1, scenes_val=2, scene_size=64))
+    (detector / "settings.json").write_text(json.dumps({"data": data}))
+    save(super_resolver("srcnn", 4), tmp_path / "sr" / NETWORK_FILE)
+    how = Measuring(str(detector), {"srcnn": str(tmp_path / "sr")}, factors=(2, 4), judged=1, drawn=1)
+    found = measure(how, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "two_step.json").read_text())["rows"].keys() == found["rows"].keys()
+    assert list(found["rows"]) == ["bicubic", "srcnn", "original"]
+    assert (tmp_path / "out" / "robustness.png").exists()
+    assert len(list((tmp_path / "out").glob("picture-*.png"))) == 1
+
+
+def test_table_in_per_cent():
+    metrics = {"ap": 0.25, "ap50": 0.5, "ap75": 0.1, "ap_small": None, "ap_medium": 0.3, "ap_large": 0.4}
+    rows = {
+        "bicubic": {"metrics": metrics, "quality": {"psnr_y": 25.891, "fsim": 0.98721}},
+        "original": {"metrics": metrics},
+    }
+    lines = table(rows).splitlines()
+    assert lines[1].split() == ["bicubic", "25.0", "50.0", "10.0", "–", "30.0", "40.0", "25.89", "0.9872"]
+    assert lines[2].split() == ["original", "25.0", "50.0", "10.0", "–", "30.0", "40.0"]

@@ -1,0 +1,106 @@
+"""FAISS beside exact search: every kind, interrupted and continued, with rows removed and rows not yet in."""
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+
+from featlift.retrieval.exact_search import search
+from featlift.retrieval.faiss_index import KINDS, ApproximateIndex
+from featlift.retrieval.vector_store import VectorStore
+
+faiss = pytest.importorskip("faiss")
+
+
+def units(n, seed=0, dimension=32):
+    """Clustered, as descriptors are."""
+    draw = torch.Generator().manual_seed(seed)
+    centres = torch.randn(20, dimension, generator=torch.Generator().manual_seed(99))
+    return nnf.normalize(centres[torch.arange(n) % 20] + 0.5 * torch.randn(n, dimension, generator=draw), dim=1)
+
+
+@pytest.fixture
+def store(tmp_path):
+    faiss.omp_set_num_threads(1)
+    made = VectorStore(tmp_path, 32)
+    made.add([f"n{i}" for i in range(1200)], units(1200))
+    return made
+
+
+@pytest.fixture(params=list(KINDS))
+def index(request, store):
+    made = ApproximateIndex(store, request.param, cells=16)
+    assert made.build(block=500) == 1200
+    return made
+
+
+def recall(index, k=10):
+    queries = units(20, seed=1)
+    near, exact = index.search(queries, k, probes=8).names, search(index.store, queries, k).names
+    return sum(len(set(a) & set(b)) for a, b in zip(near, exact, strict=True)) / (20 * k)
+
+
+def test_finds_what_exact_search_finds_with_the_same_scores(index):
+    assert recall(index) > (0.99 if index.kind == "flat" else 0.9)
+    queries = units(3, seed=2)
+    found = index.search(queries, 5)
+    expected = (queries[:, None] * index.store.take(found.rows.flatten().tolist()).view(3, 5, 32)).sum(2)
+    torch.testing.assert_close(found.scores, expected)
+    assert (found.scores.diff(dim=1) <= 0).all()
+    assert found.names[0][0] == index.store.names[found.rows[0, 0]]
+
+
+def test_removed_rows_are_not_found_and_fresh_ones_are(index):
+    query = units(1)
+    assert index.search(query, 1).names == [["n0"]]
+    index.store.remove(["n0"])
+    assert "n0" not in index.search(query, 20).names[0]
+    index.store.add(["fresh"], query)  # not in the FAISS index yet
+    assert index.search(query, 1).names == [["fresh"]]
+    assert index.build() == 1
+    assert index.search(query, 1).names == [["fresh"]]
+    assert recall(index) > 0.9
+
+
+def test_building_goes_on_after_an_interruption(store, monkeypatch):
+    store.add([f"m{i}" for i in range(3000)], units(3000, seed=5))
+    index = ApproximateIndex(store, "ivf-rabitq", cells=16)
+    whole = store.blocks
+
+    def dies(start=0, size=0):
+        for first, vectors in whole(start, size):
+            if first >= 2000:
+                raise KeyboardInterrupt
+            yield first, vectors
+
+    monkeypatch.setattr(store, "blocks", dies)
+    with pytest.raises(KeyboardInterrupt):
+        index.build(block=500)
+    monkeypatch.undo()
+    held = faiss.read_index(str(index.file)).ntotal
+    assert 500 <= held <= 2000
+    assert ApproximateIndex(store, "ivf-rabitq").build(block=500) == 4200 - held
+    assert faiss.read_index(str(index.file)).ntotal == 4200
+    assert recall(ApproximateIndex(store, "ivf-rabitq")) > 0.9
+    assert not list(store.folder.glob("*.part"))
+
+
+def test_small_collections_get_few_cells(tmp_path):
+    small = VectorStore(tmp_path / "small", 32)
+    small.add(["a", "b", "c"], units(3))
+    index = ApproximateIndex(small, "ivf-flat")
+    index.build()
+    assert index.search(units(1), 10).names[0][0] == "a"
+
+
+def test_errors_say_what_to_do(store, tmp_path):
+    with pytest.raises(ValueError, match="ivf-rabitq"):
+        ApproximateIndex(store, "magic")
+    with pytest.raises(FileNotFoundError, match=r"build\(\)"):
+        ApproximateIndex(store, "flat").search(units(1), 1)
+    with pytest.raises(ValueError, match="empty"):
+        ApproximateIndex(VectorStore(tmp_path / "new", 32), "flat").build()
+
+
+@pytest.mark.parametrize(("dimension", "parts"), [(1280, 256), (32, 16), (576, 192), (4096, 256), (7, 1)])
+def test_product_codes_divide_the_descriptor(dimension, parts):
+    assert KINDS["ivf-pq"](dimension, 5) == f"IVF5,PQ{parts}x4fs"

@@ -1,0 +1,68 @@
+"""The baselines against scikit-free algebra and literal choices."""
+
+import pytest
+import torch
+
+from featlift.retrieval.linear_baselines import Identity, PerRatio, ridge
+
+
+def test_identity():
+    x = torch.rand(2, 3)
+    assert Identity()(x, torch.ones(2)) is x
+
+
+def test_ridge_finds_a_linear_map_exactly():
+    torch.manual_seed(0)
+    low, slope, shift = torch.randn(200, 6), torch.randn(6, 6), torch.randn(6)
+    lift = ridge(low, low @ slope + shift, strength=1e-6)
+    fresh = torch.randn(5, 6)
+    torch.testing.assert_close(lift(fresh), fresh @ slope + shift, rtol=1e-4, atol=1e-4)
+
+
+def test_ridge_is_the_minimum():
+    """Moving any number of the solution does not lower error + strength·‖A‖²."""
+    torch.manual_seed(0)
+    low, high, strength = torch.randn(20, 3).double(), torch.randn(20, 3).double(), 2.0
+    lift = ridge(low, high, strength)
+
+    def cost():
+        return ((lift(low) - high).square().sum() + strength * lift.slope.square().sum()).item()
+
+    best = cost()
+    for buffer in (lift.slope.view(-1), lift.shift):
+        for i in range(len(buffer)):
+            for step in (-1e-3, 1e-3):
+                buffer[i] += step
+                assert cost() > best
+                buffer[i] -= step
+
+
+def test_strong_ridge_only_shifts_by_the_mean():
+    low, high = torch.rand(30, 4), torch.rand(30, 4)
+    lift = ridge(low, high, strength=1e12)
+    torch.testing.assert_close(lift(low), low + (high - low).mean(0))
+
+
+def test_ridge_refuses_nonsense():
+    with pytest.raises(ValueError, match="equal shape"):
+        ridge(torch.rand(3, 2), torch.rand(4, 2))
+    with pytest.raises(ValueError, match="positive"):
+        ridge(torch.rand(3, 2), torch.rand(3, 2), strength=0)
+
+
+class Add(torch.nn.Module):
+    def __init__(self, amount):
+        super().__init__()
+        self.amount = amount
+
+    def forward(self, x, ratio=None):
+        return x + self.amount
+
+
+def test_per_ratio_takes_the_nearest_on_a_logarithmic_scale():
+    model = PerRatio([2.0, 8.0], [Add(2), Add(8)])
+    ratio = torch.tensor([1.0, 1.3, 1.5, 2.0, 3.9, 4.1, 8.0, 20.0])
+    out = model(torch.zeros(8, 1), ratio)
+    assert out[:, 0].tolist() == [0, 0, 2, 2, 2, 8, 8, 8]
+    with pytest.raises(ValueError, match="ratio"):
+        model(torch.zeros(8, 1))

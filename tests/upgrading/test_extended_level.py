@@ -1,0 +1,213 @@
+"""A finer level in torchvision's detectors: nothing changes until it is read, then only small RoIs; and it goes without a trace."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import detection
+from torchvision.ops import roi_align
+
+from featlift.upgrading import (
+    added_parameters,
+    distillation,
+    downgrade,
+    load_delta,
+    save_delta,
+    upgrade,
+    use_level,
+)
+from featlift.upgrading.extended_level import Deeper, limit_of, supervision
+
+NARROW = {"width": 4}
+
+
+def detector(name="fasterrcnn_resnet50_fpn"):
+    torch.manual_seed(0)
+    small = {
+        "min_size": 96,
+        "max_size": 160,
+        "rpn_post_nms_top_n_test": 40,
+        "rpn_pre_nms_top_n_test": 40,
+        "box_score_thresh": 0.0,
+    }
+    model = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=4, **small).eval()
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.weight.normal_(std=0.5)
+    return model
+
+
+def answer(model):
+    with torch.no_grad():
+        return model([torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(0))])[0]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return detector()
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn"])
+def test_nothing_changes_until_it_is_read_and_nothing_is_left_behind(name):
+    model = detector(name)
+    before, names, kinds = answer(model), list(model.state_dict()), [type(m) for m in model.modules()]
+    report = upgrade(model, level="p2x", **NARROW)
+    for key, value in answer(model).items():
+        assert torch.equal(value, before[key]), key
+    assert len(before["boxes"])
+    assert set(names) < set(model.state_dict())
+    assert report.parameters == sum(p.numel() for p in added_parameters(model).values())
+    assert all(path.startswith("backbone.added.") for path in added_parameters(model))
+    use_level(model, 1000)
+    assert not torch.equal(answer(model)["boxes"], before["boxes"])
+    downgrade(model)
+    assert list(model.state_dict()) == names
+    assert [type(m) for m in model.modules()] == kinds
+    assert all(torch.equal(value, before[key]) for key, value in answer(model).items())
+
+
+def test_small_rois_are_read_from_p2x_and_the_others_as_before(plain):
+    model = copy.deepcopy(plain)
+    upgrade(model, level="p2x", **NARROW)
+    images = torch.rand(1, 3, 96, 128)
+    boxes = [torch.tensor([[3.0, 4, 20, 30], [0, 0, 90, 80], [40, 40, 95.9, 95.9], [40, 40, 96, 96]])]
+    with torch.no_grad():
+        features = model.backbone(images)
+        pool, sizes = model.roi_heads.box_roi_pool, [(96, 128)]
+        before = pool(features, boxes, sizes)
+        use_level(model, 56)
+        after = pool(features, boxes, sizes)
+        p2x = model.backbone.extended(features.beneath)["p2x"]
+    assert p2x.shape == (1, 256, 48, 64)
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [False, True, False, True]
+    torch.testing.assert_close(after[[0, 2]], roi_align(p2x, [boxes[0][[0, 2]]], 7, 0.5, 2))
+
+
+def test_the_rpn_sees_the_levels_it_saw(plain):
+    model, seen = copy.deepcopy(plain), []
+    upgrade(model, level="p2x", **NARROW)
+    use_level(model)
+    model.rpn.head.register_forward_pre_hook(lambda _, inputs: seen.append([tuple(x.shape[-2:]) for x in inputs[0]]))
+    answer(model)
+    assert seen == [[(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)]]
+
+
+def test_windows_answer_as_the_whole_map(plain):
+    whole, tiled = copy.deepcopy(plain), copy.deepcopy(plain)
+    torch.manual_seed(1)
+    upgrade(whole, "nearest", level="p2x")
+    torch.manual_seed(1)
+    upgrade(tiled, "nearest", level="p2x", tile=2)
+    for model in (whole, tiled):
+        use_level(model, 20)
+    images = torch.rand(1, 3, 256, 384)
+    boxes = [torch.tensor([[3.0, 4, 20, 12], [300, 200, 310, 212]])]
+    with torch.no_grad():
+        read = [m.roi_heads.box_roi_pool(m.backbone(images), boxes, [(256, 384)]) for m in (whole, tiled)]
+    torch.testing.assert_close(*read, rtol=1e-4, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------- distillation
+
+
+def test_the_teacher_is_the_detector_at_twice_the_size(plain):
+    model = copy.deepcopy(plain)
+    upgrade(model, level="p2x", **NARROW)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        taught = supervision(model.backbone(image))
+        original = plain.backbone(image)
+        smoothed = model.backbone.fpn.layer_blocks[1](taught["p3x"])
+    assert torch.equal(taught["p2x"], original["0"])
+    torch.testing.assert_close(smoothed, original["1"])
+
+
+def test_only_the_level_learns_and_it_does(plain):
+    model = copy.deepcopy(plain)
+    upgrade(model, level="p2x", width=8)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batch = torch.rand(2, 3, 128, 64, generator=torch.Generator().manual_seed(3))
+    optimiser = torch.optim.Adam(added_parameters(model).values(), lr=3e-3)
+    losses = []
+    for _ in range(12):
+        optimiser.zero_grad()
+        loss = distillation(model, batch)["global"]
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(p.grad is None for name, p in model.named_parameters() if name not in added_parameters(model))
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == set(added_parameters(model))
+
+
+def test_distillation_says_what_it_needs(plain):
+    model = copy.deepcopy(plain)
+    with pytest.raises(ValueError, match="adds one"):
+        distillation(model, torch.rand(1, 3, 64, 64))
+    upgrade(model, level="p2x", **NARROW)
+    with pytest.raises(ValueError, match="multiples of 64"):
+        distillation(model, torch.rand(1, 3, 96, 64))
+    with pytest.raises(ValueError, match=r"model\.eval"):
+        distillation(model.train(), torch.rand(1, 3, 64, 64))
+
+
+# ---------------------------------------------------------------------------------------------------- keeping it
+
+
+def test_a_delta_brings_the_level_and_its_limit(plain, tmp_path):
+    model = copy.deepcopy(plain)
+    upgrade(model, level="p2x", **NARROW)
+    use_level(model, 40)
+    with torch.no_grad():
+        for p in added_parameters(model).values():
+            p.add_(0.01)
+    save_delta(model, tmp_path / "level.safetensors")
+    again = copy.deepcopy(plain)
+    load_delta(again, tmp_path / "level.safetensors")
+    assert limit_of(again) == 40
+    assert all(torch.equal(value, answer(model)[key]) for key, value in answer(again).items())
+
+
+def test_a_copy_reads_its_own_level(plain):
+    model = copy.deepcopy(plain)
+    upgrade(model, level="p2x", **NARROW)
+    use_level(model, 1000)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in added_parameters(other).values():
+            p.mul_(3)
+    assert not torch.equal(answer(other)["boxes"], answer(model)["boxes"])
+    assert isinstance(other.backbone(torch.rand(1, 3, 64, 64)), Deeper)
+
+
+# ---------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None),
+        lambda: detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None),
+        lambda: nn.Linear(2, 2),
+    ],
+)
+def test_what_cannot_have_one_is_told_who_can(make):
+    model = make()
+    names = list(model.state_dict())
+    with pytest.raises(ValueError, match=r"cannot have a finer level.*maskrcnn_resnet50_fpn"):
+        upgrade(model, level="p2x")
+    assert list(model.state_dict()) == names
+
+
+def test_wrong_words_leave_the_model_alone(plain):
+    model = copy.deepcopy(plain)
+    for words, match in [({"level": "p1"}, "there is p2x"), ({"level": "p2x", "name": "fft"}, "Did you mean 'ftt'")]:
+        with pytest.raises(ValueError, match=match):
+            upgrade(model, **words)
+        assert type(model.backbone) is type(plain.backbone)
+    upgrade(model, level="p2x", **NARROW)
+    with pytest.raises(ValueError, match="upgraded already"):
+        upgrade(model, level="p2x")
+    with pytest.raises(ValueError, match="limit is -1"):
+        use_level(model, -1)

@@ -1,0 +1,77 @@
+"""Which maps a detector doubles: counted by hand for a picture of 64x96 px."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
+
+from featlift.papers import baseline
+from featlift.upgrading import upgrade
+from featlift.upgrading.upsampling_steps import doublings, trunk
+
+PICTURE = torch.rand(3, 64, 96)
+STEPS = [("p5→p4", (2, 3), (4, 6)), ("p4→p3", (4, 6), (8, 12)), ("p3→p2", (8, 12), (16, 24))]
+
+
+def ours(interpolator: str, pyramid: str = "fpn") -> nn.Module:
+    model = baseline.Model(
+        "faster-rcnn", "resnet10t", "random", "batch", 0, channels=8, pyramid=pyramid, interpolator=interpolator,
+        detector_options={"anchor_scale": 4.0, "width": 16, "proposals": 20},
+    )  # fmt: skip
+    return baseline.build(model, 2).eval()
+
+
+def told(detector: nn.Module) -> list[tuple[str, tuple[int, int], tuple[int, int]]]:
+    return [(step.name, step.size, step.target) for step in doublings(detector, PICTURE)]
+
+
+@pytest.mark.parametrize("pyramid", ["fpn", "pafpn"])
+@pytest.mark.parametrize("interpolator", ["nearest", "afi", "deconv"])
+def test_ours(interpolator, pyramid):
+    detector = ours(interpolator, pyramid)
+    steps = doublings(detector, PICTURE)
+    assert told(detector) == STEPS
+    assert len({step.module for step in steps}) == (3 if interpolator == "deconv" else 1)
+
+
+def test_a_bifpn_doubles_in_every_layer():
+    """Its canvas is 128x128, so p7 is one cell, and three layers take four steps each."""
+    names = [name for name, *_ in told(ours("nearest", "bifpn"))]
+    assert names == ["p7→p6", "p6→p5", "p5→p4", "p4→p3"] * 3
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn"])
+def test_torchvisions_before_and_after_an_upgrade(torchvision_detector, name):
+    detector = torchvision_detector(name)
+    expected = STEPS if "rcnn" in name else STEPS[:2]
+    plain = doublings(detector, PICTURE)
+    assert told(detector) == expected
+    assert all(step.module is None for step in plain)
+    upgrade(detector, "light")
+    upgraded = doublings(detector, PICTURE)
+    assert told(detector) == expected
+    assert all(step.module is upgraded[0].module is not None for step in upgraded)
+    for before, after in zip(plain, upgraded, strict=True):
+        x = before.noise()
+        y = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        assert torch.equal(before.now(x), y)
+        assert torch.equal(after.now(x), y)
+
+
+def test_backbone_and_pyramid(torchvision_detector):
+    detector, other = ours("nearest"), torchvision_detector("fasterrcnn_resnet50_fpn")
+    assert trunk(detector) == (detector.backbone.backbone, detector.backbone.pyramid)
+    assert trunk(other) == (other.backbone.body, other.backbone.fpn)
+
+
+def test_without_a_pyramid():
+    detector = nn.Module()
+    detector.backbone = nn.Conv2d(3, 3, 1)
+    with pytest.raises(ValueError, match=r"has no pyramid that is known here .its backbone is a Conv2d"):
+        doublings(detector, PICTURE)
+
+
+def test_a_pyramid_that_doubles_nothing():
+    detector = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None, min_size=64, max_size=96).eval()
+    with pytest.raises(ValueError, match="doubles no map"):
+        doublings(detector, PICTURE)
