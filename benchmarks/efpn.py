@@ -19,13 +19,13 @@ from run import keep, made
 from torch import Tensor, nn
 
 from featlift import report
-from featlift.commands.train import evidence
-from featlift.data.dataset import Pictures
-from featlift.evaluation.bootstrap import Interval
-from featlift.evaluation.comparison import compare
-from featlift.evaluation.detection import Evaluation, detect, measure
-from featlift.evaluation.profiling import latencies, macs, parameters, peak_memory
-from featlift.evaluation.seeds import paired
+from featlift.commands.train import build_report_dataset
+from featlift.data.dataset import ImageDataset
+from featlift.evaluation.bootstrap import ConfidenceInterval
+from featlift.evaluation.comparison import compare_detections
+from featlift.evaluation.detection import EvaluationResult, compute_metrics, detect_dataset
+from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
+from featlift.evaluation.seeds import paired_seed_bootstrap
 from featlift.features import Features
 from featlift.papers import baseline, efpn
 from featlift.report.records import RunRecord
@@ -35,14 +35,17 @@ STAGES = ("detector", "extension", "head")
 TIMED = 4
 
 
-def measured(trained: Mapping[str, Contestant], shown: Pictures, count: int) -> dict[str, Evaluation]:
+def measured(trained: Mapping[str, Contestant], shown: ImageDataset, count: int) -> dict[str, EvaluationResult]:
     """Each on the first ``count`` pictures."""
     truth = first_pictures(shown, count)
     indices = range(len(truth["images"]))
-    return {name: measure(detect(one.detector, shown, indices, progress=False), truth) for name, one in trained.items()}
+    return {
+        name: compute_metrics(detect_dataset(one.detector, shown, indices, progress=False), truth)
+        for name, one in trained.items()
+    }
 
 
-def first_pictures(shown: Pictures, count: int) -> dict[str, Any]:
+def first_pictures(shown: ImageDataset, count: int) -> dict[str, Any]:
     """The ground truth of the first ``count`` pictures, all for 0."""
     truth = shown.coco()
     images = truth["images"][: count or None]
@@ -50,17 +53,17 @@ def first_pictures(shown: Pictures, count: int) -> dict[str, Any]:
     return {**truth, "images": images, "annotations": [a for a in truth["annotations"] if a["image_id"] in ids]}
 
 
-def in_turns(trained: Mapping[str, Contestant], shown: Pictures, rounds: int) -> dict[str, dict[str, Any]]:
+def in_turns(trained: Mapping[str, Contestant], shown: ImageDataset, rounds: int) -> dict[str, dict[str, Any]]:
     """Milliseconds a picture (median of ``rounds``, over the first pictures, all in turns), memory, multiply-adds, parameters."""
     pictures = [shown[index][0] for index in range(min(TIMED, len(shown)))]
     calls = {name: looking(one.detector, pictures) for name, one in trained.items()}
-    times = latencies(calls, rounds, warmup=1)
+    times = measure_latencies(calls, rounds, warmup=1)
     return {
         name: {
             "ms": round(1e3 * times[name].median / len(pictures), 1),
-            "MB": round(peak_memory(looking(one.detector, pictures[:1])) / 1e6),
-            "GMAC": round(macs(calls[name]) / 1e9 / len(pictures), 2),
-            "parameters": parameters(one.detector),
+            "MB": round(measure_peak_memory(looking(one.detector, pictures[:1])) / 1e6),
+            "GMAC": round(count_macs(calls[name]) / 1e9 / len(pictures), 2),
+            "parameters": count_parameters(one.detector),
         }
         for name, one in trained.items()
     }
@@ -72,10 +75,10 @@ def looking(detector: nn.Module, pictures: Sequence[Tensor]) -> Any:
 
 
 def table(
-    name: str, case: Case, results: dict[int, dict[str, Evaluation]], trained: dict[str, Contestant], costs: Any
+    name: str, case: Case, results: dict[int, dict[str, EvaluationResult]], trained: dict[str, Contestant], costs: Any
 ) -> list[dict[str, Any]]:
     """Accuracy (mean and spread over seeds), what it has over the start and over the start trained on for as many steps, and costs."""
-    truth = first_pictures(baseline.pictures(case.settings.data, "val"), case.measured)
+    truth = first_pictures(baseline.build_dataset(case.settings.data, "val"), case.measured)
     dearer = costs[TWICE]["ms"] - costs[START]["ms"]
     rows = []
     for contestant, one in trained.items():
@@ -84,25 +87,23 @@ def table(
         for other in (START, TRAINED_ON):
             if contestant not in (START, other):
                 before = [result[other].detections for result in results.values()]
-                gained = paired(truth, before, [run.detections for run in runs], "boxes", 500)
+                gained = paired_seed_bootstrap(truth, before, [run.detections for run in runs], "boxes", 500)
                 row[f"Δ AP small to {other} [95 %]"] = interval(gained)
         if contestant != START:
             row["extra time, share of 2x's"] = round((costs[contestant]["ms"] - costs[START]["ms"]) / dearer, 2)
         rows.append(row | costs[contestant] | {"steps": one.steps, "minutes": round(one.minutes, 1)})
     stages = ", ".join(f"{stage} {getattr(case.settings, stage).steps}" for stage in STAGES)
-    how = (
-        f"{len(truth['images'])} pictures, {len(results)} seeds; steps of {case.settings.data.batch} pictures: {stages}"
-    )
+    how = f"{len(truth['images'])} pictures, {len(results)} seeds; steps of {case.settings.data.batch_size} pictures: {stages}"
     return [{"caption": f"{name}: box AP and AR in per cent on {how}", "rows": rows}]
 
 
-def interval(gained: Mapping[str, Interval]) -> str | None:
+def interval(gained: Mapping[str, ConfidenceInterval]) -> str | None:
     """The gain in AP small in per cent, from … to; None without small objects."""
     one = gained.get("ap_small")
-    return one and one.percent
+    return one and one.percent_text
 
 
-def spread(runs: Sequence[Evaluation], key: str) -> str | None:
+def spread(runs: Sequence[EvaluationResult], key: str) -> str | None:
     """Mean and standard deviation in per cent; None if there is nothing of that size."""
     values = [100 * run.metrics["boxes"][key] for run in runs if run.metrics["boxes"][key] is not None]
     if not values:
@@ -129,7 +130,7 @@ def called(name: str, start: float) -> str:
 
 def compared(name: str, case: Case, given: argparse.Namespace) -> list[dict[str, Any]]:
     """Train all with every seed, measure accuracy, then cost with the first seed's."""
-    shown = baseline.pictures(case.settings.data, "val")
+    shown = baseline.build_dataset(case.settings.data, "val")
     results, first = {}, {}
     for seed in range(given.seeds):
         trained = everyone(case, given.transfers, Path(given.runs) / name / str(seed), seed)
@@ -142,21 +143,23 @@ def compared(name: str, case: Case, given: argparse.Namespace) -> list[dict[str,
 def page(
     folder: Path,
     trained: Mapping[str, Contestant],
-    found: Mapping[str, Evaluation],
+    found: Mapping[str, EvaluationResult],
     transfers: Sequence[str],
-    shown: Pictures,
+    shown: ImageDataset,
 ) -> Path:
     """``report.html`` of the first seed: EFPN beside the start, and the maps that each transfer makes beside their target (Fig. 6)."""
     ours = f"EFPN, {transfers[0]}"
     runs = [RunRecord(name, found[name].metrics, detections=found[name].detections) for name in (START, ours)]
-    seen = evidence(shown)
-    truth = first_pictures(shown, len(found[START].seconds))
-    compared = compare(truth, runs[0].detections, runs[1].detections, (START, ours), resamples=200)
+    seen = build_report_dataset(shown)
+    truth = first_pictures(shown, len(found[START].seconds_per_image))
+    compared = compare_detections(truth, runs[0].detections, runs[1].detections, (START, ours), n_resamples=200)
     maps: dict[str, Features] = {}
     for transfer in transfers:
-        both = efpn.maps(trained[f"EFPN, {transfer}"].detector, shown[0][0])  # type: ignore[arg-type]
+        both = efpn.extended_level_maps(trained[f"EFPN, {transfer}"].detector, shown[0][0])  # type: ignore[arg-type]
         maps |= {"target": both["target"], transfer: both["extension"]}
-    return report.write(folder, runs, [compared], report.Evidence(truth, seen.picture), maps, f"{ours} beside {START}")
+    return report.write_report(
+        folder, runs, [compared], report.ReportDataset(truth, seen.load_image), maps, f"{ours} beside {START}"
+    )
 
 
 def main() -> None:

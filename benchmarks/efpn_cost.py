@@ -17,11 +17,11 @@ from featlift import detectors
 from featlift.backbones import Backbone
 from featlift.detectors.efpn import ExtendedExtractor
 from featlift.detectors.extractor import Extractor
-from featlift.detectors.sparse_level import SCALES, reach
-from featlift.evaluation.profiling import latencies, macs, parameters
+from featlift.detectors.sparse_level import INPUT_SCALES, extension_receptive_radius
+from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies
 from featlift.features import Features
-from featlift.interpolators import interpolators
-from featlift.pyramids.efpn import Extension, transfer
+from featlift.interpolators import build_interpolators
+from featlift.pyramids.efpn import ExtendedLevel, texture_transfer
 
 SIDE, CHANNELS = 1408, 256
 BACKBONES = {"R50": "resnet50", "X101-32x8d": "resnext101_32x8d"}
@@ -40,21 +40,21 @@ Calls = dict[str, Callable[[], Any]]
 def extractor(backbone: str) -> Extractor:
     """An FPN of 256 channels with nearest interpolation."""
     below = Backbone(backbone)
-    return detectors.extractor("faster-rcnn", below, interpolators("nearest", CHANNELS, 3), CHANNELS).eval()
+    return detectors.extractor("faster-rcnn", below, build_interpolators("nearest", CHANNELS, 3), CHANNELS).eval()
 
 
 def extended(F: Extractor, name: str) -> ExtendedExtractor:
     """F with the extension that ``name`` makes."""
     device = next(F.parameters()).device
-    made = transfer(name, CHANNELS)
-    return ExtendedExtractor(F, Extension(256, CHANNELS, made).to(device)).eval()
+    made = texture_transfer(name, CHANNELS)
+    return ExtendedExtractor(F, ExtendedLevel(256, CHANNELS, made).to(device)).eval()
 
 
 def everyone(F: Extractor, picture: Tensor, larger: Tensor) -> Calls:
     """FPN on the picture and on the larger one, and EFPN on the picture, by name."""
 
     def whole(E: ExtendedExtractor) -> Callable[[], Features]:
-        return lambda: E.extended(E(picture))
+        return lambda: E.extended_levels(E(picture))
 
     calls: Calls = {"FPN": lambda: F(picture), "FPN, picture twice as large": lambda: F(larger)}
     return calls | {f"EFPN, {title}": whole(extended(F, name)) for name, title in TRANSFERS.items()}
@@ -65,12 +65,12 @@ def counted(backbone: str) -> dict[str, float]:
     F = extractor(backbone).to("meta")
     pictures = (torch.rand(1, 3, side, side, device="meta") for side in (SIDE, 2 * SIDE))
     calls = everyone(F, *pictures)
-    found = {name: macs(call) / 1e12 for name, call in calls.items()}
+    found = {name: count_macs(call) / 1e12 for name, call in calls.items()}
     side = TILE + 2 * margin()
     E = extended(F, "ftt")
     for tiles in TILES:
-        below = macs(lambda: E.backbone.stem(torch.rand(1, 3, SIDE, SIDE, device="meta"))) / 1e12  # type: ignore[operator]
-        windows = macs(lambda tiles=tiles: E.extended(window(tiles, side))) / 1e12
+        below = count_macs(lambda: E.backbone.stem(torch.rand(1, 3, SIDE, SIDE, device="meta"))) / 1e12  # type: ignore[operator]
+        windows = count_macs(lambda tiles=tiles: E.extended_levels(window(tiles, side))) / 1e12
         found[f"EFPN, width 128, windows around {tiles} tile{'s' * (tiles > 1)}"] = found["FPN"] + below + windows
     return found
 
@@ -78,14 +78,16 @@ def counted(backbone: str) -> dict[str, float]:
 def window(count: int, side: int) -> Features:
     """What the extension gets of so many windows of ``side`` cells of stride 8, without values."""
     channels = {"inner3": CHANNELS, "inner2": CHANNELS, "c1": 64}
-    return {name: torch.rand(count, channels[name], k * side, k * side, device="meta") for name, k in SCALES.items()}
+    return {
+        name: torch.rand(count, channels[name], k * side, k * side, device="meta") for name, k in INPUT_SCALES.items()
+    }
 
 
 def margin() -> int:
     """How many cells of stride 8 the default extension reaches on a ResNet-50."""
     E = extended(extractor("resnet50"), "ftt")
-    return reach(
-        E.extended,
+    return extension_receptive_radius(
+        E.extended_levels,
         {name: torch.zeros(1, c, 1, 1) for name, c in (("inner3", CHANNELS), ("inner2", CHANNELS), ("c1", 64))},
     )
 
@@ -95,7 +97,7 @@ def measured(side: int, rounds: int) -> dict[str, float]:
     torch.manual_seed(0)
     picture, larger = torch.rand(1, 3, side, side), torch.rand(1, 3, 2 * side, 2 * side)
     with torch.no_grad():
-        times = latencies(everyone(extractor("resnet50"), picture, larger), rounds, warmup=1)
+        times = measure_latencies(everyone(extractor("resnet50"), picture, larger), rounds, warmup=1)
     return {name: 1e3 * one.median for name, one in times.items()}
 
 
@@ -128,7 +130,7 @@ def size(name: str) -> int | None:
     if not name.startswith("EFPN"):
         return None
     with torch.device("meta"):
-        return parameters(nn.ModuleList([Extension(256, CHANNELS, transfer(made, CHANNELS))]))
+        return count_parameters(nn.ModuleList([ExtendedLevel(256, CHANNELS, texture_transfer(made, CHANNELS))]))
 
 
 def main() -> None:

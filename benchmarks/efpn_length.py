@@ -23,7 +23,7 @@ def longer(case: Case, folder: Path, steps: int, width: int) -> Contestant:
     """EFPN with an FTT of so many channels from the start in ``folder``, whose extension learns for ``steps``."""
     settings = replace(
         case.settings,
-        finer=replace(case.settings.finer, transfer="ftt", transfer_options={"width": width}),
+        finer=replace(case.settings.extended_level, transfer="ftt", transfer_options={"width": width}),
         extension=replace(case.settings.extension, steps=steps),
         detector_from=str(folder / "start" / baseline.DETECTOR_FILE),
     )
@@ -47,20 +47,20 @@ def main() -> None:
     facts = made(torch.device("cpu"), command)
     case = shortened(CASES[given.name](), 1.0, None, given.start)
     folder = given.runs / name / str(SEED)
-    others = everyone(case, (case.settings.finer.transfer,), folder, SEED)
+    others = everyone(case, (case.settings.extended_level.transfer,), folder, SEED)
     compared = {START: others[START], BOUND: others[BOUND]}
     compared |= {
         f"EFPN, extension {steps} steps, width {width}": longer(case, folder, steps, width)
         for width in given.widths
         for steps in given.extension
     }
-    shown = baseline.pictures(case.settings.data, "val")
+    shown = baseline.build_dataset(case.settings.data, "val")
     found = measured(compared, shown, case.measured)
     rows = [
         {"": one, **{title: spread([found[one]], key) for key, title in SHOWN.items()}, "steps": compared[one].steps}
         for one in compared
     ]
-    caption = f"{name}: box AP and AR in per cent on {len(found[START].seconds)} pictures, one seed"
+    caption = f"{name}: box AP and AR in per cent on {len(found[START].seconds_per_image)} pictures, one seed"
     print(keep(f"efpn_{name}_length", [{"caption": caption, "rows": rows}], facts))
 
 

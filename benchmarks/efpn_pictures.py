@@ -14,11 +14,11 @@ from rivals import CASES, START, Case, Contestant, everyone
 from run import RESULTS
 from torch import Tensor, nn
 
-from featlift.data.dataset import Pictures
-from featlift.evaluation.detection import detect
+from featlift.data.dataset import ImageDataset
+from featlift.evaluation.detection import detect_dataset
 from featlift.papers import baseline, efpn
 from featlift.report import figure
-from featlift.report.examples import verdicts
+from featlift.report.examples import classify_detections
 
 TRANSFERS = ("ftt", "espcn", "nearest")
 SEEN = (START, "EFPN, ftt", "FPN, 2x picture, trained on")
@@ -26,18 +26,18 @@ SEEN = (START, "EFPN, ftt", "FPN, 2x picture, trained on")
 
 def maps(trained: Mapping[str, Contestant], image: Tensor, path: Path) -> Path:
     """Fig. 6 on one picture ``[3, H, W]``."""
-    made = {name: efpn.maps(trained[f"EFPN, {name}"].detector, image) for name in TRANSFERS}  # type: ignore[arg-type]
-    return figure.maps(
+    made = {name: efpn.extended_level_maps(trained[f"EFPN, {name}"].detector, image) for name in TRANSFERS}  # type: ignore[arg-type]
+    return figure.plot_feature_maps(
         path, image, {"target": made[TRANSFERS[0]]["target"], **{name: one["extension"] for name, one in made.items()}}
     )
 
 
-def detections(trained: Mapping[str, nn.Module], shown: Pictures, case: Case, count: int, path: Path) -> Path:
+def detections(trained: Mapping[str, nn.Module], shown: ImageDataset, case: Case, count: int, path: Path) -> Path:
     """Fig. 8 on the ``count`` pictures with the most objects of those that are measured on."""
     truth = first_pictures(shown, case.measured)
     indices = range(len(truth["images"]))
     judged = {
-        name: verdicts(truth, detect(one, shown, indices, progress=False).detections)[0]
+        name: classify_detections(truth, detect_dataset(one, shown, indices, progress=False).detections)[0]
         for name, one in trained.items()
     }
     objects = Counter(annotation["image_id"] for annotation in truth["annotations"])
@@ -46,7 +46,7 @@ def detections(trained: Mapping[str, nn.Module], shown: Pictures, case: Case, co
         (shown[places[image]][0], {name: marks.get(image, []) for name, marks in judged.items()})
         for image, _ in objects.most_common(count)
     ]
-    return figure.verdicts(path, rows)
+    return figure.plot_verdicts(path, rows)
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     given = parser.parse_args()
     for name in given.names:
         case = shortened(CASES[name](), 1.0, None, given.start)
-        shown = baseline.pictures(case.settings.data, "val")
+        shown = baseline.build_dataset(case.settings.data, "val")
         name = called(name, given.start)
         trained = everyone(case, TRANSFERS, given.runs / name / "0", 0)
         print(maps(trained, shown[0][0], RESULTS / f"efpn_{name}-maps.png"))

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from run import keep, made
 
-from featlift.commands.demo import equal_steps, since_start
+from featlift.commands.demo import minutes_after_start, run_equal_steps
 from featlift.papers import afi_gan, baseline
-from featlift.papers.baseline import Data, Stage
+from featlift.papers.baseline import DataConfig, StageConfig
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 MOBILENET = SHARED / "weights" / "mobilenet_v2_tf2ptq_dequant.pth"
@@ -26,10 +26,10 @@ def scenes() -> afi_gan.Settings:
     return afi_gan.Settings.quick()
 
 
-def pretrained(data: Data, steps: tuple[int, int, int, int], detector: str = "faster-rcnn") -> afi_gan.Settings:
+def pretrained(data: DataConfig, steps: tuple[int, int, int, int], detector: str = "faster-rcnn") -> afi_gan.Settings:
     """A MobileNetV2 with its ImageNet weights (frozen norms) on real pictures; ``steps`` of teacher and the three stages."""
     model = replace(
-        baseline.quick_model("afi"),
+        baseline.quick_detector_config("afi"),
         detector=detector,
         backbone="mobilenetv2_100",
         weights=str(MOBILENET),
@@ -37,7 +37,7 @@ def pretrained(data: Data, steps: tuple[int, int, int, int], detector: str = "fa
         frozen_stages=1,
         statistics=(0.5, 0.5),
     )
-    stages = [Stage(count, baseline.quick_descent()) for count in steps]
+    stages = [StageConfig(count, baseline.quick_optimizer()) for count in steps]
     return replace(
         afi_gan.Settings.quick(),
         model=model,
@@ -48,12 +48,14 @@ def pretrained(data: Data, steps: tuple[int, int, int, int], detector: str = "fa
 
 def gtsdb() -> afi_gan.Settings:
     """German traffic signs, 680x400, 90 % of them small."""
-    return pretrained(Data(str(SHARED / "gtsdb"), batch=2, short=(), workers=0), (240, 60, 80, 120))
+    return pretrained(DataConfig(str(SHARED / "gtsdb"), batch_size=2, min_size=(), num_workers=0), (240, 60, 80, 120))
 
 
 def deeppcb() -> afi_gan.Settings:
     """Defects on printed circuits, 640x640."""
-    return pretrained(Data(str(SHARED / "deeppcb"), batch=2, short=(400,), workers=0), (240, 60, 80, 120))
+    return pretrained(
+        DataConfig(str(SHARED / "deeppcb"), batch_size=2, min_size=(400,), num_workers=0), (240, 60, 80, 120)
+    )
 
 
 SETS = {"scenes": scenes, "gtsdb": gtsdb, "deeppcb": deeppcb}
@@ -67,7 +69,7 @@ def table(name: str, results: dict[int, dict[str, Any]]) -> list[dict[str, Any]]
         boxes = [result[run]["result"]["metrics"]["boxes"] for result in results.values()]
         numbers = {key: _mean([100 * one[key] for one in boxes if one[key] is not None]) for key in SHOWN}
         cost = next(iter(results.values()))[run]["result"]["cost"]
-        minutes = _mean([since_start(result[run]) for result in results.values()])
+        minutes = _mean([minutes_after_start(result[run]) for result in results.values()])
         rows.append(
             {"": run, **numbers, "parameters": cost["parameters"], "GMAC": round(cost["gmac"], 2), "minutes": minutes}
         )
@@ -115,7 +117,8 @@ def main() -> None:
     for name in given.names:
         facts = made(torch.device("cpu"), f"python benchmarks/equal_steps.py {name} --seeds {given.seeds}")
         found = {
-            seed: equal_steps(SETS[name](), Path(given.runs) / name / str(seed), seed) for seed in range(given.seeds)
+            seed: run_equal_steps(SETS[name](), Path(given.runs) / name / str(seed), seed)
+            for seed in range(given.seeds)
         }
         print(keep(f"equal_steps_{name}", table(name, found), {**facts, "seed": f"0 … {given.seeds - 1}"}))
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from featlift.backbones import Backbone
-from featlift.deployment.optimize import fastest, hasten
-from featlift.deployment.variants import FORMS
+from featlift.deployment.optimize import find_fastest_variant, optimize
+from featlift.deployment.variants import VARIANTS
 from featlift.detectors import Detector, detector, extractor
-from featlift.evaluation.profiling import Latency, latencies
+from featlift.evaluation.profiling import Latency, measure_latencies
 from featlift.interpolators import interpolator
 
 HEAVY = ("afi", "srf")
@@ -59,10 +59,10 @@ def forms_of(name: str, x: torch.Tensor, rounds: int) -> list[dict[str, Any]]:
     """A row for each form of the interpolator: its time, and how often it goes into the plain one's."""
     module = interpolator(name, x.shape[1]).to(x.device).eval()
     with torch.inference_mode():
-        made = {form: make(module) for form, make in FORMS.items()}
+        made = {form: make(module) for form, make in VARIANTS.items()}
         reference = made["plain"](x)
         errors = {form: ((one(x) - reference).norm() / reference.norm()).item() for form, one in made.items()}
-        taken = latencies({form: _on(one, x) for form, one in made.items()}, rounds)
+        taken = measure_latencies({form: _on(one, x) for form, one in made.items()}, rounds)
     return [
         {"interpolator": name, "form": form, **columns(taken, form, "plain"), "relative error": f"{errors[form]:.0e}"}
         for form in made
@@ -73,9 +73,11 @@ def beside(x: torch.Tensor, rounds: int) -> list[dict[str, Any]]:
     """A row for each light interpolator, plain and in the form that is fastest here; ratios to plain nearest interpolation."""
     plain = {name: interpolator(name, x.shape[1]).to(x.device).eval() for name in LIGHT}
     with torch.inference_mode():
-        chosen = {name: fastest(module, x, EXACT, tuple(FORMS), rounds) for name, module in plain.items()}
-        made = dict(plain) | {f"{name}, {c.name}": c.module for name, c in chosen.items() if c.name != "plain"}
-        taken = latencies({name: _on(module, x) for name, module in made.items()}, rounds)
+        chosen = {
+            name: find_fastest_variant(module, x, EXACT, tuple(VARIANTS), rounds) for name, module in plain.items()
+        }
+        made = dict(plain) | {f"{name}, {c.variant}": c.module for name, c in chosen.items() if c.variant != "plain"}
+        taken = measure_latencies({name: _on(module, x) for name, module in made.items()}, rounds)
     return [{"interpolator": name, **columns(taken, name, "nearest", slower=True)} for name in made]
 
 
@@ -86,10 +88,10 @@ def whole(picture: torch.Tensor, channels: int, backbone: str, rounds: int) -> d
         made[name] = mask_rcnn(name, channels, backbone).to(picture.device)
     for name, tolerance in (("light", EXACT), ("afi", EXACT), ("afi", HALF)):
         hastened = mask_rcnn(name, channels, backbone).to(picture.device)
-        form = hasten(hastened, [picture], tolerance, rounds=rounds)[0].name
+        form = optimize(hastened, [picture], tolerance, rounds=rounds)[0].variant
         made[f"{name}, hastened within {tolerance:g} ({form})"] = hastened
     with torch.inference_mode():
-        taken = latencies({name: (lambda one=one: one([picture])) for name, one in made.items()}, rounds)
+        taken = measure_latencies({name: (lambda one=one: one([picture])) for name, one in made.items()}, rounds)
     size = "x".join(map(str, picture.shape[1:]))
     rows = [{"pyramid": name, **columns(taken, name, "nearest", slower=True)} for name in made]
     return {
@@ -110,11 +112,11 @@ def mask_rcnn(name: str, channels: int, backbone: str) -> Detector:
 def columns(taken: Mapping[str, Latency], name: str, reference: str, slower: bool = False) -> dict[str, float]:
     """Milliseconds, and the ratio to ``reference`` of medians and of fastest rounds: how many times faster, or ``slower``."""
     one, other = taken[name], taken[reference]
-    ratios = {"median": other.median / one.median, "fastest": other.fastest / one.fastest}
+    ratios = {"median": other.median / one.median, "fastest": other.minimum / one.minimum}
     word = f"x {reference}'s time" if slower else f"x faster than {reference}"
     return {
         "ms (median)": round(1e3 * one.median, 2),
-        "ms (fastest)": round(1e3 * one.fastest, 2),
+        "ms (fastest)": round(1e3 * one.minimum, 2),
         **{f"{word} ({kind})": round(1 / ratio if slower else ratio, 3) for kind, ratio in ratios.items()},
     }
 

@@ -20,21 +20,21 @@ import torch
 from run import RESULTS, keep, made
 from windows import windows
 
-from featlift.detectors.super_resolved import Restored
+from featlift.detectors.super_resolved import DegradeAndUpscale
 from featlift.experiments import super_resolution_detection
-from featlift.image_sr.bicubic import Bicubic
-from featlift.image_sr.network import Network
+from featlift.image_sr.bicubic import BicubicSR
+from featlift.image_sr.network import SuperResolverConfig
 from featlift.papers import baseline, fdsr
-from featlift.papers.baseline import Stage
-from featlift.training import Descent, Run
-from featlift.training.run import plain
+from featlift.papers.baseline import StageConfig
+from featlift.training import OptimizerConfig, Run
+from featlift.training.run import to_jsonable
 
 KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 QUALITY = {"psnr_y": 2, "ssim": 4, "fsim": 4}
 
 
-PIXELS, FEATURES = fdsr.Terms(features=0.0), fdsr.Terms(scale_free=True)
-FINE_TUNING = baseline.quick_descent(3e-4)
+PIXELS, FEATURES = fdsr.LossWeights(features=0.0), fdsr.LossWeights(scale_free=True)
+FINE_TUNING = baseline.quick_optimizer(3e-4)
 SMALL = {
     "edsr": {"blocks": 8, "width": 32, "share": 1.0},
     "d-dbpn": {"stages": 2, "initial": 64, "width": 32},
@@ -47,8 +47,8 @@ class Learner(NamedTuple):
     """A network of :data:`SMALL`, what it learns for, and how the detector learns in turn with it (None: it does not)."""
 
     network: str
-    terms: fdsr.Terms
-    together: Descent | None = None
+    terms: fdsr.LossWeights
+    together: OptimizerConfig | None = None
 
 
 def learners(tdsr: float) -> dict[str, Learner]:
@@ -101,12 +101,12 @@ def tables(asked: argparse.Namespace, found: list[dict[str, Any]]) -> list[dict[
 
 def trained_detector(asked: argparse.Namespace) -> str:
     """A small Faster R-CNN, learned on the full-size training pictures."""
-    model = baseline.quick_model()
+    model = baseline.quick_detector_config()
     if asked.weights:
         pretrained = {"weights": asked.weights, "norm": "frozen", "frozen_stages": 1, "statistics": (0.5, 0.5)}
         model = replace(model, backbone="mobilenetv2_100", **pretrained)
-    data = baseline.Data(str(asked.data), batch=asked.detector_batch, short=(), workers=0)
-    train = Stage(asked.detector_steps, baseline.quick_descent())
+    data = baseline.DataConfig(str(asked.data), batch_size=asked.detector_batch, min_size=(), num_workers=0)
+    train = StageConfig(asked.detector_steps, baseline.quick_optimizer())
     settings = replace(baseline.Settings.quick(), model=model, data=data, train=train)
     with Run(asked.runs / "detector", settings, device=asked.device) as run:
         baseline.train(settings, run)
@@ -115,13 +115,16 @@ def trained_detector(asked: argparse.Namespace) -> str:
 
 def fine_tuned(asked: argparse.Namespace, detector: str, seed: int) -> str:
     """The detector after as many steps as the networks have, on pictures shrunk and enlarged bicubically."""
-    folder, data = asked.runs / f"fine-tuned-{seed}", replace(baseline.data_of(detector), batch=asked.batch // 2)
-    stage = Stage(asked.steps, FINE_TUNING)
+    folder, data = (
+        asked.runs / f"fine-tuned-{seed}",
+        replace(baseline.load_data_config(detector), batch=asked.batch // 2),
+    )
+    stage = StageConfig(asked.steps, FINE_TUNING)
     with Run(folder, stage, seed, asked.device) as run:
-        T = fdsr.detector_named(detector)
-        stream = baseline.batches(data, baseline.pictures(data), run.seed)
-        fdsr.fine_tune(T, Restored(Bicubic(asked.factor), asked.factor), stream, stage, run)
-        fdsr.save_detector(T, detector, run.folder)
+        T = fdsr.load_reference_detector(detector)
+        stream = baseline.build_train_loader(data, baseline.build_dataset(data), run.seed)
+        fdsr.fine_tune_detector(T, DegradeAndUpscale(BicubicSR(asked.factor), asked.factor), stream, stage, run)
+        fdsr.save_joint_detector(T, detector, run.folder)
     return str(folder)
 
 
@@ -135,21 +138,21 @@ def one_seed(asked: argparse.Namespace, detector: str, seed: int) -> dict[str, A
             fdsr.train(settings, run)
         folders[name] = str(folder)
     tuned = fine_tuned(asked, detector, seed)
-    how = super_resolution_detection.Measuring(
-        detector, folders, tuned, factor=asked.factor, judged=asked.judged, device=asked.device
+    how = super_resolution_detection.SRDetectionConfig(
+        detector, folders, tuned, downscale=asked.factor, num_quality_images=asked.judged, device=asked.device
     )
     first = {"factors": tuple(asked.factors), "drawn": asked.drawn} if seed == 0 else {"drawn": 0}
     found = measured(replace(how, **first), asked.runs / f"seed-{seed}")
-    print(super_resolution_detection.table(found["rows"]), flush=True)
+    print(super_resolution_detection.format_sr_detection(found["rows"]), flush=True)
     return found
 
 
-def measured(how: super_resolution_detection.Measuring, folder: Path) -> dict[str, Any]:
+def measured(how: super_resolution_detection.SRDetectionConfig, folder: Path) -> dict[str, Any]:
     """What the folder says, if it was measured in the same way already; else it is measured now."""
     kept = folder / "two_step.json"
-    if kept.exists() and json.loads(kept.read_text())["settings"] == plain(how):
+    if kept.exists() and json.loads(kept.read_text())["settings"] == to_jsonable(how):
         return json.loads(kept.read_text())
-    return json.loads(json.dumps(plain(super_resolution_detection.measure(how, folder))))
+    return json.loads(json.dumps(to_jsonable(super_resolution_detection.evaluate_sr_detection(how, folder))))
 
 
 def chosen(asked: argparse.Namespace, detector: str, learner: Learner) -> fdsr.Settings:
@@ -159,10 +162,10 @@ def chosen(asked: argparse.Namespace, detector: str, learner: Learner) -> fdsr.S
     quick = fdsr.Settings.quick()
     return replace(
         quick,
-        network=Network(learner.network, asked.factor, SMALL[learner.network]),
-        prior=fdsr.Prior(detector, ("c3", "c4")),
+        network=SuperResolverConfig(learner.network, asked.factor, SMALL[learner.network]),
+        prior=fdsr.FeatureExtractorConfig(detector, ("c3", "c4")),
         terms=learner.terms,
-        data=fdsr.Data(str(root), crop=asked.crop, batch=asked.batch, count=0, workers=0),
+        data=fdsr.CropDataConfig(str(root), crop_size=asked.crop, batch_size=asked.batch, num_images=0, num_workers=0),
         train=replace(quick.train, steps=asked.steps),
         together=learner.together,
     )

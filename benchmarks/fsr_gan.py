@@ -22,26 +22,38 @@ from picture_rivals import rivals
 from run import RESULTS, keep, made
 from sign_pictures import photos, views
 
-from featlift.data.landmarks import pictures
-from featlift.data.pairs import Pairs
-from featlift.data.synthetic.landmarks import write_places
-from featlift.evaluation.retrieval import distractor_curve, draw_curves, moved, precisions
-from featlift.gallery import Collection, Encoding, learning, opened, remembering, seen
-from featlift.papers.fsr_gan import (
-    Caution,
-    Game,
-    Settings,
-    asked,
-    curves,
-    descend,
-    described,
-    generator,
-    raised,
-    sizes,
-    suited,
+from featlift.data.landmarks import list_collection_images
+from featlift.data.pairs import DescriptorPairs
+from featlift.data.synthetic.landmarks import write_synthetic_landmarks
+from featlift.evaluation.retrieval import (
+    classify_ap_changes,
+    map_by_num_distractors,
+    plot_seed_curves,
+    query_average_precisions,
 )
-from featlift.retrieval.linear_baselines import Identity
-from featlift.rivals import mean_shift, per_ratio, strongest_ridge
+from featlift.gallery import (
+    CollectionConfig,
+    EmbedderConfig,
+    build_descriptor_cache,
+    describe_files,
+    list_train_images,
+    open_collection,
+)
+from featlift.papers.fsr_gan import (
+    GANConfig,
+    RegularisationConfig,
+    Settings,
+    apply_generator,
+    build_descriptor_pairs,
+    build_generator,
+    query_descriptors,
+    query_sizes,
+    retrieval_curves,
+    select_regularisation,
+    train_generator,
+)
+from featlift.retrieval.linear_baselines import IdentityGenerator
+from featlift.rivals import fit_best_ridge, fit_mean_offsets, train_per_ratio
 from featlift.training import Run
 
 HARD = 6
@@ -53,7 +65,10 @@ def settings_of(case: str, data: Path, work: Path, steps: int) -> Settings:
     """The benchmark ``case``, with everything that it writes under ``work``."""
     cache = str(work / "descriptors")
     if case == "places":
-        collection, encoding = Collection("places", str(work / "places")), Encoding("gist", size=128, cache=cache)
+        collection, encoding = (
+            CollectionConfig("places", str(work / "places")),
+            EmbedderConfig("gist", input_size=128, cache_folder=cache),
+        )
     else:
         gallery = data / "retrieval_tt100k"
         known = (
@@ -62,47 +77,51 @@ def settings_of(case: str, data: Path, work: Path, steps: int) -> Settings:
             else views(gallery / "gallery", work / "views")
         )
         weights = str(data / "weights" / "mobilenet_v2_tf2ptq_dequant.pth")
-        collection = Collection("classes", str(gallery), learn_from=str(known))
-        encoding = Encoding("mobilenetv2_100", weights, size=128, statistics=(0.5, 0.5), cache=cache)
-    return Settings(collection, encoding, hidden=512, steps=steps)
+        collection = CollectionConfig("classes", str(gallery), train_images=str(known))
+        encoding = EmbedderConfig("mobilenetv2_100", weights, input_size=128, mean_std=(0.5, 0.5), cache_folder=cache)
+    return Settings(collection, encoding, hidden_dim=512, steps=steps)
 
 
 def distractors(case: str, data: Path, work: Path, count: int) -> list[Path]:
     """``count`` pictures that show nothing that is asked for (Sec. 5.3 takes 100,071 of Flickr)."""
     if case == "places":
-        write_places(work / "others", places=-(-count // 4), views=4, queries=0, seed=2)
-        return pictures(work / "others")[:count]
-    return pictures(photos(data, work / "others-photos", count, seed=1))[:count]
+        write_synthetic_landmarks(work / "others", num_landmarks=-(-count // 4), gallery_views=4, query_views=0, seed=2)
+        return list_collection_images(work / "others")[:count]
+    return list_collection_images(photos(data, work / "others-photos", count, seed=1))[:count]
 
 
 def learned(
-    blind: Settings, told: Settings, pairs: Pairs, seed: int, folder: Path
+    blind: Settings, told: Settings, pairs: DescriptorPairs, seed: int, folder: Path
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Everything that learns from descriptors, and the seconds each took."""
     dimension, lifts, seconds = pairs.high.shape[1], {}, {}
 
-    def timed(name: str, how: Settings, make=lambda how, run: descend(generator(how, dimension), pairs, how, run)):
+    def timed(
+        name: str,
+        how: Settings,
+        make=lambda how, run: train_generator(build_generator(how, dimension), pairs, how, run),
+    ):
         began = time.perf_counter()
         with Run(folder / f"{name}-{seed}", how, seed, "cpu", save_every=100_000, log_every=200) as run:
             lifts[name] = make(how, run)
         seconds[name] = time.perf_counter() - began
 
-    timed("MLP per ratio", blind, lambda how, run: per_ratio(pairs, how, run))
+    timed("MLP per ratio", blind, lambda how, run: train_per_ratio(pairs, how, run))
     timed("FSR-GAN, no critic", blind)
     timed("FSR-GAN, no critic, r = 1", replace(blind, exponent=1.0))
-    timed("FSR-GAN, critic (wgan-gp)", replace(blind, game=Game("wgan-gp", weight=0.1, turns=1)))
+    timed("FSR-GAN, critic (wgan-gp)", replace(blind, game=GANConfig("wgan-gp", weight=0.1, n_critic=1)))
     timed("FSR-GAN, told the ratio", told)
-    timed("FSR-GAN as bold as can be", replace(blind, caution=Caution()))
+    timed("FSR-GAN as bold as can be", replace(blind, caution=RegularisationConfig()))
     return lifts, seconds
 
 
-def cautious(settings: Settings, pairs: Pairs, folder: Path) -> Settings:
+def cautious(settings: Settings, pairs: DescriptorPairs, folder: Path) -> Settings:
     """``settings`` with the caution that suits the pictures, found once, with seed 0."""
-    F, files = remembering(settings.encoding), learning(settings.collection)
+    F, files = build_descriptor_cache(settings.encoding), list_train_images(settings.collection)
     with Run(
         folder / f"caution-{settings.generator}", settings, device="cpu", save_every=100_000, log_every=500
     ) as run:
-        return suited(settings, F, files, pairs, run)
+        return select_regularisation(settings, F, files, pairs, run)
 
 
 # -------------------------------------------------------------------------------------- what was found
@@ -110,11 +129,11 @@ def cautious(settings: Settings, pairs: Pairs, folder: Path) -> Settings:
 
 def large_scale(queries: Queries, settings: Settings, files: Sequence[Path]) -> dict[str, dict[int, float]]:
     """mAP at :data:`HARD` with more and more of ``files`` behind the database (Fig. 7)."""
-    landmarks, F = opened(settings.collection), remembering(settings.encoding)
-    database, others = seen(F, landmarks.database, 1), seen(F, files, 1)
+    landmarks, F = open_collection(settings.collection), build_descriptor_cache(settings.encoding)
+    database, others = describe_files(F, landmarks.database, 1), describe_files(F, files, 1)
     counts = [0, *(len(files) // part for part in (8, 4, 2, 1))]
     return {
-        name: distractor_curve(each[HARD], database, others, landmarks.queries, counts)
+        name: map_by_num_distractors(each[HARD], database, others, landmarks.queries, counts)
         for name, each in queries.items()
         if HARD in each
     }
@@ -122,11 +141,11 @@ def large_scale(queries: Queries, settings: Settings, files: Sequence[Path]) -> 
 
 def who_moved(before: torch.Tensor, after: torch.Tensor, settings: Settings, shown: int = 5) -> dict[str, Any]:
     """How many queries gained, lost and kept their precision between two descriptions ``[Q, D]``, and those that moved furthest."""
-    landmarks, F = opened(settings.collection), remembering(settings.encoding)
-    database = seen(F, landmarks.database, 1)
-    pair = [precisions(each, database, landmarks.queries) for each in (before, after)]
-    names = [f"{query.picture.parent.name}/{query.picture.name}" for query in landmarks.queries]
-    rows = moved(*pair)
+    landmarks, F = open_collection(settings.collection), build_descriptor_cache(settings.encoding)
+    database = describe_files(F, landmarks.database, 1)
+    pair = [query_average_precisions(each, database, landmarks.queries) for each in (before, after)]
+    names = [f"{query.image_path.parent.name}/{query.image_path.name}" for query in landmarks.queries]
+    rows = classify_ap_changes(*pair)
     furthest = [
         {"query": names[i], "AP raw": round(pair[0][i], 3), "AP lifted": round(pair[1][i], 3)}
         for kind in ("gained", "lost")
@@ -177,9 +196,9 @@ def tables(case: str, seeds: int, found: Mapping[str, Any]) -> list[dict[str, An
     ]
 
 
-def said(caution: Caution | None) -> str:
+def said(caution: RegularisationConfig | None) -> str:
     """In words."""
-    rank, relative = (caution.rank, caution.relative) if caution else (0, False)
+    rank, relative = (caution.rank, caution.relative_loss) if caution else (0, False)
     return f"corrections of {f'rank {rank}' if rank else 'any rank'}, {'relative' if relative else 'plain'} loss"
 
 
@@ -206,7 +225,7 @@ def draw(case: str, found: Mapping[str, Any], folder: Path) -> None:
         ("bits", by_bits, "kilobits of the query (PNG)", "mAP"),
         ("distractors", crowd, "distractors in the database", "mAP"),
     ):
-        draw_curves(shown, folder / f"fsr_gan-{case}-{kind}.png", across, up)
+        plot_seed_curves(shown, folder / f"fsr_gan-{case}-{kind}.png", across, up)
 
 
 def arguments() -> argparse.Namespace:
@@ -234,25 +253,31 @@ def main() -> None:
     torch.set_num_threads(1)
     about = made(torch.device("cpu"), f"python benchmarks/fsr_gan.py {' '.join(sys.argv[1:])}")
     settings, folder = settings_of(given.case, given.data, given.work, given.steps), given.work / f"runs-{given.case}"
-    pairs = described(remembering(settings.encoding), learning(settings.collection), settings.ratios)
-    low = asked(settings, settings.ratios)
-    fixed = {"raw": Identity(), "ridge": strongest_ridge(pairs), "mean shift, told the ratio": mean_shift(pairs)}
-    once = {name: raised(lift, low) for name, lift in fixed.items()}
+    pairs = build_descriptor_pairs(
+        build_descriptor_cache(settings.encoding), list_train_images(settings.collection), settings.ratios
+    )
+    low = query_descriptors(settings, settings.ratios)
+    fixed = {
+        "raw": IdentityGenerator(),
+        "ridge": fit_best_ridge(pairs),
+        "mean shift, told the ratio": fit_mean_offsets(pairs),
+    }
+    once = {name: apply_generator(lift, low) for name, lift in fixed.items()}
     blind, told = (cautious(replace(settings, generator=kind), pairs, folder) for kind in ("residual", "conditioned"))
-    every, seconds, first = [curves(once, settings)], {}, once
+    every, seconds, first = [retrieval_curves(once, settings)], {}, once
     for seed in range(given.seeds):
         lifts, seconds = learned(blind, told, pairs, seed, folder)
-        queries = {name: raised(lift, low) for name, lift in lifts.items()}
-        every.append(curves(queries, settings))
+        queries = {name: apply_generator(lift, low) for name, lift in lifts.items()}
+        every.append(retrieval_curves(queries, settings))
         first = queries if seed == 0 else first
-    every.append(curves(rivals(settings, given, folder), settings))
+    every.append(retrieval_curves(rivals(settings, given, folder), settings))
     others = distractors(given.case, given.data, given.work, given.distractors)
     found = {
         "settings": {"blind": blind, "told": told},
         "learned_from": len(pairs.high),
         "seconds": seconds,
         **gathered(every),
-        **sizes(settings, settings.ratios),
+        **query_sizes(settings, settings.ratios),
         "large_scale": large_scale({**once, **first}, settings, others),
         "moved": who_moved(low[HARD], first["FSR-GAN, no critic"][HARD], settings),
     }

@@ -13,8 +13,8 @@ import torch
 from equal_steps import SETS
 from run import RESULTS, keep, made
 
-from featlift.commands.benchmark import tournament
-from featlift.commands.demo import shortened
+from featlift.commands.benchmark import run_benchmark
+from featlift.commands.demo import scale_steps
 
 EVERYONE = (
     *(f"{name}:plain" for name in ("nearest", "bilinear", "bicubic", "deconv", "nearest-5conv", "carafe", "dysample")),
@@ -39,8 +39,8 @@ def main() -> None:
         facts = made(torch.device("cpu"), command)
         folder = Path(given.runs) / name
         whole = SETS[name]()
-        settings = replace(shortened(whole, given.steps), teacher=shortened(whole, given.start).teacher)
-        tables = tournament(given.interpolators, settings, folder, given.seeds, "cpu")
+        settings = replace(scale_steps(whole, given.steps), teacher=scale_steps(whole, given.start).teacher)
+        tables = run_benchmark(given.interpolators, settings, folder, given.seeds, "cpu")
         print(keep(f"interpolation_{name}", tables, {**facts, "seed": f"0 … {given.seeds - 1}"}))
         shutil.copyfile(folder / "pareto.png", RESULTS / f"interpolation_{name}.png")
 

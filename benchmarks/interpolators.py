@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from featlift.evaluation.profiling import Latency, latencies, macs, parameters
+from featlift.evaluation.profiling import Latency, count_macs, count_parameters, measure_latencies
 from featlift.interpolators import INTERPOLATORS, interpolator
 
 MAPS = {"P3": (100, 152), "P4": (50, 76)}  # of a picture of 800x1216
@@ -25,13 +25,13 @@ def interpolators(
 
 
 def _table(modules: dict[str, nn.Module], level: str, x: torch.Tensor, rounds: int) -> dict[str, Any]:
-    forward = latencies({name: _forward(module, x) for name, module in modules.items()}, rounds)
-    both = latencies({name: _forward_and_backward(module, x) for name, module in modules.items()}, rounds)
+    forward = measure_latencies({name: _forward(module, x) for name, module in modules.items()}, rounds)
+    both = measure_latencies({name: _forward_and_backward(module, x) for name, module in modules.items()}, rounds)
     rows = [
         {
             "interpolator": name,
-            "parameters": parameters(module),
-            "GMAC": round(macs(_forward(module, x)) / 1e9, 2),
+            "parameters": count_parameters(module),
+            "GMAC": round(count_macs(_forward(module, x)) / 1e9, 2),
             **_columns("forward", forward[name], forward["nearest"]),
             **_columns("forward + backward", both[name], both["nearest"]),
         }
@@ -44,7 +44,7 @@ def _table(modules: dict[str, nn.Module], level: str, x: torch.Tensor, rounds: i
 def _columns(what: str, taken: Latency, nearest: Latency) -> dict[str, float]:
     return {
         f"{what}, ms (median)": round(1e3 * taken.median, 2),
-        f"{what}, ms (fastest)": round(1e3 * taken.fastest, 2),
+        f"{what}, ms (fastest)": round(1e3 * taken.minimum, 2),
         f"{what}, x nearest": round(taken.median / nearest.median, 2),
     }
 

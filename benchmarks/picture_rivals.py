@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from featlift.data.landmarks import read_picture
-from featlift.deployment.sr_inference import Deployed
-from featlift.gallery import learning, opened, remembering, seen
-from featlift.image_sr.network import Network
+from featlift.data.landmarks import read_image_crop
+from featlift.deployment.sr_inference import InferenceNetwork
+from featlift.gallery import build_descriptor_cache, describe_files, list_train_images, open_collection
+from featlift.image_sr.network import SuperResolverConfig
 from featlift.papers import fdsr
-from featlift.papers.baseline import Stage
+from featlift.papers.baseline import StageConfig
 from featlift.papers.fsr_gan import Settings
-from featlift.retrieval.descriptors import describe, seen_at
-from featlift.rivals import distilled, enlarged
-from featlift.training import Descent, Run
+from featlift.retrieval.descriptors import downscale_then_resize, embed_images
+from featlift.rivals import distill_query_encoder, embed_super_resolved
+from featlift.training import OptimizerConfig, Run
 
 SCALES = (2, 3, 4)
 """SRCNN and VDSR are compared at these in the paper (Sec. 5.2)."""
@@ -28,28 +28,41 @@ def enlarging(name: str, settings: Settings, steps: int, rate: float, folder: Pa
 
     Trained on windows of 48 px, four a step; run in bf16.
     """
-    F, landmarks = remembering(settings.encoding).describer, opened(settings.collection)
-    known, found, before = os.path.commonpath(learning(settings.collection)), {}, ""
+    F, landmarks = build_descriptor_cache(settings.encoding).embedder, open_collection(settings.collection)
+    known, found, before = os.path.commonpath(list_train_images(settings.collection)), {}, ""
     for scale in SCALES:
-        stage = Stage(steps, Descent("adam", rate, weight_decay=0.0, warmup=10, schedule="cosine", clip=1.0))
-        data = fdsr.Data(known, crop=48, batch=4, count=0, workers=0)
-        how = fdsr.Settings(Network(name, scale, weights=before), terms=fdsr.Terms(features=0), data=data, train=stage)
+        stage = StageConfig(
+            steps,
+            OptimizerConfig("adam", rate, weight_decay=0.0, warmup_steps=10, schedule="cosine", max_grad_norm=1.0),
+        )
+        data = fdsr.CropDataConfig(known, crop_size=48, batch_size=4, num_images=0, num_workers=0)
+        how = fdsr.Settings(
+            SuperResolverConfig(name, scale, weights=before),
+            loss_weights=fdsr.LossWeights(features=0),
+            data=data,
+            train=stage,
+        )
         with Run(folder / f"{name}-{scale}", how, device="cpu") as run:
-            network = Deployed(fdsr.train(how, run).eval(), "channels-last", "bf16")
-        before = str(run.folder / fdsr.NETWORK_FILE)
-        images = (read_picture(query.picture, query.box) for query in landmarks.queries)
-        found[scale] = enlarged(F, network, images, scale)
+            network = InferenceNetwork(fdsr.train(how, run).eval(), "channels-last", "bf16")
+        before = str(run.folder / fdsr.SUPER_RESOLVER_FILE)
+        images = (read_image_crop(query.image_path, query.box) for query in landmarks.queries)
+        found[scale] = embed_super_resolved(F, network, images, scale)
     return found
 
 
 def distilling(settings: Settings, steps: int, folder: Path) -> dict[float, torch.Tensor]:
     """The queries at every ratio as an encoder describes them that was taught to see small pictures (RAML)."""
-    F, files = remembering(settings.encoding), learning(settings.collection)
-    how = replace(settings, steps=steps, batch=16, descent=Descent("adam", 1e-4, weight_decay=0.0, schedule="cosine"))
+    F, files = build_descriptor_cache(settings.encoding), list_train_images(settings.collection)
+    how = replace(
+        settings, steps=steps, batch=16, descent=OptimizerConfig("adam", 1e-4, weight_decay=0.0, schedule="cosine")
+    )
     with Run(folder / "distilled", how, device="cpu") as run:
-        student = distilled(how, run, files, seen(F, files, 1))
-    images = [read_picture(query.picture, query.box) for query in opened(settings.collection).queries]
-    return {r: describe(student, (seen_at(image, r, student.size) for image in images)) for r in settings.ratios}
+        student = distill_query_encoder(how, run, files, describe_files(F, files, 1))
+    images = [read_image_crop(query.image_path, query.box) for query in open_collection(settings.collection).queries]
+    return {
+        r: embed_images(student, (downscale_then_resize(image, r, student.input_size) for image in images))
+        for r in settings.ratios
+    }
 
 
 def rivals(settings: Settings, given: argparse.Namespace, folder: Path) -> Queries:

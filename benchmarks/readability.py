@@ -9,13 +9,13 @@ import torch.nn.functional as nnf
 from run import SEED, keep, made
 from torch import Tensor, nn
 
-from featlift.data.synthetic.scenes import CLASSES, Scenes
+from featlift.data.synthetic.scenes import SIGN_CLASSES, SyntheticScenes
 
 SIDE, AROUND, EPOCHS, BATCH = 24, 1.15, 9, 64
 BINS = ((5, 8), (8, 13), (13, 60))
 
 
-def signs(scenes: Scenes, half: bool) -> tuple[Tensor, Tensor, Tensor]:
+def signs(scenes: SyntheticScenes, half: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Every sign of ``scenes``, enlarged to ``[N, 3, 24, 24]``; its class ``[N]`` from 0; its longer side at full size ``[N]``, px."""
     cut, labels, sides = [], [], []
     for image, target in (scenes[i] for i in range(len(scenes))):
@@ -44,7 +44,7 @@ def reader() -> nn.Module:
     for i, (channels, width) in enumerate([(3, 24), (24, 32), (32, 64)]):
         layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
         layers += [nn.MaxPool2d(2)] if i else []
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * (SIDE // 4) ** 2, len(CLASSES)))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * (SIDE // 4) ** 2, len(SIGN_CLASSES)))
 
 
 def taught(pictures: Tensor, labels: Tensor) -> nn.Module:
@@ -73,8 +73,8 @@ def readability() -> list[dict]:
     """One row for each range of sides: per cent read at full size and at half, and of how many signs."""
     rows: list[dict] = [{"side of the sign, px": f"{low} to {high}"} for low, high in BINS]
     for name, half in (("full size", False), ("half size", True)):
-        network = taught(*signs(Scenes(500), half)[:2])
-        pictures, labels, sides = signs(Scenes(150, first=9000), half)
+        network = taught(*signs(SyntheticScenes(500), half)[:2])
+        pictures, labels, sides = signs(SyntheticScenes(150, first_index=9000), half)
         right = accuracy(network, pictures, labels)
         for row, (low, high) in zip(rows, BINS, strict=True):
             there = (sides >= low) & (sides < high)
@@ -84,5 +84,5 @@ def readability() -> list[dict]:
 
 if __name__ == "__main__":
     metadata = made(torch.device("cpu"), "python benchmarks/readability.py")
-    caption = f"signs of the built-in scenes named from their true boxes, per cent of {len(CLASSES)} classes"
+    caption = f"signs of the built-in scenes named from their true boxes, per cent of {len(SIGN_CLASSES)} classes"
     print(keep("readability", [{"caption": caption, "rows": readability()}], metadata))

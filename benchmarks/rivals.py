@@ -9,16 +9,16 @@ import torch.nn.functional as nnf
 from equal_steps import MOBILENET, SHARED
 from torch import Tensor, nn
 
-from featlift.detectors import extractor_of
-from featlift.detectors.efpn import Exclusive, ExtendedExtractor, extend
+from featlift.detectors import get_extractor
+from featlift.detectors.efpn import ExclusiveRouting, ExtendedExtractor, extend_detector
 from featlift.detectors.extractor import Extractor
-from featlift.detectors.multi_scale import MultiScale
-from featlift.detectors.sliced import Sliced
-from featlift.detectors.sparse_level import WholeMap, Windows
+from featlift.detectors.multi_scale import MultiScaleTTA
+from featlift.detectors.sliced import SAHIDetector
+from featlift.detectors.sparse_level import DenseReader, SparseReader
 from featlift.features import Features
 from featlift.papers import baseline, efpn
-from featlift.papers.baseline import Data, Stage
-from featlift.papers.efpn import Distillation, Finer, Settings
+from featlift.papers.baseline import DataConfig, StageConfig
+from featlift.papers.efpn import DistillationConfig, ExtendedLevelConfig, Settings
 from featlift.training import Run
 
 START = "FPN"
@@ -61,9 +61,9 @@ def scenes() -> Case:
     """Built-in scenes of 160 px, random weights."""
     settings = replace(
         Settings.quick(),
-        detector=Stage(350, baseline.quick_descent()),
-        extension=Stage(60, baseline.quick_descent()),
-        head=Stage(40, baseline.quick_descent(3e-4)),
+        detector=StageConfig(350, baseline.quick_optimizer()),
+        extension=StageConfig(60, baseline.quick_optimizer()),
+        head=StageConfig(40, baseline.quick_optimizer(3e-4)),
     )
     return Case(replace(settings, data=replace(settings.data, batch=4)), slices=80, zoom=2.0, tile=4, measured=100)
 
@@ -76,22 +76,22 @@ def both_sizes() -> Case:
 def gtsdb() -> Case:
     """German traffic signs, 680x400 shown at 490x288, nearly all small, and a MobileNetV2 with its ImageNet weights (frozen norms)."""
     model = replace(
-        baseline.quick_model(),
+        baseline.quick_detector_config(),
         backbone="mobilenetv2_100",
         weights=str(MOBILENET),
         norm="frozen",
         frozen_stages=1,
         statistics=(0.5, 0.5),
-        detector_options={**baseline.quick_model().detector_options, "test_size": [288, 490]},
+        detector_options={**baseline.quick_detector_config().detector_options, "test_size": [288, 490]},
     )
     settings = Settings(
         model=model,
-        data=Data(str(SHARED / "gtsdb"), batch=2, short=(288,), longest=490, workers=0),
-        finer=Finer(transfer_options={"width": 32}, limit=32.0),
-        distillation=Distillation(crop=448),
-        detector=Stage(200, baseline.quick_descent()),
-        extension=Stage(50, baseline.quick_descent()),
-        head=Stage(30, baseline.quick_descent(3e-4)),
+        data=DataConfig(str(SHARED / "gtsdb"), batch_size=2, min_size=(288,), max_size=490, num_workers=0),
+        extended_level=ExtendedLevelConfig(transfer_options={"width": 32}, small_roi_size=32.0),
+        distillation=DistillationConfig(crop_size=448),
+        detector=StageConfig(200, baseline.quick_optimizer()),
+        extension=StageConfig(50, baseline.quick_optimizer()),
+        head=StageConfig(30, baseline.quick_optimizer(3e-4)),
     )
     return Case(settings, slices=200, zoom=1.0, tile=8, measured=60)
 
@@ -119,7 +119,7 @@ class FromTwice(ExtendedExtractor):
 def everyone(case: Case, transfers: Sequence[str], folder: Path, seed: int) -> dict[str, Contestant]:
     """All that are compared, by name, trained with ``seed`` in folders of their own; what is finished is only loaded."""
     settings = case.settings
-    jittered = replace(settings, data=replace(settings.data, short=case.start or settings.data.short))
+    jittered = replace(settings, data=replace(settings.data, short=case.start or settings.data.min_size))
     start = plainly(jittered, settings.detector, folder / "start", seed)
     steps = settings.extension.steps + settings.head.steps
     longer = replace(settings.detector, steps=steps)
@@ -127,16 +127,18 @@ def everyone(case: Case, transfers: Sequence[str], folder: Path, seed: int) -> d
     found = {
         START: Contestant(start.detector),
         TRAINED_ON: plainly(ours, longer, folder / "fpn", seed),
-        TWICE: Contestant(MultiScale(start.detector, (2.0,), flip=False)),
+        TWICE: Contestant(MultiScaleTTA(start.detector, (2.0,), hflip=False)),
         "FPN, 2x picture, trained on": plainly(twice(ours), longer, folder / "fpn-2x", seed),
         "FPN + p2 of 2x picture": upper_bound(ours, folder / "upper-bound", seed),
         f"FPN, slices of {case.slices} px, 2x (sahi)": Contestant(
-            Sliced(start.detector, baseline.pictures(settings.data, "val").classes, case.slices, case.zoom)
+            SAHIDetector(start.detector, baseline.build_dataset(settings.data, "val").classes, case.slices, case.zoom)
         ),
     }
     for name in transfers:
         finer = replace(
-            settings.finer, transfer=name, transfer_options={} if name != "ftt" else settings.finer.transfer_options
+            settings.extended_level,
+            transfer=name,
+            transfer_options={} if name != "ftt" else settings.extended_level.transfer_options,
         )
         found[f"EFPN, {name}"] = chained(replace(ours, finer=finer), folder / f"efpn-{name}", seed)
     first = found[f"EFPN, {transfers[0]}"]
@@ -148,7 +150,7 @@ def everyone(case: Case, transfers: Sequence[str], folder: Path, seed: int) -> d
     return found
 
 
-def plainly(settings: Settings, stage: Stage, folder: Path, seed: int) -> Contestant:
+def plainly(settings: Settings, stage: StageConfig, folder: Path, seed: int) -> Contestant:
     """The detector by its own losses alone, from ``settings.detector_from`` on."""
     with opened(folder, settings, seed) as run:
         whole = baseline.Settings(settings.model, settings.data, stage, settings.detector_from)
@@ -163,13 +165,18 @@ def chained(settings: Settings, folder: Path, seed: int) -> Contestant:
 
 def upper_bound(settings: Settings, folder: Path, seed: int) -> Contestant:
     """The start with a new head on :class:`FromTwice`, trained as EFPN's is."""
-    shown = baseline.pictures(settings.data)
-    M, _ = baseline.load(settings.detector_from)
-    F = FromTwice(extractor_of(M))
-    T = extend(M, nn.Identity(), Exclusive(settings.finer.limit), hard=settings.finer.hard)  # type: ignore[arg-type]
-    T.backbone, T.roi_heads.reader = F, WholeMap(F.extended)
+    shown = baseline.build_dataset(settings.data)
+    M, _ = baseline.load_detector(settings.detector_from)
+    F = FromTwice(get_extractor(M))
+    T = extend_detector(
+        M,
+        nn.Identity(),
+        ExclusiveRouting(settings.extended_level.small_roi_size),
+        ohem_per_image=settings.extended_level.ohem_per_image,
+    )  # type: ignore[arg-type]
+    T.backbone, T.roi_heads.reader = F, DenseReader(F.extended)
     with opened(folder, settings, seed) as run:
-        efpn.second_head(T, settings, shown, run)
+        efpn.train_small_roi_head(T, settings, shown, run)
         return finished(T, run)
 
 
@@ -180,13 +187,13 @@ def opened(folder: Path, settings: Settings, seed: int) -> Run:
 
 def finished(detector: nn.Module, run: Run) -> Contestant:
     """What came out of ``run``."""
-    stages = run.stages().values()
+    stages = run.stage_progress().values()
     return Contestant(detector.eval(), sum(s["steps"] for s in stages), sum(s["minutes"] for s in stages))
 
 
 def twice(settings: Settings) -> Settings:
     """The same with pictures of twice the size, in training and at the test."""
-    short, longest = 2 * settings.data.short[0], 2 * settings.data.longest
+    short, longest = 2 * settings.data.min_size[0], 2 * settings.data.max_size
     options = {**settings.model.detector_options, "test_size": [short, longest]}
     return replace(
         settings,
@@ -198,6 +205,6 @@ def twice(settings: Settings) -> Settings:
 def in_windows(T: nn.Module, tile: int, glance: float = 0.0) -> nn.Module:
     """A copy of T that computes p2x only around small RoIs, or only around those that a glance does not call background."""
     other = copy.deepcopy(T)
-    F, heads = efpn.parts(other)  # type: ignore[arg-type]
-    heads.reader, heads.glance = Windows(F.extended, tile), glance
+    F, heads = efpn.efpn_modules(other)  # type: ignore[arg-type]
+    heads.roi_reader, heads.prefilter_score = SparseReader(F.extended_levels, tile), glance
     return other

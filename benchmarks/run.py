@@ -18,8 +18,8 @@ from heap import heap
 from stage1_step import stage1_step
 from super_resolvers import super_resolvers
 
-from featlift.training.provenance import provenance
-from featlift.training.run import plain
+from featlift.training.provenance import collect_provenance
+from featlift.training.run import to_jsonable
 from interpolators import interpolators
 
 RESULTS = Path(__file__).parent / "results"
@@ -45,7 +45,7 @@ def made(device: torch.device, command: str) -> dict[str, Any]:
         "seed": SEED,
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),
-        **provenance(device),
+        **collect_provenance(device),
     }
 
 
@@ -63,7 +63,7 @@ def keep(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     draft = path.with_suffix(".json.part")
-    whole = plain({"tables": tables, "made": metadata, **(details or {})})
+    whole = to_jsonable({"tables": tables, "made": metadata, **(details or {})})
     draft.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
     return draft.replace(path)
 

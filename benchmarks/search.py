@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as nnf
 from run import RESULTS, keep, made
 
-from featlift.gallery import Encoding, describer
-from featlift.retrieval.exact_search import Found, search
-from featlift.retrieval.faiss_index import ApproximateIndex
-from featlift.retrieval.generator import DescriptorGenerator, ResidualGenerator, lifted
+from featlift.gallery import EmbedderConfig, build_embedder
+from featlift.retrieval.exact_search import SearchResults, exact_search
+from featlift.retrieval.faiss_index import FaissIndex
+from featlift.retrieval.generator import DescriptorGenerator, ResidualGenerator, super_resolve_descriptors
 from featlift.retrieval.vector_store import VectorStore
 
 QUERIES = 50
@@ -55,12 +55,14 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str
 def describing(weights: str, rounds: int) -> dict:
     """Milliseconds for 16 pictures."""
     encodings = {
-        "gist at 128": Encoding("gist", size=128),
-        "MobileNetV2 at 128": Encoding("mobilenetv2_100", weights, size=128),
+        "gist at 128": EmbedderConfig("gist", input_size=128),
+        "MobileNetV2 at 128": EmbedderConfig("mobilenetv2_100", weights, input_size=128),
     }
-    encodings["MobileNetV2 at 224"] = Encoding("mobilenetv2_100", weights, size=224)
-    every = {name: describer(encoding)[0] for name, encoding in encodings.items()}
-    return interleaved({n: lambda F=F: F(torch.rand(16, 3, F.size, F.size)) for n, F in every.items()}, rounds)
+    encodings["MobileNetV2 at 224"] = EmbedderConfig("mobilenetv2_100", weights, input_size=224)
+    every = {name: build_embedder(encoding)[0] for name, encoding in encodings.items()}
+    return interleaved(
+        {n: lambda F=F: F(torch.rand(16, 3, F.input_size, F.input_size)) for n, F in every.items()}, rounds
+    )
 
 
 def lifting(rounds: int) -> dict:
@@ -70,19 +72,19 @@ def lifting(rounds: int) -> dict:
         "residual 1024, 1280": (ResidualGenerator(1280).eval(), 1280),
     }
     asked = {f"{name}, batch {n}": (G, torch.rand(n, D)) for name, (G, D) in generators.items() for n in (1, 64)}
-    return interleaved({name: lambda one=one: lifted(*one) for name, one in asked.items()}, rounds)
+    return interleaved({name: lambda one=one: super_resolve_descriptors(*one) for name, one in asked.items()}, rounds)
 
 
 def searching(folder: Path, n: int, dimension: int, rounds: int) -> dict:
     """Milliseconds for :data:`QUERIES` among ``n`` vectors, ten answers each, and how many of the exact ten are found."""
     store, queries = stored(folder, n, dimension), clustered(QUERIES, dimension, 10**9)
-    kinds = {kind: ApproximateIndex(store, kind) for kind in ("flat", "ivf-flat", "ivf-pq", "ivf-rabitq", "hnsw")}
+    kinds = {kind: FaissIndex(store, kind) for kind in ("flat", "ivf-flat", "ivf-pq", "ivf-rabitq", "hnsw")}
     build = {kind: _seconds(index.build) for kind, index in kinds.items()}
-    exact = search(store, queries, 10)
-    calls = {"exact": lambda: search(store, queries, 10)}
+    exact = exact_search(store, queries, 10)
+    calls = {"exact": lambda: exact_search(store, queries, 10)}
     calls |= {kind: lambda index=index: index.search(queries, 10) for kind, index in kinds.items()}
     recall = {kind: recalled(index.search(queries, 10), exact) for kind, index in kinds.items()}
-    size = {kind: index.file.stat().st_size / 1e6 for kind, index in kinds.items()}
+    size = {kind: index.path.stat().st_size / 1e6 for kind, index in kinds.items()}
     return {
         "n": n,
         "dimension": dimension,
@@ -97,10 +99,10 @@ def million(folder: Path, n: int = 1_000_000, dimension: int = 128, cells: int =
     """Building and searching ``n`` vectors that never are in memory together (but for 65,536 for training)."""
     began = time.perf_counter()
     store = stored(folder, n, dimension, half=True)
-    written, index = time.perf_counter() - began, ApproximateIndex(store, "ivf-rabitq", cells)
-    built, queries = _seconds(lambda: index.build(sample=65536)), clustered(QUERIES, dimension, 10**9)
-    found = recalled(index.search(queries, 10, widen=20), search(store, queries, 10))
-    times = interleaved({"ivf-rabitq": lambda: index.search(queries, 10, widen=20)}, 3)
+    written, index = time.perf_counter() - began, FaissIndex(store, "ivf-rabitq", cells)
+    built, queries = _seconds(lambda: index.build(max_training_vectors=65536)), clustered(QUERIES, dimension, 10**9)
+    found = recalled(index.search(queries, 10, k_factor=20), exact_search(store, queries, 10))
+    times = interleaved({"ivf-rabitq": lambda: index.search(queries, 10, k_factor=20)}, 3)
     return {
         "n": n,
         "dimension": dimension,
@@ -108,7 +110,7 @@ def million(folder: Path, n: int = 1_000_000, dimension: int = 128, cells: int =
         "build_s": built,
         "ms_per_query": times["ivf-rabitq"]["median"] / QUERIES,
         "recall": found,
-        "index_MB": index.file.stat().st_size / 1e6,
+        "index_MB": index.path.stat().st_size / 1e6,
         "vectors_MB": sum(file.stat().st_size for file in folder.glob("*.npy")) / 1e6,
         "peak_memory_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
     }
@@ -123,7 +125,7 @@ def stored(folder: Path, n: int, dimension: int, half: bool = False, piece: int 
     return store
 
 
-def recalled(near: Found, exact: Found) -> float:
+def recalled(near: SearchResults, exact: SearchResults) -> float:
     """The share of the exact answers that are among ``near``."""
     shared = [len(set(a) & set(b)) / len(b) for a, b in zip(near.names, exact.names, strict=True)]
     return sum(shared) / len(shared)

@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from featlift.backbones import Backbone
 from featlift.detectors import extractor
-from featlift.discriminators import PatchCritic
-from featlift.distillation.feature_pairs import doubled
-from featlift.evaluation.profiling import Latency, latencies
-from featlift.features import match
+from featlift.discriminators import PatchDiscriminator
+from featlift.distillation.feature_pairs import upsample_levels
+from featlift.evaluation.profiling import Latency, measure_latencies
+from featlift.features import crop_to_match
 from featlift.interpolators import interpolator
-from featlift.losses import content, fool, judge, tell_apart
-from featlift.papers.afi_gan import Adversary, play
-from featlift.resolution import cross_resolution, frozen
-from featlift.training import Descent, Learner
+from featlift.losses import discriminator_logits, discriminator_loss_from_maps, generator_adversarial_loss, pyramid_l1
+from featlift.papers.afi_gan import AdversarialConfig, adversarial_step
+from featlift.resolution import cross_resolution, frozen_copy
+from featlift.training import Learner, OptimizerConfig
 
 Step = Callable[[Tensor], None]
-DESCENT = Descent("sgd", 1e-3, momentum=0.9, weight_decay=1e-4)
+DESCENT = OptimizerConfig("sgd", 1e-3, momentum=0.9, weight_decay=1e-4)
 
 
 class Players(nn.Module):
@@ -38,9 +38,9 @@ class Players(nn.Module):
     def __init__(self, backbone: str = "resnet50", channels: int = 256) -> None:
         super().__init__()
         network = extractor("mask-rcnn", Backbone(backbone), [interpolator("nearest", channels)], channels)
-        self.F = frozen(network)
+        self.F = frozen_copy(network)
         self.G = nn.ModuleList([interpolator("afi", channels)])
-        self.D = PatchCritic(channels)
+        self.D = PatchDiscriminator(channels)
 
 
 def half(image: Tensor) -> Tensor:
@@ -48,35 +48,35 @@ def half(image: Tensor) -> Tensor:
     return nn.functional.avg_pool2d(image, 2)
 
 
-def ours(players: Players, adversary: Adversary) -> Step:
+def ours(players: Players, adversary: AdversarialConfig) -> Step:
     """One forward of G and one judgement of the real maps serve both turns; nothing is computed for the critic in G's."""
     F, G, D = players.F, players.G, players.D
     generator, critic = Learner(G, DESCENT, 10**6), Learner(D, DESCENT, 10**6)
 
     def step(image: Tensor) -> None:
-        low, high = cross_resolution(F, lambda small: doubled(G, F(small)), image, half)
-        _, losses = play(D, {"critic": critic}, *match(low, high), adversary)
-        generator.descend(losses)
+        low, high = cross_resolution(F, lambda small: upsample_levels(G, F(small)), image, half)
+        _, losses = adversarial_step(D, {"critic": critic}, *crop_to_match(low, high), adversary)
+        generator.step(losses)
 
     return step
 
 
-def published(players: Players, adversary: Adversary) -> Step:
+def published(players: Players, adversary: AdversarialConfig) -> Step:
     """The order of work of the published code: everything anew in each turn."""
     F, G, D = players.F, players.G, players.D
-    generator, critic = DESCENT.optimiser_of(G), DESCENT.optimiser_of(D)
+    generator, critic = DESCENT.build_optimizer(G), DESCENT.build_optimizer(D)
 
     def step(image: Tensor) -> None:
         with torch.no_grad():
             high, low = F(image), F(half(image))
         critic.zero_grad()
-        tell_apart(D, *match(doubled(G, low), high)).backward()
+        discriminator_loss_from_maps(D, *crop_to_match(upsample_levels(G, low), high)).backward()
         critic.step()
         generator.zero_grad()
-        student, teacher = match(doubled(G, low), high)
-        judge(D, teacher)  # not used
-        judged = student if adversary.alive else {level: x.detach() for level, x in student.items()}
-        (content(student, teacher) + adversary.weight * fool(D, judged)).backward()
+        student, teacher = crop_to_match(upsample_levels(G, low), high)
+        discriminator_logits(D, teacher)  # not used
+        judged = student if adversary.backprop_to_generator else {level: x.detach() for level, x in student.items()}
+        (pyramid_l1(student, teacher) + adversary.weight * generator_adversarial_loss(D, judged)).backward()
         generator.step()
 
     return step
@@ -88,7 +88,7 @@ def stage1_step(device: torch.device, rounds: int, size: tuple[int, int] = (320,
     The first two make the same updates, the next two as well, and the last two those on average: their critic looks at windows.
     """
     players, image = Players().to(device).train(), torch.rand(1, 3, *size, device=device)
-    alive, cut = Adversary(), Adversary(alive=False)
+    alive, cut = AdversarialConfig(), AdversarialConfig(backprop_to_generator=False)
     schedules = {
         "published (adversarial gradient cut)": published(copy.deepcopy(players), cut),
         "ours, same updates": ours(copy.deepcopy(players), cut),
@@ -97,7 +97,9 @@ def stage1_step(device: torch.device, rounds: int, size: tuple[int, int] = (320,
         "ours, the critic on 2 windows a map": ours(copy.deepcopy(players), replace(alive, windows=2)),
         "ours, the critic on 1 window a map": ours(copy.deepcopy(players), replace(alive, windows=1)),
     }
-    taken = latencies({name: _with_gradients(step, image) for name, step in schedules.items()}, rounds, warmup=1)
+    taken = measure_latencies(
+        {name: _with_gradients(step, image) for name, step in schedules.items()}, rounds, warmup=1
+    )
     names = list(schedules)
     rows = [_row(name, taken[name], taken[names[0 if i < 2 else 2]]) for i, name in enumerate(names)]
     caption = f"R50-FPN, AFI, 256 channels, picture {size[0]}x{size[1]}, batch 1, float32, {rounds} rounds in turns"
@@ -112,6 +114,6 @@ def _row(name: str, taken: Latency, reference: Latency) -> dict[str, Any]:
     return {
         "schedule": name,
         "seconds (median)": round(taken.median, 3),
-        "seconds (fastest)": round(taken.fastest, 3),
+        "seconds (fastest)": round(taken.minimum, 3),
         "speed-up over the published order": round(reference.median / taken.median, 2),
     }

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from featlift.deployment.sr_inference import measured
-from featlift.evaluation.profiling import latencies, macs, parameters, peak_memory
+from featlift.deployment.sr_inference import time_inference
+from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 from featlift.image_sr import super_resolver
-from featlift.image_sr.tiling import reach
+from featlift.image_sr.tiling import measure_receptive_radius
 
 NETWORKS = ("compact", "edsr-baseline", "d-dbpn")
 RECOMPUTED = ("edsr-baseline", "d-dbpn")
@@ -40,13 +40,16 @@ def inference(device: torch.device, rounds: int, side: int, networks: tuple[str,
     low, rows = torch.rand(1, 3, side, side, device=device), []
     for name in networks:
         network = super_resolver(name, 4).to(device).eval()
-        ways = {(way.network.layout, way.network.precision): way for way in measured(network, low, rounds=rounds)}
+        ways = {
+            (way.network.memory_format, way.network.precision): way
+            for way in time_inference(network, low, rounds=rounds)
+        }
         plain = ways["contiguous", "fp32"].seconds
         rows += [
             {
                 "network": name,
-                "parameters": parameters(network),
-                "GMAC": round(macs(lambda network=network: network(low)) / 1e9, 2),
+                "parameters": count_parameters(network),
+                "GMAC": round(count_macs(lambda network=network: network(low)) / 1e9, 2),
                 "layout": layout,
                 "precision": precision,
                 "ms (fastest)": round(1e3 * way.seconds, 1),
@@ -64,14 +67,14 @@ def training(device: torch.device, rounds: int, side: int, networks: tuple[str, 
     for name in networks:
         network, low = super_resolver(name, 4).to(device), torch.rand(1, 3, side, side, device=device)
         calls = {way: _step(network, low, way == "recomputed") for way in ("kept", "recomputed")}
-        taken = {way: one.median for way, one in latencies(calls, rounds, warmup=1).items()}
+        taken = {way: one.median for way, one in measure_latencies(calls, rounds, warmup=1).items()}
         rows += [
             {
                 "network": name,
                 "blocks": way,
                 "seconds (median)": round(taken[way], 2),
                 "x kept": round(taken[way] / taken["kept"], 2),
-                "MB at the peak": round(peak_memory(call, device) / 1e6),
+                "MB at the peak": round(measure_peak_memory(call, device) / 1e6),
             }
             for way, call in calls.items()
         ]
@@ -91,7 +94,7 @@ def _step(network: torch.nn.Module, low: torch.Tensor, recompute: bool) -> Calla
 def reaches() -> dict[str, Any]:
     """How many small pixels away one can be and still change an output: what `Tiled` needs as margin to be exact."""
     rows = [
-        {"network": name, "reach, small px": reach(super_resolver(name, 4, **options), 141)}
+        {"network": name, "reach, small px": measure_receptive_radius(super_resolver(name, 4, **options), 141)}
         for name, options in REACHING.items()
     ]
     return {"caption": "How far a network sees at 4x", "rows": rows}

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from featlift.data.augment import cropped
-from featlift.data.coco import open_split
-from featlift.data.dataset import Pictures
+from featlift.data.augment import crop_sample
+from featlift.data.coco import open_coco_split
+from featlift.data.dataset import ImageDataset
 from featlift.training.run import write_json
 
 LEAST_LEFT = 8.0
@@ -22,18 +22,18 @@ def windows(source: Path, out: Path, side: int, each: dict[str, int]) -> Path:
     """
     for split, count in each.items():
         if not (out / f"instances_{split}.json").exists():
-            _write(open_split(source, split), out, split, side, count)
+            _write(open_coco_split(source, split), out, split, side, count)
     return out
 
 
-def _write(shown: Pictures, out: Path, split: str, side: int, count: int) -> None:
+def _write(shown: ImageDataset, out: Path, split: str, side: int, count: int) -> None:
     draw = torch.Generator().manual_seed(0)
     (out / split).mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
     for index in range(len(shown)):
         image, target = shown[index]
         for corner in corners(target["boxes"], image.shape[-2:], side, count, draw):
-            part, seen = cropped(image, target, (*corner, side, side), LEAST_LEFT)
+            part, seen = crop_sample(image, target, (*corner, side, side), LEAST_LEFT)
             images.append({"id": len(images) + 1, "file_name": f"{len(images):05d}.png", "width": side, "height": side})
             to_pil_image(part).save(out / split / images[-1]["file_name"])
             for box, label in zip(seen["boxes"].tolist(), seen["labels"].tolist(), strict=True):

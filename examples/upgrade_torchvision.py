@@ -22,7 +22,7 @@ SIZE = 192
 
 def main(steps: int) -> None:
     torch.manual_seed(0)
-    scenes = featlift.Scenes(8, size=(SIZE, SIZE), seed=0)
+    scenes = featlift.SyntheticScenes(8, image_size=(SIZE, SIZE), seed=0)
     sizes = {"num_classes": 1 + len(scenes.classes), "min_size": SIZE, "max_size": SIZE}
     model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, box_score_thresh=0.0, **sizes)
     image = scenes[0][0]
@@ -47,7 +47,7 @@ def main(steps: int) -> None:
         print("the delta brings the training back: ", same(trained, detections(model, image)))
 
 
-def train(model: nn.Module, scenes: featlift.Scenes, steps: int) -> None:
+def train(model: nn.Module, scenes: featlift.SyntheticScenes, steps: int) -> None:
     """Only the new parameters learn. (Batch norm goes on counting here; in torchvision's pretrained detectors it is frozen.)"""
     model.requires_grad_(False)
     added = list(added_parameters(model).values())

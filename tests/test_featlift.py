@@ -17,7 +17,7 @@ ROOMS = {path.stem for path in HOUSE.iterdir() if path.suffix == ".py" or path.i
 
 @pytest.mark.parametrize("name", [name for name in featlift.__all__ if name not in ROOMS])
 def test_every_name_is_the_thing_of_its_home(name):
-    home = featlift._HOMES[name]
+    home = featlift._MODULES[name]
     assert getattr(featlift, name) is getattr(importlib.import_module(f"featlift.{home}"), name)
 
 
@@ -26,7 +26,7 @@ def test_no_name_of_the_door_is_also_a_room():
 
 
 def test_the_doors_lists_agree():
-    assert featlift.__all__ == sorted(featlift._HOMES) == dir(featlift)
+    assert featlift.__all__ == sorted(featlift._MODULES) == dir(featlift)
 
 
 def test_what_is_not_there_is_told():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from featlift.features import fit, match, stride
+from featlift.features import crop_or_pad, crop_to_match, level_stride
 
 
 @pytest.mark.parametrize(
@@ -9,45 +9,45 @@ from featlift.features import fit, match, stride
     [("c2", 4), ("c5", 32), ("p3", 8), ("p6", 64), ("p7", 128), ("p2x", 2), ("c3x", 4), ("p10", 1024)],
 )
 def test_stride(name, pixels):
-    assert stride(name) == pixels
+    assert level_stride(name) == pixels
 
 
 @pytest.mark.parametrize("name", ["image", "fc7", "p", "3", "p2y", "xp2", "p2xx", "res4", ""])
 def test_names_that_are_no_level(name):
     with pytest.raises(ValueError, match=rf"'{name}' is not the name of a level: expected c2"):
-        stride(name)
+        level_stride(name)
 
 
 def test_fit_cuts_at_the_bottom_and_right():
     x = torch.arange(12.0).view(1, 1, 3, 4)
-    assert fit(x, (2, 3))[0, 0].tolist() == [[0, 1, 2], [4, 5, 6]]
+    assert crop_or_pad(x, (2, 3))[0, 0].tolist() == [[0, 1, 2], [4, 5, 6]]
 
 
 def test_fit_repeats_the_last_row_and_column():
     x = torch.arange(4.0).view(1, 1, 2, 2)
-    assert fit(x, (3, 3))[0, 0].tolist() == [[0, 1, 1], [2, 3, 3], [2, 3, 3]]
+    assert crop_or_pad(x, (3, 3))[0, 0].tolist() == [[0, 1, 1], [2, 3, 3], [2, 3, 3]]
 
 
 def test_fit_cuts_one_side_and_extends_the_other():
     x = torch.arange(4.0).view(1, 1, 2, 2)
-    assert fit(x, (1, 3))[0, 0].tolist() == [[0, 1, 1]]
+    assert crop_or_pad(x, (1, 3))[0, 0].tolist() == [[0, 1, 1]]
 
 
 def test_fit_leaves_what_fits():
     x = torch.randn(2, 3, 4, 5)
-    assert torch.equal(fit(x, (4, 5)), x)
+    assert torch.equal(crop_or_pad(x, (4, 5)), x)
 
 
 @pytest.mark.parametrize("size", [(2, 6), (4, 4), (6, 6), (1, 8)])
 def test_fit_never_resizes(size):
     with pytest.raises(ValueError, match=rf"4x6 cells cannot be fitted onto {size[0]}x{size[1]}.*one doubling apart"):
-        fit(torch.zeros(1, 1, 4, 6), size)
+        crop_or_pad(torch.zeros(1, 1, 4, 6), size)
 
 
 def test_match_cuts_both_to_the_smaller_at_the_top_left():
     a = {"p2": torch.arange(12.0).view(1, 1, 3, 4), "p3": torch.zeros(1, 1, 2, 2), "p6": torch.zeros(1, 1, 1, 1)}
     b = {"p3": torch.ones(1, 1, 1, 5), "p2": torch.arange(10.0).view(1, 1, 5, 2)}
-    cut_a, cut_b = match(a, b)
+    cut_a, cut_b = crop_to_match(a, b)
     assert list(cut_a) == list(cut_b) == ["p2", "p3"]
     assert cut_a["p2"][0, 0].tolist() == [[0, 1], [4, 5], [8, 9]]
     assert cut_b["p2"][0, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
@@ -57,4 +57,4 @@ def test_match_cuts_both_to_the_smaller_at_the_top_left():
 
 def test_match_needs_a_shared_level():
     with pytest.raises(ValueError, match=r"\['p2'\], the second \['c2', 'c3'\]"):
-        match({"p2": torch.zeros(1)}, {"c3": torch.zeros(1), "c2": torch.zeros(1)})
+        crop_to_match({"p2": torch.zeros(1)}, {"c3": torch.zeros(1), "c2": torch.zeros(1)})

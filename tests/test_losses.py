@@ -7,20 +7,20 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from featlift.discriminators import PatchCritic
+from featlift.discriminators import PatchDiscriminator
 from featlift.losses import (
-    box_losses,
-    content,
-    critic_accuracy,
+    box_head_losses,
+    boxes_to_mask,
+    discriminator_accuracy,
+    discriminator_logits,
+    discriminator_loss,
+    discriminator_loss_from_maps,
     feature_mse,
-    fool,
-    foreground,
-    hardest,
-    judge,
+    foreground_l1,
+    generator_adversarial_loss,
+    ohem_select,
     pixel_l1,
-    rasterised,
-    tell_apart,
-    tell_apart_logits,
+    pyramid_l1,
 )
 
 
@@ -39,30 +39,30 @@ TEACHER = {"p3": cells(0.0, 1.0), "p4": cells(-1.0)}
 
 
 def test_content_by_hand():
-    assert content(STUDENT, TEACHER).item() == pytest.approx((1 + 3) / 2 + 4)
+    assert pyramid_l1(STUDENT, TEACHER).item() == pytest.approx((1 + 3) / 2 + 4)
 
 
 def test_critic_by_hand():
     real = (surprise(0, 1) + surprise(1, 1)) / 2 + surprise(-1, 1)
     fake = (surprise(1, 0) + surprise(-2, 0)) / 2 + surprise(3, 0)
-    assert tell_apart(nn.Identity(), STUDENT, TEACHER).item() == pytest.approx(real + fake, rel=1e-6)
-    assert tell_apart_logits(STUDENT, TEACHER).item() == pytest.approx(real + fake, rel=1e-6)
+    assert discriminator_loss_from_maps(nn.Identity(), STUDENT, TEACHER).item() == pytest.approx(real + fake, rel=1e-6)
+    assert discriminator_loss(STUDENT, TEACHER).item() == pytest.approx(real + fake, rel=1e-6)
 
 
 def test_fooling_by_hand():
     expected = (surprise(1, 1) + surprise(-2, 1)) / 2 + surprise(3, 1)
-    assert fool(nn.Identity(), STUDENT).item() == pytest.approx(expected, rel=1e-6)
+    assert generator_adversarial_loss(nn.Identity(), STUDENT).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_losses_stay_finite_for_a_critic_that_is_sure():
     sure = {"p3": cells(500.0, -500.0)}
-    assert fool(nn.Identity(), sure).item() == pytest.approx(250)
-    assert tell_apart_logits(sure, sure).item() == pytest.approx(500)
+    assert generator_adversarial_loss(nn.Identity(), sure).item() == pytest.approx(250)
+    assert discriminator_loss(sure, sure).item() == pytest.approx(500)
 
 
 @pytest.mark.parametrize(
     "loss",
-    [content, lambda student, teacher: fool(nn.Identity(), student), tell_apart_logits],
+    [pyramid_l1, lambda student, teacher: generator_adversarial_loss(nn.Identity(), student), discriminator_loss],
     ids=["content", "fool", "tell_apart"],
 )
 def test_sums_over_levels_of_means_over_cells(loss):
@@ -74,7 +74,7 @@ def test_sums_over_levels_of_means_over_cells(loss):
     torch.testing.assert_close(wider, once)
 
 
-@pytest.mark.parametrize("loss", [content, tell_apart_logits], ids=["content", "tell_apart"])
+@pytest.mark.parametrize("loss", [pyramid_l1, discriminator_loss], ids=["content", "tell_apart"])
 def test_gradients_are_right(loss):
     def of_tensors(a: Tensor, b: Tensor) -> Tensor:
         return loss({"p3": a, "p4": a[..., :1]}, {"p3": b, "p4": b[..., :1]})
@@ -84,13 +84,13 @@ def test_gradients_are_right(loss):
 
 
 def players() -> tuple[nn.Module, nn.Module, Tensor]:
-    return nn.Conv2d(4, 4, 3, padding=1), PatchCritic(4).eval(), torch.randn(2, 4, 5, 5)
+    return nn.Conv2d(4, 4, 3, padding=1), PatchDiscriminator(4).eval(), torch.randn(2, 4, 5, 5)
 
 
 def test_fooling_reaches_the_generator_through_the_critic():
     """The published code detaches here: its adversarial term trains nobody."""
     generator, critic, x = players()
-    fool(critic, {"p3": generator(x)}).backward()
+    generator_adversarial_loss(critic, {"p3": generator(x)}).backward()
     assert all(parameter.grad.any() for parameter in generator.parameters())
 
 
@@ -102,8 +102,8 @@ def test_the_adversarial_term_changes_the_generators_gradient():
     def gradient(weight: float | None) -> Tensor:
         generator.zero_grad()
         student = {"p3": generator(x)}
-        loss = content(student, teacher)
-        (loss if weight is None else loss + weight * fool(critic, student)).backward()
+        loss = pyramid_l1(student, teacher)
+        (loss if weight is None else loss + weight * generator_adversarial_loss(critic, student)).backward()
         return generator.weight.grad.clone()
 
     assert torch.equal(gradient(0.0), gradient(None))
@@ -112,31 +112,31 @@ def test_the_adversarial_term_changes_the_generators_gradient():
 
 def test_telling_apart_gives_the_generator_nothing():
     generator, critic, x = players()
-    tell_apart(critic, {"p3": generator(x)}, {"p3": torch.randn(2, 4, 5, 5)}).backward()
+    discriminator_loss_from_maps(critic, {"p3": generator(x)}, {"p3": torch.randn(2, 4, 5, 5)}).backward()
     assert all(parameter.grad is None for parameter in generator.parameters())
     assert all(parameter.grad.any() for parameter in critic.parameters())
 
 
 def test_real_and_fake_are_judged_apart():
     """Each has its own batch statistics; in one batch they would be told apart by their mean alone."""
-    critic = PatchCritic(4).train()
+    critic = PatchDiscriminator(4).train()
     student, teacher = {"p3": torch.randn(2, 4, 5, 5)}, {"p3": torch.randn(2, 4, 5, 5) + 3}
-    apart = tell_apart_logits({"p3": critic(student["p3"])}, {"p3": critic(teacher["p3"])})
-    torch.testing.assert_close(tell_apart(critic, student, teacher), apart)
+    apart = discriminator_loss({"p3": critic(student["p3"])}, {"p3": critic(teacher["p3"])})
+    torch.testing.assert_close(discriminator_loss_from_maps(critic, student, teacher), apart)
 
 
 def test_judging_cuts_the_graph_only_when_asked():
     generator, critic, x = players()
     maps = {"p3": generator(x)}
-    logits = judge(critic, maps)["p3"]
+    logits = discriminator_logits(critic, maps)["p3"]
     assert logits.shape == (2, 1, 5, 5)
     assert torch.autograd.grad(logits.sum(), generator.weight, allow_unused=True)[0] is not None
-    cut = judge(critic, maps, detached=True)["p3"]
+    cut = discriminator_logits(critic, maps, detach=True)["p3"]
     assert torch.autograd.grad(cut.sum(), generator.weight, allow_unused=True)[0] is None
 
 
 def test_accuracy_by_hand():
-    accuracy = critic_accuracy(
+    accuracy = discriminator_accuracy(
         {"p3": cells(-1.0, 2.0), "p4": cells(-3.0, -1.0)}, {"p3": cells(1.0), "p4": cells(2.0, -4.0)}
     )
     assert accuracy["accuracy_fake"].item() == pytest.approx(3 / 4)
@@ -214,18 +214,18 @@ def test_rasterised_cells(box, fine, coarse, stride):
     left, top, right, bottom = fine if stride == 4 else coarse
     expected = torch.zeros(1, 1, 256 // stride, 256 // stride)
     expected[..., top:bottom, left:right] = 1
-    assert torch.equal(rasterised([torch.tensor([box])], stride, (256 // stride, 256 // stride)), expected)
+    assert torch.equal(boxes_to_mask([torch.tensor([box])], stride, (256 // stride, 256 // stride)), expected)
 
 
 def test_rasterised_overlaps_count_once_and_pictures_stay_apart():
     boxes = [torch.tensor([[0.0, 0, 8, 8], [4, 4, 12, 12]]), torch.zeros(0, 4)]
-    mask = rasterised(boxes, 4, (8, 8))
+    mask = boxes_to_mask(boxes, 4, (8, 8))
     assert mask[0].sum() == 7
     assert not mask[1].any()
 
 
 def test_a_box_outside_the_map_has_no_cells():
-    assert not rasterised([torch.tensor([[-20.0, -20, -5, -5], [70, 0, 90, 9]])], 4, (16, 16)).any()
+    assert not boxes_to_mask([torch.tensor([[-20.0, -20, -5, -5], [70, 0, 90, 9]])], 4, (16, 16)).any()
 
 
 def test_foreground_by_loop():
@@ -242,12 +242,12 @@ def test_foreground_by_loop():
                         cells += 1
                         apart += float((student[level][b, :, y, x] - teacher[level][b, :, y, x]).abs().mean())
         total += apart / cells
-    assert foreground(student, teacher, masks).item() == pytest.approx(total, rel=1e-5)
+    assert foreground_l1(student, teacher, masks).item() == pytest.approx(total, rel=1e-5)
 
 
 def test_no_box_is_no_loss_with_a_gradient_of_zero():
     x = torch.randn(1, 3, 4, 4, requires_grad=True)
-    loss = foreground({"a": x}, {"a": torch.zeros(1, 3, 4, 4)}, {"a": rasterised([torch.zeros(0, 4)], 4, (4, 4))})
+    loss = foreground_l1({"a": x}, {"a": torch.zeros(1, 3, 4, 4)}, {"a": boxes_to_mask([torch.zeros(0, 4)], 4, (4, 4))})
     loss.backward()
     assert loss.item() == 0
     assert x.grad is not None
@@ -258,7 +258,7 @@ def test_one_cell_in_a_hundred_weighs_a_hundred_and_one_times_a_background_cell(
     student = torch.zeros(1, 2, 10, 10, requires_grad=True)
     teacher, mask = torch.ones(1, 2, 10, 10), torch.zeros(1, 1, 10, 10)
     mask[..., 3, 4] = 1
-    (content({"a": student}, {"a": teacher}) + foreground({"a": student}, {"a": teacher}, {"a": mask})).backward()
+    (pyramid_l1({"a": student}, {"a": teacher}) + foreground_l1({"a": student}, {"a": teacher}, {"a": mask})).backward()
     assert student.grad is not None
     assert student.grad[0, 0, 3, 4].item() / student.grad[0, 0, 0, 0].item() == pytest.approx(101)
 
@@ -271,7 +271,7 @@ def rois(count=12, classes=3):
 
 def test_box_losses_add_up_to_torchvisions():
     logits, deltas, labels, targets = rois()
-    found = [loss.sum() / len(labels) for loss in box_losses(logits, deltas, labels, targets)]
+    found = [loss.sum() / len(labels) for loss in box_head_losses(logits, deltas, labels, targets)]
     expected = fastrcnn_loss(logits, deltas, [labels], [targets])
     torch.testing.assert_close(found, list(expected))
 
@@ -280,7 +280,7 @@ def test_hardest_by_hand():
     labels = torch.tensor([1, 0, 2, 0, 1, 0, 0])
     classification = torch.tensor([0.1, 0.9, 0.5, 0.2, 0.3, 0.4, 0.8])
     box = torch.tensor([3.0, 9.0, 0.0, 9.0, 0.1, 9.0, 9.0])
-    assert sorted(hardest(classification, box, labels, 4).tolist()) == [0, 1, 5, 6]
-    assert sorted(hardest(classification, box, labels, 8).tolist()) == [0, 1, 2, 3, 5, 6]
-    assert sorted(hardest(classification, box, labels, 100).tolist()) == list(range(7))
-    assert hardest(classification[:0], box[:0], labels[:0], 8).tolist() == []
+    assert sorted(ohem_select(classification, box, labels, 4).tolist()) == [0, 1, 5, 6]
+    assert sorted(ohem_select(classification, box, labels, 8).tolist()) == [0, 1, 2, 3, 5, 6]
+    assert sorted(ohem_select(classification, box, labels, 100).tolist()) == list(range(7))
+    assert ohem_select(classification[:0], box[:0], labels[:0], 8).tolist() == []

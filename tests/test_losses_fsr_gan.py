@@ -8,12 +8,12 @@ import torch
 from featlift.losses import (
     clip_weights,
     focal_distance,
-    gan_critic,
-    gan_generator,
+    gan_discriminator_loss,
+    gan_generator_loss,
     gradient_penalty,
     relative_distance,
-    wasserstein_critic,
-    wasserstein_generator,
+    wasserstein_critic_loss,
+    wasserstein_generator_loss,
 )
 
 REAL, FAKE = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.5, 0.0, -3.0])
@@ -41,7 +41,7 @@ def test_relative_distance_is_the_mean_of_powers_of_shares(r):
         left = math.sqrt(sum((float(a[i, j]) - float(b[i, j])) ** 2 for j in range(5)))
         lost = math.sqrt(sum((float(low[i, j]) - float(b[i, j])) ** 2 for j in range(5)) + 0.3**2)
         literal += (left / lost) ** r / 7
-    assert relative_distance(a, low, b, r, least=0.3).item() == pytest.approx(literal, rel=1e-12)
+    assert relative_distance(a, low, b, r, min_distance=0.3).item() == pytest.approx(literal, rel=1e-12)
 
 
 def test_focal_distance_pulls_the_far_ones_harder():
@@ -71,10 +71,10 @@ def test_focal_exponent_under_one_is_refused():
 def test_equations_4_to_7():
     eq4 = sum(math.log(1 - sigmoid(z)) for z in FAKE.tolist()) / 3
     eq5 = -sum(math.log(sigmoid(z)) for z in REAL.tolist()) / 3 - eq4
-    assert gan_generator(FAKE).item() == pytest.approx(eq4, rel=1e-5)
-    assert gan_critic(REAL, FAKE).item() == pytest.approx(eq5, rel=1e-5)
-    assert wasserstein_generator(FAKE).item() == pytest.approx(0.5)
-    assert wasserstein_critic(REAL, FAKE).item() == pytest.approx(-0.5 - 0.5)
+    assert gan_generator_loss(FAKE).item() == pytest.approx(eq4, rel=1e-5)
+    assert gan_discriminator_loss(REAL, FAKE).item() == pytest.approx(eq5, rel=1e-5)
+    assert wasserstein_generator_loss(FAKE).item() == pytest.approx(0.5)
+    assert wasserstein_critic_loss(REAL, FAKE).item() == pytest.approx(-0.5 - 0.5)
 
 
 @pytest.mark.parametrize(("slope", "penalty"), [(1.0, 0.0), (3.0, 4.0), (0.0, 1.0)])

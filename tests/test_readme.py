@@ -56,7 +56,7 @@ def test_every_command_is_understood(words, monkeypatch):
         pytest.skip("a placeholder stands for the verb")
     from featlift.cli import parser
 
-    taken = parser._taken
+    taken = parser._parse
 
     def parsed(*arguments, **options):
         taken(*arguments, **options)

@@ -10,10 +10,17 @@ from torch import nn
 
 from featlift.backbones import Backbone
 from featlift.detectors import Extractor
-from featlift.features import match
+from featlift.features import crop_to_match
 from featlift.interpolators import interpolator
-from featlift.pyramids import FPN, Subsampled
-from featlift.resolution import cross_resolution, freeze, frozen, shrink, shrink_features, shrink_targets
+from featlift.pyramids import FPN, MaxPoolP6
+from featlift.resolution import (
+    cross_resolution,
+    downscale_features,
+    downscale_images,
+    downscale_targets,
+    freeze,
+    frozen_copy,
+)
 
 # ---------------------------------------------------------------------------------------------------- pictures
 
@@ -21,7 +28,7 @@ from featlift.resolution import cross_resolution, freeze, frozen, shrink, shrink
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (4, 5), (1, 1), (1, 8), (2, 3)])
 def test_half_is_the_mean_of_two_by_two(size):
     image = torch.rand(3, *size)
-    small = shrink([image])[0]
+    small = downscale_images([image])[0]
     height, width = max(1, size[0] // 2), max(1, size[1] // 2)
     assert small.shape == (3, height, width)
     for i in range(height):
@@ -32,28 +39,28 @@ def test_half_is_the_mean_of_two_by_two(size):
 
 def test_nearest_takes_the_even_pixels():
     image = torch.rand(3, 5, 8)
-    assert torch.equal(shrink([image], mode="nearest")[0], image[:, 0:4:2, ::2])
+    assert torch.equal(downscale_images([image], mode="nearest")[0], image[:, 0:4:2, ::2])
 
 
 def test_bicubic_is_pillows():
     image = torch.rand(1, 24, 16)
     pillow = Image.fromarray(image[0].numpy(), mode="F").resize((4, 6), Image.Resampling.BICUBIC)
     expected = torch.from_numpy(numpy.asarray(pillow).copy()).clamp(0, 1)
-    torch.testing.assert_close(shrink([image], 0.25, "bicubic")[0][0], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(downscale_images([image], 0.25, "bicubic")[0][0], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
 def test_values_stay_between_0_and_1_and_one_is_the_same_picture(mode):
     image = (torch.rand(3, 12, 10) > 0.5).float()
-    small = shrink([image], 0.5, mode)[0]
+    small = downscale_images([image], 0.5, mode)[0]
     assert small.min() >= 0
     assert small.max() <= 1
-    torch.testing.assert_close(shrink([image], 1.0, mode)[0], image)
+    torch.testing.assert_close(downscale_images([image], 1.0, mode)[0], image)
 
 
 @pytest.mark.parametrize(("scale", "size"), [(0.5, (400, 666)), (0.25, (200, 333)), (0.1, (80, 133))])
 def test_sizes_are_rounded_down(scale, size):
-    assert shrink([torch.zeros(3, 800, 1333)], scale)[0].shape[1:] == size
+    assert downscale_images([torch.zeros(3, 800, 1333)], scale)[0].shape[1:] == size
 
 
 def test_flips_agree():
@@ -61,18 +68,18 @@ def test_flips_agree():
     image = torch.rand(3, 8, 10)
     target = {"boxes": torch.tensor([[1.0, 2.0, 5.0, 8.0]]), "labels": torch.tensor([1])}
     flipped = {**target, "boxes": torch.tensor([[10 - 5.0, 2.0, 10 - 1.0, 8.0]])}
-    torch.testing.assert_close(shrink([image.flip(-1)])[0], shrink([image])[0].flip(-1))
-    x1, y1, x2, y2 = shrink_targets([target], [image])[0]["boxes"][0].tolist()
-    assert shrink_targets([flipped], [image])[0]["boxes"].tolist() == [[5 - x2, y1, 5 - x1, y2]]
+    torch.testing.assert_close(downscale_images([image.flip(-1)])[0], downscale_images([image])[0].flip(-1))
+    x1, y1, x2, y2 = downscale_targets([target], [image])[0]["boxes"][0].tolist()
+    assert downscale_targets([flipped], [image])[0]["boxes"].tolist() == [[5 - x2, y1, 5 - x1, y2]]
 
 
 def test_wrong_scale_and_mode():
     image = torch.zeros(3, 4, 4)
     for scale in (0, -1, 2):
         with pytest.raises(ValueError, match=f"scale is {scale}"):
-            shrink([image], scale)
+            downscale_images([image], scale)
     with pytest.raises(ValueError, match="'area'; choose one of bilinear, nearest, bicubic"):
-        shrink([image], mode="area")
+        downscale_images([image], mode="area")
 
 
 # ---------------------------------------------------------------------------------------------------- targets
@@ -85,7 +92,7 @@ def test_boxes_are_halved_within_a_pixel(size):
     boxes[:, 2:] += 2 - boxes[:, 2:] % 2  # none vanishes
     boxes = boxes.minimum(torch.tensor([size[1], size[0]] * 2))
     target = {"boxes": boxes, "labels": torch.arange(20)}
-    small = shrink_targets([target], [torch.zeros(3, *size)])[0]
+    small = downscale_targets([target], [torch.zeros(3, *size)])[0]
     kept = boxes[small["labels"]]
     assert len(kept) > 10
     assert (small["boxes"] - kept / 2).abs().max() <= 1
@@ -105,7 +112,7 @@ def test_vanishing_objects_take_everything_with_them():
         "image_id": torch.tensor(3),
     }
     before = copy.deepcopy(target)
-    small = shrink_targets([target], [image])[0]
+    small = downscale_targets([target], [image])[0]
     assert small["labels"].tolist() == [7, 9]
     assert small["boxes"].tolist() == [[0, 0, 4, 3], [1, 1, 2, 2]]
     assert small["area"].tolist() == [12, 1]
@@ -113,7 +120,7 @@ def test_vanishing_objects_take_everything_with_them():
     assert small["masks"].shape == (2, 10, 10)
     assert small["image_id"] == 3
     assert all(torch.equal(value, before[name]) for name, value in target.items())
-    assert len(shrink_targets([target], [image], smallest=2.5)[0]["labels"]) == 1
+    assert len(downscale_targets([target], [image], min_box_size=2.5)[0]["labels"]) == 1
 
 
 def test_a_picture_may_have_no_objects():
@@ -122,7 +129,7 @@ def test_a_picture_may_have_no_objects():
         "labels": torch.zeros(0, dtype=torch.int64),
         "masks": torch.zeros(0, 9, 9, dtype=torch.uint8),
     }
-    small = shrink_targets([nothing], [torch.zeros(3, 9, 9)])[0]
+    small = downscale_targets([nothing], [torch.zeros(3, 9, 9)])[0]
     assert small["boxes"].shape == (0, 4)
     assert small["masks"].shape == (0, 4, 4)
 
@@ -133,7 +140,7 @@ def test_masks_are_halved_by_majority():
     mask[0, 0, 0] = 1  # a quarter of a cell
     mask[0, 0:2, 2] = 1  # half a cell
     target = {"boxes": torch.tensor([[0.0, 0.0, 8.0, 6.0]]), "labels": torch.tensor([1]), "masks": mask}
-    small = shrink_targets([target], [torch.zeros(3, 7, 8)])[0]["masks"]
+    small = downscale_targets([target], [torch.zeros(3, 7, 8)])[0]["masks"]
     assert small.dtype == torch.uint8
     assert small[0].tolist() == [[0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
 
@@ -144,7 +151,7 @@ def test_keypoints_move_with_their_object():
         "labels": torch.tensor([1, 1]),
         "keypoints": torch.tensor([[[4.0, 6.0, 1.0]], [[1.0, 1.0, 1.0]]]),
     }
-    assert shrink_targets([target], [torch.zeros(3, 8, 8)])[0]["keypoints"].tolist() == [[[2, 3, 1]]]
+    assert downscale_targets([target], [torch.zeros(3, 8, 8)])[0]["keypoints"].tolist() == [[[2, 3, 1]]]
 
 
 # ---------------------------------------------------------------------------------------------------- features
@@ -154,8 +161,8 @@ def test_keypoints_move_with_their_object():
 def test_halved_features(size):
     x = torch.randn(2, 3, *size)
     height, width = max(1, size[0] // 2), max(1, size[1] // 2)
-    mean = shrink_features({"p3": x})["p3"]
-    even = shrink_features({"p3": x}, "nearest")["p3"]
+    mean = downscale_features({"p3": x})["p3"]
+    even = downscale_features({"p3": x}, "nearest")["p3"]
     assert mean.shape == even.shape == (2, 3, height, width)
     for i in range(height):
         for j in range(width):
@@ -165,7 +172,7 @@ def test_halved_features(size):
 
 def extractor() -> Extractor:
     backbone = Backbone("mobilenetv3_small_050")
-    fpn = FPN(backbone.channels, 8, [interpolator("nearest", 8)], Subsampled())
+    fpn = FPN(backbone.channels, 8, [interpolator("nearest", 8)], MaxPoolP6())
     return Extractor(backbone, fpn).eval()
 
 
@@ -180,14 +187,17 @@ def test_sizes_of_both_stages_for_a_side_of_800():
     """Spec check 6: the high- and low-resolution canvas are padded apart, so maps are cut to the smaller."""
     network = extractor()
     low, high = cross_resolution(
-        lambda images: network(padded(images)), lambda images: network(padded(images)), [torch.rand(3, 800, 64)], shrink
+        lambda images: network(padded(images)),
+        lambda images: network(padded(images)),
+        [torch.rand(3, 800, 64)],
+        downscale_images,
     )
     doubled = {level: interpolator("nearest", 8)(x) for level, x in low.items()}
     assert [x.shape[-2] for x in high.values()] == [200, 100, 50, 25, 13]
     assert [x.shape[-2] for x in doubled.values()] == [208, 104, 52, 26, 14]
-    for cut in match(doubled, high):
+    for cut in crop_to_match(doubled, high):
         assert [x.shape[-2] for x in cut.values()] == [200, 100, 50, 25, 13]
-    for cut in match(low, shrink_features(high)):
+    for cut in crop_to_match(low, downscale_features(high)):
         assert [x.shape[-2] for x in cut.values()] == [100, 50, 25, 12, 6]
 
 
@@ -200,7 +210,7 @@ def test_the_teacher_sees_the_picture_and_the_student_the_shrunken_one():
         lambda images: {"image": weight * images[0]},
         lambda images: {"image": 3 * weight * images[0]},
         [torch.ones(3, 8, 6)],
-        shrink,
+        downscale_images,
     )
     assert teacher["image"].shape == (3, 8, 6)
     assert teacher["image"].unique().tolist() == [2.0]
@@ -215,7 +225,7 @@ def moving() -> nn.Module:
 
 
 def test_frozen_stays_frozen_inside_a_parent_in_training():
-    still = frozen(moving())
+    still = frozen_copy(moving())
     parent = nn.ModuleDict({"teacher": still, "student": moving()}).train()
     before = {name: value.clone() for name, value in still.state_dict().items()}
     assert parent["student"].training
@@ -229,14 +239,14 @@ def test_frozen_stays_frozen_inside_a_parent_in_training():
 
 def test_gradients_flow_through_a_frozen_module():
     x = torch.randn(1, 3, 8, 8, requires_grad=True)
-    frozen(moving())(x).sum().backward()
+    frozen_copy(moving())(x).sum().backward()
     assert x.grad is not None
     assert x.grad.any()
 
 
 def test_frozen_is_a_copy_and_can_be_copied():
     module = moving()
-    still = frozen(module)
+    still = frozen_copy(module)
     assert module.training
     assert all(parameter.requires_grad for parameter in module.parameters())
     with torch.no_grad():

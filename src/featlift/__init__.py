@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from featlift.commands.evaluate import evaluate
     from featlift.commands.predict import predict
     from featlift.commands.train import train
-    from featlift.data.synthetic.scenes import Scenes
-    from featlift.deployment.optimize import hasten, unhasten
-    from featlift.detectors import detections_on, detector, extractor, losses_on
+    from featlift.data.synthetic.scenes import SyntheticScenes
+    from featlift.deployment.optimize import optimize, restore
+    from featlift.detectors import detections_from_features, detector, extractor, losses_from_features
     from featlift.features import Features
     from featlift.interpolators import interpolator
     from featlift.resolution import cross_resolution
     from featlift.upgrading import UpgradeReport, added_parameters, downgrade, load_delta, save_delta, upgrade
 
-_HOMES = {
+_MODULES = {
     "Features": "features",
     "Scenes": "data.synthetic.scenes",
     "UpgradeReport": "upgrading",
@@ -47,34 +47,34 @@ _HOMES = {
 
 __all__ = [
     "Features",
-    "Scenes",
+    "SyntheticScenes",
     "UpgradeReport",
     "added_parameters",
     "compare",
     "cross_resolution",
-    "detections_on",
+    "detections_from_features",
     "detector",
     "downgrade",
     "evaluate",
     "extractor",
-    "hasten",
     "interpolator",
     "load",
     "load_delta",
-    "losses_on",
+    "losses_from_features",
+    "optimize",
     "predict",
+    "restore",
     "save",
     "save_delta",
     "train",
-    "unhasten",
     "upgrade",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"featlift has no '{name}'; its front door has {', '.join(__all__)}.")
-    return getattr(importlib.import_module(f"featlift.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"featlift.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -4,11 +4,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
+from featlift.checkpoints.init_args import store_init_args
 
 
-@remember()
-class PatchCritic(nn.Module):
+@store_init_args()
+class PatchDiscriminator(nn.Module):
     """The papers' feature patch discriminator D: a logit for every cell of a map (SRF-GAN Sec. 3.3, AFI-GAN Sec. 3.3).
 
     Four convolutions of stride 1, so each logit judges a 9x9 patch; batch norm after each of the first three. 15,352,321 parameters
@@ -19,21 +19,21 @@ class PatchCritic(nn.Module):
 
     Args:
         channels: C of the judged maps.
-        end: side of the last convolution: 3 (AFI-GAN, and the code) or 1 (SRF-GAN's text).
+        last_kernel: side of the last convolution: 3 (AFI-GAN, and the code) or 1 (SRF-GAN's text).
         init: "small" (the default) or "official".
-        width: w; the three hidden maps have wC, 2wC, 2wC channels. The papers' is 2; 1 has a quarter of the cost.
+        width_mult: w; the three hidden maps have wC, 2wC, 2wC channels. The papers' is 2; 1 has a quarter of the cost.
 
     Raises:
         ValueError: if ``init`` is neither.
     """
 
-    def __init__(self, channels: int, end: int = 3, init: str = "small", width: int = 2):
+    def __init__(self, channels: int, last_kernel: int = 3, init: str = "small", width_mult: int = 2):
         super().__init__()
         if init not in ("small", "official"):
             raise ValueError(f"Unknown initialisation '{init}' of the critic; choose 'small' or 'official'.")
-        widths = (channels, width * channels, 2 * width * channels, 2 * width * channels)
-        self.judge = nn.Sequential(*[layer for pair in pairwise(widths) for layer in _normalised(*pair)])
-        self.last = nn.Conv2d(widths[-1], 1, end, padding=end // 2)
+        widths = (channels, width_mult * channels, 2 * width_mult * channels, 2 * width_mult * channels)
+        self.body = nn.Sequential(*[layer for pair in pairwise(widths) for layer in _conv_bn_leaky_relu(*pair)])
+        self.last = nn.Conv2d(widths[-1], 1, last_kernel, padding=last_kernel // 2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -52,8 +52,8 @@ class PatchCritic(nn.Module):
                 f"The critic was shown a single cell, {tuple(x.shape)}, and its batch norm needs two. "
                 "Train with at least two pictures a step, or larger ones, or leave the coarsest level out (adversary.levels)."
             )
-        return self.last(self.judge(x))
+        return self.last(self.body(x))
 
 
-def _normalised(channels: int, width: int) -> tuple[nn.Module, ...]:
+def _conv_bn_leaky_relu(channels: int, width: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.LeakyReLU(0.2, inplace=True)

@@ -13,24 +13,24 @@ from torch import Tensor
 Features = dict[str, Tensor]
 """Named maps, fine → coarse: ``"p3"`` → ``[B, C, H/8, W/8]``."""
 
-_LEVEL = re.compile(r"^[cp](\d+)(x?)$")
+_LEVEL_NAME = re.compile(r"^[cp](\d+)(x?)$")
 
 
-def stride(name: str) -> int:
-    """Pixels of the image per cell of the map called ``name`` (``"p3"`` → 8, ``"p2x"`` → 2).
+def level_stride(level: str) -> int:
+    """Pixels of the image per cell of the map called ``level`` (``"p3"`` → 8, ``"p2x"`` → 2).
 
     Raises:
-        ValueError: if ``name`` is not ``c`` or ``p``, a number, and perhaps ``x``.
+        ValueError: if ``level`` is not ``c`` or ``p``, a number, and perhaps ``x``.
     """
-    found = _LEVEL.match(name)
+    found = _LEVEL_NAME.match(level)
     if not found:
         raise ValueError(
-            f"'{name}' is not the name of a level: expected c2 … c5, p2 … p7 or, for an extended level, p2x."
+            f"'{level}' is not the name of a level: expected c2 … c5, p2 … p7 or, for an extended level, p2x."
         )
     return 2 ** int(found[1]) // (2 if found[2] else 1)
 
 
-def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
+def crop_or_pad(x: Tensor, size: tuple[int, int]) -> Tensor:
     """``x [B, C, H, W]`` as ``[B, C, *size]``, aligned at the top left; never resized.
 
     A doubled map that is a row or column too large (odd sizes) loses it. One that is too small (a backbone that rounds odd sizes down)
@@ -50,7 +50,7 @@ def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
     return nnf.pad(x, missing, mode="replicate") if any(missing) else x
 
 
-def match(a: Features, b: Features) -> tuple[Features, Features]:
+def crop_to_match(a: Features, b: Features) -> tuple[Features, Features]:
     """The levels that ``a`` and ``b`` share, each cut to the smaller height and width of the two, keeping the top left.
 
     Two views of one picture that were padded apart have maps which differ by a few cells at the bottom and right

@@ -12,67 +12,77 @@ from torch import Tensor, nn
 
 from featlift.features import Features
 
-EVERYWHERE: Mapping[str, Tensor] = MappingProxyType({})
+UNIFORM_WEIGHTS: Mapping[str, Tensor] = MappingProxyType({})
 """No windows: every cell of every map counts alike."""
 
 
-def content(student: Features, teacher: Features) -> Tensor:
+def pyramid_l1(student: Features, teacher: Features) -> Tensor:
     """Σ over levels of the mean ``|student - teacher|`` (SRF-GAN Eq. 2, AFI-GAN Eqs. 2 and 3: the L1 terms).
 
-    Both are level → ``[B, C, H, W]`` with the same levels and sizes (see :func:`featlift.features.match`).
+    Both are level → ``[B, C, H, W]`` with the same levels and sizes (see :func:`featlift.features.crop_to_match`).
     """
     return _sum([nnf.l1_loss(student[level], teacher[level]) for level in student])
 
 
-def tell_apart(critic: nn.Module, student: Features, teacher: Features) -> Tensor:
+def discriminator_loss_from_maps(discriminator: nn.Module, student: Features, teacher: Features) -> Tensor:
     """What the critic descends on: Σ over levels of BCE(D(teacher), 1) + BCE(D(student), 0) (SRF-GAN Eq. 1, AFI-GAN Eq. 1).
 
     The student is detached: the critic's turn gives the generator nothing. Real and fake maps ``[B, C, H, W]`` go through the critic
     apart, so each has its own batch-norm statistics.
     """
-    return tell_apart_logits(judge(critic, student, detached=True), judge(critic, teacher, detached=True))
+    return discriminator_loss(
+        discriminator_logits(discriminator, student, detach=True),
+        discriminator_logits(discriminator, teacher, detach=True),
+    )
 
 
-def fool(critic: nn.Module, student: Features, weights: Mapping[str, Tensor] = EVERYWHERE) -> Tensor:
+def generator_adversarial_loss(
+    discriminator: nn.Module, student: Features, cell_weights: Mapping[str, Tensor] = UNIFORM_WEIGHTS
+) -> Tensor:
     """What the generator descends on: Σ over levels of BCE(D(student), 1), i.e. -log D (AFI-GAN Eq. 2, the adversarial term).
 
-    The path through the critic stays open (the published code cuts it, which turns the term into a constant). With ``weights``, the maps
+    The path through the critic stays open (the published code cuts it, which turns the term into a constant). With ``cell_weights``, the maps
     are windows of maps, and these say what their cells count (`featlift.distillation.patch_sampling`).
     """
-    judged = judge(critic, student)
-    return _sum([_cross_entropy(logits, 1.0, weights.get(level)) for level, logits in judged.items()])
+    judged = discriminator_logits(discriminator, student)
+    return _sum([_bce_with_logits(logits, 1.0, cell_weights.get(level)) for level, logits in judged.items()])
 
 
-def judge(critic: nn.Module, features: Features, detached: bool = False) -> Features:
+def discriminator_logits(discriminator: nn.Module, features: Features, detach: bool = False) -> Features:
     """The critic's logits of each level: ``[B, C, H, W]`` → ``[B, 1, H, W]``."""
-    return {level: critic(x.detach() if detached else x) for level, x in features.items()}
+    return {level: discriminator(x.detach() if detach else x) for level, x in features.items()}
 
 
-def tell_apart_logits(student: Features, teacher: Features, weights: Mapping[str, Tensor] = EVERYWHERE) -> Tensor:
-    """:func:`tell_apart` for logits that are already there, level → ``[B, 1, H, W]``; ``weights`` as in :func:`fool`."""
-    real = [_cross_entropy(logits, 1.0, weights.get(level)) for level, logits in teacher.items()]
-    fake = [_cross_entropy(logits, 0.0, weights.get(level)) for level, logits in student.items()]
+def discriminator_loss(
+    fake_logits: Features, real_logits: Features, cell_weights: Mapping[str, Tensor] = UNIFORM_WEIGHTS
+) -> Tensor:
+    """:func:`discriminator_loss_from_maps` for logits that are already there, level → ``[B, 1, H, W]``; ``cell_weights`` as in :func:`generator_adversarial_loss`."""
+    real = [_bce_with_logits(logits, 1.0, cell_weights.get(level)) for level, logits in real_logits.items()]
+    fake = [_bce_with_logits(logits, 0.0, cell_weights.get(level)) for level, logits in fake_logits.items()]
     return _sum(real + fake)
 
 
-def critic_accuracy(student: Features, teacher: Features) -> dict[str, Tensor]:
+def discriminator_accuracy(fake_logits: Features, real_logits: Features) -> dict[str, Tensor]:
     """Share of cells that the critic's logits (level → ``[B, 1, H, W]``) judge rightly, for real (teacher) and fake (student) maps."""
     with torch.no_grad():
-        return {"accuracy_real": _share(teacher, True), "accuracy_fake": _share(student, False)}
+        return {
+            "accuracy_real": _fraction_correct(real_logits, True),
+            "accuracy_fake": _fraction_correct(fake_logits, False),
+        }
 
 
-def _share(logits: Features, real: bool) -> Tensor:
+def _fraction_correct(logits: Features, real: bool) -> Tensor:
     cells = torch.cat([x.detach().flatten() for x in logits.values()])
     return ((cells > 0) == real).float().mean()
 
 
-def _cross_entropy(logits: Tensor, label: float, weights: Tensor | None = None) -> Tensor:
-    """The mean over all cells; with ``weights [N, 1, h, w]``, their sum over the N windows of each of the B pictures, and its mean."""
-    if weights is None:
+def _bce_with_logits(logits: Tensor, label: float, cell_weights: Tensor | None = None) -> Tensor:
+    """The mean over all cells; with ``cell_weights [N, 1, h, w]``, their sum over the N windows of each of the B pictures, and its mean."""
+    if cell_weights is None:
         return nnf.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
     each = nnf.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label), reduction="none")
-    pictures = len(logits) // len(weights)
-    return (each.unflatten(0, (-1, pictures)) * weights[:, None]).sum() / pictures
+    pictures = len(logits) // len(cell_weights)
+    return (each.unflatten(0, (-1, pictures)) * cell_weights[:, None]).sum() / pictures
 
 
 def _sum(terms: list[Tensor]) -> Tensor:
@@ -106,11 +116,11 @@ def feature_mse(student: Features, teacher: Features, power: int = 2, scale_free
             f"The student has {sorted(student)}, the teacher {sorted(teacher)}; the student needs every level of the teacher."
         )
     return torch.stack(
-        [_apart(student[name].float(), x.float(), power, scale_free) for name, x in teacher.items()]
+        [_feature_distance(student[name].float(), x.float(), power, scale_free) for name, x in teacher.items()]
     ).sum()
 
 
-def _apart(student: Tensor, teacher: Tensor, power: int, scale_free: bool) -> Tensor:
+def _feature_distance(student: Tensor, teacher: Tensor, power: int, scale_free: bool) -> Tensor:
     apart = _mean_square(student - teacher, power)
     return (apart / _mean_square(teacher, power).clamp(min=1e-12) if scale_free else apart).mean()
 
@@ -124,27 +134,27 @@ def _mean_square(x: Tensor, power: int) -> Tensor:
 # ------------------------------------------------------------ FSR-GAN, Sec. 3.2: scores [B] of descriptors [B, D]
 
 
-def gan_generator(fake: Tensor) -> Tensor:
+def gan_generator_loss(fake: Tensor) -> Tensor:
     """Eq. (4): mean of log(1 − D(G)). (The paper prints 1 − log D; the method it cites has log(1 − D).)"""
     return -nnf.softplus(fake).mean()
 
 
-def gan_critic(real: Tensor, fake: Tensor) -> Tensor:
+def gan_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Eq. (5), with the same correction: −mean log D(real) − mean log(1 − D(G))."""
     return nnf.softplus(-real).mean() + nnf.softplus(fake).mean()
 
 
-def wasserstein_generator(fake: Tensor) -> Tensor:
+def wasserstein_generator_loss(fake: Tensor) -> Tensor:
     """Eq. (6): −mean D(G)."""
     return -fake.mean()
 
 
-def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
+def wasserstein_critic_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Eq. (7): mean D(G) − mean D(real)."""
     return fake.mean() - real.mean()
 
 
-def focal_distance(lifted: Tensor, target: Tensor, r: float = 2.0) -> Tensor:
+def focal_distance(generated: Tensor, target: Tensor, r: float = 2.0) -> Tensor:
     """The second term of Eq. (9): the mean over the batch of ‖lifted − target‖₂ʳ, descriptors ``[B, D]``.
 
     The power is taken of each sample's own distance, *before* the mean: ``r = 1`` (Eq. 8) pulls every sample with the
@@ -156,22 +166,24 @@ def focal_distance(lifted: Tensor, target: Tensor, r: float = 2.0) -> Tensor:
     """
     if r < 1:
         raise ValueError(f"The focal exponent is {r}; it has to be at least 1 (the paper's is 2).")
-    squared = (lifted - target).square().sum(dim=1)
+    squared = (generated - target).square().sum(dim=1)
     return squared.clamp(min=torch.finfo(squared.dtype).tiny).pow(r / 2).mean()
 
 
-def relative_distance(lifted: Tensor, low: Tensor, target: Tensor, r: float = 2.0, least: float = 0.1) -> Tensor:
-    """:func:`focal_distance` of errors relative to what was lost: the mean of (‖lifted − target‖₂ / √(‖low − target‖₂² + ``least``²))ʳ.
+def relative_distance(
+    generated: Tensor, low: Tensor, target: Tensor, r: float = 2.0, min_distance: float = 0.1
+) -> Tensor:
+    """:func:`focal_distance` of errors relative to what was lost: the mean of (‖lifted − target‖₂ / √(‖low − target‖₂² + ``min_distance``²))ʳ.
 
     Not in the paper, in whose loss the worst queries weigh most: a generator that learns from it moves the better ones by more than
-    they had lost. Descriptors ``[B, D]``; ``low`` are those before lifting, and what lost less than ``least`` counts as if it had lost
+    they had lost. Descriptors ``[B, D]``; ``low`` are those before lifting, and what lost less than ``min_distance`` counts as if it had lost
     that much.
 
     Raises:
         ValueError: if ``r`` is under 1.
     """
-    lost = ((low - target).square().sum(dim=1, keepdim=True) + least**2).sqrt()
-    return focal_distance(lifted / lost, target / lost, r)
+    lost = ((low - target).square().sum(dim=1, keepdim=True) + min_distance**2).sqrt()
+    return focal_distance(generated / lost, target / lost, r)
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
@@ -191,7 +203,7 @@ def clip_weights(critic: nn.Module, limit: float = 0.01) -> None:
             parameter.clamp_(-limit, limit)
 
 
-def rasterised(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -> Tensor:
+def boxes_to_mask(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -> Tensor:
     """The cells that any box touches, as 1 in ``[B, 1, *size]``, else 0 (EFPN, Sec. III-C: the positive pixels).
 
     ``boxes`` has ``[N, 4]`` xyxy for each picture, in pixels of the picture whose map has ``stride``. Left and top edges are rounded down,
@@ -206,11 +218,11 @@ def rasterised(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -> T
     return mask
 
 
-def foreground(student: Features, teacher: Features, masks: Features) -> Tensor:
+def foreground_l1(student: Features, teacher: Features, masks: Features) -> Tensor:
     """Σ over levels of the mean ``|student - teacher|`` over cells of the mask (EFPN, Eq. 7: the positive-patch term), in float32.
 
     Both are level → ``[B, C, H, W]``, ``masks`` level → ``[B, 1, H, W]`` of 0 and 1. A level without such cells counts 0. Added to
-    :func:`content` (Eq. 6, the global term) it makes the foreground-background-balanced loss (Eq. 8): a cell of the mask then counts
+    :func:`pyramid_l1` (Eq. 6, the global term) it makes the foreground-background-balanced loss (Eq. 8): a cell of the mask then counts
     ``1 / all + λ / positive``. The printed Eq. 7 divides by cells alone; the release also by channels, which alone fits λ = 1.
     """
     return _sum([_masked_l1(student[level], teacher[level], mask) for level, mask in masks.items()])
@@ -221,7 +233,7 @@ def _masked_l1(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return (apart * mask).sum() / mask.sum().clamp(min=1)
 
 
-def box_losses(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def box_head_losses(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """A box head's losses of each RoI: cross entropy ``[N]``, and smooth L1 (β = 1/9) of the box, summed over its sides ``[N]``.
 
     ``logits [N, K+1]``, ``deltas [N, 4(K+1)]``, ``labels [N]`` in 0 … K, ``targets [N, 4]``: the encoded boxes. Background has no box to
@@ -232,17 +244,21 @@ def box_losses(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor) 
     return nnf.cross_entropy(logits, labels, reduction="none"), box * (labels > 0)
 
 
-def hardest(classification: Tensor, box: Tensor, labels: Tensor, count: int, positive: float = 0.25) -> Tensor:
+def ohem_select(
+    classification_loss: Tensor, box_loss: Tensor, labels: Tensor, num_rois: int, positive_fraction: float = 0.25
+) -> Tensor:
     """Online hard example mining (Shrivastava et al., CVPR 2016; EFPN, Sec. IV): which RoIs to learn from, as indices.
 
     Up to ``positive · count`` objects with the largest sum of both losses, and up to ``(1 - positive) · count`` of the background with the
     largest classification loss; where there are fewer, all of them. Losses and labels are ``[N]``.
     """
     objects, background = (labels > 0).nonzero().flatten(), (labels == 0).nonzero().flatten()
-    wanted = round(count * positive)
-    hard_objects = _largest((classification + box)[objects], wanted)
-    return torch.cat((objects[hard_objects], background[_largest(classification[background], count - wanted)]))
+    wanted = round(num_rois * positive_fraction)
+    hard_objects = _largest_indices((classification_loss + box_loss)[objects], wanted)
+    return torch.cat(
+        (objects[hard_objects], background[_largest_indices(classification_loss[background], num_rois - wanted)])
+    )
 
 
-def _largest(values: Tensor, count: int) -> Tensor:
+def _largest_indices(values: Tensor, count: int) -> Tensor:
     return values.detach().topk(min(count, len(values))).indices

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.backbones import LEVELS, Backbone
+from featlift.backbones import BACKBONE_LEVELS, Backbone
 
 SMALL = (
     "test_resnet",
@@ -21,7 +21,7 @@ SMALL = (
 @pytest.fixture(scope="module")
 def networks():
     torch.manual_seed(0)
-    return {name: Backbone(name, drop_path=0.0).eval() for name in SMALL}
+    return {name: Backbone(name, drop_path_rate=0.0).eval() for name in SMALL}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -29,7 +29,7 @@ def networks():
 def test_any_size(networks, name, size):
     with torch.inference_mode():
         maps = networks[name](torch.rand(1, 3, *size))
-    assert list(maps) == list(LEVELS)
+    assert list(maps) == list(BACKBONE_LEVELS)
     for level, x in maps.items():
         step = 2 ** int(level[1])
         assert x.shape[:2] == (1, networks[name].channels[level])
@@ -55,7 +55,7 @@ def test_swin_is_padded_with_the_mean_colour(networks):
     by_hand[..., :40, :60] = picture
     with torch.inference_mode():
         ours, expected = backbone(picture), backbone(by_hand)
-    for level in LEVELS:
+    for level in BACKBONE_LEVELS:
         height, width = -(-40 // 2 ** int(level[1])), -(-60 // 2 ** int(level[1]))
         torch.testing.assert_close(ours[level], expected[level][..., :height, :width])
 
@@ -83,7 +83,7 @@ def test_frozen_stages_keep_their_statistics():
 
 def test_drop_path_leaves_branches_out():
     torch.manual_seed(0)
-    backbone, picture = Backbone("test_convnext", drop_path=0.9).train(), torch.rand(4, 3, 64, 64)
+    backbone, picture = Backbone("test_convnext", drop_path_rate=0.9).train(), torch.rand(4, 3, 64, 64)
     assert not torch.equal(backbone(picture)["c5"], backbone(picture)["c5"])
     backbone.eval()
     torch.testing.assert_close(backbone(picture)["c5"], backbone(picture)["c5"])
@@ -95,7 +95,7 @@ def test_drop_path_where_there_is_none():
     with pytest.raises(ValueError, match="strides"):
         Backbone("test_vit")
     with pytest.raises(ValueError, match="Try drop_path=0"):
-        Backbone("hrnet_w18_small", drop_path=0.2)
+        Backbone("hrnet_w18_small", drop_path_rate=0.2)
 
 
 def test_group_norms_need_no_batch():

@@ -9,8 +9,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from featlift.backbones import Backbone, Encoder, encoder, load_weights
-from featlift.features import stride
+from featlift.backbones import Backbone, ImageEncoder, image_encoder, load_weights
+from featlift.features import level_stride
 
 SMALL = ["resnet10t", "mobilenetv3_small_050", "ese_vovnet19b_slim", "regnetx_002"]
 ROUNDS_DOWN = "convnext_atto"
@@ -26,7 +26,7 @@ def test_levels_strides_and_channels(name):
         for level, x in maps.items():
             assert x.shape[:2] == (1, backbone.channels[level])
             for cells, side in zip(x.shape[-2:], size, strict=True):
-                assert cells in (side // stride(level), math.ceil(side / stride(level)))
+                assert cells in (side // level_stride(level), math.ceil(side / level_stride(level)))
 
 
 def test_fewer_levels_are_the_same_maps():
@@ -47,7 +47,7 @@ def seen_by(backbone: Backbone, image: torch.Tensor) -> torch.Tensor:
 
 
 def test_normalisation_is_inside():
-    backbone = Backbone("resnet10t", statistics=((0.5, 0.25, 0.0), (0.5, 0.25, 1.0)))
+    backbone = Backbone("resnet10t", mean_std=((0.5, 0.25, 0.0), (0.5, 0.25, 1.0)))
     expected = torch.tensor([1.0, 3.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
     torch.testing.assert_close(seen_by(backbone, torch.ones(1, 3, 64, 64)), expected)
 
@@ -223,8 +223,8 @@ def test_errors_name_what_is_possible():
 
 
 def test_encoders():
-    network = encoder("resnet10t").eval()
-    assert isinstance(network, Encoder)
+    network = image_encoder("resnet10t").eval()
+    assert isinstance(network, ImageEncoder)
     assert network(torch.rand(2, 3, 65, 33)).shape == (2, network.channels, 3, 2)
-    transformer = Encoder("vit_tiny_patch16_224").eval()
+    transformer = ImageEncoder("vit_tiny_patch16_224").eval()
     assert transformer(torch.rand(1, 3, 224, 224)).shape == (1, 14 * 14 + 1, transformer.channels)

@@ -8,9 +8,9 @@ from efpn import called, first_pictures, interval, shortened, spread, table
 from rivals import START, TRAINED_ON, TWICE, Contestant, FromTwice, in_windows, scenes, twice
 from torch import nn
 
-from featlift.detectors import extractor_of
-from featlift.evaluation.bootstrap import Interval
-from featlift.evaluation.detection import Evaluation
+from featlift.detectors import get_extractor
+from featlift.evaluation.bootstrap import ConfidenceInterval
+from featlift.evaluation.detection import EvaluationResult
 from featlift.papers import baseline, efpn
 
 
@@ -21,7 +21,7 @@ def case():
 
 
 def test_the_upper_bound_reads_p2_of_the_picture_at_twice_the_size(case):
-    F = extractor_of(baseline.build(case.settings.model, 6)).eval()
+    F = get_extractor(baseline.build_detector(case.settings.model, 6)).eval()
     image = torch.rand(1, 3, 64, 96)
     twice = nn.functional.interpolate(image, scale_factor=2.0, mode="bilinear")
     seen = FromTwice(F).eval()(image)
@@ -31,7 +31,7 @@ def test_the_upper_bound_reads_p2_of_the_picture_at_twice_the_size(case):
 
 def test_windows_answer_as_the_whole_map(case):
     torch.manual_seed(0)
-    T = efpn.extended(baseline.build(case.settings.model, 6), case.settings.finer).eval()
+    T = efpn.build_efpn(baseline.build_detector(case.settings.model, 6), case.settings.finer).eval()
     windowed = in_windows(T, case.tile).eval()
     assert windowed.backbone is not T.backbone
     picture = [torch.rand(3, 160, 160)]
@@ -41,7 +41,7 @@ def test_windows_answer_as_the_whole_map(case):
 
 def test_twice_doubles_training_and_test(case):
     larger = twice(case.settings)
-    assert larger.data.short == (320,)
+    assert larger.data.min_size == (320,)
     assert larger.model.detector_options["test_size"][0] == 320
 
 
@@ -59,15 +59,15 @@ def test_a_longer_start_and_its_name():
 
 def test_rows(case):
     """Two seeds: the start finds nothing, the other all of it."""
-    truth = first_pictures(baseline.pictures(case.settings.data, "val"), case.measured)
+    truth = first_pictures(baseline.build_dataset(case.settings.data, "val"), case.measured)
     assert len(truth["images"]) == 2
     found = [
         {key: a[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9} for a in truth["annotations"]
     ]
     none = {"ap": 0.0, "ap_tiny": 0.0, "ap_small": 0.0, "ar_small": None}
     nothing, everything = (
-        Evaluation(metrics={"boxes": none}),
-        Evaluation(found, metrics={"boxes": dict.fromkeys(none, 1.0)}),
+        EvaluationResult(metrics={"boxes": none}),
+        EvaluationResult(found, metrics={"boxes": dict.fromkeys(none, 1.0)}),
     )
     results = {seed: {START: nothing, TRAINED_ON: everything, TWICE: everything} for seed in range(2)}
     times = {START: 10.0, TRAINED_ON: 10.0, TWICE: 40.0}
@@ -86,6 +86,6 @@ def test_rows(case):
 
 
 def test_one_seed_has_no_spread_and_no_small_object_no_gain():
-    assert spread([Evaluation(metrics={"boxes": {"ap": 0.25}})], "ap") == "25.0"
+    assert spread([EvaluationResult(metrics={"boxes": {"ap": 0.25}})], "ap") == "25.0"
     assert interval({}) is None
-    assert interval({"ap_small": Interval(0.01, -0.02, 0.03, 0.95)}) == "+1.0 [-2.0, +3.0]"
+    assert interval({"ap_small": ConfidenceInterval(0.01, -0.02, 0.03, 0.95)}) == "+1.0 [-2.0, +3.0]"

@@ -3,14 +3,14 @@
 import torch
 from efpn_cost import TRANSFERS, everyone, extractor, share, size, table
 
-from featlift.evaluation.profiling import macs
+from featlift.evaluation.profiling import count_macs
 
 
 def test_a_picture_twice_as_large_costs_four_times_and_efpn_its_extension():
     F = extractor("resnet18").to("meta")
     picture, larger = torch.rand(1, 3, 64, 64, device="meta"), torch.rand(1, 3, 128, 128, device="meta")
     found = {"FPN": lambda: F(picture), "FPN, picture twice as large": lambda: F(larger)}
-    counts = {name: macs(call) for name, call in found.items()}
+    counts = {name: count_macs(call) for name, call in found.items()}
     assert counts["FPN, picture twice as large"] == 4 * counts["FPN"]
     assert share(counts, "FPN, picture twice as large") == 1
     assert list(everyone(F, picture, larger))[2:] == [f"EFPN, {title}" for title in TRANSFERS.values()]

@@ -31,7 +31,7 @@ def test_only_the_extension_learns_for_longer(left):
 
 def test_pictures_of_what_was_left(left, tmp_path):
     case, _, start, ours = left
-    shown = baseline.pictures(case.settings.data, "val")
+    shown = baseline.build_dataset(case.settings.data, "val")
     path = maps({f"EFPN, {name}": ours for name in TRANSFERS}, shown[0][0], tmp_path / "maps.png")
     assert Image.open(path).width > Image.open(path).height
     seen = {START: start.detector, "EFPN": ours.detector}

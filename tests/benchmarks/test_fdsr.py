@@ -7,8 +7,8 @@ import fdsr
 import pytest
 from windows import annotation
 
-from featlift.data.synthetic.scenes import Scenes
-from featlift.image_sr.network import Network, build
+from featlift.data.synthetic.scenes import SyntheticScenes
+from featlift.image_sr.network import SuperResolverConfig, build_super_resolver
 from featlift.training.run import write_json
 from report import filled, read
 
@@ -18,7 +18,7 @@ def data(tmp_path):
     """Three scenes of 80 px in COCO's form, the same for training and measuring."""
     from torchvision.transforms.v2.functional import to_pil_image
 
-    scenes = Scenes(3, (80, 80), objects=(2, 3), sides=(16, 30))
+    scenes = SyntheticScenes(3, (80, 80), num_objects=(2, 3), object_sizes=(16, 30))
     truth = scenes.coco()
     for split in ("train", "val"):
         (tmp_path / "data" / split).mkdir(parents=True)
@@ -66,7 +66,7 @@ def test_the_whole_script(tmp_path, data, monkeypatch):
 
 def test_every_network_can_be_made():
     for name, learner in fdsr.learners(0.3).items():
-        build(Network(learner.network, 4, fdsr.SMALL[learner.network]))
+        build_super_resolver(SuperResolverConfig(learner.network, 4, fdsr.SMALL[learner.network]))
         assert (learner.terms.detection == 0.3) == (name == "TDSR")
         assert (learner.together is not None) == (name == "SR4IR")
 

@@ -11,30 +11,41 @@ from PIL import Image
 from run import keep, made
 from sign_pictures import SOURCES, photos, views
 
-from featlift.data.synthetic.landmarks import write_places
-from featlift.gallery import Collection, Encoding, learning, remembering
-from featlift.papers.fsr_gan import Settings, asked, curves, described, raised, sizes
-from featlift.retrieval.linear_baselines import Identity
+from featlift.data.synthetic.landmarks import write_synthetic_landmarks
+from featlift.gallery import CollectionConfig, EmbedderConfig, build_descriptor_cache, list_train_images
+from featlift.papers.fsr_gan import (
+    Settings,
+    apply_generator,
+    build_descriptor_pairs,
+    query_descriptors,
+    query_sizes,
+    retrieval_curves,
+)
+from featlift.retrieval.linear_baselines import IdentityGenerator
 from report import filled, read
 
 
 @pytest.fixture
 def settings(tmp_path):
-    write_places(tmp_path / "places", places=3, views=2, queries=1, size=64)
-    write_places(tmp_path / "known", places=4, views=2, queries=0, size=64, seed=1)
-    collection = Collection("classes", str(tmp_path / "places"), learn_from=str(tmp_path / "known" / "gallery"))
-    encoding = Encoding("gist", size=64, cache=str(tmp_path / "cache"))
-    return Settings(collection, encoding, hidden=16, ratios=(1, 2, 6), steps=2, batch=4)
+    write_synthetic_landmarks(tmp_path / "places", num_landmarks=3, gallery_views=2, query_views=1, image_size=64)
+    write_synthetic_landmarks(
+        tmp_path / "known", num_landmarks=4, gallery_views=2, query_views=0, image_size=64, seed=1
+    )
+    collection = CollectionConfig("classes", str(tmp_path / "places"), train_images=str(tmp_path / "known" / "gallery"))
+    encoding = EmbedderConfig("gist", input_size=64, cache_folder=str(tmp_path / "cache"))
+    return Settings(collection, encoding, hidden_dim=16, ratios=(1, 2, 6), steps=2, batch_size=4)
 
 
 def test_a_whole_case_becomes_a_file_and_a_page(tmp_path, settings, monkeypatch):
     monkeypatch.setattr(picture_rivals, "SCALES", (2,))
     given = argparse.Namespace(srcnn_steps=1, vdsr_steps=1, raml_steps=1)
-    pairs = described(remembering(settings.encoding), learning(settings.collection), settings.ratios)
-    low = asked(settings, settings.ratios)
+    pairs = build_descriptor_pairs(
+        build_descriptor_cache(settings.encoding), list_train_images(settings.collection), settings.ratios
+    )
+    low = query_descriptors(settings, settings.ratios)
     blind = fsr_gan.cautious(settings, pairs, tmp_path / "runs")
     lifts, seconds = fsr_gan.learned(blind, replace(blind, generator="conditioned"), pairs, 0, tmp_path / "runs")
-    queries = {name: raised(lift, low) for name, lift in {"raw": Identity(), **lifts}.items()}
+    queries = {name: apply_generator(lift, low) for name, lift in {"raw": IdentityGenerator(), **lifts}.items()}
     others = picture_rivals.rivals(settings, given, tmp_path / "runs")
     assert set(others) == {"SRCNN, then F", "VDSR, then F"}
     assert others["SRCNN, then F"][2].shape == low[2].shape
@@ -42,9 +53,9 @@ def test_a_whole_case_becomes_a_file_and_a_page(tmp_path, settings, monkeypatch)
         "settings": {"blind": blind},
         "learned_from": len(pairs.high),
         "seconds": seconds,
-        **fsr_gan.gathered([curves(queries, settings), curves(others, settings)]),
-        **sizes(settings, settings.ratios),
-        "large_scale": fsr_gan.large_scale(queries, settings, learning(settings.collection)),
+        **fsr_gan.gathered([retrieval_curves(queries, settings), retrieval_curves(others, settings)]),
+        **query_sizes(settings, settings.ratios),
+        "large_scale": fsr_gan.large_scale(queries, settings, list_train_images(settings.collection)),
         "moved": fsr_gan.who_moved(low[6], queries["FSR-GAN, no critic"][6], settings),
     }
     assert list(found["large_scale"]["raw"]) == [0, 1, 2, 4, 8]

@@ -10,8 +10,8 @@ from heap import KEEPING, heap
 from run import keep, made
 from stage1_step import Players, ours, published
 
-from featlift.deployment.variants import EAGER, FORMS
-from featlift.papers.afi_gan import Adversary
+from featlift.deployment.variants import EAGER_VARIANTS, VARIANTS
+from featlift.papers.afi_gan import AdversarialConfig
 from interpolators import interpolators
 from report import filled, read
 
@@ -34,7 +34,7 @@ def test_interpolators_beside_nearest(tmp_path):
 def test_both_schedules_make_the_same_updates():
     """Ours leaves out work, not learning: after three steps all weights are equal, with the adversarial gradient and without."""
     players = Players("mobilenetv3_small_050", 8).train()
-    for adversary in (Adversary(weight=0.1), Adversary(weight=0.1, alive=False)):
+    for adversary in (AdversarialConfig(weight=0.1), AdversarialConfig(weight=0.1, backprop_to_generator=False)):
         results = []
         for schedule in (ours, published):
             torch.manual_seed(0)
@@ -51,7 +51,7 @@ def test_both_schedules_make_the_same_updates():
 
 
 def test_the_light_one_alone(monkeypatch):
-    monkeypatch.setattr("fast.FORMS", {name: make for name, make in FORMS.items() if name in EAGER})
+    monkeypatch.setattr("fast.FORMS", {name: make for name, make in VARIANTS.items() if name in EAGER_VARIANTS})
     (table,) = light(CPU, 1, 8, (8, 12))
     rows = {row["interpolator"]: row for row in table["rows"]}
     assert {"nearest", "light", "light-agnostic", "dysample"} <= set(rows)
@@ -79,10 +79,10 @@ def test_the_memory_of_a_gpu_is_not_glibcs():
 
 
 def test_fast_forms_beside_the_plain_one(monkeypatch):
-    monkeypatch.setattr("fast.FORMS", {name: make for name, make in FORMS.items() if name in EAGER})
+    monkeypatch.setattr("fast.FORMS", {name: make for name, make in VARIANTS.items() if name in EAGER_VARIANTS})
     forms, alone, whole = (table["rows"] for table in fast(CPU, 1, 8, (8, 12), "mobilenetv3_small_050"))
     assert [(row["interpolator"], row["form"]) for row in forms] == [
-        (name, f) for name in ("afi", "srf") for f in EAGER
+        (name, f) for name in ("afi", "srf") for f in EAGER_VARIANTS
     ]
     for row in forms:
         assert ("bf16" in row["form"]) == (float(row["relative error"]) > 1e-4)

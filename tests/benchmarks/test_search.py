@@ -4,7 +4,7 @@ import pytest
 import torch
 from search import clustered, interleaved, lifting, million, recalled, searching, stored, tables
 
-from featlift.retrieval.exact_search import Found
+from featlift.retrieval.exact_search import SearchResults
 from report import rendered
 
 
@@ -17,7 +17,7 @@ def test_vectors_have_length_one_and_follow_from_their_start(tmp_path):
 
 def test_recall_is_the_share_of_the_exact_answers():
     def answers(*names):
-        return Found([list(line) for line in names], torch.empty(0), torch.empty(0))
+        return SearchResults([list(line) for line in names], torch.empty(0), torch.empty(0))
 
     assert recalled(answers("ab", "xd"), answers("ba", "cd")) == pytest.approx((1 + 0.5) / 2)
 

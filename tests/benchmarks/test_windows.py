@@ -4,7 +4,7 @@ import torch
 from torchvision.transforms.v2.functional import to_pil_image
 from windows import LEAST_LEFT, annotation, windows
 
-from featlift.data.coco import open_split
+from featlift.data.coco import open_coco_split
 from featlift.training.run import write_json
 
 BOXES = [[10.0, 12.0, 30.0, 40.0], [80.0, 50.0, 118.0, 90.0], [4.0, 70.0, 34.0, 95.0]]
@@ -25,7 +25,7 @@ def whole(folder):
 
 def test_objects_are_where_they_were(tmp_path):
     source = whole(tmp_path / "source")
-    found = open_split(windows(source, tmp_path / "cut", 64, {"val": 3}), "val")
+    found = open_coco_split(windows(source, tmp_path / "cut", 64, {"val": 3}), "val")
     assert (len(found), found.classes) == (3, ["hole", "spur"])
     for image, target in (found[index] for index in range(3)):
         top, left = (image[:2, 0, 0] * 255).round().tolist()

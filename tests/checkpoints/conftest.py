@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.checkpoints.init_args import remember
+from featlift.checkpoints.init_args import store_init_args
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def toys(monkeypatch):
         width: int
         label: str = "x"
 
-    @remember()
+    @store_init_args()
     class Doubler(nn.Module):
         def __init__(self, channels: int, mode: str = "nearest", scale: float = 0.5):
             super().__init__()
             self.layer = nn.Conv2d(channels, channels, 3)
 
-    @remember()
+    @store_init_args()
     class Tower(nn.Module):
         def __init__(self, sizes: dict, doublers: list, size: object = None, top: nn.Module | None = None):
             super().__init__()
@@ -34,7 +34,7 @@ def toys(monkeypatch):
             self.layers = nn.ModuleList(nn.Linear(n, 2) for n in sizes.values())
             self.norm, self.tied, self.size = nn.BatchNorm1d(2), self.layers[0], size
 
-    @remember()
+    @store_init_args()
     class Bare(nn.Module):
         """Nothing to learn, as a fixed interpolator."""
 

@@ -3,17 +3,17 @@ import copy
 import pytest
 from torch import nn
 
-from featlift.checkpoints.init_args import remember
+from featlift.checkpoints.init_args import store_init_args
 
 
-@remember(pretrained=False)
+@store_init_args(pretrained=False)
 class Part(nn.Module):
     def __init__(self, channels: int, depth: int = 3, *, pretrained: bool = False):
         super().__init__()
         self.layer = nn.Linear(channels, depth)
 
 
-@remember()
+@store_init_args()
 class Child(Part):
     def __init__(self, width: int):
         super().__init__(2 * width)
@@ -48,7 +48,7 @@ def test_a_subclass_that_is_not_decorated_does_not_pass_for_its_parent():
 
 
 def test_a_part_without_a_constructor_has_no_arguments():
-    @remember()
+    @store_init_args()
     class Plain(nn.Module):
         """Nothing to build."""
 
@@ -61,7 +61,7 @@ def test_nameless_arguments_are_refused_at_once():
             super().__init__()
 
     with pytest.raises(TypeError, match=r"Bag takes \*options, which cannot be remembered"):
-        remember()(Bag)
+        store_init_args()(Bag)
 
 
 def test_what_the_constructor_refuses_is_still_refused():

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from featlift.checkpoints import load, save
-from featlift.checkpoints.init_args import remember
+from featlift.checkpoints.init_args import store_init_args
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -70,7 +70,7 @@ def test_what_was_changed_after_it_was_built_is_not_saved_as_what_it_was(toys, t
     assert not list(tmp_path.iterdir())
 
 
-@remember()
+@store_init_args()
 class Foreign(nn.Module):
     def __init__(self):
         super().__init__()

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from featlift.checkpoints import load_state, read_state
+from featlift.checkpoints import load_state_file, read_state_dict
 
 
 def module() -> nn.Module:
@@ -31,16 +31,16 @@ WRAPPINGS = {
 def test_other_peoples_wrappings_come_off(tmp_path, wrapping):
     target = module()
     torch.save(WRAPPINGS[wrapping](zeros()), tmp_path / "x.pth")
-    fit = load_state(target, tmp_path / "x.pth")
-    assert fit.complete
-    assert set(fit.used) == set(target.state_dict())
+    fit = load_state_file(target, tmp_path / "x.pth")
+    assert fit.is_complete
+    assert set(fit.matched) == set(target.state_dict())
     assert all(not tensor.any() for tensor in target.state_dict().values())
 
 
 def test_safetensors_too(tmp_path):
     target = module()
     save_file(zeros(), tmp_path / "x.safetensors")
-    assert load_state(target, tmp_path / "x.safetensors").complete
+    assert load_state_file(target, tmp_path / "x.safetensors").is_complete
     assert not target[0].weight.any()
 
 
@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_touched(tmp_path):
     before = copy.deepcopy(target.state_dict())
     torch.save(broken(), tmp_path / "x.pth")
     with pytest.raises(ValueError) as error:
-        load_state(target, tmp_path / "x.pth")
+        load_state_file(target, tmp_path / "x.pth")
     for row in ("missing      0.bias", "unexpected   head.weight", "other shape  1.weight  file [4], module [3]"):
         assert row in str(error.value)
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
@@ -64,7 +64,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_touched(tmp_path):
 def test_what_fits_can_be_taken_with_a_report_of_the_rest(tmp_path):
     target = module()
     torch.save(broken(), tmp_path / "x.pth")
-    fit = load_state(target, tmp_path / "x.pth", strict=False)
+    fit = load_state_file(target, tmp_path / "x.pth", strict=False)
     assert (fit.missing, fit.unexpected, fit.mismatched) == (["0.bias"], ["head.weight"], {"1.weight": ([4], [3])})
     assert not target[0].weight.any()
     assert target[0].bias.any()
@@ -75,12 +75,12 @@ def test_what_fits_can_be_taken_with_a_report_of_the_rest(tmp_path):
 def test_a_file_of_something_else_is_never_taken(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"x.pth does not fit Sequential: 0 tensors fit"):
-        load_state(module(), tmp_path / "x.pth", strict=False)
+        load_state_file(module(), tmp_path / "x.pth", strict=False)
 
 
 def test_long_lists_are_cut(tmp_path):
     torch.save(zeros() | {f"k{i}": torch.zeros(1) for i in range(30)}, tmp_path / "x.pth")
-    text = str(load_state(module(), tmp_path / "x.pth", strict=False))
+    text = str(load_state_file(module(), tmp_path / "x.pth", strict=False))
     assert "… and 18 more" in text
 
 
@@ -92,7 +92,7 @@ class Danger:
 def test_pickles_that_run_code_are_refused_and_not_run(tmp_path, capsys):
     torch.save({"model": Danger()}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"was refused.*weights_only=False"):
-        read_state(tmp_path / "x.pth")
+        read_state_dict(tmp_path / "x.pth")
     assert "never" not in capsys.readouterr().out
 
 
@@ -107,12 +107,12 @@ def test_pickles_that_run_code_are_refused_and_not_run(tmp_path, capsys):
 def test_damaged_files(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        read_state(tmp_path / name)
+        read_state_dict(tmp_path / name)
 
 
 def test_files_without_tensors(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match="no named tensors"):
-        read_state(tmp_path / "x.pth")
+        read_state_dict(tmp_path / "x.pth")
     with pytest.raises(FileNotFoundError, match="nothing is downloaded"):
-        read_state(tmp_path / "y.pth")
+        read_state_dict(tmp_path / "y.pth")

@@ -12,7 +12,7 @@ def paths(verbs, *before):
         yield from paths(verb, *before, name) if isinstance(verb, dict) else [([*before, name], verb)]
 
 
-EVERY = list(paths(main.VERBS))
+EVERY = list(paths(main.COMMANDS))
 
 
 @pytest.mark.parametrize(("words", "verb"), EVERY, ids=[" ".join(words) for words, _ in EVERY])
@@ -25,11 +25,11 @@ def test_every_verb_explains_itself(words, verb, capsys):
     assert "--config" in told
 
 
-@pytest.mark.parametrize("group", ["", *(name for name, verb in main.VERBS.items() if isinstance(verb, dict))])
+@pytest.mark.parametrize("group", ["", *(name for name, verb in main.COMMANDS.items() if isinstance(verb, dict))])
 def test_help_lists_the_verbs(group, capsys):
     assert main.main([*group.split(), "--help"]) == 0
     told = capsys.readouterr().out
-    for name in main.VERBS[group] if group else main.VERBS:
+    for name in main.COMMANDS[group] if group else main.COMMANDS:
         assert name in told
     assert main.main(group.split()) == 2
 

@@ -9,7 +9,7 @@ PAPERS = {"baseline": baseline, "afi-gan": afi_gan, "srf-gan": srf_gan}
 
 
 def parsed(*words, paper="afi-gan"):
-    return parser.with_presets(paper, f"featlift train {paper}", words)
+    return parser.parse_training_args(paper, f"featlift train {paper}", words)
 
 
 @pytest.mark.parametrize("preset", parser.PRESETS)
@@ -79,7 +79,7 @@ def some(first: str, names: list[str], size: int = 3, loud: bool = False) -> Non
 
 
 def test_a_functions_arguments():
-    read = lambda *words: parser.of_function(some, "some", "Something.", words)  # noqa: E731
+    read = lambda *words: parser.parse_function_args(some, "some", "Something.", words)  # noqa: E731
     assert read("a", "b", "c", "--size", "5") == {"first": "a", "names": ["b", "c"], "size": 5, "loud": False}
     assert read("a", "b", "--loud") == {"first": "a", "names": ["b"], "size": 3, "loud": True}
 
@@ -95,6 +95,6 @@ def test_a_functions_arguments():
 )
 def test_words_that_do_not_fit(words, told, capsys):
     with pytest.raises(SystemExit) as left:
-        parser.of_function(some, "some", "Something.", words)
+        parser.parse_function_args(some, "some", "Something.", words)
     assert left.value.code == 2
     assert told in capsys.readouterr().err

@@ -9,9 +9,9 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from featlift.cli.main import main
 from featlift.commands import add_level as verb
-from featlift.data.image_folder import Photographs
+from featlift.data.image_folder import UnlabelledImageFolder
 from featlift.upgrading import load_delta
-from featlift.upgrading.extended_level import limit_of
+from featlift.upgrading.extended_level import get_small_roi_size
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_without_steps_the_level_is_there_and_not_read(detector, tmp_path, capsy
     assert "the same to the last bit" in said
     assert "p2x" in said
     load_delta(detector, out)
-    assert limit_of(detector) == 0
+    assert get_small_roi_size(detector) == 0
 
 
 def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_path, capsys):
@@ -50,12 +50,12 @@ def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_
     assert "objects under 40 px" in capsys.readouterr().out
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     load_delta(detector, out)
-    assert limit_of(detector) == 40
+    assert get_small_roi_size(detector) == 40
     assert all(torch.equal(detector.state_dict()[name], value) for name, value in before.items())
 
 
 def test_squares_are_of_twice_the_size_and_cells_lie_on_cells(detector, photographs):
-    images, _ = next(verb.squares(detector, Photographs(photographs), 0).since(0))
+    images, _ = next(verb.build_crop_batches(detector, UnlabelledImageFolder(photographs), 0).iter_from(0))
     assert {tuple(image.shape) for image in images} == {(3, 128, 128)}
 
 

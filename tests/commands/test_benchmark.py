@@ -6,12 +6,18 @@ import pytest
 
 from featlift.cli import main
 from featlift.commands import benchmark as module
-from featlift.commands.benchmark import EVERYONE, contestant, learns, place, versus
+from featlift.commands.benchmark import (
+    DEFAULT_CANDIDATES,
+    benchmark,
+    build_candidate,
+    candidate_folder,
+    has_learned_interpolator,
+)
 from featlift.interpolators import INTERPOLATORS
 from featlift.papers import afi_gan
-from featlift.papers.afi_gan import Adversary
-from featlift.papers.baseline import Data, Stage
-from featlift.training import Descent
+from featlift.papers.afi_gan import AdversarialConfig
+from featlift.papers.baseline import DataConfig, StageConfig
+from featlift.training import OptimizerConfig
 
 QUICK = afi_gan.Settings.quick()
 
@@ -20,9 +26,9 @@ def tiny():
     """A step or two a stage and no critic: it would take most of the time."""
     head = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
     model = replace(QUICK.model, channels=8, interpolator_options={"growth": 4, "blocks": 1}, detector_options=head)
-    stages = {name: Stage(1 + i % 2, Descent(rate=0.01)) for i, name in enumerate(afi_gan.STAGES)}
-    data = Data(batch=2, short=(), workers=0, scenes=4, scene_size=64, scenes_val=3)
-    return replace(QUICK, model=model, data=data, adversary=Adversary(weight=0.0), **stages)
+    stages = {name: StageConfig(1 + i % 2, OptimizerConfig(lr=0.01)) for i, name in enumerate(afi_gan.STAGES)}
+    data = DataConfig(batch_size=2, min_size=(), num_workers=0, num_scenes=4, scene_size=64, num_val_scenes=3)
+    return replace(QUICK, model=model, data=data, adversary=AdversarialConfig(weight=0.0), **stages)
 
 
 TEACHABLE = [name for name in INTERPOLATORS if name not in ("nearest", "bilinear", "bicubic")]
@@ -33,29 +39,29 @@ TEACHABLE = [name for name in INTERPOLATORS if name not in ("nearest", "bilinear
 )
 def test_everyone_takes_as_many_steps(name):
     stages = (QUICK.interpolator, QUICK.extractor, QUICK.target)
-    one = contestant(name, QUICK, "F.safetensors")
+    one = build_candidate(name, QUICK, "F.safetensors")
     assert one.steps == sum(stage.steps for stage in stages) == 400
     assert one.settings.model == replace(QUICK.model, interpolator=name.partition(":")[0])
 
 
 def test_what_cannot_learn_gets_its_steps_in_the_target():
-    fixed, learned = (contestant(name, QUICK, "").settings for name in ("bilinear", "deconv"))
-    assert not learns(fixed.model)
-    assert learns(learned.model)
+    fixed, learned = (build_candidate(name, QUICK, "").settings for name in ("bilinear", "deconv"))
+    assert not has_learned_interpolator(fixed.model)
+    assert has_learned_interpolator(learned.model)
     assert (fixed.target.steps, learned.target.steps) == (340, 300)
     assert fixed.extractor == learned.extractor == QUICK.extractor
 
 
 def test_all_start_from_the_same_detector():
-    assert contestant("nearest:plain", QUICK, "F.safetensors").settings.start == "F.safetensors"
-    assert contestant("afi", QUICK, "F.safetensors").settings.teacher_from == "F.safetensors"
-    taught = contestant("light:taught", QUICK, "F.safetensors").settings
+    assert build_candidate("nearest:plain", QUICK, "F.safetensors").settings.start == "F.safetensors"
+    assert build_candidate("afi", QUICK, "F.safetensors").settings.teacher_from == "F.safetensors"
+    taught = build_candidate("light:taught", QUICK, "F.safetensors").settings
     assert (taught.teachers_from, taught.start) == (("F.safetensors",), "teacher")
 
 
 def test_what_cannot_learn_is_not_taught():
     with pytest.raises(ValueError, match="'nearest' has nothing that could be taught"):
-        contestant("nearest:taught", QUICK, "")
+        build_candidate("nearest:taught", QUICK, "")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,9 @@ def contest(tmp_path_factory):
     folder = tmp_path_factory.mktemp("versus")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(afi_gan.Settings, "quick", staticmethod(tiny))
-        whole = versus(("nearest:plain", "afi", "light:taught"), str(folder), seeds=2, device="cpu", resamples=20)
+        whole = benchmark(
+            ("nearest:plain", "afi", "light:taught"), str(folder), num_seeds=2, device="cpu", n_resamples=20
+        )
     return folder, whole
 
 
@@ -91,7 +99,7 @@ def test_the_table_has_means_spreads_and_intervals(contest):
 def test_every_run_took_the_steps_it_is_said_to(contest):
     folder, _ = contest
     for seed in (0, 1):
-        result = lambda word: json.loads((place(folder / f"seed-{seed}", word) / "result.json").read_text())  # noqa: B023, E731
+        result = lambda word: json.loads((candidate_folder(folder / f"seed-{seed}", word) / "result.json").read_text())  # noqa: B023, E731
         plain, staged, taught = result("nearest:plain"), result("afi"), result("light:taught")
         assert {name: stage["step"] for name, stage in plain["stages"].items()} == {"train": 5}
         assert {name: stage["step"] for name, stage in staged["stages"].items()} == {
@@ -110,7 +118,7 @@ def test_the_same_folder_again_trains_nothing(contest, monkeypatch):
     folder, whole = contest
     monkeypatch.setattr(afi_gan.Settings, "quick", staticmethod(tiny))
     monkeypatch.setattr(module, "conclude", lambda *_: pytest.fail("a finished run was done again"))
-    again = versus(("nearest:plain", "afi", "light:taught"), str(folder), seeds=2, device="cpu", resamples=20)
+    again = benchmark(("nearest:plain", "afi", "light:taught"), str(folder), num_seeds=2, device="cpu", n_resamples=20)
     assert lasting(again) == lasting(whole)
 
 
@@ -132,5 +140,5 @@ def test_errors_are_a_sentence_and_leave_nothing(words, told, capsys, tmp_path, 
 
 
 def test_without_names_all_controls_compete():
-    assert EVERYONE[0] == "nearest:plain"
-    assert {"nearest", "bilinear", "deconv", "dysample", "carafe"} < set(EVERYONE)
+    assert DEFAULT_CANDIDATES[0] == "nearest:plain"
+    assert {"nearest", "bilinear", "deconv", "dysample", "carafe"} < set(DEFAULT_CANDIDATES)

@@ -5,7 +5,7 @@ from featlift.cli import main
 from featlift.commands.evaluate import evaluate
 from featlift.commands.train import read_result
 from featlift.image_sr import super_resolver
-from featlift.image_sr.checkpoint import NETWORK_FILE
+from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
 
 
 def test_a_run_is_measured_as_it_was_when_it_ended(trained, capsys):
@@ -35,7 +35,7 @@ def test_a_detector_file_is_measured_where_it_is_told(trained, coco, tmp_path, c
 
 
 def test_through_super_resolution(trained, tmp_path, capsys):
-    save(super_resolver("srcnn-915", 4), tmp_path / "sr" / NETWORK_FILE)
+    save(super_resolver("srcnn-915", 4), tmp_path / "sr" / SUPER_RESOLVER_FILE)
     words = ["--through.srcnn", str(tmp_path / "sr"), "--out", str(tmp_path / "out"), "--factors", "[2, 4]"]
     assert main.main(["evaluate", str(trained["nearest"]), *words]) == 0
     found = json.loads((tmp_path / "out" / "two_step.json").read_text())

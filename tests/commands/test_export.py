@@ -8,8 +8,8 @@ from torch import nn
 
 from featlift import checkpoints
 from featlift.cli import main
-from featlift.commands.export import check_pictures, export
-from featlift.data.synthetic.scenes import Scenes
+from featlift.commands.export import export, select_check_images
+from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.interpolators import interpolator
 from featlift.papers import baseline
 
@@ -21,12 +21,12 @@ def folder(tmp_path_factory):
     """The detector file of a Faster R-CNN whose pyramid has a pixel shuffle for each step."""
     folder = tmp_path_factory.mktemp("run")
     options = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
-    model = baseline.Model(
+    model = baseline.DetectorConfig(
         "faster-rcnn", "resnet10t", "random", "batch", 0,
-        channels=8, interpolator="pixel-shuffle", detector_options=options,
+        pyramid_channels=8, interpolator="pixel-shuffle", detector_options=options,
     )  # fmt: skip
     torch.manual_seed(0)
-    baseline.save(baseline.build(model, 2), model, ["a", "b"], folder)
+    baseline.save_detector(baseline.build_detector(model, 2), model, ["a", "b"], folder)
     return folder
 
 
@@ -52,10 +52,10 @@ def test_a_whole_detector(folder, tmp_path):
 
 def test_pictures_of_the_check():
     """Of two sizes; the first picture in which something is found, which is the third here."""
-    scenes = Scenes(4, (130, 100))
+    scenes = SyntheticScenes(4, (130, 100))
     answers = iter([0, 0, 1])
     detector = FindsAsMany(answers)
-    first, second = check_pictures(detector, scenes)
+    first, second = select_check_images(detector, scenes)
     assert first.shape == (3, 128, 96)
     assert second.shape == (3, 64, 96)
     assert torch.equal(first, scenes[2][0][:, :128, :96])
@@ -63,7 +63,7 @@ def test_pictures_of_the_check():
 
 def test_a_detector_that_finds_nothing():
     with pytest.raises(ValueError, match="finds nothing in 20 pictures"):
-        check_pictures(FindsAsMany(itertools.repeat(0)), Scenes(2, (64, 64)))
+        select_check_images(FindsAsMany(itertools.repeat(0)), SyntheticScenes(2, (64, 64)))
 
 
 class FindsAsMany(nn.Module):

@@ -1,13 +1,13 @@
 import pytest
 
 from featlift.cli import main
-from featlift.commands.listing import show
+from featlift.commands.listing import list_names
 from featlift.detectors import DETECTORS
 from featlift.interpolators import INTERPOLATORS
 
 
 def test_every_name_is_listed(capsys):
-    show(channels=8)
+    list_names(channels=8)
     told = capsys.readouterr().out.split()
     assert set(told) >= {*INTERPOLATORS, *DETECTORS, "quick", "paper", "official"}
 
@@ -23,4 +23,4 @@ def test_an_unknown_list_is_refused():
     with pytest.raises(
         ValueError, match="Unknown list 'backbones'; choose interpolators, pyramids, transfers, detectors"
     ):
-        show(("backbones",))
+        list_names(("backbones",))

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from featlift.cli import main
-from featlift.commands.predict import draw, find_pictures
+from featlift.commands.predict import draw_predictions, find_images
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def folder(coco, tmp_path):
 
 
 def test_pictures_and_json_come_out(trained, coco, tmp_path, capsys):
-    files = [str(path) for path in find_pictures([str(coco)])]
+    files = [str(path) for path in find_images([str(coco)])]
     assert len(files) == 4
     words = [str(trained["nearest"]), *files[:2], files[2], "--out", str(tmp_path / "out"), "--threshold", "0.0"]
     assert main.main(["predict", *words]) == 0
@@ -62,7 +62,7 @@ def test_only_what_scores_enough_is_drawn(tmp_path):
         "masks": torch.zeros(2, 1, 64, 64),
     }
     found["masks"][0, :, 8:16, 8:16] = 1
-    draw(torch.zeros(3, 64, 64), found, ["a", "b"], 0.5, tmp_path / "drawn.png")
+    draw_predictions(torch.zeros(3, 64, 64), found, ["a", "b"], 0.5, tmp_path / "drawn.png")
     drawn = torch.tensor(list(Image.open(tmp_path / "drawn.png").getdata())).view(64, 64, 3)
     assert drawn[4:21, 4:21].sum() > 0
     assert drawn[10, 12].sum() > 0

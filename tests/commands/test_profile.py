@@ -3,7 +3,7 @@
 import pytest
 
 from featlift.cli import main
-from featlift.commands.profile import Costs, Row, cost, together, whole_with
+from featlift.commands.profile import PartProfile, ProfileReport, estimate_detector_latency, profile, sum_profiles
 from featlift.interpolators import interpolator
 from featlift.papers import baseline
 
@@ -14,23 +14,23 @@ NAMES = ("nearest", "light", "deconv")
 def folder(tmp_path_factory):
     """The run folder of a Faster R-CNN with 8 channels and one deconvolution for each step."""
     folder = tmp_path_factory.mktemp("run")
-    model = baseline.Model(
-        "faster-rcnn", "resnet10t", "random", "batch", 0, channels=8, interpolator="deconv",
+    model = baseline.DetectorConfig(
+        "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, interpolator="deconv",
         detector_options={"anchor_scale": 4.0, "width": 16, "proposals": 20},
     )  # fmt: skip
-    baseline.save(baseline.build(model, 2), model, ["a", "b"], folder)
+    baseline.save_detector(baseline.build_detector(model, 2), model, ["a", "b"], folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def costs(folder, tmp_path_factory) -> Costs:
+def costs(folder, tmp_path_factory) -> ProfileReport:
     """Of a picture of 64x96 px, in which maps of 2x3, 4x6 and 8x12 cells are doubled."""
-    return cost(str(folder), "64x96", interpolators=NAMES, rounds=1, picture="")
+    return profile(str(folder), "64x96", interpolators=NAMES, rounds=1, plot_file="")
 
 
 def test_parts_are_those_of_the_detector(costs, folder):
     now = {row.name.strip(): row for row in costs.parts}
-    detector = baseline.load(folder)[0]
+    detector = baseline.load_detector(folder)[0]
     assert list(now) == ["backbone", "pyramid", "p5→p4", "p4→p3", "p3→p2", "heads", "whole"]
     own = {"backbone": detector.backbone.backbone, "pyramid": detector.backbone.pyramid, "whole": detector}
     for name, module in own.items():
@@ -51,19 +51,19 @@ def test_what_is_there_now_is_what_the_same_interpolator_would_be(costs):
 def test_each_interpolator_does_the_same_doublings(costs):
     cells = 6 + 24 + 96
     light, deconv = interpolator("light", 8), interpolator("deconv", 8)
-    of = {name: together(rows, name) for name, rows in costs.doublings.items()}
+    of = {name: sum_profiles(rows, name) for name, rows in costs.doublings.items()}
     assert list(of) == list(NAMES)
-    assert of["nearest"].parameters == of["nearest"].gmac == 0
-    assert of["light"].parameters == sum(p.numel() for p in light.parameters())
-    assert of["deconv"].parameters == 3 * sum(p.numel() for p in deconv.parameters())
-    assert of["light"].gmac == pytest.approx(cells * (8 * 32 + 9 * 32 * 32 + 9 * 32 * 128 + 4 * 32 * 8) / 1e9)
-    assert of["deconv"].gmac == pytest.approx(cells * (36 * 64 + 4 * 9 * 64) / 1e9)
+    assert of["nearest"].num_parameters == of["nearest"].gmacs == 0
+    assert of["light"].num_parameters == sum(p.numel() for p in light.parameters())
+    assert of["deconv"].num_parameters == 3 * sum(p.numel() for p in deconv.parameters())
+    assert of["light"].gmacs == pytest.approx(cells * (8 * 32 + 9 * 32 * 32 + 9 * 32 * 128 + 4 * 32 * 8) / 1e9)
+    assert of["deconv"].gmacs == pytest.approx(cells * (36 * 64 + 4 * 9 * 64) / 1e9)
 
 
 def test_the_whole_with_another_interpolator_by_hand():
-    row = lambda name, milliseconds: Row(name, 0, 0.0, milliseconds, 0.0)  # noqa: E731
-    costs = Costs((row("pyramid", 20), row("  p4→p3", 5), row("  p3→p2", 7), row("whole", 100)), {})
-    assert whole_with(costs, [row("p4→p3", 1), row("p3→p2", 2)]) == 100 - 12 + 3
+    row = lambda name, milliseconds: PartProfile(name, 0, 0.0, milliseconds, 0.0)  # noqa: E731
+    costs = ProfileReport((row("pyramid", 20), row("  p4→p3", 5), row("  p3→p2", 7), row("whole", 100)), {})
+    assert estimate_detector_latency(costs, [row("p4→p3", 1), row("p3→p2", 2)]) == 100 - 12 + 3
 
 
 def test_it_prints_both_tables_and_draws(folder, tmp_path, capsys):

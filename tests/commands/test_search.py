@@ -6,24 +6,26 @@ import pytest
 import torch
 
 from featlift.checkpoints import save
-from featlift.commands.search import encoding_of, index, search
-from featlift.data.landmarks import pictures, read_picture
-from featlift.data.synthetic.landmarks import write_places
-from featlift.gallery import Encoding
+from featlift.commands.search import index, load_embedder_config, search
+from featlift.data.landmarks import list_collection_images, read_image_crop
+from featlift.data.synthetic.landmarks import write_synthetic_landmarks
+from featlift.gallery import EmbedderConfig
 from featlift.retrieval.generator import ResidualGenerator
 
-ENCODING = Encoding("gist", size=64)
+ENCODING = EmbedderConfig("gist", input_size=64)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    write_places(tmp_path / "pictures", places=4, views=2, queries=1, size=48)
+    write_synthetic_landmarks(tmp_path / "pictures", num_landmarks=4, gallery_views=2, query_views=1, image_size=48)
     return tmp_path / "pictures" / "gallery"
 
 
 def test_indexing_again_sees_what_changed(tmp_path, folder):
-    store = index(str(folder), str(tmp_path / "index"), ENCODING, piece=3)
-    assert sorted(name for name in store.names) == sorted(str(f.relative_to(folder)) for f in pictures(folder))
+    store = index(str(folder), str(tmp_path / "index"), ENCODING, chunk_size=3)
+    assert sorted(name for name in store.names) == sorted(
+        str(f.relative_to(folder)) for f in list_collection_images(folder)
+    )
     (folder / "place-000" / "00.png").unlink()
     (folder / "place-001" / "01.png").rename(folder / "place-001" / "moved.png")
     again = index(str(folder), str(tmp_path / "index"))
@@ -35,7 +37,7 @@ def test_indexing_again_sees_what_changed(tmp_path, folder):
 def test_an_interrupted_index_goes_on(tmp_path, folder, monkeypatch):
     import featlift.commands.search as module
 
-    read, asked = module.read_picture, []
+    read, asked = module.read_image_crop, []
 
     def dies(file):
         asked.append(file)
@@ -45,8 +47,8 @@ def test_an_interrupted_index_goes_on(tmp_path, folder, monkeypatch):
 
     monkeypatch.setattr(module, "read_picture", dies)
     with pytest.raises(KeyboardInterrupt):
-        index(str(folder), str(tmp_path / "index"), ENCODING, piece=2)
-    assert len(index(str(folder), str(tmp_path / "index"), piece=2)) == 8
+        index(str(folder), str(tmp_path / "index"), ENCODING, chunk_size=2)
+    assert len(index(str(folder), str(tmp_path / "index"), chunk_size=2)) == 8
     assert len(asked) == 6 + 4  # two pieces of two were safe
 
 
@@ -60,7 +62,7 @@ def test_a_picture_finds_itself_and_the_sheet_is_written(tmp_path, folder, kind)
     (tmp_path / "run").mkdir()
     save(G, tmp_path / "run" / "generator.safetensors")
     query = folder / "place-002" / "01.png"
-    found = search(str(tmp_path / "index"), [str(query)], str(tmp_path / "run"), k=3, kind=kind)
+    found = search(str(tmp_path / "index"), [str(query)], str(tmp_path / "run"), k=3, index_type=kind)
     assert found["raw"].names[0][0] == "place-002/01.png"
     assert found["raw"].scores[0, 0].item() == pytest.approx(1, abs=1e-5)
     assert not torch.equal(found["raw"].scores, found["lifted"].scores)
@@ -70,10 +72,10 @@ def test_a_picture_finds_itself_and_the_sheet_is_written(tmp_path, folder, kind)
 
 def test_an_index_keeps_its_encoding(tmp_path, folder):
     index(str(folder), str(tmp_path / "index"), ENCODING)
-    assert encoding_of(tmp_path / "index", None) == ENCODING
+    assert load_embedder_config(tmp_path / "index", None) == ENCODING
     assert json.loads((tmp_path / "index" / "encoding.json").read_text())["size"] == 64
     with pytest.raises(ValueError, match="another folder"):
-        index(str(folder), str(tmp_path / "index"), Encoding("gist", size=96))
+        index(str(folder), str(tmp_path / "index"), EmbedderConfig("gist", input_size=96))
 
 
 def test_errors_say_what_to_do(tmp_path, folder):
@@ -81,5 +83,5 @@ def test_errors_say_what_to_do(tmp_path, folder):
         search(str(tmp_path), ["a.png"])
     index(str(folder), str(tmp_path / "index"), ENCODING)
     with pytest.raises(FileNotFoundError, match="train fsr-gan"):
-        search(str(tmp_path / "index"), [str(pictures(folder)[0])], lift=str(tmp_path))
-    assert read_picture(pictures(folder)[0]).shape == (3, 48, 48)
+        search(str(tmp_path / "index"), [str(list_collection_images(folder)[0])], generator=str(tmp_path))
+    assert read_image_crop(list_collection_images(folder)[0]).shape == (3, 48, 48)

@@ -4,9 +4,17 @@ import shutil
 import pytest
 
 from featlift.cli import main
-from featlift.commands.table import differences, finished, flat, grouped, parameters, table, told
-from featlift.report.printed import printed
-from featlift.report.recipes import Recipe, recipe
+from featlift.commands.table import (
+    comparable_settings,
+    count_recipe_parameters,
+    find_finished_runs,
+    flatten_settings,
+    group_runs,
+    paper_table,
+    settings_differences,
+)
+from featlift.report.printed import load_paper_table
+from featlift.report.recipes import TrainingRecipe, build_recipe
 from featlift.report.records import RunRecord, read_run
 
 
@@ -35,8 +43,8 @@ def test_a_run_stands_below_its_row(trained, capsys):
 def test_runs_are_found_where_they_lie(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained["nearest"], tmp_path / "runs" / "deep" / "one")
-    assert finished(tmp_path / "runs") == [str(tmp_path / "runs" / "deep" / "one")]
-    table("afi-gan", "4")
+    assert find_finished_runs(tmp_path / "runs") == [str(tmp_path / "runs" / "deep" / "one")]
+    paper_table("afi-gan", "4")
     assert "ours [1]" in capsys.readouterr().out
 
 
@@ -50,7 +58,7 @@ def test_without_runs_the_commands_are_told(tmp_path, capsys, monkeypatch):
 
 
 def test_a_table_without_recipes_is_printed(capsys):
-    table("fdsr", "3", under="nowhere")
+    paper_table("fdsr", "3", runs_folder="nowhere")
     told = capsys.readouterr().out
     assert "77.43" in told
     assert "not laid beside runs" in told
@@ -62,29 +70,29 @@ def test_an_unknown_table(capsys):
 
 
 def test_seeds_are_one_line_with_their_spread():
-    made = Recipe("baseline", {"model.interpolator": "nearest"})
+    made = TrainingRecipe("baseline", {"model.interpolator": "nearest"})
     runs = [record(ap=ap, model={"interpolator": "nearest"}, seed=i) for i, ap in enumerate((0.24, 0.25, 0.26))]
     other = [record(model={"interpolator": "bilinear"}), record("afi-gan", model={"interpolator": "nearest"})]
-    (group,) = grouped(made, ("model.interpolator",), [*runs, *other])
+    (group,) = group_runs(made, ("model.interpolator",), [*runs, *other])
     assert len(group.runs) == 3
-    assert group.value("AP_box") == "25.0 ±1.0"
-    assert group.value("APs_box") == group.value("AP_mask") == ""
+    assert group.format_value("AP_box") == "25.0 ±1.0"
+    assert group.format_value("APs_box") == group.format_value("AP_mask") == ""
 
 
 def test_a_stage_alone_is_not_the_whole_chain():
-    whole, third = Recipe("afi-gan", {"reuse": "M"}), Recipe("afi-gan", {"until": "extractor"})
+    whole, third = TrainingRecipe("afi-gan", {"reuse": "M"}), TrainingRecipe("afi-gan", {"until": "extractor"})
     runs = [record("afi-gan", reuse="M"), record("afi-gan, extractor", reuse="G_from_M")]
-    assert [len(grouped(made, ("reuse", "until"), runs)) for made in (whole, third)] == [1, 1]
-    assert grouped(third, ("until",), runs)[0].runs == (runs[1],)
+    assert [len(group_runs(made, ("reuse", "until"), runs)) for made in (whole, third)] == [1, 1]
+    assert group_runs(third, ("until",), runs)[0].runs == (runs[1],)
 
 
 def test_only_telling_settings_are_differences():
     scenes = {"data": {"root": "scenes", "scene_size": 64, "batch": 2}}
-    assert told(scenes, "scenes") == {"data.root": "scenes", "data.scene_size": 64, "data.batch": 2}
-    assert told(scenes, "COCO") == {"data.root": "COCO", "data.batch": 2}
+    assert comparable_settings(scenes, "scenes") == {"data.root": "scenes", "data.scene_size": 64, "data.batch": 2}
+    assert comparable_settings(scenes, "COCO") == {"data.root": "COCO", "data.batch": 2}
     asked, there = {"a": 1, "seed": 0, "gone": 2}, {"a": 3, "seed": 5, "gone": 2, "new": 4}
-    assert differences(asked, there) == ("a: 1 → 3", "new: – → 4")
-    assert flat({"model": {"x": 1, "x_options": {"y": 2}}, "z": 3}) == {
+    assert settings_differences(asked, there) == ("a: 1 → 3", "new: – → 4")
+    assert flatten_settings({"model": {"x": 1, "x_options": {"y": 2}}, "z": 3}) == {
         "model.x": 1,
         "model.x_options": {"y": 2},
         "z": 3,
@@ -93,9 +101,9 @@ def test_only_telling_settings_are_differences():
 
 @pytest.mark.parametrize(("number", "name", "millions"), [("6", "Deconv", 53), ("6", "NN", 44), ("4", "A5", 52)])
 def test_parameters_are_counted_now(number, name, millions):
-    whole = printed("afi-gan", number)
+    whole = load_paper_table("afi-gan", number)
     row = next(row for row in whole.rows if name in (row.get("name"), row.get("variant")))
-    assert parameters(recipe(whole, row)) // 10**6 == millions
+    assert count_recipe_parameters(build_recipe(whole, row)) // 10**6 == millions
     assert row.get("params_M", millions) == millions
 
 

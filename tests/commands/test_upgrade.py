@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from featlift.cli.main import main
-from featlift.commands.upgrade import apply
+from featlift.commands.upgrade import load_upgraded_detector
 from featlift.papers import baseline
 
 
@@ -13,9 +13,11 @@ def detector(tmp_path_factory):
     """A tiny detector of ours in a run folder."""
     folder = tmp_path_factory.mktemp("run")
     options = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
-    model = baseline.Model("faster-rcnn", "resnet10t", "random", "batch", 0, channels=8, detector_options=options)
+    model = baseline.DetectorConfig(
+        "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, detector_options=options
+    )
     classes = ["three", "eight", "rows", "columns", "up", "down"]
-    baseline.save(baseline.build(model, 6), model, classes, folder)
+    baseline.save_detector(baseline.build_detector(model, 6), model, classes, folder)
     return folder
 
 
@@ -24,7 +26,7 @@ def test_without_steps_nothing_changes_but_what_was_added(detector, tmp_path, ca
     assert main(["upgrade", str(detector), "--interpolator", "deconv", "--out", str(out)]) == 0
     assert "the same to the last bit" in capsys.readouterr().out
     picture = [torch.rand(3, 64, 96)]
-    plain, lifted = baseline.load(detector)[0].eval(), apply(str(detector), str(out)).eval()
+    plain, lifted = baseline.load_detector(detector)[0].eval(), load_upgraded_detector(str(detector), str(out)).eval()
     assert torch.equal(plain(picture)[0]["boxes"], lifted(picture)[0]["boxes"])
 
 
@@ -43,7 +45,10 @@ def test_a_step_trains_what_was_added_and_nothing_else(detector, tmp_path):
         str(out),
     ]
     assert main(words) == 0
-    plain, lifted = baseline.load(detector)[0].state_dict(), apply(str(detector), str(out)).state_dict()
+    plain, lifted = (
+        baseline.load_detector(detector)[0].state_dict(),
+        load_upgraded_detector(str(detector), str(out)).state_dict(),
+    )
     assert all(torch.equal(value, lifted[name]) for name, value in plain.items())
     last = [value for name, value in lifted.items() if "added" in name and "last" in name]
     assert any(value.abs().sum() > 0 for value in last)

@@ -6,15 +6,15 @@ import torch.nn.functional as nnf
 
 from featlift.backbones import Backbone
 from featlift.conversion import detectron2_resnest, detectron2_resnet
-from featlift.conversion.backbones import body_rules
-from featlift.conversion.rules import below, translate
+from featlift.conversion.backbones import backbone_rules
+from featlift.conversion.rules import convert_state_dict, with_prefix
 
 PREFIX = "backbone.bottom_up."
 
 
 def filled(backbone, state):
     own = {key: value for key, value in state.items() if key.startswith(PREFIX)}
-    ours, _ = translate(own, below("", body_rules(backbone), r"backbone\.bottom_up\."), backbone)
+    ours, _ = convert_state_dict(own, with_prefix("", backbone_rules(backbone), r"backbone\.bottom_up\."), backbone)
     backbone.load_state_dict(ours, strict=False)
     return backbone.eval()
 
@@ -50,6 +50,6 @@ def test_resnest_is_read(official):
 
 def test_others_are_refused():
     with pytest.raises(ValueError, match=r"detectron2_resnet\(\)"):
-        body_rules(Backbone("resnet26"))
+        backbone_rules(Backbone("resnet26"))
     with pytest.raises(ValueError, match="from timm"):
-        body_rules(Backbone("test_convnext"))
+        backbone_rules(Backbone("test_convnext"))

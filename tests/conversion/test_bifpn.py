@@ -4,36 +4,36 @@ import torch
 from torch import nn
 
 from featlift.conversion import PublishedBiFPN, import_weights
-from featlift.conversion.bifpn import PublishedLayer, RawJunction
-from featlift.interpolators import AFI, Nearest
+from featlift.conversion.bifpn import PublishedBiFPNLayer, RawWeightedFusion
+from featlift.interpolators import AFI, NearestInterpolator
 
 SWIN_L = {"c3": 384, "c4": 768, "c5": 1536}
 
 
 def test_weights_count_as_they_are():
-    junction = RawJunction(2, 2, lambda channels: nn.Identity())
+    junction = RawWeightedFusion(2, 2, lambda channels: nn.Identity())
     junction.weights.data = torch.tensor([2.0, 3.0])
-    torch.testing.assert_close(junction.shares(), torch.tensor([2.0, 3.0]))
+    torch.testing.assert_close(junction.normalised_weights(), torch.tensor([2.0, 3.0]))
 
 
 def test_pooling_pads_with_zeros_on_the_right():
     x = -torch.arange(16.0).reshape(1, 1, 4, 4)
-    assert PublishedLayer(1).halve(x - 1)[0, 0].tolist() == [[-1, 0], [0, 0]]
+    assert PublishedBiFPNLayer(1).downsample(x - 1)[0, 0].tolist() == [[-1, 0], [0, 0]]
 
 
 def test_later_layers_see_the_maps_from_before_the_first(monkeypatch):
     torch.manual_seed(0)
-    neck = PublishedBiFPN({"c3": 3, "c4": 3, "c5": 3}, 4, [Nearest(4)], layers=3).eval()
+    neck = PublishedBiFPN({"c3": 3, "c4": 3, "c5": 3}, 4, [NearestInterpolator(4)], num_layers=3).eval()
     skips = []
-    forward = PublishedLayer.forward
+    forward = PublishedBiFPNLayer.forward
 
     def watched(self, x, given, interpolators):
         skips.append(given)
         return forward(self, x, given, interpolators)
 
-    monkeypatch.setattr(PublishedLayer, "forward", watched)
+    monkeypatch.setattr(PublishedBiFPNLayer, "forward", watched)
     maps = {name: torch.randn(1, 3, size, size) for name, size in (("c3", 16), ("c4", 8), ("c5", 4))}
-    before, first = neck.inputs(maps)
+    before, first = neck.input_maps(maps)
     neck(maps)
     torch.testing.assert_close(skips[0], first)
     torch.testing.assert_close(skips[1], before)
@@ -44,9 +44,9 @@ def test_the_published_weights(official):
     state = official("swin_l_bifpn7")
     neck = PublishedBiFPN(SWIN_L, 256, [AFI(256)])
     report = import_weights(neck, {**state, "bottom_up.patch_embed.proj.weight": torch.zeros(1)})
-    assert list(report.dropped) == ["bottom_up.patch_embed.proj.weight"]
-    assert set(report.taken.values()) == set(state)
-    assert set(report.taken) == set(neck.state_dict())
+    assert list(report.skipped_keys) == ["bottom_up.patch_embed.proj.weight"]
+    assert set(report.loaded_keys.values()) == set(state)
+    assert set(report.loaded_keys) == set(neck.state_dict())
     torch.testing.assert_close(neck.layers[3].down[1].weights.data, state["BiFPNLayer_3_p5_w1"])
     torch.testing.assert_close(neck.layers[3].up[1].weights.data, state["BiFPNLayer_3_p5_w2"])
     torch.testing.assert_close(

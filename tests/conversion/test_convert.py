@@ -9,7 +9,7 @@ import torch.nn.functional as nnf
 from torch import nn
 
 from featlift.conversion import detectron2_resnest, detectron2_resnet, import_weights
-from featlift.detectors import detector, extractor, levels_of
+from featlift.detectors import backbone_levels, detector, extractor
 from featlift.interpolators import AFI, interpolator
 
 PARAMETER = ("weight", "bias")
@@ -24,8 +24,8 @@ def test_generator_is_found_in_a_whole_detector(official):
     state = official("mask_rcnn_r50_fpn_afi")
     ours = AFI(256)
     report = import_weights(ours, state)
-    assert len(report.taken) == 23
-    assert len(report.dropped) == len(state) - 23
+    assert len(report.loaded_keys) == 23
+    assert len(report.skipped_keys) == len(state) - 23
     torch.testing.assert_close(ours.last.bias.data, state["backbone.srf_module.Generators.0.4.0.bias"])
 
 
@@ -59,13 +59,13 @@ def test_every_tensor_of_a_detector_comes_back(official, layout):
     else:
         network = built(name, detectron2_resnet(), pyramid)
     report = import_weights(network, state)
-    assert len(report.dropped) == 5  # the anchors
+    assert len(report.skipped_keys) == 5  # the anchors
     assert len(report.notes) == 2  # RoIAlign and rounded anchors
-    assert set(report.taken.values()) | set(report.dropped) == set(state)
+    assert set(report.loaded_keys.values()) | set(report.skipped_keys) == set(state)
     after = network.state_dict()
-    for ours, theirs in report.taken.items():
+    for ours, theirs in report.loaded_keys.items():
         assert torch.equal(undone(ours, theirs, after[ours]), state[theirs]), (ours, theirs)
-    fresh = set(after) - set(report.taken)
+    fresh = set(after) - set(report.loaded_keys)
     assert not fresh
 
 
@@ -85,7 +85,7 @@ def test_the_classifier_says_the_same_in_another_order(official):
 
 def small(name, pyramid="fpn", **options):
     """A detector of 3 classes on a ResNet-50."""
-    levels = levels_of(name, pyramid)
+    levels = backbone_levels(name, pyramid)
     return built(name, detectron2_resnet(levels=levels), pyramid, "nearest", 3, **options)
 
 
@@ -149,7 +149,7 @@ def test_dense_detectors(name, body, tmp_path):
     state = body | {key: torch.randn(shape) * 0.05 for key, shape in published_shapes(name).items()}
     (tmp_path / "zoo.pkl").write_bytes(pickle.dumps({"model": {key: value.numpy() for key, value in state.items()}}))
     report = import_weights(network.eval(), tmp_path / "zoo.pkl")
-    assert not report.dropped
+    assert not report.skipped_keys
     assert len(report.notes) == {"retinanet": 0, "fcos": 1, "centermask": 2}[name]
     maps = [torch.randn(1, 256, 2, 3) for _ in range(5)]
     outputs = (network.head if name != "centermask" else network.rpn.dense.head)(maps)
@@ -158,7 +158,7 @@ def test_dense_detectors(name, body, tmp_path):
         return
     check_fcos(outputs, maps, state)
     after = network.state_dict()
-    for ours, theirs in report.taken.items():
+    for ours, theirs in report.loaded_keys.items():
         if not theirs.endswith("scales"):
             assert torch.equal(undone(ours, theirs, after[ours]), state[theirs]), (ours, theirs)
 

@@ -4,34 +4,44 @@ import torch
 import torch.nn.functional as nnf
 
 from featlift.conversion import import_weights
-from featlift.conversion.heads import background_first, retina_rows, with_background
-from featlift.detectors.rcnn import anchors
-from featlift.discriminators import PatchCritic
+from featlift.conversion.heads import move_background_first, prepend_background, reorder_retinanet_anchors
+from featlift.detectors.rcnn import build_anchor_generator
+from featlift.discriminators import PatchDiscriminator
 from featlift.interpolators import AFI
 
 
 def test_background_from_last_to_first():
-    assert background_first(torch.tensor([1, 2, 3, 0])).tolist() == [0, 1, 2, 3]
+    assert move_background_first(torch.tensor([1, 2, 3, 0])).tolist() == [0, 1, 2, 3]
     rows = torch.arange(6.0).reshape(3, 2)
-    assert background_first(rows).tolist() == [[4, 5], [0, 1], [2, 3]]
+    assert move_background_first(rows).tolist() == [[4, 5], [0, 1], [2, 3]]
 
 
 def test_background_added():
-    assert with_background(bias=-20.0)(torch.tensor([1.0, 2.0])).tolist() == [-20, 1, 2]
-    assert with_background(bias=-20.0)(torch.ones(1, 2)).tolist() == [[0, 0], [1, 1]]
-    assert with_background(rows=4)(torch.arange(1.0, 9.0)).tolist() == [0] * 4 + list(range(1, 9))
+    assert prepend_background(bias=-20.0)(torch.tensor([1.0, 2.0])).tolist() == [-20, 1, 2]
+    assert prepend_background(bias=-20.0)(torch.ones(1, 2)).tolist() == [[0, 0], [1, 1]]
+    assert prepend_background(rows=4)(torch.arange(1.0, 9.0)).tolist() == [0] * 4 + list(range(1, 9))
 
 
 def test_anchors_of_retinanet_change_their_order():
     """Size s and ratio r are written sr: published channels count the ratio first, torchvision's the size."""
     published = torch.tensor([10 * size + ratio for size in (1, 2, 3) for ratio in (1, 2, 3)])
-    assert retina_rows(1, background=False)(published).tolist() == [11, 21, 31, 12, 22, 32, 13, 23, 33]
+    assert reorder_retinanet_anchors(1, add_background=False)(published).tolist() == [
+        11,
+        21,
+        31,
+        12,
+        22,
+        32,
+        13,
+        23,
+        33,
+    ]
     two_classes = torch.stack([published, published + 100], dim=1).flatten().float()
-    assert retina_rows(2, background=True)(two_classes).tolist()[:6] == [-1e4, 11, 111, -1e4, 21, 121]
+    assert reorder_retinanet_anchors(2, add_background=True)(two_classes).tolist()[:6] == [-1e4, 11, 111, -1e4, 21, 121]
 
 
 def test_that_is_the_order_of_our_anchors():
-    (cell,) = anchors(["p3"], 4.0, octaves=3).cell_anchors
+    (cell,) = build_anchor_generator(["p3"], 4.0, scales_per_octave=3).cell_anchors
     size = cell[:, 2:] - cell[:, :2]
     assert (size[:, 1] / size[:, 0]).reshape(3, 3).mean(dim=1).diff().gt(0).all()
     assert size.prod(dim=1).reshape(3, 3).diff(dim=1).gt(0).all()
@@ -41,7 +51,7 @@ def test_generator_computes_what_the_published_one_does(official):
     """Against the published network written out as functions of its own keys."""
     state = official("generator")
     ours = AFI(256)
-    assert len(import_weights(ours, state).taken) == 23
+    assert len(import_weights(ours, state).loaded_keys) == 23
     w = {key.removeprefix("Generators.0."): value for key, value in state.items()}
     x = torch.randn(1, 256, 3, 4)
     y = first = nnf.leaky_relu(nnf.conv2d(x, w["0.0.weight"], w["0.0.bias"], padding=1), 0.2)
@@ -60,7 +70,7 @@ def test_generator_computes_what_the_published_one_does(official):
 
 def test_critic_computes_what_the_published_one_does(official):
     state = official("critic")
-    ours = PatchCritic(256)
+    ours = PatchDiscriminator(256)
     import_weights(ours, state)
     ours.eval()
     y = x = torch.randn(1, 256, 4, 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from featlift.conversion import read_zoo
+from featlift.conversion import read_detectron2_pickle
 
 
 class Harmful:
@@ -22,7 +22,7 @@ class Harmful:
 def test_arrays_are_read(tmp_path, protocol):
     arrays = {"conv1.weight": np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3), "count": np.array([5])}
     (tmp_path / "zoo.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "somebody"}, protocol))
-    state = read_zoo(tmp_path / "zoo.pkl")
+    state = read_detectron2_pickle(tmp_path / "zoo.pkl")
     assert list(state) == list(arrays)
     torch.testing.assert_close(state["conv1.weight"], torch.from_numpy(arrays["conv1.weight"]))
 
@@ -31,7 +31,7 @@ def test_code_is_refused_before_it_runs(tmp_path):
     harm = tmp_path / "harm"
     (tmp_path / "zoo.pkl").write_bytes(pickle.dumps({"model": {"a": np.zeros(1)}, "x": Harmful(str(harm))}))
     with pytest.raises(ValueError, match=r"refused: it asks for (posix|nt)\.mkdir"):
-        read_zoo(tmp_path / "zoo.pkl")
+        read_detectron2_pickle(tmp_path / "zoo.pkl")
     assert not harm.exists()
 
 
@@ -39,12 +39,12 @@ def test_code_is_refused_before_it_runs(tmp_path):
 def test_nothing_to_read(tmp_path, content):
     (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(ValueError, match="no named arrays"):
-        read_zoo(tmp_path / "zoo.pkl")
+        read_detectron2_pickle(tmp_path / "zoo.pkl")
 
 
 def test_no_pickle_at_all(tmp_path):
     (tmp_path / "zoo.pkl").write_bytes(b"")
     with pytest.raises(ValueError, match="refused"):
-        read_zoo(tmp_path / "zoo.pkl")
+        read_detectron2_pickle(tmp_path / "zoo.pkl")
     with pytest.raises(FileNotFoundError):
-        read_zoo(tmp_path / "none.pkl")
+        read_detectron2_pickle(tmp_path / "none.pkl")

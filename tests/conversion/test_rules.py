@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.conversion.rules import Rule, below, translate
+from featlift.conversion.rules import KeyRule, convert_state_dict, with_prefix
 
 
 def linear():
@@ -12,17 +12,17 @@ def linear():
 
 
 RULES = [
-    Rule(r"fc\.(weight|bias)", r"\1", lambda x: x.flip(0), "rows turned"),
-    Rule(r"anchors\.\d", None, why="not needed"),
+    KeyRule(r"fc\.(weight|bias)", r"\1", lambda x: x.flip(0), "rows turned"),
+    KeyRule(r"anchors\.\d", None, reason="not needed"),
 ]
 
 
 def test_taken_changed_and_dropped():
     state, module = linear(), nn.Linear(2, 3)
-    ours, report = translate(state, RULES, module)
+    ours, report = convert_state_dict(state, RULES, module)
     torch.testing.assert_close(ours["weight"], state["fc.weight"].flip(0))
-    assert report.taken == {"weight": "fc.weight", "bias": "fc.bias"}
-    assert report.dropped == {"anchors.0": "not needed"}
+    assert report.loaded_keys == {"weight": "fc.weight", "bias": "fc.bias"}
+    assert report.skipped_keys == {"anchors.0": "not needed"}
     text = str(report)
     assert "2 tensors taken, 2 of them changed; 1 left out" in text
     assert "fc.bias → bias (rows turned)" in text
@@ -31,20 +31,20 @@ def test_taken_changed_and_dropped():
 def test_every_problem_is_listed():
     state = {"fc.weight": torch.rand(3, 5), "else": torch.rand(1)}
     with pytest.raises(ValueError, match="Linear") as error:
-        translate(state, RULES, nn.Linear(2, 3))
+        convert_state_dict(state, RULES, nn.Linear(2, 3))
     for part in ("else [1]: no rule", "bias [3]: not in the file", "weight: [3, 5] in the file, [3, 2] here"):
         assert part in str(error.value)
 
 
 def test_a_name_the_module_does_not_have():
     with pytest.raises(ValueError, match=r"wrong\.weight: the module has no such tensor"):
-        translate({"a": torch.rand(1)}, [Rule("a", "wrong.weight")], nn.Identity())
+        convert_state_dict({"a": torch.rand(1)}, [KeyRule("a", "wrong.weight")], nn.Identity())
 
 
 def test_below_prefixes_both_sides():
-    rules = below("inner.", [Rule(r"x(\d)", lambda m: f"y{int(m[1]) + 1}"), Rule("z", None)], r"outer\.")
+    rules = with_prefix("inner.", [KeyRule(r"x(\d)", lambda m: f"y{int(m[1]) + 1}"), KeyRule("z", None)], r"outer\.")
     module = nn.Module()
     module.inner = nn.ParameterDict({"y2": torch.zeros(2)})
-    ours, report = translate({"outer.x1": torch.ones(2), "outer.z": torch.ones(1)}, rules, module)
+    ours, report = convert_state_dict({"outer.x1": torch.ones(2), "outer.z": torch.ones(1)}, rules, module)
     assert list(ours) == ["inner.y2"]
-    assert list(report.dropped) == ["outer.z"]
+    assert list(report.skipped_keys) == ["outer.z"]

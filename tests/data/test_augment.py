@@ -1,8 +1,15 @@
 import pytest
 import torch
 
-from featlift.data.augment import ColourJitter, Flip, Resize, ScaleJitter, cropped, scaled
-from featlift.data.synthetic.scenes import Scenes
+from featlift.data.augment import (
+    ColorJitter,
+    LargeScaleJitter,
+    RandomHorizontalFlip,
+    RandomShortestSize,
+    crop_sample,
+    rescale_sample,
+)
+from featlift.data.synthetic.scenes import SyntheticScenes
 
 
 def dice(seed=0):
@@ -39,22 +46,22 @@ def assert_consistent(image, target):
 
 
 def test_flip_by_hand():
-    image, target = Flip(1.0)(*example(), dice())
+    image, target = RandomHorizontalFlip(1.0)(*example(), dice())
     assert target["boxes"].tolist() == [[16, 6, 26, 16], [0, 16, 6, 20]]
     assert_consistent(image, target)
 
 
 def test_flip_twice_is_nothing_and_never_is_never():
     image, target = example()
-    again = Flip(1.0)(*Flip(1.0)(image, target, dice()), dice())
+    again = RandomHorizontalFlip(1.0)(*RandomHorizontalFlip(1.0)(image, target, dice()), dice())
     assert torch.equal(again[0], image)
     assert torch.equal(again[1]["boxes"], target["boxes"])
-    assert Flip(0.0)(image, target, dice())[0] is image
+    assert RandomHorizontalFlip(0.0)(image, target, dice())[0] is image
 
 
 def test_flip_happens_as_often_as_it_should():
     generator, (image, target) = dice(), example()
-    flipped = sum(Flip(0.25)(image, target, generator)[0] is not image for _ in range(2000))
+    flipped = sum(RandomHorizontalFlip(0.25)(image, target, generator)[0] is not image for _ in range(2000))
     assert flipped == pytest.approx(500, abs=80)
 
 
@@ -68,7 +75,7 @@ def test_flip_happens_as_often_as_it_should():
     ],
 )
 def test_resize_by_hand(size, short, longest, expected):
-    image, target = Resize(short, longest)(*example(*size), dice())
+    image, target = RandomShortestSize(short, longest)(*example(*size), dice())
     assert image.shape == (3, *expected)
     factor = expected[0] / size[0]
     assert target["boxes"][0].tolist() == pytest.approx([4 * factor, 6 * factor, 14 * factor, 16 * factor])
@@ -78,12 +85,12 @@ def test_resize_by_hand(size, short, longest, expected):
 
 def test_resize_draws_all_its_sizes():
     generator = dice()
-    heights = {Resize([8, 10, 12])(*example(), generator)[0].shape[1] for _ in range(40)}
+    heights = {RandomShortestSize([8, 10, 12])(*example(), generator)[0].shape[1] for _ in range(40)}
     assert heights == {8, 10, 12}
 
 
 def test_cropping_by_hand():
-    image, target = cropped(*example(), (8, 0, 10, 10))
+    image, target = crop_sample(*example(), (8, 0, 10, 10))
     assert image.shape == (3, 10, 10)
     assert target["boxes"].tolist() == [[4, 0, 10, 8]]
     assert target["labels"].tolist() == [1]
@@ -95,39 +102,39 @@ def test_cropping_by_hand():
 def test_areas_without_masks_follow_the_boxes():
     image, target = example()
     del target["masks"]
-    assert cropped(image, target, (8, 0, 10, 10))[1]["area"].tolist() == [48]
+    assert crop_sample(image, target, (8, 0, 10, 10))[1]["area"].tolist() == [48]
 
 
 def test_an_object_of_which_only_the_box_is_seen_leaves():
     image, target = example()
     target["masks"][0, :, :10] = 0
-    assert len(cropped(image, target, (0, 0, 20, 10))[1]["labels"]) == 0
-    assert len(cropped(image, target, (0, 0, 20, 12))[1]["labels"]) == 1
+    assert len(crop_sample(image, target, (0, 0, 20, 10))[1]["labels"]) == 0
+    assert len(crop_sample(image, target, (0, 0, 20, 12))[1]["labels"]) == 1
 
 
 def test_slivers_leave():
-    assert len(cropped(*example(), (0, 13, 20, 10), smallest=2.0)[1]["labels"]) == 0
-    assert len(cropped(*example(), (0, 12, 20, 10), smallest=2.0)[1]["labels"]) == 1
+    assert len(crop_sample(*example(), (0, 13, 20, 10), min_box_size=2.0)[1]["labels"]) == 0
+    assert len(crop_sample(*example(), (0, 12, 20, 10), min_box_size=2.0)[1]["labels"]) == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_scale_jitter_keeps_pictures_and_targets_together(seed):
-    image, target = ScaleJitter((0.5, 2.0))(*example(60, 90), dice(seed))
+    image, target = LargeScaleJitter((0.5, 2.0))(*example(60, 90), dice(seed))
     assert image.shape[1] <= 60
     assert image.shape[2] <= 90
     assert_consistent(image, target)
 
 
 def test_scale_jitter_cuts_when_it_enlarges_and_shrinks_when_it_shrinks():
-    shapes = [ScaleJitter((scale, scale))(*example(60, 90), dice())[0].shape for scale in (0.5, 1.0, 2.0)]
+    shapes = [LargeScaleJitter((scale, scale))(*example(60, 90), dice())[0].shape for scale in (0.5, 1.0, 2.0)]
     assert shapes == [(3, 30, 45), (3, 60, 90), (3, 60, 90)]
-    image, target = Scenes(1)[0]
-    assert len({float(ScaleJitter((2.0, 2.0))(image, target, dice(k))[0].mean()) for k in range(8)}) > 5
+    image, target = SyntheticScenes(1)[0]
+    assert len({float(LargeScaleJitter((2.0, 2.0))(image, target, dice(k))[0].mean()) for k in range(8)}) > 5
 
 
 def test_colours_change_within_their_range_and_boxes_do_not():
-    image, target = Scenes(1)[0]
-    shots = [ColourJitter(0.5, 0.0, 0.0)(image, target, dice(k)) for k in range(40)]
+    image, target = SyntheticScenes(1)[0]
+    shots = [ColorJitter(0.5, 0.0, 0.0)(image, target, dice(k)) for k in range(40)]
     assert all(shot[1] is target for shot in shots)
     ratios = torch.stack([shot[0].mean() / image.mean() for shot in shots])
     assert 0.49 < ratios.min() < 0.7
@@ -136,23 +143,27 @@ def test_colours_change_within_their_range_and_boxes_do_not():
 
 
 def test_no_strength_changes_nothing():
-    image, target = Scenes(1)[0]
-    torch.testing.assert_close(ColourJitter(0, 0, 0)(image, target, dice())[0], image)
+    image, target = SyntheticScenes(1)[0]
+    torch.testing.assert_close(ColorJitter(0, 0, 0)(image, target, dice())[0], image)
 
 
-@pytest.mark.parametrize("change", [Flip(), Resize([64, 96]), ScaleJitter(), ColourJitter()])
+@pytest.mark.parametrize(
+    "change", [RandomHorizontalFlip(), RandomShortestSize([64, 96]), LargeScaleJitter(), ColorJitter()]
+)
 def test_chance_comes_from_the_generator_alone(change):
     torch.manual_seed(1)
-    first = change(*Scenes(1)[0], dice(5))
+    first = change(*SyntheticScenes(1)[0], dice(5))
     torch.manual_seed(2)
-    second = change(*Scenes(1)[0], dice(5))
+    second = change(*SyntheticScenes(1)[0], dice(5))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1]["boxes"], second[1]["boxes"])
 
 
-@pytest.mark.parametrize("change", [Flip(1.0), Resize(10), ScaleJitter(), ColourJitter()])
+@pytest.mark.parametrize(
+    "change", [RandomHorizontalFlip(1.0), RandomShortestSize(10), LargeScaleJitter(), ColorJitter()]
+)
 def test_pictures_without_objects_pass(change):
-    image, target = Scenes(1, objects=(0, 0), size=(40, 50))[0]
+    image, target = SyntheticScenes(1, num_objects=(0, 0), image_size=(40, 50))[0]
     changed, empty = change(image, target, dice())
     assert empty["boxes"].shape == (0, 4)
     assert empty["masks"].shape == (0, *changed.shape[1:])
@@ -161,14 +172,20 @@ def test_pictures_without_objects_pass(change):
 def test_the_given_target_is_not_changed():
     image, target = example()
     copy = {name: value.clone() for name, value in target.items()}
-    for change in (Flip(1.0), Resize(13), ScaleJitter((0.3, 0.4)), ColourJitter()):
+    for change in (RandomHorizontalFlip(1.0), RandomShortestSize(13), LargeScaleJitter((0.3, 0.4)), ColorJitter()):
         change(image, target, dice())
-    scaled(image, target, 2.0)
+    rescale_sample(image, target, 2.0)
     assert all(torch.equal(target[name], value) for name, value in copy.items())
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda: Resize([]), lambda: Resize(0), lambda: ScaleJitter((2, 1)), lambda: ScaleJitter((0, 1))]
+    "wrong",
+    [
+        lambda: RandomShortestSize([]),
+        lambda: RandomShortestSize(0),
+        lambda: LargeScaleJitter((2, 1)),
+        lambda: LargeScaleJitter((0, 1)),
+    ],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=r"give|edges are"):

@@ -3,10 +3,10 @@ from itertools import islice
 import pytest
 import torch
 
-from featlift.data.augment import ColourJitter, Flip, Resize, ScaleJitter
-from featlift.data.batches import Batches, once, repeat_factors
+from featlift.data.augment import ColorJitter, LargeScaleJitter, RandomHorizontalFlip, RandomShortestSize
+from featlift.data.batches import ResumableDataLoader, evaluation_batches, repeat_factors
 
-CHANGES = (Flip(), ScaleJitter(), Resize((16, 24)), ColourJitter())
+CHANGES = (RandomHorizontalFlip(), LargeScaleJitter(), RandomShortestSize((16, 24)), ColorJitter())
 
 
 class Cards:
@@ -66,20 +66,22 @@ def assert_equal(first, second):
 
 @pytest.mark.parametrize("step", [1, 4, 5, 17])
 def test_a_run_goes_on_where_it_stopped(step):
-    whole = taken(Batches(Cards(13), 3, seed=2, augment=CHANGES), 20)
-    assert_equal(taken(Batches(Cards(13), 3, seed=2, augment=CHANGES), 20 - step, start=step), whole[step:])
+    whole = taken(ResumableDataLoader(Cards(13), 3, seed=2, augmentations=CHANGES), 20)
+    assert_equal(
+        taken(ResumableDataLoader(Cards(13), 3, seed=2, augmentations=CHANGES), 20 - step, start=step), whole[step:]
+    )
 
 
 @pytest.mark.parametrize("world", [2, 3, 6])
 def test_shares_in_order_of_rank_are_the_whole_batch(world):
-    batches = Batches(Cards(20), 6, augment=CHANGES)
+    batches = ResumableDataLoader(Cards(20), 6, augmentations=CHANGES)
     shares = [taken(batches, 5, rank=rank, world=world) for rank in range(world)]
     joined = [([i for s in shares for i in s[k][0]], [t for s in shares for t in s[k][1]]) for k in range(5)]
     assert_equal(joined, taken(batches, 5))
 
 
 def test_workers_change_nothing():
-    batches = [Batches(Cards(9), 2, augment=CHANGES, workers=workers) for workers in (0, 2)]
+    batches = [ResumableDataLoader(Cards(9), 2, augmentations=CHANGES, num_workers=workers) for workers in (0, 2)]
     assert_equal(taken(batches[0], 7, start=3), taken(batches[1], 7, start=3))
 
 
@@ -87,21 +89,21 @@ def test_workers_change_nothing():
     ("count", "size", "group"), [(12, 4, True), (13, 4, True), (13, 4, False), (3, 8, True), (1, 2, True)]
 )
 def test_an_epoch_shows_every_picture(count, size, group):
-    batches = Batches(Cards(count), size, group=group)
-    assert batches.per_epoch == -(-count // size)
+    batches = ResumableDataLoader(Cards(count), size, group_by_aspect_ratio=group)
+    assert batches.batches_per_epoch == -(-count // size)
     epochs = [
-        [n for b in taken(batches, batches.per_epoch, start=e * batches.per_epoch) for n in numbers(b)]
+        [n for b in taken(batches, batches.batches_per_epoch, start=e * batches.batches_per_epoch) for n in numbers(b)]
         for e in range(3)
     ]
     for epoch in epochs:
         assert set(epoch) == set(range(count))
-        assert len(epoch) == batches.per_epoch * size
+        assert len(epoch) == batches.batches_per_epoch * size
         assert max(epoch.count(n) for n in epoch) <= -(-len(epoch) // count)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
     orders = [
-        [numbers(b) for b in taken(Batches(Cards(30), 3, seed=seed), 10, start=10 * e)]
+        [numbers(b) for b in taken(ResumableDataLoader(Cards(30), 3, seed=seed), 10, start=10 * e)]
         for seed in (0, 1)
         for e in (0, 1)
     ]
@@ -109,7 +111,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 def test_a_picture_is_augmented_otherwise_each_time():
-    images = [images[0] for images, _ in taken(Batches(Cards(1), 1, augment=(ColourJitter(0.5),)), 6)]
+    images = [images[0] for images, _ in taken(ResumableDataLoader(Cards(1), 1, augmentations=(ColorJitter(0.5),)), 6)]
     assert len({float(image.mean()) for image in images}) == 6
 
 
@@ -120,20 +122,20 @@ def test_draws_differ_within_a_batch_and_between_batches():
         seen.append(int(torch.randint(2**40, (), generator=generator)))
         return image, target
 
-    taken(Batches(Cards(4), 4, augment=(note,)), 5)
+    taken(ResumableDataLoader(Cards(4), 4, augmentations=(note,)), 5)
     assert len(set(seen)) == 20
 
 
 def test_wide_and_tall_pictures_stay_apart():
-    batches = Batches(Cards(90), 4)
-    mixed = [len({image.shape for image in images}) > 1 for images, _ in taken(batches, batches.per_epoch)]
+    batches = ResumableDataLoader(Cards(90), 4)
+    mixed = [len({image.shape for image in images}) > 1 for images, _ in taken(batches, batches.batches_per_epoch)]
     assert sum(mixed) <= 1
-    loose = Batches(Cards(90), 4, group=False)
-    assert sum(len({image.shape for image in images}) > 1 for images, _ in taken(loose, loose.per_epoch)) > 10
+    loose = ResumableDataLoader(Cards(90), 4, group_by_aspect_ratio=False)
+    assert sum(len({image.shape for image in images}) > 1 for images, _ in taken(loose, loose.batches_per_epoch)) > 10
 
 
 def test_crowds_are_not_trained_on():
-    for _, targets in taken(Batches(Cards(4), 2), 2):
+    for _, targets in taken(ResumableDataLoader(Cards(4), 2), 2):
         assert all(target["iscrowd"].tolist() == [0] for target in targets)
         assert all(target["boxes"].tolist() == [[0, 0, 9, 9]] for target in targets)
 
@@ -142,19 +144,19 @@ def test_the_global_random_state_is_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    taken(Batches(Cards(5), 2, augment=CHANGES), 3)
+    taken(ResumableDataLoader(Cards(5), 2, augmentations=CHANGES), 3)
     assert torch.equal(torch.rand(4), expected)
 
 
 def test_weights_are_shares_of_an_epoch():
-    batches = Batches(Cards(10), 2, weights=[5, 1, 1, 1, 1, 1, 0, 0, 0, 0])
+    batches = ResumableDataLoader(Cards(10), 2, image_weights=[5, 1, 1, 1, 1, 1, 0, 0, 0, 0])
     for epoch in range(4):
         shown = [n for b in taken(batches, 5, start=5 * epoch) for n in numbers(b)]
         assert [shown.count(n) for n in range(10)] == [5, 1, 1, 1, 1, 1, 0, 0, 0, 0]
 
 
 def test_fractions_even_out_over_epochs():
-    batches = Batches(Cards(4), 4, weights=[2.5, 0.5, 0.5, 0.5])
+    batches = ResumableDataLoader(Cards(4), 4, image_weights=[2.5, 0.5, 0.5, 0.5])
     shown = [n for b in taken(batches, 400) for n in numbers(b)]
     assert [shown.count(n) / 400 for n in range(4)] == pytest.approx([2.5, 0.5, 0.5, 0.5], abs=0.1)
 
@@ -167,7 +169,7 @@ def test_rare_classes_are_repeated():
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("size", [1, 4])
 def test_evaluation_sees_each_picture_once(world, size):
-    shares = [list(once(Cards(11), size, rank, world)) for rank in range(world)]
+    shares = [list(evaluation_batches(Cards(11), size, rank, world)) for rank in range(world)]
     seen = [
         (index, target)
         for share in shares
@@ -181,7 +183,7 @@ def test_evaluation_sees_each_picture_once(world, size):
 
 
 def test_a_rank_without_pictures_sees_none():
-    assert list(once(Cards(1), 2, rank=1, world=2)) == []
+    assert list(evaluation_batches(Cards(1), 2, rank=1, world_size=2)) == []
 
 
 @pytest.mark.parametrize(
@@ -197,9 +199,9 @@ def test_a_rank_without_pictures_sees_none():
 )
 def test_wrong_settings_are_explained(settings, words):
     with pytest.raises(ValueError, match=words):
-        Batches(**settings)
+        ResumableDataLoader(**settings)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(ValueError, match="4 pictures cannot be shared by 3 processes; choose a multiple of 3"):
-        Batches(Cards(9), 4).since(0, rank=0, world=3)
+        ResumableDataLoader(Cards(9), 4).iter_from(0, rank=0, world_size=3)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from featlift.data.augment import ColourJitter
-from featlift.data.class_balance import Around, Balance, balance
-from featlift.data.dataset import categories
+from featlift.data.augment import ColorJitter
+from featlift.data.class_balance import ClassBalance, RandomObjectCrop, class_balance_weights
+from featlift.data.dataset import coco_categories
 
 
 class Boxes:
@@ -18,13 +18,13 @@ class Boxes:
         return {
             "images": [{"id": i} for i in (1, 2, 3)],
             "annotations": [{"image_id": i, "category_id": k} for i, k in pairs],
-            "categories": categories(self.classes),
+            "categories": coco_categories(self.classes),
         }
 
 
 def test_a_picture_counts_as_its_rarest_class():
-    assert balance(Boxes(), wanted=6) == [2.0, 2.0, 6.0]
-    assert balance(Boxes(), wanted=1) == [1.0, 1.0, 1.0]
+    assert class_balance_weights(Boxes(), min_per_class=6) == [2.0, 2.0, 6.0]
+    assert class_balance_weights(Boxes(), min_per_class=1) == [1.0, 1.0, 1.0]
 
 
 def target(*boxes):
@@ -34,7 +34,7 @@ def target(*boxes):
 
 def cuts(times, image, given, side=20):
     generator = torch.Generator().manual_seed(0)
-    return [Around(side)(image, given, generator) for _ in range(times)]
+    return [RandomObjectCrop(side)(image, given, generator) for _ in range(times)]
 
 
 def test_every_window_holds_the_middle_of_an_object():
@@ -64,19 +64,19 @@ def test_without_objects_anywhere_and_small_pictures_as_they_are():
 
 
 def test_off_it_does_nothing():
-    assert Balance().view() == []
-    assert Balance().weights(Boxes()) is None
+    assert ClassBalance().augmentations() == []
+    assert ClassBalance().image_weights(Boxes()) is None
 
 
 def test_on_it_weighs_cuts_and_colours():
-    how = Balance(wanted=6, crop=100, colour=0.1)
-    cut, coloured = how.view(2.0)
-    assert isinstance(cut, Around)
-    assert cut.side == 200
-    assert isinstance(coloured, ColourJitter)
-    assert how.weights(Boxes()) == [2.0, 2.0, 6.0]
+    how = ClassBalance(min_per_class=6, crop_size=100, color_jitter=0.1)
+    cut, coloured = how.augmentations(2.0)
+    assert isinstance(cut, RandomObjectCrop)
+    assert cut.size == 200
+    assert isinstance(coloured, ColorJitter)
+    assert how.image_weights(Boxes()) == [2.0, 2.0, 6.0]
 
 
 def test_a_window_has_a_side():
     with pytest.raises(ValueError, match="at least 1"):
-        Around(0)
+        RandomObjectCrop(0)

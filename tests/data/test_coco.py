@@ -8,7 +8,7 @@ from PIL import Image
 from pycocotools import mask as reference
 from pycocotools.coco import COCO
 
-from featlift.data.coco import CocoPictures, find_split, open_split
+from featlift.data.coco import CocoDataset, find_coco_split, open_coco_split
 
 POLYGON = [[2.0, 2, 12, 3, 11, 10, 3, 9]]
 CROWD = {"size": [20, 30], "counts": [100, 50, 450]}
@@ -34,7 +34,7 @@ def pictures(tmp_path):
     for name, shape in (("x.png", (20, 30)), ("y.png", (9, 7))):
         Image.fromarray(np.full(shape, 51, dtype=np.uint8)).save(tmp_path / name)
     (tmp_path / "all.json").write_text(json.dumps(document))
-    return CocoPictures(tmp_path / "all.json", tmp_path)
+    return CocoDataset(tmp_path / "all.json", tmp_path)
 
 
 def test_targets_in_our_terms(pictures):
@@ -84,7 +84,7 @@ def test_the_ground_truth_is_read_by_the_reference(pictures, capsys):
 
 
 def test_masks_can_be_left_out(tmp_path, pictures):
-    plain = CocoPictures(tmp_path / "all.json", tmp_path, masks=False)
+    plain = CocoDataset(tmp_path / "all.json", tmp_path, load_masks=False)
     assert "masks" not in plain[0][1]
     assert "segmentation" not in plain.coco()["annotations"][0]
 
@@ -93,7 +93,7 @@ def test_masks_of_some_objects_only_are_not_used_and_told(tmp_path, pictures):
     document = json.loads((tmp_path / "all.json").read_text())
     document["annotations"][0]["segmentation"] = []
     (tmp_path / "all.json").write_text(json.dumps(document))
-    part = CocoPictures(tmp_path / "all.json", tmp_path)
+    part = CocoDataset(tmp_path / "all.json", tmp_path)
     assert "masks" not in part[0][1]
     assert "1 of 2 objects have a mask" in str(part.report)
 
@@ -115,10 +115,10 @@ def test_layouts_are_found(tmp_path, pictures, file, folder):
     shutil.copy(tmp_path / "all.json", root / file)
     for name in ("x.png", "y.png"):
         shutil.copy(tmp_path / name, root / folder / name)
-    assert find_split(root, "train") == (root / file, root / folder)
-    assert len(open_split(root, "train")) == 2
+    assert find_coco_split(root, "train") == (root / file, root / folder)
+    assert len(open_coco_split(root, "train")) == 2
     with pytest.raises(FileNotFoundError, match=r"No split 'val' in .*instances_val\*\.json.*There is: "):
-        open_split(root, "val")
+        open_coco_split(root, "val")
 
 
 def test_two_years_are_ambiguous(tmp_path):
@@ -126,9 +126,9 @@ def test_two_years_are_ambiguous(tmp_path):
         (tmp_path / f"train{year}").mkdir()
         (tmp_path / f"instances_train{year}.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"several sets called train: instances_train2014\.json"):
-        open_split(tmp_path, "train")
+        open_coco_split(tmp_path, "train")
 
 
 def test_no_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere"):
-        open_split(tmp_path / "nowhere", "train")
+        open_coco_split(tmp_path / "nowhere", "train")

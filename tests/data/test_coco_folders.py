@@ -3,9 +3,9 @@ import json
 import pytest
 import torch
 
-from featlift.data.coco import open_split
-from featlift.data.coco_folders import check, export_coco, make
-from featlift.data.synthetic.scenes import Scenes
+from featlift.data.coco import open_coco_split
+from featlift.data.coco_folders import check_coco_dataset, write_coco_dataset, write_synthetic_dataset
+from featlift.data.synthetic.scenes import SyntheticScenes
 
 SMALL = {"size": (64, 64), "objects": (3, 6), "sides": (6, 40)}
 
@@ -13,13 +13,13 @@ SMALL = {"size": (64, 64), "objects": (3, 6), "sides": (6, 40)}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("made") / "deep" / "scenes"
-    export_coco({"train": Scenes(5, **SMALL), "val": Scenes(2, **SMALL, first=5)}, root)
+    write_coco_dataset({"train": SyntheticScenes(5, **SMALL), "val": SyntheticScenes(2, **SMALL, first_index=5)}, root)
     return root
 
 
 def test_what_is_written_is_read_back_to_the_bit(folder):
-    for split, scenes in (("train", Scenes(5, **SMALL)), ("val", Scenes(2, **SMALL, first=5))):
-        read = open_split(folder, split)
+    for split, scenes in (("train", SyntheticScenes(5, **SMALL)), ("val", SyntheticScenes(2, **SMALL, first_index=5))):
+        read = open_coco_split(folder, split)
         assert read.classes == scenes.classes
         assert len(read) == len(scenes)
         for index in range(len(scenes)):
@@ -35,58 +35,58 @@ def test_nothing_unfinished_is_left_behind(folder):
 
 
 def test_a_failure_leaves_no_folder(tmp_path):
-    class Torn(Scenes):
+    class Torn(SyntheticScenes):
         def __getitem__(self, index):
             if index == 1:
                 raise RuntimeError("no more paint")
             return super().__getitem__(index)
 
     with pytest.raises(RuntimeError, match="no more paint"):
-        export_coco({"train": Torn(3, **SMALL)}, tmp_path / "out")
+        write_coco_dataset({"train": Torn(3, **SMALL)}, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_full_folder_is_not_overwritten(folder):
     with pytest.raises(FileExistsError, match="not empty"):
-        make(folder)
+        write_synthetic_dataset(folder)
 
 
 def test_make_gives_splits_without_a_common_picture(tmp_path):
-    splits = make(tmp_path / "new", train=3, val=2, size=(80, 64), seed=9)
+    splits = write_synthetic_dataset(tmp_path / "new", num_train=3, num_val=2, image_size=(80, 64), seed=9)
     assert {name: len(part) for name, part in splits.items()} == {"train": 3, "val": 2}
-    names = [{part.name(k) for k in range(len(part))} for part in splits.values()]
+    names = [{part.image_name(k) for k in range(len(part))} for part in splits.values()]
     assert not names[0] & names[1]
-    assert open_split(tmp_path / "new", "val").size(1) == (80, 64)
+    assert open_coco_split(tmp_path / "new", "val").image_size(1) == (80, 64)
 
 
 def test_check_counts_classes_and_sizes(folder):
-    found = check(folder)
+    found = check_coco_dataset(folder)
     assert list(found) == ["train", "val"]
     truth = json.loads((folder / "instances_train.json").read_text())
     areas = [a["area"] for a in truth["annotations"]]
-    assert found["train"].per_size == {
+    assert found["train"].objects_per_size == {
         "tiny": sum(a < 256 for a in areas),
         "small": sum(256 <= a < 1024 for a in areas),
         "medium": sum(1024 <= a < 9216 for a in areas),
         "large": 0,
     }
     names = [c["name"] for c in truth["categories"]]
-    for name, number in found["train"].per_class.items():
+    for name, number in found["train"].objects_per_class.items():
         assert number == sum(names[a["category_id"] - 1] == name for a in truth["annotations"])
-    assert found["train"].sound
+    assert found["train"].is_clean
     assert "sizes: tiny" in str(found["train"])
 
 
 def test_check_finds_what_is_broken(tmp_path):
-    make(tmp_path / "new", train=3, val=1, size=(64, 64))
+    write_synthetic_dataset(tmp_path / "new", num_train=3, num_val=1, image_size=(64, 64))
     cut = sorted((tmp_path / "new" / "train").iterdir())[1]
     cut.write_bytes(cut.read_bytes()[:3000])
-    found = check(tmp_path / "new")
-    assert not found["train"].sound
-    assert found["val"].sound
+    found = check_coco_dataset(tmp_path / "new")
+    assert not found["train"].is_clean
+    assert found["val"].is_clean
     assert cut.name in str(found["train"])
 
 
 def test_check_of_no_set_says_what_was_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match="No split 'train'"):
-        check(tmp_path)
+        check_coco_dataset(tmp_path)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featlift.data.coco import CocoPictures
-from featlift.data.coco_reader import Reader
-from featlift.data.problems import BrokenData
+from featlift.data.coco import CocoDataset
+from featlift.data.coco_reader import CocoReader
+from featlift.data.problems import DatasetError
 
 NAN = math.nan
 
@@ -99,13 +99,13 @@ def test_broken_entries_are_named_or_skipped_and_listed(tmp_path, breaking, word
     document = healthy()
     breaking(document)
     folder = written(tmp_path / "set", document)
-    with pytest.raises(BrokenData, match=rf"(?s)labels\.json: {words}.*--skip-broken"):
-        CocoPictures(folder / "labels.json", folder)
-    rest = CocoPictures(folder / "labels.json", folder, skip_broken=True)
-    assert sum(len(rest[k][1]["labels"]) for k in range(len(rest))) == rest.report.objects
-    assert len(rest.report.skipped) >= 1
-    assert str(rest.report.skipped[0]) in str(rest.report)
-    assert rest.report.objects == left
+    with pytest.raises(DatasetError, match=rf"(?s)labels\.json: {words}.*--skip-broken"):
+        CocoDataset(folder / "labels.json", folder)
+    rest = CocoDataset(folder / "labels.json", folder, skip_broken=True)
+    assert sum(len(rest[k][1]["labels"]) for k in range(len(rest))) == rest.report.num_objects
+    assert len(rest.report.problems) >= 1
+    assert str(rest.report.problems[0]) in str(rest.report)
+    assert rest.report.num_objects == left
 
 
 def without(key):
@@ -134,37 +134,37 @@ BROKEN_FILES = {
 @pytest.mark.parametrize(("text", "words"), BROKEN_FILES.values(), ids=BROKEN_FILES)
 def test_useless_files_are_never_skipped(tmp_path, text, words, skip_broken):
     folder = written(tmp_path / "set", text)
-    with pytest.raises(BrokenData, match=words):
-        CocoPictures(folder / "labels.json", folder, skip_broken)
+    with pytest.raises(DatasetError, match=words):
+        CocoDataset(folder / "labels.json", folder, skip_broken)
 
 
 def test_a_missing_json_is_named(tmp_path):
-    with pytest.raises(BrokenData, match=r"none\.json: the file: there is no such file"):
-        Reader(tmp_path / "none.json", tmp_path)
+    with pytest.raises(DatasetError, match=r"none\.json: the file: there is no such file"):
+        CocoReader(tmp_path / "none.json", tmp_path)
 
 
 def test_nothing_left_is_an_error_even_when_skipping(tmp_path):
     folder = written(tmp_path / "set", healthy())
     for name in ("a.png", "b.png"):
         (folder / name).unlink()
-    with pytest.raises(BrokenData, match=r"no file .*a\.png(?s:.*)no usable picture is left"):
-        CocoPictures(folder / "labels.json", folder, skip_broken=True)
+    with pytest.raises(DatasetError, match=r"no file .*a\.png(?s:.*)no usable picture is left"):
+        CocoDataset(folder / "labels.json", folder, skip_broken=True)
 
 
 def test_a_file_that_is_no_picture_is_named(tmp_path):
     folder = written(tmp_path / "set", healthy())
     (folder / "a.png").write_bytes(b"hello")
-    with pytest.raises(BrokenData, match=r"image 10 \(a\.png\): .*is not a picture"):
-        CocoPictures(folder / "labels.json", folder)
+    with pytest.raises(DatasetError, match=r"image 10 \(a\.png\): .*is not a picture"):
+        CocoDataset(folder / "labels.json", folder)
 
 
 def test_a_truncated_picture_is_named_when_read_and_can_be_skipped(tmp_path):
     folder = written(tmp_path / "set", healthy())
     (folder / "a.png").write_bytes((folder / "a.png").read_bytes()[:1500])
     with pytest.raises(ValueError, match=r"a\.png is broken or cut short"):
-        CocoPictures(folder / "labels.json", folder)[0]
-    rest = CocoPictures(folder / "labels.json", folder, skip_broken=True)
-    assert [rest.name(k) for k in range(len(rest))] == ["b.png"]
+        CocoDataset(folder / "labels.json", folder)[0]
+    rest = CocoDataset(folder / "labels.json", folder, skip_broken=True)
+    assert [rest.image_name(k) for k in range(len(rest))] == ["b.png"]
     assert "broken picture: 1" in str(rest.report)
 
 
@@ -177,8 +177,8 @@ def test_all_problems_are_told_at_once(tmp_path):
     ):
         breaking(document)
     folder = written(tmp_path / "set", document)
-    with pytest.raises(BrokenData) as caught:
-        CocoPictures(folder / "labels.json", folder)
+    with pytest.raises(DatasetError) as caught:
+        CocoDataset(folder / "labels.json", folder)
     assert [problem.kind for problem in caught.value.problems] == ["other size", "broken box", "unknown category"]
 
 
@@ -186,14 +186,14 @@ def test_rounding_at_the_rim_is_clipped_and_told(tmp_path):
     document = healthy()
     document["annotations"][0]["bbox"] = [-0.5, 3, 10, 27.75]
     folder = written(tmp_path / "set", document)
-    pictures = CocoPictures(folder / "labels.json", folder)
+    pictures = CocoDataset(folder / "labels.json", folder)
     assert pictures[0][1]["boxes"][0].tolist() == [0, 3, 9.5, 30]
     assert "1 boxes reached up to 1 px out" in str(pictures.report)
 
 
 def test_the_healthy_set_is_sound(tmp_path):
     folder = written(tmp_path / "set", healthy())
-    reader = Reader(folder / "labels.json", folder)
-    assert [len(entry.things) for entry in reader.entries()] == [2, 1]
+    reader = CocoReader(folder / "labels.json", folder)
+    assert [len(entry.objects) for entry in reader.read_images()] == [2, 1]
     assert not reader.problems
     assert reader.classes == ["cat", "dog"]

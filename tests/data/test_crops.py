@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from featlift.data.crops import Window, at_least
-from featlift.data.synthetic.scenes import Scenes
+from featlift.data.crops import RandomCrop, select_large_images
+from featlift.data.synthetic.scenes import SyntheticScenes
 
 
 def example(height=30, width=40):
@@ -22,7 +22,7 @@ def example(height=30, width=40):
 def test_boxes_move_with_the_window():
     image, target = example()
     for seed in range(8):
-        seen, moved = Window(20)(image, target, torch.Generator().manual_seed(seed))
+        seen, moved = RandomCrop(20)(image, target, torch.Generator().manual_seed(seed))
         assert seen.shape == (3, 20, 20)
         top, left = int(seen[0, 0, 0]), int(seen[1, 0, 0])
         expected = target["boxes"] - torch.tensor([left, top, left, top])
@@ -34,13 +34,13 @@ def test_boxes_move_with_the_window():
 def test_every_window_is_drawn():
     image, target = example(21, 22)
     generator = torch.Generator().manual_seed(0)
-    corners = {tuple(Window(20)(image, target, generator)[0][:2, 0, 0].int().tolist()) for _ in range(60)}
+    corners = {tuple(RandomCrop(20)(image, target, generator)[0][:2, 0, 0].int().tolist()) for _ in range(60)}
     assert corners == {(top, left) for top in (0, 1) for left in (0, 1, 2)}
 
 
 def test_too_small():
     with pytest.raises(ValueError, match="does not fit"):
-        Window(31)(*example(), torch.Generator())
+        RandomCrop(31)(*example(), torch.Generator())
 
 
 class Mixed:
@@ -58,20 +58,20 @@ class Mixed:
 
 
 def test_only_pictures_large_enough_on_both_sides():
-    chosen = at_least(Mixed(), 40)  # type: ignore[arg-type]
-    assert [chosen.name(i) for i in range(len(chosen))] == ["1", "2", "4"]
+    chosen = select_large_images(Mixed(), 40)  # type: ignore[arg-type]
+    assert [chosen.image_name(i) for i in range(len(chosen))] == ["1", "2", "4"]
     with pytest.raises(ValueError, match="the largest has 64"):
-        at_least(Mixed(), 65)  # type: ignore[arg-type]
+        select_large_images(Mixed(), 65)  # type: ignore[arg-type]
 
 
 def test_a_count_is_drawn_by_the_seed():
-    drawn = {tuple(at_least(Mixed(), 40, 2, seed).name(i) for i in range(2)) for seed in range(12)}  # type: ignore[arg-type]
+    drawn = {tuple(select_large_images(Mixed(), 40, 2, seed).image_name(i) for i in range(2)) for seed in range(12)}  # type: ignore[arg-type]
     assert drawn == {("1", "2"), ("1", "4"), ("2", "4")}
 
 
 def test_the_truth_of_the_chosen_alone():
-    scenes = Scenes(4, (64, 64), objects=(2, 3), sides=(8, 16))
-    chosen = at_least(scenes, 64, 2, seed=1)
-    truth, names = chosen.coco(), [chosen.name(i) for i in range(2)]
+    scenes = SyntheticScenes(4, (64, 64), num_objects=(2, 3), object_sizes=(8, 16))
+    chosen = select_large_images(scenes, 64, 2, seed=1)
+    truth, names = chosen.coco(), [chosen.image_name(i) for i in range(2)]
     assert [image["file_name"] for image in truth["images"]] == names
     assert len(truth["annotations"]) == sum(len(chosen[i][1]["boxes"]) for i in range(2))

@@ -1,15 +1,15 @@
 import torch
 
-from featlift.data.dataset import Pictures, categories, without_crowds
-from featlift.data.synthetic.scenes import Scenes
+from featlift.data.dataset import ImageDataset, coco_categories, drop_crowds
+from featlift.data.synthetic.scenes import SyntheticScenes
 
 
 def test_categories_are_numbered_from_one():
-    assert categories(["cat", "dog"]) == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    assert coco_categories(["cat", "dog"]) == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
 
 
 def test_scenes_obey_the_contract():
-    assert isinstance(Scenes(1), Pictures)
+    assert isinstance(SyntheticScenes(1), ImageDataset)
 
 
 def test_crowds_leave_with_all_that_is_theirs():
@@ -21,7 +21,7 @@ def test_crowds_leave_with_all_that_is_theirs():
         "masks": torch.stack([torch.zeros(9, 9), torch.ones(9, 9)]),
         "image_id": torch.tensor(7),
     }
-    kept = without_crowds(target)
+    kept = drop_crowds(target)
     assert kept["labels"].tolist() == [5]
     assert kept["boxes"].tolist() == [[1, 1, 9, 9]]
     assert kept["masks"].sum() == 81

@@ -2,27 +2,29 @@ import json
 
 import pytest
 
-from featlift.data.coco import open_split
-from featlift.data.coco_folders import make
-from featlift.data.fingerprint import fingerprint
-from featlift.data.synthetic.scenes import Scenes
+from featlift.data.coco import open_coco_split
+from featlift.data.coco_folders import write_synthetic_dataset
+from featlift.data.fingerprint import dataset_fingerprint
+from featlift.data.synthetic.scenes import SyntheticScenes
 
 
 def test_equal_data_have_equal_fingerprints():
-    assert fingerprint(Scenes(50)) == fingerprint(Scenes(50))
-    assert len(fingerprint(Scenes(50))) == 16
+    assert dataset_fingerprint(SyntheticScenes(50)) == dataset_fingerprint(SyntheticScenes(50))
+    assert len(dataset_fingerprint(SyntheticScenes(50))) == 16
 
 
 def test_every_setting_of_scenes_counts():
     settings = [{}, {"seed": 1}, {"size": (160, 161)}, {"objects": (8, 15)}, {"sides": (6, 39)}, {"first": 1}]
     settings.append({"classes": ("down", "up")})
-    prints = {fingerprint(Scenes(5, **changes)) for changes in settings} | {fingerprint(Scenes(6))}
+    prints = {dataset_fingerprint(SyntheticScenes(5, **changes)) for changes in settings} | {
+        dataset_fingerprint(SyntheticScenes(6))
+    }
     assert len(prints) == len(settings) + 1
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    make(tmp_path_factory.mktemp("a") / "set", train=2, val=1, size=(64, 64))
+    write_synthetic_dataset(tmp_path_factory.mktemp("a") / "set", num_train=2, num_val=1, image_size=(64, 64))
     return next(tmp_path_factory.getbasetemp().glob("a*")) / "set"
 
 
@@ -45,20 +47,20 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_every_fact_of_a_folder_counts(folder, change):
     file = folder / "instances_train.json"
-    before, text = fingerprint(open_split(folder, "train")), file.read_text()
+    before, text = dataset_fingerprint(open_coco_split(folder, "train")), file.read_text()
     document = json.loads(text)
     try:
         change(document)
         file.write_text(json.dumps(document))
-        assert fingerprint(open_split(folder, "train")) != before
+        assert dataset_fingerprint(open_coco_split(folder, "train")) != before
     finally:
         file.write_text(text)
-    assert fingerprint(open_split(folder, "train")) == before
+    assert dataset_fingerprint(open_coco_split(folder, "train")) == before
 
 
 def test_the_order_of_annotations_does_not_count(folder):
     file = folder / "instances_train.json"
-    before, document = fingerprint(open_split(folder, "train")), json.loads(file.read_text())
+    before, document = dataset_fingerprint(open_coco_split(folder, "train")), json.loads(file.read_text())
     document["annotations"].reverse()
     file.write_text(json.dumps(document))
-    assert fingerprint(open_split(folder, "train")) == before
+    assert dataset_fingerprint(open_coco_split(folder, "train")) == before

@@ -3,9 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from featlift.data.batches import Batches
-from featlift.data.dataset import Pictures
-from featlift.data.image_folder import Photographs
+from featlift.data.batches import ResumableDataLoader
+from featlift.data.dataset import ImageDataset
+from featlift.data.image_folder import UnlabelledImageFolder
 
 
 @pytest.fixture
@@ -18,10 +18,10 @@ def folder(tmp_path):
 
 
 def test_pictures_by_name_without_objects(folder):
-    photographs = Photographs(folder)
-    assert isinstance(photographs, Pictures)
-    assert [photographs.name(i) for i in range(3)] == ["a.JPG", "b.png", "below/c.png"]
-    assert [photographs.size(i) for i in range(3)] == [(50, 20), (30, 40), (64, 64)]
+    photographs = UnlabelledImageFolder(folder)
+    assert isinstance(photographs, ImageDataset)
+    assert [photographs.image_name(i) for i in range(3)] == ["a.JPG", "b.png", "below/c.png"]
+    assert [photographs.image_size(i) for i in range(3)] == [(50, 20), (30, 40), (64, 64)]
     image, target = photographs[1]
     assert image.shape == (3, 30, 40)
     assert target["boxes"].shape == (0, 4)
@@ -31,19 +31,19 @@ def test_pictures_by_name_without_objects(folder):
 
 
 def test_they_make_batches(folder):
-    images, _ = next(Batches(Photographs(folder), 3).since(0))
+    images, _ = next(ResumableDataLoader(UnlabelledImageFolder(folder), 3).iter_from(0))
     assert sorted(image.shape[-1] for image in images) == [20, 40, 64]
     assert images[0].dtype == torch.float32
 
 
 def test_only_large_ones(folder):
-    assert [Photographs(folder, 30).size(i) for i in range(2)] == [(30, 40), (64, 64)]
+    assert [UnlabelledImageFolder(folder, 30).image_size(i) for i in range(2)] == [(30, 40), (64, 64)]
     with pytest.raises(ValueError, match="the largest has 64"):
-        Photographs(folder, 65)
+        UnlabelledImageFolder(folder, 65)
 
 
 def test_no_folder_and_no_pictures(tmp_path):
     with pytest.raises(FileNotFoundError, match="no picture"):
-        Photographs(tmp_path)
+        UnlabelledImageFolder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
-        Photographs(tmp_path / "elsewhere")
+        UnlabelledImageFolder(tmp_path / "elsewhere")

@@ -8,15 +8,15 @@ from PIL import Image
 
 from featlift.data.landmarks import (
     PARIS_CORRUPT,
-    by_class,
-    holidays,
-    inner_window,
-    oxford5k,
-    paris6k,
-    pictures,
-    random_split,
-    read_picture,
-    revisited,
+    list_collection_images,
+    load_class_folders,
+    load_holidays,
+    load_oxford5k,
+    load_paris6k,
+    load_revisited,
+    random_crop_box,
+    read_image_crop,
+    split_image_files,
 )
 
 
@@ -49,27 +49,27 @@ def oxford(tmp_path):
 
 
 def test_oxford(oxford):
-    collection = oxford5k(*oxford)
+    collection = load_oxford5k(*oxford)
     (query,) = collection.queries
-    assert query.picture.stem == "all_souls_000002"  # without oxc1_
+    assert query.image_path.stem == "all_souls_000002"  # without oxc1_
     assert query.box == (1.5, 0.5, 5.0, 3.0)
     assert (query.positives, query.junk) == ({0, 2, 3}, {4})
     assert len(collection.database) == 5
-    assert read_picture(query.picture, query.box).shape == (3, 3, 3)
+    assert read_image_crop(query.image_path, query.box).shape == (3, 3, 3)
 
 
 def test_a_missing_picture_is_named(oxford):
     images, truth = oxford
     (images / "all_souls_000003.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"all_souls_1_query.txt names 'all_souls_000003'"):
-        oxford5k(images, truth)
+        load_oxford5k(images, truth)
 
 
 def test_wrong_folders_are_told(oxford):
     with pytest.raises(FileNotFoundError, match="ground-truth"):
-        oxford5k(oxford[0], oxford[0])
+        load_oxford5k(oxford[0], oxford[0])
     with pytest.raises(FileNotFoundError, match="No picture"):
-        oxford5k(oxford[1], oxford[1])
+        load_oxford5k(oxford[1], oxford[1])
 
 
 def test_paris_leaves_out_the_corrupt_files(tmp_path):
@@ -83,7 +83,7 @@ def test_paris_leaves_out_the_corrupt_files(tmp_path):
         louvre_1_ok="",
         louvre_1_junk="",
     )
-    collection = paris6k(images, truth)
+    collection = load_paris6k(images, truth)
     assert [file.stem for file in collection.database] == ["paris_defense_000001", "paris_louvre_000135"]
     assert collection.queries[0].positives == {1}
 
@@ -109,7 +109,7 @@ def revisit(tmp_path):
     ],
 )
 def test_revisited(revisit, difficulty, expected):
-    collection = revisited(*revisit, difficulty)
+    collection = load_revisited(*revisit, difficulty)
     assert [file.stem for file in collection.database] == ["c", "a", "b", "d"]  # the file's order: rows are its numbers
     assert [(q.positives, q.junk) for q in collection.queries] == expected
     assert collection.queries[0].picture.stem == "q0"
@@ -118,16 +118,16 @@ def test_revisited(revisit, difficulty, expected):
 
 def test_revisited_refuses(revisit, tmp_path):
     with pytest.raises(ValueError, match="easy, medium, hard"):
-        revisited(*revisit, "difficult")
+        load_revisited(*revisit, "difficult")
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(print))
     with pytest.raises(pickle.UnpicklingError, match=r"builtins\.print"):
-        revisited(revisit[0], tmp_path / "evil.pkl")
+        load_revisited(revisit[0], tmp_path / "evil.pkl")
 
 
 def test_holidays(tmp_path):
     images = make(tmp_path, *[f"{n}.jpg" for n in (100000, 100001, 100002, 100100, 100101)])
-    collection = holidays(images)
-    assert [(q.picture.stem, q.positives, q.junk) for q in collection.queries] == [
+    collection = load_holidays(images)
+    assert [(q.image_path.stem, q.positives, q.junk) for q in collection.queries] == [
         ("100000", {1, 2}, {0}),
         ("100100", {4}, {3}),
     ]
@@ -136,11 +136,11 @@ def test_holidays(tmp_path):
 def test_folders_by_class(tmp_path):
     gallery = make(tmp_path / "gallery", "cat/1.png", "cat/2.png", "dog/1.png")
     asked = make(tmp_path / "query", "dog/9.png", "cat/9.png")
-    assert [q.positives for q in by_class(gallery, asked).queries] == [{0, 1}, {2}]
-    assert [(q.positives, q.junk) for q in by_class(gallery).queries] == [({1}, {0}), ({0}, {1})]
+    assert [q.positives for q in load_class_folders(gallery, asked).queries] == [{0, 1}, {2}]
+    assert [(q.positives, q.junk) for q in load_class_folders(gallery).queries] == [({1}, {0}), ({0}, {1})]
     make(asked, "cow/1.png")
     with pytest.raises(FileNotFoundError, match="cow"):
-        by_class(gallery, asked)
+        load_class_folders(gallery, asked)
 
 
 def test_pictures_are_read_upright(tmp_path):
@@ -149,8 +149,8 @@ def test_pictures_are_read_upright(tmp_path):
     exif[0x0112] = 6  # turn by 90°
     image.save(tmp_path / "a.jpg", exif=exif)
     (tmp_path / "notes.txt").write_text("no picture")
-    (file,) = pictures(tmp_path)
-    pixels = read_picture(file)
+    (file,) = list_collection_images(tmp_path)
+    pixels = read_image_crop(file)
     assert pixels.shape == (3, 4, 2)
     assert pixels[0].min() > 0.9
     assert pixels[1:].max() < 0.1
@@ -159,8 +159,8 @@ def test_pictures_are_read_upright(tmp_path):
 def test_windows_are_inside_and_the_same_again(tmp_path):
     file = next(make(tmp_path, "a.png", size=(80, 40)).iterdir())
     for seed in range(5):
-        left, top, right, bottom = inner_window(file, seed)
-        assert (left, top, right, bottom) == inner_window(file, seed)
+        left, top, right, bottom = random_crop_box(file, seed)
+        assert (left, top, right, bottom) == random_crop_box(file, seed)
         assert 0 <= left < right <= 80
         assert 0 <= top < bottom <= 40
         assert right - left == pytest.approx(2 * (bottom - top))
@@ -169,13 +169,13 @@ def test_windows_are_inside_and_the_same_again(tmp_path):
 
 def test_random_split():
     files = pictures_like(10)
-    train, rest = random_split(files, 7, seed=3)
+    train, rest = split_image_files(files, 7, seed=3)
     assert (len(train), len(rest)) == (7, 3)
     assert sorted(train + rest) == files
-    assert random_split(files, 7, seed=3)[0] == train
-    assert random_split(files, 7, seed=4)[0] != train
+    assert split_image_files(files, 7, seed=3)[0] == train
+    assert split_image_files(files, 7, seed=4)[0] != train
     with pytest.raises(ValueError, match="10 of 10"):
-        random_split(files, 10)
+        split_image_files(files, 10)
 
 
 def pictures_like(n):

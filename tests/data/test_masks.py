@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as reference
 
-from featlift.data.masks import decode, encode, run_lengths
+from featlift.data.masks import mask_to_rle, rle_to_mask, segmentation_to_rle
 
 SIZE = (11, 17)
 MASK = (np.random.default_rng(0).random(SIZE) > 0.6).astype(np.uint8)
@@ -10,8 +10,8 @@ POLYGONS = [[1.5, 1, 9, 2, 8, 8.5, 2, 7], [10, 1, 15, 1, 15, 9]]
 
 
 def test_a_mask_survives():
-    runs = encode(MASK)
-    np.testing.assert_array_equal(decode(runs), MASK)
+    runs = mask_to_rle(MASK)
+    np.testing.assert_array_equal(rle_to_mask(runs), MASK)
     np.testing.assert_array_equal(reference.decode({**runs, "counts": runs["counts"].encode()}), MASK)
 
 
@@ -29,13 +29,13 @@ def uncompressed(mask):
 @pytest.mark.parametrize(
     ("segmentation", "expected"),
     [
-        (encode(MASK), MASK),
+        (mask_to_rle(MASK), MASK),
         (uncompressed(MASK), MASK),
         (POLYGONS, reference.decode(reference.merge(reference.frPyObjects(POLYGONS, *SIZE)))),
     ],
 )
 def test_every_form_is_read(segmentation, expected):
-    np.testing.assert_array_equal(decode(run_lengths(segmentation, SIZE)), expected)
+    np.testing.assert_array_equal(rle_to_mask(segmentation_to_rle(segmentation, SIZE)), expected)
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_every_form_is_read(segmentation, expected):
 )
 def test_broken_forms_are_explained(segmentation, words):
     with pytest.raises(ValueError, match=words):
-        run_lengths(segmentation, SIZE)
+        segmentation_to_rle(segmentation, SIZE)

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from featlift.data import coco_folders
-from featlift.data.coco import CocoPictures
-from featlift.data.open_dataset import opened
-from featlift.data.tt100k import TT100KPictures
+from featlift.data.coco import CocoDataset
+from featlift.data.open_dataset import open_dataset
+from featlift.data.tt100k import TT100KDataset
 
 BOX = {"category": "p5", "bbox": {"xmin": 1, "ymin": 2, "xmax": 9, "ymax": 9}}
 
@@ -28,25 +28,25 @@ def tt100k(tmp_path):
 
 @pytest.mark.parametrize(("split", "count"), [("train", 19), ("val", 2), ("held-out", 1), ("test", 2)])
 def test_tt100k_by_its_folder(tt100k, split, count):
-    shown = opened(tt100k, split)
-    assert isinstance(shown, TT100KPictures)
+    shown = open_dataset(tt100k, split)
+    assert isinstance(shown, TT100KDataset)
     assert len(shown) == count
 
 
 def test_tt100k_by_its_json_where_both_releases_are(tt100k):
     (tt100k / "annotations_all.json").write_text((tt100k / "annotations.json").read_text())
     with pytest.raises(ValueError, match="both releases"):
-        opened(tt100k, "val")
-    shown = opened(tt100k / "annotations.json", "val")
-    assert isinstance(shown, TT100KPictures)
+        open_dataset(tt100k, "val")
+    shown = open_dataset(tt100k / "annotations.json", "val")
+    assert isinstance(shown, TT100KDataset)
     assert shown.release == "2016"
 
 
 def test_a_coco_folder(tmp_path):
-    coco_folders.make(str(tmp_path / "made"), 2, 1, (64, 64), 0)
-    assert isinstance(opened(tmp_path / "made", "val"), CocoPictures)
+    coco_folders.write_synthetic_dataset(str(tmp_path / "made"), 2, 1, (64, 64), 0)
+    assert isinstance(open_dataset(tmp_path / "made", "val"), CocoDataset)
 
 
 def test_neither(tmp_path):
     with pytest.raises(FileNotFoundError, match="instances_train"):
-        opened(tmp_path, "train")
+        open_dataset(tmp_path, "train")

@@ -5,14 +5,14 @@ import itertools
 import pytest
 import torch
 
-from featlift.data.pairs import PairBatches, Pairs
+from featlift.data.pairs import DescriptorPairLoader, DescriptorPairs
 
 LOW = torch.arange(3 * 5 * 2.0).view(3, 5, 2)
-PAIRS = Pairs((1, 2, 8), LOW, LOW[0])
+PAIRS = DescriptorPairs((1, 2, 8), LOW, LOW[0])
 
 
 def first(n, step=0, **place):
-    return list(itertools.islice(PairBatches(PAIRS, 7, seed=3).since(step, **place), n))
+    return list(itertools.islice(DescriptorPairLoader(PAIRS, 7, seed=3).iter_from(step, **place), n))
 
 
 def test_what_belongs_together_stays_together():
@@ -38,13 +38,13 @@ def test_a_stream_goes_on_anywhere_and_ranks_differ():
 
 
 def test_one_ratio():
-    one = PAIRS.only(2)
+    one = PAIRS.at_ratio(2)
     assert one.ratios == [2]
     assert torch.equal(one.low, LOW[1:2])
 
 
 def test_parts_share_nothing_and_keep_their_order():
-    known, held = PAIRS.parted(0.6)
+    known, held = PAIRS.split(0.6)
     assert (len(known.high), len(held.high)) == (3, 2)
     assert torch.equal(torch.cat([known.low, held.low], dim=1), LOW)
     assert torch.equal(torch.cat([known.high, held.high]), PAIRS.high)
@@ -52,4 +52,4 @@ def test_parts_share_nothing_and_keep_their_order():
 
 def test_shapes_must_fit():
     with pytest.raises(ValueError, match=r"\[R, N"):
-        Pairs((1, 2), LOW, LOW[0])
+        DescriptorPairs((1, 2), LOW, LOW[0])

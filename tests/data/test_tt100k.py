@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from featlift.data.dataset import Pictures
-from featlift.data.tt100k import TT100KPictures
+from featlift.data.dataset import ImageDataset
+from featlift.data.tt100k import TT100KDataset
 
 
 def thing(name, *box):
@@ -37,12 +37,12 @@ def folder(tmp_path):
 
 
 def test_the_training_pictures(folder):
-    shown = TT100KPictures(folder)
-    assert isinstance(shown, Pictures)
+    shown = TT100KDataset(folder)
+    assert isinstance(shown, ImageDataset)
     assert shown.classes == ["pl40", "w99"]
-    assert [shown.name(i) for i in range(len(shown))] == ["train/7.jpg", "train/9.jpg", "train/20.jpg"]
+    assert [shown.image_name(i) for i in range(len(shown))] == ["train/7.jpg", "train/9.jpg", "train/20.jpg"]
     image, target = shown[2]
-    assert image.shape == (3, *shown.size(2)) == (3, 2048, 2048)
+    assert image.shape == (3, *shown.image_size(2)) == (3, 2048, 2048)
     assert target["boxes"].tolist() == [[100.5, 20, 130.5, 60], [0, 0, 8, 9]]
     assert target["labels"].tolist() == [1, 2]
     assert target["area"].tolist() == [1200, 72]
@@ -51,16 +51,16 @@ def test_the_training_pictures(folder):
 
 
 def test_labels_are_those_of_the_training_pictures_in_every_split(folder):
-    shown = TT100KPictures(folder, "test")
+    shown = TT100KDataset(folder, "test")
     assert shown.classes == ["pl40", "w99"]
     target = shown[0][1]
     assert target["labels"].tolist() == [1]
-    assert shown.left_out == {"unseen": 1}
+    assert shown.excluded_classes == {"unseen": 1}
     assert torch.equal(target["boxes"], torch.tensor([[0.0, 5, 2048, 50]]))
 
 
 def test_coco_says_the_same(folder):
-    truth = TT100KPictures(folder).coco()
+    truth = TT100KDataset(folder).coco()
     assert [c["name"] for c in truth["categories"]] == ["pl40", "w99"]
     assert truth["annotations"][1]["bbox"] == [100.5, 20, 30, 40]
     assert {a["image_id"] for a in truth["annotations"]} == {7, 20}
@@ -72,8 +72,8 @@ def test_every_twentieth_training_picture_can_be_held_out(tmp_path):
     (tmp_path / "train").mkdir()
     for one in imgs.values():
         (tmp_path / one["path"]).touch()
-    parts = {split: TT100KPictures(tmp_path, split) for split in ("train", "learned", "held-out")}
-    names = {split: [shown.name(i) for i in range(len(shown))] for split, shown in parts.items()}
+    parts = {split: TT100KDataset(tmp_path, split) for split in ("train", "learned", "held-out")}
+    names = {split: [shown.image_name(i) for i in range(len(shown))] for split, shown in parts.items()}
     assert names["held-out"] == ["train/20.jpg", "train/40.jpg"]
     assert sorted(names["held-out"] + names["learned"]) == sorted(names["train"])
 
@@ -82,9 +82,9 @@ def test_releases_are_never_mixed(folder):
     later = {"imgs": {"1": {"id": 1, "path": "train/7.jpg", "objects": [thing("p5", 1, 2, 3, 4)]}}}
     (folder / "annotations_all.json").write_text(json.dumps(later))
     with pytest.raises(ValueError, match="both releases"):
-        TT100KPictures(folder)
-    assert TT100KPictures(folder, release="2021").classes == ["p5"]
-    assert TT100KPictures(folder, release="2016").classes == ["pl40", "w99"]
+        TT100KDataset(folder)
+    assert TT100KDataset(folder, release="2021").classes == ["p5"]
+    assert TT100KDataset(folder, release="2016").classes == ["pl40", "w99"]
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_releases_are_never_mixed(folder):
 )
 def test_what_is_not_there(folder, options, match):
     with pytest.raises(ValueError, match=match):
-        TT100KPictures(folder, **options)
+        TT100KDataset(folder, **options)
 
 
 def test_missing_files_are_named(folder, tmp_path_factory):
     (folder / "train" / "9.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 3 pictures.*train/9.jpg"):
-        TT100KPictures(folder)
+        TT100KDataset(folder)
     with pytest.raises(FileNotFoundError, match=r"none of annotations.json"):
-        TT100KPictures(tmp_path_factory.mktemp("empty"))
+        TT100KDataset(tmp_path_factory.mktemp("empty"))

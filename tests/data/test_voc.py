@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featlift.data.dataset import Pictures
-from featlift.data.voc import CLASSES, VocPictures
+from featlift.data.dataset import ImageDataset
+from featlift.data.voc import VOC_CLASSES, VocDataset
 
 XML = """<annotation><size><width>50</width><height>40</height><depth>3</depth></size>
 <object><name>dog</name><difficult>0</difficult><bndbox><xmin>1</xmin><ymin>11</ymin><xmax>20</xmax><ymax>30</ymax></bndbox></object>
@@ -23,18 +23,18 @@ def folder(tmp_path):
 
 
 def test_boxes_are_edges_and_difficult_ones_are_crowds(folder):
-    voc = VocPictures(folder, "test")
+    voc = VocDataset(folder, "test")
     image, target = voc[0]
-    assert isinstance(voc, Pictures)
-    assert image.shape == (3, *voc.size(0)) == (3, 40, 50)
+    assert isinstance(voc, ImageDataset)
+    assert image.shape == (3, *voc.image_size(0)) == (3, 40, 50)
     assert target["boxes"].tolist() == [[0, 10, 20, 30], [4, 5, 5, 6]]
-    assert [CLASSES[label - 1] for label in target["labels"]] == ["dog", "person"]
+    assert [VOC_CLASSES[label - 1] for label in target["labels"]] == ["dog", "person"]
     assert target["iscrowd"].tolist() == [0, 1]
     assert target["area"].tolist() == [400, 1]
 
 
 def test_truth(folder):
-    truth = VocPictures(folder, "test").coco()
+    truth = VocDataset(folder, "test").coco()
     assert [a["bbox"] for a in truth["annotations"]] == [[0, 10, 20, 20], [4, 5, 1, 1]]
     assert [a["difficult"] for a in truth["annotations"]] == [0, 1]
     assert len(truth["categories"]) == 20
@@ -42,13 +42,13 @@ def test_truth(folder):
 
 def test_what_is_missing_is_named(folder):
     with pytest.raises(FileNotFoundError, match="Splits there: test"):
-        VocPictures(folder, "trainval")
+        VocDataset(folder, "trainval")
     (folder / "ImageSets/Main/test.txt").write_text("000002\n")
     with pytest.raises(FileNotFoundError, match=r"000002\.xml"):
-        VocPictures(folder, "test")
+        VocDataset(folder, "test")
 
 
 def test_other_classes_are_refused(folder):
     (folder / "Annotations/000001.xml").write_text(XML.replace("dog", "fox"))
     with pytest.raises(ValueError, match="'fox'"):
-        VocPictures(folder, "test")
+        VocDataset(folder, "test")

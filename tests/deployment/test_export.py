@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from featlift.deployment import export
-from featlift.deployment.export import FORMATS, export_dense, export_detector, objects_apart, relative
-from featlift.deployment.optimize import hasten
-from featlift.detectors import DETECTORS, extractor_of
+from featlift.deployment.export import EXPORT_FORMATS, detection_error, export_detector, export_module, relative_error
+from featlift.deployment.optimize import optimize
+from featlift.detectors import DETECTORS, get_extractor
 from featlift.interpolators import interpolator
 from featlift.papers import baseline
-from featlift.papers.baseline import Model
+from featlift.papers.baseline import DetectorConfig
 
 onnxruntime = pytest.importorskip("onnxruntime")
 MAPS = [torch.randn(1, 8, 6, 5), torch.randn(1, 8, 3, 9)]
@@ -29,18 +29,18 @@ def tiny(detector: str) -> baseline.Detector:
     """A detector on a pyramid with a light interpolator that is not at its start."""
     torch.manual_seed(1)
     head = {"anchor_scale": 4.0, "width": 16, "proposals": 20} if detector.endswith("rcnn") else {}
-    model = Model(
+    model = DetectorConfig(
         detector=detector,
         backbone="resnet10t",
-        weights="random",
+        backbone_weights="random",
         norm="batch",
         frozen_stages=0,
-        channels=8,
+        pyramid_channels=8,
         interpolator="light",
         interpolator_options={"width": 4, "init": "mild"},
         detector_options=head,
     )
-    made = baseline.build(model, 3).eval()
+    made = baseline.build_detector(model, 3).eval()
     if not detector.endswith("rcnn"):  # untrained, it says 0.01 everywhere
         classification = (made.rpn.dense if detector == "centermask" else made).head.classification_head
         for convolution in [part for part in classification.modules() if isinstance(part, nn.Conv2d)]:
@@ -55,13 +55,13 @@ def pictures() -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["light", "light-agnostic", "afi"])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_interpolators(name, format, tmp_path):
     options = {"growth": 4, "blocks": 1} if name == "afi" else {}
     module = shaken(interpolator(name, 8, **options)).eval()
     if format == "openvino":
         pytest.importorskip("openvino")
-    made = export_dense(module, MAPS, tmp_path / f"G{FORMATS[format]}", format)
+    made = export_module(module, MAPS, tmp_path / f"G{EXPORT_FORMATS[format]}", format)
     assert set(made.errors) == {"6x5", "3x9"}
     assert max(made.errors.values()) < 1e-4
     if format == "onnx":  # independently of the check, at a third size
@@ -71,9 +71,9 @@ def test_interpolators(name, format, tmp_path):
 
 
 def test_the_record_beside_the_file(tmp_path):
-    made = export_dense(interpolator("light", 8), MAPS, tmp_path / "G.onnx")
+    made = export_module(interpolator("light", 8), MAPS, tmp_path / "G.onnx")
     record = json.loads((tmp_path / "G.onnx.json").read_text())
-    assert record["opset"] == export.OPSET
+    assert record["opset"] == export.ONNX_OPSET
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert record["versions"]["onnxruntime"] == onnxruntime.__version__
     assert record["errors"] == made.errors
@@ -81,9 +81,9 @@ def test_the_record_beside_the_file(tmp_path):
 
 
 def test_an_extractor_with_light_at_free_sizes(tmp_path):
-    extractor = extractor_of(tiny("faster-rcnn"))
+    extractor = get_extractor(tiny("faster-rcnn"))
     examples = [torch.rand(1, 3, 128, 96), torch.rand(1, 3, 64, 160)]
-    made = export_dense(extractor, examples, tmp_path / "F.onnx", step=32)
+    made = export_module(extractor, examples, tmp_path / "F.onnx", size_divisor=32)
     assert max(made.errors.values()) < 1e-4
     names = [output.name for output in onnxruntime.InferenceSession(made.path).get_outputs()]
     assert names == ["p2", "p3", "p4", "p5", "p6"]
@@ -114,8 +114,8 @@ def test_a_whole_detector_for_openvino(tmp_path):
 
 def test_what_was_hastened_is_exported_by_its_own_forward(tmp_path):
     module = shaken(interpolator("afi", 8, growth=4)).eval()
-    hasten(module, MAPS[0], tolerance=1.0, forms=["bf16"], rounds=1)
-    assert max(export_dense(module, MAPS, tmp_path / "G.onnx").errors.values()) < 1e-5
+    optimize(module, MAPS[0], tolerance=1.0, variants=["bf16"], rounds=1)
+    assert max(export_module(module, MAPS, tmp_path / "G.onnx").errors.values()) < 1e-5
 
 
 class Doubled(nn.Module):
@@ -127,18 +127,18 @@ def test_a_file_that_answers_differently_is_not_left(tmp_path, monkeypatch):
     answers = iter([1.001, 1.0, 1.0, 1.0])
     monkeypatch.setattr(export, "_named", lambda y: {"y": y * next(answers)})
     with pytest.raises(ValueError, match=r"answers differently: relative error 1\.0e-03 at 6x5.*No file was left"):
-        export_dense(Doubled(), MAPS, tmp_path / "G.pt2", "torch-export")
+        export_module(Doubled(), MAPS, tmp_path / "G.pt2", "torch-export")
     assert not list(tmp_path.iterdir())
 
 
 def test_unknown_format(tmp_path):
     with pytest.raises(ValueError, match="Unknown format 'tflite'; choose one of torch-export, onnx, openvino"):
-        export_dense(Doubled(), MAPS, tmp_path / "G", "tflite")
+        export_module(Doubled(), MAPS, tmp_path / "G", "tflite")
 
 
 def test_an_ending_that_other_tools_would_not_know(tmp_path):
     with pytest.raises(ValueError, match=r"A file of onnx ends in \.onnx, and '.*G\.pt2' does not"):
-        export_dense(Doubled(), MAPS, tmp_path / "G.pt2", "onnx")
+        export_module(Doubled(), MAPS, tmp_path / "G.pt2", "onnx")
 
 
 def test_a_detector_has_no_place_in_torch_export(tmp_path):
@@ -149,14 +149,14 @@ def test_a_detector_has_no_place_in_torch_export(tmp_path):
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ImportError, match=r"openvino needs openvino: pip install 'featlift\[openvino\]'"):
-        export_dense(Doubled(), MAPS, tmp_path / "G.xml", "openvino")
+        export_module(Doubled(), MAPS, tmp_path / "G.xml", "openvino")
 
 
 def test_relative_error_by_hand():
     expected = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([1.0])}
-    assert relative({"a": torch.tensor([3.0, 4.5]), "b": torch.tensor([1.0])}, expected) == pytest.approx(0.1)
-    assert relative({"a": torch.tensor([3.0]), "b": torch.tensor([1.0])}, expected) == float("inf")
-    assert relative({"b": torch.tensor([1.0])}, expected) == float("inf")
+    assert relative_error({"a": torch.tensor([3.0, 4.5]), "b": torch.tensor([1.0])}, expected) == pytest.approx(0.1)
+    assert relative_error({"a": torch.tensor([3.0]), "b": torch.tensor([1.0])}, expected) == float("inf")
+    assert relative_error({"b": torch.tensor([1.0])}, expected) == float("inf")
 
 
 def objects(*rows):
@@ -169,15 +169,15 @@ def test_masks_are_compared_with_those_of_their_objects():
     masks = torch.zeros(2, 1, 2, 2)
     masks[0, 0, 0], masks[1, 0, 1] = 1.0, 1.0
     expected = objects(*rows) | {"masks": masks}
-    assert objects_apart(objects(*rows[::-1]) | {"masks": masks.flip(0)}, expected) == 0
-    assert objects_apart(objects(*rows[::-1]) | {"masks": masks}, expected) > 1
+    assert detection_error(objects(*rows[::-1]) | {"masks": masks.flip(0)}, expected) == 0
+    assert detection_error(objects(*rows[::-1]) | {"masks": masks}, expected) > 1
 
 
 def test_objects_are_compared_whatever_their_order():
     first, second = ([0.0, 0, 50, 100], 1, 0.9), ([10.0, 10, 20, 20], 2, 0.8)
     expected = objects(first, second)
-    assert objects_apart(objects(second, first), expected) == 0
-    assert objects_apart(objects(([0.0, 0, 50, 99], 1, 0.9), second), expected) == pytest.approx(0.01)
-    assert objects_apart(objects(first, ([10.0, 10, 20, 20], 2, 0.7)), expected) == pytest.approx(0.1, rel=1e-4)
-    assert objects_apart(objects(first, ([10.0, 10, 20, 20], 1, 0.8)), expected) >= 0.8
-    assert objects_apart(objects(first), expected) == float("inf")
+    assert detection_error(objects(second, first), expected) == 0
+    assert detection_error(objects(([0.0, 0, 50, 99], 1, 0.9), second), expected) == pytest.approx(0.01)
+    assert detection_error(objects(first, ([10.0, 10, 20, 20], 2, 0.7)), expected) == pytest.approx(0.1, rel=1e-4)
+    assert detection_error(objects(first, ([10.0, 10, 20, 20], 1, 0.8)), expected) >= 0.8
+    assert detection_error(objects(first), expected) == float("inf")

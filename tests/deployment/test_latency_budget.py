@@ -13,22 +13,24 @@ def detector(tmp_path_factory):
     """A tiny detector of ours in a run folder."""
     folder = tmp_path_factory.mktemp("run")
     options = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
-    model = baseline.Model("faster-rcnn", "resnet10t", "random", "batch", 0, channels=8, detector_options=options)
+    model = baseline.DetectorConfig(
+        "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, detector_options=options
+    )
     classes = ["three", "eight", "rows", "columns", "up", "down"]
-    baseline.save(baseline.build(model, 6), model, classes, folder)
+    baseline.save_detector(baseline.build_detector(model, 6), model, classes, folder)
     return folder
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """Milliseconds that each candidate adds, as the test says."""
-    said = dict.fromkeys(budget.CANDIDATES, 99.0) | {"deconv": 7.0, "dysample": 2.0, "light": 1.0}
+    said = dict.fromkeys(budget.BUDGET_CANDIDATES, 99.0) | {"deconv": 7.0, "dysample": 2.0, "light": 1.0}
     monkeypatch.setattr(budget, "added_milliseconds", lambda steps, budget: said)
 
 
 @pytest.mark.parametrize(("most", "chosen"), [(98, "deconv"), (5, "dysample"), (1, "light"), (99, "afi")])
 def test_within_a_budget_the_best_that_fits(clock, detector, most, chosen):
-    found = budget.within(baseline.load(detector)[0], budget.Budget(most, "64x96"))
+    found = budget.select_within_budget(baseline.load_detector(detector)[0], budget.LatencyBudget(most, "64x96"))
     assert found == chosen
 
 
@@ -47,9 +49,9 @@ def test_what_is_hopeless_is_timed_once(monkeypatch):
         return {name: Latency(taken, taken) for name, taken in seconds.items()}
 
     monkeypatch.setattr(budget, "latencies", latencies)
-    taken = budget.added_milliseconds([], budget.Budget(5.0))
-    assert asked == [(budget.CANDIDATES, 1, 0), (budget.CANDIDATES[1:], 5, 1)]
-    assert taken == pytest.approx({name: 2000 if name == "afi" else 4 for name in budget.CANDIDATES})
+    taken = budget.measure_added_latency([], budget.LatencyBudget(5.0))
+    assert asked == [(budget.BUDGET_CANDIDATES, 1, 0), (budget.BUDGET_CANDIDATES[1:], 5, 1)]
+    assert taken == pytest.approx({name: 2000 if name == "afi" else 4 for name in budget.BUDGET_CANDIDATES})
 
 
 def test_a_budget_on_the_command_line(detector, tmp_path, capsys):
@@ -60,4 +62,4 @@ def test_a_budget_on_the_command_line(detector, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "ms: afi" in printed
     assert "+ afi" in printed
-    assert all(f"{name} " in printed for name in budget.CANDIDATES)
+    assert all(f"{name} " in printed for name in budget.BUDGET_CANDIDATES)

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from featlift.deployment.sr_inference import LAYOUTS, PRECISIONS, Deployed, fastest, measured
+from featlift.deployment.sr_inference import (
+    INFERENCE_DTYPES,
+    MEMORY_FORMATS,
+    InferenceNetwork,
+    fastest_inference_network,
+    time_inference,
+)
 from featlift.image_sr import SUPER_RESOLVERS, super_resolver
 
 
@@ -21,15 +27,15 @@ def test_every_network_runs_in_bf16(name):
     torch.manual_seed(0)
     net, low = super_resolver(name, 2, **options.get(name, {})), torch.rand(1, 3, 9, 8)
     plain = net(low).detach()
-    error = (Deployed(net, "channels-last", "bf16")(low) - plain).abs().mean() / plain.abs().mean()
+    error = (InferenceNetwork(net, "channels-last", "bf16")(low) - plain).abs().mean() / plain.abs().mean()
     assert error < 0.02
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name != "fp16"])
+@pytest.mark.parametrize("layout", MEMORY_FORMATS)
+@pytest.mark.parametrize("precision", [name for name in INFERENCE_DTYPES if name != "fp16"])
 def test_every_way_gives_nearly_the_same(layout, precision):
     net, low = network(), torch.rand(2, 3, 12, 10)
-    out = Deployed(net, layout, precision)(low)
+    out = InferenceNetwork(net, layout, precision)(low)
     assert out.dtype == torch.float32
     tolerance = 1e-5 if precision == "fp32" else 0.05
     torch.testing.assert_close(out, net(low).detach(), rtol=tolerance, atol=tolerance)
@@ -37,22 +43,22 @@ def test_every_way_gives_nearly_the_same(layout, precision):
 
 def test_the_network_itself_is_not_changed():
     net = network()
-    Deployed(net, "channels-last", "bf16")
+    InferenceNetwork(net, "channels-last", "bf16")
     assert next(net.parameters()).dtype == torch.float32
     assert next(net.parameters()).requires_grad
 
 
 def test_measured_is_sorted_and_complete():
-    ways = measured(network(), torch.rand(1, 3, 16, 16), rounds=1)
+    ways = time_inference(network(), torch.rand(1, 3, 16, 16), rounds=1)
     assert len(ways) == 4
     assert [way.seconds for way in ways] == sorted(way.seconds for way in ways)
     assert all(way.psnr > 90 for way in ways if way.network.precision == "fp32")
 
 
 def test_fastest_keeps_the_quality_asked_for():
-    assert fastest(network(), torch.rand(1, 3, 16, 16), least_psnr=90).precision == "fp32"
+    assert fastest_inference_network(network(), torch.rand(1, 3, 16, 16), min_psnr=90).precision == "fp32"
 
 
 def test_unknown_ways():
     with pytest.raises(ValueError, match="channels-last"):
-        Deployed(network(), "channels-first")
+        InferenceNetwork(network(), "channels-first")

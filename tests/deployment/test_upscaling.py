@@ -4,11 +4,11 @@ import torch
 from PIL import Image
 
 from featlift.checkpoints import save
-from featlift.deployment.upscaling import Enlarging, enlarge, named
-from featlift.image_sr import Bicubic, super_resolver
-from featlift.image_sr.checkpoint import NETWORK_FILE
+from featlift.deployment.upscaling import UpscaleOptions, load_super_resolver_by_name, upscale_images
+from featlift.image_sr import BicubicSR, super_resolver
+from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
 
-PLAIN = Enlarging(scale=2, precision="fp32", tile=0)
+PLAIN = UpscaleOptions(scale=2, precision="fp32", tile_size=0)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 
 def test_names_folders_and_formats_are_kept(folder, tmp_path):
-    written = enlarge(folder, tmp_path / "out", PLAIN)
+    written = upscale_images(folder, tmp_path / "out", PLAIN)
     assert [str(path.relative_to(tmp_path / "out")) for path in written] == ["a.png", "more/b.jpg"]
     with Image.open(written[0]) as png, Image.open(written[1]) as jpeg:
         assert (png.format, png.size) == ("PNG", (28, 18))
@@ -33,7 +33,7 @@ def test_names_folders_and_formats_are_kept(folder, tmp_path):
 
 
 def test_pixels_are_pillows(folder, tmp_path):
-    (written,) = enlarge(folder / "a.png", tmp_path / "out", PLAIN)
+    (written,) = upscale_images(folder / "a.png", tmp_path / "out", PLAIN)
     with Image.open(folder / "a.png") as picture, Image.open(written) as ours:
         pillow = np.asarray(picture.resize((28, 18), Image.Resampling.BICUBIC)).astype(int)
         assert abs(pillow - np.asarray(ours).astype(int)).max() <= 1
@@ -42,7 +42,7 @@ def test_pixels_are_pillows(folder, tmp_path):
 def test_what_is_there_is_left_alone(folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_text("mine")
-    enlarge(folder, tmp_path / "out", PLAIN)
+    upscale_images(folder, tmp_path / "out", PLAIN)
     assert (tmp_path / "out" / "a.png").read_text() == "mine"
     assert (tmp_path / "out" / "more" / "b.jpg").exists()
 
@@ -50,27 +50,35 @@ def test_what_is_there_is_left_alone(folder, tmp_path):
 def test_tiles_and_the_measured_way_change_little(folder, tmp_path):
     network = super_resolver("edsr-baseline", 2, blocks=1, width=8)
     torch.nn.init.zeros_(network.tail[1].weight)
-    save(network, tmp_path / "run" / NETWORK_FILE)
-    whole = enlarge(folder / "a.png", tmp_path / "whole", Enlarging(str(tmp_path / "run"), tile=0, precision="fp32"))
-    tiled = enlarge(folder / "a.png", tmp_path / "tiled", Enlarging(str(tmp_path / "run"), tile=4, margin=4))
+    save(network, tmp_path / "run" / SUPER_RESOLVER_FILE)
+    whole = upscale_images(
+        folder / "a.png", tmp_path / "whole", UpscaleOptions(str(tmp_path / "run"), tile_size=0, precision="fp32")
+    )
+    tiled = upscale_images(
+        folder / "a.png", tmp_path / "tiled", UpscaleOptions(str(tmp_path / "run"), tile_size=4, margin=4)
+    )
     pixels = [np.asarray(Image.open(path)).astype(int) for (path,) in (whole, tiled)]
     assert abs(pixels[0] - pixels[1]).max() <= 2
 
 
 def test_networks_by_name(tmp_path):
-    assert isinstance(named("bicubic", 3), Bicubic)
-    save(super_resolver("srcnn", 3), tmp_path / NETWORK_FILE)
-    assert named(str(tmp_path)).scale == named(str(tmp_path / NETWORK_FILE)).scale == 3
+    assert isinstance(load_super_resolver_by_name("bicubic", 3), BicubicSR)
+    save(super_resolver("srcnn", 3), tmp_path / SUPER_RESOLVER_FILE)
+    assert (
+        load_super_resolver_by_name(str(tmp_path)).scale
+        == load_super_resolver_by_name(str(tmp_path / SUPER_RESOLVER_FILE)).scale
+        == 3
+    )
     with pytest.raises(ValueError, match="no weights by itself"):
-        named("edsr")
+        load_super_resolver_by_name("edsr")
     with pytest.raises(ValueError, match="no file"):
-        named("nothing.pth")
+        load_super_resolver_by_name("nothing.pth")
 
 
 def test_misuse(folder, tmp_path):
     with pytest.raises(ValueError, match="overwritten"):
-        enlarge(folder, folder, PLAIN)
+        upscale_images(folder, folder, PLAIN)
     with pytest.raises(ValueError, match="precision"):
-        Enlarging(precision="int8")
+        UpscaleOptions(precision="int8")
     with pytest.raises(FileNotFoundError):
-        enlarge(tmp_path / "nowhere", tmp_path / "out", PLAIN)
+        upscale_images(tmp_path / "nowhere", tmp_path / "out", PLAIN)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from featlift.deployment import variants
-from featlift.deployment.variants import EAGER, FORMS, ChannelsLast
-from featlift.deployment.winograd import Winograd
+from featlift.deployment.variants import EAGER_VARIANTS, VARIANTS, ChannelsLast
+from featlift.deployment.winograd import WinogradConv2d
 from featlift.interpolators import INTERPOLATORS, interpolator
 
 
@@ -24,13 +24,13 @@ def picture(*shape):
     return torch.randn(*shape, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("form", EAGER)
+@pytest.mark.parametrize("form", EAGER_VARIANTS)
 @pytest.mark.parametrize("name", INTERPOLATORS)
 def test_every_form_of_every_interpolator(name, form, monkeypatch):
     monkeypatch.setattr(variants, "WIDE", 5)
     plain, x = shaken(interpolator(name, 8)), picture(2, 8, 5, 7)
     before = {key: value.clone() for key, value in plain.state_dict().items()}
-    made = FORMS[form](plain)
+    made = VARIANTS[form](plain)
     y, expected = made(x), plain(x)
     assert y.dtype == x.dtype
     assert not any(parameter.requires_grad for parameter in made.parameters())
@@ -40,9 +40,11 @@ def test_every_form_of_every_interpolator(name, form, monkeypatch):
 
 
 def test_wide_convolutions_have_fewer_multiplications():
-    made = FORMS["winograd"](interpolator("afi", 64))
+    made = VARIANTS["winograd"](interpolator("afi", 64))
     kinds = [type(module) for module in made.modules()]
-    assert kinds.count(Winograd) == 3 + 1 + 3  # first, middle, last; the deconvolution; what reads x in each block
+    assert (
+        kinds.count(WinogradConv2d) == 3 + 1 + 3
+    )  # first, middle, last; the deconvolution; what reads x in each block
     assert kinds.count(nn.Conv2d) == 3 * 4  # what reads the 32 grown channels
 
 
@@ -58,7 +60,7 @@ def test_channels_last_is_what_it_says():
 def test_compiled_is_the_same_function():
     """Traced as a whole, without a break; the code generator, which takes half a minute, is left to the benchmark."""
     plain, x = shaken(interpolator("afi", 4, blocks=1, growth=2)).float(), torch.randn(1, 4, 5, 7)
-    made = FORMS["compiled"](plain)
+    made = VARIANTS["compiled"](plain)
     assert made._compiled_call_impl is not None
     made.compile(backend="eager", fullgraph=True)
     torch.testing.assert_close(made(x), plain(x), rtol=1e-4, atol=1e-4)

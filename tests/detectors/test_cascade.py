@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.detectors.cascade import IOUS, PRECISIONS, CascadeHeads, Stage, _damped
-from featlift.detectors.rcnn import RoIAlign
+from featlift.detectors.cascade import BBOX_REG_WEIGHTS, IOU_THRESHOLDS, CascadeRoIHeads, CascadeStage, _scale_gradient
+from featlift.detectors.rcnn import PyramidRoIAlign
 
 
 def stage(number=0, classes=2):
-    return Stage(nn.Flatten(), 2 * 7 * 7, classes, IOUS[number], PRECISIONS[number])
+    return CascadeStage(nn.Flatten(), 2 * 7 * 7, classes, IOU_THRESHOLDS[number], BBOX_REG_WEIGHTS[number])
 
 
 def heads():
     torch.manual_seed(0)
-    return CascadeHeads([stage(i) for i in range(3)], RoIAlign(["p2", "p3"], 7), {})
+    return CascadeRoIHeads([stage(i) for i in range(3)], PyramidRoIAlign(["p2", "p3"], 7), {})
 
 
 def boxes_of_iou(*ious):
@@ -25,24 +25,24 @@ def boxes_of_iou(*ious):
 @pytest.mark.parametrize(("number", "expected"), [(0, [2, 2, 2, 0]), (1, [2, 2, 0, 0]), (2, [2, 0, 0, 0])])
 def test_later_stages_ask_for_more_overlap(number, expected):
     target = {"boxes": torch.tensor([[0.0, 0.0, 100.0, 100.0]]), "labels": torch.tensor([2])}
-    labels, offsets = stage(number).answers(boxes_of_iou(0.75, 0.65, 0.55, 0.45), target)
+    labels, offsets = stage(number).assign_targets(boxes_of_iou(0.75, 0.65, 0.55, 0.45), target)
     assert labels.tolist() == expected
     widths = torch.tensor([75.0, 65.0, 55.0, 45.0])
-    torch.testing.assert_close(offsets[:, 2], PRECISIONS[number][2] * torch.log(100 / widths))
+    torch.testing.assert_close(offsets[:, 2], BBOX_REG_WEIGHTS[number][2] * torch.log(100 / widths))
 
 
 def test_offsets_lead_to_the_object():
     target = {"boxes": torch.tensor([[10.0, 20.0, 50.0, 90.0]]), "labels": torch.tensor([1])}
     boxes = torch.tensor([[12.0, 18.0, 48.0, 99.0]])
     for number in range(3):
-        _, offsets = stage(number).answers(boxes, target)
-        (reached,) = stage(number).refined(offsets, [boxes], [(200, 200)])
+        _, offsets = stage(number).assign_targets(boxes, target)
+        (reached,) = stage(number).refine_boxes(offsets, [boxes], [(200, 200)])
         torch.testing.assert_close(reached, target["boxes"])
 
 
 def test_a_picture_without_objects_is_all_background():
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-    labels, offsets = stage().answers(boxes_of_iou(0.9, 0.5), nothing)
+    labels, offsets = stage().assign_targets(boxes_of_iou(0.9, 0.5), nothing)
     assert not labels.any()
     assert not offsets.any()
 
@@ -80,8 +80,8 @@ def test_scores_are_the_mean_over_stages():
 
 def test_the_stages_pull_no_harder_than_one():
     x = torch.randn(4, requires_grad=True)
-    torch.testing.assert_close(_damped(x, 3), x)
-    sum(_damped(x, 3).sum() for _ in range(3)).backward()
+    torch.testing.assert_close(_scale_gradient(x, 3), x)
+    sum(_scale_gradient(x, 3).sum() for _ in range(3)).backward()
     torch.testing.assert_close(x.grad, torch.ones(4))
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from featlift.detectors import detector, extractor
-from featlift.detectors.centermask import ByShare
-from featlift.interpolators import Nearest
+from featlift.detectors.centermask import AreaRatioLevelMapper
+from featlift.interpolators import NearestInterpolator
 
 
 class Pools(nn.Module):
@@ -24,7 +24,7 @@ class Pools(nn.Module):
 
 def centermask():
     torch.manual_seed(0)
-    return detector("centermask", extractor("centermask", Pools(), [Nearest(16)], 16), 2, width=16)
+    return detector("centermask", extractor("centermask", Pools(), [NearestInterpolator(16)], 16), 2, width=16)
 
 
 def target(size, boxes):
@@ -40,7 +40,7 @@ def target(size, boxes):
 
 def test_levels_by_share():
     """⌈5 - log2(A_picture / A_RoI)⌉: the whole picture is drawn on p5, less than half on p4, less than a quarter on p3."""
-    mapper = ByShare(["p3", "p4", "p5"], [(64, 64), (128, 64)])
+    mapper = AreaRatioLevelMapper(["p3", "p4", "p5"], [(64, 64), (128, 64)])
     sides = [(64.0, 64.0), (64.0, 33.0), (64.0, 31.0), (32.0, 30.0), (4.0, 4.0)]
     boxes = torch.tensor([[0.0, 0.0, w, h] for w, h in sides])
     assert mapper([boxes, boxes[:1]]).tolist() == [2, 2, 1, 0, 0, 1]

@@ -15,7 +15,7 @@ def small(name: str) -> Extractor:
 
 
 def test_retinanet_has_nine_anchors_per_cell_from_32_to_813_pixels():
-    detector = retinanet(small("retinanet"), classes=3)
+    detector = retinanet(small("retinanet"), num_classes=3)
     sides = [[round(side) for side in sizes] for sizes in detector.anchor_generator.sizes]
     assert sides[0] == [32, 40, 51]
     assert sides[-1] == [512, 645, 813]
@@ -23,7 +23,7 @@ def test_retinanet_has_nine_anchors_per_cell_from_32_to_813_pixels():
 
 
 def test_fcos_asks_one_point_per_cell():
-    detector = fcos(small("fcos"), classes=3)
+    detector = fcos(small("fcos"), num_classes=3)
     assert detector.anchor_generator.num_anchors_per_location() == [1] * 5
     sides = [(cell[0, 2:] - cell[0, :2]).tolist() for cell in detector.anchor_generator.cell_anchors]
     assert sides == [[8, 8], [16, 16], [32, 32], [64, 64], [128, 128]]
@@ -51,13 +51,13 @@ def test_the_background_is_no_class(build):
 
 
 def test_more_classes_are_more_rows():
-    logits = retinanet(small("retinanet"), classes=5).head.classification_head.cls_logits
+    logits = retinanet(small("retinanet"), num_classes=5).head.classification_head.cls_logits
     assert logits.out_channels == 9 * (5 + 1)
 
 
 def test_labels_up_to_k_can_be_learned():
     """Label K must have a row of its own: a target with it gives that row a gradient."""
-    detector = fcos(small("fcos"), classes=3).train()
+    detector = fcos(small("fcos"), num_classes=3).train()
     target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([3])}
     detector([torch.rand(3, 64, 64)], [target])["classification"].backward()
     gradient = detector.head.classification_head.cls_logits.bias.grad

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from featlift.backbones import Backbone
-from featlift.detectors import DETECTORS, detector, extractor, levels_of
-from featlift.interpolators import interpolator, interpolators
+from featlift.detectors import DETECTORS, backbone_levels, detector, extractor
+from featlift.interpolators import build_interpolators, interpolator
 
 CLASSES = 3
 CHANNELS = 64  # FCOS takes multiples of 32, and more than one channel a group where a map is a single cell
@@ -18,9 +18,9 @@ SLIM = {"faster-rcnn": {"width": 16, "proposals": 50}, "mask-rcnn": {"width": 16
 
 
 def build(name: str, doubling: str = "nearest", **options: object) -> nn.Module:
-    backbone = Backbone("mobilenetv3_small_050", levels=levels_of(name))
-    steps = len(levels_of(name)) - 1
-    network = extractor(name, backbone, interpolators(doubling, CHANNELS, steps), CHANNELS)
+    backbone = Backbone("mobilenetv3_small_050", levels=backbone_levels(name))
+    steps = len(backbone_levels(name)) - 1
+    network = extractor(name, backbone, build_interpolators(doubling, CHANNELS, steps), CHANNELS)
     return detector(name, network, CLASSES, **SLIM.get(name, {}), **options)
 
 
@@ -125,22 +125,24 @@ def test_masks_are_asked_for_by_mask_rcnn_alone():
 
 
 def test_what_a_detector_reads():
-    assert levels_of("mask-rcnn") == ("c2", "c3", "c4", "c5")
-    assert levels_of("retinanet") == levels_of("fcos") == ("c3", "c4", "c5")
+    assert backbone_levels("mask-rcnn") == ("c2", "c3", "c4", "c5")
+    assert backbone_levels("retinanet") == backbone_levels("fcos") == ("c3", "c4", "c5")
     assert build("fcos").backbone.levels == ("p3", "p4", "p5", "p6", "p7")
     assert build("faster-rcnn").backbone.levels == ("p2", "p3", "p4", "p5", "p6")
 
 
 def test_errors_name_what_is_possible():
     with pytest.raises(ValueError, match=r"'retina-net'. Did you mean 'retinanet'\? There are: faster-rcnn"):
-        levels_of("retina-net")
+        backbone_levels("retina-net")
     with pytest.raises(ValueError, match=r"'fcos' has no option width; it has: test_size"):
         build("fcos", width=3)
     with pytest.raises(ValueError, match=r"0 classes"):
         detector("fcos", build("fcos").backbone, 0)
     with pytest.raises(ValueError, match=r"32 groups, but the pyramid has 72 channels; give 64, 128 or 256"):
         detector(
-            "fcos", extractor("fcos", build("fcos").backbone.backbone, interpolators("nearest", 72, 2), 72), CLASSES
+            "fcos",
+            extractor("fcos", build("fcos").backbone.backbone, build_interpolators("nearest", 72, 2), 72),
+            CLASSES,
         )
     with pytest.raises(ValueError, match=r"'fcos' reads c3, c4, c5, but the backbone gives c2, c3, c4, c5"):
-        extractor("fcos", Backbone("resnet10t"), interpolators("nearest", CHANNELS, 3))
+        extractor("fcos", Backbone("resnet10t"), build_interpolators("nearest", CHANNELS, 3))

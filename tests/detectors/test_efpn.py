@@ -8,26 +8,26 @@ from torchvision.ops import MultiScaleRoIAlign, box_iou
 
 from featlift import detectors
 from featlift.backbones import Backbone
-from featlift.detectors import detections_on
-from featlift.detectors.efpn import Duplicate, Exclusive, ExtendedExtractor, extend
-from featlift.detectors.sparse_level import Windows
-from featlift.interpolators import interpolators
-from featlift.pyramids.efpn import FTT, Extension
+from featlift.detectors import detections_from_features
+from featlift.detectors.efpn import DuplicateRouting, ExclusiveRouting, ExtendedExtractor, extend_detector
+from featlift.detectors.sparse_level import SparseReader
+from featlift.interpolators import build_interpolators
+from featlift.pyramids.efpn import FTT, ExtendedLevel
 
 C = 8
 
 
 def plain(name="faster-rcnn", pyramid="fpn", backbone="resnet10t"):
     torch.manual_seed(0)
-    levels = detectors.levels_of(name, pyramid)
-    F = detectors.extractor(name, Backbone(backbone, levels), interpolators("nearest", C, 3), C, pyramid)
+    levels = detectors.backbone_levels(name, pyramid)
+    F = detectors.extractor(name, Backbone(backbone, levels), build_interpolators("nearest", C, 3), C, pyramid)
     options = {"anchor_scale": 4.0, "width": 16, "proposals": 30} if name.endswith("rcnn") else {}
     return detectors.detector(name, F, 3, **options)
 
 
 def extended(name="faster-rcnn", **options):
     detector = plain(name)
-    return extend(detector, Extension(64, C, FTT(C, width=8)), **options)
+    return extend_detector(detector, ExtendedLevel(64, C, FTT(C, hidden_channels=8)), **options)
 
 
 def pictures():
@@ -47,10 +47,10 @@ def test_routing_at_the_limit(limit):
     """55.9 / 56 and 111.9 / 112, square or not."""
     sides = [limit - 0.1, limit, limit + 0.1]
     boxes = torch.tensor([[3.0, 5, 3 + s, 5 + s] for s in sides] + [[0, 0, 2 * (limit - 0.1), (limit - 0.1) / 2]])
-    old, new = Exclusive(limit)(boxes)
+    old, new = ExclusiveRouting(limit)(boxes)
     assert new.tolist() == [True, False, False, True]
     assert torch.equal(old, ~new)
-    old, again = Duplicate(limit)(boxes)
+    old, again = DuplicateRouting(limit)(boxes)
     assert torch.equal(again, new)
     assert old.all()
 
@@ -65,7 +65,7 @@ def test_exclusive_at_56_is_torchvisions_mapping_with_one_level_more():
         for level, s in zip(pool.featmap_names, (2, 4, 8, 16, 32), strict=True)
     }
     pool(maps, [boxes], [(1024, 1024)])
-    assert torch.equal(Exclusive()(boxes)[1], pool.map_levels([boxes]) == 0)
+    assert torch.equal(ExclusiveRouting()(boxes)[1], pool.map_levels([boxes]) == 0)
 
 
 def test_the_rpn_never_sees_the_finer_level():
@@ -77,11 +77,11 @@ def test_the_rpn_never_sees_the_finer_level():
 
 def test_the_extractor_gives_what_it_gave_and_what_is_beneath():
     detector = plain().eval()
-    both = ExtendedExtractor(detector.backbone, Extension(64, C, FTT(C, width=8))).eval()
+    both = ExtendedExtractor(detector.backbone, ExtendedLevel(64, C, FTT(C, hidden_channels=8))).eval()
     image = torch.rand(1, 3, 64, 96)
     before, after = detector.backbone(image), both(image)
     assert all(torch.equal(before[level], after[level]) for level in before)
-    sizes = {name: tuple(x.shape[-2:]) for name, x in {**after, **both.extended(after)}.items()}
+    sizes = {name: tuple(x.shape[-2:]) for name, x in {**after, **both.extended_levels(after)}.items()}
     assert (sizes["inner3"], sizes["inner2"], sizes["c1"]) == ((8, 12), (16, 24), (32, 48))
     assert (sizes["p3x"], sizes["p2x"]) == ((16, 24), (32, 48))
     inner = detector.backbone.pyramid.layer_blocks[0](after["inner2"])
@@ -94,14 +94,14 @@ def test_the_extractor_gives_what_it_gave_and_what_is_beneath():
 @pytest.mark.parametrize("name", ["faster-rcnn", "mask-rcnn"])
 def test_with_no_small_roi_nothing_changes(name):
     detector = plain(name).eval()
-    T = extend(detector, Extension(64, C, FTT(C, width=8)), Exclusive(0.0)).eval()
+    T = extend_detector(detector, ExtendedLevel(64, C, FTT(C, hidden_channels=8)), ExclusiveRouting(0.0)).eval()
     for before, after in zip(detector(pictures()[0]), T(pictures()[0]), strict=True):
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
         assert len(before["boxes"])
 
 
-@pytest.mark.parametrize(("routing", "share"), [(Exclusive(56.0), 1), (Duplicate(56.0), 2)])
+@pytest.mark.parametrize(("routing", "share"), [(ExclusiveRouting(56.0), 1), (DuplicateRouting(56.0), 2)])
 def test_each_roi_goes_to_its_head(routing, share):
     T, judged = extended(routing=routing).eval(), {}
     T.roi_heads.fine.register_forward_hook(lambda _, inputs, outputs: judged.update(new=len(inputs[0])))
@@ -120,7 +120,7 @@ def test_two_heads_end_in_one_suppression():
     images, _ = T.transform(pictures()[0])
     boxes = torch.cat(T.rpn(images, T.backbone(images.tensors))[0])
     limit = float((boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().median())
-    T.roi_heads.routing = Exclusive(limit)
+    T.roi_heads.routing = ExclusiveRouting(limit)
     with torch.no_grad():
         for label, predictor in ((1, T.roi_heads.coarse.box_predictor), (2, T.roi_heads.fine[1])):
             predictor.cls_score.weight.zero_()
@@ -138,7 +138,7 @@ def test_two_heads_end_in_one_suppression():
 
 
 def test_detections_of_several_pictures_are_those_of_each():
-    T = extended(routing=Duplicate(40.0)).eval()
+    T = extended(routing=DuplicateRouting(40.0)).eval()
     image = pictures()[0][0]
     single, (first, second) = T([image])[0], T([image, image.flip(-1)])
     for key, value in single.items():
@@ -150,7 +150,7 @@ def test_detections_on_features_are_the_detectors():
     T = extended().eval()
     images, _ = T.transform(pictures()[0])
     on = T.transform.postprocess(
-        detections_on(T, images, T.backbone(images.tensors)), images.image_sizes, [(96, 128), (64, 64)]
+        detections_from_features(T, images, T.backbone(images.tensors)), images.image_sizes, [(96, 128), (64, 64)]
     )
     for whole, part in zip(T(pictures()[0]), on, strict=True):
         assert all(torch.equal(whole[key], part[key]) for key in whole)
@@ -174,7 +174,7 @@ def test_training_gives_the_new_heads_losses(name):
 
 
 def test_no_small_roi_is_no_loss_but_a_graph():
-    T = extended(routing=Exclusive(0.0)).train()
+    T = extended(routing=ExclusiveRouting(0.0)).train()
     T.rpn.eval()
     losses = T(*pictures())
     assert [loss.item() for loss in losses.values()] == [0, 0]
@@ -197,9 +197,9 @@ def test_as_many_rois_as_are_hard():
 
 
 def test_windows_give_the_same_detections():
-    T = extended(routing=Exclusive(30.0)).eval()
+    T = extended(routing=ExclusiveRouting(30.0)).eval()
     whole = T(pictures()[0])
-    T.roi_heads.reader = Windows(T.backbone.extended, tile=2)
+    T.roi_heads.reader = SparseReader(T.backbone.extended, tile_size=2)
     for before, after in zip(whole, T(pictures()[0]), strict=True):
         torch.testing.assert_close(before["boxes"], after["boxes"], rtol=1e-4, atol=1e-3)
 
@@ -213,21 +213,21 @@ def test_a_copy_answers_for_itself():
 @pytest.mark.parametrize("name", ["cascade-rcnn", "retinanet"])
 def test_other_detectors_are_refused(name):
     with pytest.raises(TypeError, match="EFPN extends Faster and Mask R-CNN"):
-        extend(plain(name), Extension(64, C, FTT(C, width=8)))
+        extend_detector(plain(name), ExtendedLevel(64, C, FTT(C, hidden_channels=8)))
 
 
 def test_other_pyramids_are_refused():
     with pytest.raises(TypeError, match="begins at p3"):
-        extend(plain(pyramid="bifpn"), Extension(64, C, FTT(C, width=8)))
+        extend_detector(plain(pyramid="bifpn"), ExtendedLevel(64, C, FTT(C, hidden_channels=8)))
 
 
 def test_other_stems_are_refused():
     with pytest.raises(TypeError, match="the ResNet family"):
-        extend(plain(backbone="convnext_atto"), Extension(40, C, FTT(C, width=8)))
+        extend_detector(plain(backbone="convnext_atto"), ExtendedLevel(40, C, FTT(C, hidden_channels=8)))
 
 
 def test_pafpn_is_extended_too():
-    T = extend(plain(pyramid="pafpn"), Extension(64, C, FTT(C, width=8))).eval()
+    T = extend_detector(plain(pyramid="pafpn"), ExtendedLevel(64, C, FTT(C, hidden_channels=8))).eval()
     assert T(pictures()[0])[0]["boxes"].shape[1] == 4
 
 
@@ -244,7 +244,7 @@ def test_a_glance_leaves_out_what_the_old_head_calls_background(glance):
     old = T.roi_heads.coarse
     logits, _ = old.box_predictor(old.box_head(old.box_roi_pool(features, proposals, images.image_sizes)))
     seen = logits.softmax(dim=1)[:, 1:].sum(dim=1) >= glance
-    small = Exclusive()(torch.cat(proposals))[1]
+    small = ExclusiveRouting()(torch.cat(proposals))[1]
     T(pictures()[0])
     assert judged["new"] == int((seen & small).sum())
 

@@ -5,49 +5,54 @@ import torch
 
 from featlift import detectors
 from featlift.backbones import Backbone
-from featlift.detectors.efpn import Duplicate, Exclusive
-from featlift.detectors.efpn_config import Finer, extended, parts, read_as
-from featlift.detectors.sparse_level import WholeMap, Windows
-from featlift.interpolators import interpolators
-from featlift.interpolators.conv import PixelShuffle
+from featlift.detectors.efpn import DuplicateRouting, ExclusiveRouting
+from featlift.detectors.efpn_config import ExtendedLevelConfig, build_efpn, configure_inference, efpn_modules
+from featlift.detectors.sparse_level import DenseReader, SparseReader
+from featlift.interpolators import build_interpolators
+from featlift.interpolators.conv import PixelShuffleConv
 from featlift.pyramids.efpn import ESPCN
 
 
 def plain(backbone="resnet10t"):
-    F = detectors.extractor("faster-rcnn", Backbone(backbone), interpolators("nearest", 8, 3), 8)
+    F = detectors.extractor("faster-rcnn", Backbone(backbone), build_interpolators("nearest", 8, 3), 8)
     return detectors.detector("faster-rcnn", F, 3, anchor_scale=4.0, width=16, proposals=30).eval()
 
 
 def test_words_become_parts():
     M = plain()
-    T = extended(M, Finer("espcn", doubling="pixel-shuffle", limit=40.0, routing="duplicate", hard=7))
-    F, heads = parts(T)
+    T = build_efpn(
+        M,
+        ExtendedLevelConfig(
+            "espcn", upsampler="pixel-shuffle", small_roi_size=40.0, routing="duplicate", ohem_per_image=7
+        ),
+    )
+    F, heads = efpn_modules(T)
     assert F.backbone is M.backbone.backbone
     assert isinstance(F.extension.transfer, ESPCN)
-    assert isinstance(F.extension.doubling, PixelShuffle)
-    assert heads.routing == Duplicate(40.0)
-    assert heads.hard == 7
-    assert isinstance(heads.reader, WholeMap)
+    assert isinstance(F.extension.upsampler, PixelShuffleConv)
+    assert heads.routing == DuplicateRouting(40.0)
+    assert heads.ohem_per_image == 7
+    assert isinstance(heads.roi_reader, DenseReader)
 
 
 def test_how_it_reads_is_set_afterwards():
-    T = extended(plain(), Finer(transfer_options={"width": 4}))
-    _, heads = parts(T)
-    assert heads.routing == Exclusive(56.0)
-    read_as(T, Finer(tile=4, glance=0.1))
-    assert isinstance(heads.reader, Windows)
-    assert (heads.reader.tile, heads.glance) == (4, 0.1)
-    read_as(T, Finer())
-    assert isinstance(heads.reader, WholeMap)
-    assert heads.glance == 0
+    T = build_efpn(plain(), ExtendedLevelConfig(transfer_options={"width": 4}))
+    _, heads = efpn_modules(T)
+    assert heads.routing == ExclusiveRouting(56.0)
+    configure_inference(T, ExtendedLevelConfig(tile_size=4, prefilter_score=0.1))
+    assert isinstance(heads.roi_reader, SparseReader)
+    assert (heads.roi_reader.tile_size, heads.prefilter_score) == (4, 0.1)
+    configure_inference(T, ExtendedLevelConfig())
+    assert isinstance(heads.roi_reader, DenseReader)
+    assert heads.prefilter_score == 0
 
 
 def test_a_mobilenet_has_a_finer_level_too():
-    T = extended(plain("mobilenetv2_035"), Finer(transfer_options={"width": 4}, tile=2)).eval()
+    T = build_efpn(plain("mobilenetv2_035"), ExtendedLevelConfig(transfer_options={"width": 4}, tile_size=2)).eval()
     picture = [torch.rand(3, 128, 192)]
     whole = T(picture)[0]
     assert len(whole["boxes"])
-    read_as(T, Finer(tile=2))
+    configure_inference(T, ExtendedLevelConfig(tile_size=2))
     for key, value in T(picture)[0].items():
         torch.testing.assert_close(value, whole[key])
 
@@ -64,4 +69,4 @@ def test_a_mobilenet_has_a_finer_level_too():
 )
 def test_wrong_words_are_refused_at_once(words, match):
     with pytest.raises(ValueError, match=match):
-        Finer(**words)
+        ExtendedLevelConfig(**words)

@@ -6,8 +6,16 @@ import pytest
 import torch
 
 from featlift.backbones import Backbone
-from featlift.detectors import DETECTORS, detections_on, detector, doublings_of, extractor, levels_of, losses_on
-from featlift.interpolators import INTERPOLATORS, interpolator, interpolators
+from featlift.detectors import (
+    DETECTORS,
+    backbone_levels,
+    detections_from_features,
+    detector,
+    extractor,
+    losses_from_features,
+    num_upsampling_steps,
+)
+from featlift.interpolators import INTERPOLATORS, build_interpolators, interpolator
 from featlift.pyramids import PYRAMIDS
 
 CHANNELS, CLASSES = 16, 3
@@ -20,7 +28,7 @@ OPTIONS = {"retinanet": {}, "fcos": {}, "centermask": NARROW} | {
 
 def build(name, pyramid, doubling):
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet", levels=levels_of(name, pyramid), frozen_stages=2)
+    backbone = Backbone("test_resnet", levels=backbone_levels(name, pyramid), frozen_stages=2)
     return detector(name, extractor(name, backbone, doubling, CHANNELS, pyramid), CLASSES, **OPTIONS[name])
 
 
@@ -76,8 +84,8 @@ def test_every_detector_on_every_pyramid(name, pyramid):
 @pytest.mark.parametrize("pyramid", PYRAMIDS)
 @pytest.mark.parametrize("doubling", INTERPOLATORS)
 def test_every_interpolator_in_every_pyramid(doubling, pyramid):
-    steps = doublings_of("retinanet", pyramid)
-    check(build("retinanet", pyramid, interpolators(doubling, CHANNELS, steps, **SMALL.get(doubling, {}))))
+    steps = num_upsampling_steps("retinanet", pyramid)
+    check(build("retinanet", pyramid, build_interpolators(doubling, CHANNELS, steps, **SMALL.get(doubling, {}))))
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -100,13 +108,13 @@ def test_driven_from_features(name):
     whole = network([image], [target])
     torch.manual_seed(1)
     images, targets = network.transform([image], [target])
-    parts = losses_on(network, images, network.backbone(images.tensors), targets)
+    parts = losses_from_features(network, images, network.backbone(images.tensors), targets)
     assert {key: loss.item() for key, loss in parts.items()} == {key: loss.item() for key, loss in whole.items()}
     network.eval()
     with torch.inference_mode():
         (expected,) = network([image])
         images, _ = network.transform([image])
-        found = detections_on(network, images, network.backbone(images.tensors))
+        found = detections_from_features(network, images, network.backbone(images.tensors))
     (found,) = network.transform.postprocess(found, images.image_sizes, [(64, 64)])
     assert set(found) == set(expected)
     for key, value in expected.items():

@@ -3,12 +3,12 @@ import torch
 from featlift.backbones import Backbone
 from featlift.detectors.extractor import Extractor
 from featlift.interpolators import interpolator
-from featlift.pyramids import FPN, Subsampled
+from featlift.pyramids import FPN, MaxPoolP6
 
 
 def test_a_backbone_and_a_pyramid():
     backbone = Backbone("mobilenetv3_small_050")
-    pyramid = FPN(backbone.channels, 8, [interpolator("nearest", 8)], Subsampled())
+    pyramid = FPN(backbone.channels, 8, [interpolator("nearest", 8)], MaxPoolP6())
     network = Extractor(backbone, pyramid).eval()
     image = torch.rand(2, 3, 70, 101)
     maps = network(image)

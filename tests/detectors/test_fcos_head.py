@@ -4,12 +4,14 @@ import torch
 from torchvision.models.detection.fcos import FCOSRegressionHead
 from torchvision.models.detection.image_list import ImageList
 
-from featlift.detectors.fcos_head import CellCentres, ScaledRegression, fcos_head
+from featlift.detectors.fcos_head import CellCentreAnchors, ScaledRegressionHead, fcos_head
 
 
 def test_a_cell_speaks_for_its_centre():
     maps = [torch.zeros(1, 4, 2, 3), torch.zeros(1, 4, 1, 2)]
-    (anchors,) = CellCentres(["p3", "p4"])(ImageList(torch.zeros(1, 3, 16, 24), [(16, 24)]), maps)  # p4 is rounded up
+    (anchors,) = CellCentreAnchors(["p3", "p4"])(
+        ImageList(torch.zeros(1, 3, 16, 24), [(16, 24)]), maps
+    )  # p4 is rounded up
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     assert centres.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [8, 8], [24, 8]]
     assert (anchors[:, 2] - anchors[:, 0]).tolist() == [8] * 6 + [16] * 2
@@ -17,7 +19,7 @@ def test_a_cell_speaks_for_its_centre():
 
 def test_with_scales_of_one_it_is_torchvisions():
     torch.manual_seed(0)
-    ours, theirs = ScaledRegression(64, levels=2), FCOSRegressionHead(64, 1)
+    ours, theirs = ScaledRegressionHead(64, num_levels=2), FCOSRegressionHead(64, 1)
     theirs.load_state_dict({k: v for k, v in ours.state_dict().items() if k != "scales"})
     maps = [torch.randn(2, 64, 5, 3), torch.randn(2, 64, 2, 2)]
     for a, b in zip(ours(maps), theirs(maps), strict=True):
@@ -25,7 +27,7 @@ def test_with_scales_of_one_it_is_torchvisions():
 
 
 def test_a_scale_multiplies_the_distances_of_its_level():
-    head = ScaledRegression(32, levels=2)
+    head = ScaledRegressionHead(32, num_levels=2)
     maps = [torch.randn(1, 32, 4, 4), torch.randn(1, 32, 2, 2)]
     before = head(maps)[0]
     head.scales.data[1] = 3.0

@@ -6,8 +6,8 @@ import torchvision
 from torch import nn
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
-from featlift.detectors.feature_extraction import Tap, features_at
-from featlift.resolution import frozen
+from featlift.detectors.feature_extraction import FeatureExtractor, extract_features
+from featlift.resolution import frozen_copy
 
 
 def trunk():
@@ -22,7 +22,7 @@ def trunk():
 
 def test_hears_what_the_layers_say():
     net, x = trunk().eval(), torch.rand(1, 3, 6, 6)
-    heard = features_at(net, ["0", "3"], x)
+    heard = extract_features(net, ["0", "3"], x)
     torch.testing.assert_close(heard["3"], net[:4](x))
     assert list(heard) == ["0", "3"]
 
@@ -30,20 +30,20 @@ def test_hears_what_the_layers_say():
 def test_stops_when_it_has_heard_enough():
     net = trunk()
     net[4] = nn.Conv2d(99, 1, 1)  # would fail if it ran
-    assert features_at(net, ["3"], torch.rand(1, 3, 6, 6))["3"].shape == (1, 4, 6, 6)
+    assert extract_features(net, ["3"], torch.rand(1, 3, 6, 6))["3"].shape == (1, 4, 6, 6)
     assert not any(module._forward_hooks for module in net.modules())
 
 
 def test_inplace_layers_do_not_overwrite_what_was_heard():
     net, x = trunk().eval(), torch.rand(1, 3, 6, 6)
-    tap = Tap(net, ["1", "3"], (0, 0, 0), (1, 1, 1))
+    tap = FeatureExtractor(net, ["1", "3"], (0, 0, 0), (1, 1, 1))
     torch.testing.assert_close(tap(x)["1"], net[:2](x))
     assert tap(x)["1"].min() < 0
 
 
 def test_gradient_reaches_the_picture_and_nothing_else_moves():
     net = trunk().train()
-    tap = frozen(Tap(net, ["3"]))
+    tap = frozen_copy(FeatureExtractor(net, ["3"]))
     tap.train()
     before = copy.deepcopy(tap.state_dict())
     picture = torch.rand(2, 3, 6, 6, requires_grad=True)
@@ -57,14 +57,14 @@ def test_gradient_reaches_the_picture_and_nothing_else_moves():
 
 def test_normalises_by_itself():
     x = torch.rand(1, 3, 4, 4)
-    heard = Tap(nn.Sequential(nn.Identity()), ["0"], (0.5, 0.4, 0.3), (0.1, 0.2, 0.25))(x)["0"]
+    heard = FeatureExtractor(nn.Sequential(nn.Identity()), ["0"], (0.5, 0.4, 0.3), (0.1, 0.2, 0.25))(x)["0"]
     for channel, (mean, std) in enumerate([(0.5, 0.1), (0.4, 0.2), (0.3, 0.25)]):
         torch.testing.assert_close(heard[:, channel], (x[:, channel] - mean) / std)
 
 
 def test_resnet_c4_is_layer3():
     body = torchvision.models.resnet50(weights=None).eval()
-    tap, x = Tap(body, ["layer3"], (0, 0, 0), (1, 1, 1)), torch.rand(1, 3, 64, 64)
+    tap, x = FeatureExtractor(body, ["layer3"], (0, 0, 0), (1, 1, 1)), torch.rand(1, 3, 64, 64)
     stem = body.maxpool(body.relu(body.bn1(body.conv1(x))))
     expected = body.layer3(body.layer2(body.layer1(stem)))
     assert tap(x)["layer3"].shape == (1, 1024, 4, 4)
@@ -79,22 +79,22 @@ def test_vgg19_54_is_before_the_relu():
         convolutions = [name for name, m in features.named_children() if isinstance(m, nn.Conv2d)]
         assert convolutions[15] == "34", "conv5_4 is the sixteenth convolution"
         assert isinstance(features[35], nn.ReLU)
-        assert features_at(features, ["34"], torch.zeros(1, 3, 32, 32))["34"].shape == (1, 512, 2, 2)
+        assert extract_features(features, ["34"], torch.zeros(1, 3, 32, 32))["34"].shape == (1, 512, 2, 2)
 
 
 def test_levels_of_a_pyramid():
     backbone = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None).backbone.eval()
-    maps, x = Tap(backbone, [""])(torch.rand(1, 3, 64, 64)), torch.rand(1, 3, 64, 64)
+    maps, x = FeatureExtractor(backbone, [""])(torch.rand(1, 3, 64, 64)), torch.rand(1, 3, 64, 64)
     assert list(maps) == ["0", "1", "pool"]
-    assert list(Tap(backbone, ["fpn"])(x)) == ["fpn.0", "fpn.1", "fpn.pool"]
-    chosen = Tap(backbone, ["1", "body.0"])(x)
+    assert list(FeatureExtractor(backbone, ["fpn"])(x)) == ["fpn.0", "fpn.1", "fpn.pool"]
+    chosen = FeatureExtractor(backbone, ["1", "body.0"])(x)
     assert list(chosen) == ["1", "body.0"]
-    torch.testing.assert_close(chosen["1"], Tap(backbone, [""])(x)["1"])
+    torch.testing.assert_close(chosen["1"], FeatureExtractor(backbone, [""])(x)["1"])
 
 
 def test_timm_networks():
     timm = pytest.importorskip("timm")
-    maps = Tap(timm.create_model("test_resnet", pretrained=False), ["layer2"])(torch.rand(1, 3, 64, 64))
+    maps = FeatureExtractor(timm.create_model("test_resnet", pretrained=False), ["layer2"])(torch.rand(1, 3, 64, 64))
     assert maps["layer2"].dim() == 4
 
 
@@ -114,7 +114,7 @@ def test_levels_of_our_extractor():
             return {"p2": maps["c2"] + 1, "p3": maps["c3"] + 1}
 
     x = torch.rand(1, 3, 16, 16)
-    maps = Tap(Extractor(Backbone(), Pyramid()), ["p3", "backbone.c2"], (0, 0, 0), (1, 1, 1))(x)
+    maps = FeatureExtractor(Extractor(Backbone(), Pyramid()), ["p3", "backbone.c2"], (0, 0, 0), (1, 1, 1))(x)
     torch.testing.assert_close(maps["p3"], x[..., ::8, ::8] + 1)
     torch.testing.assert_close(maps["backbone.c2"], x[..., ::4, ::4])
 
@@ -140,4 +140,4 @@ class Silent(nn.Module):
 )
 def test_wrong_layers_are_explained(layer, says):
     with pytest.raises(ValueError, match=says):
-        features_at(Silent(), [layer], torch.rand(1, 3, 4, 4))
+        extract_features(Silent(), [layer], torch.rand(1, 3, 4, 4))

@@ -11,17 +11,23 @@ from torchvision.models.detection import (
 
 from featlift import detectors
 from featlift.backbones import Backbone
-from featlift.detectors.feature_hooks import detector_tap, evaluating, place, published_detector, still_losses
-from featlift.interpolators import interpolators
-from featlift.resolution import frozen
+from featlift.detectors.feature_hooks import (
+    detector_feature_extractor,
+    eval_mode,
+    eval_mode_losses,
+    pretrained_detector,
+    resolve_layer,
+)
+from featlift.interpolators import build_interpolators
+from featlift.resolution import frozen_copy
 
 TARGET = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 36.0]]), "labels": torch.tensor([1])}
 
 
 def ours(name="faster-rcnn"):
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet", detectors.levels_of(name), "batch", False, None, 0)
-    doubling = interpolators("nearest", 16, len(detectors.levels_of(name)) - 1)
+    backbone = Backbone("test_resnet", detectors.backbone_levels(name), "batch", False, None, 0)
+    doubling = build_interpolators("nearest", 16, len(detectors.backbone_levels(name)) - 1)
     options = {"width": 32, "proposals": 50} if name == "faster-rcnn" else {}
     return detectors.detector(name, detectors.extractor(name, backbone, doubling, 16), 3, **options)
 
@@ -34,7 +40,7 @@ def torchvisions():
 def test_layers_by_the_papers_names():
     images = torch.rand(1, 3, 64, 96)
     detector = ours().eval()
-    maps = detector_tap(detector, ["c4", "p3"])(images)
+    maps = detector_feature_extractor(detector, ["c4", "p3"])(images)
     torch.testing.assert_close(maps["backbone.c4"], detector.backbone.backbone(images)["c4"])
     torch.testing.assert_close(maps["p3"], detector.backbone(images)["p3"])
 
@@ -42,7 +48,7 @@ def test_layers_by_the_papers_names():
 def test_layers_of_torchvisions_resnet():
     detector = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()
     images = torch.rand(1, 3, 64, 64)
-    maps = detector_tap(detector, ["c4", "p3"])(images)
+    maps = detector_feature_extractor(detector, ["c4", "p3"])(images)
     assert maps["body.layer3"].shape == (1, 1024, 4, 4)
     assert maps["1"].shape == (1, 256, 8, 8)
     normalised = torch.stack([detector.transform.normalize(image) for image in images])
@@ -51,18 +57,18 @@ def test_layers_of_torchvisions_resnet():
 
 def test_places_of_plain_networks():
     with torch.device("meta"):
-        assert place(torchvision.models.resnet18(weights=None), "c4") == "layer3"
-        assert place(torchvision.models.vgg19(weights=None), "features.34") == "features.34"
+        assert resolve_layer(torchvision.models.resnet18(weights=None), "c4") == "layer3"
+        assert resolve_layer(torchvision.models.vgg19(weights=None), "features.34") == "features.34"
 
 
 @pytest.mark.parametrize(
     "make", [ours, lambda: ours("retinanet"), torchvisions], ids=["faster-rcnn", "retinanet", "torchvision"]
 )
 def test_losses_move_nothing_but_reach_the_picture(make):
-    detector = frozen(make())
+    detector = frozen_copy(make())
     before = copy.deepcopy(detector.state_dict())
     images = torch.rand(1, 3, 64, 64, requires_grad=True)
-    losses = still_losses(detector, images, [TARGET])
+    losses = eval_mode_losses(detector, images, [TARGET])
     torch.stack(list(losses.values())).sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
@@ -73,7 +79,7 @@ def test_losses_move_nothing_but_reach_the_picture(make):
 
 def test_targets_stay_as_they_are():
     target = {name: value.clone() for name, value in TARGET.items()}
-    still_losses(torchvisions(), torch.rand(1, 3, 64, 64), [target])
+    eval_mode_losses(torchvisions(), torch.rand(1, 3, 64, 64), [target])
     assert target["boxes"].equal(TARGET["boxes"])
 
 
@@ -88,8 +94,8 @@ def test_normalisation_is_that_of_evaluation():
     )
     detector.transform.min_size, detector.transform.max_size = (64,), 64
     images = torch.rand(1, 3, 64, 64)
-    alone = still_losses(detector, images, [TARGET])
-    twice = still_losses(detector, torch.cat([images, images]), [TARGET, TARGET])
+    alone = eval_mode_losses(detector, images, [TARGET])
+    twice = eval_mode_losses(detector, torch.cat([images, images]), [TARGET, TARGET])
     for name in alone:
         torch.testing.assert_close(twice[name], alone[name], rtol=1e-4, atol=1e-5)
 
@@ -97,7 +103,7 @@ def test_normalisation_is_that_of_evaluation():
 def test_evaluating_gives_back_each_mode():
     detector = ours().train()
     detector.backbone.eval()
-    with evaluating(detector):
+    with eval_mode(detector):
         assert not any(part.training for part in detector.modules())
     assert detector.training
     assert not detector.backbone.training
@@ -105,4 +111,4 @@ def test_evaluating_gives_back_each_mode():
 
 def test_unknown_detector():
     with pytest.raises(ValueError, match="fasterrcnn_resnet50_fpn"):
-        published_detector("fasterrcnn_resnet51_fpn")
+        pretrained_detector("fasterrcnn_resnet51_fpn")

@@ -6,7 +6,14 @@ from torch import nn
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 
 from featlift.backbones import Backbone
-from featlift.detectors import DETECTORS, detections_on, detector, extractor, levels_of, losses_on
+from featlift.detectors import (
+    DETECTORS,
+    backbone_levels,
+    detections_from_features,
+    detector,
+    extractor,
+    losses_from_features,
+)
 from featlift.interpolators import interpolator
 
 PICTURES = [torch.rand(3, 65, 97), torch.rand(3, 50, 33)]
@@ -23,7 +30,7 @@ TARGETS = [
 
 
 def ours(name: str) -> nn.Module:
-    backbone = Backbone("mobilenetv3_small_050", levels=levels_of(name))
+    backbone = Backbone("mobilenetv3_small_050", levels=backbone_levels(name))
     network = extractor(name, backbone, [interpolator("nearest", 64)], channels=64)
     slim = {"width": 16, "proposals": 50} if "rcnn" in name else {}
     return detector(name, network, 3, **slim)
@@ -47,7 +54,7 @@ def test_losses_are_the_detectors_own(network):
     expected = network(PICTURES, TARGETS)
     torch.manual_seed(1)
     images, targets = network.transform(PICTURES, TARGETS)
-    losses = losses_on(network, images, network.backbone(images.tensors), targets)
+    losses = losses_from_features(network, images, network.backbone(images.tensors), targets)
     assert losses.keys() == expected.keys()
     for name, loss in losses.items():
         torch.testing.assert_close(loss, expected[name])
@@ -58,7 +65,7 @@ def test_losses_have_a_graph_to_the_features(network):
     network.train()
     images, targets = network.transform(PICTURES, TARGETS)
     features = {level: x.detach().requires_grad_() for level, x in network.backbone(images.tensors).items()}
-    sum(losses_on(network, images, features, targets).values()).backward()
+    sum(losses_from_features(network, images, features, targets).values()).backward()
     assert all(x.grad is not None and x.grad.any() for x in features.values())
 
 
@@ -68,7 +75,7 @@ def test_detections_are_the_detectors_own(network):
     part = network.roi_heads if hasattr(network, "roi_heads") else network
     part.score_thresh = 0.0
     images, _ = network.transform(PICTURES)
-    found = detections_on(network, images, network.backbone(images.tensors))
+    found = detections_from_features(network, images, network.backbone(images.tensors))
     sizes = [tuple(picture.shape[-2:]) for picture in PICTURES]
     back = network.transform.postprocess(found, images.image_sizes, sizes)
     for ours, expected in zip(back, network(PICTURES), strict=True):
@@ -82,12 +89,12 @@ def test_the_wrong_mode_is_told():
     network = ours("fcos")
     images, targets = network.transform(PICTURES, TARGETS)
     with pytest.raises(ValueError, match=r"call detector.train\(\) first"):
-        losses_on(network.eval(), images, {}, targets)
+        losses_from_features(network.eval(), images, {}, targets)
     with pytest.raises(ValueError, match=r"call detector.eval\(\) first"):
-        detections_on(network.train(), images, {})
+        detections_from_features(network.train(), images, {})
 
 
 def test_what_is_no_detector_is_told():
     images, targets = ours("fcos").transform(PICTURES, TARGETS)
     with pytest.raises(TypeError, match=r"Linear is not a detector.*GeneralizedRCNN family, RetinaNet and FCOS"):
-        losses_on(nn.Linear(1, 1).train(), images, {}, targets)
+        losses_from_features(nn.Linear(1, 1).train(), images, {}, targets)

@@ -2,7 +2,7 @@
 
 import torch
 
-from featlift.detectors.mask_scoring import MaskIoU, SpatialAttention, mask_iou_loss, mask_ious
+from featlift.detectors.mask_scoring import MaskIoUHead, SpatialAttention, mask_iou_loss, mask_ious
 
 
 def square(top, left, bottom, right, side=112):
@@ -39,7 +39,7 @@ def test_attention_is_one_factor_for_each_place():
 
 def test_the_guess_sees_the_mask():
     torch.manual_seed(0)
-    guess, pooled = MaskIoU(4, classes=3, width=8), torch.rand(1, 4, 14, 14)
+    guess, pooled = MaskIoUHead(4, num_classes=3, fc_dim=8), torch.rand(1, 4, 14, 14)
     first, second = (guess(pooled, torch.full((1, 1, 28, 28), value)) for value in (0.0, 1.0))
     assert first.shape == (1, 4)
     assert not torch.allclose(first, second)

@@ -6,10 +6,17 @@ from torch import nn
 from torchvision.models.detection import fcos_resnet50_fpn
 
 from featlift.backbones import Backbone
-from featlift.detectors import detector, extractor, levels_of
-from featlift.detectors.batch_transform import Canvas
-from featlift.detectors.multi_scale import MultiScale, averaged_masks, hard_nms, mirrored, resized, soft_nms
-from featlift.interpolators import interpolators
+from featlift.detectors import backbone_levels, detector, extractor
+from featlift.detectors.batch_transform import BatchTransform
+from featlift.detectors.multi_scale import (
+    MultiScaleTTA,
+    average_masks,
+    flip_detections,
+    hard_nms,
+    scale_transform,
+    soft_nms,
+)
+from featlift.interpolators import build_interpolators
 
 
 class Bright(nn.Module):
@@ -17,7 +24,7 @@ class Bright(nn.Module):
 
     def __init__(self, test_size=None):
         super().__init__()
-        self.transform = Canvas(torch.zeros(1, 3, 1, 1), test_size, 1)
+        self.transform = BatchTransform(torch.zeros(1, 3, 1, 1), test_size, 1)
         self.seen = []
 
     def forward(self, images):
@@ -45,7 +52,7 @@ def picture(height=60, width=100):
 @pytest.mark.parametrize("test_size", [None, (120, 300)])
 def test_views_become_one_answer_in_the_pixels_of_the_picture(merge, test_size):
     model = Bright(test_size).eval()
-    many = MultiScale(model, (0.5, 1.0, 2.0), flip=True, merge=merge).eval()
+    many = MultiScaleTTA(model, (0.5, 1.0, 2.0), hflip=True, merge=merge).eval()
     (found,) = many([picture()])
     best = found["boxes"][0]
     assert (best - torch.tensor([60.0, 12.0, 90.0, 36.0])).abs().max() <= 1.5
@@ -60,14 +67,14 @@ def test_views_become_one_answer_in_the_pixels_of_the_picture(merge, test_size):
 def test_the_detector_is_as_it_was():
     model = Bright((90, 200)).eval()
     transform = model.transform
-    MultiScale(model, (2.0,)).eval()([picture()])
+    MultiScaleTTA(model, (2.0,)).eval()([picture()])
     assert model.transform is transform
     assert transform.test_size == (90, 200)
 
 
 def tiny(name):
-    backbone = Backbone("resnet10t", levels_of(name), norm="batch")
-    below = extractor(name, backbone, interpolators("nearest", 8, 3), 8)
+    backbone = Backbone("resnet10t", backbone_levels(name), norm="batch")
+    below = extractor(name, backbone, build_interpolators("nearest", 8, 3), 8)
     return detector(name, below, 2).eval()
 
 
@@ -79,7 +86,7 @@ def test_one_look_is_the_detector_itself(name):
     images = [torch.rand(3, 64, 96), torch.rand(3, 50, 70)]
     with torch.no_grad():
         alone = [model([image])[0] for image in images]
-        merged = MultiScale(model, (1.0,), flip=False, overlap=0.99, most=1000).eval()(images)
+        merged = MultiScaleTTA(model, (1.0,), hflip=False, iou_threshold=0.99, max_detections=1000).eval()(images)
     for one, other in zip(alone, merged, strict=True):
         assert one.keys() == other.keys()
         order = one["scores"].sort(descending=True, stable=True).indices
@@ -89,15 +96,15 @@ def test_one_look_is_the_detector_itself(name):
 
 def test_torchvisions_own_detectors_are_looked_through():
     model = fcos_resnet50_fpn(weights=None, weights_backbone=None, min_size=64, max_size=100).eval()
-    other = resized(model.transform, 1.5, torch.zeros(3, 40, 60))
+    other = scale_transform(model.transform, 1.5, torch.zeros(3, 40, 60))
     assert (other.min_size, other.max_size) == ((96,), 150)
     assert model.transform.min_size == (64,)
 
 
 def test_mirrored_by_hand():
     found = {"boxes": torch.tensor([[1.0, 2.0, 4.0, 8.0]]), "masks": torch.eye(10)[None, None]}
-    assert mirrored(found, 10)["boxes"].tolist() == [[6.0, 2.0, 9.0, 8.0]]
-    assert torch.equal(mirrored(found, 10)["masks"][0, 0], torch.eye(10).flip(-1))
+    assert flip_detections(found, 10)["boxes"].tolist() == [[6.0, 2.0, 9.0, 8.0]]
+    assert torch.equal(flip_detections(found, 10)["masks"][0, 0], torch.eye(10).flip(-1))
 
 
 def crowd(n=30, seed=0):
@@ -148,7 +155,7 @@ def test_hard_nms_leaves_other_classes_alone():
 def test_masks_are_weighted_means_of_their_class():
     found = crowd()
     keep = torch.tensor([3, 7])
-    masks = averaged_masks(found, keep, 0.4)
+    masks = average_masks(found, keep, 0.4)
     boxes, labels, scores = (found[name].tolist() for name in ("boxes", "labels", "scores"))
     for k, mask in zip(keep.tolist(), masks, strict=True):
         near = [i for i in range(30) if labels[i] == labels[k] and iou(boxes[i], boxes[k]) >= 0.4]
@@ -165,7 +172,7 @@ def test_a_picture_without_objects():
             ]
 
     for merge in ("nms", "soft-nms"):
-        (found,) = MultiScale(Nothing().eval(), merge=merge).eval()([picture()])
+        (found,) = MultiScaleTTA(Nothing().eval(), merge=merge).eval()([picture()])
         assert found["boxes"].shape == (0, 4)
 
 
@@ -179,9 +186,9 @@ def test_a_picture_without_objects():
 )
 def test_errors_teach(options, told):
     with pytest.raises(ValueError, match=told):
-        MultiScale(Bright(), **options)
+        MultiScaleTTA(Bright(), **options)
 
 
 def test_training_is_refused():
     with pytest.raises(RuntimeError, match="eval"):
-        MultiScale(Bright())([picture()])
+        MultiScaleTTA(Bright())([picture()])

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from featlift.backbones import Backbone
-from featlift.detectors import detector, doublings_of, extractor, levels_of
-from featlift.interpolators import interpolators
+from featlift.detectors import backbone_levels, detector, extractor, num_upsampling_steps
+from featlift.interpolators import build_interpolators
 
 BOXES, MASKS, IOU, CLASS = 4 * 1025, 257, 1025, 2305
 BACKGROUND = {
@@ -67,11 +67,11 @@ def resnet50():
 
 def published(name, interpolator, pyramid="fpn"):
     """The count with heads of K classes; everything but the backbone is built without memory."""
-    backbone, levels = resnet50(), levels_of(name, pyramid)
+    backbone, levels = resnet50(), backbone_levels(name, pyramid)
     shown = nn.Module()
     shown.channels, shown.mean, shown.whole = {n: backbone.channels[n] for n in levels}, backbone.mean, backbone
     with torch.device("meta"):
-        doubling = interpolators(interpolator, 256, doublings_of(name, pyramid))
+        doubling = build_interpolators(interpolator, 256, num_upsampling_steps(name, pyramid))
         built = detector(name, extractor(name, shown, doubling, 256, pyramid), 80)
     return sum(p.numel() for p in built.parameters()) - BACKGROUND[name]
 
@@ -113,6 +113,8 @@ def test_resnest_rows(pyramid, count):
     """Cascade Mask R-CNN S-101 with AFI: batch norm in neck and heads, and, frozen up to c2, none of it there."""
     backbone = Backbone("resnest101e", norm="batch", frozen_stages=2)
     with torch.device("meta"):
-        neck = extractor("cascade-mask-rcnn", backbone, interpolators("afi", 256, 3), 256, pyramid, nn.BatchNorm2d)
+        neck = extractor(
+            "cascade-mask-rcnn", backbone, build_interpolators("afi", 256, 3), 256, pyramid, nn.BatchNorm2d
+        )
         built = detector("cascade-mask-rcnn", neck, 80, convolutions=4, norm=nn.BatchNorm2d)
     assert sum(p.numel() for p in built.parameters()) - BACKGROUND["cascade-mask-rcnn"] == count

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.data.synthetic.scenes import Scenes
-from featlift.detectors.batch_transform import Canvas
-from featlift.detectors.sliced import Enlarging, Sliced
+from featlift.data.synthetic.scenes import SyntheticScenes
+from featlift.detectors.batch_transform import BatchTransform
+from featlift.detectors.sliced import SAHIDetector, SliceDetector
 
 CLASSES = ["spot", "other"]
 
@@ -16,7 +16,7 @@ class SpotFinder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.transform = Canvas(torch.zeros(1, 3, 1, 1))
+        self.transform = BatchTransform(torch.zeros(1, 3, 1, 1))
         self.seen = []
 
     def forward(self, images):
@@ -41,7 +41,7 @@ def test_each_spot_is_found_once_where_it_is():
     for row, column in spots:
         image[:, row, column] = 1
     finder = SpotFinder()
-    (found,) = Sliced(finder, CLASSES, side=48)([image])
+    (found,) = SAHIDetector(finder, CLASSES, slice_size=48)([image])
     assert {(int(b[1]), int(b[0])) for b in found["boxes"]} == set(spots)
     assert len(found["boxes"]) == len(spots)
     assert found["labels"].tolist() == [1] * len(spots)
@@ -53,7 +53,7 @@ def test_each_spot_is_found_once_where_it_is():
 
 def test_a_picture_without_objects():
     pytest.importorskip("cv2", exc_type=ImportError)  # sahi draws with it, and its wheel needs libGL
-    (found,) = Sliced(SpotFinder(), CLASSES, side=48)([torch.zeros(3, 60, 60)])
+    (found,) = SAHIDetector(SpotFinder(), CLASSES, slice_size=48)([torch.zeros(3, 60, 60)])
     assert {name: tuple(value.shape) for name, value in found.items()} == {
         "boxes": (0, 4),
         "labels": (0,),
@@ -72,7 +72,7 @@ def test_at_most_so_many_and_the_best():
 
     image = torch.zeros(3, 40, 40)
     image[:, ::10, ::10] = 1
-    (found,) = Sliced(Graded(), CLASSES, side=64, most=5)([image])
+    (found,) = SAHIDetector(Graded(), CLASSES, slice_size=64, max_detections=5)([image])
     assert len(found["boxes"]) == 5
     assert found["scores"].min() > 0.6
 
@@ -80,8 +80,8 @@ def test_at_most_so_many_and_the_best():
 def test_only_slices_are_enlarged_and_the_detector_stays_as_it_was():
     finder = SpotFinder()
     usual = finder.transform
-    looking = Enlarging(finder, 64, 3.0)
+    looking = SliceDetector(finder, 64, 3.0)
     for size in [(64, 32), (65, 32)]:
-        looking([Scenes(1, (96, 96))[0][0][:, : size[0], : size[1]]])
+        looking([SyntheticScenes(1, (96, 96))[0][0][:, : size[0], : size[1]]])
     assert finder.seen == [((64, 32), (192, 96)), ((65, 32), (65, 32))]
     assert finder.transform is usual

@@ -5,9 +5,15 @@ import torch
 from torch import nn
 
 from featlift.backbones import Backbone
-from featlift.detectors.sparse_level import Tiled, WholeMap, Windows, reach, read
+from featlift.detectors.sparse_level import (
+    DenseReader,
+    SparseReader,
+    TiledExtension,
+    extension_receptive_radius,
+    pool_p2x,
+)
 from featlift.interpolators import interpolator
-from featlift.pyramids.efpn import FTT, Extension, transfer
+from featlift.pyramids.efpn import FTT, ExtendedLevel, texture_transfer
 
 C = 6
 
@@ -18,10 +24,10 @@ class Extending(nn.Module):
     def __init__(self, made, doubling=None, backbone="resnet10t"):
         super().__init__()
         self.backbone = Backbone(backbone)
-        self.extension = Extension(self.backbone.channels["c2"], C, made, doubling)
+        self.extension = ExtendedLevel(self.backbone.channels["c2"], C, made, doubling)
 
     def forward(self, features):
-        c2x = self.backbone.unpooled(features["c1"])
+        c2x = self.backbone.forward_unpooled(features["c1"])
         return self.extension(features["inner3"], features["inner2"], c2x)
 
 
@@ -36,12 +42,12 @@ BOXES = [
     torch.tensor([[250.0, 3, 250.5, 3.2]]),
 ]
 MADE = {
-    "ftt": lambda: FTT(C, width=4),
-    "paper-literal": lambda: transfer("paper-literal", C),
-    "espcn": lambda: transfer("espcn", C),
-    "nearest": lambda: transfer("nearest", C),
-    "bilinear inside": lambda: FTT(C, width=4, doubling=interpolator("bilinear", 4)),
-    "carafe": lambda: transfer("carafe", C),
+    "ftt": lambda: FTT(C, hidden_channels=4),
+    "paper-literal": lambda: texture_transfer("paper-literal", C),
+    "espcn": lambda: texture_transfer("espcn", C),
+    "nearest": lambda: texture_transfer("nearest", C),
+    "bilinear inside": lambda: FTT(C, hidden_channels=4, upsampler=interpolator("bilinear", 4)),
+    "carafe": lambda: texture_transfer("carafe", C),
 }
 
 
@@ -51,31 +57,31 @@ def test_windows_are_the_whole_map_where_it_is_read(name, tile):
     torch.manual_seed(0)
     extending, maps = Extending(MADE[name]()).eval(), features()
     with torch.no_grad():
-        expected, found = WholeMap(extending)(maps, BOXES), Windows(extending, tile, batch=3)(maps, BOXES)
+        expected, found = DenseReader(extending)(maps, BOXES), SparseReader(extending, tile, batch_size=3)(maps, BOXES)
     assert found.shape == (5, C, 7, 7)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_other_doublings_and_backbones():
     torch.manual_seed(0)
-    extending = Extending(FTT(C, width=4), interpolator("bicubic", C), "resnet26").eval()
+    extending = Extending(FTT(C, hidden_channels=4), interpolator("bicubic", C), "resnet26").eval()
     maps = features()
     with torch.no_grad():
         torch.testing.assert_close(
-            Windows(extending, 2)(maps, BOXES), WholeMap(extending)(maps, BOXES), rtol=1e-4, atol=1e-5
+            SparseReader(extending, 2)(maps, BOXES), DenseReader(extending)(maps, BOXES), rtol=1e-4, atol=1e-5
         )
 
 
 def test_less_is_computed():
-    extending, maps = Extending(transfer("nearest", C)).eval(), features()
+    extending, maps = Extending(texture_transfer("nearest", C)).eval(), features()
     cells = []
     extending.backbone.network["layer1"].register_forward_hook(
         lambda _, x, y: cells.append(y.shape[0] * y[0, 0].numel())
     )
-    reader = Windows(extending, 2)
-    reader.margin(maps)
+    reader = SparseReader(extending, 2)
+    reader.tile_margin(maps)
     cells.clear()
-    found = reader.p2x(maps, [BOXES[0][:1], BOXES[1]])
+    found = reader.compute_p2x(maps, [BOXES[0][:1], BOXES[1]])
     assert sum(cells) < maps["c1"][:, 0].numel() / 4
     assert (found == 0).all(dim=1).float().mean() > 0.8
 
@@ -83,32 +89,32 @@ def test_less_is_computed():
 @pytest.mark.parametrize("count", [0, 400])
 def test_none_or_too_many_windows_are_the_whole_map(count):
     torch.manual_seed(0)
-    extending, maps = Extending(transfer("nearest", C)).eval(), features()
+    extending, maps = Extending(texture_transfer("nearest", C)).eval(), features()
     corners = torch.rand(count, 2) * torch.tensor([300.0, 170.0])
     boxes = [torch.cat((corners, corners + 10), dim=1)] * 2
-    assert torch.equal(Windows(extending, 2).p2x(maps, boxes), extending(maps)["p2x"])
-    assert Windows(extending)(maps, boxes).shape == (2 * count, C, 7, 7)
+    assert torch.equal(SparseReader(extending, 2).compute_p2x(maps, boxes), extending(maps)["p2x"])
+    assert SparseReader(extending)(maps, boxes).shape == (2 * count, C, 7, 7)
 
 
 def test_reach_by_counting():
     """Nearest: two 3x3 in stage 2 and one after, 3 cells of stride 2 (1 of 8). FTT: see the sum."""
-    assert reach(Extending(transfer("nearest", C)).eval(), features()) == 1
+    assert extension_receptive_radius(Extending(texture_transfer("nearest", C)).eval(), features()) == 1
     fine = 1 + 2 * 2 + 2  # texture head, two blocks, tail, in cells of stride 4, below the 3x3 of p2x
     coarse = 1 + 2 + 1  # content head, block, sub-pixel, in cells of stride 8
     cells = coarse + -(-(1 + 2 * fine) // 4)
-    assert reach(Extending(FTT(C, width=4)).eval(), features()) == cells == 8
+    assert extension_receptive_radius(Extending(FTT(C, hidden_channels=4)).eval(), features()) == cells == 8
 
 
 def test_a_layer_that_sees_the_whole_map_is_refused():
-    extending = Extending(FTT(C, width=4, doubling=interpolator("nearest-5conv", 4))).train()
+    extending = Extending(FTT(C, hidden_channels=4, upsampler=interpolator("nearest-5conv", 4))).train()
     with pytest.raises(ValueError, match="no finite reach"):
-        reach(extending, features())
+        extension_receptive_radius(extending, features())
 
 
 def test_reading_is_exact_on_a_slope():
     """On a map that counts its cells, RoIAlign reads the box's place in cells of stride 2."""
     x = torch.arange(64.0).expand(1, 1, 32, 64)
-    pooled = read(x, [torch.tensor([[20.0, 8, 34, 22]])])
+    pooled = pool_p2x(x, [torch.tensor([[20.0, 8, 34, 22]])])
     torch.testing.assert_close(pooled[0, 0, 0], 10 + torch.arange(7) + 0.5)
 
 
@@ -116,7 +122,7 @@ def test_reading_is_exact_on_a_slope():
 def test_tiles_have_the_values_and_the_gradients_of_the_whole(made, tile):
     extending, given = Extending(MADE[made]()).eval(), features(9, 13)
     answers = []
-    for extend in (extending, Tiled(extending, tile)):
+    for extend in (extending, TiledExtension(extending, tile)):
         extending.zero_grad()
         found = extend(given)
         sum((x * torch.linspace(-1, 1, x.shape[-1])).sum() for x in found.values()).backward()
@@ -130,7 +136,7 @@ def test_tiles_have_the_values_and_the_gradients_of_the_whole(made, tile):
 
 def test_tiles_keep_less_for_the_backward_pass():
     """Bytes that autograd saves: with tiles only the windows' inputs, which are views of what is there anyway."""
-    extending, given = Extending(FTT(C, width=16)).eval(), features()
+    extending, given = Extending(FTT(C, hidden_channels=16)).eval(), features()
 
     def kept(extend):
         places = set()
@@ -144,4 +150,4 @@ def test_tiles_keep_less_for_the_backward_pass():
         assert all(x.requires_grad for x in found.values())
         return sum(size for _, size in places)
 
-    assert kept(Tiled(extending, 8)) < 0.3 * kept(extending)
+    assert kept(TiledExtension(extending, 8)) < 0.3 * kept(extending)

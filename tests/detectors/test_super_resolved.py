@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.detectors.super_resolved import Magnified, Restored, Through
-from featlift.image_sr import Bicubic, super_resolver
-from featlift.image_sr.bicubic import enlarged
-from featlift.image_sr.degradation import Blur, Shrink, as_stored
+from featlift.detectors.super_resolved import DegradeAndUpscale, SRDetector, UpscaledDetector
+from featlift.image_sr import BicubicSR, super_resolver
+from featlift.image_sr.bicubic import upsample_bicubic
+from featlift.image_sr.degradation import BicubicDownscale, GaussianBlur, quantize_8bit
 
 
 class Corner(nn.Module):
@@ -28,44 +28,44 @@ class Corner(nn.Module):
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("size", [(32, 48), (33, 47), (30, 45)])
 def test_restored_keeps_the_size(factor, size):
-    look, images = Restored(Bicubic(4), factor), torch.rand(2, 3, *size)
+    look, images = DegradeAndUpscale(BicubicSR(4), factor), torch.rand(2, 3, *size)
     assert look(images).shape == images.shape
-    assert look.low(images).shape[-1] == -(-size[1] // factor)
+    assert look.degrade(images).shape[-1] == -(-size[1] // factor)
 
 
 def test_restored_is_shrunk_stored_enlarged_stored():
     images = torch.rand(1, 3, 24, 32)
-    by_hand = as_stored(enlarged(as_stored(Shrink(4)(images)), 4))
-    torch.testing.assert_close(Restored(Bicubic(4), 4)(images), by_hand)
-    blurred = nn.Sequential(Blur(2.0), Shrink(4))
-    assert not Restored(Bicubic(4), 4, blurred)(images).equal(by_hand)
+    by_hand = quantize_8bit(upsample_bicubic(quantize_8bit(BicubicDownscale(4)(images)), 4))
+    torch.testing.assert_close(DegradeAndUpscale(BicubicSR(4), 4)(images), by_hand)
+    blurred = nn.Sequential(GaussianBlur(2.0), BicubicDownscale(4))
+    assert not DegradeAndUpscale(BicubicSR(4), 4, blurred)(images).equal(by_hand)
 
 
 def test_another_factor_than_the_networks_is_resampled():
     """Flat pictures stay what they are, and a ramp keeps its place."""
     ramp = torch.linspace(0, 1, 48).expand(1, 3, 48, 48)
     for factor in (2, 3, 6):
-        seen = Restored(Bicubic(4), factor)(ramp)
+        seen = DegradeAndUpscale(BicubicSR(4), factor)(ramp)
         assert (seen - ramp)[..., 8:-8, 8:-8].abs().max() < 0.02
 
 
 def test_through_shows_the_detector_what_look_makes():
     image = torch.zeros(3, 16, 16)
     image[:, 5, 9] = 1
-    found = Through(Corner(), lambda images: images.flip(-1))([image])
+    found = SRDetector(Corner(), lambda images: images.flip(-1))([image])
     assert found[0]["boxes"].tolist() == [[6, 5, 7, 6]]
 
 
 def test_through_refuses_other_sizes():
     with pytest.raises(ValueError, match="Magnified"):
-        Through(Corner(), super_resolver("bicubic", 2))([torch.rand(3, 8, 8)])
+        SRDetector(Corner(), super_resolver("bicubic", 2))([torch.rand(3, 8, 8)])
 
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_magnified_answers_in_small_pixels(scale):
     image = torch.zeros(3, 12, 20)
     image[:, 3, 14] = 1
-    found = Magnified(Corner(), Bicubic(scale)).eval()([image])[0]
+    found = UpscaledDetector(Corner(), BicubicSR(scale)).eval()([image])[0]
     x, y = found["boxes"][0, :2].tolist()
     assert (x, y) == pytest.approx((14.5, 3.5), abs=0.6)
     assert found["masks"].shape == (1, 1, 12, 20)
@@ -74,4 +74,4 @@ def test_magnified_answers_in_small_pixels(scale):
 
 def test_magnified_does_not_train():
     with pytest.raises(ValueError, match="eval"):
-        Magnified(Corner(), Bicubic(2))([torch.rand(3, 8, 8)])
+        UpscaledDetector(Corner(), BicubicSR(2))([torch.rand(3, 8, 8)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.distillation.feature_cache import Kept, fingerprint
+from featlift.distillation.feature_cache import CachedExtractor, extractor_fingerprint
 
 
 class Eye(nn.Module):
@@ -28,7 +28,7 @@ PICTURES = torch.rand(4, 3, 8, 6)
 
 def test_each_picture_is_looked_at_once_over_runs_too(tmp_path):
     plain, eye = Eye(), Eye()
-    kept = Kept(eye, tmp_path)
+    kept = CachedExtractor(eye, tmp_path)
     for order in ([0, 1], [1, 2], [2, 0], [3, 1, 0]):
         said, expected = kept(PICTURES[order]), plain(PICTURES[order])
         assert list(said) == ["p3", "p10"]
@@ -36,14 +36,14 @@ def test_each_picture_is_looked_at_once_over_runs_too(tmp_path):
             torch.testing.assert_close(said[level], expected[level])
     assert eye.seen == 4
     later = Eye()
-    assert torch.equal(Kept(later, tmp_path)(PICTURES)["p3"], kept(PICTURES)["p3"])
+    assert torch.equal(CachedExtractor(later, tmp_path)(PICTURES)["p3"], kept(PICTURES)["p3"])
     assert later.seen == 0
     assert kept.mean is eye.mean
 
 
 @pytest.mark.parametrize("change", ["weight", "pixel", "shape"])
 def test_what_is_not_the_same_is_looked_at_anew(tmp_path, change):
-    Kept(Eye(), tmp_path)(PICTURES[:1])
+    CachedExtractor(Eye(), tmp_path)(PICTURES[:1])
     eye, picture = Eye(), PICTURES[:1].clone()
     if change == "weight":
         eye.look.weight.data[0, 0, 0, 0] += 1e-4
@@ -51,7 +51,7 @@ def test_what_is_not_the_same_is_looked_at_anew(tmp_path, change):
         picture[0, 2, 7, 5] += 1e-4
     else:
         picture = picture.reshape(1, 3, 6, 8)
-    said = Kept(eye, tmp_path)(picture)
+    said = CachedExtractor(eye, tmp_path)(picture)
     assert eye.seen == 1
     assert torch.equal(said["p3"], eye(picture)["p3"])
 
@@ -59,17 +59,17 @@ def test_what_is_not_the_same_is_looked_at_anew(tmp_path, change):
 def test_room_that_is_full(tmp_path):
     """A picture's maps have 4·48 + 4·12 numbers: one of them has a place in 1,000 bytes, and none is left for the next."""
     eye = Eye()
-    kept = Kept(eye, tmp_path, gigabytes=1e-6)
+    kept = CachedExtractor(eye, tmp_path, max_gigabytes=1e-6)
     kept(PICTURES[:1]), kept(PICTURES[1:2])
     assert len(list(tmp_path.glob("*/*.safetensors"))) == 1
     kept(PICTURES[:2])
     assert eye.seen == 3
-    assert Kept(eye, tmp_path, gigabytes=1e-6).room < 40
+    assert CachedExtractor(eye, tmp_path, max_gigabytes=1e-6).free_bytes < 40
 
 
 def test_fingerprints():
     eye, other = Eye(), Eye()
-    assert fingerprint(eye) == fingerprint(other)
+    assert extractor_fingerprint(eye) == extractor_fingerprint(other)
     other.look = nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")
     other.look.load_state_dict(eye.look.state_dict())
-    assert fingerprint(eye) != fingerprint(other)
+    assert extractor_fingerprint(eye) != extractor_fingerprint(other)

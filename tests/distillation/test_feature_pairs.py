@@ -4,8 +4,8 @@ from torch import nn
 
 from featlift import resolution
 from featlift.distillation import feature_pairs
-from featlift.distillation.feature_pairs import Halving
-from featlift.features import match
+from featlift.distillation.feature_pairs import DownscaleConfig
+from featlift.features import crop_to_match
 
 
 def mirrored(image, half):
@@ -17,7 +17,7 @@ def test_both_views_share_their_flip(marked):
     for seed in range(40):
         image, target = marked(seed=seed)
         torch.manual_seed(seed)
-        assert not mirrored(image, feature_pairs.half([image], [target], Halving())[0][0])
+        assert not mirrored(image, feature_pairs.downscale_batch([image], [target], DownscaleConfig())[0][0])
 
 
 def test_the_published_code_mirrors_half_of_the_pairs(marked):
@@ -25,7 +25,7 @@ def test_the_published_code_mirrors_half_of_the_pairs(marked):
     torch.manual_seed(0)
     for seed in range(200):
         image, target = marked(seed=seed)
-        (small,), (told,) = feature_pairs.half([image], [target], Halving(same_flip=False))
+        (small,), (told,) = feature_pairs.downscale_batch([image], [target], DownscaleConfig(same_flip=False))
         apart += bool(mirrored(image, small))
         left, top, right, bottom = told["boxes"][0].round().int().tolist()
         assert (
@@ -38,7 +38,7 @@ def test_the_published_code_mirrors_half_of_the_pairs(marked):
 @pytest.mark.parametrize("size", [(64, 96), (75, 101), (41, 53)])
 def test_boxes_and_masks_are_halved_within_a_pixel(marked, size):
     image, target = marked(*size)
-    (small,), (told,) = feature_pairs.half([image], [target], Halving())
+    (small,), (told,) = feature_pairs.downscale_batch([image], [target], DownscaleConfig())
     assert small.shape == (3, size[0] // 2, size[1] // 2)
     assert (told["boxes"] - target["boxes"] / 2).abs().max() <= 1
     rows, columns = told["masks"][0].nonzero().T
@@ -52,8 +52,8 @@ def test_sizes_of_the_paper_for_sides_of_800():
     high = {f"p{i}": torch.zeros(1, 1, s, s) for i, s in zip(range(2, 7), (200, 100, 50, 25, 13), strict=True)}
     low = {f"p{i}": torch.zeros(1, 1, s, s) for i, s in zip(range(2, 7), (104, 52, 26, 13, 7), strict=True)}
     G = nn.ModuleList([nn.Upsample(scale_factor=2)])
-    first, _ = match(feature_pairs.doubled(G, low), high)
-    second, _ = match(low, resolution.shrink_features(high))
+    first, _ = crop_to_match(feature_pairs.upsample_levels(G, low), high)
+    second, _ = crop_to_match(low, resolution.downscale_features(high))
     assert [x.shape[-1] for x in first.values()] == [200, 100, 50, 25, 13]
     assert [x.shape[-1] for x in second.values()] == [100, 50, 25, 12, 6]
 
@@ -68,16 +68,16 @@ def test_each_level_is_doubled_by_the_interpolator_of_its_step():
             return x + self.mark
 
     zeros = {f"p{i}": torch.zeros(1) for i in range(2, 8)}
-    three = feature_pairs.doubled(nn.ModuleList(Marks(i) for i in range(3)), zeros)
+    three = feature_pairs.upsample_levels(nn.ModuleList(Marks(i) for i in range(3)), zeros)
     assert {k: int(x) for k, x in three.items()} == {"p2": 2, "p3": 2, "p4": 1, "p5": 0, "p6": 0, "p7": 0}
-    shared = feature_pairs.doubled(nn.ModuleList([Marks(5)]), zeros)
+    shared = feature_pairs.upsample_levels(nn.ModuleList([Marks(5)]), zeros)
     assert {int(x) for x in shared.values()} == {5}
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
 def test_each_degradation_makes_another_small_picture(marked, mode):
     image, target = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0)), marked(32, 48)[1]
-    (small,), _ = feature_pairs.half([image], [target], Halving(images=mode))
+    (small,), _ = feature_pairs.downscale_batch([image], [target], DownscaleConfig(image_mode=mode))
     by_hand = {
         "nearest": image[:, ::2, ::2],
         "bilinear": image.view(3, 16, 2, 24, 2).mean((2, 4)),

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from featlift.evaluation.average_precision import (
-    IOUS,
-    SIZES,
-    at_half,
-    average_precision,
-    decode,
-    encode,
+    AREA_RANGES,
+    COCO_IOU_THRESHOLDS,
+    coco_metrics,
+    coco_metrics_at_iou50,
+    decode_coco_segmentation,
+    encode_coco_rle,
     has_masks,
-    matches,
+    match_detections,
 )
 
 
@@ -30,8 +30,8 @@ def arrays(truth, detections, kind):
         names = ("image_id", "category_id", "score", kept)
         results = objects.loadRes([{name: deepcopy(d[name]) for name in names} for d in detections])
         found = COCOeval(objects, results, "bbox" if kind == "boxes" else "segm")
-        found.params.areaRng = [list(SIZES[size]) for size in SIZES]
-        found.params.areaRngLbl = list(SIZES)
+        found.params.areaRng = [list(AREA_RANGES[size]) for size in AREA_RANGES]
+        found.params.areaRngLbl = list(AREA_RANGES)
         found.evaluate()
         found.accumulate()
     return found.eval["precision"][..., -1], found.eval["recall"][..., -1]
@@ -45,7 +45,7 @@ def oracle(truth, detections, kind):
     """The same names, by pycocotools."""
     precision, recall = arrays(truth, detections, kind)
     expected = {"ap": mean(precision[..., 0]), "ap50": mean(precision[0, ..., 0]), "ap75": mean(precision[5, ..., 0])}
-    for i, size in enumerate(SIZES):
+    for i, size in enumerate(AREA_RANGES):
         end = "" if size == "all" else f"_{size}"
         expected |= {f"ap{end}": mean(precision[..., i]), f"ar{end}": mean(recall[..., i])}
     expected |= {category["name"]: mean(precision[:, :, k, 0]) for k, category in enumerate(truth["categories"])}
@@ -78,7 +78,7 @@ def box(x, y, width, height, score, image_id=1, label=1):
 def test_equals_pycocotools(random_truth, random_detections, kind, seed):
     truth = random_truth(seed)
     detections = random_detections(truth, seed)
-    measured = average_precision(truth, detections, kind)
+    measured = coco_metrics(truth, detections, kind)
     expected = oracle(truth, detections, kind)
     measured |= measured.pop("per_class")
     assert measured.keys() == expected.keys()
@@ -92,8 +92,8 @@ def test_ap_computed_by_hand():
     precision.
     """
     found = [box(10, 10, 10, 8, score=0.5)]
-    assert average_precision(one_object(), found)["ap"] == pytest.approx(0.7)
-    alarmed = average_precision(one_object(), [*found, box(60, 60, 10, 10, score=0.9)])
+    assert coco_metrics(one_object(), found)["ap"] == pytest.approx(0.7)
+    alarmed = coco_metrics(one_object(), [*found, box(60, 60, 10, 10, score=0.9)])
     assert alarmed["ap"] == pytest.approx(0.35)
     assert (alarmed["ap50"], alarmed["ap75"]) == (pytest.approx(0.5), pytest.approx(0.5))
     assert alarmed["ar"] == pytest.approx(0.7)
@@ -101,24 +101,24 @@ def test_ap_computed_by_hand():
 
 
 def test_tiny_lies_inside_small():
-    metrics = average_precision(one_object(), [box(10, 10, 10, 10, score=0.5)])
+    metrics = coco_metrics(one_object(), [box(10, 10, 10, 10, score=0.5)])
     assert (metrics["ap_tiny"], metrics["ap_small"]) == (pytest.approx(1), pytest.approx(1))
     assert metrics["ap_medium"] is metrics["ap_large"] is metrics["ar_large"] is None
-    larger = average_precision(one_object(area=20**2), [])
+    larger = coco_metrics(one_object(area=20**2), [])
     assert larger["ap_tiny"] is None
     assert larger["ap_small"] == 0
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
 def test_no_detections(random_truth, kind):
-    metrics = average_precision(random_truth(0), [], kind)
+    metrics = coco_metrics(random_truth(0), [], kind)
     assert metrics["ap"] == metrics["ar"] == 0
 
 
 def test_no_objects():
     truth = one_object() | {"annotations": []}
-    assert average_precision(truth, [])["ap"] is None
-    assert average_precision(truth, [box(1, 1, 5, 5, 0.9)])["ap"] is None
+    assert coco_metrics(truth, [])["ap"] is None
+    assert coco_metrics(truth, [box(1, 1, 5, 5, 0.9)])["ap"] is None
 
 
 def test_a_mask_has_its_own_size_even_beside_a_box(random_truth):
@@ -130,18 +130,18 @@ def test_a_mask_has_its_own_size_even_beside_a_box(random_truth):
     square = np.zeros((100, 100), np.uint8)
     square[10:20, 10:20] = 1
     detections = [
-        box(10, 10, 10, 10, 0.5) | {"segmentation": encode(square)},
-        box(30, 40, 60, 30, 0.9) | {"segmentation": encode(thin)},
+        box(10, 10, 10, 10, 0.5) | {"segmentation": encode_coco_rle(square)},
+        box(30, 40, 60, 30, 0.9) | {"segmentation": encode_coco_rle(thin)},
     ]
-    assert average_precision(truth, detections, "masks")["ap_tiny"] == pytest.approx(0.5)
-    assert average_precision(truth, detections, "boxes")["ap_tiny"] == pytest.approx(1)
+    assert coco_metrics(truth, detections, "masks")["ap_tiny"] == pytest.approx(0.5)
+    assert coco_metrics(truth, detections, "boxes")["ap_tiny"] == pytest.approx(1)
 
 
 def test_only_the_best_count():
     """Two detections a picture and class at most: the third, which is the right one, comes too late."""
     detections = [box(60, 60, 9, 9, 0.9), box(30, 60, 9, 9, 0.8), box(10, 10, 10, 10, 0.7)]
-    assert average_precision(one_object(), detections, most=2)["ap"] == 0
-    assert average_precision(one_object(), detections, most=3)["ap"] == pytest.approx(1 / 3)
+    assert coco_metrics(one_object(), detections, max_detections=2)["ap"] == 0
+    assert coco_metrics(one_object(), detections, max_detections=3)["ap"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
@@ -155,13 +155,13 @@ def test_only_the_best_count():
 )
 def test_errors_teach(detection, kind, words):
     with pytest.raises(ValueError, match=words):
-        average_precision(one_object(), [detection], kind)
+        coco_metrics(one_object(), [detection], kind)
 
 
 def test_masks_asked_of_boxes_name_the_detection():
     truth = one_object(segmentation=[[10, 10, 20, 10, 20, 20, 10, 20]])
     with pytest.raises(ValueError, match="Detection 0 has no 'segmentation'"):
-        average_precision(truth, [box(0, 0, 5, 5, 0.5)], "masks")
+        coco_metrics(truth, [box(0, 0, 5, 5, 0.5)], "masks")
 
 
 def test_masks_are_ranked_by_their_own_scores(random_truth, random_detections):
@@ -170,17 +170,17 @@ def test_masks_are_ranked_by_their_own_scores(random_truth, random_detections):
     plain = random_detections(truth, 4)
     both = [{**detection, "mask_score": 1 - detection["score"]} for detection in plain]
     turned = [{**detection, "score": 1 - detection["score"]} for detection in plain]
-    assert average_precision(truth, both, "boxes") == average_precision(truth, plain, "boxes")
-    assert average_precision(truth, both, "masks") == average_precision(truth, turned, "masks")
-    assert average_precision(truth, both, "masks")["ap"] != average_precision(truth, plain, "masks")["ap"]
+    assert coco_metrics(truth, both, "boxes") == coco_metrics(truth, plain, "boxes")
+    assert coco_metrics(truth, both, "masks") == coco_metrics(truth, turned, "masks")
+    assert coco_metrics(truth, both, "masks")["ap"] != coco_metrics(truth, plain, "masks")["ap"]
 
 
 def test_masks_survive_encoding():
     mask = (np.random.default_rng(0).random((7, 11)) > 0.5).astype(np.uint8)
-    encoded = encode(mask)
+    encoded = encode_coco_rle(mask)
     assert encoded["size"] == [7, 11]
-    assert np.array_equal(decode(encoded, (7, 11)), mask)
-    square = decode([[2, 1, 6, 1, 6, 4, 2, 4]], (7, 11))
+    assert np.array_equal(decode_coco_segmentation(encoded, (7, 11)), mask)
+    square = decode_coco_segmentation([[2, 1, 6, 1, 6, 4, 2, 4]], (7, 11))
     assert square.sum() == 12
     assert square[1:4, 2:6].all()
 
@@ -193,33 +193,33 @@ def test_has_masks(random_truth):
 
 def test_matches_tell_who_found_what():
     detections = [box(10, 10, 10, 8, 0.5), box(60, 60, 10, 10, 0.9), box(3, 3, 4, 4, 0.4, image_id=2, label=2)]
-    sign, other = matches(one_object(id=41), detections)
-    assert sign.detection.tolist() == [1, 0]
-    assert sign.annotation.tolist() == [-1, 41]
-    assert sign.hit[:, 1].tolist() == [iou <= 0.801 for iou in IOUS]
-    assert sign.miss[:, 0].all()
-    assert sign.objects.tolist() == [1, 0]
-    assert other.image.tolist() == [1]
-    assert other.objects.sum() == 0
-    (tiny, _) = matches(one_object(area=5000), detections, size="tiny")
-    assert tiny.objects.sum() == 0
-    assert not tiny.hit.any()
+    sign, other = match_detections(one_object(id=41), detections)
+    assert sign.detection_index.tolist() == [1, 0]
+    assert sign.annotation_id.tolist() == [-1, 41]
+    assert sign.true_positive[:, 1].tolist() == [iou <= 0.801 for iou in COCO_IOU_THRESHOLDS]
+    assert sign.false_positive[:, 0].all()
+    assert sign.num_objects.tolist() == [1, 0]
+    assert other.image_index.tolist() == [1]
+    assert other.num_objects.sum() == 0
+    (tiny, _) = match_detections(one_object(area=5000), detections, area_range="tiny")
+    assert tiny.num_objects.sum() == 0
+    assert not tiny.true_positive.any()
 
 
 def test_an_annotation_with_id_0_is_found():
     """pycocotools takes the id 0 for "none"."""
     detections = [box(10, 10, 10, 10, 0.5)]
-    assert average_precision(one_object(id=0), detections)["ap"] == pytest.approx(1)
-    assert matches(one_object(id=0), detections)[0].annotation.tolist() == [0]
+    assert coco_metrics(one_object(id=0), detections)["ap"] == pytest.approx(1)
+    assert match_detections(one_object(id=0), detections)[0].annotation_id.tolist() == [0]
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
 def test_at_half_equals_pycocotools(random_truth, random_detections, kind):
     truth = random_truth(0)
     detections = random_detections(truth, 0)
-    measured, (precision, recall) = at_half(truth, detections, kind), arrays(truth, detections, kind)
-    ends = ["" if size == "all" else f"_{size}" for size in SIZES]
+    measured, (precision, recall) = coco_metrics_at_iou50(truth, detections, kind), arrays(truth, detections, kind)
+    ends = ["" if size == "all" else f"_{size}" for size in AREA_RANGES]
     expected = {f"ap50{end}": mean(precision[0, ..., i]) for i, end in enumerate(ends)}
     expected |= {f"ar50{end}": mean(recall[0, ..., i]) for i, end in enumerate(ends)}
     assert measured == {name: pytest.approx(value) for name, value in expected.items()}
-    assert measured["ap50"] == average_precision(truth, detections, kind)["ap50"]
+    assert measured["ap50"] == coco_metrics(truth, detections, kind)["ap50"]

@@ -3,8 +3,13 @@ import time
 import numpy as np
 import pytest
 
-from featlift.evaluation.average_precision import average_precision
-from featlift.evaluation.bootstrap import accumulate, bootstrap, draws, resampled
+from featlift.evaluation.average_precision import coco_metrics
+from featlift.evaluation.bootstrap import (
+    compute_resampled_metrics,
+    draw_resample_counts,
+    paired_bootstrap,
+    weighted_average_precision,
+)
 
 
 def repeated(truth, detections, weights):
@@ -26,8 +31,8 @@ def repeated(truth, detections, weights):
 def test_weights_of_one_give_cocos_numbers(random_truth, random_detections, kind, seed):
     truth = random_truth(seed)
     detections = random_detections(truth, seed)
-    ours = resampled(truth, detections, draws(len(truth["images"]), 0), kind)
-    theirs = average_precision(truth, detections, kind)
+    ours = compute_resampled_metrics(truth, detections, draw_resample_counts(len(truth["images"]), 0), kind)
+    theirs = coco_metrics(truth, detections, kind)
     del theirs["per_class"]
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
@@ -38,10 +43,10 @@ def test_weights_of_one_give_cocos_numbers(random_truth, random_detections, kind
 def test_weights_equal_pictures_that_are_really_repeated(random_truth, random_detections, seed):
     truth = random_truth(seed)
     detections = random_detections(truth, seed)
-    weights = draws(len(truth["images"]), 4, seed)
-    ours = resampled(truth, detections, weights)
+    weights = draw_resample_counts(len(truth["images"]), 4, seed)
+    ours = compute_resampled_metrics(truth, detections, weights)
     for row in range(1, 5):
-        theirs = average_precision(*repeated(truth, detections, weights[row]))
+        theirs = coco_metrics(*repeated(truth, detections, weights[row]))
         for name, values in ours.items():
             expected = np.nan if theirs[name] is None else theirs[name]
             assert values[row] == pytest.approx(expected, abs=1e-6, nan_ok=True), name
@@ -50,30 +55,30 @@ def test_weights_equal_pictures_that_are_really_repeated(random_truth, random_de
 def test_accumulate_by_hand():
     """Right, wrong, right on two objects: precision 1 up to recall ½ (51 of 101 recalls), then 2/3."""
     hit, miss = np.array([True, False, True]), np.array([False, True, False])
-    precision, recall = accumulate(np.ones((1, 3), int), hit, miss, np.array([2]))
+    precision, recall = weighted_average_precision(np.ones((1, 3), int), hit, miss, np.array([2]))
     assert precision[0] == pytest.approx((51 + 50 * 2 / 3) / 101)
     assert recall[0] == 1
-    assert np.isnan(accumulate(np.ones((1, 3), int), hit, miss, np.array([0]))[0])
+    assert np.isnan(weighted_average_precision(np.ones((1, 3), int), hit, miss, np.array([0]))[0])
 
 
 def test_the_same_detections_differ_by_nothing(random_truth, random_detections):
     truth = random_truth(0)
     detections = random_detections(truth, 0)
-    interval = bootstrap(truth, detections, detections, resamples=20)["ap"]
+    interval = paired_bootstrap(truth, detections, detections, n_resamples=20)["ap"]
     assert (interval.difference, interval.low, interval.high) == (0, 0, 0)
-    assert not interval.certain
+    assert not interval.is_significant
 
 
 def test_a_better_detector_is_seen_as_better(random_truth, random_detections):
     truth = random_truth(1, pictures=40)
     poor = random_detections(truth, 1, jitter=0.15, found=0.4)
     good = random_detections(truth, 2, jitter=0.02, found=1.0)
-    intervals = bootstrap(truth, poor, good, resamples=200)
+    intervals = paired_bootstrap(truth, poor, good, n_resamples=200)
     ap = intervals["ap"]
     assert ap.low < ap.difference < ap.high
-    assert ap.certain
-    assert ap.difference == pytest.approx(average_precision(truth, good)["ap"] - average_precision(truth, poor)["ap"])
-    assert intervals == bootstrap(truth, poor, good, resamples=200), "seeded"
+    assert ap.is_significant
+    assert ap.difference == pytest.approx(coco_metrics(truth, good)["ap"] - coco_metrics(truth, poor)["ap"])
+    assert intervals == paired_bootstrap(truth, poor, good, n_resamples=200), "seeded"
 
 
 def test_the_interval_covers_a_mean_as_theory_says():
@@ -87,7 +92,7 @@ def test_the_interval_covers_a_mean_as_theory_says():
     ]
     truth = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "a"}]}
     found = [{"image_id": i, "category_id": 1, "bbox": [5, 5, 10, 10], "score": 0.5} for i in range(1, 51)]
-    interval = bootstrap(truth, [], found, resamples=2000)["ar"]
+    interval = paired_bootstrap(truth, [], found, n_resamples=2000)["ar"]
     assert interval.difference == pytest.approx(0.5)
     assert interval.low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.015)
     assert interval.high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.015)
@@ -96,7 +101,7 @@ def test_the_interval_covers_a_mean_as_theory_says():
 def test_sizes_without_objects_have_no_interval(random_truth):
     truth = random_truth(0)
     truth["annotations"] = [annotation for annotation in truth["annotations"] if annotation["area"] < 32**2]
-    intervals = bootstrap(truth, [], [], resamples=5)
+    intervals = paired_bootstrap(truth, [], [], n_resamples=5)
     assert "ap_small" in intervals
     assert "ap_large" not in intervals
 
@@ -104,12 +109,12 @@ def test_sizes_without_objects_have_no_interval(random_truth):
 @pytest.mark.parametrize(("resamples", "confidence"), [(1, 0.95), (10, 1.0)])
 def test_errors_teach(random_truth, resamples, confidence):
     with pytest.raises(ValueError, match="at least 2"):
-        bootstrap(random_truth(0), [], [], resamples=resamples, confidence=confidence)
+        paired_bootstrap(random_truth(0), [], [], n_resamples=resamples, confidence_level=confidence)
 
 
 def test_a_thousand_resamples_are_quick(random_truth, random_detections):
     truth = random_truth(0, pictures=100, classes=4)
     first, second = random_detections(truth, 1), random_detections(truth, 2)
     begun = time.process_time()
-    bootstrap(truth, first, second, resamples=1000)
+    paired_bootstrap(truth, first, second, n_resamples=1000)
     assert time.process_time() - begun < 10

@@ -5,8 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.evaluation.average_precision import decode
-from featlift.evaluation.detection import Evaluation, as_results, detect, evaluate, measure, merge
+from featlift.evaluation.average_precision import decode_coco_segmentation
+from featlift.evaluation.detection import (
+    EvaluationResult,
+    compute_metrics,
+    detect_dataset,
+    evaluate_detector,
+    merge_evaluations,
+    to_coco_results,
+)
 
 SIDE = 32
 
@@ -77,24 +84,24 @@ class Finder(nn.Module):
 @pytest.mark.parametrize("masks", [False, True])
 def test_a_perfect_detector(batch_size, masks):
     finder = Finder(masks).train()
-    evaluation = evaluate(finder, Squares(masks), batch_size=batch_size, device="cpu", progress=False)
+    evaluation = evaluate_detector(finder, Squares(masks), batch_size=batch_size, device="cpu", progress=False)
     assert set(evaluation.metrics) == ({"boxes", "masks"} if masks else {"boxes"})
     assert all(metrics["ap"] == pytest.approx(1) for metrics in evaluation.metrics.values())
-    assert sorted(evaluation.seconds) == [10, 20, 30, 40, 50, 60]
-    assert all(seconds > 0 for seconds in evaluation.seconds.values())
+    assert sorted(evaluation.seconds_per_image) == [10, 20, 30, 40, 50, 60]
+    assert all(seconds > 0 for seconds in evaluation.seconds_per_image.values())
     assert max(finder.asked) == batch_size
     assert finder.training, "the detector comes back in the mode it had"
     json.dumps(evaluation.detections)
 
 
 def test_masks_are_measured_only_where_the_data_have_them():
-    assert set(evaluate(Finder(masks=True), Squares(), progress=False).metrics) == {"boxes"}
+    assert set(evaluate_detector(Finder(masks=True), Squares(), progress=False).metrics) == {"boxes"}
 
 
 def test_a_detector_that_finds_nothing():
     blind = Finder(masks=True)
     nn.init.constant_(blind.bias, -1)
-    evaluation = evaluate(blind, Squares(masks=True), progress=False)
+    evaluation = evaluate_detector(blind, Squares(masks=True), progress=False)
     assert evaluation.detections == []
     assert evaluation.metrics["boxes"]["ap"] == evaluation.metrics["masks"]["ap"] == 0
 
@@ -106,7 +113,7 @@ def test_the_mode_comes_back_after_an_error():
 
     broken = Broken().train()
     with pytest.raises(RuntimeError, match="broken"):
-        detect(broken, Squares(), progress=False)
+        detect_dataset(broken, Squares(), progress=False)
     assert broken.training
 
 
@@ -119,11 +126,11 @@ def test_results_have_cocos_form():
         "scores": torch.tensor([0.5, 0.25]),
         "masks": masks,
     }
-    first, second = as_results([output], [7])
+    first, second = to_coco_results([output], [7])
     assert first["bbox"] == [1, 2, 3, 6]
     assert (first["image_id"], first["category_id"], first["score"]) == (7, 2, 0.5)
-    assert decode(first["segmentation"], (6, 9)).sum() == 0
-    assert np.array_equal(decode(second["segmentation"], (6, 9)), masks[1, 0].round().numpy())
+    assert decode_coco_segmentation(first["segmentation"], (6, 9)).sum() == 0
+    assert np.array_equal(decode_coco_segmentation(second["segmentation"], (6, 9)), masks[1, 0].round().numpy())
 
 
 def test_scores_of_masks_go_along():
@@ -134,23 +141,23 @@ def test_scores_of_masks_go_along():
         "masks": torch.ones(1, 1, 10, 10),
         "mask_scores": torch.tensor([0.25]),
     }
-    (result,) = as_results([output], [7])
+    (result,) = to_coco_results([output], [7])
     assert (result["score"], result["mask_score"]) == (0.5, 0.25)
-    assert "mask_score" not in as_results([{k: v for k, v in output.items() if k != "mask_scores"}], [7])[0]
+    assert "mask_score" not in to_coco_results([{k: v for k, v in output.items() if k != "mask_scores"}], [7])[0]
 
 
 def test_shards_equal_the_whole():
     data = Squares()
-    whole = evaluate(Finder(), data, progress=False)
-    shards = [detect(Finder(), data, indices, progress=False) for indices in ([1, 3, 5], [0, 2, 4])]
-    merged = measure(merge(shards), data.coco())
+    whole = evaluate_detector(Finder(), data, progress=False)
+    shards = [detect_dataset(Finder(), data, indices, progress=False) for indices in ([1, 3, 5], [0, 2, 4])]
+    merged = compute_metrics(merge_evaluations(shards), data.coco())
     assert merged.detections == whole.detections
     assert merged.metrics == whole.metrics
-    assert list(merged.seconds) == [10, 20, 30, 40, 50, 60]
+    assert list(merged.seconds_per_image) == [10, 20, 30, 40, 50, 60]
 
 
 def test_a_picture_seen_by_two_processes_counts_once():
     data = Squares()
-    shards = [detect(Finder(), data, indices, progress=False) for indices in ([0, 1, 2], [3, 4, 5], [5, 0, 1])]
-    assert merge(shards).detections == detect(Finder(), data, progress=False).detections
-    assert merge([]) == Evaluation()
+    shards = [detect_dataset(Finder(), data, indices, progress=False) for indices in ([0, 1, 2], [3, 4, 5], [5, 0, 1])]
+    assert merge_evaluations(shards).detections == detect_dataset(Finder(), data, progress=False).detections
+    assert merge_evaluations([]) == EvaluationResult()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from featlift.evaluation.image_quality import cropped, fsim, image_quality, luma, psnr, psnr_y, ssim
+from featlift.evaluation.image_quality import crop_border, fsim, image_quality, psnr, psnr_y, rgb_to_luma, ssim
 
 piq = pytest.importorskip("piq")
 
@@ -34,12 +34,12 @@ def test_psnr_y_is_matlabs_on_the_same_bytes():
 
 
 def test_luma_of_white():
-    assert luma(torch.ones(3, 1, 1)).item() == pytest.approx(235 / 255, abs=1e-6)
+    assert rgb_to_luma(torch.ones(3, 1, 1)).item() == pytest.approx(235 / 255, abs=1e-6)
 
 
 def test_ssim_by_formula():
     """One window covers the whole 11x11 picture: the formula of Wang et al. with Gaussian weights, by hand."""
-    image, original = (luma(x)[0].double().numpy() for x in pair(11, 11))
+    image, original = (rgb_to_luma(x)[0].double().numpy() for x in pair(11, 11))
     axis = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
     w = np.outer(axis, axis) / axis.sum() ** 2
     ma, mb = (w * image).sum(), (w * original).sum()
@@ -76,6 +76,6 @@ def test_wrong_sizes_and_no_pictures():
     with pytest.raises(ValueError, match="one size"):
         psnr(torch.zeros(3, 8, 8), torch.zeros(3, 8, 9))
     with pytest.raises(ValueError, match="border"):
-        cropped(torch.zeros(3, 8, 8), 4)
+        crop_border(torch.zeros(3, 8, 8), 4)
     with pytest.raises(ValueError, match="No pictures"):
         image_quality([])

@@ -5,7 +5,14 @@ import torch
 from torch import nn
 from torchvision.ops import DeformConv2d
 
-from featlift.evaluation.profiling import cost, costs, latencies, macs, parameters, peak_memory
+from featlift.evaluation.profiling import (
+    count_macs,
+    count_parameters,
+    measure_latencies,
+    measure_peak_memory,
+    profile_detector,
+    profile_detectors,
+)
 
 
 class Tower(nn.Module):
@@ -22,43 +29,43 @@ class Tower(nn.Module):
 
 def test_the_cost_of_a_network_counted_by_hand():
     tower = Tower().train()
-    measured = cost(tower, (100, 200), rounds=3)
-    assert measured.parameters == 3 * 4 * 9 + 4 + 4
-    assert measured.gmac == pytest.approx(100 * 200 * (3 * 4 * 9 + 4) / 1e9)
+    measured = profile_detector(tower, (100, 200), rounds=3)
+    assert measured.num_parameters == 3 * 4 * 9 + 4 + 4
+    assert measured.gmacs == pytest.approx(100 * 200 * (3 * 4 * 9 + 4) / 1e9)
     maps = 100 * 200 * (4 + 1) * 4
-    assert maps <= measured.memory < 5 * maps, "oneDNN rounds channels up to 8 or 16 in its scratch"
-    assert measured.size == (100, 200)
-    assert 0 < measured.latency.fastest <= measured.latency.median
+    assert maps <= measured.peak_memory < 5 * maps, "oneDNN rounds channels up to 8 or 16 in its scratch"
+    assert measured.image_size == (100, 200)
+    assert 0 < measured.latency.minimum <= measured.latency.median
     assert tower.training, "the mode comes back"
 
 
 def test_a_real_picture_gives_the_size():
-    assert cost(Tower(), torch.rand(3, 7, 9), rounds=1).size == (7, 9)
+    assert profile_detector(Tower(), torch.rand(3, 7, 9), rounds=1).image_size == (7, 9)
 
 
 def test_several_are_measured_in_turns():
     calls = []
-    latencies({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, warmup=1)
+    measure_latencies({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, warmup=1)
     assert calls == ["a", "b"] * 3
-    both = costs({"slim": Tower(1), "wide": Tower(8)}, (8, 8), rounds=2)
+    both = profile_detectors({"slim": Tower(1), "wide": Tower(8)}, (8, 8), rounds=2)
     assert list(both) == ["slim", "wide"]
-    assert both["wide"].gmac > 4 * both["slim"].gmac
+    assert both["wide"].gmacs > 4 * both["slim"].gmacs
 
 
 def test_warm_up_does_not_count():
     waits = iter([0.05, 0.0, 0.0, 0.0])
-    measured = latencies({"late": lambda: time.sleep(next(waits))}, rounds=3, warmup=1)["late"]
+    measured = measure_latencies({"late": lambda: time.sleep(next(waits))}, rounds=3, warmup=1)["late"]
     assert measured.median < 0.04
 
 
 def test_no_round_is_an_error():
     with pytest.raises(ValueError, match="rounds is 0"):
-        latencies({}, rounds=0)
+        measure_latencies({}, rounds=0)
 
 
 def test_frozen_and_shared_parameters():
     layer = nn.Linear(3, 2).requires_grad_(False)
-    assert parameters(nn.Sequential(layer, layer)) == 3 * 2 + 2
+    assert count_parameters(nn.Sequential(layer, layer)) == 3 * 2 + 2
 
 
 @pytest.mark.parametrize(
@@ -72,13 +79,13 @@ def test_frozen_and_shared_parameters():
 )
 def test_multiply_adds(layer, expected):
     x = torch.rand(1, 8, 10, 10)
-    assert macs(lambda: layer(x)) == expected
+    assert count_macs(lambda: layer(x)) == expected
 
 
 def test_a_deformable_convolution_counts_like_a_plain_one():
     x, offset = torch.rand(2, 8, 10, 10), torch.zeros(2, 18, 8, 8)
     deformable, plain = DeformConv2d(8, 6, 3, groups=2), nn.Conv2d(8, 6, 3, groups=2)
-    assert macs(lambda: deformable(x, offset)) == macs(lambda: plain(x)) > 0
+    assert count_macs(lambda: deformable(x, offset)) == count_macs(lambda: plain(x)) > 0
 
 
 def test_memory_is_what_lives_at_once():
@@ -90,10 +97,10 @@ def test_memory_is_what_lives_at_once():
         del first
         return second * 2
 
-    assert peak_memory(call) == pytest.approx(2 * 1000 * 4, abs=100)
+    assert measure_peak_memory(call) == pytest.approx(2 * 1000 * 4, abs=100)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_memory_on_cuda():
     x = torch.rand(1 << 20, device="cuda")
-    assert peak_memory(lambda: x * 2, "cuda") == 4 << 20
+    assert measure_peak_memory(lambda: x * 2, "cuda") == 4 << 20

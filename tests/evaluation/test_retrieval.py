@@ -8,17 +8,17 @@ import torch
 import torch.nn.functional as nnf
 
 from featlift.evaluation.retrieval import (
-    as_good_as_the_best,
-    average_precision,
-    bits,
-    distance_curve,
-    distractor_curve,
-    draw_curves,
-    mean_precision,
-    moved,
+    classify_ap_changes,
+    distance_by_ratio,
+    map_by_num_distractors,
+    map_by_ratio,
+    mean_average_precision,
+    plot_seed_curves,
+    png_bits,
     positive_ranks,
-    precisions,
-    ratio_curve,
+    query_average_precisions,
+    select_within_one_standard_error,
+    trapezoid_average_precision,
 )
 
 
@@ -35,7 +35,7 @@ from featlift.evaluation.retrieval import (
     ],
 )
 def test_golden_precisions(ranks, positives, expected):
-    assert average_precision(ranks, positives) == pytest.approx(expected, abs=5e-7)
+    assert trapezoid_average_precision(ranks, positives) == pytest.approx(expected, abs=5e-7)
 
 
 def walked(ranking, positives):
@@ -56,7 +56,9 @@ def test_random_rankings_against_a_walk(seed):
     luck = random.Random(seed)
     rows = luck.sample(range(40), 40)
     positives = set(luck.sample(range(40), luck.randint(1, 12)))
-    assert average_precision(positive_ranks(rows, positives), len(positives)) == pytest.approx(walked(rows, positives))
+    assert trapezoid_average_precision(positive_ranks(rows, positives), len(positives)) == pytest.approx(
+        walked(rows, positives)
+    )
 
 
 def test_junk_leaves_the_ranking_before_places_are_counted():
@@ -67,7 +69,7 @@ def test_junk_leaves_the_ranking_before_places_are_counted():
 @pytest.mark.parametrize(("ranks", "positives"), [([], 0), ([0, 1], 1)])
 def test_impossible_counts_are_refused(ranks, positives):
     with pytest.raises(ValueError, match="positives"):
-        average_precision(ranks, positives)
+        trapezoid_average_precision(ranks, positives)
 
 
 def wanted(*positives, junk=()):
@@ -79,37 +81,43 @@ QUERIES = nnf.normalize(torch.tensor([[4.0, 3, 2, 1], [1, 2, 3, 4]]), dim=1)
 
 
 def test_precisions_rank_the_whole_database():
-    assert precisions(QUERIES, DATABASE, [wanted(0), wanted(0)]) == pytest.approx([1.0, (0 + 1 / 4) / 2])
-    assert precisions(QUERIES, DATABASE, [wanted(1, junk=(0,)), wanted(3, 2)]) == pytest.approx([1.0, 1.0])
-    assert mean_precision(QUERIES, DATABASE, [wanted(0), wanted(0)]) == pytest.approx(0.5625)
+    assert query_average_precisions(QUERIES, DATABASE, [wanted(0), wanted(0)]) == pytest.approx([1.0, (0 + 1 / 4) / 2])
+    assert query_average_precisions(QUERIES, DATABASE, [wanted(1, junk=(0,)), wanted(3, 2)]) == pytest.approx(
+        [1.0, 1.0]
+    )
+    assert mean_average_precision(QUERIES, DATABASE, [wanted(0), wanted(0)]) == pytest.approx(0.5625)
     with pytest.raises(ValueError, match="2 descriptors for 1"):
-        precisions(QUERIES, DATABASE, [wanted(0)])
+        query_average_precisions(QUERIES, DATABASE, [wanted(0)])
 
 
 def test_curves():
     at = {1.0: QUERIES, 2.0: QUERIES.flip(1)}
-    assert ratio_curve(at, DATABASE, [wanted(0), wanted(3)]) == pytest.approx({1.0: 1.0, 2.0: 0.125})
+    assert map_by_ratio(at, DATABASE, [wanted(0), wanted(3)]) == pytest.approx({1.0: 1.0, 2.0: 0.125})
     crowd = nnf.normalize(torch.tensor([[9.0, 9, 9, 9], [0, 0, 0, -1]]), dim=1)
-    large = distractor_curve(QUERIES, DATABASE, crowd, [wanted(0), wanted(3)], sizes=[0, 1, 2])
+    large = map_by_num_distractors(QUERIES, DATABASE, crowd, [wanted(0), wanted(3)], counts=[0, 1, 2])
     assert large == pytest.approx({0: 1.0, 1: 0.25, 2: 0.25})
     with pytest.raises(ValueError, match="3 distractors"):
-        distractor_curve(QUERIES, DATABASE, crowd, [wanted(0), wanted(3)], sizes=[3])
-    apart = distance_curve({4.0: torch.tensor([[3.0, 0], [0, 5]])}, torch.zeros(2, 2))
+        map_by_num_distractors(QUERIES, DATABASE, crowd, [wanted(0), wanted(3)], counts=[3])
+    apart = distance_by_ratio({4.0: torch.tensor([[3.0, 0], [0, 5]])}, torch.zeros(2, 2))
     assert apart[4.0] == pytest.approx((4.0, 1.0))
 
 
 def test_bits_of_a_picture():
     noise = torch.rand(3, 40, 50)
-    assert 8 * 3 * 40 * 50 * 0.95 < bits(noise) < 8 * 3 * 40 * 50 * 1.2  # noise does not compress
-    assert bits(torch.zeros(3, 40, 50)) < bits(noise) / 10
+    assert 8 * 3 * 40 * 50 * 0.95 < png_bits(noise) < 8 * 3 * 40 * 50 * 1.2  # noise does not compress
+    assert png_bits(torch.zeros(3, 40, 50)) < png_bits(noise) / 10
 
 
 def test_who_moved():
-    assert moved([0.5, 0.5, 0.5, 0.5], [0.6, 0.9, 0.1, 0.505]) == {"gained": [1, 0], "lost": [2], "kept": [3]}
+    assert classify_ap_changes([0.5, 0.5, 0.5, 0.5], [0.6, 0.9, 0.1, 0.505]) == {
+        "gained": [1, 0],
+        "lost": [2],
+        "kept": [3],
+    }
 
 
 def test_curves_are_drawn(tmp_path):
-    draw_curves({"raw": {1.0: [0.9, 0.8], 2.0: [0.5, 0.6]}}, tmp_path / "a.png", "ratio", "mAP")
+    plot_seed_curves({"raw": {1.0: [0.9, 0.8], 2.0: [0.5, 0.6]}}, tmp_path / "a.png", "ratio", "mAP")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -117,5 +125,5 @@ def test_as_good_is_within_a_standard_error_of_the_difference():
     """By hand: behind "best" by 0.1 everywhere is behind for sure; by (0.3, -0.1, 0.1, 0) on average 0.075 ± 0.085 is not."""
     best = torch.tensor([0.9, 0.5, 0.7, 0.6])
     surely, perhaps = best - 0.1, best - torch.tensor([0.3, -0.1, 0.1, 0.0])
-    assert as_good_as_the_best({"surely": surely, "perhaps": perhaps, "best": best}) == ["best", "perhaps"]
-    assert as_good_as_the_best({"alone": best}) == ["alone"]
+    assert select_within_one_standard_error({"surely": surely, "perhaps": perhaps, "best": best}) == ["best", "perhaps"]
+    assert select_within_one_standard_error({"alone": best}) == ["alone"]

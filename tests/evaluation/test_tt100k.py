@@ -5,10 +5,18 @@ import random
 
 import pytest
 
-from featlift.evaluation.tt100k import CLASSES, SIZES, Count, accuracy_recall, best_limit, curve, only
+from featlift.evaluation.tt100k import (
+    TT100K_CLASSES,
+    TT100K_SIZE_RANGES,
+    DetectionCounts,
+    accuracy_recall_curve,
+    best_accuracy_recall_threshold,
+    count_tt100k_matches,
+    filter_classes,
+)
 
 IDS = {"p5": 1, "pl40": 2, "w99": 3}
-SMALL, MEDIUM = SIZES["small"], SIZES["medium"]
+SMALL, MEDIUM = TT100K_SIZE_RANGES["small"], TT100K_SIZE_RANGES["medium"]
 
 
 def truth(*signs, image=1):
@@ -47,28 +55,28 @@ GOLDEN = {  # signs, detections, sizes, (found, detections, signs)
 @pytest.mark.parametrize("case", GOLDEN)
 def test_golden(case):
     signs, boxes, sizes, expected = GOLDEN[case]
-    found = accuracy_recall(truth(*signs), said(*boxes), 0.5, sizes or SIZES["all"])
-    assert (found.found, found.detections, found.signs) == expected
+    found = count_tt100k_matches(truth(*signs), said(*boxes), 0.5, sizes or TT100K_SIZE_RANGES["all"])
+    assert (found.true_positives, found.num_detections, found.num_objects) == expected
 
 
 def test_pictures_stay_apart_and_are_counted_together():
     here, there = truth(SIGN), truth(SIGN, image=2)
     both = {**here, "annotations": here["annotations"] + there["annotations"]}
-    assert accuracy_recall(both, said(SAME) + said(SAME, SAME)) == Count(1, 3, 2)
-    assert accuracy_recall(both, said(SAME) + said(SAME, SAME, image=2)) == Count(2, 3, 2)
+    assert count_tt100k_matches(both, said(SAME) + said(SAME, SAME)) == DetectionCounts(1, 3, 2)
+    assert count_tt100k_matches(both, said(SAME) + said(SAME, SAME, image=2)) == DetectionCounts(2, 3, 2)
 
 
 def test_numbers_by_hand():
-    count = Count(found=3, detections=4, signs=6)
+    count = DetectionCounts(true_positives=3, num_detections=4, num_objects=6)
     assert (count.accuracy, count.recall) == (0.75, 0.5)
     assert count.f1 == pytest.approx(2 * 0.75 * 0.5 / 1.25)
-    assert (Count().accuracy, Count().recall) == (1, 1)
-    assert Count(0, 1, 1).f1 == 0
+    assert (DetectionCounts().accuracy, DetectionCounts().recall) == (1, 1)
+    assert DetectionCounts(0, 1, 1).f1 == 0
 
 
 def test_there_are_45_classes():
-    assert len(set(CLASSES)) == 45
-    assert set(IDS) - set(CLASSES) == {"w99"}
+    assert len(set(TT100K_CLASSES)) == 45
+    assert set(IDS) - set(TT100K_CLASSES) == {"w99"}
 
 
 def test_sizes_share_the_whole():
@@ -77,29 +85,32 @@ def test_sizes_share_the_whole():
     box = lambda: (dice.randrange(150), dice.randrange(150), dice.randrange(4, 150), dice.randrange(4, 150))  # noqa: E731
     signs = [(dice.choice(list(IDS)), box()) for _ in range(30)]
     boxes = [(dice.choice(list(IDS)), dice.choice([box(), dice.choice(signs)[1]]), dice.random()) for _ in range(60)]
-    parts = [accuracy_recall(truth(*signs), said(*boxes), 0.3, SIZES[name]) for name in ("small", "medium", "large")]
-    whole = accuracy_recall(truth(*signs), said(*boxes), 0.3)
-    assert sum(parts, Count()) == whole
-    assert whole.found > 0
+    parts = [
+        count_tt100k_matches(truth(*signs), said(*boxes), 0.3, TT100K_SIZE_RANGES[name])
+        for name in ("small", "medium", "large")
+    ]
+    whole = count_tt100k_matches(truth(*signs), said(*boxes), 0.3)
+    assert sum(parts, DetectionCounts()) == whole
+    assert whole.true_positives > 0
 
 
 def test_curves_fall_in_recall_and_the_best_point_is_theirs():
     signs = [("p5", (30 * i, 0, 20, 20)) for i in range(8)]
     boxes = [("p5", (30 * i, 0, 20, 20), 0.95 - 0.1 * i) for i in range(8)]
     boxes += [("pl40", (30 * i, 300, 20, 20), 0.3 - 0.02 * i) for i in range(8)]
-    points = curve(truth(*signs), said(*boxes), [0.1 * i for i in range(1, 10)])
-    assert set(points) == set(SIZES)
+    points = accuracy_recall_curve(truth(*signs), said(*boxes), [0.1 * i for i in range(1, 10)])
+    assert set(points) == set(TT100K_SIZE_RANGES)
     recalls = [count.recall for _, count in points["all"]]
     assert all(a >= b for a, b in itertools.pairwise(recalls))
-    chosen = best_limit(points["all"])
+    chosen = best_accuracy_recall_threshold(points["all"])
     assert max(count.f1 for _, count in points["all"]) == dict(points["all"])[chosen].f1
     with pytest.raises(ValueError, match="no points"):
-        best_limit([])
+        best_accuracy_recall_threshold([])
 
 
 def test_only_those_that_are_asked_are_left():
     both = truth(SIGN, ("w99", (1, 1, 5, 5)))
-    asked, kept = only(both, said(SAME, ("w99", (1, 1, 5, 5), 0.4)))
+    asked, kept = filter_classes(both, said(SAME, ("w99", (1, 1, 5, 5), 0.4)))
     assert [c["name"] for c in asked["categories"]] == ["p5", "pl40"]
     assert [a["category_id"] for a in asked["annotations"]] == [1]
     assert kept == said(SAME)

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featlift.evaluation.voc import eleven_points, voc_average_precision
+from featlift.evaluation.voc import eleven_point_average_precision, voc_average_precision
 
 
 def thing(image, box, difficult=0, label=1):
@@ -35,7 +35,7 @@ def test_by_hand():
     ],
 )
 def test_eleven_points(recall, precision, expected):
-    assert eleven_points(np.array(recall), np.array(precision)) == pytest.approx(expected)
+    assert eleven_point_average_precision(np.array(recall), np.array(precision)) == pytest.approx(expected)
 
 
 def test_second_hit_is_wrong():
@@ -69,7 +69,7 @@ def test_mean_over_classes_that_are_there():
 def test_half_is_enough():
     objects, half = truth(thing(1, [0, 0, 10, 10])), [found(1, [0, 0, 10, 5], 0.9)]
     assert voc_average_precision(objects, half)["car"] == 1
-    assert voc_average_precision(objects, half, least=0.51)["car"] == 0
+    assert voc_average_precision(objects, half, iou_threshold=0.51)["car"] == 0
 
 
 def test_matches_coco_where_rules_agree():

@@ -39,7 +39,9 @@ def test_the_run_says_how_it_was_before_and_after(run):
 
 def test_the_page_has_both_and_the_maps(run):
     page = (run / "report.html").read_text()
-    assert all(word in page for word in (efpn_evaluation.START, "What efpn found and missed", "p3x", "p2x", "target"))
+    assert all(
+        word in page for word in (efpn_evaluation.BASELINE_NAME, "What efpn found and missed", "p3x", "p2x", "target")
+    )
 
 
 def test_a_finished_run_is_only_measured_again(run, words, capsys):
@@ -53,12 +55,12 @@ def test_a_finished_run_is_only_measured_again(run, words, capsys):
 
 
 def test_maps_are_the_target_and_what_is_made_of_it(run):
-    T = baseline.load(run)[0].eval()
+    T = baseline.load_detector(run)[0].eval()
     image = torch.rand(3, 50, 64)
-    maps = efpn.maps(T, image)
+    maps = efpn.extended_level_maps(T, image)
     sizes = {name: {level: tuple(x.shape[-2:]) for level, x in one.items()} for name, one in maps.items()}
     assert sizes["extension"] == {"p3x": (16, 16), "p2x": (32, 32)}
     assert sizes["target"] == {"image": (64, 64), **sizes["extension"]}
-    F, _ = efpn.parts(T)
+    F, _ = efpn.efpn_modules(T)
     with torch.no_grad():
-        torch.testing.assert_close(maps["extension"]["p2x"], F.extended(F(maps["target"]["image"]))["p2x"])
+        torch.testing.assert_close(maps["extension"]["p2x"], F.extended_levels(F(maps["target"]["image"]))["p2x"])

@@ -3,14 +3,16 @@ import json
 import pytest
 
 from featlift.cli import main
-from featlift.data.synthetic.landmarks import write_places
+from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A training of two steps on six places of 48 px."""
-    write_places(tmp_path / "places", places=3, views=2, queries=1, size=48)
-    write_places(tmp_path / "known", places=4, views=2, queries=0, size=48, seed=1)
+    write_synthetic_landmarks(tmp_path / "places", num_landmarks=3, gallery_views=2, query_views=1, image_size=48)
+    write_synthetic_landmarks(
+        tmp_path / "known", num_landmarks=4, gallery_views=2, query_views=0, image_size=48, seed=1
+    )
     monkeypatch.chdir(tmp_path)
     pictures = [
         "--collection.benchmark",
@@ -39,7 +41,9 @@ def test_a_run_is_measured_as_it_was_when_it_ended(run, capsys):
 
 
 def test_other_pictures_can_be_searched(run, tmp_path):
-    write_places(tmp_path / "other", places=2, views=1, queries=1, size=64, seed=5)
+    write_synthetic_landmarks(
+        tmp_path / "other", num_landmarks=2, gallery_views=1, query_views=1, image_size=64, seed=5
+    )
     assert main.main(["evaluate", str(run), "--data", str(tmp_path / "other"), "--out", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "curves.json").read_text())
     assert found["short_side"]["1.0"] == 64

@@ -6,22 +6,22 @@ import torch
 from torch import nn
 
 from featlift.checkpoints import save
-from featlift.data.synthetic.scenes import Scenes
-from featlift.detectors.super_resolved import Restored, Through
+from featlift.data.synthetic.scenes import SyntheticScenes
+from featlift.detectors.super_resolved import DegradeAndUpscale, SRDetector
 from featlift.experiments.super_resolution_detection import (
-    Measuring,
-    Method,
-    compare,
-    measure,
-    methods,
-    plot,
-    robustness,
-    side_by_side,
-    table,
-    together,
+    SRDetectionConfig,
+    SRPipeline,
+    build_joint_pipelines,
+    build_pipelines,
+    compute_robustness,
+    evaluate_pipelines,
+    evaluate_sr_detection,
+    format_sr_detection,
+    make_detection_grid,
+    plot_robustness,
 )
-from featlift.image_sr import Bicubic, super_resolver
-from featlift.image_sr.checkpoint import NETWORK_FILE
+from featlift.image_sr import BicubicSR, super_resolver
+from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
 from featlift.papers import baseline
 
 
@@ -48,24 +48,24 @@ class Sharpness(nn.Module):
 
 @pytest.fixture(scope="module")
 def scenes():
-    return Scenes(3, (48, 52), objects=(2, 3), sides=(8, 16))
+    return SyntheticScenes(3, (48, 52), num_objects=(2, 3), object_sizes=(8, 16))
 
 
 def test_rows_of_the_table():
-    detector, tuned, network = nn.Identity(), nn.Identity(), Bicubic(2)
-    rows = methods(detector, {"fdsr": network}, tuned)
+    detector, tuned, network = nn.Identity(), nn.Identity(), BicubicSR(2)
+    rows = build_pipelines(detector, {"fdsr": network}, tuned)
     assert list(rows) == ["bicubic", "fdsr", "fine-tuned", "original"]
     assert rows["fine-tuned"].detector is tuned
-    assert rows["bicubic"].network.scale == rows["fine-tuned"].network.scale == 2
-    assert rows["original"].seeing(4) is detector
-    seen = rows["fdsr"].seeing(4)
-    assert isinstance(seen, Through)
-    assert isinstance(seen.look, Restored)
-    assert seen.look.factor == 4
+    assert rows["bicubic"].super_resolver.scale == rows["fine-tuned"].super_resolver.scale == 2
+    assert rows["original"].build_detector(4) is detector
+    seen = rows["fdsr"].build_detector(4)
+    assert isinstance(seen, SRDetector)
+    assert isinstance(seen.preprocess, DegradeAndUpscale)
+    assert seen.preprocess.factor == 4
 
 
 def test_each_method_sees_its_pictures(scenes):
-    result = compare(methods(Sharpness(scenes), {}), scenes, factor=4, judged=1)
+    result = evaluate_pipelines(build_pipelines(Sharpness(scenes), {}), scenes, downscale=4, num_quality_images=1)
     assert result["original"]["metrics"]["ap"] == pytest.approx(1)
     assert result["bicubic"]["metrics"]["ap"] == 0
     assert "quality" not in result["original"]
@@ -82,47 +82,49 @@ def test_sharp_pictures_come_through_a_factor_of_one(scenes):
         def forward(self, x):
             return x
 
-    curves = robustness(
-        {"same": Method(Sharpness(scenes), Same()), "original": Method(Sharpness(scenes), None)}, scenes, (1, 2)
+    curves = compute_robustness(
+        {"same": SRPipeline(Sharpness(scenes), Same()), "original": SRPipeline(Sharpness(scenes), None)}, scenes, (1, 2)
     )
     assert curves["same"] == pytest.approx({1: 1.0, 2: 0.0})
     assert curves["original"] == pytest.approx({1: 1.0, 2: 1.0})
 
 
 def test_plot_is_a_picture(tmp_path):
-    plot({"bicubic": {1: 0.4, 2: 0.3}, "original": {1: 0.4, 2: 0.4}}, tmp_path / "curve.png")
+    plot_robustness({"bicubic": {1: 0.4, 2: 0.3}, "original": {1: 0.4, 2: 0.4}}, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_side_by_side_has_a_panel_for_each_and_what_arrives(scenes):
-    whole = side_by_side(methods(Sharpness(scenes), {"fdsr": Bicubic(4)}), scenes[0], window=32)
+    whole = make_detection_grid(build_pipelines(Sharpness(scenes), {"fdsr": BicubicSR(4)}), scenes[0], crop_size=32)
     assert whole.width == 4 * (4 * 32 + 4) - 4
 
 
 def small_detector(folder):
-    model = replace(baseline.quick_model(), channels=16, detector_options={"width": 32, "proposals": 20})
-    return baseline.save(baseline.build(model, 6), model, Scenes(2).classes, folder)
+    model = replace(baseline.quick_detector_config(), channels=16, detector_options={"width": 32, "proposals": 20})
+    return baseline.save_detector(baseline.build_detector(model, 6), model, SyntheticScenes(2).classes, folder)
 
 
 def test_a_run_brings_the_detector_that_learned_with_its_network(tmp_path):
     small_detector(tmp_path / "sr4ir")
-    networks = {"fdsr": Bicubic(2), "sr4ir": Bicubic(2)}
-    rows = together({"fdsr": str(tmp_path / "fdsr"), "sr4ir": str(tmp_path / "sr4ir")}, networks)
+    networks = {"fdsr": BicubicSR(2), "sr4ir": BicubicSR(2)}
+    rows = build_joint_pipelines({"fdsr": str(tmp_path / "fdsr"), "sr4ir": str(tmp_path / "sr4ir")}, networks)
     assert list(rows) == ["sr4ir"]
-    assert rows["sr4ir"].network is networks["sr4ir"]
+    assert rows["sr4ir"].super_resolver is networks["sr4ir"]
     assert torch.equal(
-        next(rows["sr4ir"].detector.parameters()), next(baseline.load(tmp_path / "sr4ir")[0].parameters())
+        next(rows["sr4ir"].detector.parameters()), next(baseline.load_detector(tmp_path / "sr4ir")[0].parameters())
     )
 
 
 def test_measured_and_written(tmp_path):
     detector = tmp_path / "detector"
     small_detector(detector)
-    data = asdict(baseline.Data("scenes", scenes=1, scenes_val=2, scene_size=64))
+    data = asdict(baseline.DataConfig("scenes", num_scenes=1, num_val_scenes=2, scene_size=64))
     (detector / "settings.json").write_text(json.dumps({"data": data}))
-    save(super_resolver("srcnn", 4), tmp_path / "sr" / NETWORK_FILE)
-    how = Measuring(str(detector), {"srcnn": str(tmp_path / "sr")}, factors=(2, 4), judged=1, drawn=1)
-    found = measure(how, tmp_path / "out")
+    save(super_resolver("srcnn", 4), tmp_path / "sr" / SUPER_RESOLVER_FILE)
+    how = SRDetectionConfig(
+        str(detector), {"srcnn": str(tmp_path / "sr")}, downscale_sweep=(2, 4), num_quality_images=1, num_examples=1
+    )
+    found = evaluate_sr_detection(how, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "two_step.json").read_text())["rows"].keys() == found["rows"].keys()
     assert list(found["rows"]) == ["bicubic", "srcnn", "original"]
     assert (tmp_path / "out" / "robustness.png").exists()
@@ -135,6 +137,6 @@ def test_table_in_per_cent():
         "bicubic": {"metrics": metrics, "quality": {"psnr_y": 25.891, "fsim": 0.98721}},
         "original": {"metrics": metrics},
     }
-    lines = table(rows).splitlines()
+    lines = format_sr_detection(rows).splitlines()
     assert lines[1].split() == ["bicubic", "25.0", "50.0", "10.0", "–", "30.0", "40.0", "25.89", "0.9872"]
     assert lines[2].split() == ["original", "25.0", "50.0", "10.0", "–", "30.0", "40.0"]

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from featlift.cli import main
-from featlift.data.tt100k import TT100KPictures
+from featlift.data.tt100k import TT100KDataset
 from featlift.evaluation import detection
 from featlift.experiments import tt100k_evaluation
 
@@ -47,8 +47,8 @@ class Knowing(nn.Module):
 
 
 def test_the_limit_is_chosen_on_held_out_pictures_and_the_45_are_counted(tt100k):
-    shown, seeing = TT100KPictures(tt100k, "test"), Knowing()
-    found = tt100k_evaluation.measured(seeing, shown, detection.detect(seeing, shown, progress=False))
+    shown, seeing = TT100KDataset(tt100k, "test"), Knowing()
+    found = tt100k_evaluation.evaluate_tt100k(seeing, shown, detection.detect_dataset(seeing, shown, progress=False))
     assert 0.3 < found["limit"] <= 0.4
     assert found["sizes"]["all"] == {"accuracy": 1.0, "recall": 1.0, "f1": 1.0}
     assert found["sizes"]["medium"] == {
@@ -58,21 +58,21 @@ def test_the_limit_is_chosen_on_held_out_pictures_and_the_45_are_counted(tt100k)
     }  # nothing of that size, nothing wrong
     assert found["at_half"]["ap50"] == pytest.approx(1.0)
     assert found["at_half"]["ap50_medium"] is None
-    assert "small  accuracy 100.0" in tt100k_evaluation.told(found)
-    assert "medium no signs" in tt100k_evaluation.told(found)
+    assert "small  accuracy 100.0" in tt100k_evaluation.format_tt100k(found)
+    assert "medium no signs" in tt100k_evaluation.format_tt100k(found)
 
 
 def test_curves_over_all_limits(tt100k, tmp_path):
     """Below 0.3 a third of what is said is wrong; above 0.4 one of two signs is left, above 0.9 none, and nothing is wrong."""
-    shown, seeing = TT100KPictures(tt100k, "test"), Knowing()
-    found = tt100k_evaluation.measured(seeing, shown, detection.detect(seeing, shown, progress=False))
+    shown, seeing = TT100KDataset(tt100k, "test"), Knowing()
+    found = tt100k_evaluation.evaluate_tt100k(seeing, shown, detection.detect_dataset(seeing, shown, progress=False))
     assert set(found["curves"]) == {"all", "small"}  # there are no others
     points = {point["limit"]: (point["accuracy"], point["recall"]) for point in found["curves"]["small"]}
     assert points[0.29] == (pytest.approx(2 / 3), 1.0)
     assert points[0.35] == (1.0, 1.0)
     assert points[0.5] == (1.0, 0.5)
     assert points[0.95] == (1.0, 0.0)
-    assert tt100k_evaluation.drawn(found, tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert tt100k_evaluation.plot_accuracy_recall(found, tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_run_on_tt100k_from_end_to_end(tt100k, tmp_path, capsys):

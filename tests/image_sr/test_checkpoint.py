@@ -4,7 +4,7 @@ from torch import nn
 
 from featlift.checkpoints import save
 from featlift.image_sr import SUPER_RESOLVERS, super_resolver
-from featlift.image_sr.checkpoint import NETWORK_FILE, load_super_resolver
+from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE, load_super_resolver
 
 OPTIONS = {
     "edsr": {"blocks": 1, "width": 8},
@@ -17,12 +17,12 @@ OPTIONS = {
 @pytest.mark.parametrize("name", [name for name in SUPER_RESOLVERS if name != "bicubic"])
 def test_built_again_from_its_file(name, tmp_path):
     network = super_resolver(name, 2, **OPTIONS.get(name, {})).eval()
-    save(network, tmp_path / NETWORK_FILE)
+    save(network, tmp_path / SUPER_RESOLVER_FILE)
     again, low = load_super_resolver(tmp_path), torch.rand(1, 3, 8, 8)
     assert again.scale == 2
     assert not again.training
     torch.testing.assert_close(again(low), network(low), rtol=0, atol=0)
-    torch.testing.assert_close(load_super_resolver(tmp_path / NETWORK_FILE)(low), network(low), rtol=0, atol=0)
+    torch.testing.assert_close(load_super_resolver(tmp_path / SUPER_RESOLVER_FILE)(low), network(low), rtol=0, atol=0)
 
 
 def test_other_parts_are_refused(tmp_path, monkeypatch):

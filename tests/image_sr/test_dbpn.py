@@ -70,11 +70,11 @@ def published_state(stages, scale, width=4, initial=8):
 
 @pytest.mark.parametrize(("stages", "scale"), [(7, 4), (10, 2), (3, 8)])
 def test_is_the_published_network(stages, scale):
-    from featlift.image_sr.official_weights import our_names
+    from featlift.image_sr.official_weights import convert_published_keys
 
     state = published_state(stages, scale)
-    network = DDBPN(scale, stages, initial=8, width=4)
-    network.load_state_dict(our_names(state))
+    network = DDBPN(scale, stages, initial_channels=8, width=4)
+    network.load_state_dict(convert_published_keys(state))
     low = torch.rand(1, 3, 4, 5)
     torch.testing.assert_close(network(low), literal_dbpn(state, low, stages, scale), rtol=1e-4, atol=1e-4)
 

@@ -6,8 +6,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from featlift.image_sr.bicubic import enlarged
-from featlift.image_sr.degradation import Blur, Jpeg, Noise, Shrink, as_stored, padded
+from featlift.image_sr.bicubic import upsample_bicubic
+from featlift.image_sr.degradation import (
+    JPEG,
+    BicubicDownscale,
+    GaussianBlur,
+    GaussianNoise,
+    pad_to_multiple,
+    quantize_8bit,
+)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
@@ -15,13 +22,13 @@ def test_shrink_is_pillows(factor):
     picture = torch.rand(1, 3, 4 * factor, 7 * factor)
     channels = [Image.fromarray(c.numpy()).resize((7, 4), Image.Resampling.BICUBIC) for c in picture[0]]
     pillow = torch.from_numpy(np.stack([np.asarray(c) for c in channels])).clamp(0, 1)
-    torch.testing.assert_close(Shrink(factor)(picture)[0], pillow, rtol=0, atol=5e-7)
+    torch.testing.assert_close(BicubicDownscale(factor)(picture)[0], pillow, rtol=0, atol=5e-7)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("size", [(16, 24), (17, 23), (3, 40)])
 def test_enlarged_again_covers_the_picture(factor, size):
-    low = Shrink(factor)(torch.rand(2, 3, *size))
+    low = BicubicDownscale(factor)(torch.rand(2, 3, *size))
     assert low.shape == (2, 3, -(-size[0] // factor), -(-size[1] // factor))
     assert low.shape[-2] * factor >= size[0]
 
@@ -31,7 +38,7 @@ def test_what_is_drawn_stays_where_it_is(size):
     """A square shrunk, enlarged and cut keeps its centre, whatever the size: boxes need no change."""
     picture = torch.zeros(1, 3, *size)
     picture[..., 8:16, 12:28] = 1
-    again = enlarged(Shrink(4)(picture), 4)[0, 0, : size[0], : size[1]]
+    again = upsample_bicubic(BicubicDownscale(4)(picture), 4)[0, 0, : size[0], : size[1]]
     rows, columns = (again.sum(dim) / again.sum() for dim in (1, 0))
     assert (rows * torch.arange(size[0])).sum().item() == pytest.approx(11.5, abs=0.05)
     assert (columns * torch.arange(size[1])).sum().item() == pytest.approx(19.5, abs=0.05)
@@ -39,16 +46,16 @@ def test_what_is_drawn_stays_where_it_is(size):
 
 def test_padding_mirrors_and_tiny_pictures_repeat():
     row = torch.arange(5.0).view(1, 1, 1, 5)
-    assert padded(row, 4)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
-    assert padded(row, 4).shape[-2:] == (4, 8)
-    assert padded(row, 4)[0, 0, 3].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
-    assert padded(row, 5)[..., 0, :].equal(row[..., 0, :])
+    assert pad_to_multiple(row, 4)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
+    assert pad_to_multiple(row, 4).shape[-2:] == (4, 8)
+    assert pad_to_multiple(row, 4)[0, 0, 3].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
+    assert pad_to_multiple(row, 5)[..., 0, :].equal(row[..., 0, :])
 
 
 def test_blur_keeps_the_mean_and_spreads_by_sigma():
     point = torch.zeros(1, 3, 41, 41)
     point[..., 20, 20] = 1
-    spread = Blur(2.0)(point)[0, 0]
+    spread = GaussianBlur(2.0)(point)[0, 0]
     offsets = torch.arange(41) - 20.0
     assert spread.sum().item() == pytest.approx(1, abs=1e-4)
     assert (spread.sum(0) * offsets**2).sum().sqrt().item() == pytest.approx(2.0, abs=0.06)
@@ -56,14 +63,14 @@ def test_blur_keeps_the_mean_and_spreads_by_sigma():
 
 def test_noise_has_its_amount_and_its_seed():
     grey = torch.full((1, 3, 64, 64), 0.5)
-    assert (Noise(0.1)(grey) - 0.5).std().item() == pytest.approx(0.1, abs=0.005)
-    assert Noise(0.1, seed=3)(grey).equal(Noise(0.1, seed=3)(grey))
-    assert not Noise(0.1, seed=3)(grey).equal(Noise(0.1, seed=4)(grey))
+    assert (GaussianNoise(0.1)(grey) - 0.5).std().item() == pytest.approx(0.1, abs=0.005)
+    assert GaussianNoise(0.1, seed=3)(grey).equal(GaussianNoise(0.1, seed=3)(grey))
+    assert not GaussianNoise(0.1, seed=3)(grey).equal(GaussianNoise(0.1, seed=4)(grey))
 
 
 def test_jpeg_is_close_to_pillows():
-    picture = as_stored(enlarged(torch.rand(2, 3, 6, 8), 4))
-    ours = Jpeg(60)(picture)
+    picture = quantize_8bit(upsample_bicubic(torch.rand(2, 3, 6, 8), 4))
+    ours = JPEG(60)(picture)
     for mine, before in zip(ours, picture, strict=True):
         file = io.BytesIO()
         Image.fromarray((before * 255).byte().permute(1, 2, 0).numpy()).save(file, "jpeg", quality=60)
@@ -73,16 +80,18 @@ def test_jpeg_is_close_to_pillows():
 
 
 def test_they_compose():
-    chain = nn.Sequential(Blur(1.0), Shrink(4), Noise(0.02), Jpeg(50))
+    chain = nn.Sequential(GaussianBlur(1.0), BicubicDownscale(4), GaussianNoise(0.02), JPEG(50))
     assert chain(torch.rand(2, 3, 33, 21)).shape == (2, 3, 9, 6)
 
 
 def test_as_stored_has_256_steps():
-    out = as_stored(torch.tensor([-0.2, 0.5, 1.3, 1 / 255 + 1e-4]))
+    out = quantize_8bit(torch.tensor([-0.2, 0.5, 1.3, 1 / 255 + 1e-4]))
     torch.testing.assert_close(out, torch.tensor([0.0, 128 / 255, 1.0, 1 / 255]))
 
 
-@pytest.mark.parametrize("wrong", [lambda: Shrink(0), lambda: Blur(0), lambda: Jpeg(0), lambda: Jpeg(101)])
+@pytest.mark.parametrize(
+    "wrong", [lambda: BicubicDownscale(0), lambda: GaussianBlur(0), lambda: JPEG(0), lambda: JPEG(101)]
+)
 def test_impossible_amounts(wrong):
     with pytest.raises(ValueError):
         wrong()

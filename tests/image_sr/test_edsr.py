@@ -21,5 +21,5 @@ def literal_edsr(s, low, blocks, share):
 
 
 def test_is_the_papers_network():
-    network, low = EDSR(4, blocks=3, width=8, share=0.1), torch.rand(2, 3, 5, 6)
+    network, low = EDSR(4, blocks=3, width=8, res_scale=0.1), torch.rand(2, 3, 5, 6)
     torch.testing.assert_close(network(low), literal_edsr(network.state_dict(), low, 3, 0.1), rtol=1e-4, atol=1e-5)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.image_sr import SCALES, SUPER_RESOLVERS, super_resolver
+from featlift.image_sr import SR_SCALES, SUPER_RESOLVERS, super_resolver
 
 PARAMETERS = {  # at 4x, from the papers and the public weights
     "bicubic": 0,
@@ -51,7 +51,7 @@ def test_parameters_of_d_dbpn_at_other_scales(scale, parameters):
         assert count(super_resolver("d-dbpn", scale)) == parameters
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("scale", SR_SCALES)
 @pytest.mark.parametrize("name", SUPER_RESOLVERS)
 def test_enlarges_any_size_alone_or_in_a_batch(name, scale):
     network = small(name, scale)

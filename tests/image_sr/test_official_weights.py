@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from featlift.image_sr import DDBPN, EDSR, RCAN, SRCNN, VDSR
-from featlift.image_sr.official_weights import load_published, our_names
+from featlift.image_sr.official_weights import convert_published_keys, load_published_weights
 
 
 def mean_shifts():
@@ -21,7 +21,7 @@ def mean_shifts():
 def test_published_layouts_load(network, prefix, zipped, tmp_path):
     state = {prefix + name: torch.full_like(x, 0.25) for name, x in (network.state_dict() | mean_shifts()).items()}
     torch.save(state, tmp_path / "published.pth", _use_new_zipfile_serialization=zipped)
-    load_published(network, tmp_path / "published.pth")
+    load_published_weights(network, tmp_path / "published.pth")
     assert all((p == 0.25).all() for p in network.parameters())
 
 
@@ -40,7 +40,9 @@ def test_names_and_shapes_of_dbpn_x4():
     with torch.device("meta"):
         ours = DDBPN(4).state_dict()
     for published, (name, shape) in known.items():
-        assert next(iter(our_names({published: torch.zeros(1), "feat0.conv.weight": torch.zeros(1)}))) == name
+        assert (
+            next(iter(convert_published_keys({published: torch.zeros(1), "feat0.conv.weight": torch.zeros(1)}))) == name
+        )
         assert ours[name].shape == shape
 
 
@@ -48,10 +50,10 @@ def test_pickled_networks_are_refused(tmp_path):
     """As pytorch-vdsr publishes them: reading such a file would run its code."""
     torch.save({"epoch": 50, "model": nn.Conv2d(1, 1, 1)}, tmp_path / "whole.pth")
     with pytest.raises(ValueError, match="run any code"):
-        load_published(SRCNN(2), tmp_path / "whole.pth")
+        load_published_weights(SRCNN(2), tmp_path / "whole.pth")
 
 
 def test_wrong_scale_is_explained(tmp_path):
     torch.save(DDBPN(2, 3, 8, 4).state_dict(), tmp_path / "x2.pth")
     with pytest.raises(ValueError, match="DDBPN at 4x"):
-        load_published(DDBPN(4, 3, 8, 4), tmp_path / "x2.pth")
+        load_published_weights(DDBPN(4, 3, 8, 4), tmp_path / "x2.pth")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from featlift.image_sr import EDSR, RCAN
-from featlift.image_sr.spandrel_models import Foreign, foreign
+from featlift.image_sr.spandrel_models import SpandrelNetwork, load_spandrel
 
 pytest.importorskip("spandrel")
 
@@ -12,7 +12,7 @@ def test_reads_kind_and_scale_from_the_weights(tmp_path):
     mean, eye = 255 * ours.mean.flatten(), torch.eye(3)[:, :, None, None]
     means = {"sub_mean.weight": eye, "sub_mean.bias": -mean, "add_mean.weight": eye, "add_mean.bias": mean}
     torch.save(ours.state_dict() | means, tmp_path / "rcan.pth")
-    theirs, low = foreign(tmp_path / "rcan.pth"), torch.rand(1, 3, 6, 7)
+    theirs, low = load_spandrel(tmp_path / "rcan.pth"), torch.rand(1, 3, 6, 7)
     assert theirs.scale == 2
     torch.testing.assert_close(theirs(low), ours(low), rtol=1e-3, atol=1e-4)
 
@@ -31,7 +31,7 @@ def test_transformer_takes_any_size(tmp_path):
         mlp_ratio=2,
     )
     torch.save(network.state_dict(), tmp_path / "swinir.pth")
-    theirs = foreign(tmp_path / "swinir.pth")
+    theirs = load_spandrel(tmp_path / "swinir.pth")
     assert theirs(torch.rand(2, 3, 5, 9)).shape == (2, 3, 10, 18)
 
 
@@ -43,7 +43,7 @@ def test_pads_to_what_the_network_insists_on():
         return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
     low = torch.rand(1, 3, 5, 9)
-    high = Foreign(network, 2, multiple=4, least=16)(low)  # type: ignore[arg-type]
+    high = SpandrelNetwork(network, 2, size_divisor=4, min_size=16)(low)  # type: ignore[arg-type]
     assert seen == [(16, 16)]
     torch.testing.assert_close(high, low.repeat_interleave(2, -1).repeat_interleave(2, -2))
 
@@ -51,7 +51,7 @@ def test_pads_to_what_the_network_insists_on():
 def test_unknown_networks_are_named(tmp_path):
     torch.save(EDSR(2, 1, 4).state_dict(), tmp_path / "edsr.pth")
     with pytest.raises(ValueError, match="load_published"):
-        foreign(tmp_path / "edsr.pth")
+        load_spandrel(tmp_path / "edsr.pth")
 
 
 @pytest.mark.parametrize("name", ["noise.pth", "empty.pth", "short.safetensors", "text.txt"])
@@ -59,4 +59,4 @@ def test_a_broken_file_is_named(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"" if name == "empty.pth" else b"abc")
     with pytest.raises(ValueError, match=rf"{name} is no file of weights .* give a .pth or .safetensors"):
-        foreign(path)
+        load_spandrel(path)

@@ -1,6 +1,6 @@
 import torch
 
-from featlift.image_sr.bicubic import enlarged
+from featlift.image_sr.bicubic import upsample_bicubic
 from featlift.image_sr.vdsr import VDSR
 
 
@@ -15,7 +15,7 @@ def test_adds_to_the_enlarged_picture():
     network, low = VDSR(2, depth=3, width=4), torch.rand(1, 3, 5, 6)
     for parameter in network.features[-1].parameters():
         torch.nn.init.zeros_(parameter)
-    torch.testing.assert_close(network(low), enlarged(low, 2))
+    torch.testing.assert_close(network(low), upsample_bicubic(low, 2))
 
 
 def test_the_public_port_has_no_biases():

@@ -23,13 +23,13 @@ def dense(block: ResidualDenseBlock, x: Tensor) -> Tensor:
 
 
 def test_dense_block():
-    block = ResidualDenseBlock(6, growth=3)
+    block = ResidualDenseBlock(6, growth_rate=3)
     x = torch.randn(2, 6, 4, 5)
     torch.testing.assert_close(block(x), dense(block, x), rtol=1e-5, atol=1e-5)
 
 
 def test_the_whole_generator():
-    module = AFI(6, blocks=2, growth=3, init="mild")
+    module = AFI(6, num_blocks=2, growth_rate=3, init="mild")
     x = torch.randn(1, 6, 4, 5)
     trunk = y = activated(module.first(x))
     for block in module.blocks:
@@ -49,7 +49,7 @@ def test_parameters_of_a_dense_block():
 
 def test_reach():
     """One cell of the input moves outputs at most 1 + 5·3 + 1 (at low resolution), 1 (deconvolution) and ½ (last) cells away."""
-    module = AFI(4, blocks=3, growth=2)
+    module = AFI(4, num_blocks=3, growth_rate=2)
     x = torch.zeros(1, 4, 1, 61)
     changed = x.clone()
     changed[..., 30] = 1.0

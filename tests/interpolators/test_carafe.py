@@ -9,7 +9,7 @@ from featlift.interpolators.carafe import CARAFE
 def reassembled(module: CARAFE, x: torch.Tensor) -> torch.Tensor:
     """The paper's two steps for each output cell: predict 5x5 weights, average the neighbourhood of its input cell."""
     batch, channels, height, width = x.shape
-    side, reach = module.kernel, module.kernel // 2
+    side, reach = module.reassembly_kernel, module.reassembly_kernel // 2
     logits = module.encode(module.compress(x))
     out = torch.zeros(batch, channels, 2 * height, 2 * width)
     for b in range(batch):
@@ -26,7 +26,7 @@ def reassembled(module: CARAFE, x: torch.Tensor) -> torch.Tensor:
 
 
 def test_against_the_loop():
-    module = CARAFE(3, compressed=4)
+    module = CARAFE(3, compressed_channels=4)
     nn.init.normal_(module.encode.weight, std=0.5)
     nn.init.normal_(module.encode.bias)
     x = torch.randn(2, 3, 3, 4)
@@ -35,7 +35,7 @@ def test_against_the_loop():
 
 
 def test_other_kernels():
-    module = CARAFE(2, compressed=2, encoder_kernel=1, reassembly_kernel=3)
+    module = CARAFE(2, compressed_channels=2, encoder_kernel=1, reassembly_kernel=3)
     nn.init.normal_(module.encode.weight)
     x = torch.randn(1, 2, 2, 3)
     with torch.no_grad():

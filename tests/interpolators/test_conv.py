@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from featlift.interpolators.conv import Convolved, Deconvolution, PixelShuffle
+from featlift.interpolators.conv import Deconvolution, PixelShuffleConv, ResizeConv
 
 
 def test_deconvolution_scatters_every_cell_with_36_taps():
@@ -30,7 +30,7 @@ def test_deconvolution_favours_no_phase():
 
 
 def test_pixel_shuffle_cell_by_cell():
-    module = PixelShuffle(2)
+    module = PixelShuffleConv(2)
     x = torch.randn(1, 2, 3, 2)
     convolved, doubled = module.last(x)[0], module(x)[0]
     for c in range(2):
@@ -42,7 +42,7 @@ def test_pixel_shuffle_cell_by_cell():
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
 def test_five_convolutions_at_twice_the_size(mode):
-    module = Convolved(4, mode).eval()
+    module = ResizeConv(4, mode).eval()
     convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:

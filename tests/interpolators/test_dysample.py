@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from featlift.interpolators.dysample import DySample
-from featlift.interpolators.fixed import Bilinear
+from featlift.interpolators.fixed import BilinearInterpolator
 
 
 def looked_up(x: Tensor, row: float, column: float) -> Tensor:
@@ -60,8 +60,8 @@ def test_against_the_loop(groups, dynamic):
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_starts_as_bilinear(dynamic):
     x = torch.randn(1, 8, 6, 5)
-    bilinear = Bilinear(8)(x)
-    error = (DySample(8, dynamic=dynamic)(x) - bilinear).norm() / bilinear.norm()
+    bilinear = BilinearInterpolator(8)(x)
+    error = (DySample(8, dyscope=dynamic)(x) - bilinear).norm() / bilinear.norm()
     assert error < 2e-3
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from featlift.interpolators import INTERPOLATORS, interpolator
-from featlift.interpolators.execution import RUNNING, compiled, recomputed
+from featlift.interpolators.execution import EXECUTION_MODES, use_checkpointing, use_compile
 
 SMALL = {"afi": {"growth": 4}, "srf": {"blocks": 2}, "afi-rb": {"blocks": 2}}
 
@@ -26,7 +26,7 @@ def learned(module, x):
 def test_recomputing_changes_nothing_to_the_last_bit(name):
     """Values, gradients, and batch-norm statistics, which a second forward would have moved twice."""
     plain = made(name)
-    other = recomputed(copy.deepcopy(plain))
+    other = use_checkpointing(copy.deepcopy(plain))
     x = torch.randn(2, 8, 5, 7)
     for a, b in zip(learned(plain, x), learned(other, x), strict=True):
         assert torch.equal(a, b)
@@ -52,11 +52,11 @@ def kept(module, x):
 def test_hardly_anything_is_kept(name):
     module, x = made(name), torch.randn(1, 8, 32, 32, requires_grad=True)
     before = kept(module, x)
-    assert kept(recomputed(module), x) < before / 10
+    assert kept(use_checkpointing(module), x) < before / 10
 
 
 def test_a_copy_answers_for_itself():
-    first = recomputed(made("afi"))
+    first = use_checkpointing(made("afi"))
     second = copy.deepcopy(first)
     with torch.no_grad():
         for parameter in second.parameters():
@@ -68,7 +68,7 @@ def test_a_copy_answers_for_itself():
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 def test_compiled_equals_eager_at_any_size():
     plain = made("light")
-    other = compiled(copy.deepcopy(plain))
+    other = use_compile(copy.deepcopy(plain))
     for size in ((5, 7), (9, 4)):
         for a, b in zip(learned(plain, torch.ones(1, 8, *size)), learned(other, torch.ones(1, 8, *size)), strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
@@ -78,4 +78,4 @@ def test_compiled_equals_eager_at_any_size():
 
 
 def test_names():
-    assert list(RUNNING) == ["plain", "recomputed", "compiled"]
+    assert list(EXECUTION_MODES) == ["plain", "recomputed", "compiled"]

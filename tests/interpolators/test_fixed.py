@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from featlift.interpolators.fixed import Bicubic, Bilinear, Fixed, Nearest
+from featlift.interpolators.fixed import (
+    BicubicInterpolator,
+    BilinearInterpolator,
+    FixedInterpolator,
+    NearestInterpolator,
+)
 
 
 def cubic(distance: float, a: float = -0.75) -> float:
@@ -28,17 +33,17 @@ def along_a_row(row: list[float], kernel, reach: int) -> list[float]:
 def test_nearest_repeats_every_cell():
     x = torch.arange(6.0).view(1, 1, 2, 3)
     expected = [[x[0, 0, i // 2, j // 2].item() for j in range(6)] for i in range(4)]
-    assert Nearest(1)(x)[0, 0].tolist() == expected
+    assert NearestInterpolator(1)(x)[0, 0].tolist() == expected
 
 
 def test_bilinear_by_hand():
     x = torch.tensor([[[[0.0, 4.0]]]])
-    assert Bilinear(1)(x)[0, 0].tolist() == [[0.0, 1.0, 3.0, 4.0]] * 2
+    assert BilinearInterpolator(1)(x)[0, 0].tolist() == [[0.0, 1.0, 3.0, 4.0]] * 2
 
 
 @pytest.mark.parametrize(
     ("module", "kernel", "reach"),
-    [(Bilinear(1), lambda d: 1 - abs(d), 1), (Bicubic(1), cubic, 2)],
+    [(BilinearInterpolator(1), lambda d: 1 - abs(d), 1), (BicubicInterpolator(1), cubic, 2)],
     ids=["linear", "cubic"],
 )
 def test_against_the_kernel(module, kernel, reach):
@@ -51,8 +56,8 @@ def test_against_the_kernel(module, kernel, reach):
 
 def test_unknown_mode():
     with pytest.raises(ValueError, match="'area'; choose one of nearest, bilinear, bicubic"):
-        Fixed(1, "area")
+        FixedInterpolator(1, "area")
 
 
 def test_the_mode_is_printed():
-    assert repr(Bicubic(4)) == "Bicubic(bicubic)"
+    assert repr(BicubicInterpolator(4)) == "Bicubic(bicubic)"

@@ -8,8 +8,8 @@ from torch import nn
 
 from featlift.interpolators import interpolator
 from featlift.interpolators.afi import AFI
-from featlift.interpolators.fixed import Fixed
-from featlift.interpolators.initialisation import Shortcut, initialise
+from featlift.interpolators.fixed import FixedInterpolator
+from featlift.interpolators.initialisation import Shortcut, init_weights
 
 WITH_SHORTCUT = ("afi", "srf", "afi-rb", "light", "light-agnostic")
 ALONE = ("nearest-5conv", "bilinear-5conv", "bicubic-5conv", "deconv", "pixel-shuffle")
@@ -20,7 +20,7 @@ ALONE = ("nearest-5conv", "bilinear-5conv", "bicubic-5conv", "deconv", "pixel-sh
 def test_zero_adds_exactly_nothing(name, mode):
     x = torch.randn(2, 8, 5, 3)
     module = interpolator(name, 8, init="zero", shortcut=mode)
-    assert torch.equal(module(x), Fixed(8, mode)(x))
+    assert torch.equal(module(x), FixedInterpolator(8, mode)(x))
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -44,7 +44,7 @@ def test_zero_wakes_up_at_the_first_step(name):
 
 def test_official_afi_is_bilinear_within_a_thousandth():
     x = torch.randn(1, 64, 9, 7)
-    bilinear = Fixed(64, "bilinear")(x)
+    bilinear = FixedInterpolator(64, "bilinear")(x)
     official, mild = AFI(64, init="official")(x), AFI(64)(x)
     assert 0 < (official - bilinear).norm() / bilinear.norm() < 1e-3
     assert (mild - bilinear).norm() > 10 * (official - bilinear).norm()
@@ -60,7 +60,7 @@ def spread(convolution: nn.Module) -> float:
     ("init", "first", "inside", "last"), [("official", 0.1, 0.1, 0.1), ("mild", 1.0, 0.1, 0.1), ("zero", 1.0, 0.1, 0.0)]
 )
 def test_spread_of_the_weights(init, first, inside, last):
-    module = AFI(32, blocks=1, init=init)
+    module = AFI(32, num_blocks=1, init=init)
     assert spread(module.first) == pytest.approx(first, rel=0.05)
     assert spread(module.blocks[0].close) == pytest.approx(inside, rel=0.05)
     assert spread(module.last) == pytest.approx(last, rel=0.05)
@@ -76,6 +76,6 @@ def test_shortcut_none_leaves_the_branch_alone():
 
 def test_unknown_start_and_unknown_shortcut():
     with pytest.raises(ValueError, match="'xavier'; choose one of mild, official, zero"):
-        initialise(nn.Conv2d(2, 2, 1), "xavier", nn.Conv2d(2, 2, 1))
+        init_weights(nn.Conv2d(2, 2, 1), "xavier", nn.Conv2d(2, 2, 1))
     with pytest.raises(ValueError, match="'linear'; choose one of nearest, bilinear, bicubic, none"):
         Shortcut(2, "linear")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.interpolators import INTERPOLATORS, PER_STEP, interpolator, interpolators
+from featlift.interpolators import INTERPOLATORS, PER_STEP_INTERPOLATORS, build_interpolators, interpolator
 
 NAMES = list(INTERPOLATORS)
 CHANNELS = 8
@@ -121,11 +121,11 @@ def test_parameters_of_the_variants():
 
 
 def test_one_for_all_steps_or_one_for_each():
-    assert len(interpolators("afi", CHANNELS, steps=3)) == 1
-    each = interpolators("deconv", CHANNELS, steps=3)
+    assert len(build_interpolators("afi", CHANNELS, num_steps=3)) == 1
+    each = build_interpolators("deconv", CHANNELS, num_steps=3)
     assert len(each) == 3
     assert len({id(module) for module in each}) == 3
-    assert set(PER_STEP) < set(INTERPOLATORS)
+    assert set(PER_STEP_INTERPOLATORS) < set(INTERPOLATORS)
 
 
 def test_a_wrong_name_is_answered_with_the_nearest():

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from featlift.interpolators import interpolator
 from featlift.interpolators.afi import AFI
-from featlift.interpolators.fixed import Fixed
-from featlift.interpolators.light import ChannelAgnostic, Light
+from featlift.interpolators.fixed import FixedInterpolator
+from featlift.interpolators.light import ChannelAgnosticInterpolator, LightInterpolator
 
 BOTH = ("light", "light-agnostic")
 
@@ -48,7 +48,7 @@ def repeated(x: Tensor) -> Tensor:
 
 
 def test_light_against_the_sum_over_taps():
-    module, x = shaken(Light(5, width=3)), torch.randn(5, 4, 6, dtype=torch.float64)
+    module, x = shaken(LightInterpolator(5, hidden_channels=3)), torch.randn(5, 4, 6, dtype=torch.float64)
     y = activated(convolved(x, module.reduce.weight, module.reduce.bias))
     y = activated(convolved(y, module.look.weight, module.look.bias))
     y = activated(shuffled(convolved(y, module.grow.weight, module.grow.bias)))
@@ -57,7 +57,7 @@ def test_light_against_the_sum_over_taps():
 
 
 def test_agnostic_against_each_channel_alone():
-    module, x = shaken(ChannelAgnostic(3, width=5)), torch.randn(3, 4, 6, dtype=torch.float64)
+    module, x = shaken(ChannelAgnosticInterpolator(3, hidden_channels=5)), torch.randn(3, 4, 6, dtype=torch.float64)
     for channel, out in zip(x, module(x[None])[0], strict=True):
         phases = convolved(activated(convolved(channel[None], module.first.weight)), module.last.weight)
         torch.testing.assert_close(out, repeated(channel) + shuffled(phases)[0])
@@ -67,12 +67,12 @@ def test_agnostic_against_each_channel_alone():
 @pytest.mark.parametrize("name", BOTH)
 def test_starts_exactly_as_the_old_interpolation(name, mode):
     x = torch.randn(2, 7, 5, 3)
-    assert torch.equal(interpolator(name, 7, shortcut=mode)(x), Fixed(7, mode)(x))
+    assert torch.equal(interpolator(name, 7, shortcut=mode)(x), FixedInterpolator(7, mode)(x))
 
 
 def test_an_agnostic_one_serves_other_channels():
     """Trained on 4 channels, used on 6; their order does not matter, nor their scale."""
-    taught, used = shaken(ChannelAgnostic(4)), ChannelAgnostic(6).double()
+    taught, used = shaken(ChannelAgnosticInterpolator(4)), ChannelAgnosticInterpolator(6).double()
     used.load_state_dict(taught.state_dict(), strict=True)
     x, order = torch.randn(2, 6, 5, 4, dtype=torch.float64), torch.tensor([3, 0, 5, 1, 4, 2])
     torch.testing.assert_close(used(x)[:, :4], taught(x[:, :4]))
@@ -82,7 +82,7 @@ def test_an_agnostic_one_serves_other_channels():
 
 def test_light_is_light():
     with torch.device("meta"):
-        light, heavy = (sum(p.numel() for p in kind(256).parameters()) for kind in (Light, AFI))
+        light, heavy = (sum(p.numel() for p in kind(256).parameters()) for kind in (LightInterpolator, AFI))
     assert light <= 100_000
     assert heavy > 120 * light
 
@@ -100,7 +100,7 @@ def test_learns_what_bilinear_does(name):
     """A few steps bring it nearer to another interpolation than the nearest one it starts as."""
     torch.manual_seed(0)
     module, x = interpolator(name, 4, width=8), torch.randn(4, 4, 8, 8)
-    wanted = Fixed(4, "bilinear")(x)
+    wanted = FixedInterpolator(4, "bilinear")(x)
     optimiser = torch.optim.Adam(module.parameters(), 1e-2)
     first = (module(x) - wanted).abs().mean().item()
     for _ in range(60):

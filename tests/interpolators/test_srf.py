@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.interpolators.srf import SRF, ResidualBlock
-from featlift.resolution import frozen
+from featlift.interpolators.srf import SRF, SRFBlock
+from featlift.resolution import frozen_copy
 
 
 def normed(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -21,14 +21,14 @@ def activated(x: Tensor) -> Tensor:
 
 
 def test_residual_block():
-    block = ResidualBlock(4)
+    block = SRFBlock(4)
     x = torch.randn(2, 4, 5, 3)
     inside = activated(normed(block.conv1(x), block.norm1))
     torch.testing.assert_close(block(x), x + normed(block.conv2(inside), block.norm2), rtol=1e-4, atol=1e-5)
 
 
 def test_the_whole_generator():
-    module = SRF(4, blocks=2, norm="none")
+    module = SRF(4, num_blocks=2, norm="none")
     x = torch.randn(1, 4, 3, 5)
     y = activated(module.first(x))
     for block in module.blocks:
@@ -42,26 +42,26 @@ def test_the_whole_generator():
     ("norm", "kind"), [("batch", nn.BatchNorm2d), ("sync", nn.SyncBatchNorm), ("none", nn.Identity)]
 )
 def test_norms(norm, kind):
-    block = ResidualBlock(4, norm)
+    block = SRFBlock(4, norm)
     assert type(block.norm1) is kind
     assert type(block.norm2) is kind
 
 
 @pytest.mark.parametrize("end", [1, 3])
 def test_both_ends(end):
-    module = SRF(4, blocks=1, end=end)
+    module = SRF(4, num_blocks=1, last_kernel=end)
     assert module.last.kernel_size == (end, end)
     assert module(torch.randn(2, 4, 3, 3)).shape == (2, 4, 6, 6)
 
 
 def test_frozen_keeps_the_statistics_of_batch_norm():
     """Spec check 10: a frozen generator does not move, even inside a detector in training."""
-    module = frozen(SRF(4, blocks=1))
+    module = frozen_copy(SRF(4, num_blocks=1))
     parent = nn.Sequential(module).train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     parent(torch.randn(2, 4, 5, 5) + 3)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    moving = SRF(4, blocks=1).train()
+    moving = SRF(4, num_blocks=1).train()
     mean = moving.blocks[0].norm1.running_mean.clone()
     moving(torch.randn(2, 4, 5, 5) + 3)
     assert not torch.equal(moving.blocks[0].norm1.running_mean, mean)
@@ -69,4 +69,4 @@ def test_frozen_keeps_the_statistics_of_batch_norm():
 
 def test_unknown_norm():
     with pytest.raises(ValueError, match="'layer'; choose one of batch, sync, none"):
-        ResidualBlock(4, "layer")
+        SRFBlock(4, "layer")

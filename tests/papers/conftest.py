@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from featlift.papers import afi_gan, srf_gan
-from featlift.papers.baseline import Data, Model, Stage
-from featlift.training import Descent, Run
+from featlift.papers.baseline import DataConfig, DetectorConfig, StageConfig
+from featlift.training import OptimizerConfig, Run
 
 HEAD = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
 CHAINS = {"afi": afi_gan.Settings, "srf": srf_gan.Settings}
@@ -14,13 +14,13 @@ CHAINS = {"afi": afi_gan.Settings, "srf": srf_gan.Settings}
 
 def tiny_model(interpolator="afi", detector="faster-rcnn", **options):
     head = HEAD if detector.endswith("rcnn") else {}
-    return Model(
+    return DetectorConfig(
         detector=detector,
         backbone="resnet10t",
-        weights="random",
+        backbone_weights="random",
         norm="batch",
         frozen_stages=0,
-        channels=8,
+        pyramid_channels=8,
         interpolator=interpolator,
         interpolator_options=options,
         detector_options=head,
@@ -28,11 +28,13 @@ def tiny_model(interpolator="afi", detector="faster-rcnn", **options):
 
 
 def tiny_data(**changes):
-    return replace(Data(batch=2, short=(), workers=0, scenes=4, scene_size=64, scenes_val=2), **changes)
+    return replace(
+        DataConfig(batch_size=2, min_size=(), num_workers=0, num_scenes=4, scene_size=64, num_val_scenes=2), **changes
+    )
 
 
 def tiny_stage(steps=1):
-    return Stage(steps, Descent("sgd", rate=0.01))
+    return StageConfig(steps, OptimizerConfig("sgd", lr=0.01))
 
 
 def tiny_settings(interpolator="afi", steps=1, **changes):

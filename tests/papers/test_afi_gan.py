@@ -13,13 +13,13 @@ from torch import nn
 
 from featlift import resolution
 from featlift.cli import parser
-from featlift.detectors import Extractor, extractor_of, interpolators_of
-from featlift.discriminators import PatchCritic
+from featlift.detectors import Extractor, get_extractor, get_interpolators
+from featlift.discriminators import PatchDiscriminator
 from featlift.distillation import feature_pairs
-from featlift.distillation.feature_pairs import Halving
-from featlift.losses import content
+from featlift.distillation.feature_pairs import DownscaleConfig
+from featlift.losses import pyramid_l1
 from featlift.papers import afi_gan, baseline
-from featlift.papers.afi_gan import IN_DETECTOR, Adversary, Settings
+from featlift.papers.afi_gan import INTERPOLATOR_PREFIX, AdversarialConfig, Settings
 from featlift.training import Learner
 
 WORKER = Path(__file__).parent / "two_processes.py"
@@ -43,15 +43,15 @@ class Players:
 
     def __init__(self, settings, run):
         self.settings, self.run = settings, run
-        self.stream = baseline.batches(settings.data, baseline.pictures(settings.data), 0)
-        build = lambda interpolator, **options: baseline.build(  # noqa: E731
+        self.stream = baseline.build_train_loader(settings.data, baseline.build_dataset(settings.data), 0)
+        build = lambda interpolator, **options: baseline.build_detector(  # noqa: E731
             replace(settings.model, interpolator=interpolator, interpolator_options=options), 6
         )
         self.teacher = build("nearest")
-        self.F = resolution.frozen(extractor_of(self.teacher))
-        self.M = baseline.build(settings.model, 6)
-        self.G = nn.ModuleList(baseline.doublings(settings.model))
-        self.D = PatchCritic(settings.model.channels, settings.adversary.end, settings.adversary.init)
+        self.F = resolution.frozen_copy(get_extractor(self.teacher))
+        self.M = baseline.build_detector(settings.model, 6)
+        self.G = nn.ModuleList(baseline.build_pyramid_interpolators(settings.model))
+        self.D = PatchDiscriminator(settings.model.channels, settings.adversary.end, settings.adversary.init)
 
     def stage_1(self):
         afi_gan.pretrain_interpolator(self.F, self.G, self.D, self.settings, self.stream, self.run)
@@ -60,7 +60,7 @@ class Players:
         afi_gan.train_extractor(self.F, self.M, self.D, self.settings, self.stream, self.run)
 
     def stage_3(self):
-        baseline.descend(self.M, self.stream, self.settings.target, self.run, "target")
+        baseline.train_detector(self.M, self.stream, self.settings.target, self.run, "target")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_stage_2_moves_the_extractor_its_detector_and_the_critic(players):
     assert moved(before["F"], p.F) == moved(before["G"], p.G) == set()
     assert moved(before["D"], p.D) >= learning(p.D)
     still = learning(p.M) - moved(before["M"], p.M)
-    assert not [name for name in still if name.startswith((IN_DETECTOR, "backbone.pyramid"))]
+    assert not [name for name in still if name.startswith((INTERPOLATOR_PREFIX, "backbone.pyramid"))]
     assert {"rpn.head.conv.0.0.weight", "roi_heads.box_head.fc6.weight"} <= moved(before["M"], p.M)
 
 
@@ -112,24 +112,24 @@ def test_stage_3_moves_everything_that_may_learn(players):
 @pytest.mark.parametrize("interpolator", ["afi", "srf"])
 def test_a_frozen_interpolator_keeps_its_weights_and_its_statistics(players, interpolator):
     p = players(interpolator)
-    resolution.freeze(interpolators_of(p.M))
-    before = state(interpolators_of(p.M))
+    resolution.freeze(get_interpolators(p.M))
+    before = state(get_interpolators(p.M))
     p.stage_3()
-    assert moved(before, interpolators_of(p.M)) == set()
+    assert moved(before, get_interpolators(p.M)) == set()
     assert (interpolator == "srf") == any("running_mean" in name for name in before)
 
 
 def test_unfrozen_batch_norm_statistics_would_have_moved(players):
     p = players("srf")
-    before = state(interpolators_of(p.M))
+    before = state(get_interpolators(p.M))
     p.stage_3()
-    assert any("running_mean" in name for name in moved(before, interpolators_of(p.M)))
+    assert any("running_mean" in name for name in moved(before, get_interpolators(p.M)))
 
 
 def test_no_player_moves_in_the_others_turn(players, monkeypatch):
     p = players()
     turns = []
-    plain = Learner.descend
+    plain = Learner.step
 
     def watched(learner, losses):
         mine = {id(q) for q in learner.module.parameters()}
@@ -152,15 +152,15 @@ def test_no_player_moves_in_the_others_turn(players, monkeypatch):
 def pair(channels=8):
     """A student's and a teacher's maps, made by one convolution G, and the critic that judges them."""
     torch.manual_seed(1)
-    G, D = nn.Conv2d(channels, channels, 3, padding=1), PatchCritic(channels)
+    G, D = nn.Conv2d(channels, channels, 3, padding=1), PatchDiscriminator(channels)
     low = {level: torch.randn(2, channels, 8, 8) for level in ("p2", "p3")}
     return G, D, {level: G(x) for level, x in low.items()}, {level: torch.randn_like(x) for level, x in low.items()}
 
 
 def gradient(adversary, terms=("content", "adversarial")):
     G, D, student, teacher = pair()
-    critic = {"critic": Learner(D, afi_gan._slowly(1e-3, 0.5), 1)} if adversary.weight else {}
-    _, losses = afi_gan.play(D, critic, student, teacher, adversary)
+    critic = {"critic": Learner(D, afi_gan._sgd_multistep(1e-3, 0.5), 1)} if adversary.weight else {}
+    _, losses = afi_gan.adversarial_step(D, critic, student, teacher, adversary)
     total = sum(losses[name] for name in terms if name in losses)
     found = torch.autograd.grad(total, list(G.parameters()), allow_unused=True)
     return torch.cat([g.flatten() for g in found if g is not None] or [torch.zeros(0)])
@@ -168,28 +168,28 @@ def gradient(adversary, terms=("content", "adversarial")):
 
 @pytest.mark.parametrize("term", ["content", "adversarial"])
 def test_each_term_alone_teaches_the_interpolator(term):
-    assert gradient(Adversary(), [term]).abs().sum() > 0
+    assert gradient(AdversarialConfig(), [term]).abs().sum() > 0
 
 
 def test_the_adversarial_term_is_alive():
-    assert not torch.equal(gradient(Adversary(weight=1e-3)), gradient(Adversary(), ["content"]))
+    assert not torch.equal(gradient(AdversarialConfig(weight=1e-3)), gradient(AdversarialConfig(), ["content"]))
 
 
 def test_weight_zero_is_l1_alone():
-    assert torch.equal(gradient(Adversary(weight=0.0)), gradient(Adversary(), ["content"]))
+    assert torch.equal(gradient(AdversarialConfig(weight=0.0)), gradient(AdversarialConfig(), ["content"]))
 
 
 def test_the_published_code_adds_a_constant():
-    dead = Settings.official().adversary
+    dead = Settings.official().adversarial
     assert not len(gradient(replace(dead, init="small"), ["adversarial"]))
-    assert torch.equal(gradient(dead), gradient(Adversary(), ["content"]))
+    assert torch.equal(gradient(dead), gradient(AdversarialConfig(), ["content"]))
 
 
 def test_the_critic_descends_on_what_it_is_told(players):
     _, D, student, teacher = pair()
     before = state(D)
-    critic = {"critic": Learner(D, afi_gan._slowly(1e-3, 0.5), 1)}
-    said, losses = afi_gan.play(D, critic, student, teacher, Adversary(weight=2.0))
+    critic = {"critic": Learner(D, afi_gan._sgd_multistep(1e-3, 0.5), 1)}
+    said, losses = afi_gan.adversarial_step(D, critic, student, teacher, AdversarialConfig(weight=2.0))
     assert set(said) == {"critic", "accuracy_real", "accuracy_fake"}
     assert moved(before, D) >= learning(D)
     logits = torch.nn.functional.softplus  # -log σ(x) = softplus(-x)
@@ -201,12 +201,12 @@ def test_the_critic_descends_on_what_it_is_told(players):
 
 
 def test_with_windows_the_critic_sees_only_them_and_the_content_is_compared_everywhere():
-    D = PatchCritic(2, width=1)
+    D = PatchDiscriminator(2, width_mult=1)
     student, teacher = ({"p2": torch.randn(2, 2, 96, 96, requires_grad=True)} for _ in range(2))
     shown = []
     D.register_forward_pre_hook(lambda _, given: shown.append(tuple(given[0].shape)))
-    critic = {"critic": Learner(D, afi_gan._slowly(1e-3, 0.5), 1)}
-    _, losses = afi_gan.play(D, critic, student, teacher, Adversary(windows=2))
+    critic = {"critic": Learner(D, afi_gan._sgd_multistep(1e-3, 0.5), 1)}
+    _, losses = afi_gan.adversarial_step(D, critic, student, teacher, AdversarialConfig(num_patches=2))
     assert shown == [(4, 2, 40, 40)] * 3  # two windows of two pictures: G's, the real ones, and G's again
     assert losses["content"].item() == pytest.approx((student["p2"] - teacher["p2"]).abs().mean().item())
     reached = torch.autograd.grad(losses["adversarial"], student["p2"])[0].any(dim=1)
@@ -219,7 +219,7 @@ def test_with_windows_the_critic_sees_only_them_and_the_content_is_compared_ever
 def test_each_term_of_stage_2_alone_moves_the_extractor(players, monkeypatch, term):
     p = players()
     seen = {}
-    plain = Learner.descend
+    plain = Learner.step
 
     def alone(learner, losses):
         if learner.module is p.M:
@@ -236,7 +236,7 @@ def test_each_term_of_stage_2_alone_moves_the_extractor(players, monkeypatch, te
 
 @pytest.mark.parametrize("stage", ["stage_1", "stage_2"])
 def test_without_weight_there_is_no_critic_at_all(players, stage):
-    p = players(adversary=Adversary(weight=0.0))
+    p = players(adversary=AdversarialConfig(weight=0.0))
     counted, before = Counted(D=p.D), state(p.D)
     getattr(p, stage)()
     assert counted.numbers() == {"D": 0}
@@ -249,7 +249,7 @@ def test_without_weight_there_is_no_critic_at_all(players, stage):
 
 
 def test_different_levels_are_one_picture_and_a_doubling_apart(players, compared, marked):
-    p = players(semantics="different", adversary=Adversary(weight=0.0))
+    p = players(semantics="different", adversary=AdversarialConfig(weight=0.0))
     p.stream = Same(marked, 75, 101)
     counted = Counted(F=p.F, M=p.M.backbone, G=p.M.backbone.pyramid.interpolators[0])
     p.stage_2()
@@ -261,13 +261,13 @@ def test_different_levels_are_one_picture_and_a_doubling_apart(players, compared
 def test_different_levels_by_hand(players, marked):
     p = players("nearest", semantics="different")
     M, images = p.M.train(), [torch.rand(3, 64, 64)]
-    seen = feature_pairs.different_levels(
-        feature_pairs.looking(p.F), M, (images, [marked(64, 64)[1]]), p.settings.halving
+    seen = feature_pairs.pair_different_levels(
+        feature_pairs.batched_extractor(p.F), M, (images, [marked(64, 64)[1]]), p.settings.halving
     )
     assert torch.equal(seen.student["p3"], seen.features["p4"].repeat_interleave(2, -1).repeat_interleave(2, -2))
-    assert torch.equal(seen.target["p3"], p.F(images[0][None])["p3"])
+    assert torch.equal(seen.teacher["p3"], p.F(images[0][None])["p3"])
     assert list(seen.student) == ["p2", "p3", "p4", "p5"]
-    assert seen.boxes[0]["boxes"].tolist() == marked(64, 64)[1]["boxes"].tolist()
+    assert seen.targets[0]["boxes"].tolist() == marked(64, 64)[1]["boxes"].tolist()
 
 
 # ------------------------------------------------------------------------------------------------ sizes
@@ -282,7 +282,7 @@ def compared(monkeypatch):
         sizes.append(
             ({k: tuple(x.shape[-2:]) for k, x in student.items()}, {k: tuple(x.shape[-2:]) for k, x in teacher.items()})
         )
-        return content(student, teacher)
+        return pyramid_l1(student, teacher)
 
     monkeypatch.setattr(afi_gan, "content", watched)
     return sizes
@@ -317,17 +317,17 @@ def test_maps_have_equal_sizes_for_odd_pictures(players, compared, marked, size)
 def test_the_published_small_view_goes_through_both_stages(settings, run, data, compared, same_flip):
     """Resized pictures of odd sizes with masks; the small view is made before the resizing, and must fit boxes and masks."""
     odd = data(short=(75, 83), longest=100)
-    whole = settings(data=odd, halving=Halving(features="nearest", original=True, same_flip=same_flip))
+    whole = settings(data=odd, halving=DownscaleConfig(feature_mode="nearest", from_original=True, same_flip=same_flip))
     afi_gan.train(whole, run(whole), "extractor")
     assert len(compared) == 2
     assert all(student == teacher for student, teacher in compared)
-    stream = baseline.batches(odd, baseline.pictures(odd), 0, True)
-    images, targets = next(stream.since(0))
-    small, told = feature_pairs.half(images, targets, whole.halving)
+    stream = baseline.build_train_loader(odd, baseline.build_dataset(odd), 0, True)
+    images, targets = next(stream.iter_from(0))
+    small, told = feature_pairs.downscale_batch(images, targets, whole.halving)
     for image, little, target in zip(images, small, told, strict=True):
         assert little.shape[-2:] == tuple(side // 2 for side in image.shape[-2:]) == target["masks"].shape[-2:]
         if same_flip:
-            assert (little - resolution.shrink([image])[0]).abs().mean() < 0.05
+            assert (little - resolution.downscale_images([image])[0]).abs().mean() < 0.05
 
 
 # ------------------------------------------------------------------------------------------------ no work is done twice
@@ -383,7 +383,7 @@ def start(monkeypatch):
         else:
             plain(T, stream, stage, run, name)
 
-    plain = baseline.descend
+    plain = baseline.train_detector
     monkeypatch.setattr(baseline, "descend", untouched)
     return kept
 
@@ -408,18 +408,22 @@ def made(monkeypatch):
     return kept
 
 
-@pytest.mark.parametrize("reuse", afi_gan.REUSE)
+@pytest.mark.parametrize("reuse", afi_gan.REUSE_MODES)
 def test_what_the_target_takes_over(settings, run, start, made, reuse):
     whole = settings(reuse=reuse)
     afi_gan.train(whole, run(whole))
-    G = {name.removeprefix(IN_DETECTOR): value for name, value in start.items() if name.startswith(IN_DETECTOR)}
-    rest = {name: value for name, value in start.items() if not name.startswith(IN_DETECTOR)}
+    G = {
+        name.removeprefix(INTERPOLATOR_PREFIX): value
+        for name, value in start.items()
+        if name.startswith(INTERPOLATOR_PREFIX)
+    }
+    rest = {name: value for name, value in start.items() if not name.startswith(INTERPOLATOR_PREFIX)}
     assert set(made) == {"none": set(), "G": {"interpolator"}}.get(reuse, {"interpolator", "extractor"})
     if reuse == "G":
         assert same(G, made["interpolator"])
     if reuse in ("G_from_M", "M"):
         M = made["extractor"]
-        assert all(torch.equal(value, M[IN_DETECTOR + name]) for name, value in G.items())
+        assert all(torch.equal(value, M[INTERPOLATOR_PREFIX + name]) for name, value in G.items())
         assert not same(G, made["interpolator"])
         equal = {name for name, value in rest.items() if torch.equal(value, M[name])}
         assert (equal == set(rest)) == (reuse == "M")
@@ -430,8 +434,8 @@ def test_the_target_can_start_from_the_teacher_with_the_interpolator_of_M(settin
     whole = settings("afi", target_start="teacher", reuse="G_from_M")
     folder = run(whole)
     afi_gan.train(whole, folder)
-    F = baseline.load(folder.folder / "teacher.safetensors")[0].state_dict()
-    learned = {name for name in start if name.startswith(IN_DETECTOR)}
+    F = baseline.load_detector(folder.folder / "teacher.safetensors")[0].state_dict()
+    learned = {name for name in start if name.startswith(INTERPOLATOR_PREFIX)}
     assert learned
     assert all(torch.equal(start[name], made["extractor"][name]) for name in learned)
     assert set(F) == set(start) - learned
@@ -510,8 +514,8 @@ def test_an_extractor_with_another_head(settings, run, start, made, interpolator
         for i in range(3)
     )
     steps = {"afi": 1, "deconv": 2}[interpolator]
-    taken = [n for n in M if n.startswith(IN_DETECTOR)]
-    assert {n.removeprefix(IN_DETECTOR).split(".")[0] for n in taken} == {str(i) for i in range(steps)}
+    taken = [n for n in M if n.startswith(INTERPOLATOR_PREFIX)]
+    assert {n.removeprefix(INTERPOLATOR_PREFIX).split(".")[0] for n in taken} == {str(i) for i in range(steps)}
     assert all(torch.equal(start[n], M[n]) for n in taken)
 
 
@@ -520,7 +524,7 @@ def test_every_kind_of_interpolator_goes_through_the_stages(settings, run, inter
     whole = settings(interpolator)
     folder = run(whole)
     T = afi_gan.train(whole, folder)
-    assert len(interpolators_of(T)) == {"nearest": 1, "deconv": 3}[interpolator]
+    assert len(get_interpolators(T)) == {"nearest": 1, "deconv": 3}[interpolator]
     fixed = interpolator == "nearest"
     assert set(folder.stages()) == {"teacher", "extractor", "target"} | (set() if fixed else {"interpolator"})
     files = {path.name for path in folder.folder.glob("*.safetensors")}
@@ -536,7 +540,7 @@ COMMANDS = re.findall(r"^\| [–\d] \| .+ \| `(.+)` \|$", PAGE.read_text(), re.M
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_ablation_of_the_page_is_a_command(command):
     paper, *words = command.split()
-    found = parser.with_presets(paper, "featlift train", words)
+    found = parser.parse_training_args(paper, "featlift train", words)
     for option, value in zip(words[::2], words[1::2], strict=True):
         there = found["running"] if option == "--until" else found["settings"]
         for name in option[2:].split("."):
@@ -546,7 +550,7 @@ def test_every_ablation_of_the_page_is_a_command(command):
 
 def test_the_page_has_them_all():
     assert len(COMMANDS) == 23
-    assert {f"afi-gan --reuse {reuse}" for reuse in afi_gan.REUSE} <= set(COMMANDS)
+    assert {f"afi-gan --reuse {reuse}" for reuse in afi_gan.REUSE_MODES} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -560,11 +564,11 @@ def test_the_page_has_them_all():
     ],
 )
 def test_ablations_of_the_network_go_through_the_stages(settings, run, interpolator, changes, count):
-    whole = settings(interpolator, adversary=Adversary(weight=0.0))
+    whole = settings(interpolator, adversary=AdversarialConfig(weight=0.0))
     whole = replace(whole, model=replace(whole.model, **changes))
     folder = run(whole)
     T = afi_gan.train(whole, folder)
-    assert len(interpolators_of(T)) == count
+    assert len(get_interpolators(T)) == count
     assert set(folder.stages()) == set(afi_gan.STAGES)
     files = {path.stem for path in folder.folder.glob("G*.safetensors")}
     assert files == ({"G"} if count == 1 else {"G0", "G1", "G2"})
@@ -597,7 +601,7 @@ def test_a_run_killed_in_stage_2_ends_as_the_unbroken_one(settings, run, monkeyp
     unbroken = run(whole, "unbroken")
     expected = state(afi_gan.train(whole, unbroken))
 
-    plain, calls = afi_gan.losses_on, []
+    plain, calls = afi_gan.losses_from_features, []
 
     def dies(*arguments):
         calls.append(1)
@@ -619,7 +623,7 @@ def test_a_run_goes_on_only_with_its_own_settings(settings, run):
     whole = settings()
     afi_gan.train(whole, run(whole), "teacher")
     with pytest.raises(ValueError, match=r"adversary.weight: 0.001 there, 0.01 now"):
-        run(replace(whole, adversary=Adversary(weight=0.01)))
+        run(replace(whole, adversary=AdversarialConfig(weight=0.01)))
 
 
 # ------------------------------------------------------------------------------------------------ two processes
@@ -660,10 +664,22 @@ def test_defaults_are_the_papers():
     assert rates(stages["interpolator"], 0, 119_999, 120_000) == pytest.approx([1e-3, 1e-3, 1e-4])
     assert rates(stages["extractor"], 0, 209_999, 210_000, 250_000) == pytest.approx([0.02, 0.02, 0.002, 0.0002])
     assert rates(stages["target"], 1_000, 59_999, 60_000, 80_000) == pytest.approx([0.02, 0.02, 0.002, 0.0002])
-    assert (paper.data.batch, paper.data.longest, paper.data.short) == (16, 1333, (640, 672, 704, 736, 768, 800))
-    assert (paper.adversary.weight, paper.adversary.end, paper.adversary.alive) == (0.001, 3, True)
-    assert (paper.halving.images, paper.halving.features, paper.halving.same_flip) == ("bilinear", "bilinear", True)
-    assert (paper.model.detector, paper.model.backbone, paper.model.channels) == ("mask-rcnn", "resnet50", 256)
+    assert (paper.data.batch_size, paper.data.max_size, paper.data.min_size) == (
+        16,
+        1333,
+        (640, 672, 704, 736, 768, 800),
+    )
+    assert (paper.adversarial.weight, paper.adversarial.last_kernel, paper.adversarial.backprop_to_generator) == (
+        0.001,
+        3,
+        True,
+    )
+    assert (paper.downscale.image_mode, paper.downscale.feature_mode, paper.downscale.same_flip) == (
+        "bilinear",
+        "bilinear",
+        True,
+    )
+    assert (paper.model.detector, paper.model.backbone, paper.model.pyramid_channels) == ("mask-rcnn", "resnet50", 256)
     assert (paper.model.interpolator, paper.reuse, paper.freeze_interpolator) == ("afi", "G_from_M", False)
     assert all(stage.descent.optimiser == "sgd" and stage.descent.momentum == 0.9 for stage in stages.values())
     assert all(stage.descent.weight_decay == 1e-4 for stage in stages.values())
@@ -671,10 +687,14 @@ def test_defaults_are_the_papers():
 
 def test_official_is_what_the_published_code_does():
     code = Settings.official()
-    assert (code.data.batch, code.adversary.alive, code.adversary.init) == (8, False, "official")
-    assert (code.halving.features, code.halving.same_flip, code.extractor_start) == ("nearest", False, "teacher")
+    assert (code.data.batch_size, code.adversarial.backprop_to_generator, code.adversarial.init) == (
+        8,
+        False,
+        "official",
+    )
+    assert (code.downscale.feature_mode, code.downscale.same_flip, code.extractor_init) == ("nearest", False, "teacher")
     assert (code.interpolator.steps, code.extractor.steps, code.target.steps) == (300_000, 180_000, 270_000)
-    assert code.extractor.descent.rate_at(120_000, 180_000) == pytest.approx(0.001)
+    assert code.extractor.optimizer.lr_at(120_000, 180_000) == pytest.approx(0.001)
     assert code.model.interpolator_options == {"init": "official"}
 
 

@@ -7,8 +7,8 @@ import torch
 from featlift.data import coco_folders
 from featlift.detectors import DETECTORS
 from featlift.papers import baseline
-from featlift.papers.baseline import Data, Model, Settings, Stage
-from featlift.training import Descent
+from featlift.papers.baseline import DataConfig, DetectorConfig, Settings, StageConfig
+from featlift.training import OptimizerConfig
 
 
 @pytest.fixture
@@ -19,11 +19,11 @@ def pictures():
 @pytest.mark.parametrize("detector", list(DETECTORS))
 def test_a_saved_detector_finds_the_same(model, detector, pictures, tmp_path):
     described = replace(model("deconv", detector), channels=32)
-    T = baseline.build(described, 3).eval()
-    path = baseline.save(T, described, ["a", "b", "c"], tmp_path)
+    T = baseline.build_detector(described, 3).eval()
+    path = baseline.save_detector(T, described, ["a", "b", "c"], tmp_path)
     assert path == tmp_path / "detector.safetensors"
     for place in (tmp_path, path):
-        again, classes = baseline.load(place)
+        again, classes = baseline.load_detector(place)
         T.score_thresh = again.score_thresh = 0.0  # RetinaNet and FCOS start below their thresholds
         assert classes == ["a", "b", "c"]
         with torch.inference_mode():
@@ -36,15 +36,15 @@ def test_a_saved_detector_finds_the_same(model, detector, pictures, tmp_path):
 def test_a_file_of_something_else_is_refused(tmp_path):
     path = baseline.write_tensors(tmp_path / "some.safetensors", {"x": torch.zeros(1)})
     with pytest.raises(ValueError, match="is no detector of FeatLift"):
-        baseline.load(path)
+        baseline.load_detector(path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        baseline.load(tmp_path / "nowhere")
+        baseline.load_detector(tmp_path / "nowhere")
 
 
 def test_adopting_reports_what_stayed(model):
-    T, other = baseline.build(model("nearest"), 3), baseline.build(model("bilinear"), 5)
+    T, other = baseline.build_detector(model("nearest"), 3), baseline.build_detector(model("bilinear"), 5)
     before = {name: value.clone() for name, value in T.state_dict().items()}
-    stayed = baseline.adopt(T, other.state_dict())
+    stayed = baseline.load_matching_weights(T, other.state_dict())
     assert set(stayed) == {f"roi_heads.box_predictor.{part}" for part in (
         "cls_score.weight", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias")}  # fmt: skip
     for name, value in T.state_dict().items():
@@ -52,8 +52,8 @@ def test_adopting_reports_what_stayed(model):
 
 
 def test_nothing_given_nothing_taken(model):
-    T = baseline.build(model("nearest"), 3)
-    assert baseline.adopt(T, {}) == list(T.state_dict())
+    T = baseline.build_detector(model("nearest"), 3)
+    assert baseline.load_matching_weights(T, {}) == list(T.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,11 @@ def test_nothing_given_nothing_taken(model):
 )
 def test_a_pyramid_is_adopted_level_by_level(model, mine, given, shift):
     """A RetinaNet's finest level is p3, a Faster R-CNN's p2."""
-    T, other = baseline.build(model("nearest", mine), 3), baseline.build(model("nearest", given), 3).state_dict()
-    baseline.adopt(T, other)
+    T, other = (
+        baseline.build_detector(model("nearest", mine), 3),
+        baseline.build_detector(model("nearest", given), 3).state_dict(),
+    )
+    baseline.load_matching_weights(T, other)
     own = T.state_dict()
     for theirs in range(3 if shift > 0 else 1, 3):
         for part in ("inner_blocks.{}.0.weight", "layer_blocks.{}.0.weight"):
@@ -98,39 +101,39 @@ def test_a_finished_training_is_only_loaded(run, model, data, stage):
 def test_the_data_of_a_run(run, model, data, stage, tmp_path):
     shown = data(short=(48, 64), scenes=7)
     folder = run(Settings(model("nearest"), shown, stage())).folder
-    assert baseline.data_of(folder) == shown
-    assert baseline.data_of(folder, "elsewhere") == replace(shown, root="elsewhere")
+    assert baseline.load_data_config(folder) == shown
+    assert baseline.load_data_config(folder, "elsewhere") == replace(shown, root="elsewhere")
     file = folder / "detector.safetensors"
     file.touch()
-    assert baseline.data_of(file) == shown
-    assert baseline.data_of(tmp_path, "scenes") == Data()
+    assert baseline.load_data_config(file) == shown
+    assert baseline.load_data_config(tmp_path, "scenes") == DataConfig()
     with pytest.raises(FileNotFoundError, match="no run folder"):
-        baseline.data_of(tmp_path)
+        baseline.load_data_config(tmp_path)
 
 
 def test_training_and_validation_scenes_differ(data):
-    train, val = (baseline.pictures(data(), split) for split in ("train", "val"))
+    train, val = (baseline.build_dataset(data(), split) for split in ("train", "val"))
     assert (len(train), len(val)) == (4, 2)
-    names = [{shown.name(i) for i in range(len(shown))} for shown in (train, val)]
+    names = [{shown.image_name(i) for i in range(len(shown))} for shown in (train, val)]
     assert not names[0] & names[1]
 
 
 def test_a_folder_of_pictures(data, tmp_path):
-    coco_folders.make(tmp_path / "coco", 2, 1, (64, 64), 0)
-    shown = baseline.pictures(data(root=str(tmp_path / "coco")), "train")
+    coco_folders.write_synthetic_dataset(tmp_path / "coco", 2, 1, (64, 64), 0)
+    shown = baseline.build_dataset(data(root=str(tmp_path / "coco")), "train")
     assert len(shown) == 2
-    images, targets = next(baseline.batches(data(short=(32,), longest=40, flip=0.0), shown, 0).since(0))
+    images, targets = next(baseline.build_train_loader(data(short=(32,), longest=40, flip=0.0), shown, 0).iter_from(0))
     assert [tuple(image.shape) for image in images] == [(3, 32, 32)] * 2
     assert all(len(target["boxes"]) and target["boxes"].max() <= 32 for target in targets)
 
 
 def test_the_papers_schedule():
     paper = Settings()
-    assert (paper.train.steps, paper.data.batch) == (90_000, 16)
-    rates = [paper.train.descent.rate_at(step, 90_000) for step in (1_000, 59_999, 60_000, 79_999, 80_000)]
+    assert (paper.train.steps, paper.data.batch_size) == (90_000, 16)
+    rates = [paper.train.optimizer.lr_at(step, 90_000) for step in (1_000, 59_999, 60_000, 79_999, 80_000)]
     assert rates == pytest.approx([0.02, 0.02, 0.002, 0.002, 0.0002])
-    assert paper.data.short == (640, 672, 704, 736, 768, 800)
-    assert paper.data.longest == 1333
+    assert paper.data.min_size == (640, 672, 704, 736, 768, 800)
+    assert paper.data.max_size == 1333
     assert paper.model.detector_options == {"test_size": [800, 1333]}
     assert (paper.model.detector, paper.model.norm, paper.model.frozen_stages) == ("mask-rcnn", "frozen", 2)
 
@@ -141,13 +144,13 @@ def test_the_paper_has_no_preset_of_published_code():
 
 def test_quick_is_small():
     quick = Settings.quick()
-    assert (quick.model.channels, quick.model.weights, quick.data.root, quick.data.scene_size) == (
+    assert (quick.model.pyramid_channels, quick.model.backbone_weights, quick.data.root, quick.data.scene_size) == (
         64,
         "random",
         "scenes",
         160,
     )
-    T = baseline.build(quick.model, 6)
+    T = baseline.build_detector(quick.model, 6)
     assert sum(p.numel() for p in T.parameters()) < 8_000_000
 
 
@@ -158,7 +161,12 @@ def test_parameters_of_mask_rcnn_with_80_classes():
     batch norms keep their affine as buffers in both.
     """
     counts = [
-        sum(p.numel() for p in baseline.build(replace(Model(weights="random"), interpolator=name), 80).parameters())
+        sum(
+            p.numel()
+            for p in baseline.build_detector(
+                replace(DetectorConfig(backbone_weights="random"), interpolator=name), 80
+            ).parameters()
+        )
         for name in ("nearest", "afi")
     ]
     assert counts[1] - counts[0] == 52_177_840 - 44_343_216 == 7_834_624
@@ -177,19 +185,19 @@ def test_parameters_of_mask_rcnn_with_80_classes():
 )
 def test_a_model_that_cannot_be_is_refused_when_it_is_described(changes, told):
     with pytest.raises(ValueError, match=told):
-        Model(**changes)
+        DetectorConfig(**changes)
 
 
 def test_a_model_survives_json(model):
     described = replace(model("afi", growth=4), statistics=(0.5, 0.25))
-    again = Model(**json.loads(json.dumps(asdict(described))))
-    T = baseline.build(again, 2)
+    again = DetectorConfig(**json.loads(json.dumps(asdict(described))))
+    T = baseline.build_detector(again, 2)
     assert torch.equal(T.backbone.mean.flatten(), torch.tensor([0.5] * 3))
 
 
 def test_training_lowers_the_loss_on_the_same_pictures(run, model, data):
     """Three hundred pictures' worth of looks at two scenes: the sum of the losses must fall."""
-    whole = Settings(model("nearest"), data(scenes=2, flip=0.0), Stage(25, Descent("adamw", rate=3e-3)))
+    whole = Settings(model("nearest"), data(scenes=2, flip=0.0), StageConfig(25, OptimizerConfig("adamw", lr=3e-3)))
     folder = run(whole)
     baseline.train(whole, folder)
     totals = [sum(v for k, v in line.items() if k.startswith("loss")) for line in folder.trace("train")]

@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from featlift.data.class_balance import Balance
-from featlift.detectors.efpn import Duplicate, Exclusive
-from featlift.detectors.sparse_level import WholeMap, Windows
-from featlift.losses import content
+from featlift.data.class_balance import ClassBalance
+from featlift.detectors.efpn import DuplicateRouting, ExclusiveRouting
+from featlift.detectors.sparse_level import DenseReader, SparseReader
+from featlift.losses import pyramid_l1
 from featlift.papers import baseline, efpn
-from featlift.papers.efpn import Distillation, Finer, Settings
+from featlift.papers.efpn import DistillationConfig, ExtendedLevelConfig, Settings
 from featlift.training import Learner
 
 
@@ -28,9 +28,11 @@ def moved(before, module):
 @pytest.fixture
 def tiny(model, data, stage):
     def make(detector="faster-rcnn", **changes):
-        finer = Finer(transfer_options={"width": 4}, limit=30.0)
+        finer = ExtendedLevelConfig(transfer_options={"width": 4}, small_roi_size=30.0)
         plain = model("nearest", detector)
-        whole = Settings(plain, data(short=(64,)), finer, Distillation(), Balance(), stage(), stage(), stage())
+        whole = Settings(
+            plain, data(short=(64,)), finer, DistillationConfig(), ClassBalance(), stage(), stage(), stage()
+        )
         return replace(whole, **changes)
 
     return make
@@ -42,15 +44,15 @@ class Chain:
     def __init__(self, settings, run):
         torch.manual_seed(0)
         self.settings, self.run = settings, run
-        self.shown = baseline.pictures(settings.data)
-        self.M = baseline.build(settings.model, len(self.shown.classes))
-        self.T = efpn.extended(self.M, settings.finer)
+        self.shown = baseline.build_dataset(settings.data)
+        self.M = baseline.build_detector(settings.model, len(self.shown.classes))
+        self.T = efpn.build_efpn(self.M, settings.finer)
 
     def distil(self):
-        efpn.distil(self.T, self.settings, self.shown, self.run)
+        efpn.distil_extension(self.T, self.settings, self.shown, self.run)
 
     def second_head(self):
-        efpn.second_head(self.T, self.settings, self.shown, self.run)
+        efpn.train_small_roi_head(self.T, self.settings, self.shown, self.run)
 
 
 @pytest.fixture
@@ -101,7 +103,9 @@ def test_the_new_head_starts_as_the_old_one(chain, stage):
 
 @pytest.mark.parametrize(("start", "same"), [("detector", True), ("random", False)])
 def test_the_extension_begins_as_the_pyramids_finest_step(chain, stage, start, same):
-    c = chain(finer=Finer(transfer_options={"width": 4}, limit=30.0, start=start), extension=stage(0))
+    c = chain(
+        finer=ExtendedLevelConfig(transfer_options={"width": 4}, small_roi_size=30.0, init=start), extension=stage(0)
+    )
     c.distil()
     F = c.T.backbone
     assert torch.equal(F.extension.lateral.weight, F.pyramid.inner_blocks[0][0].weight) == same
@@ -110,7 +114,7 @@ def test_the_extension_begins_as_the_pyramids_finest_step(chain, stage, start, s
 
 def test_a_trained_extension_nears_its_teacher(chain, stage):
     """60 steps on four pictures: the loss it is taught by falls well below what it was."""
-    c = chain(extension=efpn.Stage(60, efpn.Descent("adamw", rate=3e-3, clip=1.0)))
+    c = chain(extension=efpn.StageConfig(60, efpn.OptimizerConfig("adamw", lr=3e-3, max_grad_norm=1.0)))
     c.distil()
     said = [record["global"] for record in c.run.trace("extension")]
     assert sum(said[-5:]) < 0.8 * sum(said[:5])
@@ -121,7 +125,7 @@ def test_a_trained_extension_nears_its_teacher(chain, stage):
 
 def test_levels_masks_and_sizes(chain, monkeypatch):
     c, seen = chain(), {}
-    plain = Learner.descend
+    plain = Learner.step
 
     def watched(learner, losses):
         seen["losses"] = dict(losses)
@@ -129,7 +133,7 @@ def test_levels_masks_and_sizes(chain, monkeypatch):
 
     def watched_content(student, teacher):
         seen.update(student=student, teacher=teacher)
-        return content(student, teacher)
+        return pyramid_l1(student, teacher)
 
     monkeypatch.setattr(Learner, "descend", watched)
     monkeypatch.setattr(efpn, "content", watched_content)
@@ -144,7 +148,7 @@ def test_levels_masks_and_sizes(chain, monkeypatch):
 
 def test_positive_cells_are_those_of_the_teachers_picture():
     maps = {"p3x": torch.zeros(1, 2, 32, 32), "p2x": torch.zeros(1, 2, 64, 64)}
-    masks = efpn.positive(maps, [torch.tensor([[13.0, 22, 30, 41]])])
+    masks = efpn.foreground_masks(maps, [torch.tensor([[13.0, 22, 30, 41]])])
     assert {level: int(mask.sum()) for level, mask in masks.items()} == {"p3x": 12, "p2x": 30}
 
 
@@ -152,7 +156,7 @@ def test_the_teacher_is_the_detectors_own_pyramid(chain):
     c = chain()
     F = c.T.backbone.eval()
     image = torch.rand(1, 3, 64, 64)
-    taught = efpn.supervision(F(image))
+    taught = efpn.select_teacher_levels(F(image))
     maps = F.pyramid(F.backbone(image))
     assert torch.equal(taught["p2x"], maps["p2"])
     torch.testing.assert_close(F.pyramid.layer_blocks[1](taught["p3x"]), maps["p3"])
@@ -178,7 +182,7 @@ def test_tiles_teach_what_the_whole_map_teaches(tiny, run, options):
     """The same steps from the same start: the same extension, to rounding."""
     found = []
     for tile in (0, options["tile"]):
-        settings = tiny(distillation=Distillation(**{**options, "tile": tile}))
+        settings = tiny(distillation=DistillationConfig(**{**options, "tile": tile}))
         c = Chain(settings, run(settings, f"tile-{tile}"))
         c.distil()
         found.append(state(c.T.backbone.extension))
@@ -187,10 +191,13 @@ def test_tiles_teach_what_the_whole_map_teaches(tiny, run, options):
 
 
 def test_rare_classes_are_cut_out_at_the_teachers_scale(tiny):
-    settings = tiny(balance=Balance(wanted=50, crop=32))
-    shown = baseline.pictures(settings.data)
-    for stream, side in ((efpn.labelled(settings, shown, 0), 32), (efpn.larger(settings, shown, 0), 64)):
-        images, targets = next(stream.since(0))
+    settings = tiny(balance=ClassBalance(min_per_class=50, crop_size=32))
+    shown = baseline.build_dataset(settings.data)
+    for stream, side in (
+        (efpn.build_labelled_loader(settings, shown, 0), 32),
+        (efpn.build_distillation_loader(settings, shown, 0), 64),
+    ):
+        images, targets = next(stream.iter_from(0))
         assert {tuple(image.shape) for image in images} == {(3, side, side)}
         assert all(len(target["boxes"]) for target in targets)
 
@@ -200,7 +207,7 @@ def test_without_boxes_only_the_global_term_teaches(chain, tmp_path):
     folder.mkdir()
     for i in range(2):
         Image.effect_noise((80, 70), 60).convert("RGB").save(folder / f"{i}.png")
-    c = chain(distillation=Distillation(pictures=str(folder)))
+    c = chain(distillation=DistillationConfig(unlabelled_images=str(folder)))
     before = state(c.T.backbone.extension)
     c.distil()
     (said,) = c.run.trace("extension")
@@ -210,8 +217,8 @@ def test_without_boxes_only_the_global_term_teaches(chain, tmp_path):
 
 @pytest.mark.parametrize(("scale", "crop", "side"), [(2.0, 0, 128), (1.0, 0, 64), (3.0, 64, 64)])
 def test_what_the_teacher_sees(tiny, scale, crop, side):
-    settings = tiny(distillation=Distillation(scale=scale, crop=crop))
-    images, _ = next(efpn.larger(settings, baseline.pictures(settings.data), 0).since(0))
+    settings = tiny(distillation=DistillationConfig(image_scale=scale, crop_size=crop))
+    images, _ = next(efpn.build_distillation_loader(settings, baseline.build_dataset(settings.data), 0).iter_from(0))
     assert {tuple(image.shape) for image in images} == {(3, side, side)}
 
 
@@ -220,14 +227,16 @@ def test_what_the_teacher_sees(tiny, scale, crop, side):
 
 @pytest.mark.parametrize("tile", [0, 2])
 def test_the_chain(tiny, run, tile):
-    settings = tiny(finer=Finer("ftt", {"width": 4}, limit=30.0, routing="duplicate", tile=tile))
+    settings = tiny(
+        finer=ExtendedLevelConfig("ftt", {"width": 4}, small_roi_size=30.0, routing="duplicate", tile_size=tile)
+    )
     folder = run(settings)
     T = efpn.train(settings, folder).eval()
     assert list(folder.stages()) == ["detector", "extension", "head"]
-    again, classes = baseline.load(folder.folder)
-    assert isinstance(again.roi_heads.reader, Windows if tile else WholeMap)
-    assert again.roi_heads.routing == Duplicate(30.0)
-    assert classes == baseline.pictures(settings.data).classes
+    again, classes = baseline.load_detector(folder.folder)
+    assert isinstance(again.roi_heads.reader, SparseReader if tile else DenseReader)
+    assert again.roi_heads.routing == DuplicateRouting(30.0)
+    assert classes == baseline.build_dataset(settings.data).classes
     image = [torch.rand(3, 64, 64)]
     for key, value in T(image)[0].items():
         torch.testing.assert_close(again.eval()(image)[0][key], value)
@@ -238,7 +247,7 @@ def test_the_chain(tiny, run, tile):
 def test_phase_1_is_kept_for_comparison(tiny, run):
     settings = tiny()
     T = efpn.train(settings, run(settings))
-    plain, _ = baseline.load(run(settings).folder / efpn.PLAIN_FILE)
+    plain, _ = baseline.load_detector(run(settings).folder / efpn.BASE_DETECTOR_FILE)
     assert all(
         torch.equal(value, T.state_dict()[name])
         for name, value in plain.backbone.backbone.state_dict(prefix="backbone.backbone.").items()
@@ -248,7 +257,7 @@ def test_phase_1_is_kept_for_comparison(tiny, run):
 def test_phase_1_may_be_somebody_elses(tiny, run):
     first = tiny()
     T = efpn.train(first, run(first, "first"))
-    second = tiny(detector_from=str(run(first, "first").folder / efpn.PLAIN_FILE))
+    second = tiny(detector_from=str(run(first, "first").folder / efpn.BASE_DETECTOR_FILE))
     folder = run(second, "second")
     again = efpn.train(second, folder)
     assert "detector" not in folder.stages()
@@ -259,7 +268,8 @@ def test_another_network_is_refused(tiny, run, model):
     first = tiny()
     efpn.train(first, run(first, "first"))
     wider = tiny(
-        model=replace(model("nearest"), channels=16), detector_from=str(run(first, "first").folder / efpn.PLAIN_FILE)
+        model=replace(model("nearest"), channels=16),
+        detector_from=str(run(first, "first").folder / efpn.BASE_DETECTOR_FILE),
     )
     with pytest.raises(ValueError, match="another network than 'model' describes"):
         efpn.train(wider, run(wider, "second"))
@@ -283,15 +293,19 @@ def test_what_cannot_be_extended_is_refused_before_anything_is_trained(tiny, run
 
 def test_defaults_are_the_papers():
     paper = Settings()
-    assert (paper.data.short, paper.data.longest, paper.model.detector_options["test_size"]) == (
+    assert (paper.data.min_size, paper.data.max_size, paper.model.detector_options["test_size"]) == (
         (1400,),
         4000,
         [1400, 4000],
     )
-    assert (paper.finer.limit, paper.finer.routing, paper.finer.doubling) == (56.0, "exclusive", "nearest")
-    assert (paper.distillation.balance, paper.distillation.scale) == (1.0, 2.0)
-    assert (paper.balance.wanted, Settings.quick().balance.wanted) == (1000, 0)
-    M = baseline.build(replace(paper.model, backbone="resnet10t", weights="random"), 175)
+    assert (paper.extended_level.small_roi_size, paper.extended_level.routing, paper.extended_level.upsampler) == (
+        56.0,
+        "exclusive",
+        "nearest",
+    )
+    assert (paper.distillation.foreground_weight, paper.distillation.image_scale) == (1.0, 2.0)
+    assert (paper.class_balance.min_per_class, Settings.quick().class_balance.min_per_class) == (1000, 0)
+    M = baseline.build_detector(replace(paper.model, backbone="resnet10t", weights="random"), 175)
     heads = nn.ModuleList([M.roi_heads.box_head, M.roi_heads.box_predictor])
     assert [size for (size,) in M.rpn.anchor_generator.sizes] == [16, 32, 64, 128, 256]
     assert sum(p.numel() for p in heads.parameters()) == 14_797_680
@@ -299,19 +313,23 @@ def test_defaults_are_the_papers():
 
 def test_official_is_the_release():
     code = Settings.official()
-    assert (code.finer.transfer, code.finer.routing, code.finer.start) == ("authors", "duplicate", "random")
+    assert (code.extended_level.transfer, code.extended_level.routing, code.extended_level.init) == (
+        "authors",
+        "duplicate",
+        "random",
+    )
     light = replace(code.model, weights="random", detector_options={"width": 8})
-    T = efpn.extended(baseline.build(light, 45), code.finer)
+    T = efpn.build_efpn(baseline.build_detector(light, 45), code.extended_level)
     assert sum(p.numel() for p in T.backbone.extension.parameters()) == 32_512_768
-    assert T.roi_heads.routing == Duplicate(56.0)
+    assert T.roi_heads.routing == DuplicateRouting(56.0)
 
 
 def test_quick_can_be_built():
     quick = Settings.quick()
-    T = efpn.extended(baseline.build(quick.model, 6), quick.finer)
-    assert T.roi_heads.routing == Exclusive(32.0)
+    T = efpn.build_efpn(baseline.build_detector(quick.model, 6), quick.extended_level)
+    assert T.roi_heads.routing == ExclusiveRouting(32.0)
 
 
 def test_wrong_settings_are_refused_at_once():
     with pytest.raises(ValueError, match=r"data\.short is empty"):
-        Settings(data=baseline.quick_data())
+        Settings(data=baseline.quick_data_config())

@@ -7,17 +7,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-from featlift.data.crops import at_least
-from featlift.data.synthetic.scenes import Scenes
-from featlift.detectors.feature_extraction import Tap
+from featlift.data.crops import select_large_images
+from featlift.data.synthetic.scenes import SyntheticScenes
+from featlift.detectors.feature_extraction import FeatureExtractor
 from featlift.image_sr.checkpoint import load_super_resolver
-from featlift.image_sr.degradation import Shrink
+from featlift.image_sr.degradation import BicubicDownscale
 from featlift.papers import baseline, fdsr
-from featlift.papers.baseline import Stage
-from featlift.resolution import frozen
-from featlift.training import Descent, Run
+from featlift.papers.baseline import StageConfig
+from featlift.resolution import frozen_copy
+from featlift.training import OptimizerConfig, Run
 
-ADAM = Descent("adam", 1e-3, weight_decay=0.0)
+ADAM = OptimizerConfig("adam", 1e-3, weight_decay=0.0)
 
 
 def trunk():
@@ -30,28 +30,28 @@ def trunk():
 def detector_run(tmp_path):
     """A small detector with random weights in a run folder."""
     torch.manual_seed(0)
-    model = replace(baseline.quick_model(), channels=16, detector_options={"width": 32, "proposals": 50})
-    scenes = Scenes(4, (96, 96))
-    detector = baseline.build(model, len(scenes.classes))
+    model = replace(baseline.quick_detector_config(), channels=16, detector_options={"width": 32, "proposals": 50})
+    scenes = SyntheticScenes(4, (96, 96))
+    detector = baseline.build_detector(model, len(scenes.classes))
     folder = tmp_path / "detector"
     folder.mkdir()
-    baseline.save(detector, model, scenes.classes, folder)
+    baseline.save_detector(detector, model, scenes.classes, folder)
     return folder
 
 
 def settings(detector_run, **changes):
     small = fdsr.Settings(
-        network=fdsr.Network("edsr-baseline", 2, {"blocks": 1, "width": 8}),
-        prior=fdsr.Prior(str(detector_run), ("c3",)),
-        data=fdsr.Data("scenes", crop=64, batch=2, count=4, workers=0),
-        train=Stage(2, ADAM),
+        network=fdsr.SuperResolverConfig("edsr-baseline", 2, {"blocks": 1, "width": 8}),
+        feature_extractor=fdsr.FeatureExtractorConfig(str(detector_run), ("c3",)),
+        data=fdsr.CropDataConfig("scenes", crop_size=64, batch_size=2, num_images=4, num_workers=0),
+        train=StageConfig(2, ADAM),
     )
     return replace(small, **changes)
 
 
 def trained(settings, folder):
     with Run(folder, settings, device="cpu") as run:
-        return fdsr.train(settings, run), run.trace()
+        return fdsr.train(settings, run), run.read_log()
 
 
 def weights(module):
@@ -64,44 +64,49 @@ def moved(before, after):
 
 def test_the_papers_defaults():
     paper = fdsr.Settings()
-    assert (paper.terms.pixels, paper.terms.features, paper.terms.power) == (0.5, 1.0, 2)
+    assert (paper.loss_weights.pixels, paper.loss_weights.features, paper.loss_weights.power) == (0.5, 1.0, 2)
     assert (paper.network.name, paper.network.scale) == ("d-dbpn", 4)
-    assert (paper.data.crop, paper.data.batch, paper.data.count) == (384, 8, 20_000)
-    descent = paper.train.descent
-    assert (descent.optimiser, descent.rate, descent.betas, descent.weight_decay) == ("adam", 1e-4, (0.9, 0.999), 0.0)
+    assert (paper.data.crop_size, paper.data.batch_size, paper.data.num_images) == (384, 8, 20_000)
+    descent = paper.train.optimizer
+    assert (descent.name, descent.lr, descent.betas, descent.weight_decay) == ("adam", 1e-4, (0.9, 0.999), 0.0)
     assert paper.train.steps == 2_000_000
-    assert paper.together is None
+    assert paper.detector_optimizer is None
 
 
 def test_terms_by_hand():
     torch.manual_seed(0)
-    tap = frozen(Tap(trunk(), ["3"]))
-    judges = fdsr.Judges(fdsr.Terms(pixels=0.5, features=2.0), tap, None)
+    tap = frozen_copy(FeatureExtractor(trunk(), ["3"]))
+    judges = fdsr.SuperResolutionLoss(fdsr.LossWeights(pixels=0.5, features=2.0), tap, None)
     student, teacher = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
-    losses = judges.losses(judges.see(student), judges.see(teacher), [])
+    losses = judges.losses(judges.extract(student), judges.extract(teacher), [])
     a, b = tap(student)["3"], tap(teacher)["3"]
     assert losses["pixels"].item() == pytest.approx(0.5 * np.abs(student.numpy() - teacher.numpy()).mean(), rel=1e-5)
     assert losses["features"].item() == pytest.approx(2.0 * ((a - b) ** 2).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    "terms", [fdsr.Terms(pixels=1.0, features=0.0), fdsr.Terms(pixels=0.0), fdsr.Terms(0.0, 0.0, detection=1.0)]
+    "terms",
+    [
+        fdsr.LossWeights(pixels=1.0, features=0.0),
+        fdsr.LossWeights(pixels=0.0),
+        fdsr.LossWeights(0.0, 0.0, detection=1.0),
+    ],
 )
 def test_each_term_alone_teaches_every_part_of_the_network(terms, detector_run, tmp_path):
     chosen = settings(detector_run, terms=terms)
     torch.manual_seed(0)
     G, trace = trained(chosen, tmp_path / "run")
     with Run(tmp_path / "start", chosen, device="cpu"):
-        before = weights(fdsr.build(chosen.network))
+        before = weights(fdsr.build_super_resolver(chosen.network))
     assert moved(before, weights(G)) == set(before)
     named = {"pixels": terms.pixels, "features": terms.features, "detection": terms.detection}
     assert {name for name in trace[-1] if name in named} == {name for name, weight in named.items() if weight}
 
 
 def test_the_detector_does_not_move_while_g_learns(detector_run, tmp_path):
-    before = weights(baseline.load(detector_run)[0])
-    trained(settings(detector_run, terms=fdsr.Terms(detection=1.0)), tmp_path / "run")
-    assert moved(before, weights(baseline.load(detector_run)[0])) == set()
+    before = weights(baseline.load_detector(detector_run)[0])
+    trained(settings(detector_run, terms=fdsr.LossWeights(detection=1.0)), tmp_path / "run")
+    assert moved(before, weights(baseline.load_detector(detector_run)[0])) == set()
 
 
 def test_saved_and_loaded(detector_run, tmp_path):
@@ -114,30 +119,30 @@ def test_the_features_come_nearer(detector_run, tmp_path):
     """A few steps of the feature term alone halve the distance of a random network's features."""
     chosen = settings(
         detector_run,
-        terms=fdsr.Terms(pixels=0.0, scale_free=True),
-        train=Stage(24, replace(ADAM, rate=3e-3)),
-        data=fdsr.Data("scenes", crop=48, batch=2, count=4, workers=0),
+        terms=fdsr.LossWeights(pixels=0.0, scale_free=True),
+        train=StageConfig(24, replace(ADAM, rate=3e-3)),
+        data=fdsr.CropDataConfig("scenes", crop_size=48, batch_size=2, num_images=4, num_workers=0),
     )
     with Run(tmp_path / "run", chosen, device="cpu", log_every=2) as run:
         fdsr.train(chosen, run)
-        losses = [record["features"] for record in run.trace("super_resolver")]
+        losses = [record["features"] for record in run.read_log("super_resolver")]
     assert losses[-1] < 0.5 * losses[0]
 
 
 def test_together_moves_both_and_saves_both(detector_run, tmp_path):
     chosen = settings(detector_run, together=ADAM)
     _, trace = trained(chosen, tmp_path / "run")
-    T, classes = baseline.load(tmp_path / "run")
+    T, classes = baseline.load_detector(tmp_path / "run")
     learned = {name for name, p in T.named_parameters() if p.requires_grad}
-    assert moved(weights(baseline.load(detector_run)[0]), weights(T)) >= learned
-    assert classes == Scenes(1).classes
+    assert moved(weights(baseline.load_detector(detector_run)[0]), weights(T)) >= learned
+    assert classes == SyntheticScenes(1).classes
     views = {name.split("_loss")[0] for name in trace[-1] if "_loss" in name}
     assert views == {"painted", "original", "patchwork"}
 
 
 def test_patchwork_takes_whole_patches_of_both():
     torch.manual_seed(0)
-    mixed = fdsr.patchwork(torch.zeros(4, 3, 32, 32), torch.ones(4, 3, 32, 32), patches=4)
+    mixed = fdsr.cross_quality_mix(torch.zeros(4, 3, 32, 32), torch.ones(4, 3, 32, 32), grid_size=4)
     patches = mixed.unfold(2, 8, 8).unfold(3, 8, 8).flatten(4)
     assert ((patches == 0).all(-1) | (patches == 1).all(-1)).all()
     assert 0.3 < mixed.mean() < 0.7
@@ -145,32 +150,38 @@ def test_patchwork_takes_whole_patches_of_both():
 
 
 def test_fine_tuning_moves_the_detector_and_not_what_it_looks_through(detector_run, tmp_path):
-    from featlift.detectors.super_resolved import Restored
+    from featlift.detectors.super_resolved import DegradeAndUpscale
 
-    T = baseline.load(detector_run)[0]
-    look = Restored(fdsr.build(fdsr.Network("edsr-baseline", 2, {"blocks": 1, "width": 8})), 2)
+    T = baseline.load_detector(detector_run)[0]
+    look = DegradeAndUpscale(
+        fdsr.build_super_resolver(fdsr.SuperResolverConfig("edsr-baseline", 2, {"blocks": 1, "width": 8})), 2
+    )
     before, looked = weights(T), copy.deepcopy(look.state_dict())
     chosen = settings(detector_run)
     with Run(tmp_path / "run", chosen, device="cpu") as run:
-        fdsr.fine_tune(T, look, fdsr.batches(chosen.data, 0), Stage(1, ADAM), run)
+        fdsr.fine_tune_detector(T, look, fdsr.build_crop_loader(chosen.data, 0), StageConfig(1, ADAM), run)
     assert moved(before, weights(T))
     assert moved(looked, look.state_dict()) == set()
-    fdsr.save_detector(T, str(detector_run), tmp_path)
-    assert moved(weights(T), weights(baseline.load(tmp_path)[0])) == set()
+    fdsr.save_joint_detector(T, str(detector_run), tmp_path)
+    assert moved(weights(T), weights(baseline.load_detector(tmp_path)[0])) == set()
 
 
 def test_windows_of_photographs_and_of_annotated_folders(tmp_path):
     rng = np.random.default_rng(0)
     for number, side in enumerate([50, 70, 90]):
         Image.fromarray(rng.integers(0, 255, (side, 80, 3), np.uint8)).save(tmp_path / f"{number}.png")
-    images, _ = next(fdsr.batches(fdsr.Data(str(tmp_path), crop=64, batch=3, count=0, workers=0), 0).since(0))
+    images, _ = next(
+        fdsr.build_crop_loader(
+            fdsr.CropDataConfig(str(tmp_path), crop_size=64, batch_size=3, num_images=0, num_workers=0), 0
+        ).iter_from(0)
+    )
     assert [image.shape for image in images] == [(3, 64, 64)] * 3
-    assert len(fdsr.pictures(fdsr.Data(str(tmp_path), crop=64), 0)) == 2
-    assert len(at_least(Scenes(4, (64, 64)), 64)) == 4
+    assert len(fdsr.build_crop_dataset(fdsr.CropDataConfig(str(tmp_path), crop_size=64), 0)) == 2
+    assert len(select_large_images(SyntheticScenes(4, (64, 64)), 64)) == 4
 
 
 def test_shrinking_is_the_papers():
-    degrade = fdsr.degradation(4, fdsr.Decay())
+    degrade = fdsr.build_degradation(4, fdsr.DegradationConfig())
     images = torch.rand(1, 3, 32, 32)
-    torch.testing.assert_close(degrade(images), Shrink(4)(images))
-    assert len(fdsr.degradation(4, fdsr.Decay(blur=1.0, noise=0.1, jpeg=50))) == 4
+    torch.testing.assert_close(degrade(images), BicubicDownscale(4)(images))
+    assert len(fdsr.build_degradation(4, fdsr.DegradationConfig(blur_sigma=1.0, noise_sigma=0.1, jpeg_quality=50))) == 4

@@ -8,24 +8,24 @@ import torch
 import torch.nn.functional as nnf
 
 from featlift.checkpoints import load
-from featlift.data.pairs import Pairs
-from featlift.gallery import Collection, Encoding
+from featlift.data.pairs import DescriptorPairs
+from featlift.gallery import CollectionConfig, EmbedderConfig
 from featlift.papers import fsr_gan
 from featlift.papers.fsr_gan import (
-    CAUTIONS,
-    GAMES,
-    Caution,
-    Game,
+    GAN_LOSSES,
+    REGULARISATION_CANDIDATES,
+    GANConfig,
+    RegularisationConfig,
     Settings,
-    descend,
-    generator,
-    measure,
-    suited,
+    build_generator,
+    evaluate_generators,
+    select_regularisation,
+    train_generator,
 )
-from featlift.retrieval.discriminator import DenseCritic, DescriptorCritic
+from featlift.retrieval.discriminator import DescriptorDiscriminator, MLPDiscriminator
 from featlift.retrieval.generator import DescriptorGenerator
-from featlift.retrieval.linear_baselines import Identity
-from featlift.training import Descent, Run
+from featlift.retrieval.linear_baselines import IdentityGenerator
+from featlift.training import OptimizerConfig, Run
 
 
 def made_up(n=200, dimension=64, seed=0):
@@ -38,12 +38,18 @@ def made_up(n=200, dimension=64, seed=0):
     high = code @ mixing
     fade = torch.ones(3, 1, dimension)
     fade[1, :, dimension // 2 :], fade[2, :, dimension // 2 :] = 0.5, 0.0
-    return Pairs((1, 2, 4), nnf.normalize(high * fade, dim=2), nnf.normalize(high, dim=1))
+    return DescriptorPairs((1, 2, 4), nnf.normalize(high * fade, dim=2), nnf.normalize(high, dim=1))
 
 
 def small(**changes):
     """A laptop's laptop."""
-    base = Settings(hidden=32, ratios=(1, 2, 4), steps=3, batch=16, descent=Descent("adam", 1e-3, weight_decay=0.0))
+    base = Settings(
+        hidden_dim=32,
+        ratios=(1, 2, 4),
+        steps=3,
+        batch_size=16,
+        optimizer=OptimizerConfig("adam", 1e-3, weight_decay=0.0),
+    )
     return replace(base, **changes)
 
 
@@ -59,7 +65,7 @@ def error(lift, pairs):
 def trained_parts(monkeypatch):
     """Copies of G and D before training, for comparing afterwards."""
     kept = {}
-    real = fsr_gan.against
+    real = fsr_gan.train_with_critic
 
     def spy(D, G, *rest):
         kept["D"], kept["D before"] = D, copy.deepcopy(D)
@@ -75,40 +81,40 @@ def moved(before, after):
     return all(not torch.equal(a, b) for a, b in pairs if a.ndim > 1)
 
 
-@pytest.mark.parametrize("kind", GAMES)
+@pytest.mark.parametrize("kind", GAN_LOSSES)
 @pytest.mark.parametrize("name", ["residual", "conditioned", "paper"])
 def test_both_players_move(tmp_path, trained_parts, kind, name):
-    pairs, settings = made_up(), small(generator=name, game=Game(kind, turns=2))
-    G = generator(settings, 64)
+    pairs, settings = made_up(), small(generator=name, game=GANConfig(kind, n_critic=2))
+    G = build_generator(settings, 64)
     before = copy.deepcopy(G)
     with Run(tmp_path, device="cpu", log_every=1) as run:
-        descend(G, pairs, settings, run)
-        lines = run.trace("generator")
+        train_generator(G, pairs, settings, run)
+        lines = run.read_log("generator")
     assert moved(before, G)
     assert moved(trained_parts["D before"], trained_parts["D"])
-    assert isinstance(trained_parts["D"], DescriptorCritic if name == "paper" else DenseCritic)
+    assert isinstance(trained_parts["D"], DescriptorDiscriminator if name == "paper" else MLPDiscriminator)
     assert [("content" in line, "critic" in line) for line in lines] == [(False, True), (True, True)] * 3
     if kind == "wgan-clip":
         assert max(p.abs().max().item() for p in trained_parts["D"].parameters()) <= 0.01
 
 
-@pytest.mark.parametrize("kind", GAMES)
+@pytest.mark.parametrize("kind", GAN_LOSSES)
 def test_the_adversarial_term_alone_reaches_the_generator(kind):
     """The bug of a detached critic: the term is there, and trains nothing."""
     torch.manual_seed(0)
-    G, D = generator(small(), 64), DenseCritic(64, 16)
-    _, fool = GAMES[kind]
+    G, D = build_generator(small(), 64), MLPDiscriminator(64, 16)
+    _, fool = GAN_LOSSES[kind]
     fool(D(G(made_up().low[2]))).backward()
     assert G.correction.weight.grad.abs().sum() > 0
 
 
 def test_a_generator_learns_what_is_lost_and_leaves_the_sharp_alone(tmp_path):
     pairs, fresh = made_up(), made_up(seed=1)
-    settings = small(steps=150, descent=Descent("adam", 3e-3, weight_decay=0.0, schedule="cosine"))
+    settings = small(steps=150, descent=OptimizerConfig("adam", 3e-3, weight_decay=0.0, schedule="cosine"))
     with Run(tmp_path, device="cpu") as run:
-        G = descend(generator(settings, 64), pairs, settings, run)
-    assert error(G, fresh) < 0.6 * error(Identity(), fresh)
-    assert error(G, Pairs((1,), fresh.low[:1], fresh.high)) < 0.1
+        G = train_generator(build_generator(settings, 64), pairs, settings, run)
+    assert error(G, fresh) < 0.6 * error(IdentityGenerator(), fresh)
+    assert error(G, DescriptorPairs((1,), fresh.low[:1], fresh.high)) < 0.1
 
 
 def test_a_relative_loss_leaves_alone_what_lost_little(tmp_path):
@@ -116,10 +122,14 @@ def test_a_relative_loss_leaves_alone_what_lost_little(tmp_path):
     pairs, fresh = made_up(), made_up(seed=1)
     errors = {}
     for relative in (False, True):
-        settings = small(steps=60, caution=Caution(relative=relative), descent=Descent("adam", 3e-3, weight_decay=0.0))
+        settings = small(
+            steps=60,
+            caution=RegularisationConfig(relative_loss=relative),
+            descent=OptimizerConfig("adam", 3e-3, weight_decay=0.0),
+        )
         with Run(tmp_path / str(relative), device="cpu") as run:
-            G = descend(generator(settings, 64), pairs, settings, run)
-        errors[relative] = error(G, fresh.only(1))
+            G = train_generator(build_generator(settings, 64), pairs, settings, run)
+        errors[relative] = error(G, fresh.at_ratio(1))
     assert errors[True] < errors[False]
 
 
@@ -129,7 +139,7 @@ def test_the_caution_that_finds_more_is_taken(tmp_path, places, monkeypatch):
 
     def pretend(G, pairs, settings, run, stage):
         taught.append((settings.caution, len(pairs.high), settings.game.kind))
-        if settings.caution != Caution(relative=True):
+        if settings.caution != RegularisationConfig(relative_loss=True):
             torch.nn.init.constant_(G.gate.bias, 50)
             if settings.caution.rank:
                 torch.nn.init.normal_(G.correction[-1].weight)
@@ -138,41 +148,49 @@ def test_the_caution_that_finds_more_is_taken(tmp_path, places, monkeypatch):
         return G.eval()
 
     monkeypatch.setattr(fsr_gan, "descend", pretend)
-    F, files = fsr_gan.remembering(places.encoding), fsr_gan.learning(places.collection)
-    pairs = fsr_gan.described(F, files, places.ratios)
+    F, files = fsr_gan.build_descriptor_cache(places.encoding), fsr_gan.list_train_images(places.collection)
+    pairs = fsr_gan.build_descriptor_pairs(F, files, places.ratios)
     with Run(tmp_path / "run", device="cpu") as run:
-        found = suited(replace(places, game=Game("wgan-gp")), F, files, pairs, run)
-        assert [line["step"] for line in run.trace("suited")] == [1, 2, 3, 4]
-    assert found.caution == Caution(relative=True)
-    assert found.game.kind == "wgan-gp"
-    assert taught == [(caution, 9, "off") for caution in CAUTIONS]
-    assert suited(found, F, files, pairs, run) is found
+        found = select_regularisation(replace(places, game=GANConfig("wgan-gp")), F, files, pairs, run)
+        assert [line["step"] for line in run.read_log("suited")] == [1, 2, 3, 4]
+    assert found.regularisation == RegularisationConfig(relative_loss=True)
+    assert found.adversarial.kind == "wgan-gp"
+    assert taught == [(caution, 9, "off") for caution in REGULARISATION_CANDIDATES]
+    assert select_regularisation(found, F, files, pairs, run) is found
 
 
 def test_the_paper_is_what_the_text_says():
     paper = Settings.paper()
-    assert isinstance(generator(paper, 4096), DescriptorGenerator)
-    assert (paper.game, paper.exponent, paper.descent.rate) == (Game("wgan-clip", 1.0, 5, 0.01), 2, 8e-4)
+    assert isinstance(build_generator(paper, 4096), DescriptorGenerator)
+    assert (paper.adversarial, paper.focal_exponent, paper.optimizer.lr) == (
+        GANConfig("wgan-clip", 1.0, 5, 0.01),
+        2,
+        8e-4,
+    )
     assert paper.ratios == (2, 3, 4, 5, 6, 7, 8)
     assert paper.encoding.encoder == "vgg16-fc7"
 
 
 @pytest.fixture
 def places(tmp_path):
-    from featlift.data.synthetic.landmarks import write_places
+    from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 
-    write_places(tmp_path / "places", places=3, views=2, queries=1, size=48)
-    write_places(tmp_path / "places" / "learn", places=6, views=2, queries=0, size=48, seed=1)
+    write_synthetic_landmarks(tmp_path / "places", num_landmarks=3, gallery_views=2, query_views=1, image_size=48)
+    write_synthetic_landmarks(
+        tmp_path / "places" / "learn", num_landmarks=6, gallery_views=2, query_views=0, image_size=48, seed=1
+    )
     images = str(tmp_path / "places")
-    collection = Collection("classes", images, learn_from=str(tmp_path / "places" / "learn"))
-    return small(collection=collection, encoding=Encoding("gist", size=64, cache=str(tmp_path / "cache")))
+    collection = CollectionConfig("classes", images, train_images=str(tmp_path / "places" / "learn"))
+    return small(
+        collection=collection, encoding=EmbedderConfig("gist", input_size=64, cache_folder=str(tmp_path / "cache"))
+    )
 
 
 def test_from_pictures_to_curves(tmp_path, places):
     with Run(tmp_path / "run", places, device="cpu") as run:
         G = fsr_gan.train(places, run)
     again = load(tmp_path / "run" / "generator.safetensors").eval()
-    found = measure({"raw": Identity(), "fsr-gan": G, "loaded": again}, places)
+    found = evaluate_generators({"raw": IdentityGenerator(), "fsr-gan": G, "loaded": again}, places)
     assert set(found["map"]) == {"raw", "fsr-gan", "loaded"}
     assert found["map"]["fsr-gan"] == found["map"]["loaded"]
     assert found["distance"]["raw"][1] == (0, 0)
@@ -184,9 +202,9 @@ def test_from_pictures_to_curves(tmp_path, places):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Game("poker"), "wgan-gp"),
-        (lambda: Collection("zoo"), "holidays"),
-        (lambda: generator(Settings(generator="nothing"), 64), "residual, conditioned"),
+        (lambda: GANConfig("poker"), "wgan-gp"),
+        (lambda: CollectionConfig("zoo"), "holidays"),
+        (lambda: build_generator(Settings(generator="nothing"), 64), "residual, conditioned"),
     ],
 )
 def test_unknown_names_are_answered_with_the_known(make, words):

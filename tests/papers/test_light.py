@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from featlift import checkpoints
-from featlift.detectors import extractor_of, interpolators_of
-from featlift.interpolators.light import ChannelAgnostic, Light
+from featlift.detectors import get_extractor, get_interpolators
+from featlift.interpolators.light import ChannelAgnosticInterpolator, LightInterpolator
 from featlift.papers import baseline, light
-from featlift.papers.light import Lessons, Settings
-from featlift.resolution import frozen, shrink
+from featlift.papers.light import DistillationWeights, Settings
+from featlift.resolution import downscale_images, frozen_copy
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def settings(model, data, stage):
             teacher=stage(steps),
             interpolator=stage(steps),
             target=stage(steps),
-            heavy="pixel-shuffle",
+            teacher_interpolator="pixel-shuffle",
         )
         return replace(whole, **changes)
 
@@ -35,7 +35,7 @@ def settings(model, data, stage):
 @pytest.fixture
 def F(model):
     torch.manual_seed(3)
-    return frozen(extractor_of(baseline.build(model("afi", growth=4, blocks=1), 3)))
+    return frozen_copy(get_extractor(baseline.build_detector(model("afi", growth=4, blocks=1), 3)))
 
 
 def pictures():
@@ -50,10 +50,10 @@ def relative(student, teacher):
 
 
 def test_the_lesson_of_the_large_picture_against_sums(F):
-    G = nn.ModuleList([Light(8, 4, init="mild")])
+    G = nn.ModuleList([LightInterpolator(8, 4, init="mild")])
     padded = torch.zeros(2, 3, 128, 128) + F.mean
     small = padded[..., :64, :64].clone()
-    for i, (large, half) in enumerate(zip(pictures(), shrink(pictures()), strict=True)):
+    for i, (large, half) in enumerate(zip(pictures(), downscale_images(pictures()), strict=True)):
         padded[i, :, : large.shape[1], : large.shape[2]] = large
         small[i, :, : half.shape[1], : half.shape[2]] = half
     wanted, seen = F(padded), F(small)
@@ -62,7 +62,7 @@ def test_the_lesson_of_the_large_picture_against_sums(F):
         for level, y in wanted.items()
         if 2 * seen[level].shape[3] == y.shape[3]
     )
-    found = light.lessons(F, G, pictures(), Lessons(same_map=0, twice=2.0))
+    found = light.distillation_losses(F, G, pictures(), DistillationWeights(same_resolution=0, cross_resolution=2.0))
     assert set(found) == {"twice"}
     unequal = [level for level, y in wanted.items() if 2 * seen[level].shape[3] != y.shape[3]]
     for level in unequal:  # p6 of one cell: the doubled map is cut to it
@@ -72,7 +72,7 @@ def test_the_lesson_of_the_large_picture_against_sums(F):
 
 
 def test_the_lesson_of_the_same_map_against_sums(F):
-    G = nn.ModuleList([Light(8, 4, init="mild")])
+    G = nn.ModuleList([LightInterpolator(8, 4, init="mild")])
     maps = []
     handle = F.pyramid.interpolators[0].register_forward_hook(lambda _, given, out: maps.append((given[0], out)))
     padded = torch.zeros(2, 3, 128, 128) + F.mean
@@ -82,7 +82,7 @@ def test_the_lesson_of_the_same_map_against_sums(F):
     handle.remove()
     assert len(maps) == 3
     expected = sum(relative(G[0](x), y) for x, y in maps)
-    found = light.lessons(F, G, pictures(), Lessons(same_map=0.5, twice=0))
+    found = light.distillation_losses(F, G, pictures(), DistillationWeights(same_resolution=0.5, cross_resolution=0))
     assert set(found) == {"same_map"}
     torch.testing.assert_close(found["same_map"], 0.5 * expected, rtol=1e-4, atol=1e-6)
     assert not F.pyramid.interpolators[0]._forward_hooks
@@ -90,9 +90,9 @@ def test_the_lesson_of_the_same_map_against_sums(F):
 
 @pytest.mark.parametrize("term", ["same_map", "twice"])
 def test_each_lesson_alone_teaches_g_and_only_g(F, term):
-    G = nn.ModuleList([Light(8, 4, init="mild")])
-    weights = Lessons(**{"same_map": 0.0, "twice": 0.0, term: 1.0})
-    light.lessons(F, G, pictures(), weights)[term].backward()
+    G = nn.ModuleList([LightInterpolator(8, 4, init="mild")])
+    weights = DistillationWeights(**{"same_map": 0.0, "twice": 0.0, term: 1.0})
+    light.distillation_losses(F, G, pictures(), weights)[term].backward()
     assert all(p.grad is not None and p.grad.any() for p in G.parameters())
     assert not any(p.requires_grad for p in F.parameters())
 
@@ -100,11 +100,14 @@ def test_each_lesson_alone_teaches_g_and_only_g(F, term):
 @pytest.mark.parametrize("term", ["same_map", "twice"])
 def test_each_lesson_can_be_learned(F, term):
     torch.manual_seed(0)
-    G, weights = nn.ModuleList([Light(8, 8)]), Lessons(**{"same_map": 0.0, "twice": 0.0, term: 1.0})
+    G, weights = (
+        nn.ModuleList([LightInterpolator(8, 8)]),
+        DistillationWeights(**{"same_map": 0.0, "twice": 0.0, term: 1.0}),
+    )
     optimiser = torch.optim.Adam(G.parameters(), 1e-2)
     course = []
     for _ in range(25):
-        loss = light.lessons(F, G, pictures(), weights)[term]
+        loss = light.distillation_losses(F, G, pictures(), weights)[term]
         course.append(loss.item())
         optimiser.zero_grad()
         loss.backward()
@@ -122,11 +125,11 @@ def test_the_stages(settings, run, name):
     assert set(folder.stages()) == {"teacher", "interpolator"}
     T = light.train(whole, folder)
     assert set(folder.stages()) == {"teacher", "interpolator", "target"}
-    assert len(interpolators_of(T)) == len(G) == (3 if name == "deconv" else 1)
-    for part, file in zip(G, light.part_files(folder.folder, len(G)), strict=True):
+    assert len(get_interpolators(T)) == len(G) == (3 if name == "deconv" else 1)
+    for part, file in zip(G, light.interpolator_weight_files(folder.folder, len(G)), strict=True):
         kept = checkpoints.load(file).state_dict()
         assert all(torch.equal(value, kept[key]) for key, value in part.state_dict().items())
-    again, _ = baseline.load(folder.folder)
+    again, _ = baseline.load_detector(folder.folder)
     assert all(torch.equal(value, T.state_dict()[key]) for key, value in again.state_dict().items())
 
 
@@ -138,7 +141,9 @@ def test_what_the_target_starts_from(settings, run, monkeypatch, start):
     G = light.train(whole, folder, "interpolator").state_dict()
     kept = {}
     monkeypatch.setattr(baseline, "descend", lambda T, *_: kept.update(T.state_dict()))
-    monkeypatch.setattr(light, "teachers", lambda *_: [baseline.load(folder.folder / "teacher.safetensors")[0]])
+    monkeypatch.setattr(
+        light, "teachers", lambda *_: [baseline.load_detector(folder.folder / "teacher.safetensors")[0]]
+    )
     light.train(whole, folder)
     assert all(torch.equal(value, kept[f"backbone.pyramid.interpolators.{name}"]) for name, value in G.items())
     others = [name for name in teacher if ".interpolators." not in name and teacher[name].is_floating_point()]
@@ -151,12 +156,16 @@ def test_an_agnostic_one_is_taught_by_two_pyramids_and_used_on_a_third(settings,
     for channels in (8, 12):
         one = replace(model("pixel-shuffle"), channels=channels)
         files.append(
-            str(baseline.save(baseline.build(one, 3), one, list("abc"), run().folder, f"{channels}.safetensors"))
+            str(
+                baseline.save_detector(
+                    baseline.build_detector(one, 3), one, list("abc"), run().folder, f"{channels}.safetensors"
+                )
+            )
         )
     whole = settings("light-agnostic", teachers_from=tuple(files))
     first = run(whole, "taught")
     (G,) = light.train(whole, first, "interpolator")
-    assert isinstance(G, ChannelAgnostic)
+    assert isinstance(G, ChannelAgnosticInterpolator)
     assert any(p.any() for p in [G.last.weight])
     other = replace(
         whole, model=replace(whole.model, channels=10), start="weights", interpolator_from=str(first.folder)
@@ -171,7 +180,7 @@ def test_nearest_has_nothing_to_teach_but_its_large_picture(settings, run):
     whole = settings(heavy="nearest")
     with pytest.raises(ValueError, match=r"nearest interpolation: there is nothing to learn.*lessons.same_map to 0"):
         light.train(whole, run(whole), "interpolator")
-    alone = replace(whole, lessons=Lessons(same_map=0))
+    alone = replace(whole, lessons=DistillationWeights(same_resolution=0))
     folder = run(alone, "alone")
     light.train(alone, folder, "interpolator")
     assert set(folder.trace("interpolator")[0]) >= {"twice"}
@@ -180,9 +189,9 @@ def test_nearest_has_nothing_to_teach_but_its_large_picture(settings, run):
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        (lambda: Lessons(0, 0), "one must be above 0"),
-        (lambda: Lessons(1, -1), "neither may be negative"),
-        (lambda: Settings(start="F"), "choose 'teacher' or 'weights'"),
+        (lambda: DistillationWeights(0, 0), "one must be above 0"),
+        (lambda: DistillationWeights(1, -1), "neither may be negative"),
+        (lambda: Settings(target_init="F"), "choose 'teacher' or 'weights'"),
         (lambda: light.train(Settings.quick(), None, "extractor"), "there are teacher, interpolator, target"),
     ],
 )
@@ -193,6 +202,6 @@ def test_what_does_not_exist_is_refused_at_once(made, told):
 
 def test_defaults():
     whole, quick = Settings(), Settings.quick()
-    assert (whole.model.interpolator, whole.heavy, whole.model.detector) == ("light", "afi", "mask-rcnn")
-    assert (quick.model.interpolator, quick.model.channels) == ("light", 64)
+    assert (whole.model.interpolator, whole.teacher_interpolator, whole.model.detector) == ("light", "afi", "mask-rcnn")
+    assert (quick.model.interpolator, quick.model.pyramid_channels) == ("light", 64)
     assert quick.interpolator.steps + quick.teacher.steps + quick.target.steps == 1000

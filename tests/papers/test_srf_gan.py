@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from featlift.detectors import interpolators_of
+from featlift.detectors import get_interpolators
 from featlift.interpolators.srf import SRF
 from featlift.papers import afi_gan, baseline, srf_gan
 from featlift.papers.srf_gan import Settings
@@ -10,32 +10,40 @@ from featlift.papers.srf_gan import Settings
 def test_defaults_are_the_papers():
     paper = Settings()
     assert (paper.model.interpolator, paper.reuse) == ("srf", "M")
-    assert (paper.adversary.end, paper.adversary.weight, paper.adversary.alive) == (1, 0.001, True)
-    assert paper.adversary.levels == ("p2", "p3", "p4", "p5")
+    assert (paper.adversarial.last_kernel, paper.adversarial.weight, paper.adversarial.backprop_to_generator) == (
+        1,
+        0.001,
+        True,
+    )
+    assert paper.adversarial.levels == ("p2", "p3", "p4", "p5")
     assert (paper.interpolator.steps, paper.extractor.steps, paper.target.steps) == (150_000, 270_000, 90_000)
-    assert paper.interpolator.descent.rate_at(120_000, 150_000) == pytest.approx(1e-4)
-    assert paper.data.batch == 16
+    assert paper.interpolator.optimizer.lr_at(120_000, 150_000) == pytest.approx(1e-4)
+    assert paper.data.batch_size == 16
 
 
 def test_official_is_afi_gans_code_with_srf_gans_networks():
     code, afi = Settings.official(), afi_gan.Settings.official()
-    assert (code.model.interpolator, code.adversary.end, code.adversary.levels) == ("srf", 1, ("p2", "p3", "p4", "p5"))
-    assert (code.adversary.alive, code.halving, code.data) == (False, afi.halving, afi.data)
+    assert (code.model.interpolator, code.adversarial.last_kernel, code.adversarial.levels) == (
+        "srf",
+        1,
+        ("p2", "p3", "p4", "p5"),
+    )
+    assert (code.adversarial.backprop_to_generator, code.downscale, code.data) == (False, afi.downscale, afi.data)
     assert all(getattr(code, stage) == getattr(afi, stage) for stage in afi_gan.STAGES)
-    assert (code.extractor_start, code.reuse) == ("teacher", "G_from_M")
+    assert (code.extractor_init, code.reuse) == ("teacher", "G_from_M")
 
 
 def test_quick_has_equal_steps_with_afi_gan():
     quick, afi = Settings.quick(), afi_gan.Settings.quick()
     assert [getattr(quick, s).steps for s in afi_gan.STAGES] == [getattr(afi, s).steps for s in afi_gan.STAGES]
-    assert (quick.model.interpolator, quick.model.channels, quick.reuse) == ("srf", 64, "M")
+    assert (quick.model.interpolator, quick.model.pyramid_channels, quick.reuse) == ("srf", 64, "M")
 
 
 def test_parameters_of_both_ends():
     """Spec §1: 10,035,712 with the 3x3 end that fits the tables, 9,511,424 with the 1x1 end of the text."""
     for end, count in ((3, 10_035_712), (1, 9_511_424)):
         described = baseline.replace(Settings().model, interpolator_options={"end": end})
-        (G,) = baseline.doublings(described)
+        (G,) = baseline.build_pyramid_interpolators(described)
         assert isinstance(G, SRF)
         assert sum(p.numel() for p in G.parameters()) == count
 
@@ -46,9 +54,9 @@ def test_the_chain(settings, run, model, norm):
     assert isinstance(whole, Settings)
     folder = run(whole)
     M = srf_gan.train(whole, folder, "extractor")
-    learned = {name: value.clone() for name, value in interpolators_of(M).state_dict().items()}
+    learned = {name: value.clone() for name, value in get_interpolators(M).state_dict().items()}
     T = srf_gan.train(whole, folder)
-    kept = interpolators_of(T).state_dict()
+    kept = get_interpolators(T).state_dict()
     assert all(torch.equal(value, learned[name]) for name, value in kept.items())
     assert any("running_mean" in name for name in kept) == (norm == "batch")
     assert set(folder.stages()) == {"teacher", "interpolator", "extractor", "target"}

@@ -9,20 +9,20 @@ import torch
 
 from conftest import tiny_data, tiny_settings
 from featlift.papers import afi_gan
-from featlift.papers.afi_gan import Adversary
+from featlift.papers.afi_gan import AdversarialConfig
 from featlift.training import Run
 
 
 def stage_1(folder: Path, name: str, settings: afi_gan.Settings) -> None:
     with Run(folder / name, settings, device="cpu", log_every=1) as run:
-        rank = run.rank if run.world > 1 else None
+        rank = run.rank if run.world_size > 1 else None
         G = afi_gan.train(settings, run, "interpolator")
     torch.save(G.state_dict(), folder / ("alone.pt" if rank is None else f"rank{rank}.pt"))
 
 
 def both(folder: Path) -> int:
     levels = ("p2", "p3", "p4", "p5")  # p6 has one cell, too few for the critic's batch norm with one picture
-    alone = tiny_settings(steps=2, adversary=Adversary(weight=0.0, levels=levels), data=tiny_data(batch=2))
+    alone = tiny_settings(steps=2, adversary=AdversarialConfig(weight=0.0, levels=levels), data=tiny_data(batch=2))
     with Run(folder / "teacher", alone, device="cpu") as run:
         afi_gan.train(alone, run, "teacher")
     settings = replace(alone, teacher_from=str(folder / "teacher" / "teacher.safetensors"))

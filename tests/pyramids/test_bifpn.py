@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from featlift.interpolators import Nearest, interpolator
+from featlift.interpolators import NearestInterpolator, interpolator
 from featlift.pyramids import BiFPN
-from featlift.pyramids.bifpn import Junction
+from featlift.pyramids.bifpn import WeightedFusion
 
 TINY = {"c3": 3, "c4": 5, "c5": 7}
 
@@ -23,7 +23,7 @@ def none(channels):
 
 def test_one_layer_is_the_picture_of_the_paper():
     torch.manual_seed(0)
-    bifpn = BiFPN(TINY, 4, [Nearest(4)], norm=none, layers=1)
+    bifpn = BiFPN(TINY, 4, [NearestInterpolator(4)], norm_layer=none, num_layers=1)
     for p in bifpn.parameters():
         nn.init.normal_(p, std=0.5)
     c = maps(128, 256)
@@ -46,19 +46,19 @@ def test_one_layer_is_the_picture_of_the_paper():
 
 def test_a_second_layer_goes_on_from_the_first():
     torch.manual_seed(0)
-    bifpn = BiFPN(TINY, 4, [Nearest(4)], norm=none, layers=2)
-    start, skips = bifpn.inputs(maps(64, 64))
-    first = bifpn.layers[0](start, skips, [Nearest(4)])
-    second = bifpn.layers[1](first, first, [Nearest(4)])
+    bifpn = BiFPN(TINY, 4, [NearestInterpolator(4)], norm_layer=none, num_layers=2)
+    start, skips = bifpn.input_maps(maps(64, 64))
+    first = bifpn.layers[0](start, skips, [NearestInterpolator(4)])
+    second = bifpn.layers[1](first, first, [NearestInterpolator(4)])
     torch.manual_seed(0)
-    bifpn = BiFPN(TINY, 4, [Nearest(4)], norm=none, layers=2)
+    bifpn = BiFPN(TINY, 4, [NearestInterpolator(4)], norm_layer=none, num_layers=2)
     torch.testing.assert_close(list(bifpn(maps(64, 64)).values()), second)
 
 
 def test_weights_are_rectified_and_normalised():
-    junction = Junction(3, 2, none)
+    junction = WeightedFusion(3, 2, none)
     junction.weights.data = torch.tensor([2.0, -5.0, 6.0])
-    torch.testing.assert_close(junction.shares(), torch.tensor([0.25, 0.0, 0.75]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(junction.normalised_weights(), torch.tensor([0.25, 0.0, 0.75]), atol=1e-4, rtol=0)
     x = torch.randn(3, 1, 2, 4, 4)
     with_other = junction(x[0], x[0] * 100, x[2])
     torch.testing.assert_close(junction(*x), with_other)  # the second input counts nothing
@@ -69,7 +69,7 @@ def test_each_step_of_each_layer_can_have_its_own(layers):
     """The steps are taken coarse → fine, layer by layer."""
     order = []
 
-    class Recording(Nearest):
+    class Recording(NearestInterpolator):
         def forward(self, x):
             order.append((self.number, x.shape[-1]))
             return super().forward(x)
@@ -77,28 +77,28 @@ def test_each_step_of_each_layer_can_have_its_own(layers):
     given = [Recording(4) for _ in range(4 * layers)]
     for number, one in enumerate(given):
         one.number = number
-    BiFPN(TINY, 4, given, layers=layers)(maps(256, 256))
+    BiFPN(TINY, 4, given, num_layers=layers)(maps(256, 256))
     assert order == [(i, (2, 4, 8, 16)[i % 4]) for i in range(4 * layers)]
 
 
 @pytest.mark.parametrize("size", [(33, 47), (130, 127), (1, 1)])
 def test_any_size(size):
     given = maps(*size)
-    out = BiFPN(TINY, 4, [interpolator("afi", 4, blocks=1)], norm=none)(given)
+    out = BiFPN(TINY, 4, [interpolator("afi", 4, blocks=1)], norm_layer=none)(given)
     assert [x.shape[-2:] for x in out.values()][:3] == [x.shape[-2:] for x in given.values()]
     assert list(out) == ["p3", "p4", "p5", "p6", "p7"]
 
 
 def test_counts_of_the_published_neck():
     """Swin-L, 7 layers: the sum of the published layout without G; R-50, 3 layers: 3.88 M (spec §3.3)."""
-    swin = BiFPN({"c3": 384, "c4": 768, "c5": 1536}, 256, [Nearest(256)], layers=7)
+    swin = BiFPN({"c3": 384, "c4": 768, "c5": 1536}, 256, [NearestInterpolator(256)], num_layers=7)
     assert sum(p.numel() for p in swin.parameters()) == 5_517_957
-    resnet = BiFPN({"c3": 512, "c4": 1024, "c5": 2048}, 256, [Nearest(256)], layers=3)
+    resnet = BiFPN({"c3": 512, "c4": 1024, "c5": 2048}, 256, [NearestInterpolator(256)], num_layers=3)
     assert 3.875e6 < sum(p.numel() for p in resnet.parameters()) < 3.885e6
 
 
 def test_refuses_what_it_cannot_be():
     with pytest.raises(ValueError, match="c3, c4, c5"):
-        BiFPN({"c2": 3, **TINY}, 4, [Nearest(4)])
+        BiFPN({"c2": 3, **TINY}, 4, [NearestInterpolator(4)])
     with pytest.raises(ValueError, match="12, coarse to fine"):
-        BiFPN(TINY, 4, [Nearest(4)] * 5)
+        BiFPN(TINY, 4, [NearestInterpolator(4)] * 5)

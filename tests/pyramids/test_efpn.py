@@ -8,7 +8,14 @@ from torch import nn
 from featlift import checkpoints
 from featlift.interpolators import INTERPOLATORS, interpolator
 from featlift.pyramids import FPN
-from featlift.pyramids.efpn import FTT, TRANSFERS, Extension, LiteralFTT, begin_as, transfer
+from featlift.pyramids.efpn import (
+    FTT,
+    TEXTURE_TRANSFERS,
+    ExtendedLevel,
+    PaperFTT,
+    init_extended_level,
+    texture_transfer,
+)
 
 SLOTS = 655_360  # the 1x1 and the 3x3 convolution of p2x at 256 channels
 COUNTS = {
@@ -26,30 +33,30 @@ def count(module):
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("name", TRANSFERS)
+@pytest.mark.parametrize("name", TEXTURE_TRANSFERS)
 def test_parameters(name):
     with torch.device("meta"):
-        made = transfer(name, 256)
+        made = texture_transfer(name, 256)
         assert count(made) == COUNTS[name]
-        assert count(Extension(256, 256, made)) == COUNTS[name] + SLOTS
+        assert count(ExtendedLevel(256, 256, made)) == COUNTS[name] + SLOTS
 
 
 def test_the_extensions_of_the_paper():
     with torch.device("meta"):
-        assert count(Extension(256, 256, transfer("authors", 256))) == 32_512_768
-        assert round(count(Extension(256, 256, transfer("paper-literal", 256))) / 1e6, 2) == 8.92
-        assert count(Extension(256, 256, transfer("nearest", 256))) == SLOTS
+        assert count(ExtendedLevel(256, 256, texture_transfer("authors", 256))) == 32_512_768
+        assert round(count(ExtendedLevel(256, 256, texture_transfer("paper-literal", 256))) / 1e6, 2) == 8.92
+        assert count(ExtendedLevel(256, 256, texture_transfer("nearest", 256))) == SLOTS
 
 
 def narrow(name):
     torch.manual_seed(0)
-    return FTT(8, width=6) if name == "ftt" else transfer(name, 8)
+    return FTT(8, hidden_channels=6) if name == "ftt" else texture_transfer(name, 8)
 
 
 @pytest.mark.parametrize("name", ["ftt", "paper-literal", "espcn", *CHEAP])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
 def test_shapes_and_gradients(name, size):
-    extension = Extension(4, 8, narrow(name))
+    extension = ExtendedLevel(4, 8, narrow(name))
     height, width = size
     inputs = [torch.randn(2, 8, height, width), torch.randn(2, 8, 2 * height, 2 * width)]
     inputs.append(torch.randn(2, 4, 4 * height, 4 * width))
@@ -63,7 +70,9 @@ def test_shapes_and_gradients(name, size):
 
 def test_odd_fine_maps_are_fitted():
     """A picture of 36 px has 5 cells of stride 8, but 9 of stride 4 and 18 of stride 2."""
-    found = Extension(4, 8, narrow("ftt"))(torch.randn(1, 8, 5, 5), torch.randn(1, 8, 9, 9), torch.randn(1, 4, 18, 18))
+    found = ExtendedLevel(4, 8, narrow("ftt"))(
+        torch.randn(1, 8, 5, 5), torch.randn(1, 8, 9, 9), torch.randn(1, 4, 18, 18)
+    )
     assert found["p3x"].shape[-2:] == (9, 9)
     assert found["p2x"].shape[-2:] == (18, 18)
 
@@ -81,7 +90,7 @@ def test_ftt_layer_by_layer():
     made, coarse, fine = narrow("ftt"), torch.randn(1, 8, 3, 4), torch.randn(1, 8, 6, 8)
     head = nnf.leaky_relu(convolved(coarse, made.content.head), 0.1)
     content = head + block(head, made.content.body[0])
-    content = nnf.leaky_relu(nnf.pixel_shuffle(convolved(content, made.doubling.last), 2), 0.1)
+    content = nnf.leaky_relu(nnf.pixel_shuffle(convolved(content, made.upsampler.last), 2), 0.1)
     texture = nnf.leaky_relu(convolved(torch.cat((content, fine), 1), made.texture.head), 0.1)
     texture = block(block(texture, made.texture.body[0]), made.texture.body[1])
     end = convolved(nnf.leaky_relu(convolved(texture + content, made.tail[0]), 0.1), made.tail[2])
@@ -90,16 +99,16 @@ def test_ftt_layer_by_layer():
 
 
 def test_literal_ftt_is_equation_3():
-    made, coarse, fine = LiteralFTT(4), torch.randn(1, 4, 3, 3), torch.randn(1, 4, 6, 6)
+    made, coarse, fine = PaperFTT(4), torch.randn(1, 4, 3, 3), torch.randn(1, 4, 6, 6)
     content = block(block(coarse, made.content[0]), made.content[1])
-    content = nnf.leaky_relu(nnf.pixel_shuffle(convolved(content, made.doubling.last), 2), 0.1)
+    content = nnf.leaky_relu(nnf.pixel_shuffle(convolved(content, made.upsampler.last), 2), 0.1)
     texture = nnf.leaky_relu(convolved(torch.cat((fine, content), 1), made.texture.head), 0.1)
     texture = block(block(texture, made.texture.body[0]), made.texture.body[1])
     torch.testing.assert_close(made(coarse, fine), texture + content)
 
 
 def test_p2x_is_equation_1_with_its_two_convolutions():
-    made = Extension(4, 8, narrow("nearest"))
+    made = ExtendedLevel(4, 8, narrow("nearest"))
     inner3, inner2, c2x = torch.randn(1, 8, 2, 3), torch.randn(1, 8, 4, 6), torch.randn(1, 4, 8, 12)
     doubled = inner3.repeat_interleave(4, 2).repeat_interleave(4, 3)
     expected = nnf.conv2d(nnf.conv2d(c2x, made.lateral.weight) + doubled, made.smooth.weight, padding=1)
@@ -109,17 +118,17 @@ def test_p2x_is_equation_1_with_its_two_convolutions():
 
 @pytest.mark.parametrize("name", CHEAP)
 def test_any_interpolator_takes_the_place_of_both_steps(name):
-    inside = FTT(8, width=4, doubling=interpolator(name, 4))
-    made = Extension(4, 8, inside, interpolator(name, 8))
+    inside = FTT(8, hidden_channels=4, upsampler=interpolator(name, 4))
+    made = ExtendedLevel(4, 8, inside, interpolator(name, 8))
     found = made(torch.randn(1, 8, 2, 3), torch.randn(1, 8, 4, 6), torch.randn(1, 4, 8, 12))
     assert found["p2x"].shape == (1, 8, 8, 12)
     found["p2x"].square().sum().backward()
-    assert all(p.grad is not None for p in [*inside.doubling.parameters(), *made.doubling.parameters()])
+    assert all(p.grad is not None for p in [*inside.upsampler.parameters(), *made.upsampler.parameters()])
 
 
 def test_weights_start_as_the_release_does():
     """U(-√(3/fan_in), √(3/fan_in)), zero biases."""
-    made = Extension(16, 16, FTT(16, width=16))
+    made = ExtendedLevel(16, 16, FTT(16, hidden_channels=16))
     for layer in (part for part in made.modules() if isinstance(part, nn.Conv2d)):
         limit = (3 / layer.weight[0].numel()) ** 0.5
         assert 0.9 * limit < layer.weight.abs().max() <= limit
@@ -128,20 +137,20 @@ def test_weights_start_as_the_release_does():
 
 def test_unknown_names_are_told_what_there_is():
     with pytest.raises(ValueError, match="Did you mean 'espcn'"):
-        transfer("espnc", 8)
+        texture_transfer("espnc", 8)
 
 
 def test_options_are_those_of_the_class():
-    assert transfer("ftt", 8, width=4).content.head.out_channels == 4
-    assert len(transfer("authors", 8, width=4, texture_blocks=5).texture.body) == 5
+    assert texture_transfer("ftt", 8, width=4).content.head.out_channels == 4
+    assert len(texture_transfer("authors", 8, width=4, texture_blocks=5).texture.body) == 5
     with pytest.raises(ValueError, match=r"'espcn' has no option width; it has: none"):
-        transfer("espcn", 8, width=4)
+        texture_transfer("espcn", 8, width=4)
 
 
 def test_saved_and_built_again(tmp_path):
-    made = Extension(4, 8, FTT(8, width=4, doubling=interpolator("bilinear", 4)))
+    made = ExtendedLevel(4, 8, FTT(8, hidden_channels=4, upsampler=interpolator("bilinear", 4)))
     again = checkpoints.load(checkpoints.save(made, tmp_path / "extension.safetensors"))
-    assert isinstance(again, Extension)
+    assert isinstance(again, ExtendedLevel)
     x = torch.randn(1, 8, 2, 2), torch.randn(1, 8, 4, 4), torch.randn(1, 4, 8, 8)
     assert torch.equal(made(*x)["p2x"], again(*x)["p2x"])
 
@@ -162,7 +171,7 @@ class Given(nn.Module):
 
 def pyramid(norm=None):
     torch.manual_seed(0)
-    made = FPN({"c2": 4, "c3": 5}, 8, [interpolator("nearest", 8)], norm=norm).eval()
+    made = FPN({"c2": 4, "c3": 5}, 8, [interpolator("nearest", 8)], norm_layer=norm).eval()
     for block in (*made.inner_blocks, *made.layer_blocks):
         if block[0].bias is not None:
             nn.init.zeros_(block[0].bias)
@@ -172,18 +181,18 @@ def pyramid(norm=None):
 def test_with_the_right_c2x_and_p3x_nothing_is_left_to_learn():
     """What the pyramid gives at p2 of the larger picture, from its c2 and inner3 in the places of c2x and p3x."""
     F, large = pyramid(), {"c2": torch.randn(1, 4, 12, 16), "c3": torch.randn(1, 5, 6, 8)}
-    extension = Extension(4, 8, Given(F.inner_maps(large)[1]))
-    begin_as(extension, F.inner_blocks[0], F.layer_blocks[0])
+    extension = ExtendedLevel(4, 8, Given(F.inner_maps(large)[1]))
+    init_extended_level(extension, F.inner_blocks[0], F.layer_blocks[0])
     made = extension(torch.zeros(1, 8, 3, 4), torch.zeros(1, 8, 6, 8), large["c2"])
     torch.testing.assert_close(made["p2x"], F(large)["p2"])
 
 
 def test_ftt_begins_near_its_shortcut_and_all_of_it_learns():
-    F, extension = pyramid(), Extension(4, 8, FTT(8, width=6))
+    F, extension = pyramid(), ExtendedLevel(4, 8, FTT(8, hidden_channels=6))
     coarse, fine, c2x = torch.randn(1, 8, 3, 4), torch.randn(1, 8, 6, 8), torch.randn(1, 4, 12, 16)
     shortcut = nnf.interpolate(coarse, scale_factor=2.0, mode="nearest")
     before = (extension.transfer(coarse, fine) - shortcut).abs().mean()
-    begin_as(extension, F.inner_blocks[0], F.layer_blocks[0])
+    init_extended_level(extension, F.inner_blocks[0], F.layer_blocks[0])
     after = (extension.transfer(coarse, fine) - shortcut).abs().mean()
     torch.testing.assert_close(after, 0.1 * before)
     extension(coarse, fine, c2x)["p2x"].square().sum().backward()
@@ -191,7 +200,7 @@ def test_ftt_begins_near_its_shortcut_and_all_of_it_learns():
 
 
 def test_a_step_with_a_norm_is_left_out():
-    F, extension = pyramid(norm=nn.BatchNorm2d), Extension(4, 8, transfer("nearest", 8))
+    F, extension = pyramid(norm=nn.BatchNorm2d), ExtendedLevel(4, 8, texture_transfer("nearest", 8))
     before = extension.lateral.weight.clone()
-    begin_as(extension, F.inner_blocks[0], F.layer_blocks[0])
+    init_extended_level(extension, F.inner_blocks[0], F.layer_blocks[0])
     assert torch.equal(extension.lateral.weight, before)

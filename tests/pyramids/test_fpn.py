@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
 
 from featlift.features import Features
-from featlift.interpolators import INTERPOLATORS, PER_STEP, interpolator, interpolators
-from featlift.pyramids import FPN, Strided, Subsampled
+from featlift.interpolators import INTERPOLATORS, PER_STEP_INTERPOLATORS, build_interpolators, interpolator
+from featlift.pyramids import FPN, ConvP6P7, MaxPoolP6
 
 IN_CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}
 CHANNELS = 8
@@ -31,9 +31,9 @@ def pyramid(*doubling: nn.Module, top=None) -> FPN:
 
 TOPS = {
     "none": (lambda: None, lambda: None),
-    "p6": (Subsampled, LastLevelMaxPool),
-    "p6p7 from c5": (lambda: Strided(10, CHANNELS), lambda: LastLevelP6P7(10, CHANNELS)),
-    "p6p7 from p5": (lambda: Strided(CHANNELS, CHANNELS), lambda: LastLevelP6P7(CHANNELS, CHANNELS)),
+    "p6": (MaxPoolP6, LastLevelMaxPool),
+    "p6p7 from c5": (lambda: ConvP6P7(10, CHANNELS), lambda: LastLevelP6P7(10, CHANNELS)),
+    "p6p7 from p5": (lambda: ConvP6P7(CHANNELS, CHANNELS), lambda: LastLevelP6P7(CHANNELS, CHANNELS)),
 }
 
 
@@ -65,19 +65,19 @@ def test_a_backbone_that_rounds_down_has_its_last_row_repeated(size):
 def test_levels_have_the_papers_names():
     x = maps(64, 64)
     assert list(pyramid()(x)) == ["p2", "p3", "p4", "p5"]
-    for top in (Subsampled(), Strided(10, CHANNELS)):
+    for top in (MaxPoolP6(), ConvP6P7(10, CHANNELS)):
         fpn = pyramid(top=top)
-        assert tuple(fpn(x)) == fpn.levels == ("p2", "p3", "p4", "p5", *top.adds)
+        assert tuple(fpn(x)) == fpn.levels == ("p2", "p3", "p4", "p5", *top.added_levels)
     other = FPN({"feat0": 3, "feat1": 4}, 5, [interpolator("nearest", 5)])
     assert list(other({"feat0": torch.zeros(1, 3, 4, 4), "feat1": torch.zeros(1, 4, 2, 2)})) == ["feat0", "feat1"]
 
 
 @pytest.mark.parametrize("name", INTERPOLATORS)
 def test_every_interpolator(name):
-    doubling = interpolators(name, CHANNELS, steps=3)
+    doubling = build_interpolators(name, CHANNELS, num_steps=3)
     for parameter in nn.ModuleList(doubling).parameters():
         nn.init.normal_(parameter, std=0.1)  # some start with a zero as their last layer
-    fpn = pyramid(*doubling, top=Subsampled()).eval()
+    fpn = pyramid(*doubling, top=MaxPoolP6()).eval()
     x = maps(70, 101)
     outputs = fpn(x)
     for level, c in zip(("p2", "p3", "p4", "p5"), x.values(), strict=True):
@@ -114,12 +114,12 @@ def test_each_step_has_its_own_coarse_to_fine():
 
 def test_a_shared_interpolator_is_counted_once():
     def added(name: str) -> int:
-        with_it = pyramid(*interpolators(name, CHANNELS, steps=3))
+        with_it = pyramid(*build_interpolators(name, CHANNELS, num_steps=3))
         return sum(p.numel() for p in with_it.parameters()) - sum(p.numel() for p in pyramid().parameters())
 
     for name in ("afi", "deconv"):
         one = sum(p.numel() for p in interpolator(name, CHANNELS).parameters())
-        assert added(name) == one * (3 if name in PER_STEP else 1)
+        assert added(name) == one * (3 if name in PER_STEP_INTERPOLATORS else 1)
 
 
 def test_the_interpolator_doubles_the_maps_before_smoothing():

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from featlift.interpolators import AFI, Nearest
-from featlift.pyramids import FPN, PAFPN, Subsampled
+from featlift.interpolators import AFI, NearestInterpolator
+from featlift.pyramids import FPN, PAFPN, MaxPoolP6
 
 RESNET50 = {"c2": 256, "c3": 512, "c4": 1024, "c5": 2048}
 
@@ -17,7 +17,7 @@ def count(module):
 def test_the_way_up_is_what_the_paper_says():
     torch.manual_seed(0)
     channels = {"c3": 3, "c4": 5, "c5": 7}
-    pafpn = PAFPN(channels, 4, [Nearest(4)])
+    pafpn = PAFPN(channels, 4, [NearestInterpolator(4)])
     c = {name: torch.randn(1, n, size, size) for (name, n), size in zip(channels.items(), (12, 6, 3), strict=True)}
     m5 = pafpn.inner_blocks[2](c["c5"])
     m4 = pafpn.inner_blocks[1](c["c4"]) + nnf.interpolate(m5, scale_factor=2)
@@ -33,24 +33,24 @@ def test_the_way_up_is_what_the_paper_says():
 def test_counts_of_the_papers():
     """53,948,080 - 52,177,840 (PAFPN and FPN, Mask R-CNN R-50) and 108,296,062 - 106,525,054 (normalised, Cascade S-101)."""
     for norm, more in ((None, 53_948_080 - 52_177_840), (nn.BatchNorm2d, 108_296_062 - 106_525_054)):
-        necks = [build(RESNET50, 256, [Nearest(256)], Subsampled(), norm) for build in (FPN, PAFPN)]
+        necks = [build(RESNET50, 256, [NearestInterpolator(256)], MaxPoolP6(), norm) for build in (FPN, PAFPN)]
         assert count(necks[1]) - count(necks[0]) == more
 
 
 def test_only_the_way_down_doubles():
-    class Counting(Nearest):
+    class Counting(NearestInterpolator):
         calls = 0
 
         def forward(self, x):
             Counting.calls += 1
             return super().forward(x)
 
-    pafpn = PAFPN(dict.fromkeys(RESNET50, 4), 4, [Counting(4)], Subsampled())
+    pafpn = PAFPN(dict.fromkeys(RESNET50, 4), 4, [Counting(4)], MaxPoolP6())
     pafpn({name: torch.zeros(1, 4, 32 >> i, 32 >> i) for i, name in enumerate(RESNET50)})
     assert Counting.calls == 3
 
 
 def test_interpolator_learns_through_both_ways():
-    pafpn = PAFPN({"c3": 4, "c4": 4}, 4, [AFI(4, blocks=1, growth=2)])
+    pafpn = PAFPN({"c3": 4, "c4": 4}, 4, [AFI(4, num_blocks=1, growth_rate=2)])
     pafpn({"c3": torch.randn(1, 4, 6, 6), "c4": torch.randn(1, 4, 3, 3)})["p4"].sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in pafpn.interpolators.parameters())

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from featlift.checkpoints import load, save
-from featlift.interpolators import INTERPOLATORS, Nearest, interpolators
-from featlift.pyramids import PYRAMIDS, kind, pyramid
+from featlift.interpolators import INTERPOLATORS, NearestInterpolator, build_interpolators
+from featlift.pyramids import PYRAMIDS, pyramid, pyramid_spec
 
 CHANNELS = 8
 SMALL = {"afi": {"blocks": 1, "growth": 2}, "srf": {"blocks": 1}, "afi-rb": {"blocks": 1}}
@@ -20,10 +20,10 @@ def backbone_maps(levels, height, width):
 )
 @pytest.mark.parametrize("name", PYRAMIDS)
 def test_every_pyramid_with_every_interpolator(name, interpolator, shared):
-    levels = kind(name).levels or ("c2", "c3", "c4", "c5")
-    steps = 1 if shared else kind(name).doublings(len(levels))
+    levels = pyramid_spec(name).backbone_levels or ("c2", "c3", "c4", "c5")
+    steps = 1 if shared else pyramid_spec(name).num_upsampling_steps(len(levels))
     options = SMALL.get(interpolator, {})
-    doubling = [interpolators(interpolator, CHANNELS, 1, **options)[0] for _ in range(steps)]
+    doubling = [build_interpolators(interpolator, CHANNELS, 1, **options)[0] for _ in range(steps)]
     neck = pyramid(name, dict.fromkeys(levels, 3), CHANNELS, doubling)
     given = backbone_maps(levels, 40, 72)
     out = neck(given)
@@ -37,7 +37,7 @@ def test_every_pyramid_with_every_interpolator(name, interpolator, shared):
 
 def test_without_laterals_only_the_coarsest_map_counts():
     torch.manual_seed(0)
-    neck = pyramid("fpn-top-down", {"c2": 3, "c3": 3, "c4": 3, "c5": 3}, CHANNELS, [Nearest(CHANNELS)])
+    neck = pyramid("fpn-top-down", {"c2": 3, "c3": 3, "c4": 3, "c5": 3}, CHANNELS, [NearestInterpolator(CHANNELS)])
     maps = backbone_maps(neck.in_channels, 64, 64)
     before = neck(maps)
     for level in ("c2", "c3", "c4"):
@@ -47,8 +47,10 @@ def test_without_laterals_only_the_coarsest_map_counts():
 
 @pytest.mark.parametrize("name", PYRAMIDS)
 def test_saved_and_built_again(name, tmp_path):
-    levels = kind(name).levels or ("c2", "c3")
-    neck = pyramid(name, dict.fromkeys(levels, 3), CHANNELS, interpolators("afi", CHANNELS, 1, **SMALL["afi"])).eval()
+    levels = pyramid_spec(name).backbone_levels or ("c2", "c3")
+    neck = pyramid(
+        name, dict.fromkeys(levels, 3), CHANNELS, build_interpolators("afi", CHANNELS, 1, **SMALL["afi"])
+    ).eval()
     save(neck, tmp_path / "neck.safetensors")
     again = load(tmp_path / "neck.safetensors").eval()
     maps = backbone_maps(levels, 64, 64)

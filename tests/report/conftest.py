@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from featlift.evaluation.average_precision import average_precision
-from featlift.evaluation.comparison import compare
-from featlift.evaluation.profiling import Cost, Latency
-from featlift.report import Evidence, RunRecord
+from featlift.evaluation.average_precision import coco_metrics
+from featlift.evaluation.comparison import compare_detections
+from featlift.evaluation.profiling import Latency, ModelProfile
+from featlift.report import ReportDataset, RunRecord
 
 SIDE = 64
 
@@ -46,8 +46,8 @@ def _run(name, truth, detections, seconds):
     ]
     return RunRecord(
         name,
-        {"boxes": average_precision(truth, detections)},
-        Cost(3_900_000, 1.25, Latency(seconds, seconds / 2), 50_000_000, (64, 48), "cpu"),
+        {"boxes": coco_metrics(truth, detections)},
+        ModelProfile(3_900_000, 1.25, Latency(seconds, seconds / 2), 50_000_000, (64, 48), "cpu"),
         12.5,
         log,
         detections,
@@ -70,7 +70,7 @@ def runs(truth):
 
 @pytest.fixture
 def comparison(truth, runs):
-    return compare(truth, runs[0].detections, runs[1].detections, ("nearest", "afi"), resamples=50)
+    return compare_detections(truth, runs[0].detections, runs[1].detections, ("nearest", "afi"), n_resamples=50)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def evidence(truth):
     def picture(image_id):
         return torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(image_id))
 
-    return Evidence(truth, picture)
+    return ReportDataset(truth, picture)
 
 
 @pytest.fixture

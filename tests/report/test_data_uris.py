@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from featlift.report.data_uris import data_uri, figure_uri, pixels_uri
+from featlift.report.data_uris import encode_data_uri, figure_data_uri, image_data_uri
 
 
 def opened(uri):
@@ -14,16 +14,16 @@ def opened(uri):
 
 def test_png_keeps_every_pixel():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    uri = pixels_uri(pixels)
+    uri = image_data_uri(pixels)
     assert uri.startswith("data:image/png;base64,")
     assert np.array_equal(opened(uri), pixels)
-    assert opened(pixels_uri(pixels, "JPEG")).shape == (5, 7, 3)
+    assert opened(image_data_uri(pixels, "JPEG")).shape == (5, 7, 3)
 
 
 def test_a_figure_is_the_same_svg_each_time():
     figure = Figure()
     figure.subplots().plot([1, 2], label="a")
-    first, second = figure_uri(figure), figure_uri(figure)
+    first, second = figure_data_uri(figure), figure_data_uri(figure)
     kind, _, content = first.partition(",")
     assert kind == "data:image/svg+xml;base64"
     assert b"<svg" in base64.b64decode(content)
@@ -31,4 +31,4 @@ def test_a_figure_is_the_same_svg_each_time():
 
 
 def test_any_content():
-    assert data_uri(b"abc", "gif") == "data:image/gif;base64,YWJj"
+    assert encode_data_uri(b"abc", "gif") == "data:image/gif;base64,YWJj"

@@ -1,11 +1,11 @@
 import pytest
 
-from featlift.report.examples import Scenes, single
+from featlift.report.examples import ComparisonExamples, build_run_examples
 
 
 @pytest.fixture
 def scenes(comparison, runs, evidence):
-    return Scenes(evidence, comparison, runs)
+    return ComparisonExamples(evidence, comparison, runs)
 
 
 def test_gained_and_lost_objects_as_both_saw_them(scenes):
@@ -39,27 +39,27 @@ def test_whole_pictures_where_most_changed(scenes):
 
 
 def test_a_run_alone(runs, evidence):
-    views = single(evidence, runs[0], 3)
+    views = build_run_examples(evidence, runs[0], 3)
     assert len(views) == 3
     assert "score of at least 0.60" in views[0].caption
-    assert {one.style for one in views[0].outlines} == {"found"}
+    assert {one.style for one in views[0].boxes} == {"found"}
 
 
 def test_found_missed_and_false_have_their_colours(runs, evidence):
     """The second run finds objects 3 to 14 of 16; here one detection more, on nothing."""
     run = runs[1]
     run.detections.append({"image_id": 2, "category_id": 1, "bbox": [40.0, 40, 9, 9], "score": 0.95})
-    styles = [[one.style for one in view.outlines] for view in single(evidence, run, 8)]
+    styles = [[one.style for one in view.boxes] for view in build_run_examples(evidence, run, 8)]
     assert styles[0] == ["missed", "missed"]
     assert sorted(styles[1]) == ["false", "found", "found"]
     assert styles[7] == ["missed", "missed"]
     assert sum(style == "found" for of_one in styles for style in of_one) == 12
-    (false,) = [one for view in single(evidence, run, 8) for one in view.outlines if one.style == "false"]
+    (false,) = [one for view in build_run_examples(evidence, run, 8) for one in view.boxes if one.style == "false"]
     assert false.label == "sign 95"
 
 
 def test_a_run_that_found_nothing_says_so(runs, evidence):
     runs[1].detections.clear()
-    (view,) = single(evidence, runs[1], 1)
+    (view,) = build_run_examples(evidence, runs[1], 1)
     assert "nothing was found anywhere" in view.caption
-    assert {one.style for one in view.outlines} == {"missed"}
+    assert {one.style for one in view.boxes} == {"missed"}

@@ -3,9 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from featlift.report import Scenes, before_after, figure
-from featlift.report.curves import colour
-from featlift.report.examples import verdicts
+from featlift.report import ComparisonExamples, figure, plot_before_after
+from featlift.report.curves import run_color
+from featlift.report.examples import classify_detections
 
 
 def pixels_of(path, tint):
@@ -17,14 +17,16 @@ def pixels_of(path, tint):
 @pytest.mark.parametrize("ending", ["png", "svg"])
 @pytest.mark.parametrize("crops", [0, 2])
 def test_a_figure_for_a_readme(tmp_path, truth, runs, comparison, evidence, ending, crops):
-    scenes = Scenes(evidence, comparison, runs)
+    scenes = ComparisonExamples(evidence, comparison, runs)
     focus = [annotation["bbox"] for annotation in truth["annotations"] if annotation["image_id"] == 6][:crops]
-    path = before_after(tmp_path / f"a.{ending}", evidence.picture(6), scenes.outlines(6), ("nearest", "afi"), focus)
+    path = plot_before_after(
+        tmp_path / f"a.{ending}", evidence.picture(6), scenes.image_boxes(6), ("nearest", "afi"), focus
+    )
     assert list(tmp_path.iterdir()) == [path]
     if ending == "svg":
-        assert colour(1) in path.read_text()
+        assert run_color(1) in path.read_text()
     else:
-        seen = pixels_of(path, colour(1))
+        seen = pixels_of(path, run_color(1))
         half = len(seen) // 2
         assert seen[half:].sum() > 100, "what the second found is drawn in its colour, below"
         assert seen[:half].sum() < seen[half:].sum() / 10
@@ -37,13 +39,13 @@ def test_found_missed_and_false_in_colours(tmp_path, truth, evidence):
         {"image_id": 6, "category_id": first["category_id"], "bbox": box, "score": score}
         for box, score in ((first["bbox"], 0.9), ([2.0, 40, 20, 20], 0.95))
     ]
-    seen = {name: verdicts(truth, found)[0][6] for name, found in (("both", said), ("none", []))}
+    seen = {name: classify_detections(truth, found)[0][6] for name, found in (("both", said), ("none", []))}
     assert [one.style for one in seen["both"]] == ["missed", "found", "false"]
     assert [one.style for one in seen["none"]] == ["missed", "missed"]
-    path = figure.verdicts(tmp_path / "new" / "a.png", [(evidence.picture(6), seen)])
-    middle = pixels_of(path, figure.VERDICTS["missed"]).shape[1] // 2
+    path = figure.plot_verdicts(tmp_path / "new" / "a.png", [(evidence.picture(6), seen)])
+    middle = pixels_of(path, figure.VERDICT_COLORS["missed"]).shape[1] // 2
     for style in ("found", "false"):
-        drawn = pixels_of(path, figure.VERDICTS[style])
+        drawn = pixels_of(path, figure.VERDICT_COLORS[style])
         drawn = drawn[: int(0.85 * len(drawn))]  # without the key
         assert drawn[:, :middle].sum() > 50
         assert not drawn[:, middle:].any()
@@ -54,11 +56,11 @@ def test_maps_side_by_side_on_one_scale(tmp_path):
         "target": {"p2x": torch.ones(1, 3, 8, 8)},
         "made": {"p2x": torch.zeros(1, 3, 8, 8), "p3": torch.ones(1)},
     }
-    path = figure.maps(tmp_path / "a.svg", torch.rand(3, 16, 16), features)
+    path = figure.plot_feature_maps(tmp_path / "a.svg", torch.rand(3, 16, 16), features)
     assert [f"<!-- {title} -->" in path.read_text() for title in ("picture", "p2x: target", "p2x: made", "p3: made")] == [
         True, True, True, False,
     ]  # fmt: skip
-    png = figure.maps(tmp_path / "a.png", torch.ones(3, 16, 16), features)
+    png = figure.plot_feature_maps(tmp_path / "a.png", torch.ones(3, 16, 16), features)
     pixels = np.array(Image.open(png).convert("RGB")).astype(int)
     third = pixels.shape[1] // 3
     middle = pixels[len(pixels) // 2]

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from featlift.report import RunRecord, write
+from featlift.report import RunRecord, write_report
 
 
 class Links(HTMLParser):
@@ -30,7 +30,7 @@ class Links(HTMLParser):
 
 
 def test_a_page_needs_nothing_but_itself(tmp_path, runs, comparison, evidence, features):
-    path = write(tmp_path / "new", runs, [comparison], evidence, features)
+    path = write_report(tmp_path / "new", runs, [comparison], evidence, features)
     assert path == tmp_path / "new" / "report.html"
     assert list(path.parent.iterdir()) == [path], "no unfinished file stays"
     page = path.read_text()
@@ -42,7 +42,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path, runs, comparison, evidence, f
 
 
 def test_a_comparison_says_what_was_measured(tmp_path, runs, comparison, evidence, features):
-    page = write(tmp_path, runs, [comparison], evidence, features).read_text()
+    page = write_report(tmp_path, runs, [comparison], evidence, features).read_text()
     ap = comparison.intervals["boxes"]["ap"].difference
     for words in (
         "afi against nearest",
@@ -60,37 +60,37 @@ def test_a_comparison_says_what_was_measured(tmp_path, runs, comparison, evidenc
 
 
 def test_a_run_alone(tmp_path, runs, evidence):
-    page = write(tmp_path, runs[:1], evidence=evidence).read_text()
+    page = write_report(tmp_path, runs[:1], dataset=evidence).read_text()
     assert "<h1>nearest</h1>" in page
     assert "picture 1, detections" in page
     assert "difference" not in page
 
 
 def test_numbers_alone(tmp_path, runs, comparison):
-    assert "<image" not in write(tmp_path, runs, [comparison]).read_text()
+    assert "<image" not in write_report(tmp_path, runs, [comparison]).read_text()
 
 
 def test_a_run_that_has_only_a_name(tmp_path):
-    assert "<h1>poor</h1>" in write(tmp_path, [RunRecord("poor")]).read_text()
+    assert "<h1>poor</h1>" in write_report(tmp_path, [RunRecord("poor")]).read_text()
 
 
 def test_three_runs(tmp_path, runs, comparison):
     third = dataclasses.replace(runs[0], name="carafe", cost=None)
-    page = write(tmp_path, [*runs, third], [comparison], title="Which one?").read_text()
+    page = write_report(tmp_path, [*runs, third], [comparison], title="Which one?").read_text()
     assert "<h1>Which one?</h1>" in page
-    assert "afi and carafe against nearest" in write(tmp_path, [*runs, third], [comparison]).read_text()
+    assert "afi and carafe against nearest" in write_report(tmp_path, [*runs, third], [comparison]).read_text()
 
 
 def test_settings_that_differ_are_marked(tmp_path, runs):
-    page = write(tmp_path, runs).read_text()
+    page = write_report(tmp_path, runs).read_text()
     assert re.search(r'class="differ"><td>interpolator', page)
     assert re.search(r'class=""><td>descent.rate', page)
 
 
 def test_errors_teach(tmp_path, runs, comparison):
     with pytest.raises(ValueError, match="at least one run"):
-        write(tmp_path, [])
+        write_report(tmp_path, [])
     with pytest.raises(ValueError, match="different names"):
-        write(tmp_path, [runs[0], runs[0]])
+        write_report(tmp_path, [runs[0], runs[0]])
     with pytest.raises(ValueError, match="'nearest' with 'afi'"):
-        write(tmp_path, runs[:1], [comparison])
+        write_report(tmp_path, runs[:1], [comparison])

@@ -3,23 +3,23 @@ import base64
 import matplotlib.image
 import pytest
 
-from featlift.report.pareto import _figure, front, inline, pareto
+from featlift.report.pareto import _build_figure, pareto_data_uri, pareto_front, plot_pareto
 
 POINTS = {"cheap": (1.0, [40.0, 42.0]), "worse": (2.0, [39.0, 41.0]), "good": (3.0, [44.0]), "dear": (9.0, [44.0])}
 
 
 def test_who_is_beaten_by_nobody():
     """Hand: "worse" is dearer and lower than "cheap"; "dear" gives what "good" does for three times as much."""
-    assert front(POINTS) == ["cheap", "good"]
+    assert pareto_front(POINTS) == ["cheap", "good"]
 
 
 def test_of_two_that_cost_the_same_the_better_counts():
-    assert front({"a": (1.0, [1.0]), "b": (1.0, [2.0])}) == ["b"]
+    assert pareto_front({"a": (1.0, [1.0]), "b": (1.0, [2.0])}) == ["b"]
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_a_picture_is_written_whole(tmp_path, ending):
-    path = pareto(tmp_path / "made" / f"p.{ending}", POINTS, "ms", "AP")
+    path = plot_pareto(tmp_path / "made" / f"p.{ending}", POINTS, "ms", "AP")
     assert [file.name for file in path.parent.iterdir()] == [f"p.{ending}"]
     if ending == "png":
         assert matplotlib.image.imread(path).std() > 0.01
@@ -28,7 +28,7 @@ def test_a_picture_is_written_whole(tmp_path, ending):
 
 
 def test_the_same_picture_inside_a_page():
-    kind, _, content = inline(POINTS, "ms", "AP").partition(",")
+    kind, _, content = pareto_data_uri(POINTS, "ms", "AP").partition(",")
     assert kind == "data:image/svg+xml;base64"
     assert all(f"<!-- {word} -->" in base64.b64decode(content).decode() for word in [*POINTS, "ms", "AP"])
 
@@ -36,12 +36,12 @@ def test_the_same_picture_inside_a_page():
 def test_names_of_close_dots_do_not_cover_each_other():
     """Six dots within a hundredth of the axis: every two names have boxes of their own."""
     points = {f"a long name {i}": (10 + 0.02 * i, [40 + 0.01 * i]) for i in range(5)} | {"far": (20.0, [44.0])}
-    figure = _figure(points, "ms", "AP")
+    figure = _build_figure(points, "ms", "AP")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert len(boxes) == 6
     assert not any(box.count_overlaps(boxes[:i]) for i, box in enumerate(boxes))
 
 
 def test_costs_far_apart_stand_on_a_logarithmic_axis():
-    assert _figure(POINTS, "ms", "AP").axes[0].get_xscale() == "linear"
-    assert _figure({**POINTS, "dearest": (10.0, [50.0])}, "ms", "AP").axes[0].get_xscale() == "log"
+    assert _build_figure(POINTS, "ms", "AP").axes[0].get_xscale() == "linear"
+    assert _build_figure({**POINTS, "dearest": (10.0, [50.0])}, "ms", "AP").axes[0].get_xscale() == "log"

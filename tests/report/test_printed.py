@@ -3,20 +3,22 @@ from pathlib import Path
 import pytest
 
 from featlift.report import printed as module
-from featlift.report.printed import papers, printed
+from featlift.report.printed import list_papers, load_paper_table
 
 tomllib = pytest.importorskip("tomllib")
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_papers_of_the_checkout_are_there():
-    assert papers() == sorted(path.stem.replace("_", "-") for path in (ROOT / "benchmarks" / "papers").glob("*.toml"))
-    assert {"afi-gan", "srf-gan", "fdsr"} <= set(papers())
+    assert list_papers() == sorted(
+        path.stem.replace("_", "-") for path in (ROOT / "benchmarks" / "papers").glob("*.toml")
+    )
+    assert {"afi-gan", "srf-gan", "fdsr"} <= set(list_papers())
 
 
 def test_a_row_as_the_paper_prints_it():
     """AFI-GAN, Table 4: "A5 … 41.2 61.4 45.4 37.0 58.3 40.0"."""
-    table = printed("afi-gan", "4")
+    table = load_paper_table("afi-gan", "4")
     row = next(row for row in table.rows if row["name"] == "A5")
     assert [row[c] for c in ("AP_box", "AP50_box", "AP75_box", "AP_mask", "AP50_mask", "AP75_mask")] == [
         41.2, 61.4, 45.4, 37.0, 58.3, 40.0,
@@ -25,11 +27,11 @@ def test_a_row_as_the_paper_prints_it():
     assert "Pattern Recognition 2023" in table.source
 
 
-@pytest.mark.parametrize("paper", papers())
+@pytest.mark.parametrize("paper", list_papers())
 def test_every_table_can_be_read(paper):
     numbers = tomllib.loads((ROOT / "benchmarks" / "papers" / f"{paper.replace('-', '_')}.toml").read_text())["table"]
     for number in numbers:
-        table = printed(paper, number)
+        table = load_paper_table(paper, number)
         assert table.rows
         assert all(tuple(row) == table.columns for row in table.rows)
 
@@ -43,7 +45,7 @@ def test_every_table_can_be_read(paper):
 )
 def test_what_is_not_there(words, told):
     with pytest.raises(ValueError, match=told):
-        printed(*words)
+        load_paper_table(*words)
 
 
 def test_a_wheel_has_the_tables_where_they_are_looked_for(tmp_path, monkeypatch):
@@ -55,7 +57,7 @@ def test_a_wheel_has_the_tables_where_they_are_looked_for(tmp_path, monkeypatch)
     installed.symlink_to(ROOT / source)
     monkeypatch.setattr(module, "files", lambda package: tmp_path.joinpath(*package.split(".")))
     monkeypatch.setattr(module, "__file__", str(tmp_path / "featlift" / "report" / "printed.py"))
-    assert printed("afi-gan", "9").rows[0]["variant"] == "B1"
+    assert load_paper_table("afi-gan", "9").rows[0]["variant"] == "B1"
     installed.unlink()
     with pytest.raises(FileNotFoundError, match="install featlift anew"):
-        papers()
+        list_papers()

@@ -2,19 +2,19 @@ import pytest
 
 from featlift.cli import parser
 from featlift.papers import afi_gan
-from featlift.report.printed import papers, printed
-from featlift.report.recipes import identity, recipe
+from featlift.report.printed import list_papers, load_paper_table
+from featlift.report.recipes import build_recipe, identifying_options
 
 TABLES = [("afi-gan", str(i)) for i in (1, 3, 4, 5, 6, 7, 8, 9)] + [("srf-gan", str(i)) for i in range(1, 8)]
 
 
 def made(paper, number):
-    table = printed(paper, number)
-    return {i: found for i, row in enumerate(table.rows) if (found := recipe(table, row))}
+    table = load_paper_table(paper, number)
+    return {i: found for i, row in enumerate(table.rows) if (found := build_recipe(table, row))}
 
 
 def settings(found):
-    return parser.with_presets(found.paper, "featlift train", found.words)
+    return parser.parse_training_args(found.paper, "featlift train", found.words)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def settings(found):
 )
 def test_every_row_of_an_ablation_has_a_command_of_its_own(paper, number):
     recipes = made(paper, number)
-    assert len(recipes) == len(printed(paper, number).rows)
+    assert len(recipes) == len(load_paper_table(paper, number).rows)
     assert len({found.command for found in recipes.values()}) == len(recipes)
 
 
@@ -38,8 +38,8 @@ def test_every_row_of_an_ablation_has_a_command_of_its_own(paper, number):
 )
 def test_progressive_learning(name, attributes):
     """AFI-GAN, Table 4 and the paragraph that describes A1 … A6."""
-    table = printed("afi-gan", "4")
-    found = settings(recipe(table, next(row for row in table.rows if row["name"] == name)))
+    table = load_paper_table("afi-gan", "4")
+    found = settings(build_recipe(table, next(row for row in table.rows if row["name"] == name)))
     assert found["running"].until == ("extractor" if name == "A3" else "target")
     assert {key: getattr(found["settings"], key) for key in attributes} == attributes
     assert found["settings"].interpolator == afi_gan.Settings().interpolator
@@ -61,7 +61,7 @@ def test_heads_of_table_3():
 
 def test_backbones_and_pyramids_of_table_1():
     recipes = made("afi-gan", "1")
-    rows = {printed("afi-gan", "1").rows[i]["row"]: found for i, found in recipes.items()}
+    rows = {load_paper_table("afi-gan", "1").rows[i]["row"]: found for i, found in recipes.items()}
     assert not {1, 13, 25, 39, 42} & set(rows)  # other people's, and self-training on unlabelled pictures
     swin = settings(rows[38])["settings"]
     assert (swin.model.backbone, swin.model.pyramid) == ("swin_tiny_patch4_window7_224", "bifpn-7")
@@ -71,20 +71,20 @@ def test_backbones_and_pyramids_of_table_1():
 
 
 def test_37_epochs_are_270_thousand_steps():
-    table = printed("srf-gan", "1")
-    long = settings(recipe(table, table.rows[10]))["settings"].target
+    table = load_paper_table("srf-gan", "1")
+    long = settings(build_recipe(table, table.rows[10]))["settings"].target
     assert (table.rows[10]["epochs"], long.steps) == (37, 270_000)
     rates = [long.descent.rate_at(step, long.steps) for step in (209_990, 210_010, 250_010)]
     assert rates == pytest.approx([0.02, 0.002, 0.0002])
 
 
 def test_schedules_do_not_tell_rows_apart():
-    assert identity(made("srf-gan", "1")) == (
+    assert identifying_options(made("srf-gan", "1")) == (
         "model.detector", "model.backbone", "model.pyramid", "model.interpolator", "reuse",
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("paper", [paper for paper in papers() if paper not in ("afi-gan", "srf-gan")])
+@pytest.mark.parametrize("paper", [paper for paper in list_papers() if paper not in ("afi-gan", "srf-gan")])
 def test_tables_of_other_papers_are_only_printed(paper):
-    table = printed(paper, "rivals" if paper == "light" else "1")
-    assert not [row for row in table.rows if recipe(table, row)]
+    table = load_paper_table(paper, "rivals" if paper == "light" else "1")
+    assert not [row for row in table.rows if build_recipe(table, row)]

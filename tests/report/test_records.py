@@ -27,10 +27,10 @@ def test_a_finished_training_is_read(tmp_path, runs):
     run = runs[1]
     with Run(tmp_path, run.settings, seed=7, device="cpu") as training:
         training.log({"stage": "gan", "step": 1, "critic": 0.5})
-        training.finish({"name": "afi", "metrics": run.metrics, "cost": run.cost}, "fingerprint")
+        training.write_result({"name": "afi", "metrics": run.metrics, "cost": run.cost}, "fingerprint")
     found = read_run(tmp_path)
-    assert (found.name, found.metrics, found.cost) == ("afi", run.metrics, run.cost)
-    assert found.curves() == {"gan": {"critic": {1: 0.5}}}
+    assert (found.name, found.metrics, found.profile) == ("afi", run.metrics, run.cost)
+    assert found.scalar_curves() == {"gan": {"critic": {1: 0.5}}}
     assert found.settings["interpolator"] == "afi"
     assert (found.metadata["seed"], found.metadata["data"]) == (7, "fingerprint")
     assert "torch" in found.metadata["versions"]
@@ -66,4 +66,7 @@ def test_curves_by_stage_resumed_steps_once():
         {"stage": "gan", "step": 20, "critic": 2.0, "note": "resumed"},
         {"step": 5, "loss": 4.0},
     ]
-    assert RunRecord("a", log=log).curves() == {"gan": {"critic": {10: 1.0, 20: 2.0}}, "train": {"loss": {5: 4.0}}}
+    assert RunRecord("a", log=log).scalar_curves() == {
+        "gan": {"critic": {10: 1.0, 20: 2.0}},
+        "train": {"loss": {5: 4.0}},
+    }

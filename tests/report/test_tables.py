@@ -3,7 +3,14 @@ import dataclasses
 import pytest
 
 from featlift.report.records import RunRecord
-from featlift.report.tables import class_rows, cost_rows, metric_rows, percent, short, signed
+from featlift.report.tables import (
+    class_rows,
+    cost_rows,
+    format_percent,
+    format_signed_percent,
+    format_significant,
+    metric_rows,
+)
 
 
 def test_numbers_and_differences(runs, comparison):
@@ -24,9 +31,9 @@ def test_only_what_is_certain_is_called_better(runs, comparison, low, high, verd
 
 
 def test_worse_is_called_worse(runs, truth):
-    from featlift.evaluation.comparison import compare
+    from featlift.evaluation.comparison import compare_detections
 
-    turned = compare(truth, runs[1].detections, runs[0].detections, ("afi", "nearest"), resamples=50)
+    turned = compare_detections(truth, runs[1].detections, runs[0].detections, ("afi", "nearest"), n_resamples=50)
     cell = metric_rows(runs[::-1], [turned], "boxes")[1].cells[1]
     assert cell.change.startswith("−")
     assert cell.verdict in ("worse", "")
@@ -57,6 +64,12 @@ def test_costs_and_ratios(runs):
 
 
 def test_formats():
-    assert percent(0.3741) == "37.4"
-    assert (signed(0.0191), signed(-0.0191)) == ("+1.9", "−1.9")
-    assert [short(x) for x in (7.8346, 0.01234, 98.0, 108.4, 12345)] == ["7.83", "0.0123", "98.0", "108", "12,345"]
+    assert format_percent(0.3741) == "37.4"
+    assert (format_signed_percent(0.0191), format_signed_percent(-0.0191)) == ("+1.9", "−1.9")
+    assert [format_significant(x) for x in (7.8346, 0.01234, 98.0, 108.4, 12345)] == [
+        "7.83",
+        "0.0123",
+        "98.0",
+        "108",
+        "12,345",
+    ]

@@ -17,8 +17,8 @@ import pytest
 import torch
 import torch.nn.functional as nnf
 
-from featlift.retrieval.chroma_index import ServedIndex
-from featlift.retrieval.exact_search import search
+from featlift.retrieval.chroma_index import ChromaIndex
+from featlift.retrieval.exact_search import exact_search
 from featlift.retrieval.vector_store import VectorStore
 
 CHROMA = os.environ.get("FEATLIFT_CHROMA") or shutil.which("chroma")
@@ -130,13 +130,13 @@ def servers(request):
 
 def test_two_servers_find_what_one_machine_finds(tmp_path, servers):
     """Everything that a gallery lives through, beside exact search in the store it was copied from."""
-    store, queries = VectorStore(tmp_path / "store", 16, about="f"), unit(5, seed=1)
+    store, queries = VectorStore(tmp_path / "store", 16, fingerprint="f"), unit(5, seed=1)
     store.add([f"place {i}/ü.png" for i in range(300)], unit(300))
     store.remove(["place 7/ü.png"])
-    served = ServedIndex(servers, "gallery", 16, about="f")
-    served.copy(store, piece=64)
+    served = ChromaIndex(servers, "gallery", 16, fingerprint="f")
+    served.add_store(store, batch_size=64)
     assert len(served) == 299
-    exact, found = search(store, queries, 10), served.search(queries, 10)
+    exact, found = exact_search(store, queries, 10), served.search(queries, 10)
     assert found.names == exact.names
     torch.testing.assert_close(torch.tensor(found.scores), exact.scores, atol=1e-5, rtol=0)
 
@@ -145,41 +145,41 @@ def test_two_servers_find_what_one_machine_finds(tmp_path, servers):
     store.remove([best])
     served.add(["place 8/ü.png", "new.png"], queries[:2])
     store.add(["place 8/ü.png", "new.png"], queries[:2])
-    again = ServedIndex(servers, "gallery", 16, about="f")
+    again = ChromaIndex(servers, "gallery", 16, fingerprint="f")
     assert len(again) == len(store) == 299
-    assert again.search(queries, 10).names == search(store, queries, 10).names
+    assert again.search(queries, 10).names == exact_search(store, queries, 10).names
 
 
 def test_both_servers_hold_a_part(pretended):
-    ServedIndex(pretended, "gallery", 16).add([str(i) for i in range(40)], unit(40))
-    held = [len(ServedIndex([server], "gallery", 16)) for server in pretended]
+    ChromaIndex(pretended, "gallery", 16).add([str(i) for i in range(40)], unit(40))
+    held = [len(ChromaIndex([server], "gallery", 16)) for server in pretended]
     assert sum(held) == 40
     assert min(held) > 5
 
 
 def test_more_answers_than_vectors(pretended):
-    served = ServedIndex(pretended, "gallery", 16)
+    served = ChromaIndex(pretended, "gallery", 16)
     served.add(["a", "b", "c"], unit(3))
     assert sorted(served.search(unit(1), 9).names[0]) == ["a", "b", "c"]
 
 
 def test_what_does_not_fit_is_refused(servers):
-    served = ServedIndex(servers, "gallery", 16, about="gist")
+    served = ChromaIndex(servers, "gallery", 16, fingerprint="gist")
     with pytest.raises(ValueError, match=r"take another name"):
-        ServedIndex(servers, "gallery", 16, about="vgg")
+        ChromaIndex(servers, "gallery", 16, fingerprint="vgg")
     with pytest.raises(ValueError, match=r"not \[n, 16\]"):
         served.add(["a"], unit(1, 8))
     with pytest.raises(ValueError, match=r"at least one address"):
-        ServedIndex([], "gallery", 16)
+        ChromaIndex([], "gallery", 16)
 
 
 def test_a_server_that_is_not_there():
     with pytest.raises(ConnectionError, match=r"chroma run"):
-        ServedIndex([f"http://127.0.0.1:{_free_port()}"], "gallery", 16)
+        ChromaIndex([f"http://127.0.0.1:{_free_port()}"], "gallery", 16)
 
 
 def test_what_a_server_objects_to_is_told(real):
-    served = ServedIndex(real, "gallery", 16)
+    served = ChromaIndex(real, "gallery", 16)
     served.add(["a"], unit(1))
     with pytest.raises(ValueError, match=r"answered 400.*dimension of 16"):
         served.search(unit(1, 8), 1)

@@ -7,15 +7,15 @@ from PIL import Image
 from torch import nn
 
 from featlift.retrieval.descriptors import (
-    VIEWS,
-    Average,
-    Describer,
-    Fc7,
+    DOWNSCALERS,
+    AveragePooling,
+    Embedder,
     GeM,
-    describe,
-    seen_at,
-    seen_at_input,
-    seen_decimated,
+    VGG16Fc7,
+    decimate_then_resize,
+    downscale_then_resize,
+    embed_images,
+    resize_then_downscale,
 )
 
 
@@ -31,25 +31,25 @@ class Maps(nn.Module):
 
 
 def test_descriptors_are_unit_vectors_without_graph_and_never_in_training_mode():
-    describer = Describer(Maps(), Average(), size=8)
+    describer = Embedder(Maps(), AveragePooling(), input_size=8)
     image = torch.rand(2, 3, 8, 8)
     out = describer.train()(image)
     assert torch.equal(out, describer(image))  # no dropout
     torch.testing.assert_close(out.norm(dim=1), torch.ones(2))
     assert not out.requires_grad
     with pytest.raises(ValueError, match="pooling"):
-        Describer(Maps(), size=8)(image)
+        Embedder(Maps(), input_size=8)(image)
 
 
 def test_pooling_by_hand():
     x = torch.tensor([[[[1.0, 2], [3, 4]]]])
-    assert Average()(x).item() == 2.5
+    assert AveragePooling()(x).item() == 2.5
     assert GeM(3.0)(x).item() == pytest.approx(((1 + 8 + 27 + 64) / 4) ** (1 / 3))
     assert GeM(1.0)(x).item() == pytest.approx(2.5)
     assert GeM(60.0)(x.double()).item() == pytest.approx(4, rel=0.03)
 
 
-@pytest.mark.parametrize("pool", [Average(), GeM()])
+@pytest.mark.parametrize("pool", [AveragePooling(), GeM()])
 def test_tokens_are_places(pool):
     maps = torch.rand(2, 5, 3, 4)
     torch.testing.assert_close(pool(maps), pool(maps.flatten(2).transpose(1, 2)))
@@ -57,7 +57,7 @@ def test_tokens_are_places(pool):
 
 def test_the_36th_layer_is_fc7_after_its_relu():
     with torch.device("meta"):
-        fc7 = Fc7()
+        fc7 = VGG16Fc7()
     assert sum(p.numel() for p in fc7.parameters()) == 134_260_544
     assert [type(layer).__name__ for layer in fc7.classifier][-1] == "Dropout" or isinstance(
         fc7.classifier[-1], nn.ReLU
@@ -78,24 +78,24 @@ def test_small_pictures_are_pillows(ratio):
     torch.manual_seed(0)
     image = torch.rand(3, 50, 70)
     small = pillow(image, (round(50 / ratio), round(70 / ratio))) if ratio > 1 else image
-    torch.testing.assert_close(seen_at(image, ratio, 32), pillow(small, (32, 32)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(downscale_then_resize(image, ratio, 32), pillow(small, (32, 32)), atol=1e-5, rtol=0)
 
 
 def test_the_input_protocol_leaves_as_many_pixels_in_every_picture():
     torch.manual_seed(0)
     image = torch.rand(3, 128, 128)
     expected = pillow(pillow(pillow(image, (32, 32)), (8, 8)), (32, 32))
-    torch.testing.assert_close(seen_at_input(image, 4, 32), expected, atol=1e-5, rtol=0)
-    assert torch.equal(seen_at_input(image, 1, 32), seen_at(image, 1, 32))
+    torch.testing.assert_close(resize_then_downscale(image, 4, 32), expected, atol=1e-5, rtol=0)
+    assert torch.equal(resize_then_downscale(image, 1, 32), downscale_then_resize(image, 1, 32))
 
 
 def test_decimation_takes_pixels_as_they_are():
     image = torch.zeros(3, 8, 8)
     image[:, 1::2, 1::2] = 1
-    assert set(seen_decimated(image, 2, 4).unique().tolist()) <= {0.0, 1.0}
+    assert set(decimate_then_resize(image, 2, 4).unique().tolist()) <= {0.0, 1.0}
 
 
-@pytest.mark.parametrize("view", VIEWS.values(), ids=list(VIEWS))
+@pytest.mark.parametrize("view", DOWNSCALERS.values(), ids=list(DOWNSCALERS))
 def test_every_view_keeps_range_and_size_down_to_one_pixel(view):
     image = torch.rand(3, 5, 9)
     for ratio in (1, 2.5, 100):
@@ -108,7 +108,7 @@ def test_every_view_keeps_range_and_size_down_to_one_pixel(view):
 
 
 def test_batches_do_not_matter():
-    describer = Describer(Maps(), Average(), size=8)
+    describer = Embedder(Maps(), AveragePooling(), input_size=8)
     images = list(torch.rand(7, 3, 8, 8))
-    torch.testing.assert_close(describe(describer, images, batch=3), describer(torch.stack(images)))
-    assert describe(describer, []).shape == (0, 0)
+    torch.testing.assert_close(embed_images(describer, images, batch_size=3), describer(torch.stack(images)))
+    assert embed_images(describer, []).shape == (0, 0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as nnf
 
-from featlift.retrieval.exact_search import search
+from featlift.retrieval.exact_search import exact_search
 from featlift.retrieval.vector_store import VectorStore
 
 
@@ -24,19 +24,19 @@ def store(tmp_path):
 @pytest.mark.parametrize("block", [3, 17, 1000])
 def test_is_the_whole_ranking(store, block):
     queries = units(4, seed=1)
-    found = search(store, queries, 50, block)
+    found = exact_search(store, queries, 50, block)
     expected = (queries @ units(50).T).sort(dim=1, descending=True)
     assert torch.equal(found.rows, expected.indices)
     torch.testing.assert_close(found.scores, expected.values)
     assert found.names[2][0] == f"n{expected.indices[2, 0]}"
-    assert torch.equal(search(store, queries, 5, block).rows, expected.indices[:, :5])
+    assert torch.equal(exact_search(store, queries, 5, block).rows, expected.indices[:, :5])
 
 
 def test_removed_vectors_are_never_found(store):
-    (best,) = search(store, units(50)[7:8], 1).names
+    (best,) = exact_search(store, units(50)[7:8], 1).names
     assert best == ["n7"]
     store.remove(["n7"])
-    found = search(store, units(50)[7:8], 100)
+    found = exact_search(store, units(50)[7:8], 100)
     assert "n7" not in found.names[0]
     assert found.rows.shape == (1, 49)
     assert found.scores.isfinite().all()
@@ -44,6 +44,6 @@ def test_removed_vectors_are_never_found(store):
 
 def test_refusals(store, tmp_path):
     with pytest.raises(ValueError, match=r"\[Q, 8\]"):
-        search(store, units(2, 7), 3)
+        exact_search(store, units(2, 7), 3)
     with pytest.raises(ValueError, match="empty"):
-        search(VectorStore(tmp_path / "new", 8), units(2), 3)
+        exact_search(VectorStore(tmp_path / "new", 8), units(2), 3)

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as nnf
 
-from featlift.retrieval.exact_search import search
-from featlift.retrieval.faiss_index import KINDS, ApproximateIndex
+from featlift.retrieval.exact_search import exact_search
+from featlift.retrieval.faiss_index import INDEX_FACTORY_STRINGS, FaissIndex
 from featlift.retrieval.vector_store import VectorStore
 
 faiss = pytest.importorskip("faiss")
@@ -26,16 +26,16 @@ def store(tmp_path):
     return made
 
 
-@pytest.fixture(params=list(KINDS))
+@pytest.fixture(params=list(INDEX_FACTORY_STRINGS))
 def index(request, store):
-    made = ApproximateIndex(store, request.param, cells=16)
-    assert made.build(block=500) == 1200
+    made = FaissIndex(store, request.param, nlist=16)
+    assert made.build(batch_size=500) == 1200
     return made
 
 
 def recall(index, k=10):
     queries = units(20, seed=1)
-    near, exact = index.search(queries, k, probes=8).names, search(index.store, queries, k).names
+    near, exact = index.search(queries, k, probes=8).names, exact_search(index.store, queries, k).names
     return sum(len(set(a) & set(b)) for a, b in zip(near, exact, strict=True)) / (20 * k)
 
 
@@ -63,7 +63,7 @@ def test_removed_rows_are_not_found_and_fresh_ones_are(index):
 
 def test_building_goes_on_after_an_interruption(store, monkeypatch):
     store.add([f"m{i}" for i in range(3000)], units(3000, seed=5))
-    index = ApproximateIndex(store, "ivf-rabitq", cells=16)
+    index = FaissIndex(store, "ivf-rabitq", nlist=16)
     whole = store.blocks
 
     def dies(start=0, size=0):
@@ -74,33 +74,33 @@ def test_building_goes_on_after_an_interruption(store, monkeypatch):
 
     monkeypatch.setattr(store, "blocks", dies)
     with pytest.raises(KeyboardInterrupt):
-        index.build(block=500)
+        index.build(batch_size=500)
     monkeypatch.undo()
-    held = faiss.read_index(str(index.file)).ntotal
+    held = faiss.read_index(str(index.path)).ntotal
     assert 500 <= held <= 2000
-    assert ApproximateIndex(store, "ivf-rabitq").build(block=500) == 4200 - held
-    assert faiss.read_index(str(index.file)).ntotal == 4200
-    assert recall(ApproximateIndex(store, "ivf-rabitq")) > 0.9
+    assert FaissIndex(store, "ivf-rabitq").build(batch_size=500) == 4200 - held
+    assert faiss.read_index(str(index.path)).ntotal == 4200
+    assert recall(FaissIndex(store, "ivf-rabitq")) > 0.9
     assert not list(store.folder.glob("*.part"))
 
 
 def test_small_collections_get_few_cells(tmp_path):
     small = VectorStore(tmp_path / "small", 32)
     small.add(["a", "b", "c"], units(3))
-    index = ApproximateIndex(small, "ivf-flat")
+    index = FaissIndex(small, "ivf-flat")
     index.build()
     assert index.search(units(1), 10).names[0][0] == "a"
 
 
 def test_errors_say_what_to_do(store, tmp_path):
     with pytest.raises(ValueError, match="ivf-rabitq"):
-        ApproximateIndex(store, "magic")
+        FaissIndex(store, "magic")
     with pytest.raises(FileNotFoundError, match=r"build\(\)"):
-        ApproximateIndex(store, "flat").search(units(1), 1)
+        FaissIndex(store, "flat").search(units(1), 1)
     with pytest.raises(ValueError, match="empty"):
-        ApproximateIndex(VectorStore(tmp_path / "new", 32), "flat").build()
+        FaissIndex(VectorStore(tmp_path / "new", 32), "flat").build()
 
 
 @pytest.mark.parametrize(("dimension", "parts"), [(1280, 256), (32, 16), (576, 192), (4096, 256), (7, 1)])
 def test_product_codes_divide_the_descriptor(dimension, parts):
-    assert KINDS["ivf-pq"](dimension, 5) == f"IVF5,PQ{parts}x4fs"
+    assert INDEX_FACTORY_STRINGS["ivf-pq"](dimension, 5) == f"IVF5,PQ{parts}x4fs"

@@ -10,17 +10,17 @@ from featlift.retrieval.generator import (
     ConditionedGenerator,
     DescriptorGenerator,
     ResidualGenerator,
-    lifted,
-    picture_side,
-    same_convolution,
+    descriptor_grid_side,
+    same_padding_conv,
+    super_resolve_descriptors,
 )
 
 MAKE = {
-    "paper": lambda: DescriptorGenerator(64, drop=0.0),
-    "residual": lambda: ResidualGenerator(64, hidden=32, drop=0.0),
-    "conditioned": lambda: ConditionedGenerator(64, hidden=32, drop=0.0),
-    "residual of rank 2": lambda: ResidualGenerator(64, hidden=32, drop=0.0, rank=2),
-    "conditioned of rank 1": lambda: ConditionedGenerator(64, hidden=32, drop=0.0, rank=1),
+    "paper": lambda: DescriptorGenerator(64, dropout=0.0),
+    "residual": lambda: ResidualGenerator(64, hidden_dim=32, dropout=0.0),
+    "conditioned": lambda: ConditionedGenerator(64, hidden_dim=32, dropout=0.0),
+    "residual of rank 2": lambda: ResidualGenerator(64, hidden_dim=32, dropout=0.0, rank=2),
+    "conditioned of rank 1": lambda: ConditionedGenerator(64, hidden_dim=32, dropout=0.0, rank=1),
 }
 
 
@@ -56,7 +56,7 @@ def test_every_layer_is_rectified_and_the_map_sizes_are_table_2():
     ("kernel", "stride", "before", "after"), [(8, 1, 3, 4), (5, 2, 1, 2), (5, 1, 2, 2), (3, 2, 0, 1)]
 )
 def test_padding_is_tensorflows_same(kernel, stride, before, after):
-    assert tuple(same_convolution(1, 1, kernel, stride)[0].padding) == (before, after, before, after)
+    assert tuple(same_padding_conv(1, 1, kernel, stride)[0].padding) == (before, after, before, after)
 
 
 def test_batched_equals_single_and_every_parameter_learns(generator):
@@ -92,7 +92,7 @@ def test_a_negative_rank_is_refused():
 
 
 def test_the_conditioned_generator_never_touches_a_sharp_query():
-    model = ConditionedGenerator(64, hidden=32)
+    model = ConditionedGenerator(64, hidden_dim=32)
     torch.nn.init.normal_(model.correction.weight)
     x = unit(3)
     assert torch.equal(model(x, torch.ones(3)), x)
@@ -112,21 +112,21 @@ def test_gain_keeps_the_input_alive():
     """With gain 1 the biases drown unit vectors: two different descriptors give nearly one direction (spec §7.1)."""
     torch.manual_seed(0)
     pair = unit(2, 4096)
-    scaled, printed = DescriptorGenerator(drop=0.0), DescriptorGenerator(drop=0.0, gain=1.0)
+    scaled, printed = DescriptorGenerator(dropout=0.0), DescriptorGenerator(dropout=0.0, gain=1.0)
     printed.load_state_dict(copy.deepcopy(scaled.state_dict()))
     apart = [1 - nnf.cosine_similarity(*model(pair).split(1)).item() for model in (scaled, printed)]
     assert apart[0] > 20 * apart[1]
 
 
 def test_lifted_is_of_unit_length_and_carries_no_graph(generator):
-    out = lifted(generator, unit(3), torch.full((3,), 4.0))
+    out = super_resolve_descriptors(generator, unit(3), torch.full((3,), 4.0))
     torch.testing.assert_close(out.norm(dim=1), torch.ones(3))
     assert not out.requires_grad
 
 
 @pytest.mark.parametrize(("dimension", "side"), [(64, 8), (576, 24), (4096, 64)])
 def test_square_pictures(dimension, side):
-    assert picture_side(dimension) == side
+    assert descriptor_grid_side(dimension) == side
 
 
 @pytest.mark.parametrize("dimension", [1280, 100, 512])

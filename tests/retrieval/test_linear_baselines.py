@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from featlift.retrieval.linear_baselines import Identity, PerRatio, ridge
+from featlift.retrieval.linear_baselines import IdentityGenerator, PerRatioGenerator, fit_ridge
 
 
 def test_identity():
     x = torch.rand(2, 3)
-    assert Identity()(x, torch.ones(2)) is x
+    assert IdentityGenerator()(x, torch.ones(2)) is x
 
 
 def test_ridge_finds_a_linear_map_exactly():
     torch.manual_seed(0)
     low, slope, shift = torch.randn(200, 6), torch.randn(6, 6), torch.randn(6)
-    lift = ridge(low, low @ slope + shift, strength=1e-6)
+    lift = fit_ridge(low, low @ slope + shift, alpha=1e-6)
     fresh = torch.randn(5, 6)
     torch.testing.assert_close(lift(fresh), fresh @ slope + shift, rtol=1e-4, atol=1e-4)
 
@@ -23,7 +23,7 @@ def test_ridge_is_the_minimum():
     """Moving any number of the solution does not lower error + strength·‖A‖²."""
     torch.manual_seed(0)
     low, high, strength = torch.randn(20, 3).double(), torch.randn(20, 3).double(), 2.0
-    lift = ridge(low, high, strength)
+    lift = fit_ridge(low, high, strength)
 
     def cost():
         return ((lift(low) - high).square().sum() + strength * lift.slope.square().sum()).item()
@@ -39,15 +39,15 @@ def test_ridge_is_the_minimum():
 
 def test_strong_ridge_only_shifts_by_the_mean():
     low, high = torch.rand(30, 4), torch.rand(30, 4)
-    lift = ridge(low, high, strength=1e12)
+    lift = fit_ridge(low, high, alpha=1e12)
     torch.testing.assert_close(lift(low), low + (high - low).mean(0))
 
 
 def test_ridge_refuses_nonsense():
     with pytest.raises(ValueError, match="equal shape"):
-        ridge(torch.rand(3, 2), torch.rand(4, 2))
+        fit_ridge(torch.rand(3, 2), torch.rand(4, 2))
     with pytest.raises(ValueError, match="positive"):
-        ridge(torch.rand(3, 2), torch.rand(3, 2), strength=0)
+        fit_ridge(torch.rand(3, 2), torch.rand(3, 2), alpha=0)
 
 
 class Add(torch.nn.Module):
@@ -60,7 +60,7 @@ class Add(torch.nn.Module):
 
 
 def test_per_ratio_takes_the_nearest_on_a_logarithmic_scale():
-    model = PerRatio([2.0, 8.0], [Add(2), Add(8)])
+    model = PerRatioGenerator([2.0, 8.0], [Add(2), Add(8)])
     ratio = torch.tensor([1.0, 1.3, 1.5, 2.0, 3.9, 4.1, 8.0, 20.0])
     out = model(torch.zeros(8, 1), ratio)
     assert out[:, 0].tolist() == [0, 0, 2, 2, 2, 8, 8, 8]

@@ -16,7 +16,7 @@ def some(n, dimension=4, seed=0):
 
 @pytest.fixture
 def store(tmp_path):
-    made = VectorStore(tmp_path / "s", 4, about="x")
+    made = VectorStore(tmp_path / "s", 4, fingerprint="x")
     made.add(["a", "b", "c"], some(3))
     made.add(["d", "e"], some(2, seed=1))
     return made
@@ -30,8 +30,8 @@ def test_rows_come_back_in_order_and_from_disk(store):
     again = reopened(store)
     assert again.names == ["a", "b", "c", "d", "e"]
     assert torch.equal(again.take([4, 0, 4, 2]), torch.cat([some(3), some(2, seed=1)])[[4, 0, 4, 2]])
-    assert isinstance(again._pieces[0], np.memmap)
-    assert (len(again), again.rows, again.row("d"), "e" in again, "z" in again) == (5, 5, 3, True, False)
+    assert isinstance(again._chunks[0], np.memmap)
+    assert (len(again), again.num_rows, again.row("d"), "e" in again, "z" in again) == (5, 5, 3, True, False)
 
 
 @pytest.mark.parametrize("start", [0, 1, 3, 4, 5])
@@ -95,9 +95,9 @@ def test_a_half_written_file_never_has_the_real_name(store, monkeypatch):
 
 def test_other_vectors_are_refused(store):
     with pytest.raises(ValueError, match="dimension 4"):
-        VectorStore(store.folder, 5, about="x")
+        VectorStore(store.folder, 5, fingerprint="x")
     with pytest.raises(ValueError, match="cannot be compared"):
-        VectorStore(store.folder, 4, about="y")
+        VectorStore(store.folder, 4, fingerprint="y")
 
 
 @pytest.mark.parametrize(("names", "vectors"), [(["x"], some(2)), (["x", "x"], some(2)), (["x"], some(1, 5))])

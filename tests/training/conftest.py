@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from featlift.training import Descent, Learner
+from featlift.training import Learner, OptimizerConfig
 
 PICTURES = 4
 
@@ -59,7 +59,7 @@ def step_of(pyramid: Pyramid, D: nn.Module, generator: Learner, critic: Learner)
     def step(images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         x = torch.stack(images)
         made = pyramid(x, targets)
-        return critic.descend({"critic": critic_loss(D, x, made)}) | generator.descend(generator_losses(D, x, made))
+        return critic.step({"critic": critic_loss(D, x, made)}) | generator.step(generator_losses(D, x, made))
 
     return step
 
@@ -69,8 +69,8 @@ def players(
 ) -> tuple[Callable[..., dict[str, Tensor]], dict[str, Learner]]:
     pyramid, D = build()
     learners = {
-        "generator": Learner(pyramid, Descent(**descent), steps),
-        "critic": Learner(D, Descent(rate=0.1), steps),
+        "generator": Learner(pyramid, OptimizerConfig(**descent), steps),
+        "critic": Learner(D, OptimizerConfig(lr=0.1), steps),
     }
     return step_of(pyramid, D, learners["generator"], learners["critic"]), learners
 

@@ -36,15 +36,15 @@ def test_two_checkpoints_are_kept_and_nothing_half_done(runs):
 
 def test_a_half_written_checkpoint_is_not_one(tmp_path):
     (tmp_path / "writing-step-00000009").mkdir()
-    assert checkpointing.newest(tmp_path) is None
+    assert checkpointing.latest_checkpoint(tmp_path) is None
 
 
 def test_other_learners_are_refused(tmp_path, play, batches):
     step, learners = play(2)
     fit(step, batches, 2, Run(tmp_path), learners)
     with pytest.raises(ValueError, match=r"holds the learners critic, generator, but generator are trained now"):
-        checkpointing.load(
-            checkpointing.newest(tmp_path / "checkpoint" / "train"), {"generator": learners["generator"]}
+        checkpointing.load_checkpoint(
+            checkpointing.latest_checkpoint(tmp_path / "checkpoint" / "train"), {"generator": learners["generator"]}
         )
 
 
@@ -54,7 +54,7 @@ def test_everything_a_learner_knows_comes_back(tmp_path, play, batches, optimise
     step, learners = play(20, **options)
     fit(step, batches, 7, Run(tmp_path), learners)
     again = play(20, **options)[1]
-    checkpointing.load(checkpointing.newest(tmp_path / "checkpoint" / "train"), again)
+    checkpointing.load_checkpoint(checkpointing.latest_checkpoint(tmp_path / "checkpoint" / "train"), again)
     for name, learner in learners.items():
         assert again[name].counts() == learner.counts()
         old, new = flat(learner.tensors()), flat(again[name].tensors())
@@ -82,7 +82,7 @@ def test_before_the_first_update_no_momentum_is_invented(tmp_path, play, batches
     step, learners = play(20, accumulate=5)
     fit(step, batches, 2, Run(tmp_path), learners)
     again = play(20, accumulate=5)[1]
-    checkpointing.load(checkpointing.newest(tmp_path / "checkpoint" / "train"), again)
+    checkpointing.load_checkpoint(checkpointing.latest_checkpoint(tmp_path / "checkpoint" / "train"), again)
     assert not again["generator"].optimiser.state
     assert again["critic"].optimiser.state
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.training import Run, distributed, fit, shard
+from featlift.training import Run, distributed, fit, shard_module
 
 WORKERS = Path(__file__).parent / "workers.py"
 
@@ -76,17 +76,17 @@ def test_one_process_reads_what_two_wrote(pair, big_batch, play_plainly, batches
 
 def test_alone_nothing_is_averaged():
     values = [torch.ones(2), torch.zeros(3)]
-    assert all(a is b for a, b in zip(distributed.Replicated().average(values), values, strict=True))
-    assert distributed.mean([1.5, 2.0]) == [1.5, 2.0]
-    assert (distributed.rank(), distributed.world()) == (0, 1)
+    assert all(a is b for a, b in zip(distributed.ReplicatedStrategy().average_gradients(values), values, strict=True))
+    assert distributed.all_reduce_mean([1.5, 2.0]) == [1.5, 2.0]
+    assert (distributed.get_rank(), distributed.get_world_size()) == (0, 1)
 
 
 def test_sharding_needs_processes():
     with pytest.raises(RuntimeError, match="start with torchrun"):
-        shard(nn.Linear(2, 2))
+        shard_module(nn.Linear(2, 2))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there():
     with pytest.raises(ValueError, match="PyTorch sees 0 GPUs here; use 'auto' or 'cpu'"):
-        distributed.start("cuda")
+        distributed.init_distributed("cuda")

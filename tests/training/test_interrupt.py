@@ -19,9 +19,9 @@ def _hears_signals():
 def test_the_first_signal_asks_and_the_handlers_come_back(number):
     before = signal.getsignal(number)
     with Interrupt() as interrupt:
-        assert not interrupt.asked
+        assert not interrupt.requested
         os.kill(os.getpid(), number)
-        assert interrupt.asked
+        assert interrupt.requested
     assert signal.getsignal(number) is before
 
 
@@ -37,7 +37,7 @@ def test_in_other_threads_it_never_asks():
 
     def work() -> None:
         with Interrupt() as interrupt:
-            asked.append(interrupt.asked)
+            asked.append(interrupt.requested)
 
     thread = threading.Thread(target=work)
     thread.start()

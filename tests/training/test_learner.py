@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.training import Descent, Learner
+from featlift.training import Learner, OptimizerConfig
 
 PLAIN = {"momentum": 0.0, "weight_decay": 0.0}
 
@@ -21,12 +21,12 @@ def batch(k: int, size: int = 4) -> torch.Tensor:
 @pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
 def test_a_descent_is_what_torch_does(optimiser):
     module, twin = linear(), linear()
-    learner = Learner(module, Descent(optimiser, rate=0.1, weight_decay=0.01, warmup=3), steps=6)
+    learner = Learner(module, OptimizerConfig(optimiser, lr=0.1, weight_decay=0.01, warmup_steps=3), total_steps=6)
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     options = {"momentum": 0.9} if optimiser == "sgd" else {}
     theirs = kinds[optimiser](twin.parameters(), lr=0.1, weight_decay=0.01, **options)
     for k in range(6):
-        found = learner.descend({"a": module(batch(k)).square().mean(), "b": module(batch(k + 50)).abs().mean()})
+        found = learner.step({"a": module(batch(k)).square().mean(), "b": module(batch(k + 50)).abs().mean()})
         a, b = twin(batch(k)).square().mean(), twin(batch(k + 50)).abs().mean()
         theirs.zero_grad()
         (a + b).backward()
@@ -43,19 +43,19 @@ def test_a_descent_is_what_torch_does(optimiser):
 def test_a_loss_that_is_not_finite_is_named_and_nothing_moves(losses, named):
     module = linear()
     before = copy.deepcopy(module.state_dict())
-    learner = Learner(module, Descent(), 1)
+    learner = Learner(module, OptimizerConfig(), 1)
     with pytest.raises(FloatingPointError, match=rf"At step 0 {named} is not finite \(.*Try a lower rate"):
-        learner.descend({name: module(batch(0)).mean() * value for name, value in losses.items()})
+        learner.step({name: module(batch(0)).mean() * value for name, value in losses.items()})
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
 def test_gradients_pass_through_the_critic_and_none_falls_on_it():
     G, D = linear(), nn.Linear(1, 1)
-    generator, critic = Learner(G, Descent(rate=1.0, **PLAIN), 1), Learner(D, Descent(**PLAIN), 1)
+    generator, critic = Learner(G, OptimizerConfig(lr=1.0, **PLAIN), 1), Learner(D, OptimizerConfig(**PLAIN), 1)
     G_before, D_before = copy.deepcopy(G), copy.deepcopy(D)
-    generator.descend({"adversarial": D(G(batch(0))).mean()})
+    generator.step({"adversarial": D(G(batch(0))).mean()})
     assert all(p.grad is None for p in D.parameters())
-    assert not critic.optimiser.state
+    assert not critic.optimizer.state
     for p, q in zip(D.parameters(), D_before.parameters(), strict=True):
         assert torch.equal(p, q)
     expected = G_before.weight - D.weight * batch(0).mean(0, keepdim=True)  # d mean(w·G(x) + b) / dG.weight = w·mean(x)
@@ -66,7 +66,7 @@ def test_gradients_pass_through_the_critic_and_none_falls_on_it():
 def test_clipping_bounds_the_norm_of_all_gradients_together(clip):
     module = linear()
     before = torch.cat([p.detach().flatten().clone() for p in module.parameters()])
-    Learner(module, Descent(rate=1.0, clip=clip, **PLAIN), 1).descend({"loss": 3 * module(batch(0)).mean()})
+    Learner(module, OptimizerConfig(lr=1.0, max_grad_norm=clip, **PLAIN), 1).step({"loss": 3 * module(batch(0)).mean()})
     step = before - torch.cat([p.detach().flatten() for p in module.parameters()])
     gradient = 3 * torch.cat([batch(0).mean(0), torch.ones(1)])
     torch.testing.assert_close(step, gradient * min(1.0, clip / gradient.norm().item()), rtol=1e-5, atol=1e-6)
@@ -74,22 +74,22 @@ def test_clipping_bounds_the_norm_of_all_gradients_together(clip):
 
 def test_accumulated_small_batches_are_the_big_batch():
     module, twin = linear(), linear()
-    learner = Learner(module, Descent(rate=0.1, accumulate=3), 6)
-    big = Learner(twin, Descent(rate=0.1), 2)
+    learner = Learner(module, OptimizerConfig(lr=0.1, accumulation_steps=3), 6)
+    big = Learner(twin, OptimizerConfig(lr=0.1), 2)
     for k in range(6):
-        learner.descend({"loss": module(batch(k)).square().mean()})
+        learner.step({"loss": module(batch(k)).square().mean()})
     for k in (0, 3):
-        big.descend({"loss": twin(torch.cat([batch(k), batch(k + 1), batch(k + 2)])).square().mean()})
-    assert (learner.updates, big.updates) == (2, 2)
+        big.step({"loss": twin(torch.cat([batch(k), batch(k + 1), batch(k + 2)])).square().mean()})
+    assert (learner.num_updates, big.num_updates) == (2, 2)
     torch.testing.assert_close(module.state_dict(), twin.state_dict())
 
 
 def test_what_is_left_at_the_end_makes_an_update_of_its_own():
     module, twin = linear(), linear()
-    learner = Learner(module, Descent(rate=0.1, accumulate=4, **PLAIN), 2)
+    learner = Learner(module, OptimizerConfig(lr=0.1, accumulation_steps=4, **PLAIN), 2)
     for k in range(2):
-        learner.descend({"loss": module(batch(k)).square().mean()})
-    Learner(twin, Descent(rate=0.1, **PLAIN), 1).descend(
+        learner.step({"loss": module(batch(k)).square().mean()})
+    Learner(twin, OptimizerConfig(lr=0.1, **PLAIN), 1).step(
         {"loss": twin(torch.cat([batch(0), batch(1)])).square().mean()}
     )
     torch.testing.assert_close(module.state_dict(), twin.state_dict())
@@ -97,31 +97,31 @@ def test_what_is_left_at_the_end_makes_an_update_of_its_own():
 
 def test_the_average_is_the_literal_loop_and_can_be_looked_at():
     module = linear()
-    learner = Learner(module, Descent(rate=0.5, ema=0.7), 5)
+    learner = Learner(module, OptimizerConfig(lr=0.5, ema_decay=0.7), 5)
     average = None
     for k in range(5):
-        learner.descend({"loss": module(batch(k)).square().mean()})
+        learner.step({"loss": module(batch(k)).square().mean()})
         w = module.weight.detach().clone()
         average = w if average is None else 0.7 * average + 0.3 * w
-    with learner.averaged() as averaged:
+    with learner.ema_weights() as averaged:
         torch.testing.assert_close(averaged.weight.detach(), average)
         assert not torch.equal(averaged.weight, w)
     assert torch.equal(module.weight, w)
-    learner.keep_average()
+    learner.apply_ema()
     torch.testing.assert_close(module.weight.detach(), average)
 
 
 def test_without_an_average_the_module_as_it_is():
-    learner = Learner(linear(), Descent(), 1)
-    with learner.averaged() as module:
+    learner = Learner(linear(), OptimizerConfig(), 1)
+    with learner.ema_weights() as module:
         assert module is learner.module
 
 
 def test_a_parameter_without_a_part_in_the_loss_has_gradient_zero():
     module = nn.ModuleDict({"used": linear(), "unused": linear(1)})
     before = module["unused"].weight.detach().clone()
-    learner = Learner(module, Descent(rate=0.1, **PLAIN), 1)
-    learner.descend({"loss": module["used"](batch(0)).mean()})
+    learner = Learner(module, OptimizerConfig(lr=0.1, **PLAIN), 1)
+    learner.step({"loss": module["used"](batch(0)).mean()})
     assert torch.equal(module["unused"].weight, before)
 
 
@@ -132,21 +132,21 @@ def test_losses_that_teach_nobody_are_an_error(detach):
     with pytest.raises(
         ValueError, match=r"No loss of adversarial, content depends on a parameter of this Linear.*detached"
     ):
-        Learner(module, Descent(), 1).descend({"adversarial": made.mean(), "content": made.sum()})
+        Learner(module, OptimizerConfig(), 1).step({"adversarial": made.mean(), "content": made.sum()})
 
 
 def test_no_loss_is_an_error():
     with pytest.raises(ValueError, match="no loss"):
-        Learner(linear(), Descent(), 1).descend({})
+        Learner(linear(), OptimizerConfig(), 1).step({})
 
 
 def test_scaled_gradients_are_unscaled_before_they_are_clipped():
     module, twin = linear(), linear()
-    scaled = Learner(module, Descent(rate=0.1, clip=0.1), 3)
-    scaled.place(torch.device("cpu"), "fp16")
-    learner = Learner(twin, Descent(rate=0.1, clip=0.1), 3)
+    scaled = Learner(module, OptimizerConfig(lr=0.1, max_grad_norm=0.1), 3)
+    scaled.to_device(torch.device("cpu"), "fp16")
+    learner = Learner(twin, OptimizerConfig(lr=0.1, max_grad_norm=0.1), 3)
     for k in range(3):
-        scaled.descend({"loss": module(batch(k)).square().mean()})
-        learner.descend({"loss": twin(batch(k)).square().mean()})
-    assert scaled.scaler.get_scale() > 1
+        scaled.step({"loss": module(batch(k)).square().mean()})
+        learner.step({"loss": twin(batch(k)).square().mean()})
+    assert scaled.grad_scaler.get_scale() > 1
     torch.testing.assert_close(module.state_dict(), twin.state_dict())

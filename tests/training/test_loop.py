@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.training import Descent, Learner, Run, fit
-from featlift.training.loop import moved
+from featlift.training import Learner, OptimizerConfig, Run, fit
+from featlift.training.loop import move_to_device
 
 
 def test_the_log_has_means_over_windows_and_the_rates(tmp_path, play, batches):
@@ -20,7 +20,7 @@ def test_the_log_has_means_over_windows_and_the_rates(tmp_path, play, batches):
         return losses
 
     fit(watched, batches, 10, run, learners)
-    lines = run.trace()
+    lines = run.read_log()
     assert [line["step"] for line in lines] == [4, 8, 10]
     expected = [sum(seen[a:b]) / (b - a) for a, b in ((0, 4), (4, 8), (8, 10))]
     assert [line["content"] for line in lines] == pytest.approx(expected)
@@ -47,7 +47,7 @@ def test_an_interrupted_run_says_so_and_goes_on_as_if_nothing_had_been(tmp_path,
     step, learners = play(12, **options)
     fit(step, batches, 12, cut, learners)
     assert "train goes on at step 7 of 12" in capsys.readouterr().out
-    assert cut.trace() == whole.trace()
+    assert cut.read_log() == whole.read_log()
 
 
 def test_a_finished_stage_is_loaded_and_leaves_the_same_seed(tmp_path, play, batches):
@@ -85,12 +85,12 @@ def test_draws_within_a_step_do_not_depend_on_the_steps_before(tmp_path, play, b
 )
 def test_precision_is_that_of_the_step_and_the_parameters_stay_whole(tmp_path, batches, precision, inside):
     module, kinds = nn.Conv2d(3, 1, 3), []
-    learner = Learner(module, Descent(rate=0.01, clip=1.0), 3)
+    learner = Learner(module, OptimizerConfig(lr=0.01, max_grad_norm=1.0), 3)
 
     def step(images, targets):
         y = module(torch.stack(images))
         kinds.append(y.dtype)
-        return learner.descend({"loss": y.square().mean()})
+        return learner.step({"loss": y.square().mean()})
 
     fit(step, batches, 3, Run(tmp_path, precision=precision), {"only": learner})
     assert set(kinds) == {inside}
@@ -116,7 +116,9 @@ def test_modules_are_set_to_training(tmp_path, play, batches):
 
 
 def test_everything_in_a_batch_is_moved():
-    images, targets = moved(([torch.zeros(1)], [{"boxes": torch.zeros(2, 4), "name": "x"}]), torch.device("meta"))
+    images, targets = move_to_device(
+        ([torch.zeros(1)], [{"boxes": torch.zeros(2, 4), "name": "x"}]), torch.device("meta")
+    )
     assert images[0].is_meta
     assert targets[0]["boxes"].is_meta
     assert targets[0]["name"] == "x"

@@ -12,20 +12,20 @@ MEGABYTE = 2**20
 
 
 def test_what_was_held_counts_until_it_is_forgotten():
-    memory.forget(CPU)
-    before = memory.peak(CPU)
+    memory.reset_peak_memory(CPU)
+    before = memory.read_peak_memory(CPU)
     with mmap(
         -1, 64 * MEGABYTE
     ) as held:  # pages of its own: an allocator may hand out memory that the process already has
         torch.frombuffer(held, dtype=torch.uint8).fill_(1)
-    after = memory.peak(CPU)
+    after = memory.read_peak_memory(CPU)
     assert 48 * MEGABYTE < after - before < 128 * MEGABYTE
-    if not memory.CLEAR.exists():
+    if not memory.PROC_CLEAR_REFS.exists():
         pytest.skip("only Linux can forget a peak")
-    memory.forget(CPU)
-    assert memory.peak(CPU) < after - 32 * MEGABYTE
+    memory.reset_peak_memory(CPU)
+    assert memory.read_peak_memory(CPU) < after - 32 * MEGABYTE
 
 
 def test_without_linux_the_process_is_asked(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
-    assert 10 * MEGABYTE < memory.peak(CPU) < 2**40
+    assert 10 * MEGABYTE < memory.read_peak_memory(CPU) < 2**40

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.training import Descent
+from featlift.training import OptimizerConfig
 
 STEPS = 100
 
@@ -12,19 +12,19 @@ STEPS = 100
 @pytest.mark.parametrize(
     ("descent", "rates"),
     [
-        (Descent(rate=0.5), {0: 0.5, 57: 0.5, 99: 0.5}),
-        (Descent(rate=1.0, warmup=10), {0: 0.001, 1: 0.1009, 5: 0.5005, 9: 0.9001, 10: 1.0, 99: 1.0}),
+        (OptimizerConfig(lr=0.5), {0: 0.5, 57: 0.5, 99: 0.5}),
+        (OptimizerConfig(lr=1.0, warmup_steps=10), {0: 0.001, 1: 0.1009, 5: 0.5005, 9: 0.9001, 10: 1.0, 99: 1.0}),
         (
-            Descent(rate=2.0, schedule="steps", milestones=(60, 80), gamma=0.1),
+            OptimizerConfig(lr=2.0, schedule="steps", milestones=(60, 80), gamma=0.1),
             {0: 2.0, 59: 2.0, 60: 0.2, 79: 0.2, 80: 0.02, 99: 0.02},
         ),
-        (Descent(rate=1.0, schedule="steps", milestones=(0.5,), gamma=0.5), {49: 1.0, 50: 0.5}),
+        (OptimizerConfig(lr=1.0, schedule="steps", milestones=(0.5,), gamma=0.5), {49: 1.0, 50: 0.5}),
         (
-            Descent(rate=1.0, schedule="steps", milestones=(5,), gamma=0.1, warmup=10),
+            OptimizerConfig(lr=1.0, schedule="steps", milestones=(5,), gamma=0.1, warmup_steps=10),
             {4: 0.4006, 5: 0.05005, 10: 0.1},
         ),
         (
-            Descent(rate=1.0, schedule="cosine"),
+            OptimizerConfig(lr=1.0, schedule="cosine"),
             {0: 1.0, 25: (1 + math.sqrt(0.5)) / 2, 50: 0.5, 75: (1 - math.sqrt(0.5)) / 2},
         ),
     ],
@@ -38,22 +38,24 @@ def test_rates_are_those_computed_by_hand(descent, rates):
 def test_schedules_agree_with_torch(kind):
     optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     if kind == "cosine":
-        mine = Descent(rate=0.3, schedule="cosine")
+        mine = OptimizerConfig(lr=0.3, schedule="cosine")
         theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     else:
-        mine = Descent(rate=0.3, schedule="steps", milestones=(30, 70), warmup=8)
+        mine = OptimizerConfig(lr=0.3, schedule="steps", milestones=(30, 70), warmup_steps=8)
         warm = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / 1000, total_iters=8)
         steps = torch.optim.lr_scheduler.MultiStepLR(optimiser, [30, 70])
         theirs = torch.optim.lr_scheduler.ChainedScheduler([warm, steps])
     for step in range(STEPS):
-        assert mine.rate_at(step, STEPS) == pytest.approx(theirs.get_last_lr()[0], rel=1e-6)
+        assert mine.lr_at(step, STEPS) == pytest.approx(theirs.get_last_lr()[0], rel=1e-6)
         optimiser.step()
         theirs.step()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
 def test_the_optimiser_has_what_was_asked_for(name, kind):
-    optimiser = Descent(name, rate=0.1, momentum=0.8, betas=(0.5, 0.9), weight_decay=0.01).optimiser_of(nn.Linear(2, 2))
+    optimiser = OptimizerConfig(name, lr=0.1, momentum=0.8, betas=(0.5, 0.9), weight_decay=0.01).build_optimizer(
+        nn.Linear(2, 2)
+    )
     assert type(optimiser).__name__ == kind
     group = optimiser.param_groups[0]
     assert group["lr"] == 0.1
@@ -65,23 +67,25 @@ def test_norms_and_biases_can_be_spared_from_decay():
     module = nn.Sequential(
         nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.LayerNorm(4), nn.Linear(4, 2, bias=False)
     )
-    decayed, spared = Descent(weight_decay=0.1, decay_norms=False).optimiser_of(module).param_groups
+    decayed, spared = (
+        OptimizerConfig(weight_decay=0.1, decay_norms_and_biases=False).build_optimizer(module).param_groups
+    )
     assert {id(p) for p in decayed["params"]} == {id(module[0].weight), id(module[4].weight)}
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     assert len(spared["params"]) == 7
-    assert len(Descent(weight_decay=0.1).optimiser_of(module).param_groups[0]["params"]) == 9
+    assert len(OptimizerConfig(weight_decay=0.1).build_optimizer(module).param_groups[0]["params"]) == 9
 
 
 def test_only_what_asks_for_gradients_and_once_each():
     shared = nn.Linear(2, 2)
     module = nn.ModuleList([shared, shared, nn.Linear(2, 2).requires_grad_(False)])
-    (group,) = Descent().optimiser_of(module).param_groups
+    (group,) = OptimizerConfig().build_optimizer(module).param_groups
     assert [id(p) for p in group["params"]] == [id(shared.weight), id(shared.bias)]
 
 
 def test_nothing_to_learn_is_an_error():
     with pytest.raises(ValueError, match=r"Upsample has no parameter with requires_grad=True.*nearest"):
-        Descent().optimiser_of(nn.Upsample(scale_factor=2))
+        OptimizerConfig().build_optimizer(nn.Upsample(scale_factor=2))
 
 
 @pytest.mark.parametrize(
@@ -99,4 +103,4 @@ def test_nothing_to_learn_is_an_error():
 )
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Descent(**options)
+        OptimizerConfig(**options)

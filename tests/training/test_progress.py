@@ -2,11 +2,11 @@ import re
 
 import pytest
 
-from featlift.training.progress import Bar, Lines, Silent, progress
+from featlift.training.progress import LineProgress, ProgressBar, SilentProgress, make_progress
 
 
 def test_lines_at_every_tenth(capsys):
-    with Lines("train", 0, 200) as shown:
+    with LineProgress("train", 0, 200) as shown:
         for step in range(1, 201):
             shown.update(step, {"loss": 0.12345} if step > 20 else {})
     lines = capsys.readouterr().out.splitlines()
@@ -16,14 +16,14 @@ def test_lines_at_every_tenth(capsys):
 
 
 def test_fewer_than_ten_steps(capsys):
-    shown = Lines("train", 0, 3)
+    shown = LineProgress("train", 0, 3)
     for step in range(1, 4):
         shown.update(step, {})
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_a_bar_that_starts_in_the_middle():
-    with Bar("train", 5, 10) as shown:
+    with ProgressBar("train", 5, 10) as shown:
         shown.update(8, {"loss": 1.0})
         task = shown.bar.tasks[0]
         assert (task.completed, task.total) == (8, 10)
@@ -31,6 +31,6 @@ def test_a_bar_that_starts_in_the_middle():
         assert task.fields["pace"].endswith("it/s")
 
 
-@pytest.mark.parametrize(("shown", "kind"), [(False, Silent), (True, Lines)])
+@pytest.mark.parametrize(("shown", "kind"), [(False, SilentProgress), (True, LineProgress)])
 def test_who_sees_what(shown, kind):
-    assert type(progress("train", 0, 10, shown)) is kind
+    assert type(make_progress("train", 0, 10, shown)) is kind

@@ -3,7 +3,7 @@ import subprocess
 
 import torch
 
-from featlift.training.provenance import commit, provenance
+from featlift.training.provenance import collect_provenance, git_state
 
 
 def git(folder, *command):
@@ -15,18 +15,18 @@ def git(folder, *command):
 
 def test_the_commit_of_a_folder_and_whether_it_was_changed(tmp_path):
     (tmp_path / "code.py").write_text("x = 1\n")
-    assert commit(tmp_path) == {"commit": None, "dirty": None}
+    assert git_state(tmp_path) == {"commit": None, "dirty": None}
     git(tmp_path, "init", "-q")
-    assert commit(tmp_path) == {"commit": None, "dirty": None}, "files that git does not keep have no commit"
+    assert git_state(tmp_path) == {"commit": None, "dirty": None}, "files that git does not keep have no commit"
     git(tmp_path, "add", "code.py")
     git(tmp_path, "commit", "-qm", "one")
-    assert commit(tmp_path) == {"commit": git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
+    assert git_state(tmp_path) == {"commit": git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
     (tmp_path / "code.py").write_text("x = 2\n")
-    assert commit(tmp_path)["dirty"] is True
+    assert git_state(tmp_path)["dirty"] is True
 
 
 def test_versions_and_device():
-    found = provenance(torch.device("cpu"), processes=2)
+    found = collect_provenance(torch.device("cpu"), world_size=2)
     assert found["versions"]["torch"] == torch.__version__.split("+")[0]
     assert found["versions"]["python"] == platform.python_version()
     assert found["device"].startswith("cpu: ")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from featlift.training import Run, fit
-from featlift.training.run import plain
+from featlift.training.run import to_jsonable
 
 
 @dataclass
@@ -79,7 +79,7 @@ def test_the_result_says_where_it_comes_from(tmp_path, play, batches):
     run = Run(tmp_path, Settings(), seed=2)
     step, learners = play(3)
     fit(step, batches, 3, run, learners, "one")
-    run.finish({"AP": torch.tensor(0.25)}, data="abc")
+    run.write_result({"AP": torch.tensor(0.25)}, data_fingerprint="abc")
     found = json.loads((tmp_path / "result.json").read_text())
     assert found["result"] == {"AP": 0.25}
     assert (found["data"], found["seed"], found["settings"]["steps"]) == ("abc", 2, 10)
@@ -96,9 +96,9 @@ def test_a_line_that_was_cut_off_is_not_in_the_trace(tmp_path):
     run.log({"stage": "b", "step": 9, "loss": 0.5})
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"stage": "b", "st')
-    run.rewind("a", 2)
-    assert [(line["stage"], line["step"]) for line in run.trace()] == [("a", 1), ("a", 2), ("b", 9)]
-    assert [line["step"] for line in run.trace("a")] == [1, 2]
+    run.truncate_log("a", 2)
+    assert [(line["stage"], line["step"]) for line in run.read_log()] == [("a", 1), ("a", 2), ("b", 9)]
+    assert [line["step"] for line in run.read_log("a")] == [1, 2]
     assert (tmp_path / "log.jsonl").read_text().endswith("}\n")
 
 
@@ -111,16 +111,18 @@ def test_tensorboard_on_demand(tmp_path, play, batches):
         fit(step, batches, 2, run, learners)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     drawn = [event.value for event in events.Scalars("train/content")]
-    assert drawn == pytest.approx([line["content"] for line in run.trace()])
+    assert drawn == pytest.approx([line["content"] for line in run.read_log()])
 
 
 def test_place_brings_teachers(tmp_path):
     module = nn.Linear(2, 2)
-    assert Run(tmp_path).place(module) is module
+    assert Run(tmp_path).to_device(module) is module
 
 
 def test_plain_words():
-    assert plain({"a": (1, torch.tensor([2.0])), "b": {3, 1}, "c": Path("x"), "d": torch.device("cpu"), 5: None}) == {
+    assert to_jsonable(
+        {"a": (1, torch.tensor([2.0])), "b": {3, 1}, "c": Path("x"), "d": torch.device("cpu"), 5: None}
+    ) == {
         "a": [1, [2.0]],
         "b": [1, 3],
         "c": "x",

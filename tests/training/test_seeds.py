@@ -3,11 +3,11 @@ import random
 import numpy
 import torch
 
-from featlift.training import seeded
+from featlift.training import seed_everything
 
 
 def draws(*key: object) -> tuple[float, float, float]:
-    seeded(*key)
+    seed_everything(*key)
     return random.random(), numpy.random.rand(), torch.rand(1).item()  # noqa: NPY002 (the global state is what is tested)
 
 
@@ -25,4 +25,4 @@ def test_every_part_of_the_key_matters():
 
 
 def test_seeds_fit_into_sixty_three_bits():
-    assert all(0 <= seeded(k) < 2**63 for k in range(50))
+    assert all(0 <= seed_everything(k) < 2**63 for k in range(50))

@@ -12,7 +12,7 @@ import torch
 import torch._dynamo  # optimisers import it; once is enough for all forks
 
 from conftest import ToyBatches, drawing_game, plain_game, players, step_of
-from featlift.training import Descent, Learner, Run, Sharded, fit, shard
+from featlift.training import Learner, OptimizerConfig, Run, ShardedStrategy, fit, shard_module
 
 STEPS = 24
 
@@ -32,7 +32,7 @@ def two_stages(folder: Path) -> None:
         for stage in ("first", "second"):
             step, learners = players(STEPS, drawing_game, optimiser="adamw", rate=0.01, accumulate=3, ema=0.9)
             fit(step, ToyBatches(), STEPS, run, learners, stage)
-        run.finish({"weight": learners["generator"].module.lateral.weight.sum()})
+        run.write_result({"weight": learners["generator"].module.lateral.weight.sum()})
 
 
 def doomed(folder: Path, where: str, lines: int) -> None:
@@ -58,7 +58,9 @@ def killed(folder: Path) -> None:
     draw, deaths = random.Random(5), 0
     status = signal.SIGKILL
     while status:
-        where, lines = ("checkpointing.py", draw.randint(20, 90)) if deaths % 2 else ("featlift", draw.randint(500, 5000))
+        where, lines = (
+            ("checkpointing.py", draw.randint(20, 90)) if deaths % 2 else ("featlift", draw.randint(500, 5000))
+        )
         status = os.waitpid(child(lambda where=where, lines=lines: doomed(folder / "killed", where, lines)), 0)[1]
         assert status in (0, signal.SIGKILL)
         deaths += status == signal.SIGKILL
@@ -79,16 +81,16 @@ def one_of_two(folder: Path, kind: str, rank: int) -> None:
     with Run(folder / "run", {}, save_every=2, log_every=1) as run:
         torch.manual_seed(rank)  # unequal on purpose: process 0 decides
         pyramid, D = plain_game(everywhere=kind == "sharded")
-        ranks = Sharded() if kind == "sharded" else None
+        ranks = ShardedStrategy() if kind == "sharded" else None
         for module in (pyramid, D) if kind == "sharded" else ():
-            shard(module)
-        generator = Learner(pyramid, Descent(rate=0.1, clip=0.5), 3, ranks)
-        critic = Learner(D, Descent(rate=0.1), 3, ranks)
+            shard_module(module)
+        generator = Learner(pyramid, OptimizerConfig(lr=0.1, max_grad_norm=0.5), 3, ranks)
+        critic = Learner(D, OptimizerConfig(lr=0.1), 3, ranks)
         fit(step_of(pyramid, D, generator, critic), ToyBatches(), 3, run, {"generator": generator, "critic": critic})
         ended = {**pyramid.state_dict(prefix="generator."), **D.state_dict(prefix="critic.")}
         whole = {name: t.full_tensor() if kind == "sharded" else t for name, t in ended.items()}
         torch.save(whole, folder / f"rank{rank}.pt")
-        run.finish({})
+        run.write_result({})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from featlift.upgrading import added_parameters, downgrade, load_delta, save_delta, upgrade
-from featlift.upgrading.delta import fingerprint
+from featlift.upgrading.delta import weights_fingerprint
 
 FOREIGN = {"pyramid": "", "yolo": "", "rtdetr": "", "rtdetr_with_masks": "encoder"}
 
@@ -114,5 +114,5 @@ def test_fingerprints_see_names_types_shapes_and_values():
         {"a": x + 1e-6},
         {"a": x, "b": torch.tensor(3)},
     ]
-    assert len({fingerprint(variant) for variant in variants}) == len(variants)
-    assert fingerprint({"a": x, "b": x + 1}) == fingerprint({"b": x + 1, "a": x.clone()})
+    assert len({weights_fingerprint(variant) for variant in variants}) == len(variants)
+    assert weights_fingerprint({"a": x, "b": x + 1}) == weights_fingerprint({"b": x + 1, "a": x.clone()})

@@ -10,14 +10,14 @@ from torchvision.ops import roi_align
 
 from featlift.upgrading import (
     added_parameters,
-    distillation,
     downgrade,
+    enable_level,
+    level_distillation_loss,
     load_delta,
     save_delta,
     upgrade,
-    use_level,
 )
-from featlift.upgrading.extended_level import Deeper, limit_of, supervision
+from featlift.upgrading.extended_level import ExtendableFeatures, get_small_roi_size, level_teacher_maps
 
 NARROW = {"width": 4}
 
@@ -58,7 +58,7 @@ def test_nothing_changes_until_it_is_read_and_nothing_is_left_behind(name):
     assert set(names) < set(model.state_dict())
     assert report.parameters == sum(p.numel() for p in added_parameters(model).values())
     assert all(path.startswith("backbone.added.") for path in added_parameters(model))
-    use_level(model, 1000)
+    enable_level(model, 1000)
     assert not torch.equal(answer(model)["boxes"], before["boxes"])
     downgrade(model)
     assert list(model.state_dict()) == names
@@ -75,7 +75,7 @@ def test_small_rois_are_read_from_p2x_and_the_others_as_before(plain):
         features = model.backbone(images)
         pool, sizes = model.roi_heads.box_roi_pool, [(96, 128)]
         before = pool(features, boxes, sizes)
-        use_level(model, 56)
+        enable_level(model, 56)
         after = pool(features, boxes, sizes)
         p2x = model.backbone.extended(features.beneath)["p2x"]
     assert p2x.shape == (1, 256, 48, 64)
@@ -86,7 +86,7 @@ def test_small_rois_are_read_from_p2x_and_the_others_as_before(plain):
 def test_the_rpn_sees_the_levels_it_saw(plain):
     model, seen = copy.deepcopy(plain), []
     upgrade(model, level="p2x", **NARROW)
-    use_level(model)
+    enable_level(model)
     model.rpn.head.register_forward_pre_hook(lambda _, inputs: seen.append([tuple(x.shape[-2:]) for x in inputs[0]]))
     answer(model)
     assert seen == [[(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)]]
@@ -99,7 +99,7 @@ def test_windows_answer_as_the_whole_map(plain):
     torch.manual_seed(1)
     upgrade(tiled, "nearest", level="p2x", tile=2)
     for model in (whole, tiled):
-        use_level(model, 20)
+        enable_level(model, 20)
     images = torch.rand(1, 3, 256, 384)
     boxes = [torch.tensor([[3.0, 4, 20, 12], [300, 200, 310, 212]])]
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_the_teacher_is_the_detector_at_twice_the_size(plain):
     upgrade(model, level="p2x", **NARROW)
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        taught = supervision(model.backbone(image))
+        taught = level_teacher_maps(model.backbone(image))
         original = plain.backbone(image)
         smoothed = model.backbone.fpn.layer_blocks[1](taught["p3x"])
     assert torch.equal(taught["p2x"], original["0"])
@@ -131,7 +131,7 @@ def test_only_the_level_learns_and_it_does(plain):
     losses = []
     for _ in range(12):
         optimiser.zero_grad()
-        loss = distillation(model, batch)["global"]
+        loss = level_distillation_loss(model, batch)["global"]
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
@@ -144,12 +144,12 @@ def test_only_the_level_learns_and_it_does(plain):
 def test_distillation_says_what_it_needs(plain):
     model = copy.deepcopy(plain)
     with pytest.raises(ValueError, match="adds one"):
-        distillation(model, torch.rand(1, 3, 64, 64))
+        level_distillation_loss(model, torch.rand(1, 3, 64, 64))
     upgrade(model, level="p2x", **NARROW)
     with pytest.raises(ValueError, match="multiples of 64"):
-        distillation(model, torch.rand(1, 3, 96, 64))
+        level_distillation_loss(model, torch.rand(1, 3, 96, 64))
     with pytest.raises(ValueError, match=r"model\.eval"):
-        distillation(model.train(), torch.rand(1, 3, 64, 64))
+        level_distillation_loss(model.train(), torch.rand(1, 3, 64, 64))
 
 
 # ---------------------------------------------------------------------------------------------------- keeping it
@@ -158,27 +158,27 @@ def test_distillation_says_what_it_needs(plain):
 def test_a_delta_brings_the_level_and_its_limit(plain, tmp_path):
     model = copy.deepcopy(plain)
     upgrade(model, level="p2x", **NARROW)
-    use_level(model, 40)
+    enable_level(model, 40)
     with torch.no_grad():
         for p in added_parameters(model).values():
             p.add_(0.01)
     save_delta(model, tmp_path / "level.safetensors")
     again = copy.deepcopy(plain)
     load_delta(again, tmp_path / "level.safetensors")
-    assert limit_of(again) == 40
+    assert get_small_roi_size(again) == 40
     assert all(torch.equal(value, answer(model)[key]) for key, value in answer(again).items())
 
 
 def test_a_copy_reads_its_own_level(plain):
     model = copy.deepcopy(plain)
     upgrade(model, level="p2x", **NARROW)
-    use_level(model, 1000)
+    enable_level(model, 1000)
     other = copy.deepcopy(model)
     with torch.no_grad():
         for p in added_parameters(other).values():
             p.mul_(3)
     assert not torch.equal(answer(other)["boxes"], answer(model)["boxes"])
-    assert isinstance(other.backbone(torch.rand(1, 3, 64, 64)), Deeper)
+    assert isinstance(other.backbone(torch.rand(1, 3, 64, 64)), ExtendableFeatures)
 
 
 # ---------------------------------------------------------------------------------------------------- refusals
@@ -210,4 +210,4 @@ def test_wrong_words_leave_the_model_alone(plain):
     with pytest.raises(ValueError, match="upgraded already"):
         upgrade(model, level="p2x")
     with pytest.raises(ValueError, match="limit is -1"):
-        use_level(model, -1)
+        enable_level(model, -1)

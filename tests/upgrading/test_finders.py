@@ -11,12 +11,12 @@ from featlift.upgrading import upgrade
 
 def test_upsamples_that_are_not_twice_are_left(yolo: nn.Module):
     report = upgrade(yolo, "deconv")
-    assert report.door == "nn.Upsample"
+    assert report.finder == "nn.Upsample"
     assert [(row.site, row.channels, row.old, row.stride) for row in report.rows] == [
         ("model.3", 16, "nearest", 8),
         ("model.5", 10, "bilinear", 4),
     ]
-    assert report.untouched == ("model.7: nn.Upsample that is not twice",)
+    assert report.skipped == ("model.7: nn.Upsample that is not twice",)
     assert type(yolo.model[7]) is nn.Upsample  # type: ignore[index]
 
 
@@ -27,7 +27,7 @@ def test_only_the_neck_is_redirected(rtdetr_with_masks: nn.Module):
         upgrade(rtdetr_with_masks, "deconv")
     report = upgrade(rtdetr_with_masks, "deconv", neck="encoder")
     assert [row.site for row in report.rows] == ["encoder", "encoder"]
-    assert [line.split(":")[0] for line in report.untouched] == ["encoder", "masks"]
+    assert [line.split(":")[0] for line in report.skipped] == ["encoder", "masks"]
     maps = torch.rand(1, 8, 4, 4)
     masks: nn.Module = rtdetr_with_masks.masks  # type: ignore[assignment]
     for parameter in rtdetr_with_masks.parameters():
@@ -37,7 +37,7 @@ def test_only_the_neck_is_redirected(rtdetr_with_masks: nn.Module):
 
 def test_the_neck_is_found_alone(rtdetr: nn.Module):
     report = upgrade(rtdetr, "deconv")
-    assert (report.door, len(report.closed)) == ("F.interpolate", 3)
+    assert (report.finder, len(report.failed_finders)) == ("F.interpolate", 3)
     assert {row.site for row in report.rows} == {"encoder"}
 
 
@@ -55,13 +55,13 @@ def test_a_network_that_takes_no_picture_needs_an_example():
         ValueError, match=r"could not be run on a black picture.*RuntimeError.*Give what it takes as example"
     ):
         upgrade(network, "deconv")
-    assert upgrade(network, "deconv", example=torch.zeros(1, 5, 16, 16)).rows[0].channels == 4
+    assert upgrade(network, "deconv", example_inputs=torch.zeros(1, 5, 16, 16)).rows[0].channels == 4
 
 
 def test_several_arguments_are_a_tuple(rtdetr: nn.Module):
     maps = [torch.rand(1, 8, size, size) for size in (16, 8, 4)]
     encoder: nn.Module = rtdetr.encoder  # type: ignore[assignment]
-    assert len(upgrade(encoder, "deconv", example=(maps, torch.zeros(1, 64, 64, dtype=torch.bool))).rows) == 2
+    assert len(upgrade(encoder, "deconv", example_inputs=(maps, torch.zeros(1, 64, 64, dtype=torch.bool))).rows) == 2
 
 
 def test_a_pyramid_of_one_stride_is_refused(torchvision_detector: Callable[[str], nn.Module]):
@@ -91,7 +91,7 @@ def test_a_step_of_one_size_is_left_alone():
     before = model(x)
     report = upgrade(model, "deconv")
     assert [row.level for row in report.rows] == ["p3"]
-    assert report.untouched == ("fpn: nearest, 8 channels, 16x16 → 16x16",)
+    assert report.skipped == ("fpn: nearest, 8 channels, 16x16 → 16x16",)
     assert all(torch.equal(before[name], y) for name, y in model(x).items())
 
 
@@ -107,5 +107,5 @@ def test_a_subclass_keeps_its_forward():
     model.fpn = OwnForward([4, 4, 4], 8)
     before = model(x)
     report = upgrade(model, "deconv")
-    assert (report.door, len(report.rows)) == ("F.interpolate", 2)
+    assert (report.finder, len(report.rows)) == ("F.interpolate", 2)
     assert all(torch.equal(before[name], y) for name, y in model(x).items())

@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.interpolators.fixed import Bilinear
-from featlift.upgrading.modules import Redirected, UpgradedFixed, UpgradedUpsample, redirected
-from featlift.upgrading.residual import Steps, addition
+from featlift.interpolators.fixed import BilinearInterpolator
+from featlift.upgrading.modules import UpgradedFixed, UpgradedNeck, UpgradedUpsample, upgraded_neck_class
+from featlift.upgrading.residual import StepAdapters, build_adapter
 
 
 class Repeated(nn.Module):
@@ -24,14 +24,14 @@ class Repeated(nn.Module):
 
 def bright(channels: int = 2) -> nn.Module:
     """An addition of exactly 1."""
-    part = addition("pixel-shuffle", channels, {})
+    part = build_adapter("pixel-shuffle", channels, {})
     part.branch.last.bias.data.fill_(1)  # type: ignore[union-attr]
     return part
 
 
 def test_only_doublings_of_maps_are_redirected():
     neck = Repeated()
-    Redirected.upgrade(neck, Steps([bright(), bright()]))
+    UpgradedNeck.upgrade(neck, StepAdapters([bright(), bright()]))
     assert isinstance(neck, Repeated)
     assert torch.equal(neck(torch.zeros(1, 2, 4, 4), 2), torch.full((1, 2, 16, 16), 2.0))
     neck.restore()  # type: ignore[operator]
@@ -42,14 +42,14 @@ def test_only_doublings_of_maps_are_redirected():
 @pytest.mark.parametrize("times", [0, 1, 3])
 def test_another_number_of_doublings_is_an_error(times: int):
     neck = Repeated()
-    Redirected.upgrade(neck, Steps([bright(), bright()]))
+    UpgradedNeck.upgrade(neck, StepAdapters([bright(), bright()]))
     with pytest.raises(RuntimeError, match=f"for 2 doublings but made {times}"):
         neck(torch.zeros(1, 2, 4, 4), times)
 
 
 def test_nothing_is_redirected_outside_the_neck():
     neck, x = Repeated(), torch.zeros(1, 2, 4, 4)
-    Redirected.upgrade(neck, Steps([bright()]))
+    UpgradedNeck.upgrade(neck, StepAdapters([bright()]))
     neck(x, 1)
     with pytest.raises(RuntimeError):
         neck(x, 2)
@@ -57,8 +57,8 @@ def test_nothing_is_redirected_outside_the_neck():
 
 
 def test_one_class_for_each_foreign_class():
-    assert redirected(Repeated) is redirected(Repeated)
-    assert redirected(Repeated).__name__ == "UpgradedRepeated"
+    assert upgraded_neck_class(Repeated) is upgraded_neck_class(Repeated)
+    assert upgraded_neck_class(Repeated).__name__ == "UpgradedRepeated"
 
 
 @pytest.mark.parametrize("kind", [nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d])
@@ -75,4 +75,4 @@ def test_upsample_comes_back_as_it_was(kind: type[nn.Upsample]):
 
 def test_an_upgraded_fixed_one_is_an_interpolator():
     x = torch.rand(1, 2, 3, 5)
-    assert torch.equal(UpgradedFixed(Bilinear(2), bright())(x), Bilinear(2)(x) + 1)
+    assert torch.equal(UpgradedFixed(BilinearInterpolator(2), bright())(x), BilinearInterpolator(2)(x) + 1)

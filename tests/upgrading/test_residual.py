@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from featlift.interpolators import INTERPOLATORS
-from featlift.upgrading.residual import Blend, Residual, Steps, addition, additions
+from featlift.upgrading.residual import GatedAdapter, ResidualAdapter, StepAdapters, build_adapter, build_adapters
 
 
 class Twice(nn.Module):
@@ -18,22 +18,22 @@ class Twice(nn.Module):
 @pytest.mark.parametrize("target", [(6, 10), (5, 9), (7, 11)])
 def test_every_addition_starts_as_nothing(name: str, target: tuple[int, int]):
     x, old = torch.randn(2, 8, 3, 5), torch.randn(2, 8, *target)
-    assert torch.equal(addition(name, 8, {})(x, old), old)
+    assert torch.equal(build_adapter(name, 8, {})(x, old), old)
 
 
 def test_a_residual_is_added_and_a_blend_goes_from_old_to_new():
     x, old = torch.zeros(1, 2, 1, 1), torch.ones(1, 2, 2, 2)
-    assert torch.equal(Residual(Twice())(x, old), torch.full((1, 2, 2, 2), 8.0))
-    blend = Blend(Twice(), 2)
+    assert torch.equal(ResidualAdapter(Twice())(x, old), torch.full((1, 2, 2, 2), 8.0))
+    blend = GatedAdapter(Twice(), 2)
     blend.gate.data = torch.tensor([0.5, 1.0]).view(2, 1, 1)
     expected = torch.tensor([4.0, 7.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
     assert torch.equal(blend(x, old), expected)
 
 
 def test_steps_share_and_leave_out():
-    a, b = addition("nearest", 2, {}), addition("bilinear", 2, {})
-    steps = Steps([a, None, b, a])
-    assert steps.which == (0, None, 1, 0)
+    a, b = build_adapter("nearest", 2, {}), build_adapter("bilinear", 2, {})
+    steps = StepAdapters([a, None, b, a])
+    assert steps.adapter_indices == (0, None, 1, 0)
     assert list(steps) == [a, b]
     x, old = torch.zeros(1, 2, 1, 1), torch.ones(1, 2, 2, 2)
     assert steps(1, x, old) is old
@@ -41,6 +41,6 @@ def test_steps_share_and_leave_out():
 
 @pytest.mark.parametrize(("name", "distinct"), [("afi", 2), ("srf", 2), ("deconv", 3), ("carafe", 3)])
 def test_shared_by_channels_or_one_each(name: str, distinct: int):
-    made = additions(name, [8, None, 8, 4], {})
+    made = build_adapters(name, [8, None, 8, 4], {})
     assert made[1] is None
     assert len({id(part) for part in made if part is not None}) == distinct

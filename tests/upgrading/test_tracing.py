@@ -2,21 +2,21 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from featlift.upgrading.tracing import doubles, run
+from featlift.upgrading.tracing import is_2x_size, trace_interpolations
 
 
 def test_a_run_sees_owners_sizes_modes_and_the_picture(rtdetr_with_masks: nn.Module):
-    seen = run(rtdetr_with_masks, example=torch.zeros(2, 3, 64, 96))
-    told = [(call.owner, call.channels, call.size, call.target, call.mode) for call in seen.calls]
+    seen = trace_interpolations(rtdetr_with_masks, example_inputs=torch.zeros(2, 3, 64, 96))
+    told = [(call.owner, call.channels, call.in_size, call.out_size, call.mode) for call in seen.calls]
     assert told == [
         ("encoder", 8, (2, 3), (4, 6), "nearest"),
         ("encoder", 8, (4, 6), (8, 12), "nearest"),
         ("encoder", 2, (64, 96), (8, 12), "nearest"),
         ("masks", 1, (8, 12), (16, 24), "bilinear"),
     ]
-    assert [call.doubles for call in seen.calls] == [True, True, False, True]
-    assert seen.picture == (64, 96)
-    assert len(seen.within("encoder")) == 3
+    assert [call.is_2x for call in seen.calls] == [True, True, False, True]
+    assert seen.image_size == (64, 96)
+    assert len(seen.calls_within("encoder")) == 3
 
 
 def test_a_module_that_runs_twice_counts_once():
@@ -29,14 +29,14 @@ def test_a_module_that_runs_twice_counts_once():
             """``[B, C, H, W]`` → ``[B, C, 4H, 4W]``."""
             return self.up(self.up(x))
 
-    assert len(run(Pair()).within("up")) == 1
-    assert len(run(Pair()).within("")) == 2
+    assert len(trace_interpolations(Pair()).calls_within("up")) == 1
+    assert len(trace_interpolations(Pair()).calls_within("")) == 2
 
 
 def test_a_run_leaves_no_trace(rtdetr: nn.Module):
     rtdetr.train()
     state = {name: x.clone() for name, x in rtdetr.state_dict().items()}
-    run(rtdetr)
+    trace_interpolations(rtdetr)
     assert all(torch.equal(x, rtdetr.state_dict()[name]) for name, x in state.items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in rtdetr.modules())
     assert all(module.training for module in rtdetr.modules())
@@ -44,8 +44,8 @@ def test_a_run_leaves_no_trace(rtdetr: nn.Module):
 
 
 def test_doubling_gives_or_takes_a_cell():
-    assert doubles((4, 5), (8, 10))
-    assert doubles((4, 5), (7, 11))
-    assert not doubles((4, 5), (8, 12))
-    assert not doubles((4, 5), (4, 5))
-    assert not doubles((4, 5), (16, 20))
+    assert is_2x_size((4, 5), (8, 10))
+    assert is_2x_size((4, 5), (7, 11))
+    assert not is_2x_size((4, 5), (8, 12))
+    assert not is_2x_size((4, 5), (4, 5))
+    assert not is_2x_size((4, 5), (16, 20))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from featlift.detectors import detector, extractor
-from featlift.interpolators import INTERPOLATORS, PER_STEP, interpolator, interpolators
+from featlift.interpolators import INTERPOLATORS, PER_STEP_INTERPOLATORS, build_interpolators, interpolator
 from featlift.pyramids import FPN
 from featlift.upgrading import added_parameters, downgrade, upgrade
 
@@ -102,7 +102,7 @@ def test_one_addition_is_shared_by_a_pyramid_or_there_is_one_per_step(name: str,
     report = upgrade(pyramid, name)
     each = [row.parameters for row in report.rows]
     one = sum(p.numel() for p in interpolator(name, 16).parameters()) + (16 if name == "carafe" else 0)
-    assert each == ([one, one] if name in PER_STEP else [one, 0])
+    assert each == ([one, one] if name in PER_STEP_INTERPOLATORS else [one, 0])
 
 
 @pytest.mark.parametrize("size", [(33, 47), (100, 75), (32, 32), (257, 31)])
@@ -220,13 +220,13 @@ class Backbone(nn.Module):
 @pytest.mark.parametrize("family", ["retinanet", "fcos"])
 def test_our_detectors(family: str, name: str):
     torch.manual_seed(0)
-    model = detector(family, extractor(family, Backbone(), [interpolator("nearest", 64)], 64), classes=2).eval()
+    model = detector(family, extractor(family, Backbone(), [interpolator("nearest", 64)], 64), num_classes=2).eval()
     keys, images = list(model.state_dict()), [picture()[0]]
     before = look(model, images)
     report = upgrade(model, name, **SMALL.get(name, {}))
-    assert report.door == "FeatLift pyramid"
+    assert report.finder == "FeatLift pyramid"
     assert [row.level for row in report.rows] == ["p4", "p3"]
-    assert (report.rows[1].parameters > 0) == (name in PER_STEP)
+    assert (report.rows[1].parameters > 0) == (name in PER_STEP_INTERPOLATORS)
     assert_same(look(model, images), before)
     shake(model)
     downgrade(model)
@@ -235,8 +235,8 @@ def test_our_detectors(family: str, name: str):
 
 
 def test_learned_pyramids_refuse():
-    steps = interpolators("deconv", 32, 2)
-    model = detector("retinanet", extractor("retinanet", Backbone(), steps, 32), classes=2)
+    steps = build_interpolators("deconv", 32, 2)
+    model = detector("retinanet", extractor("retinanet", Backbone(), steps, 32), num_classes=2)
     with pytest.raises(ValueError, match=r"'backbone.pyramid' already has learned interpolators: Deconvolution"):
         upgrade(model)
 

@@ -7,29 +7,29 @@ from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn
 
 from featlift.papers import baseline
 from featlift.upgrading import upgrade
-from featlift.upgrading.upsampling_steps import doublings, trunk
+from featlift.upgrading.upsampling_steps import backbone_and_pyramid, find_upsampling_steps
 
 PICTURE = torch.rand(3, 64, 96)
 STEPS = [("p5→p4", (2, 3), (4, 6)), ("p4→p3", (4, 6), (8, 12)), ("p3→p2", (8, 12), (16, 24))]
 
 
 def ours(interpolator: str, pyramid: str = "fpn") -> nn.Module:
-    model = baseline.Model(
-        "faster-rcnn", "resnet10t", "random", "batch", 0, channels=8, pyramid=pyramid, interpolator=interpolator,
+    model = baseline.DetectorConfig(
+        "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, pyramid=pyramid, interpolator=interpolator,
         detector_options={"anchor_scale": 4.0, "width": 16, "proposals": 20},
     )  # fmt: skip
-    return baseline.build(model, 2).eval()
+    return baseline.build_detector(model, 2).eval()
 
 
 def told(detector: nn.Module) -> list[tuple[str, tuple[int, int], tuple[int, int]]]:
-    return [(step.name, step.size, step.target) for step in doublings(detector, PICTURE)]
+    return [(step.name, step.in_size, step.out_size) for step in find_upsampling_steps(detector, PICTURE)]
 
 
 @pytest.mark.parametrize("pyramid", ["fpn", "pafpn"])
 @pytest.mark.parametrize("interpolator", ["nearest", "afi", "deconv"])
 def test_ours(interpolator, pyramid):
     detector = ours(interpolator, pyramid)
-    steps = doublings(detector, PICTURE)
+    steps = find_upsampling_steps(detector, PICTURE)
     assert told(detector) == STEPS
     assert len({step.module for step in steps}) == (3 if interpolator == "deconv" else 1)
 
@@ -44,34 +44,34 @@ def test_a_bifpn_doubles_in_every_layer():
 def test_torchvisions_before_and_after_an_upgrade(torchvision_detector, name):
     detector = torchvision_detector(name)
     expected = STEPS if "rcnn" in name else STEPS[:2]
-    plain = doublings(detector, PICTURE)
+    plain = find_upsampling_steps(detector, PICTURE)
     assert told(detector) == expected
     assert all(step.module is None for step in plain)
     upgrade(detector, "light")
-    upgraded = doublings(detector, PICTURE)
+    upgraded = find_upsampling_steps(detector, PICTURE)
     assert told(detector) == expected
     assert all(step.module is upgraded[0].module is not None for step in upgraded)
     for before, after in zip(plain, upgraded, strict=True):
-        x = before.noise()
+        x = before.random_input()
         y = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        assert torch.equal(before.now(x), y)
-        assert torch.equal(after.now(x), y)
+        assert torch.equal(before.upsample(x), y)
+        assert torch.equal(after.upsample(x), y)
 
 
 def test_backbone_and_pyramid(torchvision_detector):
     detector, other = ours("nearest"), torchvision_detector("fasterrcnn_resnet50_fpn")
-    assert trunk(detector) == (detector.backbone.backbone, detector.backbone.pyramid)
-    assert trunk(other) == (other.backbone.body, other.backbone.fpn)
+    assert backbone_and_pyramid(detector) == (detector.backbone.backbone, detector.backbone.pyramid)
+    assert backbone_and_pyramid(other) == (other.backbone.body, other.backbone.fpn)
 
 
 def test_without_a_pyramid():
     detector = nn.Module()
     detector.backbone = nn.Conv2d(3, 3, 1)
     with pytest.raises(ValueError, match=r"has no pyramid that is known here .its backbone is a Conv2d"):
-        doublings(detector, PICTURE)
+        find_upsampling_steps(detector, PICTURE)
 
 
 def test_a_pyramid_that_doubles_nothing():
     detector = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None, min_size=64, max_size=96).eval()
     with pytest.raises(ValueError, match="doubles no map"):
-        doublings(detector, PICTURE)
+        find_upsampling_steps(detector, PICTURE)

@@ -11,37 +11,37 @@ from typing import Any
 
 from torch import Tensor, nn
 
-Network = Any  # timm's networks
+TimmNetwork = Any  # timm's networks
 
 
-def stem(network: Network) -> list[nn.Module]:
+def stem_layers(network: TimmNetwork) -> list[nn.Module]:
     """The layers, in their order, that lead to the last map of stride 2.
 
     Raises:
         TypeError: if the network is built like neither a ResNet nor an EfficientNet.
     """
     names = [name for name, _ in network.named_children()]
-    if _like_resnet(names):
+    if _is_resnet_like(names):
         return [network[name] for name in names[: names.index("maxpool")]]
-    stages = _stages(network, names, 2)
+    stages = _block_names(network, names, 2)
     return [network.get_submodule(name) for name in (*names[: names.index("blocks")], *stages)]
 
 
-def stage_2(network: Network, c1: Tensor) -> Tensor:
-    """Stage 2 on every cell of what :func:`stem` gives: ``[B, C1, H/2, W/2]`` → ``[B, C2, H/2, W/2]``. Raises TypeError as it does."""
+def unpooled_stage2(network: TimmNetwork, c1: Tensor) -> Tensor:
+    """Stage 2 on every cell of what :func:`stem_layers` gives: ``[B, C1, H/2, W/2]`` → ``[B, C2, H/2, W/2]``. Raises TypeError as it does."""
     names = [name for name, _ in network.named_children()]
-    if _like_resnet(names):
+    if _is_resnet_like(names):
         return network["layer1"](c1)
     x = c1
-    for name in _stages(network, names, 4):
+    for name in _block_names(network, names, 4):
         stage = network.get_submodule(name)
-        with unstrided(stage):
+        with stride_one(stage):
             x = stage(x)
     return x
 
 
 @contextmanager
-def unstrided(module: nn.Module) -> Iterator[None]:
+def stride_one(module: nn.Module) -> Iterator[None]:
     """For a moment the convolutions of ``module`` have stride 1."""
     strided = [(part, part.stride) for part in module.modules() if isinstance(part, nn.Conv2d)]
     for convolution, _ in strided:
@@ -53,11 +53,11 @@ def unstrided(module: nn.Module) -> Iterator[None]:
             convolution.stride = stride
 
 
-def _like_resnet(names: list[str]) -> bool:
+def _is_resnet_like(names: list[str]) -> bool:
     return "maxpool,layer1" in ",".join(names)
 
 
-def _stages(network: Network, names: list[str], stride: int) -> list[str]:
+def _block_names(network: TimmNetwork, names: list[str], stride: int) -> list[str]:
     """The names of the blocks of an EfficientNet whose maps have this stride."""
     if "blocks" not in names or names[0] != "conv_stem":
         raise TypeError(
@@ -66,10 +66,10 @@ def _stages(network: Network, names: list[str], stride: int) -> list[str]:
             "(Swin, ConvNeXt) have none."
         )
     ends = {info["reduction"]: info["module"] for info in network.feature_info.info}
-    last, before = (_number(ends.get(side, "")) for side in (stride, stride // 2))
+    last, before = (_block_index(ends.get(side, "")) for side in (stride, stride // 2))
     return [f"blocks.{number}" for number in range(before + 1, last + 1)]
 
 
-def _number(module: str) -> int:
+def _block_index(module: str) -> int:
     """Of a block; -1 is before them all."""
     return int(module.removeprefix("blocks.")) if module.startswith("blocks.") else -1

@@ -9,16 +9,16 @@ read, too.
 
 from featlift.checkpoints.hub import from_pretrained, push_to_hub
 from featlift.checkpoints.parts import load, save
-from featlift.checkpoints.states import Fit, load_state, read_state
+from featlift.checkpoints.states import LoadReport, load_state_file, read_state_dict
 from featlift.checkpoints.tensors import read_tensors, write_tensors
 
 __all__ = [
-    "Fit",
+    "LoadReport",
     "from_pretrained",
     "load",
-    "load_state",
+    "load_state_file",
     "push_to_hub",
-    "read_state",
+    "read_state_dict",
     "read_tensors",
     "save",
     "write_tensors",

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-Part = TypeVar("Part", bound=type)
+_ClassT = TypeVar("Part", bound=type)
 
 
-def remember(**instead: object) -> Callable[[Part], Part]:
+def store_init_args(**overrides: object) -> Callable[[_ClassT], _ClassT]:
     """A class decorator: instances keep their constructor's arguments, defaults included, as the dict ``.arguments``.
 
-    ``instead`` names arguments that are to be remembered as something else. ``@remember(pretrained=False)``: weights
+    ``overrides`` names arguments that are to be remembered as something else. ``@remember(pretrained=False)``: weights
     that were fetched once are in the checkpoint, and must not be fetched again when it is loaded.
 
     A subclass with an ``__init__`` of its own has to be decorated, too.
@@ -22,9 +22,9 @@ def remember(**instead: object) -> Callable[[Part], Part]:
         TypeError: while decorating, if the constructor takes ``*args`` or ``**kwargs``: those have no names to remember.
     """
 
-    def decorate(part: Part) -> Part:
+    def decorate(part: _ClassT) -> _ClassT:
         build = part.__init__
-        signature = _signature(part)
+        signature = _init_signature(part)
 
         @functools.wraps(build)
         def __init__(self: Any, *args: Any, **named: Any) -> None:
@@ -32,7 +32,7 @@ def remember(**instead: object) -> Callable[[Part], Part]:
             if type(self).__init__ is __init__:  # and not called by a subclass
                 bound = signature.bind(*args, **named)
                 bound.apply_defaults()
-                self.arguments = dict(bound.arguments) | instead
+                self.arguments = dict(bound.arguments) | overrides
 
         part.__init__ = __init__
         return part
@@ -40,7 +40,7 @@ def remember(**instead: object) -> Callable[[Part], Part]:
     return decorate
 
 
-def _signature(part: type) -> inspect.Signature:
+def _init_signature(part: type) -> inspect.Signature:
     """Of the constructor, without ``self``; empty where there is only PyTorch's."""
     if part.__init__ is nn.Module.__init__:
         return inspect.Signature()

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from featlift.checkpoints.states import compare, fill, own_state
+from featlift.checkpoints.states import compare_states, copy_matching, unique_state_dict
 from featlift.checkpoints.tensors import read_tensors, write_tensors
 
-HOME = "featlift"
+PACKAGE = "featlift"
 
 
 def save(module: nn.Module, path: str | Path) -> Path:
@@ -25,13 +25,13 @@ def save(module: nn.Module, path: str | Path) -> Path:
 
     Raises:
         TypeError: if the module, or a part it was given, did not remember its arguments
-            (see `featlift.checkpoints.init_args.remember`).
+            (see `featlift.checkpoints.init_args.store_init_args`).
         ValueError: if it was changed after it was built, so that its arguments no longer describe it.
     """
-    state, words = own_state(module), describe(module)
+    state, words = unique_state_dict(module), describe_module(module)
     with torch.random.fork_rng(devices=[]):
-        fit = compare(state, rebuild(words))
-    if not fit.complete:
+        fit = compare_states(state, rebuild_module(words))
+    if not fit.is_complete:
         raise ValueError(
             f"This {type(module).__name__} is not what its arguments build; was a part of it replaced afterwards? {fit}\n"
             "Use featlift.save_delta for a detector that was upgraded."
@@ -53,12 +53,12 @@ def load(path: str | Path) -> nn.Module:
             f"{path} does not say which part it is: it was not written by featlift.checkpoints.save. "
             "Build the module yourself and use load_state(module, path)."
         )
-    module = rebuild({"class": words["class"], "arguments": json.loads(words["arguments"])})
-    fill(module, tensors, path)
+    module = rebuild_module({"class": words["class"], "arguments": json.loads(words["arguments"])})
+    copy_matching(module, tensors, path)
     return module
 
 
-def describe(module: nn.Module) -> dict[str, Any]:
+def describe_module(module: nn.Module) -> dict[str, Any]:
     """``{"class": "featlift.interpolators.afi:AFI", "arguments": {…}}`` of a part, in JSON's words.
 
     Raises:
@@ -66,76 +66,80 @@ def describe(module: nn.Module) -> dict[str, Any]:
     """
     kind = type(module)
     arguments = getattr(module, "arguments", None)
-    if not isinstance(arguments, Mapping) or not _ours(kind.__module__):
+    if not isinstance(arguments, Mapping) or not _is_featlift_module(kind.__module__):
         raise TypeError(
-            f"{kind.__module__}.{kind.__qualname__} cannot be saved as a part: only classes of {HOME} that are decorated "
+            f"{kind.__module__}.{kind.__qualname__} cannot be saved as a part: only classes of {PACKAGE} that are decorated "
             "with @remember() can be built again. Save its state_dict() with safetensors instead."
         )
-    words = {name: _said(value, f"{kind.__qualname__}({name}=…)") for name, value in arguments.items()}
+    words = {name: _to_json(value, f"{kind.__qualname__}({name}=…)") for name, value in arguments.items()}
     return {"class": f"{kind.__module__}:{kind.__qualname__}", "arguments": words}
 
 
-def _said(value: Any, where: str) -> Any:
+def _to_json(value: Any, location: str) -> Any:
     if isinstance(value, nn.Module):
-        return describe(value)
-    if is_dataclass(value) and not isinstance(value, type) and _ours(type(value).__module__):
-        inside = {field.name: _said(getattr(value, field.name), where) for field in fields(value)}
+        return describe_module(value)
+    if is_dataclass(value) and not isinstance(value, type) and _is_featlift_module(type(value).__module__):
+        inside = {field.name: _to_json(getattr(value, field.name), location) for field in fields(value)}
         return {"class": f"{type(value).__module__}:{type(value).__qualname__}", "arguments": inside}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: _said(item, where) for key, item in value.items()}
+        return {key: _to_json(item, location) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_said(item, where) for item in value]
+        return [_to_json(item, location) for item in value]
     if isinstance(value, Path):
         return str(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(
-        f"{where} is a {type(value).__name__}, which a checkpoint cannot hold; give numbers, names or parts."
+        f"{location} is a {type(value).__name__}, which a checkpoint cannot hold; give numbers, names or parts."
     )
 
 
-def rebuild(words: Mapping[str, Any]) -> Any:
+def rebuild_module(description: Mapping[str, Any]) -> Any:
     """The part that `describe` described, with new tensors.
 
     Raises:
         ValueError: if the class is not one of ours, or does not take these arguments.
     """
-    kind = _kind(words["class"])
-    arguments = {name: _meant(value) for name, value in words["arguments"].items()}
+    kind = _resolve_class(description["class"])
+    arguments = {name: _from_json(value) for name, value in description["arguments"].items()}
     try:
         return kind(**arguments)
     except TypeError as error:
         raise ValueError(
-            f"{words['class']} does not take the arguments of this checkpoint ({', '.join(arguments) or 'none'}): {error}. "
+            f"{description['class']} does not take the arguments of this checkpoint ({', '.join(arguments) or 'none'}): {error}. "
             "It may be of another version of featlift."
         ) from error
 
 
-def _meant(value: Any) -> Any:
+def _from_json(value: Any) -> Any:
     if isinstance(value, list):
-        return [_meant(item) for item in value]
+        return [_from_json(item) for item in value]
     if isinstance(value, Mapping):
         if set(value) == {"class", "arguments"}:
-            return rebuild(value)
-        return {name: _meant(item) for name, item in value.items()}
+            return rebuild_module(value)
+        return {name: _from_json(item) for name, item in value.items()}
     return value
 
 
-def _kind(name: str) -> type:
+def _resolve_class(name: str) -> type:
     """The class behind ``"featlift.…:Class"``: only modules that remember their arguments and dataclasses, only
     ours.
     """
     home, _, title = name.partition(":")
-    if not _ours(home):
-        raise ValueError(f"The checkpoint asks for {name}; only parts of {HOME} are built from files.")
+    if not _is_featlift_module(home):
+        raise ValueError(f"The checkpoint asks for {name}; only parts of {PACKAGE} are built from files.")
     try:
         kind = getattr(importlib.import_module(home), title)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"The checkpoint asks for {name}, which this version of {HOME} does not have.") from error
-    if not (isinstance(kind, type) and _ours(kind.__module__) and (issubclass(kind, nn.Module) or is_dataclass(kind))):
+        raise ValueError(f"The checkpoint asks for {name}, which this version of {PACKAGE} does not have.") from error
+    if not (
+        isinstance(kind, type)
+        and _is_featlift_module(kind.__module__)
+        and (issubclass(kind, nn.Module) or is_dataclass(kind))
+    ):
         raise ValueError(f"The checkpoint asks for {name}, which is not a part.")
     return kind
 
 
-def _ours(module: str) -> bool:
-    return module.startswith(f"{HOME}.")
+def _is_featlift_module(module: str) -> bool:
+    return module.startswith(f"{PACKAGE}.")

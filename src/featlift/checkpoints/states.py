@@ -13,44 +13,48 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-WRAPPERS = ("model", "state_dict", "model_state_dict", "ema_state_dict", "params_ema", "params")
-PREFIXES = ("module.", "_orig_mod.")
-ROWS = 12
+WRAPPER_KEYS = ("model", "state_dict", "model_state_dict", "ema_state_dict", "params_ema", "params")
+WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+MAX_ROWS = 12
 
 
 @dataclass(frozen=True)
-class Fit:
+class LoadReport:
     """How the tensors of a file fit a module, by name. `str` gives a table.
 
     Attributes:
-        used: in both, with one shape.
+        matched: in both, with one shape.
         missing: in the module only.
         unexpected: in the file only.
         mismatched: in both; name → (shape in the file, shape in the module).
     """
 
-    used: list[str]
+    matched: list[str]
     missing: list[str]
     unexpected: list[str]
     mismatched: dict[str, tuple[list[int], list[int]]]
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether file and module have the same names and shapes."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
         shapes = [f"{name}  file {there}, module {here}" for name, (there, here) in self.mismatched.items()]
-        rows = _rows("other shape", shapes) + _rows("missing", self.missing) + _rows("unexpected", self.unexpected)
-        return "\n".join([f"{len(self.used)} tensors fit", *rows])
+        rows = (
+            _format_rows("other shape", shapes)
+            + _format_rows("missing", self.missing)
+            + _format_rows("unexpected", self.unexpected)
+        )
+        return "\n".join([f"{len(self.matched)} tensors fit", *rows])
 
 
-def _rows(title: str, names: list[str]) -> list[str]:
-    shown = [f"  {title:<12} {name}" for name in names[:ROWS]]
-    return [*shown, f"  {title:<12} … and {len(names) - ROWS} more"] if len(names) > ROWS else shown
+def _format_rows(title: str, names: list[str]) -> list[str]:
+    shown = [f"  {title:<12} {name}" for name in names[:MAX_ROWS]]
+    return [*shown, f"  {title:<12} … and {len(names) - MAX_ROWS} more"] if len(names) > MAX_ROWS else shown
 
 
-def own_state(module: nn.Module) -> dict[str, Tensor]:
+def unique_state_dict(module: nn.Module) -> dict[str, Tensor]:
     """The tensors of ``module`` by name; one that has several names under its first."""
     state: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -61,32 +65,32 @@ def own_state(module: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def compare(state: Mapping[str, Tensor], module: nn.Module) -> Fit:
+def compare_states(state: Mapping[str, Tensor], module: nn.Module) -> LoadReport:
     """How ``state`` fits ``module``."""
-    own, every = own_state(module), module.state_dict()
+    own, every = unique_state_dict(module), module.state_dict()
     shapes = {name: (list(state[name].shape), list(t.shape)) for name, t in every.items() if name in state}
-    return Fit(
-        used=[name for name, (there, here) in shapes.items() if there == here],
+    return LoadReport(
+        matched=[name for name, (there, here) in shapes.items() if there == here],
         missing=[name for name in own if name not in state],
         unexpected=[name for name in state if name not in every],
         mismatched={name: (there, here) for name, (there, here) in shapes.items() if there != here},
     )
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], source: object, strict: bool = True) -> Fit:
+def copy_matching(module: nn.Module, state: Mapping[str, Tensor], source: object, strict: bool = True) -> LoadReport:
     """Copy the tensors of ``state`` that fit into ``module``.
 
     Raises:
         ValueError: if none fits or, with ``strict``, if not all do; then the module is as it was.
     """
-    fit = compare(state, module)
-    if not fit.complete and (strict or not fit.used):
+    fit = compare_states(state, module)
+    if not fit.is_complete and (strict or not fit.matched):
         raise ValueError(f"{source} does not fit {type(module).__name__}: {fit}")
-    module.load_state_dict({name: state[name] for name in fit.used}, strict=False)
+    module.load_state_dict({name: state[name] for name in fit.matched}, strict=False)
     return fit
 
 
-def load_state(module: nn.Module, path: str | Path, strict: bool = True) -> Fit:
+def load_state_file(module: nn.Module, path: str | Path, strict: bool = True) -> LoadReport:
     """Copy the tensors of somebody's file (see `read_state`) into ``module``; returns how they fit.
 
     ``strict=False`` takes what fits and reports the rest: print the result.
@@ -95,10 +99,10 @@ def load_state(module: nn.Module, path: str | Path, strict: bool = True) -> Fit:
         ValueError: if nothing fits or, with ``strict``, a tensor is missing, left over, or of another shape; all are
             listed.
     """
-    return fill(module, read_state(path), path, strict)
+    return copy_matching(module, read_state_dict(path), path, strict)
 
 
-def read_state(path: str | Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The named tensors of a safetensors or PyTorch file, on the CPU.
 
     A pickle is only read with ``weights_only=True``, which runs no code of the file. Wrappings ("model",
@@ -111,13 +115,13 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}; nothing is downloaded unasked.")
-    state = _unwrapped(_read(path))
+    state = _unwrap_state(_read_file(path))
     if not state:
-        raise ValueError(f"{path} holds no named tensors (looked at the top and below {', '.join(WRAPPERS)}).")
+        raise ValueError(f"{path} holds no named tensors (looked at the top and below {', '.join(WRAPPER_KEYS)}).")
     return state
 
 
-def _read(path: Path) -> Any:
+def _read_file(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -136,14 +140,14 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _unwrapped(found: Any) -> dict[str, Tensor]:
-    if not isinstance(found, Mapping):
+def _unwrap_state(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
         return {}
-    for wrapper in WRAPPERS:
-        if isinstance(found.get(wrapper), Mapping):
-            return _unwrapped(found[wrapper])
-    state = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-    for prefix in PREFIXES:
+    for wrapper in WRAPPER_KEYS:
+        if isinstance(content.get(wrapper), Mapping):
+            return _unwrap_state(content[wrapper])
+    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    for prefix in WRAPPER_PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state

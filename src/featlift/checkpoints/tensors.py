@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], words: Mapping[str, str] | None = None) -> Path:
-    """Write ``tensors`` and ``words`` (the metadata) to ``path``; the file is the old one or the new one, never half
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
+    """Write ``tensors`` and ``metadata`` (the metadata) to ``path``; the file is the old one or the new one, never half
     of either.
 
     Tensors that share memory are written out each; folders are made.
@@ -23,7 +23,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], words: Mappin
         seen.add(plain.untyped_storage().data_ptr())
     path.parent.mkdir(parents=True, exist_ok=True)
     writing = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(apart, writing, dict(words or {}))
+    save_file(apart, writing, dict(metadata or {}))
     writing.replace(path)
     return path
 
@@ -36,11 +36,11 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ValueError: if it is no safetensors file, or a damaged one.
     """
     path = Path(path)
-    words = read_words(path)
+    words = read_metadata(path)
     return load_file(path), words
 
 
-def read_words(path: str | Path) -> dict[str, str]:
+def read_metadata(path: str | Path) -> dict[str, str]:
     """The words in ``path`` alone; raises what `read_tensors` does."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {path}; nothing is downloaded unasked.")

@@ -21,15 +21,17 @@ PRESETS = {
 }
 
 
-class Parser(ArgumentParser):
+class SuggestingParser(ArgumentParser):
     """A parser whose errors name the nearest option instead of printing the whole usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Print ``message`` and what was probably meant, and leave with code 2."""
-        print(f"{self.prog}: {message}{self._meant(message)}\n{self.prog} --help lists every option.", file=sys.stderr)
+        print(
+            f"{self.prog}: {message}{self._suggest(message)}\n{self.prog} --help lists every option.", file=sys.stderr
+        )
         raise SystemExit(2)
 
-    def _meant(self, message: str) -> str:
+    def _suggest(self, message: str) -> str:
         unknown = re.search(r"nrecognized arguments: (--[\w.\-]+)", message)
         if not unknown:
             return ""
@@ -42,12 +44,12 @@ class Parser(ArgumentParser):
         return f"\nDid you mean {near[0]}?" if near else ""
 
 
-def of_function(function: Callable[..., Any], path: str, summary: str, words: Sequence[str]) -> dict[str, Any]:
-    """The arguments of ``function`` out of ``words``; those without a default are positional, and a list of names takes all words left.
+def parse_function_args(function: Callable[..., Any], prog: str, summary: str, argv: Sequence[str]) -> dict[str, Any]:
+    """The arguments of ``function`` out of ``argv``; those without a default are positional, and a list of names takes all words left.
 
     The fields of an argument that is a dataclass are options of their own.
     """
-    parser = Parser(prog=path, description=summary)
+    parser = SuggestingParser(prog=prog, description=summary)
     parser.add_argument("--config", action="config", help="A YAML file with these options.")
     parameters = inspect.signature(function).parameters.values()
     grouped: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
@@ -61,41 +63,41 @@ def of_function(function: Callable[..., Any], path: str, summary: str, words: Se
         parser.add_argument(
             p.name, nargs="+" if p.default is p.empty else "*", help=explained[1] if explained else None
         )
-    values = _taken(parser, words)
+    values = _parse(parser, argv)
     for name, kind in grouped.items():
         values[name] = kind(**{field: values.pop(field) for field in kind.__dataclass_fields__})
     return values
 
 
-def with_presets(paper: str, path: str, words: Sequence[str]) -> dict[str, Any]:
-    """The settings of a paper out of ``words``: a preset, changed by a YAML file, changed by options.
+def parse_training_args(paper: str, prog: str, argv: Sequence[str]) -> dict[str, Any]:
+    """The settings of a paper out of ``argv``: a preset, changed by a YAML file, changed by options.
 
     ``--data FOLDER`` is short for ``--data.root FOLDER``.
 
     Raises:
         ValueError: for a preset that does not exist.
     """
-    from featlift.commands.train import Running
+    from featlift.commands.train import RunOptions
 
     module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
-    words, preset = _without_preset(words)
-    parser = Parser(prog=path, description=_first_line(module.__doc__))
+    argv, preset = _split_preset(argv)
+    parser = SuggestingParser(prog=prog, description=_first_line(module.__doc__))
     parser.add_argument(
         "--preset",
         default=preset,
         help=f"{', '.join(PRESETS)} (featlift list presets explains them).",
     )
     parser.add_argument("--config", action="config", help="A YAML file with these options.")
-    parser.add_class_arguments(Running, None, as_group=False, skip=set() if hasattr(module, "STAGES") else {"until"})
+    parser.add_class_arguments(RunOptions, None, as_group=False, skip=set() if hasattr(module, "STAGES") else {"until"})
     parser.add_class_arguments(module.Settings, None)
-    parser.set_defaults({"run": f"runs/{paper}", **asdict(_preset(module.Settings, preset))})
-    values = _taken(parser, words, whole=module.Settings)
+    parser.set_defaults({"run": f"runs/{paper}", **asdict(_build_preset(module.Settings, preset))})
+    values = _parse(parser, argv, expand_data=module.Settings)
     values.pop("preset")
-    running = {name: values.pop(name) for name in list(values) if name in Running.__dataclass_fields__}
-    return {"paper": paper, "settings": module.Settings(**values), "running": Running(**running)}
+    running = {name: values.pop(name) for name in list(values) if name in RunOptions.__dataclass_fields__}
+    return {"paper": paper, "settings": module.Settings(**values), "running": RunOptions(**running)}
 
 
-def _preset(settings: Any, name: str) -> Any:
+def _build_preset(settings: Any, name: str) -> Any:
     made = settings() if name == "paper" else getattr(settings, name, lambda: None)()
     if name not in PRESETS or made is None:
         there = [preset for preset in PRESETS if preset == "paper" or hasattr(settings, preset)]
@@ -103,9 +105,9 @@ def _preset(settings: Any, name: str) -> Any:
     return made
 
 
-def _without_preset(words: Sequence[str]) -> tuple[list[str], str]:
+def _split_preset(argv: Sequence[str]) -> tuple[list[str], str]:
     left, preset = [], "quick"
-    stream = iter(words)
+    stream = iter(argv)
     for word in stream:
         if word == "--preset":
             preset = next(stream, "")
@@ -116,34 +118,34 @@ def _without_preset(words: Sequence[str]) -> tuple[list[str], str]:
     return left, preset
 
 
-def _taken(parser: ArgumentParser, words: Sequence[str], whole: Any = None) -> dict[str, Any]:
-    spelled = list(_spelled(parser, _short_data(words) if whole else words))
+def _parse(parser: ArgumentParser, argv: Sequence[str], expand_data: Any = None) -> dict[str, Any]:
+    spelled = list(_normalize_options(parser, _expand_data_option(argv) if expand_data else argv))
     parsed = parser.parse_args(spelled)
     values = dict(vars(parser.instantiate(parsed)))
     values.pop("config", None)
     return values
 
 
-def _spelled(parser: ArgumentParser, words: Sequence[str]) -> Iterator[str]:
+def _normalize_options(parser: ArgumentParser, argv: Sequence[str]) -> Iterator[str]:
     """``--skip-broken`` as ``--skip_broken true``: hyphens as in names elsewhere, and yes-or-no options without a value mean yes."""
-    for word, following in zip(words, [*words, "--"][1:], strict=True):
+    for word, following in zip(argv, [*argv, "--"][1:], strict=True):
         option, equals, value = word.partition("=")
         if not option.startswith("--"):
             yield word
             continue
         option = option.replace("-", "_").replace("__", "--", 1)
         yield f"{option}{equals}{value}"
-        if not equals and following.startswith("--") and isinstance(_default(parser, option[2:]), bool):
+        if not equals and following.startswith("--") and isinstance(_option_default(parser, option[2:]), bool):
             yield "true"
 
 
-def _default(parser: ArgumentParser, name: str) -> Any:
+def _option_default(parser: ArgumentParser, name: str) -> Any:
     return next((action.default for action in parser._actions if action.dest == name), None)
 
 
-def _short_data(words: Sequence[str]) -> list[str]:
+def _expand_data_option(argv: Sequence[str]) -> list[str]:
     """``--data X`` as ``--data.root X``, unless X is a YAML file or inline settings; ``--skip-broken`` as ``--data.skip-broken``."""
-    changed = [re.sub(r"^--skip[-_]broken(?==|$)", "--data.skip_broken", word) for word in words]
+    changed = [re.sub(r"^--skip[-_]broken(?==|$)", "--data.skip_broken", word) for word in argv]
     for i, word in enumerate(changed):
         value = word.partition("=")[2] if word.startswith("--data=") else changed[i + 1] if i + 1 < len(changed) else ""
         inline = value.startswith("{") or value.endswith((".yaml", ".yml"))

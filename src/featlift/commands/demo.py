@@ -7,16 +7,16 @@ from typing import Any
 
 from featlift import report
 from featlift.commands import compare
-from featlift.commands.train import Running, conclude, evidence, open_run
-from featlift.data.dataset import Pictures
+from featlift.commands.train import RunOptions, build_report_dataset, evaluate_and_report, open_run
+from featlift.data.dataset import ImageDataset
 from featlift.evaluation.comparison import Comparison
-from featlift.evaluation.profiling import costs
+from featlift.evaluation.profiling import profile_detectors
 from featlift.papers import afi_gan, baseline
 from featlift.report.records import RunRecord
 from featlift.training.run import write_json
 
 
-def demo(out: str = "runs/demo", seed: int = 0, steps: float = 0.7, device: str = "auto") -> dict[str, Any]:
+def demo(out: str = "runs/demo", seed: int = 0, step_scale: float = 0.7, device: str = "auto") -> dict[str, Any]:
     """Train two detectors with equal numbers of steps, compare them, and write a page.
 
     A small Faster R-CNN with nearest interpolation is trained on procedural scenes: the common start. Then one copy goes on as it is, the
@@ -25,27 +25,27 @@ def demo(out: str = "runs/demo", seed: int = 0, steps: float = 0.7, device: str 
     Args:
         out: folder; the same folder again goes on where it was.
         seed: of everything that is drawn.
-        steps: of every stage, as a share of the quick preset's (1 is ``benchmarks/equal_steps.py scenes``, 0.05 a smoke test).
+        step_scale: of every stage, as a share of the quick preset's (1 is ``benchmarks/equal_steps.py scenes``, 0.05 a smoke test).
         device: "auto", "cpu" or "cuda".
     """
-    return equal_steps(shortened(afi_gan.Settings.quick(), steps), Path(out), seed, device)
+    return run_equal_steps(scale_steps(afi_gan.Settings.quick(), step_scale), Path(out), seed, device)
 
 
-def equal_steps(ours: afi_gan.Settings, folder: Path, seed: int = 0, device: str = "auto") -> dict[str, Any]:
-    """AFI-GAN's chain with the settings ``ours``, and a detector with nearest interpolation that has as many steps from the same start.
+def run_equal_steps(settings: afi_gan.Settings, folder: Path, seed: int = 0, device: str = "auto") -> dict[str, Any]:
+    """AFI-GAN's chain with the settings ``settings``, and a detector with nearest interpolation that has as many steps from the same start.
 
     Writes the runs ``afi-gan`` and ``nearest`` into ``folder``, and a ``report.html`` and ``result.json`` about both. Returns the latter.
     """
-    plain = control(ours, folder / "afi-gan" / "teacher.safetensors")
+    plain = control_settings(settings, folder / "afi-gan" / "teacher.safetensors")
     results = {}
-    with open_run(ours, Running(folder / "afi-gan", seed=seed, device=device, save_every=100)) as run:
-        results["afi-gan"] = conclude(afi_gan.train(ours, run), ours.data, run, "afi-gan")
-    with open_run(plain, Running(folder / "nearest", seed=seed, device=device, save_every=100)) as run:
-        results["nearest"] = conclude(baseline.train(plain, run), plain.data, run, "nearest")
-    return finish(folder, results, ours)
+    with open_run(settings, RunOptions(folder / "afi-gan", seed=seed, device=device, save_every=100)) as run:
+        results["afi-gan"] = evaluate_and_report(afi_gan.train(settings, run), settings.data, run, "afi-gan")
+    with open_run(plain, RunOptions(folder / "nearest", seed=seed, device=device, save_every=100)) as run:
+        results["nearest"] = evaluate_and_report(baseline.train(plain, run), plain.data, run, "nearest")
+    return compare_and_report(folder, results, settings)
 
 
-def shortened(settings: afi_gan.Settings, factor: float) -> afi_gan.Settings:
+def scale_steps(settings: afi_gan.Settings, factor: float) -> afi_gan.Settings:
     """The settings with ``factor`` times the steps in every stage, at least one."""
     stages = {name: getattr(settings, name) for name in afi_gan.STAGES}
     return replace(
@@ -53,62 +53,69 @@ def shortened(settings: afi_gan.Settings, factor: float) -> afi_gan.Settings:
     )
 
 
-def control(settings: afi_gan.Settings, start: Path) -> baseline.Settings:
+def control_settings(settings: afi_gan.Settings, start_file: Path) -> baseline.Settings:
     """Plain training with nearest interpolation, from the same start and for as many steps as stages 1, 2 and 3 have."""
     steps = settings.interpolator.steps + settings.extractor.steps + settings.target.steps
     model = replace(settings.model, interpolator="nearest", interpolator_options={})
-    return baseline.Settings(model, settings.data, replace(settings.target, steps=steps), str(start))
+    return baseline.Settings(model, settings.data, replace(settings.target, steps=steps), str(start_file))
 
 
-def finish(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.Settings) -> dict[str, Any]:
+def compare_and_report(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.Settings) -> dict[str, Any]:
     """Compare the two runs; write ``report.html`` and ``result.json`` with both, and print the table."""
     folders = (folder / "nearest", folder / "afi-gan")
-    shown = baseline.pictures(settings.data, "val")
+    shown = baseline.build_dataset(settings.data, "val")
     runs = [report.read_run(one) for one in folders]
-    in_turns(runs, folders, shown[0][0])
+    profile_runs(runs, folders, shown[0][0])
     for run in runs:
-        run.minutes = since_start(results[run.name])
-    found = compare.comparison(runs, shown, 1000)
-    maps = compare.feature_maps(runs, folders, shown)
-    page = report.write(
-        folder, runs, [found], evidence(shown), maps, "AFI-GAN against nearest interpolation, equal steps"
+        run.minutes = minutes_after_start(results[run.name])
+    found = compare.compare_runs(runs, shown, 1000)
+    maps = compare.extract_feature_maps(runs, folders, shown)
+    page = report.write_report(
+        folder, runs, [found], build_report_dataset(shown), maps, "AFI-GAN against nearest interpolation, equal steps"
     )
-    whole = {**results, "comparison": compare.numbers(found), "steps": total_steps(settings)}
+    whole = {**results, "comparison": compare.comparison_to_dict(found), "steps": stage_steps(settings)}
     write_json(folder / "result.json", whole)
-    picture(folder, found, (runs[0], runs[1]), shown)
-    print(compare.table(runs, found))
+    plot_largest_changes(folder, found, (runs[0], runs[1]), shown)
+    print(compare.format_comparison(runs, found))
     print(page)
     return whole
 
 
-def picture(folder: Path, found: Comparison, runs: tuple[RunRecord, RunRecord], shown: Pictures) -> Path | None:
+def plot_largest_changes(
+    folder: Path, comparison: Comparison, runs: tuple[RunRecord, RunRecord], dataset: ImageDataset
+) -> Path | None:
     """``before_after.png``: the picture in which most objects were gained or lost, and up to three of these, the largest changes first.
 
     Nothing is written if no object was gained or lost.
     """
-    seen = evidence(shown)
-    changed = sorted(found.gains.of("gained") + found.gains.of("lost"), key=lambda fate: -abs(fate.change))
+    seen = build_report_dataset(dataset)
+    changed = sorted(
+        comparison.object_changes.with_outcome("gained") + comparison.object_changes.with_outcome("lost"),
+        key=lambda fate: -abs(fate.iou_change),
+    )
     if not changed:
         return None
     most = Counter(fate.image_id for fate in changed).most_common(1)[0][0]
-    outlines = report.Scenes(seen, found, runs).outlines(most)
+    outlines = report.ComparisonExamples(seen, comparison, runs).image_boxes(most)
     focus = [fate.box for fate in changed if fate.image_id == most][:3]
-    names = (f"{found.first} interpolation", f"{found.second} interpolation")
-    return report.before_after(folder / "before_after.png", seen.picture(most), outlines, names, focus)
+    names = (f"{comparison.first_name} interpolation", f"{comparison.second_name} interpolation")
+    return report.plot_before_after(folder / "before_after.png", seen.load_image(most), outlines, names, focus)
 
 
-def in_turns(runs: list[RunRecord], folders: tuple[Path, Path], picture: Any) -> None:
+def profile_runs(runs: list[RunRecord], folders: tuple[Path, Path], image: Any) -> None:
     """Measure both detectors' cost in one interleaved run, so that their ratio means something."""
-    measured = costs({run.name: baseline.load(folder)[0] for run, folder in zip(runs, folders, strict=True)}, picture)
+    measured = profile_detectors(
+        {run.name: baseline.load_detector(folder)[0] for run, folder in zip(runs, folders, strict=True)}, image
+    )
     for run in runs:
-        run.cost = measured[run.name]
+        run.profile = measured[run.name]
 
 
-def since_start(result: dict[str, Any]) -> float:
+def minutes_after_start(result: dict[str, Any]) -> float:
     """Minutes of training after the common start, which both have."""
     return sum(stage["minutes"] for name, stage in result["stages"].items() if name != "teacher")
 
 
-def total_steps(settings: afi_gan.Settings) -> dict[str, int]:
+def stage_steps(settings: afi_gan.Settings) -> dict[str, int]:
     """Steps of every stage; the control has those of the teacher and all the others' in one."""
     return {name: getattr(settings, name).steps for name in afi_gan.STAGES}

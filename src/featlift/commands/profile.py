@@ -8,64 +8,64 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featlift.commands.upgrade import named
-from featlift.deployment.latency_budget import noise
-from featlift.detectors import detections_on
-from featlift.evaluation.profiling import latencies, macs, parameters, peak_memory
+from featlift.commands.upgrade import load_detector_by_name
+from featlift.deployment.latency_budget import random_image
+from featlift.detectors import detections_from_features
+from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 from featlift.interpolators import INTERPOLATORS
-from featlift.interpolators import interpolators as built
-from featlift.upgrading.upsampling_steps import Doubling, doublings, trunk
+from featlift.interpolators import build_interpolators as built
+from featlift.upgrading.upsampling_steps import UpsamplingStep, backbone_and_pyramid, find_upsampling_steps
 
 
 @dataclass(frozen=True)
-class Row:
+class PartProfile:
     """The cost of one part for one picture.
 
     Attributes:
         name: of the part.
-        parameters: those shared with a part that was counted before are left out.
-        gmac: 10⁹ multiply-adds.
-        milliseconds: median over the rounds.
-        megabytes: 10⁶ bytes: the largest sum of allocations alive at once, weights and input not counted.
+        num_parameters: those shared with a part that was counted before are left out.
+        gmacs: 10⁹ multiply-adds.
+        latency_ms: median over the rounds.
+        peak_memory_mb: 10⁶ bytes: the largest sum of allocations alive at once, weights and input not counted.
     """
 
     name: str
-    parameters: int
-    gmac: float
-    milliseconds: float
-    megabytes: float
+    num_parameters: int
+    gmacs: float
+    latency_ms: float
+    peak_memory_mb: float
 
 
 @dataclass(frozen=True)
-class Costs:
-    """What :func:`cost` measured.
+class ProfileReport:
+    """What :func:`profile` measured.
 
     Attributes:
         parts: backbone, pyramid, the doublings in it, heads, and the whole detector.
-        doublings: name of an interpolator → what each doubling costs with it.
+        interpolators: name of an interpolator → what each doubling costs with it.
     """
 
-    parts: tuple[Row, ...]
-    doublings: dict[str, tuple[Row, ...]]
+    parts: tuple[PartProfile, ...]
+    interpolators: dict[str, tuple[PartProfile, ...]]
 
 
-def cost(
+def profile(
     model: str,
-    size: str = "800x1216",
+    image_size: str = "800x1216",
     device: str = "cpu",
     interpolators: tuple[str, ...] = (),
     rounds: int = 5,
-    picture: str = "cost.png",
-) -> Costs:
+    plot_file: str = "cost.png",
+) -> ProfileReport:
     """Measure a detector part by part, and its doublings with every interpolator, in turns; prints two tables and draws a picture.
 
     Args:
         model: a run folder or detector file of ours, or a detector of torchvision ("maskrcnn_resnet50_fpn"; random weights will do).
-        size: of the picture, HEIGHTxWIDTH in px.
+        image_size: of the picture, HEIGHTxWIDTH in px.
         device: "cpu" or "cuda".
         interpolators: names to compare; all if none is named.
         rounds: how often each is timed, after two that do not count.
-        picture: PNG or SVG to draw into; empty draws nothing.
+        plot_file: PNG or SVG to draw into; empty draws nothing.
 
     Raises:
         ValueError: for a size of another form, an unknown interpolator, or a detector that doubles nothing.
@@ -73,23 +73,27 @@ def cost(
     unknown = [name for name in interpolators if name not in INTERPOLATORS]
     if unknown:
         raise ValueError(f"Unknown interpolator '{unknown[0]}'. There are: {', '.join(INTERPOLATORS)}.")
-    image = noise(size, device)
-    detector = named(model).eval().to(device)
-    steps = doublings(detector, image)
-    now = parts(detector, image, steps, rounds)
-    costs = Costs(now, with_each(interpolators or tuple(INTERPOLATORS), steps, image.device, rounds))
+    image = random_image(image_size, device)
+    detector = load_detector_by_name(model).eval().to(device)
+    steps = find_upsampling_steps(detector, image)
+    now = profile_parts(detector, image, steps, rounds)
+    costs = ProfileReport(
+        now, profile_interpolators(interpolators or tuple(INTERPOLATORS), steps, image.device, rounds)
+    )
     height, width = detector.transform([image])[0].tensors.shape[-2:]  # type: ignore[operator]
-    print(f"{model} on {device}, a picture of {size}, which it sees as {height}x{width}")
-    print(f"{table_of_parts(costs)}\n\n{table_of_doublings(costs)}")
-    if picture:
-        print(draw(costs, Path(picture)))
+    print(f"{model} on {device}, a picture of {image_size}, which it sees as {height}x{width}")
+    print(f"{format_part_table(costs)}\n\n{format_interpolator_table(costs)}")
+    if plot_file:
+        print(plot_profile(costs, Path(plot_file)))
     return costs
 
 
 @torch.no_grad()
-def parts(detector: nn.Module, image: Tensor, steps: Sequence[Doubling], rounds: int) -> tuple[Row, ...]:
+def profile_parts(
+    detector: nn.Module, image: Tensor, upsampling_steps: Sequence[UpsamplingStep], rounds: int
+) -> tuple[PartProfile, ...]:
     """Backbone, pyramid, each doubling inside it, heads, and the whole detector on ``image`` ``[3, H, W]``."""
-    body, pyramid = trunk(detector)
+    body, pyramid = backbone_and_pyramid(detector)
     batch = detector.transform([image])[0]  # type: ignore[operator]
     below = body(batch.tensors)
     features, backbone = pyramid(below), detector.backbone
@@ -98,79 +102,88 @@ def parts(detector: nn.Module, image: Tensor, steps: Sequence[Doubling], rounds:
         "backbone": ([body], lambda: body(batch.tensors)),
         "pyramid": ([pyramid], lambda: pyramid(below)),
         **{
-            f"  {step.name}": (_learning(steps, i), _on_noise(step.now, step, image.device))
-            for i, step in enumerate(steps)
+            f"  {step.name}": (_new_modules(upsampling_steps, i), _build_noise_call(step.upsample, step, image.device))
+            for i, step in enumerate(upsampling_steps)
         },
-        "heads": (heads, lambda: detections_on(detector, batch, features)),
+        "heads": (heads, lambda: detections_from_features(detector, batch, features)),
         "whole": ([detector], lambda: detector([image])),
     }
-    return _rows(calls, image.device, rounds)
+    return _profile_calls(calls, image.device, rounds)
 
 
 @torch.no_grad()
-def with_each(
-    names: Sequence[str], steps: Sequence[Doubling], device: torch.device, rounds: int
-) -> dict[str, tuple[Row, ...]]:
+def profile_interpolators(
+    names: Sequence[str], upsampling_steps: Sequence[UpsamplingStep], device: torch.device, rounds: int
+) -> dict[str, tuple[PartProfile, ...]]:
     """The doublings with each interpolator of ``names``, new ones, shared by the steps as their papers do."""
     calls: dict[str, tuple[Sequence[nn.Module], Callable[[], Any]]] = {}
     for name in names:
-        made = [module.eval().to(device) for module in built(name, steps[0].channels, len(steps))]
-        for i, step in enumerate(steps):
+        made = [module.eval().to(device) for module in built(name, upsampling_steps[0].channels, len(upsampling_steps))]
+        for i, step in enumerate(upsampling_steps):
             counted = [made[i]] if i < len(made) else []
-            calls[f"{name} {i}"] = counted, _on_noise(made[i % len(made)], step, device)
-    rows, count = _rows(calls, device, rounds), len(steps)
+            calls[f"{name} {i}"] = counted, _build_noise_call(made[i % len(made)], step, device)
+    rows, count = _profile_calls(calls, device, rounds), len(upsampling_steps)
     return {
-        name: tuple(replace(row, name=s.name) for row, s in zip(rows[count * k : count * (k + 1)], steps, strict=True))
+        name: tuple(
+            replace(row, name=s.name)
+            for row, s in zip(rows[count * k : count * (k + 1)], upsampling_steps, strict=True)
+        )
         for k, name in enumerate(names)
     }
 
 
-def together(rows: Sequence[Row], name: str) -> Row:
+def sum_profiles(parts: Sequence[PartProfile], name: str) -> PartProfile:
     """One after the other: sums, and the largest memory."""
-    return Row(
+    return PartProfile(
         name,
-        sum(row.parameters for row in rows),
-        sum(row.gmac for row in rows),
-        sum(row.milliseconds for row in rows),
-        max(row.megabytes for row in rows),
+        sum(row.num_parameters for row in parts),
+        sum(row.gmacs for row in parts),
+        sum(row.latency_ms for row in parts),
+        max(row.peak_memory_mb for row in parts),
     )
 
 
-def table_of_parts(costs: Costs) -> str:
+def format_part_table(profile_report: ProfileReport) -> str:
     """A line for each part."""
     head = f"{'part':<20}{'parameters':>14}{'GMAC':>10}{'ms':>10}{'MB':>10}"
-    return "\n".join([head, *(f"{row.name:<20}{_numbers(row)}" for row in costs.parts)])
+    return "\n".join([head, *(f"{row.name:<20}{_format_numbers(row)}" for row in profile_report.parts)])
 
 
-def table_of_doublings(costs: Costs) -> str:
+def format_interpolator_table(profile_report: ProfileReport) -> str:
     """A line for each interpolator: all doublings together, the milliseconds of each, and of the whole detector with them."""
-    names = [row.name for row in next(iter(costs.doublings.values()))]
+    names = [row.name for row in next(iter(profile_report.interpolators.values()))]
     head = f"{'interpolator':<20}{'parameters':>14}{'GMAC':>10}{'ms':>10}{'MB':>10}"
     lines = [head + "".join(f"{name:>10}" for name in names) + f"{'whole ms':>10}"]
-    for name, rows in costs.doublings.items():
-        each = "".join(f"{row.milliseconds:>10.2f}" for row in rows)
-        lines.append(f"{name:<20}{_numbers(together(rows, name))}{each}{whole_with(costs, rows):>10.0f}")
+    for name, rows in profile_report.interpolators.items():
+        each = "".join(f"{row.latency_ms:>10.2f}" for row in rows)
+        lines.append(
+            f"{name:<20}{_format_numbers(sum_profiles(rows, name))}{each}{estimate_detector_latency(profile_report, rows):>10.0f}"
+        )
     return "\n".join(lines)
 
 
-def whole_with(costs: Costs, rows: Sequence[Row]) -> float:
-    """Milliseconds of the whole detector if its doublings cost what ``rows`` say."""
-    now = sum(row.milliseconds for row in costs.parts if row.name.startswith("  "))
-    return costs.parts[-1].milliseconds - now + sum(row.milliseconds for row in rows)
+def estimate_detector_latency(profile_report: ProfileReport, step_profiles: Sequence[PartProfile]) -> float:
+    """Milliseconds of the whole detector if its doublings cost what ``step_profiles`` say."""
+    now = sum(row.latency_ms for row in profile_report.parts if row.name.startswith("  "))
+    return profile_report.parts[-1].latency_ms - now + sum(row.latency_ms for row in step_profiles)
 
 
-def draw(costs: Costs, path: Path) -> Path:
+def plot_profile(profile_report: ProfileReport, path: Path) -> Path:
     """Milliseconds as bars: the parts at the left, the doublings with each interpolator at the right, a colour for each step."""
     from matplotlib.figure import Figure
 
     figure = Figure(
-        figsize=(11, 1.2 + 0.32 * max(len(costs.parts), len(costs.doublings))), layout="constrained", facecolor="white"
+        figsize=(11, 1.2 + 0.32 * max(len(profile_report.parts), len(profile_report.interpolators))),
+        layout="constrained",
+        facecolor="white",
     )
     left, right = figure.subplots(1, 2)
-    bars = left.barh([row.name for row in costs.parts], [row.milliseconds for row in costs.parts], color="#3b6ea5")
-    left.bar_label(bars, labels=[f"{row.milliseconds:.0f}" for row in costs.parts], padding=3)
+    bars = left.barh(
+        [row.name for row in profile_report.parts], [row.latency_ms for row in profile_report.parts], color="#3b6ea5"
+    )
+    left.bar_label(bars, labels=[f"{row.latency_ms:.0f}" for row in profile_report.parts], padding=3)
     left.set(title="parts, now", xlabel="milliseconds")
-    _stacked(right, costs.doublings)
+    _plot_stacked_bars(right, profile_report.interpolators)
     for axes in (left, right):
         axes.margins(x=0.15)
         axes.invert_yaxis()
@@ -181,10 +194,10 @@ def draw(costs: Costs, path: Path) -> Path:
     return unfinished.replace(path)
 
 
-def _stacked(axes: Any, rows: Mapping[str, Sequence[Row]]) -> None:
+def _plot_stacked_bars(axes: Any, rows: Mapping[str, Sequence[PartProfile]]) -> None:
     names, ends = list(rows), [0.0] * len(rows)
     for i, step in enumerate(row.name for row in next(iter(rows.values()))):
-        widths = [of[i].milliseconds for of in rows.values()]
+        widths = [of[i].latency_ms for of in rows.values()]
         axes.barh(names, widths, left=ends, label=step, color=f"C{i}")
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
     for row, end in enumerate(ends):
@@ -193,32 +206,34 @@ def _stacked(axes: Any, rows: Mapping[str, Sequence[Row]]) -> None:
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(names))
 
 
-def _numbers(row: Row) -> str:
-    return f"{row.parameters:>14,}{row.gmac:>10.2f}{row.milliseconds:>10.2f}{row.megabytes:>10.1f}"
+def _format_numbers(row: PartProfile) -> str:
+    return f"{row.num_parameters:>14,}{row.gmacs:>10.2f}{row.latency_ms:>10.2f}{row.peak_memory_mb:>10.1f}"
 
 
-def _learning(steps: Sequence[Doubling], i: int) -> list[nn.Module]:
+def _new_modules(upsampling_steps: Sequence[UpsamplingStep], i: int) -> list[nn.Module]:
     """What learns in step ``i`` and was in none before it."""
-    module = steps[i].module
-    return [] if module is None or module in [step.module for step in steps[:i]] else [module]
+    module = upsampling_steps[i].module
+    return [] if module is None or module in [step.module for step in upsampling_steps[:i]] else [module]
 
 
-def _on_noise(now: Callable[[Tensor], Tensor], step: Doubling, device: torch.device) -> Callable[[], Tensor]:
-    x = step.noise(device)
-    return lambda: now(x)
+def _build_noise_call(
+    upsample: Callable[[Tensor], Tensor], step: UpsamplingStep, device: torch.device
+) -> Callable[[], Tensor]:
+    x = step.random_input(device)
+    return lambda: upsample(x)
 
 
-def _rows(
+def _profile_calls(
     calls: Mapping[str, tuple[Sequence[nn.Module], Callable[[], Any]]], device: torch.device, rounds: int
-) -> tuple[Row, ...]:
-    times = latencies({name: call for name, (_, call) in calls.items()}, rounds)
+) -> tuple[PartProfile, ...]:
+    times = measure_latencies({name: call for name, (_, call) in calls.items()}, rounds)
     return tuple(
-        Row(
+        PartProfile(
             name,
-            sum(map(parameters, modules)),
-            macs(call) / 1e9,
+            sum(map(count_parameters, modules)),
+            count_macs(call) / 1e9,
             1e3 * times[name].median,
-            peak_memory(call, device) / 1e6,
+            measure_peak_memory(call, device) / 1e6,
         )
         for name, (modules, call) in calls.items()
     )

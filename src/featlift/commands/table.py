@@ -12,13 +12,13 @@ import torch
 
 from featlift.cli import parser
 from featlift.papers import baseline
-from featlift.papers.baseline import Model
-from featlift.report.printed import Printed, printed
-from featlift.report.recipes import Recipe, identity, recipe
+from featlift.papers.baseline import DetectorConfig
+from featlift.report.printed import PaperTable, load_paper_table
+from featlift.report.recipes import TrainingRecipe, build_recipe, identifying_options
 from featlift.report.records import RunRecord, read_run
-from featlift.training.run import plain
+from featlift.training.run import to_jsonable
 
-MEASURED = {
+COLUMN_METRICS = {
     f"{letters}_{kind}": (plural, key)
     for kind, plural in (("box", "boxes"), ("mask", "masks"))
     for letters, key in zip(
@@ -28,30 +28,30 @@ MEASURED = {
     )
 }
 """Column of a table → kind and name of our number."""
-SILENT = ("row", "ours", "reimplemented", "paper", "note", "flag_source", "source", "self_training_unlabeled")
+HIDDEN_COLUMNS = ("row", "ours", "reimplemented", "paper", "note", "flag_source", "source", "self_training_unlabeled")
 """Columns that are not shown; neither are those about the reading of the paper's text (``ocr_…``)."""
-UNTOLD = ("seed", "teacher_from", "interpolator_from", "extractor_from", "start", "data.workers", "precision")
+IGNORED_SETTINGS = ("seed", "teacher_from", "interpolator_from", "extractor_from", "start", "data.workers", "precision")
 """Settings whose difference says nothing about the result."""
 
 
 @dataclass(frozen=True)
-class Group:
+class RunGroup:
     """Runs of one row with the same settings and different seeds, and what in these settings differs from the paper's."""
 
     runs: tuple[RunRecord, ...]
     differences: tuple[str, ...]
 
-    def value(self, column: str) -> str:
+    def format_value(self, column: str) -> str:
         """Mean (± standard deviation over seeds) in per cent, or parameters in millions, cut as the papers do; "" if not measured."""
         if column == "params_M":
-            return str(self.runs[0].cost.parameters // 10**6) if self.runs[0].cost else ""
-        kind, key = MEASURED.get(column, ("", ""))
+            return str(self.runs[0].profile.num_parameters // 10**6) if self.runs[0].profile else ""
+        kind, key = COLUMN_METRICS.get(column, ("", ""))
         found = [run.metrics[kind][key] for run in self.runs if run.metrics.get(kind, {}).get(key) is not None]
         spread = f" ±{100 * stdev(found):.1f}" if len(found) > 1 else ""
         return f"{100 * mean(found):.1f}{spread}" if found else ""
 
 
-def table(paper: str, number: str, runs: tuple[str, ...] = (), under: str = "runs") -> None:
+def paper_table(paper: str, number: str, runs: tuple[str, ...] = (), runs_folder: str = "runs") -> None:
     """A paper's table with our runs beside it, what differs between them, and the commands that make the rows.
 
     The column "here" has the parameters of the row's detector, built now, in millions, cut as the papers print them.
@@ -59,131 +59,137 @@ def table(paper: str, number: str, runs: tuple[str, ...] = (), under: str = "run
     Args:
         paper: afi-gan, srf-gan, fdsr, ….
         number: of the table.
-        runs: run folders to lay beside; without any, those below ``under`` are searched.
-        under: where finished runs are looked for.
+        runs: run folders to lay beside; without any, those below ``runs_folder`` are searched.
+        runs_folder: where finished runs are looked for.
 
     Raises:
         ValueError: if there is no such table.
     """
     from rich.console import Console
 
-    whole = printed(paper, number)
-    recipes = {i: made for i, row in enumerate(whole.rows) if (made := recipe(whole, row))}
-    records = [read_run(folder) for folder in (runs or finished(Path(under)))]
-    groups = {i: grouped(made, identity(recipes), records) for i, made in recipes.items()}
+    whole = load_paper_table(paper, number)
+    recipes = {i: made for i, row in enumerate(whole.rows) if (made := build_recipe(whole, row))}
+    records = [read_run(folder) for folder in (runs or find_finished_runs(Path(runs_folder)))]
+    groups = {i: group_runs(made, identifying_options(recipes), records) for i, made in recipes.items()}
     footnotes = list(dict.fromkeys(g.differences for of_row in groups.values() for g in of_row if g.differences))
-    drawn = _drawn(whole, recipes, groups, footnotes)
+    drawn = _build_table(whole, recipes, groups, footnotes)
     console = Console(highlight=False)
     wide = console.measure(drawn, options=console.options.update(width=400)).maximum
     console.width = max(console.width, wide)
     console.print(drawn)
-    for text in _below(whole, recipes, footnotes, any(groups.values())):
+    for text in _footer_lines(whole, recipes, footnotes, any(groups.values())):
         console.print(text, soft_wrap=True, markup=False)
 
 
-def finished(under: Path) -> list[str]:
-    """Folders of finished runs below ``under``."""
-    return sorted(str(path.parent) for path in under.rglob("result.json") if (path.parent / "settings.json").exists())
+def find_finished_runs(folder: Path) -> list[str]:
+    """Folders of finished runs below ``folder``."""
+    return sorted(str(path.parent) for path in folder.rglob("result.json") if (path.parent / "settings.json").exists())
 
 
-def grouped(made: Recipe, telling: Sequence[str], records: Iterable[RunRecord]) -> list[Group]:
-    """The runs of ``made``, which must agree with it in all ``telling`` options; those least unlike the paper come first."""
-    asked = told(plain(_settings(made)), pictures="COCO")
+def group_runs(recipe: TrainingRecipe, identifying: Sequence[str], records: Iterable[RunRecord]) -> list[RunGroup]:
+    """The runs of ``recipe``, which must agree with it in all ``identifying`` options; those least unlike the paper come first."""
+    asked = comparable_settings(to_jsonable(_recipe_settings(recipe)), data_root="COCO")
     found: dict[tuple[str, ...], list[RunRecord]] = {}
     for record in records:
-        there = told(record.settings, pictures=record.settings.get("data", {}).get("root", ""))
-        if record.name == _name(made) and all(_alike(asked.get(n), there.get(n)) for n in telling if n in asked):
-            found.setdefault(differences(asked, there), []).append(record)
-    return [Group(tuple(found[key]), key) for key in sorted(found, key=len)]
+        there = comparable_settings(record.settings, data_root=record.settings.get("data", {}).get("root", ""))
+        if record.name == _result_name(recipe) and all(
+            _is_equivalent(asked.get(n), there.get(n)) for n in identifying if n in asked
+        ):
+            found.setdefault(settings_differences(asked, there), []).append(record)
+    return [RunGroup(tuple(found[key]), key) for key in sorted(found, key=len)]
 
 
-def differences(asked: dict[str, Any], there: dict[str, Any]) -> tuple[str, ...]:
+def settings_differences(expected: dict[str, Any], actual: dict[str, Any]) -> tuple[str, ...]:
     """``name: the paper's → the run's``, for each setting that tells something."""
-    names = [name for name in dict.fromkeys([*asked, *there]) if name not in UNTOLD]
+    names = [name for name in dict.fromkeys([*expected, *actual]) if name not in IGNORED_SETTINGS]
     return tuple(
-        f"{name}: {asked.get(name, '–')} → {there.get(name, '–')}"
+        f"{name}: {expected.get(name, '–')} → {actual.get(name, '–')}"
         for name in names
-        if asked.get(name) != there.get(name)
+        if expected.get(name) != actual.get(name)
     )
 
 
-def told(settings: Any, pictures: str) -> dict[str, Any]:
-    """Settings under dotted names, of a training on ``pictures``; only the built-in ones have a number and a size in the settings."""
-    found = flat(settings) | {"data.root": pictures}
-    return {name: value for name, value in found.items() if pictures == "scenes" or not name.startswith("data.scene")}
+def comparable_settings(settings: Any, data_root: str) -> dict[str, Any]:
+    """Settings under dotted names, of a training on ``data_root``; only the built-in ones have a number and a size in the settings."""
+    found = flatten_settings(settings) | {"data.root": data_root}
+    return {name: value for name, value in found.items() if data_root == "scenes" or not name.startswith("data.scene")}
 
 
-def flat(settings: Any, above: str = "") -> dict[str, Any]:
+def flatten_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
     """Nested settings under dotted names; the arguments of parts stay together."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         nested = isinstance(value, dict) and not name.endswith("_options")
-        found |= flat(value, f"{above}{name}.") if nested else {above + name: value}
+        found |= flatten_settings(value, f"{prefix}{name}.") if nested else {prefix + name: value}
     return found
 
 
-def _settings(made: Recipe) -> Any:
-    return parser.with_presets(made.paper, "featlift table", made.words)["settings"]
+def _recipe_settings(recipe: TrainingRecipe) -> Any:
+    return parser.parse_training_args(recipe.paper, "featlift table", recipe.argv)["settings"]
 
 
-def _name(made: Recipe) -> str:
+def _result_name(recipe: TrainingRecipe) -> str:
     """The name that `featlift train` writes into the result."""
-    return f"{made.paper}, {made.options['until']}" if "until" in made.options else made.paper
+    return f"{recipe.paper}, {recipe.options['until']}" if "until" in recipe.options else recipe.paper
 
 
-def _alike(asked: Any, there: Any) -> bool:
+def _is_equivalent(expected: Any, actual: Any) -> bool:
     """The residual-block variant and AFI's own blocks are one row: the paper's tables mix them."""
-    return {"afi-rb": "afi"}.get(str(asked), asked) == {"afi-rb": "afi"}.get(str(there), there)
+    return {"afi-rb": "afi"}.get(str(expected), expected) == {"afi-rb": "afi"}.get(str(actual), actual)
 
 
-def parameters(made: Recipe) -> int:
+def count_recipe_parameters(recipe: TrainingRecipe) -> int:
     """Parameters of the row's detector with COCO's 80 classes; no weights are fetched."""
-    return _counted(json.dumps(plain(replace(_settings(made).model, weights="random"))))
+    return _count_parameters(json.dumps(to_jsonable(replace(_recipe_settings(recipe).model, weights="random"))))
 
 
 @lru_cache(maxsize=64)
-def _counted(described: str) -> int:
-    model = Model(**json.loads(described))
-    below = baseline.backbone(model)
+def _count_parameters(model_json: str) -> int:
+    model = DetectorConfig(**json.loads(model_json))
+    below = baseline.build_backbone(model)
     with torch.device("meta"):
-        return sum(p.numel() for p in baseline.on_backbone(below, model, 80).parameters())
+        return sum(p.numel() for p in baseline.build_on_backbone(below, model, 80).parameters())
 
 
-def _drawn(whole: Printed, recipes: dict[int, Recipe], groups: dict[int, list[Group]], footnotes: list[Any]) -> Any:
+def _build_table(
+    table: PaperTable, recipes: dict[int, TrainingRecipe], groups: dict[int, list[RunGroup]], footnotes: list[Any]
+) -> Any:
     from rich import box
     from rich.table import Table
 
-    columns = [name for name in whole.columns if name not in SILENT and not name.startswith("ocr_")]
-    columns = [name for name in columns if any(row[name] != "" for row in whole.rows)]
+    columns = [name for name in table.columns if name not in HIDDEN_COLUMNS and not name.startswith("ocr_")]
+    columns = [name for name in columns if any(row[name] != "" for row in table.rows)]
     drawn = Table(
-        box=box.SIMPLE_HEAD, title=f"{whole.paper} table {whole.number}: {whole.caption}", title_justify="left"
+        box=box.SIMPLE_HEAD, title=f"{table.paper} table {table.number}: {table.caption}", title_justify="left"
     )
     for name in [*columns, "here"]:
-        numeric = name in MEASURED or name in ("params_M", "here")
+        numeric = name in COLUMN_METRICS or name in ("params_M", "here")
         drawn.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=True)
-    for i, row in enumerate(whole.rows):
-        counted = f"{parameters(recipes[i]) // 10**6} M" if i in recipes else ""
+    for i, row in enumerate(table.rows):
+        counted = f"{count_recipe_parameters(recipes[i]) // 10**6} M" if i in recipes else ""
         drawn.add_row(*(str(row[name]) for name in columns), counted)
         for group in groups.get(i, []):
-            drawn.add_row(*_ours(group, columns, footnotes), style="cyan")
+            drawn.add_row(*_format_run_row(group, columns, footnotes), style="cyan")
     return drawn
 
 
-def _ours(group: Group, columns: Sequence[str], footnotes: list[Any]) -> list[str]:
+def _format_run_row(group: RunGroup, columns: Sequence[str], footnotes: list[Any]) -> list[str]:
     mark = f" [{footnotes.index(group.differences) + 1}]" if group.differences else ""
     runs = "" if len(group.runs) == 1 else f" ({len(group.runs)} runs)"
-    return [f"  ours{runs}{mark}".replace("[", r"\["), *(group.value(name) for name in columns[1:]), ""]
+    return [f"  ours{runs}{mark}".replace("[", r"\["), *(group.format_value(name) for name in columns[1:]), ""]
 
 
-def _below(whole: Printed, recipes: dict[int, Recipe], footnotes: list[Any], any_run: bool) -> Iterator[str]:
-    yield f"{whole.source}{f', {whole.split}' if whole.split else ''}. AP in per cent."
+def _footer_lines(
+    table: PaperTable, recipes: dict[int, TrainingRecipe], footnotes: list[Any], has_runs: bool
+) -> Iterator[str]:
+    yield f"{table.source}{f', {table.split}' if table.split else ''}. AP in per cent."
     for i, told in enumerate(footnotes, 1):
         yield f"[{i}] differs from the paper: {'; '.join(told)}"
     if not recipes:
         yield "Rows of this paper are not laid beside runs."
-    elif not any_run:
+    elif not has_runs:
         first = {made.command: i for i, made in reversed(recipes.items())}
         yield "No run of ours is beside it; these commands make the rows (--data FOLDER names the pictures):"
         yield "\n".join(
-            f"  {word} --run runs/{whole.paper}-{whole.number}-{i + 1}" for word, i in reversed(first.items())
+            f"  {word} --run runs/{table.paper}-{table.number}-{i + 1}" for word, i in reversed(first.items())
         )

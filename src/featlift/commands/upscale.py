@@ -1,17 +1,17 @@
 """``featlift sr``: pictures enlarged."""
 
-from featlift.deployment.upscaling import Enlarging, enlarge
+from featlift.deployment.upscaling import UpscaleOptions, upscale_images
 
-AS_IT_IS = Enlarging()
+DEFAULT_UPSCALE = UpscaleOptions()
 
 
-def sr(pictures: str, out: str = "enlarged", how: Enlarging = AS_IT_IS) -> None:
+def upscale(images: str, out: str = "enlarged", options: UpscaleOptions = DEFAULT_UPSCALE) -> None:
     """Enlarge a picture or a folder of pictures; names, sub-folders and formats are kept.
 
     Args:
-        pictures: a file or a folder.
+        images: a file or a folder.
         out: where the enlarged ones go; files that are there already are left as they are.
-        how: which network, and how it runs.
+        options: which network, and how it runs.
     """
-    files = enlarge(pictures, out, how)
+    files = upscale_images(images, out, options)
     print(f"{len(files)} pictures: {out}")

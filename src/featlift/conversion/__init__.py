@@ -12,14 +12,14 @@
 from featlift.conversion.backbones import detectron2_resnest, detectron2_resnet
 from featlift.conversion.bifpn import PublishedBiFPN
 from featlift.conversion.convert import import_weights
-from featlift.conversion.pickles import read_zoo
-from featlift.conversion.rules import Imported
+from featlift.conversion.pickles import read_detectron2_pickle
+from featlift.conversion.rules import ImportReport
 
 __all__ = [
-    "Imported",
+    "ImportReport",
     "PublishedBiFPN",
     "detectron2_resnest",
     "detectron2_resnet",
     "import_weights",
-    "read_zoo",
+    "read_detectron2_pickle",
 ]

@@ -10,30 +10,30 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from featlift.backbones import LEVELS, Backbone
-from featlift.conversion.rules import Rule
+from featlift.backbones import BACKBONE_LEVELS, Backbone
+from featlift.conversion.rules import KeyRule
 
-MSRA = ([123.675 / 255, 116.28 / 255, 103.53 / 255], [1 / 255] * 3)
-RESNEST = ([123.68 / 255, 116.779 / 255, 103.939 / 255], [58.393 / 255, 57.12 / 255, 57.375 / 255])
-NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+MSRA_MEAN_STD = ([123.675 / 255, 116.28 / 255, 103.53 / 255], [1 / 255] * 3)
+RESNEST_MEAN_STD = ([123.68 / 255, 116.779 / 255, 103.939 / 255], [58.393 / 255, 57.12 / 255, 57.375 / 255])
+_NORM_TENSOR = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 
 
-def detectron2_resnet(depth: int = 50, levels: Sequence[str] = LEVELS) -> Backbone:
+def detectron2_resnet(depth: int = 50, levels: Sequence[str] = BACKBONE_LEVELS) -> Backbone:
     """MSRA's ResNet with random weights: strides in the 1x1 convolutions, frozen up to c2, statistics for RGB in 0…1."""
-    backbone = Backbone(f"resnet{depth}", levels=levels, statistics=MSRA, frozen_stages=2)
+    backbone = Backbone(f"resnet{depth}", levels=levels, mean_std=MSRA_MEAN_STD, frozen_stages=2)
     for stage in ("layer2", "layer3", "layer4"):
         block = backbone.network.get_submodule(f"{stage}.0")
         block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
     return backbone
 
 
-def detectron2_resnest(depth: int = 101, levels: Sequence[str] = LEVELS) -> Backbone:
+def detectron2_resnest(depth: int = 101, levels: Sequence[str] = BACKBONE_LEVELS) -> Backbone:
     """The ResNeSt of the papers' S-101 rows with random weights: batch norms frozen up to c2 only, statistics for RGB in 0…1."""
     name = {50: "resnest50d", 101: "resnest101e"}[depth]
-    return Backbone(name, levels=levels, norm="batch", statistics=RESNEST, frozen_stages=2)
+    return Backbone(name, levels=levels, norm="batch", mean_std=RESNEST_MEAN_STD, frozen_stages=2)
 
 
-def body_rules(backbone: Backbone) -> list[Rule]:
+def backbone_rules(backbone: Backbone) -> list[KeyRule]:
     """The rules for ``bottom_up.*`` into ``backbone``.
 
     Raises:
@@ -43,42 +43,46 @@ def body_rules(backbone: Backbone) -> list[Rule]:
     if not hasattr(network, "layer4"):
         raise ValueError("Published bodies are read into ResNets and ResNeSts; take a Swin's own weights from timm.")
     if isinstance(network.conv1, nn.Sequential):
-        return [*_deep_stem(), *_split_attention(), *_blocks("downsample.1", "downsample.2")]
+        return [*_deep_stem_rules(), *_split_attention_rules(), *_residual_block_rules("downsample.1", "downsample.2")]
     if network.get_submodule("layer2.0").conv1.stride != (2, 2):
         raise ValueError(
             "These weights have the stride of each stage in its first 1x1 convolution, this backbone in the 3x3: the same weights "
             "would see other pixels, at the cost of several AP. Build it with featlift.conversion.detectron2_resnet()."
         )
-    first = Rule(r"stem\.conv1\.weight", "network.conv1.weight", lambda x: x.flip(1), "input channels BGR → RGB")
-    return [first, Rule(r"stem\.conv1\.norm\." + NORM, r"network.bn1.\1"), *_blocks("downsample.0", "downsample.1")]
-
-
-def _blocks(shortcut: str, shortcut_norm: str) -> list[Rule]:
-    block = r"res(\d)\.(\d+)\."
+    first = KeyRule(r"stem\.conv1\.weight", "network.conv1.weight", lambda x: x.flip(1), "input channels BGR → RGB")
     return [
-        Rule(block + r"shortcut\.weight", lambda m: f"{_block(m)}.{shortcut}.weight"),
-        Rule(block + r"shortcut\.norm\." + NORM, lambda m: f"{_block(m)}.{shortcut_norm}.{m[3]}"),
-        Rule(block + r"conv([123])\.weight", lambda m: f"{_block(m)}.conv{m[3]}.weight"),
-        Rule(block + r"conv([123])\.norm\." + NORM, lambda m: f"{_block(m)}.bn{m[3]}.{m[4]}"),
+        first,
+        KeyRule(r"stem\.conv1\.norm\." + _NORM_TENSOR, r"network.bn1.\1"),
+        *_residual_block_rules("downsample.0", "downsample.1"),
     ]
 
 
-def _block(match: re.Match[str]) -> str:
+def _residual_block_rules(shortcut: str, shortcut_norm: str) -> list[KeyRule]:
+    block = r"res(\d)\.(\d+)\."
+    return [
+        KeyRule(block + r"shortcut\.weight", lambda m: f"{_block_path(m)}.{shortcut}.weight"),
+        KeyRule(block + r"shortcut\.norm\." + _NORM_TENSOR, lambda m: f"{_block_path(m)}.{shortcut_norm}.{m[3]}"),
+        KeyRule(block + r"conv([123])\.weight", lambda m: f"{_block_path(m)}.conv{m[3]}.weight"),
+        KeyRule(block + r"conv([123])\.norm\." + _NORM_TENSOR, lambda m: f"{_block_path(m)}.bn{m[3]}.{m[4]}"),
+    ]
+
+
+def _block_path(match: re.Match[str]) -> str:
     return f"network.layer{int(match[1]) - 1}.{match[2]}"
 
 
-def _deep_stem() -> list[Rule]:
+def _deep_stem_rules() -> list[KeyRule]:
     return [
-        Rule(r"stem\.conv1_([123])\.weight", lambda m: f"network.conv1.{3 * int(m[1]) - 3}.weight"),
-        Rule(r"stem\.conv1_([12])\.norm\." + NORM, lambda m: f"network.conv1.{3 * int(m[1]) - 2}.{m[2]}"),
-        Rule(r"stem\.conv1_3\.norm\." + NORM, r"network.bn1.\1"),
+        KeyRule(r"stem\.conv1_([123])\.weight", lambda m: f"network.conv1.{3 * int(m[1]) - 3}.weight"),
+        KeyRule(r"stem\.conv1_([12])\.norm\." + _NORM_TENSOR, lambda m: f"network.conv1.{3 * int(m[1]) - 2}.{m[2]}"),
+        KeyRule(r"stem\.conv1_3\.norm\." + _NORM_TENSOR, r"network.bn1.\1"),
     ]
 
 
-def _split_attention() -> list[Rule]:
+def _split_attention_rules() -> list[KeyRule]:
     inside = r"res(\d)\.(\d+)\.conv2\."
     return [
-        Rule(inside + r"conv\.weight", lambda m: f"{_block(m)}.conv2.conv.weight"),
-        Rule(inside + r"(fc1|fc2)\.(weight|bias)", lambda m: f"{_block(m)}.conv2.{m[3]}.{m[4]}"),
-        Rule(inside + r"(bn0|bn1)\." + NORM, lambda m: f"{_block(m)}.conv2.{m[3]}.{m[4]}"),
+        KeyRule(inside + r"conv\.weight", lambda m: f"{_block_path(m)}.conv2.conv.weight"),
+        KeyRule(inside + r"(fc1|fc2)\.(weight|bias)", lambda m: f"{_block_path(m)}.conv2.{m[3]}.{m[4]}"),
+        KeyRule(inside + r"(bn0|bn1)\." + _NORM_TENSOR, lambda m: f"{_block_path(m)}.conv2.{m[3]}.{m[4]}"),
     ]

@@ -10,34 +10,47 @@ from collections.abc import Mapping, Sequence
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.conversion.rules import Rule
+from featlift.checkpoints.init_args import store_init_args
+from featlift.conversion.rules import KeyRule
 from featlift.features import Features
-from featlift.pyramids.bifpn import GIVES, READS, STEPS, BiFPN, Junction, Layer, batch_norm
+from featlift.pyramids.bifpn import (
+    BIFPN_IN_LEVELS,
+    BIFPN_OUT_LEVELS,
+    STEPS_PER_LAYER,
+    BiFPN,
+    BiFPNLayer,
+    WeightedFusion,
+    efficientdet_batch_norm,
+)
 
 
-class RawJunction(Junction):
+class RawWeightedFusion(WeightedFusion):
     """A junction whose weights count as they are."""
 
-    def shares(self) -> Tensor:
+    def normalised_weights(self) -> Tensor:
         """The weights ``[inputs]``, of any sign and sum."""
         return self.weights
 
 
-class PublishedLayer(Layer):
+class PublishedBiFPNLayer(BiFPNLayer):
     """A layer of raw junctions, with the published max-pooling."""
 
     def __init__(self, channels: int):
-        super().__init__(channels, batch_norm)
-        self.down = nn.ModuleList(RawJunction(2, channels, batch_norm) for _ in range(STEPS))
-        self.up = nn.ModuleList(RawJunction(2 if i == STEPS else 3, channels, batch_norm) for i in range(1, STEPS + 1))
+        super().__init__(channels, efficientdet_batch_norm)
+        self.down = nn.ModuleList(
+            RawWeightedFusion(2, channels, efficientdet_batch_norm) for _ in range(STEPS_PER_LAYER)
+        )
+        self.up = nn.ModuleList(
+            RawWeightedFusion(2 if i == STEPS_PER_LAYER else 3, channels, efficientdet_batch_norm)
+            for i in range(1, STEPS_PER_LAYER + 1)
+        )
 
-    def halve(self, x: Tensor) -> Tensor:
+    def downsample(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, H/2, W/2]`` for even H and W."""
-        return _halve(x)
+        return _zero_padded_max_pool_2x(x)
 
 
-@remember()
+@store_init_args()
 class PublishedBiFPN(BiFPN):
     """``{c3, c4, c5}`` of a picture whose sides are multiples of 128 in, ``{p3 … p7}`` out.
 
@@ -45,46 +58,46 @@ class PublishedBiFPN(BiFPN):
         in_channels: channels of c3, c4 and c5 (Swin-L: 384, 768, 1536).
         out_channels: C (256).
         interpolators: one for all steps (the published file has one), or four for each layer.
-        layers: 7; the published code has no other number.
+        num_layers: 7; the published code has no other number.
     """
 
     def __init__(
-        self, in_channels: Mapping[str, int], out_channels: int, interpolators: Sequence[nn.Module], layers: int = 7
+        self, in_channels: Mapping[str, int], out_channels: int, interpolators: Sequence[nn.Module], num_layers: int = 7
     ):
-        super().__init__(in_channels, out_channels, interpolators, layers=layers)
-        self.layers = nn.ModuleList(PublishedLayer(out_channels) for _ in range(layers))
+        super().__init__(in_channels, out_channels, interpolators, num_layers=num_layers)
+        self.layers = nn.ModuleList(PublishedBiFPNLayer(out_channels) for _ in range(num_layers))
 
     def forward(self, x: Features) -> Features:
         """``{"c3": [B, C3, H/8, W/8], …}`` → ``{"p3": [B, C, H/8, W/8], …, "p7": …}``; H and W are those of the picture."""
-        before, skips = self.inputs(x)
+        before, skips = self.input_maps(x)
         maps = before
         for number, layer in enumerate(self.layers):
-            maps = layer(maps, before if number else skips, self.interpolators_of(number))
-        return dict(zip(GIVES, maps, strict=True))
+            maps = layer(maps, before if number else skips, self.layer_interpolators(number))
+        return dict(zip(BIFPN_OUT_LEVELS, maps, strict=True))
 
-    def inputs(self, x: Features) -> tuple[list[Tensor], list[Tensor]]:
+    def input_maps(self, x: Features) -> tuple[list[Tensor], list[Tensor]]:
         """The maps before the first layer, ``[B, C, H, W]`` for p3 … p7, and what its way up takes in their place."""
-        p6 = _halve(self.p6(x["c5"]))
-        laterals = [self.laterals[name](x[name]) for name in READS]
-        coarse = [p6, _halve(p6)]
-        return laterals + coarse, [laterals[0], *(self.skips[name](x[name]) for name in READS[1:]), *coarse]
+        p6 = _zero_padded_max_pool_2x(self.p6(x["c5"]))
+        laterals = [self.laterals[name](x[name]) for name in BIFPN_IN_LEVELS]
+        coarse = [p6, _zero_padded_max_pool_2x(p6)]
+        return laterals + coarse, [laterals[0], *(self.skips[name](x[name]) for name in BIFPN_IN_LEVELS[1:]), *coarse]
 
 
-def _halve(x: Tensor) -> Tensor:
+def _zero_padded_max_pool_2x(x: Tensor) -> Tensor:
     return nnf.max_pool2d(nnf.pad(x, (0, 1, 0, 1)), 3, stride=2)
 
 
-def bifpn_rules() -> list[Rule]:
+def bifpn_rules() -> list[KeyRule]:
     """Their names of the neck (their "up" is up-sampling, our ``up`` the way up) into :class:`PublishedBiFPN`, without G."""
     rest = r"\.(.+)"
     layer = r"BiFPNLayer_(\d+)_"
     return [
-        Rule(r"before_bifpn\.lateral([345])" + rest, r"laterals.c\1.\2"),
-        Rule(r"before_bifpn\.p([45])_skip" + rest, r"skips.c\1.\2"),
-        Rule(r"before_bifpn\.top_block\.p6\.conv" + rest, r"p6.0.\1"),
-        Rule(r"before_bifpn\.top_block\.p6\.norm" + rest, r"p6.1.\1"),
-        Rule(layer + r"conv([3456])_up" + rest, lambda m: f"layers.{m[1]}.down.{6 - int(m[2])}.{m[3]}"),
-        Rule(layer + r"conv([4567])_down" + rest, lambda m: f"layers.{m[1]}.up.{int(m[2]) - 4}.{m[3]}"),
-        Rule(layer + r"p([3456])_w1", lambda m: f"layers.{m[1]}.down.{6 - int(m[2])}.weights"),
-        Rule(layer + r"p([4567])_w2", lambda m: f"layers.{m[1]}.up.{int(m[2]) - 4}.weights"),
+        KeyRule(r"before_bifpn\.lateral([345])" + rest, r"laterals.c\1.\2"),
+        KeyRule(r"before_bifpn\.p([45])_skip" + rest, r"skips.c\1.\2"),
+        KeyRule(r"before_bifpn\.top_block\.p6\.conv" + rest, r"p6.0.\1"),
+        KeyRule(r"before_bifpn\.top_block\.p6\.norm" + rest, r"p6.1.\1"),
+        KeyRule(layer + r"conv([3456])_up" + rest, lambda m: f"layers.{m[1]}.down.{6 - int(m[2])}.{m[3]}"),
+        KeyRule(layer + r"conv([4567])_down" + rest, lambda m: f"layers.{m[1]}.up.{int(m[2]) - 4}.{m[3]}"),
+        KeyRule(layer + r"p([3456])_w1", lambda m: f"layers.{m[1]}.down.{6 - int(m[2])}.weights"),
+        KeyRule(layer + r"p([4567])_w2", lambda m: f"layers.{m[1]}.up.{int(m[2]) - 4}.weights"),
     ]

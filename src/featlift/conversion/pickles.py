@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ALLOWED = {
+ALLOWED_GLOBALS = {
     ("collections", "OrderedDict"),
     ("_codecs", "encode"),
     ("numpy", "ndarray"),
@@ -22,17 +22,17 @@ ALLOWED = {
 }
 
 
-class Reader(pickle.Unpickler):
+class ArrayUnpickler(pickle.Unpickler):
     """An unpickler that knows numpy's arrays and numbers, dictionaries, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         """The class behind a name in the file. Raises ``pickle.UnpicklingError`` for all but the few allowed."""
-        if (module, name) not in ALLOWED:
+        if (module, name) not in ALLOWED_GLOBALS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return super().find_class(module, name)
 
 
-def read_zoo(path: str | Path) -> dict[str, Tensor]:
+def read_detectron2_pickle(path: str | Path) -> dict[str, Tensor]:
     """The named tensors of a pickled zoo file (``{"model": {name: array}, …}``), on the CPU.
 
     Raises:
@@ -44,7 +44,7 @@ def read_zoo(path: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"There is no file {path}; nothing is downloaded unasked.")
     try:
         with path.open("rb") as file:
-            content = Reader(file, encoding="latin1").load()
+            content = ArrayUnpickler(file, encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
         raise ValueError(
             f"{path} was refused: {error}. A pickle can run any code when it is read, so only arrays, numbers and text are. "

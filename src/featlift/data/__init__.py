@@ -1,3 +1,3 @@
-"""Pictures with objects. Every dataset here obeys :class:`featlift.data.dataset.Pictures`; nothing here knows a
+"""Pictures with objects. Every dataset here obeys :class:`featlift.data.dataset.ImageDataset`; nothing here knows a
 detector.
 """

@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from featlift.data.dataset import Example
-from featlift.resolution import PER_OBJECT, Target
+from featlift.data.dataset import Sample
+from featlift.resolution import PER_OBJECT_KEYS, Target
 
-Augmentation = Callable[[Tensor, Target, torch.Generator], Example]
+Augmentation = Callable[[Tensor, Target, torch.Generator], Sample]
 
 
-class Flip:
-    """Mirror the picture left to right with ``probability``."""
+class RandomHorizontalFlip:
+    """Mirror the picture left to right with ``p``."""
 
-    def __init__(self, probability: float = 0.5) -> None:
-        self.probability = probability
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = p
 
-    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Example:
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
         """``[3, H, W]`` → ``[3, H, W]``."""
-        if _uniform(generator, 0, 1) >= self.probability:
+        if _uniform(generator, 0, 1) >= self.p:
             return image, target
         left, top, right, bottom = target["boxes"].unbind(1)
         width = image.shape[-1]
@@ -35,27 +35,27 @@ class Flip:
         return image.flip(-1), mirrored
 
 
-class Resize:
-    """Scale the picture so that its short edge is one of ``short`` (drawn evenly), its long edge at most ``longest``
+class RandomShortestSize:
+    """Scale the picture so that its short edge is one of ``min_size`` (drawn evenly), its long edge at most ``max_size``
     pixels.
 
     The schedule of the detectors the papers build on: short edge 800 (or 640 … 800), long edge at most 1333.
     """
 
-    def __init__(self, short: Sequence[int] | int, longest: int = 1333) -> None:
-        self.short = [short] if isinstance(short, int) else list(short)
-        self.longest = longest
-        if not self.short or min(self.short) < 1 or longest < 1:
-            raise ValueError(f"Resize(short={short}, longest={longest}): edges are pixels, at least 1 each.")
+    def __init__(self, min_size: Sequence[int] | int, max_size: int = 1333) -> None:
+        self.min_size = [min_size] if isinstance(min_size, int) else list(min_size)
+        self.max_size = max_size
+        if not self.min_size or min(self.min_size) < 1 or max_size < 1:
+            raise ValueError(f"Resize(short={min_size}, longest={max_size}): edges are pixels, at least 1 each.")
 
-    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Example:
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
         """``[3, H, W]`` → ``[3, H', W']``, the aspect ratio kept to a pixel."""
         edges = sorted(image.shape[-2:])
-        scale = min(_choice(generator, self.short) / edges[0], self.longest / edges[1])
-        return scaled(image, target, scale)
+        scale = min(_random_choice(generator, self.min_size) / edges[0], self.max_size / edges[1])
+        return rescale_sample(image, target, scale)
 
 
-class Halved:
+class HalfSizeView:
     """Other augmentations, and beside what they make, the picture before them at half the size of the result, as ``target["half"]``.
 
     Resized in one step from the original (bilinear, antialiased), it keeps more detail than a halved result: the published AFI-GAN code
@@ -65,7 +65,7 @@ class Halved:
     def __init__(self, *augmentations: Augmentation) -> None:
         self.augmentations = augmentations
 
-    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Example:
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
         """``[3, H, W]`` → ``[3, H', W']``, with ``"half"`` ``[3, ⌊H'/2⌋, ⌊W'/2⌋]`` in the target."""
         original = image
         for change in self.augmentations:
@@ -74,38 +74,40 @@ class Halved:
         return image, dict(target, half=tv.resize(original, size, antialias=True).clamp(0, 1))
 
 
-class ScaleJitter:
-    """Large-scale jitter: scale by a factor drawn evenly from ``scales``, then cut a random window of the picture's
+class LargeScaleJitter:
+    """Large-scale jitter: scale by a factor drawn evenly from ``scale_range``, then cut a random window of the picture's
     own size.
 
     A picture that became smaller than the window stays at the top left and is not padded. (Ghiasi et al., "Simple
     Copy-Paste", 2021, use scales 0.1 … 2.)
     """
 
-    def __init__(self, scales: tuple[float, float] = (0.5, 2.0), smallest: float = 2.0) -> None:
-        self.scales, self.smallest = scales, smallest
-        if not 0 < scales[0] <= scales[1]:
-            raise ValueError(f"ScaleJitter(scales={scales}): give the smallest and the largest factor, both above 0.")
+    def __init__(self, scale_range: tuple[float, float] = (0.5, 2.0), min_box_size: float = 2.0) -> None:
+        self.scale_range, self.min_box_size = scale_range, min_box_size
+        if not 0 < scale_range[0] <= scale_range[1]:
+            raise ValueError(
+                f"ScaleJitter(scales={scale_range}): give the smallest and the largest factor, both above 0."
+            )
 
-    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Example:
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
         """``[3, H, W]`` → ``[3, ≤ H, ≤ W]``; objects of which less than ``smallest`` pixels a side are left are
         dropped.
         """
         window = image.shape[-2:]
-        image, target = scaled(image, target, _uniform(generator, *self.scales))
+        image, target = rescale_sample(image, target, _uniform(generator, *self.scale_range))
         height, width = (min(side, whole) for side, whole in zip(image.shape[-2:], window, strict=True))
         top = int(_uniform(generator, 0, image.shape[-2] - height + 1))
         left = int(_uniform(generator, 0, image.shape[-1] - width + 1))
-        return cropped(image, target, (top, left, height, width), self.smallest)
+        return crop_sample(image, target, (top, left, height, width), self.min_box_size)
 
 
-class ColourJitter:
+class ColorJitter:
     """Change brightness, contrast and saturation by factors within ``1 ± strength``, in this order."""
 
     def __init__(self, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2) -> None:
         self.strengths = (brightness, contrast, saturation)
 
-    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Example:
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
         """``[3, H, W]`` → ``[3, H, W]`` in 0…1."""
         for change, strength in zip(
             (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation), self.strengths, strict=True
@@ -114,7 +116,7 @@ class ColourJitter:
         return image, target
 
 
-def scaled(image: Tensor, target: Target, scale: float) -> Example:
+def rescale_sample(image: Tensor, target: Target, scale: float) -> Sample:
     """Picture, boxes, masks and areas at ``scale`` times the size, each side rounded to whole pixels; antialiased
     when shrinking.
     """
@@ -126,42 +128,42 @@ def scaled(image: Tensor, target: Target, scale: float) -> Example:
     if "area" in target:
         target["area"] = target["area"] * (down * right)
     if "masks" in target:
-        target["masks"] = _scaled_masks(target["masks"], size)
+        target["masks"] = _resize_masks(target["masks"], size)
     return tv.resize(image, size, antialias=True).clamp(0, 1), target
 
 
-def _scaled_masks(masks: Tensor, size: list[int]) -> Tensor:
+def _resize_masks(masks: Tensor, size: list[int]) -> Tensor:
     if not len(masks):
         return masks.new_zeros((0, *size))
     return (tv.resize(masks.float(), size, antialias=True) >= 0.5).to(masks.dtype)
 
 
-def cropped(image: Tensor, target: Target, window: tuple[int, int, int, int], smallest: float = 1.0) -> Example:
-    """What is seen through ``window`` (top, left, height, width), boxes clipped to it.
+def crop_sample(image: Tensor, target: Target, crop: tuple[int, int, int, int], min_box_size: float = 1.0) -> Sample:
+    """What is seen through ``crop`` (top, left, height, width), boxes clipped to it.
 
-    An object leaves if less than ``smallest`` pixels of a side of its box, or nothing of its mask, can be seen. Areas
+    An object leaves if less than ``min_box_size`` pixels of a side of its box, or nothing of its mask, can be seen. Areas
     shrink with the masks, or with the boxes where there are none.
     """
-    top, left, height, width = window
+    top, left, height, width = crop
     offset, limit = (target["boxes"].new_tensor(corner * 2) for corner in ([left, top], [width, height]))
     boxes = (target["boxes"] - offset).clamp(min=0).minimum(limit)
-    keep = ((boxes[:, 2:] - boxes[:, :2]) >= smallest).all(dim=1)
+    keep = ((boxes[:, 2:] - boxes[:, :2]) >= min_box_size).all(dim=1)
     seen = dict(target, boxes=boxes)
     if "masks" in target:
         seen["masks"] = target["masks"][:, top : top + height, left : left + width]
         keep &= (seen["masks"] != 0).flatten(1).any(dim=1)
     if "area" in target:
-        seen["area"] = target["area"] * _share(target, seen)
-    seen = {name: value[keep] if name in PER_OBJECT else value for name, value in seen.items()}
+        seen["area"] = target["area"] * _visible_fraction(target, seen)
+    seen = {name: value[keep] if name in PER_OBJECT_KEYS else value for name, value in seen.items()}
     return image[:, top : top + height, left : left + width], seen
 
 
-def _share(target: Target, seen: Target) -> Tensor:
+def _visible_fraction(target: Target, cropped: Target) -> Tensor:
     """The part of each object that is still seen, 0…1, ``[N]``."""
     if "masks" in target:
-        before, after = (t["masks"].flatten(1).sum(1).float() for t in (target, seen))
+        before, after = (t["masks"].flatten(1).sum(1).float() for t in (target, cropped))
     else:
-        before, after = ((t["boxes"][:, 2:] - t["boxes"][:, :2]).prod(dim=1) for t in (target, seen))
+        before, after = ((t["boxes"][:, 2:] - t["boxes"][:, :2]).prod(dim=1) for t in (target, cropped))
     return after / before.clamp(min=math.ulp(1.0))
 
 
@@ -169,5 +171,5 @@ def _uniform(generator: torch.Generator, low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
-def _choice(generator: torch.Generator, things: Sequence[int]) -> int:
-    return things[int(torch.randint(len(things), (), generator=generator))]
+def _random_choice(generator: torch.Generator, options: Sequence[int]) -> int:
+    return options[int(torch.randint(len(options), (), generator=generator))]

@@ -6,56 +6,58 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from featlift.data.augment import Augmentation, ColourJitter, cropped
-from featlift.data.dataset import Example, Pictures
+from featlift.data.augment import Augmentation, ColorJitter, crop_sample
+from featlift.data.dataset import ImageDataset, Sample
 from featlift.resolution import Target
 
 
 @dataclass(frozen=True)
-class Balance:
+class ClassBalance:
     """How often pictures are shown, and how each showing differs from the last.
 
     Attributes:
-        wanted: pictures whose rarest class has fewer objects than this (the paper: 1000) are shown more often; 0 shows all alike, as
+        min_per_class: pictures whose rarest class has fewer objects than this (the paper: 1000) are shown more often; 0 shows all alike, as
             they are.
-        crop: side in px of the resized picture of squares around an object, drawn at random; 0 shows whole pictures.
-        colour: brightness, contrast and saturation change by up to this share of theirs.
+        crop_size: side in px of the resized picture of squares around an object, drawn at random; 0 shows whole pictures.
+        color_jitter: brightness, contrast and saturation change by up to this share of theirs.
     """
 
-    wanted: int = 0
-    crop: int = 0
-    colour: float = 0.2
+    min_per_class: int = 0
+    crop_size: int = 0
+    color_jitter: float = 0.2
 
-    def weights(self, shown: Pictures) -> list[float] | None:
+    def image_weights(self, dataset: ImageDataset) -> list[float] | None:
         """How often to show each picture, for ``Batches(…, weights=…)``; None shows all alike."""
-        return balance(shown, self.wanted) if self.wanted else None
+        return class_balance_weights(dataset, self.min_per_class) if self.min_per_class else None
 
-    def view(self, scale: float = 1.0) -> list[Augmentation]:
+    def augmentations(self, scale: float = 1.0) -> list[Augmentation]:
         """What happens to a resized picture, which has ``scale`` times the size that ``crop`` is meant for; none without ``wanted``."""
-        cut: list[Augmentation] = [Around(round(scale * self.crop))] if self.crop else []
-        return [*cut, ColourJitter(self.colour, self.colour, self.colour)] if self.wanted else []
+        cut: list[Augmentation] = [RandomObjectCrop(round(scale * self.crop_size))] if self.crop_size else []
+        return (
+            [*cut, ColorJitter(self.color_jitter, self.color_jitter, self.color_jitter)] if self.min_per_class else []
+        )
 
 
-class Around:
-    """An augmentation: a random window of ``side`` × ``side`` px that holds the middle of an object, any one of them.
+class RandomObjectCrop:
+    """An augmentation: a random window of ``size`` × ``size`` px that holds the middle of an object, any one of them.
 
     Without objects the window is anywhere; a picture that is smaller than the window stays as large as it is on that side.
     """
 
-    def __init__(self, side: int, smallest: float = 2.0) -> None:
-        if side < 1:
-            raise ValueError(f"Around(side={side}): give the side of the window in px, at least 1.")
-        self.side, self.smallest = side, smallest
+    def __init__(self, size: int, min_box_size: float = 2.0) -> None:
+        if size < 1:
+            raise ValueError(f"Around(side={size}): give the side of the window in px, at least 1.")
+        self.size, self.min_box_size = size, min_box_size
 
-    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Example:
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
         """``[3, H, W]`` → ``[3, ≤ side, ≤ side]``; objects of which less than ``smallest`` px a side are left are dropped."""
         height, width = image.shape[-2:]
-        down, right = (min(self.side, side) for side in (height, width))
-        y, x = self._middle(target["boxes"], generator) or (None, None)
-        top, left = _start(y, down, height, generator), _start(x, right, width, generator)
-        return cropped(image, target, (top, left, down, right), self.smallest)
+        down, right = (min(self.size, side) for side in (height, width))
+        y, x = self._random_object_centre(target["boxes"], generator) or (None, None)
+        top, left = _crop_start(y, down, height, generator), _crop_start(x, right, width, generator)
+        return crop_sample(image, target, (top, left, down, right), self.min_box_size)
 
-    def _middle(self, boxes: Tensor, generator: torch.Generator) -> tuple[float, float] | None:
+    def _random_object_centre(self, boxes: Tensor, generator: torch.Generator) -> tuple[float, float] | None:
         """(y, x) of the middle of one of ``boxes [N, 4]``, or None."""
         if not len(boxes):
             return None
@@ -63,23 +65,23 @@ class Around:
         return (top + bottom) / 2, (left + right) / 2
 
 
-def balance(dataset: Pictures, wanted: int = 1000) -> list[float]:
+def class_balance_weights(dataset: ImageDataset, min_per_class: int = 1000) -> list[float]:
     """How often to show each picture, relative to the others: ``Batches(…, weights=…)``.
 
     EFPN brings each class to about 1000 instances by crops and colours (Sec. IV-A); here the pictures come more often. A picture
-    counts as its rarest class does, ``wanted`` over the number of its objects, and never below 1.
+    counts as its rarest class does, ``min_per_class`` over the number of its objects, and never below 1.
     """
     truth = dataset.coco()
     count = Counter(a["category_id"] for a in truth["annotations"])
     factors: dict[int, float] = {image["id"]: 1.0 for image in truth["images"]}
     for a in truth["annotations"]:
-        factors[a["image_id"]] = max(factors[a["image_id"]], wanted / count[a["category_id"]])
+        factors[a["image_id"]] = max(factors[a["image_id"]], min_per_class / count[a["category_id"]])
     return [factors[image["id"]] for image in truth["images"]]
 
 
-def _start(middle: float | None, side: int, whole: int, generator: torch.Generator) -> int:
-    """Where a window of ``side`` begins that holds ``middle`` and lies inside 0 … ``whole``, drawn evenly."""
-    low, high = 0, whole - side
-    if middle is not None:
-        low, high = max(low, int(middle) - side + 1), min(high, int(middle))
+def _crop_start(centre: float | None, crop_size: int, image_size: int, generator: torch.Generator) -> int:
+    """Where a window of ``crop_size`` begins that holds ``centre`` and lies inside 0 … ``image_size``, drawn evenly."""
+    low, high = 0, image_size - crop_size
+    if centre is not None:
+        low, high = max(low, int(centre) - crop_size + 1), min(high, int(centre))
     return int(torch.randint(low, high + 1, (), generator=generator))

@@ -12,33 +12,36 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from featlift.data.coco import CocoPictures, find_split
-from featlift.data.dataset import Pictures
-from featlift.data.problems import Report
-from featlift.data.synthetic.scenes import Scenes
+from featlift.data.coco import CocoDataset, find_coco_split
+from featlift.data.dataset import ImageDataset
+from featlift.data.problems import DatasetReport
+from featlift.data.synthetic.scenes import SyntheticScenes
 
-BINS = {"tiny": (0, 16), "small": (16, 32), "medium": (32, 96), "large": (96, float("inf"))}
+SIZE_RANGES = {"tiny": (0, 16), "small": (16, 32), "medium": (32, 96), "large": (96, float("inf"))}
 """Sizes of objects: the root of the area in pixels, from … up to. COCO's, with its small divided at 16."""
 
 
-def make(
+def write_synthetic_dataset(
     folder: str | PathLike[str],
-    train: int = 400,
-    val: int = 100,
-    size: tuple[int, int] = (160, 160),
+    num_train: int = 400,
+    num_val: int = 100,
+    image_size: tuple[int, int] = (160, 160),
     seed: int = 0,
-) -> dict[str, Scenes]:
+) -> dict[str, SyntheticScenes]:
     """Write procedural scenes as a COCO folder with the splits "train" and "val", and return them. Errors as in
     `export_coco`.
     """
-    splits = {"train": Scenes(train, size, seed), "val": Scenes(val, size, seed, first=train)}
-    export_coco(splits, folder)
+    splits = {
+        "train": SyntheticScenes(num_train, image_size, seed),
+        "val": SyntheticScenes(num_val, image_size, seed, first_index=num_train),
+    }
+    write_coco_dataset(splits, folder)
     return splits
 
 
-def export_coco(splits: Mapping[str, Pictures], folder: str | PathLike[str]) -> None:
+def write_coco_dataset(splits: Mapping[str, ImageDataset], folder: str | PathLike[str]) -> None:
     """Write each split as ``instances_<split>.json`` and ``<split>/`` with its pictures as PNG, as
-    `featlift.data.coco.open_split` reads.
+    `featlift.data.coco.open_coco_split` reads.
 
     The folder appears when all of it is written, and not before.
 
@@ -52,7 +55,7 @@ def export_coco(splits: Mapping[str, Pictures], folder: str | PathLike[str]) -> 
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for split, dataset in splits.items():
-            _write(dataset, unfinished, split)
+            _write_split(dataset, unfinished, split)
         unfinished.chmod(0o755)
         unfinished.replace(folder)
     except BaseException:
@@ -60,7 +63,7 @@ def export_coco(splits: Mapping[str, Pictures], folder: str | PathLike[str]) -> 
         raise
 
 
-def _write(dataset: Pictures, folder: Path, split: str) -> None:
+def _write_split(dataset: ImageDataset, folder: Path, split: str) -> None:
     truth = dataset.coco()
     (folder / split).mkdir()
     for index, image in enumerate(truth["images"]):
@@ -71,30 +74,30 @@ def _write(dataset: Pictures, folder: Path, split: str) -> None:
 
 
 @dataclass
-class Survey:
+class SplitStatistics:
     """What there is in one split: the report of its reading, objects per class, and objects per size of `BINS`.
     ``print`` it.
     """
 
     split: str
-    report: Report
-    per_class: dict[str, int] = field(default_factory=dict)
-    per_size: dict[str, int] = field(default_factory=dict)
+    report: DatasetReport
+    objects_per_class: dict[str, int] = field(default_factory=dict)
+    objects_per_size: dict[str, int] = field(default_factory=dict)
 
     @property
-    def sound(self) -> bool:
+    def is_clean(self) -> bool:
         """Whether nothing at all is wrong."""
-        return not self.report.skipped
+        return not self.report.problems
 
     def __str__(self) -> str:
         return "\n".join([
             f"{self.split}: {self.report}",
-            "  classes: " + ", ".join(f"{name} {number}" for name, number in self.per_class.items()),
-            "  sizes: " + ", ".join(f"{name} {number}" for name, number in self.per_size.items()),
+            "  classes: " + ", ".join(f"{name} {number}" for name, number in self.objects_per_class.items()),
+            "  sizes: " + ", ".join(f"{name} {number}" for name, number in self.objects_per_size.items()),
         ])  # fmt: skip
 
 
-def check(root: str | PathLike[str]) -> dict[str, Survey]:
+def check_coco_dataset(root: str | PathLike[str]) -> dict[str, SplitStatistics]:
     """Read the splits "train" and "val" of a COCO folder in full, every picture to its end, and say what there is and
     what is wrong.
 
@@ -106,18 +109,21 @@ def check(root: str | PathLike[str]) -> dict[str, Survey]:
     found, missing = {}, []
     for split in ("train", "val"):
         try:
-            found[split] = find_split(root, split)
+            found[split] = find_coco_split(root, split)
         except FileNotFoundError as error:
             missing.append(error)
     if not found:
         raise missing[0]
-    return {split: survey(split, CocoPictures(*places, skip_broken=True)) for split, places in found.items()}
+    return {
+        split: compute_split_statistics(split, CocoDataset(*places, skip_broken=True))
+        for split, places in found.items()
+    }
 
 
-def survey(split: str, dataset: CocoPictures) -> Survey:
+def compute_split_statistics(split: str, dataset: CocoDataset) -> SplitStatistics:
     """Count the objects of ``dataset`` (crowd regions left out) per class, most frequent first, and per size."""
     objects = [a for a in dataset.coco()["annotations"] if not a["iscrowd"]]
     classes = Counter(dataset.classes[a["category_id"] - 1] for a in objects)
     roots = [a["area"] ** 0.5 for a in objects]
-    sizes = {name: sum(low <= root < high for root in roots) for name, (low, high) in BINS.items()}
-    return Survey(split, dataset.report, dict(classes.most_common()), sizes)
+    sizes = {name: sum(low <= root < high for root in roots) for name, (low, high) in SIZE_RANGES.items()}
+    return SplitStatistics(split, dataset.report, dict(classes.most_common()), sizes)

@@ -3,54 +3,54 @@
 import torch
 from torch import Tensor
 
-from featlift.data.augment import cropped
-from featlift.data.dataset import Example, Pictures
+from featlift.data.augment import crop_sample
+from featlift.data.dataset import ImageDataset, Sample
 from featlift.resolution import Target
 
 
-class Window:
-    """An augmentation: a random window of ``side`` × ``side`` pixels (FDSR, Sec. 3.1: 384).
+class RandomCrop:
+    """An augmentation: a random window of ``size`` × ``size`` pixels (FDSR, Sec. 3.1: 384).
 
     Raises:
-        ValueError: when it meets a smaller picture; :func:`at_least` leaves those out.
+        ValueError: when it meets a smaller picture; :func:`select_large_images` leaves those out.
     """
 
-    def __init__(self, side: int, smallest: float = 2.0) -> None:
-        self.side, self.smallest = side, smallest
+    def __init__(self, size: int, min_box_size: float = 2.0) -> None:
+        self.size, self.min_box_size = size, min_box_size
 
-    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Example:
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
         """``[3, H, W]`` → ``[3, side, side]``; objects of which less than ``smallest`` px a side are left are dropped."""
         height, width = image.shape[-2:]
-        if min(height, width) < self.side:
+        if min(height, width) < self.size:
             raise ValueError(
-                f"A window of {self.side} px does not fit into a picture of {height}x{width}; leave small pictures out."
+                f"A window of {self.size} px does not fit into a picture of {height}x{width}; leave small pictures out."
             )
-        top = int(torch.randint(height - self.side + 1, (), generator=generator))
-        left = int(torch.randint(width - self.side + 1, (), generator=generator))
-        return cropped(image, target, (top, left, self.side, self.side), self.smallest)
+        top = int(torch.randint(height - self.size + 1, (), generator=generator))
+        left = int(torch.randint(width - self.size + 1, (), generator=generator))
+        return crop_sample(image, target, (top, left, self.size, self.size), self.min_box_size)
 
 
-class Selection:
+class DatasetSubset:
     """The pictures of ``dataset`` with the given ``indices``, in their order."""
 
-    def __init__(self, dataset: Pictures, indices: list[int]) -> None:
+    def __init__(self, dataset: ImageDataset, indices: list[int]) -> None:
         self.classes = dataset.classes
         self._dataset, self._indices = dataset, indices
 
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> Sample:
         """Picture ``index`` of the selection; see `featlift.data.dataset`."""
         return self._dataset[self._indices[index]]
 
-    def name(self, index: int) -> str:
+    def image_name(self, index: int) -> str:
         """Its name in the whole dataset."""
-        return self._dataset.name(self._indices[index])
+        return self._dataset.image_name(self._indices[index])
 
-    def size(self, index: int) -> tuple[int, int]:
+    def image_size(self, index: int) -> tuple[int, int]:
         """Height and width in pixels."""
-        return self._dataset.size(self._indices[index])
+        return self._dataset.image_size(self._indices[index])
 
     def coco(self) -> dict:
         """The ground truth of the selected pictures alone; ids as in the whole dataset."""
@@ -61,19 +61,21 @@ class Selection:
         return {**whole, "images": images, "annotations": annotations}
 
 
-def at_least(dataset: Pictures, side: int, count: int | None = None, seed: int = 0) -> Selection:
-    """The pictures whose both sides have ``side`` px or more; of these, ``count`` drawn by ``seed`` (all without).
+def select_large_images(
+    dataset: ImageDataset, min_size: int, num_images: int | None = None, seed: int = 0
+) -> DatasetSubset:
+    """The pictures whose both sides have ``min_size`` px or more; of these, ``num_images`` drawn by ``seed`` (all without).
 
     FDSR, Sec. 3.1: 20,000 pictures of COCO with both sides above 384.
 
     Raises:
         ValueError: if no picture is large enough.
     """
-    large = [index for index in range(len(dataset)) if min(dataset.size(index)) >= side]
+    large = [index for index in range(len(dataset)) if min(dataset.image_size(index)) >= min_size]
     if not large:
-        largest = max(min(dataset.size(index)) for index in range(len(dataset)))
-        raise ValueError(f"No picture has {side} px a side; the largest has {largest}. Choose smaller crops.")
-    if count is not None and count < len(large):
+        largest = max(min(dataset.image_size(index)) for index in range(len(dataset)))
+        raise ValueError(f"No picture has {min_size} px a side; the largest has {largest}. Choose smaller crops.")
+    if num_images is not None and num_images < len(large):
         order = torch.randperm(len(large), generator=torch.Generator().manual_seed(seed))
-        large = sorted(large[place] for place in order[:count].tolist())
-    return Selection(dataset, large)
+        large = sorted(large[place] for place in order[:num_images].tolist())
+    return DatasetSubset(dataset, large)

@@ -7,18 +7,18 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-Size = tuple[int, int]
+ImageSize = tuple[int, int]
 """Height and width."""
 
 _ORIENTATION = 0x0112
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
-class BrokenPicture(ValueError):
+class ImageReadError(ValueError):
     """A picture file that cannot be read."""
 
 
-def picture_sizes(path: Path) -> list[Size]:
+def read_image_sizes(path: Path) -> list[ImageSize]:
     """The size as a viewer shows the picture, and as it is stored; they differ if a camera noted that it was held
     upright.
 
@@ -35,11 +35,11 @@ def picture_sizes(path: Path) -> list[Size]:
             )  # else Pillow would read the whole PNG to look for it
             turned = tagged and picture.getexif().get(_ORIENTATION, 1) >= 5
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BrokenPicture(f"{path} is not a picture that can be read ({error}).") from error
+        raise ImageReadError(f"{path} is not a picture that can be read ({error}).") from error
     return [stored[::-1], stored] if turned else [stored]
 
 
-def read_picture(path: Path, size: Size | None = None) -> Tensor:
+def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
     """The picture ``[3, H, W]``, float32 in 0…1. Grey, palette, 16-bit and CMYK become RGB; what is transparent is
     laid on white.
 
@@ -54,17 +54,17 @@ def read_picture(path: Path, size: Size | None = None) -> Tensor:
             picture.load()
             upright = ImageOps.exif_transpose(picture)
             drawn_on_stored = (picture.height, picture.width) == size != (upright.height, upright.width)
-            return _rgb(picture if drawn_on_stored else upright)
+            return _to_rgb_tensor(picture if drawn_on_stored else upright)
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BrokenPicture(f"{path} is broken or cut short ({error}).") from error
+        raise ImageReadError(f"{path} is broken or cut short ({error}).") from error
 
 
-def _rgb(picture: Image.Image) -> Tensor:
-    if picture.mode.startswith("I"):
-        grey = np.asarray(picture).astype(np.float32).clip(0, 65535) / 65535
+def _to_rgb_tensor(image: Image.Image) -> Tensor:
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.float32).clip(0, 65535) / 65535
         return torch.from_numpy(grey)[None].repeat(3, 1, 1)
-    if picture.mode in _ALPHA or "transparency" in picture.info:
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    pixels = np.array(picture.convert("RGB"))
+    if image.mode in _ALPHA or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    pixels = np.array(image.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255

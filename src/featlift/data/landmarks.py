@@ -1,6 +1,6 @@
 """Collections to search in: Oxford5k, Paris6k, both revisited, Holidays, Flickr100k, and folders by class.
 
-Each is read into one form, :class:`Landmarks`: the pictures of the database, and queries that know which of its rows
+Each is read into one form, :class:`RetrievalCollection`: the pictures of the database, and queries that know which of its rows
 are right. Nothing is downloaded. Positions are rows of ``database``; boxes are ``(x1, y1, x2, y2)`` in pixels of the
 query's picture.
 """
@@ -15,9 +15,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-Box = tuple[float, float, float, float]
+CropBox = tuple[float, float, float, float]
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+LANDMARK_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 PARIS_CORRUPT = frozenset(
     f"paris_{name}_{number:06d}"
@@ -37,75 +37,79 @@ PARIS_CORRUPT = frozenset(
 
 
 @dataclass(frozen=True)
-class Query:
+class RetrievalQuery:
     """One question: a picture (or the ``box`` in it), the rows it should find and the rows that do not count."""
 
-    picture: Path
+    image_path: Path
     positives: frozenset[int]
     junk: frozenset[int] = frozenset()
-    box: Box | None = None
+    box: CropBox | None = None
 
 
 @dataclass(frozen=True)
-class Landmarks:
+class RetrievalCollection:
     """A database of pictures and the queries put to it."""
 
     database: list[Path]
-    queries: list[Query]
+    queries: list[RetrievalQuery]
 
 
-def oxford5k(images: Path, truth: Path) -> Landmarks:
+def load_oxford5k(image_folder: Path, ground_truth: Path) -> RetrievalCollection:
     """Oxford5k (Philbin et al., CVPR 2007): 55 queries with boxes; right are "good" and "ok", "junk" does not count.
 
     The query's own picture stays in the database, as in the official protocol.
 
     Args:
-        images: folder with the pictures.
-        truth: folder with ``<landmark>_<k>_{query,good,ok,junk}.txt``.
+        image_folder: folder with the pictures.
+        ground_truth: folder with ``<landmark>_<k>_{query,good,ok,junk}.txt``.
 
     Raises:
         FileNotFoundError: if there are no pictures or no query files, or the truth names a picture that is not there.
     """
-    return _buildings(pictures(images), Path(truth), prefix="oxc1_")
+    return _load_buildings(list_collection_images(image_folder), Path(ground_truth), prefix="oxc1_")
 
 
-def paris6k(images: Path, truth: Path) -> Landmarks:
-    """Paris6k (Philbin et al., CVPR 2008), read as :func:`oxford5k`, without the :data:`PARIS_CORRUPT` files."""
-    return _buildings([file for file in pictures(images) if file.stem not in PARIS_CORRUPT], Path(truth), prefix="")
+def load_paris6k(image_folder: Path, ground_truth: Path) -> RetrievalCollection:
+    """Paris6k (Philbin et al., CVPR 2008), read as :func:`load_oxford5k`, without the :data:`PARIS_CORRUPT` files."""
+    return _load_buildings(
+        [file for file in list_collection_images(image_folder) if file.stem not in PARIS_CORRUPT],
+        Path(ground_truth),
+        prefix="",
+    )
 
 
-def _buildings(database: list[Path], truth: Path, prefix: str) -> Landmarks:
+def _load_buildings(database: list[Path], ground_truth: Path, prefix: str) -> RetrievalCollection:
     rows = {file.stem: row for row, file in enumerate(database)}
-    files = sorted(truth.glob("*_query.txt"))
+    files = sorted(ground_truth.glob("*_query.txt"))
     if not files:
         raise FileNotFoundError(
-            f"No '<landmark>_<k>_query.txt' in {truth}; this is the folder of the official ground-truth archive."
+            f"No '<landmark>_<k>_query.txt' in {ground_truth}; this is the folder of the official ground-truth archive."
         )
 
     def listed(query: Path, kind: str) -> frozenset[int]:
         names = query.with_name(query.name.replace("_query.txt", f"_{kind}.txt")).read_text().split()
-        return frozenset(_row(rows, name, query) for name in names if name not in PARIS_CORRUPT)
+        return frozenset(_database_row(rows, name, query) for name in names if name not in PARIS_CORRUPT)
 
     queries = []
     for file in files:
         name, *box = file.read_text().split()
-        picture = database[_row(rows, name.removeprefix(prefix), file)]
+        picture = database[_database_row(rows, name.removeprefix(prefix), file)]
         x1, y1, x2, y2 = map(float, box)
         queries.append(
-            Query(picture, listed(file, "good") | listed(file, "ok"), listed(file, "junk"), (x1, y1, x2, y2))
+            RetrievalQuery(picture, listed(file, "good") | listed(file, "ok"), listed(file, "junk"), (x1, y1, x2, y2))
         )
-    return Landmarks(database, queries)
+    return RetrievalCollection(database, queries)
 
 
-def _row(rows: dict[str, int], name: str, asked_by: Path) -> int:
+def _database_row(rows: dict[str, int], name: str, source: Path) -> int:
     if name not in rows:
         raise FileNotFoundError(
-            f"{asked_by.name} names '{name}', which is not among the {len(rows)} pictures of the database."
+            f"{source.name} names '{name}', which is not among the {len(rows)} pictures of the database."
         )
     return rows[name]
 
 
-def revisited(images: Path, truth: Path, difficulty: str = "medium") -> Landmarks:
+def load_revisited(image_folder: Path, ground_truth: Path, difficulty: str = "medium") -> RetrievalCollection:
     """ROxford and RParis (Radenović et al., CVPR 2018): queries are cropped and not in the database; those without a
     positive are dropped.
 
@@ -116,8 +120,8 @@ def revisited(images: Path, truth: Path, difficulty: str = "medium") -> Landmark
     | hard | hard | junk, easy |
 
     Args:
-        images: folder with the pictures of Oxford5k or Paris6k.
-        truth: ``gnd_roxford5k.pkl`` or ``gnd_rparis6k.pkl``; only plain data and NumPy arrays in it are read, code in
+        image_folder: folder with the pictures of Oxford5k or Paris6k.
+        ground_truth: ``gnd_roxford5k.pkl`` or ``gnd_rparis6k.pkl``; only plain data and NumPy arrays in it are read, code in
             it is refused.
         difficulty: "easy", "medium" or "hard".
 
@@ -133,25 +137,29 @@ def revisited(images: Path, truth: Path, difficulty: str = "medium") -> Landmark
     if difficulty not in kinds:
         raise ValueError(f"Unknown difficulty '{difficulty}'; choose one of {', '.join(kinds)}.")
     right, ignored = kinds[difficulty]
-    with Path(truth).open("rb") as file:
-        record = _PlainData(file).load()
-    found = {file.stem: file for file in pictures(images)}
+    with Path(ground_truth).open("rb") as file:
+        record = _SafeUnpickler(file).load()
+    found = {file.stem: file for file in list_collection_images(image_folder)}
     rows = {stem: row for row, stem in enumerate(found)}
     every = list(found.values())
     queries = []
     for name, entry in zip(record["qimlist"], record["gnd"], strict=True):
-        positives, junk = _gathered(entry, right), _gathered(entry, ignored)
+        positives, junk = _collect_rows(entry, right), _collect_rows(entry, ignored)
         x1, y1, x2, y2 = (float(value) for value in entry["bbx"])
         if positives:
-            queries.append(Query(every[_row(rows, name, Path(truth))], positives, junk, (x1, y1, x2, y2)))
-    return Landmarks([every[_row(rows, name, Path(truth))] for name in record["imlist"]], queries)
+            queries.append(
+                RetrievalQuery(every[_database_row(rows, name, Path(ground_truth))], positives, junk, (x1, y1, x2, y2))
+            )
+    return RetrievalCollection(
+        [every[_database_row(rows, name, Path(ground_truth))] for name in record["imlist"]], queries
+    )
 
 
-def _gathered(entry: dict[str, Iterable[int]], kinds: Sequence[str]) -> frozenset[int]:
+def _collect_rows(entry: dict[str, Iterable[int]], kinds: Sequence[str]) -> frozenset[int]:
     return frozenset(int(row) for kind in kinds for row in entry[kind])
 
 
-class _PlainData(pickle.Unpickler):
+class _SafeUnpickler(pickle.Unpickler):
     """Unpickles dictionaries, lists, strings, numbers and NumPy arrays; anything else could run code."""
 
     def find_class(self, module: str, name: str) -> object:
@@ -162,63 +170,66 @@ class _PlainData(pickle.Unpickler):
         )
 
 
-def holidays(images: Path) -> Landmarks:
+def load_holidays(image_folder: Path) -> RetrievalCollection:
     """INRIA Holidays (Jégou et al., ECCV 2008): numbers divisible by 100 ask, the rest of their hundred is right, the
     query itself does not count. 500 queries and 991 positives in the whole set. Pictures are turned by their EXIF mark
     only; there are "upright" copies in use, so say which you have.
     """
-    database = pictures(images)
+    database = list_collection_images(image_folder)
     numbers = [int(file.stem) for file in database]
     groups: dict[int, list[int]] = {}
     for row, number in enumerate(numbers):
         groups.setdefault(number // 100, []).append(row)
     queries = [
-        Query(database[row], frozenset(groups[number // 100]) - {row}, frozenset({row}))
+        RetrievalQuery(database[row], frozenset(groups[number // 100]) - {row}, frozenset({row}))
         for row, number in enumerate(numbers)
         if number % 100 == 0
     ]
-    return Landmarks(database, queries)
+    return RetrievalCollection(database, queries)
 
 
-def by_class(gallery: Path, query: Path | None = None) -> Landmarks:
+def load_class_folders(gallery_folder: Path, query_folder: Path | None = None) -> RetrievalCollection:
     """Folders by class: ``gallery/<class>/*`` is the database, each of ``query/<class>/*`` should find the gallery's
     pictures of its class.
 
-    Without ``query`` every picture of the gallery asks for the others of its class and does not count itself; a picture
+    Without ``query_folder`` every picture of the gallery asks for the others of its class and does not count itself; a picture
     that is alone in its class only stands in the way of the others.
 
     Raises:
         FileNotFoundError: if there are no pictures, or a query's class is not in the gallery.
     """
-    database = pictures(gallery)
+    database = list_collection_images(gallery_folder)
     classes: dict[str, set[int]] = {}
     for row, file in enumerate(database):
         classes.setdefault(file.parent.name, set()).add(row)
-    if query is None:
-        own = [Query(f, frozenset(classes[f.parent.name] - {row}), frozenset({row})) for row, f in enumerate(database)]
-        return Landmarks(database, [q for q in own if q.positives])
-    asked = pictures(query)
+    if query_folder is None:
+        own = [
+            RetrievalQuery(f, frozenset(classes[f.parent.name] - {row}), frozenset({row}))
+            for row, f in enumerate(database)
+        ]
+        return RetrievalCollection(database, [q for q in own if q.positives])
+    asked = list_collection_images(query_folder)
     unknown = sorted({file.parent.name for file in asked} - set(classes))
     if unknown:
         raise FileNotFoundError(f"The gallery has no folder for the query classes {', '.join(unknown)}.")
-    return Landmarks(database, [Query(file, frozenset(classes[file.parent.name])) for file in asked])
+    return RetrievalCollection(database, [RetrievalQuery(file, frozenset(classes[file.parent.name])) for file in asked])
 
 
-def pictures(folder: Path) -> list[Path]:
+def list_collection_images(folder: Path) -> list[Path]:
     """Every picture under ``folder``, sorted; also how Flickr100k, 100,071 distractors, is read.
 
     Raises:
         FileNotFoundError: if there is none.
     """
-    found = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in PICTURES)
+    found = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in LANDMARK_SUFFIXES)
     if not found:
-        raise FileNotFoundError(f"No picture ({', '.join(PICTURES)}) under {folder}.")
+        raise FileNotFoundError(f"No picture ({', '.join(LANDMARK_SUFFIXES)}) under {folder}.")
     return found
 
 
-def read_picture(file: Path, box: Box | None = None) -> Tensor:
+def read_image_crop(path: Path, box: CropBox | None = None) -> Tensor:
     """``[3, H, W]`` in 0…1, upright by its EXIF mark, cut to ``box`` (rounded to whole pixels) if there is one."""
-    with Image.open(file) as opened:
+    with Image.open(path) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
     if box is not None:
         left, top, right, bottom = (round(value) for value in box)
@@ -227,24 +238,24 @@ def read_picture(file: Path, box: Box | None = None) -> Tensor:
     return pixels.view(image.height, image.width, 3).permute(2, 0, 1).float() / 255
 
 
-def inner_window(file: Path, seed: int = 0) -> Box:
+def random_crop_box(file: Path, seed: int = 0) -> CropBox:
     """A window of 70 to 90 % of a picture's sides, the same whenever it is asked for: another view of what it shows."""
-    luck, (height, width) = random.Random(seed), read_picture(file).shape[1:]
+    luck, (height, width) = random.Random(seed), read_image_crop(file).shape[1:]
     share = luck.uniform(0.7, 0.9)
     left, top = luck.uniform(0, 1 - share) * width, luck.uniform(0, 1 - share) * height
     return left, top, left + share * width, top + share * height
 
 
-def random_split(files: Sequence[Path], train: int, seed: int = 0) -> tuple[list[Path], list[Path]]:
+def split_image_files(files: Sequence[Path], num_train: int, seed: int = 0) -> tuple[list[Path], list[Path]]:
     """``(train, rest)``, drawn at random: the paper's way (Oxford 4,500 / 562, Paris 5,800 / 612).
 
     Views of one landmark then fall on both sides, and training pictures are database pictures. To train on one city and
     test on the other has neither leak.
 
     Raises:
-        ValueError: if there are not more than ``train`` pictures.
+        ValueError: if there are not more than ``num_train`` pictures.
     """
-    if not 0 < train < len(files):
-        raise ValueError(f"Cannot train on {train} of {len(files)} pictures and keep some for testing.")
+    if not 0 < num_train < len(files):
+        raise ValueError(f"Cannot train on {num_train} of {len(files)} pictures and keep some for testing.")
     order = random.Random(seed).sample(range(len(files)), len(files))
-    return [files[i] for i in sorted(order[:train])], [files[i] for i in sorted(order[train:])]
+    return [files[i] for i in sorted(order[:num_train])], [files[i] for i in sorted(order[num_train:])]

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def encode(mask: NDArray[Any]) -> dict[str, Any]:
+def mask_to_rle(mask: NDArray[Any]) -> dict[str, Any]:
     """``mask`` [H, W] as compressed run lengths that JSON can hold: ``{"size": [H, W], "counts": "…"}``."""
     import hotcoco.mask
 
-    return _text(hotcoco.mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
+    return _json_rle(hotcoco.mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
 
 
-def run_lengths(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+def segmentation_to_rle(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
     """A ``segmentation`` as COCO files have it, as compressed run lengths for a picture of ``size`` (height, width).
 
     It is a list of polygons ``[x1, y1, x2, y2, …]`` whose union is the object, or run lengths with ``counts`` as a
@@ -26,19 +26,19 @@ def run_lengths(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
     import hotcoco.mask
 
     if isinstance(segmentation, dict):
-        return _text(_runs(segmentation, size))
+        return _json_rle(_parse_rle(segmentation, size))
     _check_polygons(segmentation)
-    return _text(hotcoco.mask.merge(hotcoco.mask.fr_py_objects(segmentation, *size)))
+    return _json_rle(hotcoco.mask.merge(hotcoco.mask.fr_py_objects(segmentation, *size)))
 
 
-def decode(runs: dict[str, Any]) -> NDArray[np.uint8]:
+def rle_to_mask(rle: dict[str, Any]) -> NDArray[np.uint8]:
     """Compressed run lengths as ``[H, W]`` of 0 and 1."""
     import hotcoco.mask
 
-    return np.ascontiguousarray(hotcoco.mask.decode(runs))
+    return np.ascontiguousarray(hotcoco.mask.decode(rle))
 
 
-def _runs(segmentation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+def _parse_rle(segmentation: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     import hotcoco.mask
 
     if list(segmentation.get("size", [])) != list(size):
@@ -64,9 +64,9 @@ def _check_polygons(polygons: Any) -> None:
             raise ValueError(f"polygon {number} has a coordinate that is not a finite number")
 
 
-def _text(runs: dict[str, Any]) -> dict[str, Any]:
-    counts = runs["counts"]
+def _json_rle(rle: dict[str, Any]) -> dict[str, Any]:
+    counts = rle["counts"]
     return {
-        "size": [int(side) for side in runs["size"]],
+        "size": [int(side) for side in rle["size"]],
         "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts,
     }

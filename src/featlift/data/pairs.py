@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Pairs:
+class DescriptorPairs:
     """N pictures at R ratios.
 
     Attributes:
@@ -26,22 +26,23 @@ class Pairs:
             low, high = tuple(self.low.shape), tuple(self.high.shape)
             raise ValueError(f"{len(self.ratios)} ratios, low {low} and high {high} do not fit: [R, N, …] and [N, D].")
 
-    def only(self, ratio: float) -> "Pairs":
+    def at_ratio(self, ratio: float) -> "DescriptorPairs":
         """The same pictures at one of the ratios."""
         place = list(self.ratios).index(ratio)
-        return Pairs([ratio], self.low[place : place + 1], self.high)
+        return DescriptorPairs([ratio], self.low[place : place + 1], self.high)
 
-    def parted(self, share: float) -> tuple["Pairs", "Pairs"]:
-        """The first ``share`` of the pictures, and the rest."""
-        first = round(share * len(self.high))
+    def split(self, fraction: float) -> tuple["DescriptorPairs", "DescriptorPairs"]:
+        """The first ``fraction`` of the pictures, and the rest."""
+        first = round(fraction * len(self.high))
         known, held = (
-            Pairs(self.ratios, self.low[:, part], self.high[part]) for part in (slice(first), slice(first, None))
+            DescriptorPairs(self.ratios, self.low[:, part], self.high[part])
+            for part in (slice(first), slice(first, None))
         )
         return known, held
 
 
 @dataclass(frozen=True)
-class PairBatches:
+class DescriptorPairLoader:
     """An endless stream of random pairs, for :func:`featlift.training.fit`: every picture and every ratio equally
     often.
 
@@ -49,20 +50,22 @@ class PairBatches:
 
     Attributes:
         pairs: what is drawn from.
-        size: B, pairs in a batch.
+        batch_size: B, pairs in a batch.
         seed: of the draws.
     """
 
-    pairs: Pairs
-    size: int
+    pairs: DescriptorPairs
+    batch_size: int
     seed: int = 0
 
-    def since(self, step: int, rank: int = 0, world: int = 1) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
+    def iter_from(
+        self, step: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
         """Batches ``step``, ``step + 1``, …: ``((low [B, …], ratio [B]), high [B, D])``."""
         ratios = torch.tensor([float(ratio) for ratio in self.pairs.ratios])
         while True:
             draw = torch.Generator().manual_seed(hash((self.seed, step, rank)) % 2**63)
-            which = torch.randint(len(ratios), (self.size,), generator=draw)
-            picture = torch.randint(len(self.pairs.high), (self.size,), generator=draw)
+            which = torch.randint(len(ratios), (self.batch_size,), generator=draw)
+            picture = torch.randint(len(self.pairs.high), (self.batch_size,), generator=draw)
             yield (self.pairs.low[which, picture], ratios[which]), self.pairs.high[picture]
             step += 1

@@ -21,29 +21,29 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import boxes
 
-from featlift.deployment.optimize import unhasten
+from featlift.deployment.optimize import restore
 
-OPSET = 18
-TOLERANCE = 1e-4
+ONNX_OPSET = 18
+EXPORT_TOLERANCE = 1e-4
 """The largest relative error that is let through."""
-FORMATS = {"torch-export": ".pt2", "onnx": ".onnx", "openvino": ".xml"}
+EXPORT_FORMATS = {"torch-export": ".pt2", "onnx": ".onnx", "openvino": ".xml"}
 """Format → how its files end. OpenVINO's weights are in a second one, ``.bin``."""
-MADE_BY = {
+REQUIRED_PACKAGES = {
     "torch-export": ("torch",),
     "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "openvino": ("torch", "onnx", "onnxscript", "openvino"),
 }
-Answers = dict[str, Tensor]
-Runner = Callable[[Tensor], Answers]
+Outputs = dict[str, Tensor]
+Runner = Callable[[Tensor], Outputs]
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """A file that was made and checked.
 
     Attributes:
         path: of the file.
-        format: a name of :data:`FORMATS`.
+        format: a name of :data:`EXPORT_FORMATS`.
         errors: "HxW" of each picture or map of the check → largest relative error of its answers.
         opset: of ONNX, through which OpenVINO's files go too; None for torch.export.
         versions: of the packages that made and checked it.
@@ -62,74 +62,78 @@ class Exported:
         return f"{self.path}: relative error {checked} ({made})"
 
 
-def export_dense(
-    module: nn.Module, examples: Sequence[Tensor], path: str | Path, format: str = "onnx", step: int = 1
-) -> Exported:
+def export_module(
+    module: nn.Module, examples: Sequence[Tensor], path: str | Path, format: str = "onnx", size_divisor: int = 1
+) -> ExportResult:
     """Write an interpolator or an extractor for maps or pictures of any height and width, and check it on ``examples``.
 
     Args:
         module: ``[B, C, H, W]`` → a map, or a dict of maps. It is copied, in evaluation mode, to the CPU.
         examples: two or more inputs of different sizes and one B and C; the first is what the exporter looks at.
-        path: of the new file, with the ending of :data:`FORMATS`.
-        format: a name of :data:`FORMATS`.
-        step: height and width are free multiples of this (an extractor's ``divisible``).
+        path: of the new file, with the ending of :data:`EXPORT_FORMATS`.
+        format: a name of :data:`EXPORT_FORMATS`.
+        size_divisor: height and width are free multiples of this (an extractor's ``divisible``).
 
     Raises:
-        ValueError: for an unknown format or another ending, or an answer that is off by more than :data:`TOLERANCE`: then there is no file.
+        ValueError: for an unknown format or another ending, or an answer that is off by more than :data:`EXPORT_TOLERANCE`: then there is no file.
         ImportError: if the format needs a package that is not there.
     """
-    path = _allowed(path, format)
-    still = _still(module)
+    path = _validate_path(path, format)
+    still = _inference_copy(module)
     rows, columns = torch.export.Dim("rows", min=2, max=1024), torch.export.Dim("columns", min=2, max=1024)
-    program = torch.export.export(still, (examples[0],), dynamic_shapes=({2: step * rows, 3: step * columns},))
+    program = torch.export.export(
+        still, (examples[0],), dynamic_shapes=({2: size_divisor * rows, 3: size_divisor * columns},)
+    )
 
     def onnx(unfinished: Path) -> None:
-        names = list(_named(still(examples[0])))
+        names = list(_as_output_dict(still(examples[0])))
         torch.onnx.export(
             program,
             (),
             unfinished,
             input_names=["x"],
             output_names=names,
-            opset_version=OPSET,
+            opset_version=ONNX_OPSET,
             external_data=False,
             verbose=False,
         )
 
     def write(unfinished: Path) -> Runner:
         if format != "torch-export":
-            return WRITERS[format](onnx, unfinished)
+            return FORMAT_WRITERS[format](onnx, unfinished)
         torch.export.save(program, unfinished)
-        return lambda x: _named(torch.export.load(unfinished).module()(x))
+        return lambda x: _as_output_dict(torch.export.load(unfinished).module()(x))
 
-    return _checked(lambda x: _named(still(x)), write, examples, Exported(path, format, {}, None, {}))
+    return _write_checked(
+        lambda x: _as_output_dict(still(x)), write, examples, ExportResult(path, format, {}, None, {})
+    )
 
 
 def export_detector(
-    detector: nn.Module, pictures: Sequence[Tensor], path: str | Path, format: str = "onnx"
-) -> Exported:
+    detector: nn.Module, images: Sequence[Tensor], path: str | Path, format: str = "onnx"
+) -> ExportResult:
     """Write a whole detector: a picture ``[3, H, W]`` in, boxes, labels and scores (and masks) out; any H and W.
 
     Args:
         detector: torchvision's contract. It is copied, in evaluation mode, to the CPU.
-        pictures: two or more of different sizes, in 0…1; the first is what the exporter follows, and all are checked. The first must show
+        images: two or more of different sizes, in 0…1; the first is what the exporter follows, and all are checked. The first must show
             at least one object, or the exporter sees none of what is done with objects.
-        path: of the new file, with the ending of :data:`FORMATS`.
+        path: of the new file, with the ending of :data:`EXPORT_FORMATS`.
         format: "onnx" or "openvino".
 
     Raises:
         ValueError: for "torch-export", which has no lists of free length; for another ending; if nothing is found in the first picture;
-            or if an answer is off by more than :data:`TOLERANCE`: then there is no file.
+            or if an answer is off by more than :data:`EXPORT_TOLERANCE`: then there is no file.
         ImportError: if the format needs a package that is not there.
     """
-    path = _allowed(path, format)
+    path = _validate_path(path, format)
     if format == "torch-export":
         raise ValueError(
             "A whole detector can be written as onnx or openvino only; torch-export can hold its extractor."
         )
-    still = _still(detector)
+    still = _inference_copy(detector)
     with torch.no_grad():
-        found = still([pictures[0]])[0]
+        found = still([images[0]])[0]
     if not len(found["boxes"]):
         raise ValueError("The detector finds nothing in the first picture; give one in which it finds something.")
 
@@ -138,94 +142,94 @@ def export_detector(
             warnings.simplefilter("ignore")  # of tracing and of the exporter's age; what they warn of is checked below
             torch.onnx.export(
                 still,
-                ([pictures[0]],),
+                ([images[0]],),
                 unfinished,
                 dynamo=False,
-                opset_version=OPSET,
+                opset_version=ONNX_OPSET,
                 input_names=["x"],
                 output_names=list(found),
                 dynamic_axes={"x": {1: "height", 2: "width"}, **{name: {0: "objects"} for name in found}},
             )
 
-    return _checked(
-        _suppressing_at_once(lambda picture: still([picture])[0]),
-        lambda unfinished: WRITERS[format](onnx, unfinished),
-        pictures,
-        Exported(path, format, {}, None, {}),
-        objects_apart,
+    return _write_checked(
+        _with_batched_nms(lambda picture: still([picture])[0]),
+        lambda unfinished: FORMAT_WRITERS[format](onnx, unfinished),
+        images,
+        ExportResult(path, format, {}, None, {}),
+        detection_error,
     )
 
 
-def relative(answers: Answers, expected: Answers) -> float:
+def relative_error(outputs: Outputs, expected: Outputs) -> float:
     """Largest norm of a difference over the norm of what was expected; infinite if names or shapes differ."""
-    if [(name, y.shape) for name, y in answers.items()] != [(name, y.shape) for name, y in expected.items()]:
+    if [(name, y.shape) for name, y in outputs.items()] != [(name, y.shape) for name, y in expected.items()]:
         return float("inf")
-    return max(_off(answers[name], y) for name, y in expected.items())
+    return max(_relative_norm(outputs[name], y) for name, y in expected.items())
 
 
-def objects_apart(answers: Answers, expected: Answers) -> float:
+def detection_error(outputs: Outputs, expected: Outputs) -> float:
     """How far the objects of two answers are apart, whatever their order: the largest distance of one to its nearest in the other.
 
     Boxes ``[N, 4]`` count relative to the largest coordinate, scores as they are, masks ``[N, 1, H, W]`` relative to their norm; another
     label is 1 apart or more. Infinite if the numbers of objects differ.
     """
-    if len(answers["boxes"]) != len(expected["boxes"]):
+    if len(outputs["boxes"]) != len(expected["boxes"]):
         return float("inf")
     if not len(expected["boxes"]):
         return 0.0
     size = expected["boxes"].abs().max().clamp(min=1)
-    distances = torch.cdist(_points(expected, size), _points(answers, size), p=float("inf"))
+    distances = torch.cdist(_detection_points(expected, size), _detection_points(outputs, size), p=float("inf"))
     nearest = distances.argmin(dim=1)
-    masks = _off(answers["masks"][nearest], expected["masks"]) if "masks" in expected else 0.0
+    masks = _relative_norm(outputs["masks"][nearest], expected["masks"]) if "masks" in expected else 0.0
     return max(distances.amin(dim=0).max().item(), distances.amin(dim=1).max().item(), masks)
 
 
-def _points(objects: Answers, size: Tensor) -> Tensor:
+def _detection_points(detections: Outputs, size: Tensor) -> Tensor:
     return torch.cat(
-        [objects["boxes"] / size, objects["scores"][:, None], objects["labels"][:, None].float()], 1
+        [detections["boxes"] / size, detections["scores"][:, None], detections["labels"][:, None].float()], 1
     ).double()
 
 
-def _off(y: Tensor, expected: Tensor) -> float:
+def _relative_norm(y: Tensor, expected: Tensor) -> float:
     return ((y - expected).norm() / expected.norm().clamp(min=1e-12)).item()
 
 
-def _still(module: nn.Module) -> nn.Module:
-    return unhasten(copy.deepcopy(module)).eval().requires_grad_(False).cpu()
+def _inference_copy(module: nn.Module) -> nn.Module:
+    return restore(copy.deepcopy(module)).eval().requires_grad_(False).cpu()
 
 
-def _suppressing_at_once(run: Runner) -> Runner:
+def _with_batched_nms(run: Runner) -> Runner:
     """``run`` with torchvision's other form of non-maximum suppression, which is the one that is exported.
 
     Beyond 1,000 boxes torchvision goes class by class; an exported graph shifts the classes apart and goes through them at once. The two
     round differently, so that in some pictures a box that overlaps by just the threshold is kept by one of them alone.
     """
 
-    def runs(x: Tensor) -> Answers:
+    def runs(x: Tensor) -> Outputs:
         with patch.object(boxes, "_batched_nms_vanilla", boxes._batched_nms_coordinate_trick):
             return run(x)
 
     return runs
 
 
-def _checked(
+def _write_checked(
     reference: Runner,
     write: Callable[[Path], Runner],
     inputs: Sequence[Tensor],
-    wanted: Exported,
-    apart: Callable[[Answers, Answers], float] = relative,
-) -> Exported:
+    request: ExportResult,
+    error_fn: Callable[[Outputs, Outputs], float] = relative_error,
+) -> ExportResult:
     """The file under its name, if all answers are as they were; its record beside it."""
-    path = wanted.path
+    path = request.path
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as folder:
         run = write(Path(folder) / path.name)
         with torch.inference_mode():
-            errors = {"x".join(map(str, x.shape[-2:])): apart(run(x), reference(x)) for x in inputs}
-        _refuse(errors)
-        opset = None if wanted.format == "torch-export" else OPSET
-        versions = {package: version(package) for package in MADE_BY[wanted.format]}
-        made = Exported(path, wanted.format, errors, opset, versions)
+            errors = {"x".join(map(str, x.shape[-2:])): error_fn(run(x), reference(x)) for x in inputs}
+        _check_errors(errors)
+        opset = None if request.format == "torch-export" else ONNX_OPSET
+        versions = {package: version(package) for package in REQUIRED_PACKAGES[request.format]}
+        made = ExportResult(path, request.format, errors, opset, versions)
         record = Path(folder) / f"{path.name}.json"
         record.write_text(json.dumps(asdict(made) | {"path": path.name}, indent=1) + "\n")
         for file in Path(folder).iterdir():
@@ -233,23 +237,23 @@ def _checked(
     return made
 
 
-def _refuse(errors: Mapping[str, float]) -> None:
+def _check_errors(errors: Mapping[str, float]) -> None:
     worst = max(errors, key=lambda size: errors[size])
-    if not errors[worst] <= TOLERANCE:
+    if not errors[worst] <= EXPORT_TOLERANCE:
         raise ValueError(
             f"The exported network answers differently: relative error {errors[worst]:.1e} at {worst}, "
-            f"{TOLERANCE:.0e} is allowed. No file was left. (Checked: {errors})"
+            f"{EXPORT_TOLERANCE:.0e} is allowed. No file was left. (Checked: {errors})"
         )
 
 
-def _onnx(write: Callable[[Path], None], path: Path) -> Runner:
+def _write_onnx(write: Callable[[Path], None], path: Path) -> Runner:
     import onnxruntime  # _allowed has looked for it
 
     write(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
-    def run(x: Tensor) -> Answers:
+    def run(x: Tensor) -> Outputs:
         return {
             name: torch.from_numpy(y)
             for name, y in zip(names, session.run(None, {"x": x.contiguous().numpy()}), strict=True)
@@ -258,7 +262,7 @@ def _onnx(write: Callable[[Path], None], path: Path) -> Runner:
     return run
 
 
-def _openvino(write: Callable[[Path], None], path: Path) -> Runner:
+def _write_openvino(write: Callable[[Path], None], path: Path) -> Runner:
     """Through ONNX; in float32 throughout, which OpenVINO would otherwise round to bfloat16 where the processor has it."""
     import openvino  # _allowed has looked for it
 
@@ -269,7 +273,7 @@ def _openvino(write: Callable[[Path], None], path: Path) -> Runner:
     network = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [output.get_any_name() for output in network.outputs]
 
-    def run(x: Tensor) -> Answers:
+    def run(x: Tensor) -> Outputs:
         return {
             name: torch.from_numpy(y.copy())
             for name, y in zip(names, network([x.contiguous().numpy()]).values(), strict=True)
@@ -278,21 +282,24 @@ def _openvino(write: Callable[[Path], None], path: Path) -> Runner:
     return run
 
 
-WRITERS: dict[str, Callable[[Callable[[Path], None], Path], Runner]] = {"onnx": _onnx, "openvino": _openvino}
+FORMAT_WRITERS: dict[str, Callable[[Callable[[Path], None], Path], Runner]] = {
+    "onnx": _write_onnx,
+    "openvino": _write_openvino,
+}
 """Format → what makes of "write ONNX here" and a path the file, and returns how to run it."""
 
 
-def _named(answer: Any) -> Answers:
-    return dict(answer) if isinstance(answer, Mapping) else {"y": answer}
+def _as_output_dict(output: Any) -> Outputs:
+    return dict(output) if isinstance(output, Mapping) else {"y": output}
 
 
-def _allowed(path: str | Path, format: str) -> Path:
+def _validate_path(path: str | Path, format: str) -> Path:
     """The path, if there is such a format, the file ends as its files do, and its packages are there."""
-    if format not in FORMATS:
-        raise ValueError(f"Unknown format '{format}'; choose one of {', '.join(FORMATS)}.")
-    if Path(path).suffix != FORMATS[format]:
-        raise ValueError(f"A file of {format} ends in {FORMATS[format]}, and '{path}' does not.")
-    for package in MADE_BY[format]:
+    if format not in EXPORT_FORMATS:
+        raise ValueError(f"Unknown format '{format}'; choose one of {', '.join(EXPORT_FORMATS)}.")
+    if Path(path).suffix != EXPORT_FORMATS[format]:
+        raise ValueError(f"A file of {format} ends in {EXPORT_FORMATS[format]}, and '{path}' does not.")
+    for package in REQUIRED_PACKAGES[format]:
         try:
             __import__(package)
         except ImportError as error:

@@ -13,15 +13,15 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from featlift.interpolators.afi import DAMPING, ResidualDenseBlock
-from featlift.interpolators.afi import SLOPE as AFI_SLOPE
-from featlift.interpolators.light import SLOPE as LIGHT_SLOPE
-from featlift.interpolators.light import Light
-from featlift.interpolators.srf import SLOPE as SRF_SLOPE
-from featlift.interpolators.srf import ResidualBlock
+from featlift.interpolators.afi import AFI_NEGATIVE_SLOPE as AFI_SLOPE
+from featlift.interpolators.afi import AFI_RESIDUAL_SCALE, ResidualDenseBlock
+from featlift.interpolators.light import LIGHT_NEGATIVE_SLOPE as LIGHT_SLOPE
+from featlift.interpolators.light import LightInterpolator
+from featlift.interpolators.srf import SRF_NEGATIVE_SLOPE as SRF_SLOPE
+from featlift.interpolators.srf import SRFBlock
 
 
-class Phases(nn.Module):
+class SubPixelDeconvolution(nn.Module):
     """A 6x6 transposed convolution of stride 2 and padding 2 as a 3x3 convolution to four phases and a pixel shuffle.
 
     Output row 2i + a takes input row i + t - 1 through kernel row 4 - 2t + a (t = 0, 1, 2), and so do columns.
@@ -42,14 +42,14 @@ class Phases(nn.Module):
         taps = torch.stack([weight[:, :, a::2].flip(2) for a in (0, 1)], dim=2)  # [in, out, a, t, 6]
         taps = torch.stack([taps[..., b::2].flip(-1) for b in (0, 1)], dim=3)  # [in, out, a, b, t, u]
         repeated = None if bias is None else bias.detach().repeat_interleave(4)
-        self.phases = _convolution(taps.flatten(1, 3).transpose(0, 1), repeated)
+        self.conv = _frozen_conv(taps.flatten(1, 3).transpose(0, 1), repeated)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C', 2H, 2W]``."""
-        return nnf.pixel_shuffle(self.phases(x), 2)
+        return nnf.pixel_shuffle(self.conv(x), 2)
 
 
-class SplitDense(nn.Module):
+class SplitDenseBlock(nn.Module):
     """A residual dense block without concatenations: each map is convolved once, for everybody who will read it.
 
     A convolution of concatenated maps is the sum of convolutions of each. So ``x`` is convolved once into all five results, the first
@@ -64,71 +64,71 @@ class SplitDense(nn.Module):
         readers = [convolution.weight.detach() for convolution in [*block.grow, block.close]]  # type: ignore[union-attr]
         channels, self.growth = readers[-1].shape[0], readers[0].shape[0]
         ends = [channels + i * self.growth for i in range(len(readers))]
-        self.reads = nn.ModuleList(
-            _convolution(torch.cat([weight[:, start:end] for weight in readers[i:]]), None)
+        self.convs = nn.ModuleList(
+            _frozen_conv(torch.cat([weight[:, start:end] for weight in readers[i:]]), None)
             for i, (start, end) in enumerate(pairwise([0, *ends]))
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, H, W]``."""
-        first, *others = self.reads
+        first, *others = self.convs
         sums = first(x)
         for read in others:
             grown, rest = nnf.leaky_relu(sums[:, : self.growth], AFI_SLOPE), sums[:, self.growth :]
             sums = read(grown).add_(rest)
-        return sums.mul_(DAMPING).add_(x)
+        return sums.mul_(AFI_RESIDUAL_SCALE).add_(x)
 
 
-class FoldedBlock(nn.Module):
+class FusedSRFBlock(nn.Module):
     """A residual block of SRF-GAN whose batch norms, with their statistics of now, are part of its convolutions.
 
     Args:
         block: whose weights are copied.
     """
 
-    def __init__(self, block: ResidualBlock):
+    def __init__(self, block: SRFBlock):
         super().__init__()
-        self.conv1 = _folded(block.conv1, block.norm1)
-        self.conv2 = _folded(block.conv2, block.norm2)
+        self.conv1 = _fuse_conv_norm(block.conv1, block.norm1)
+        self.conv2 = _fuse_conv_norm(block.conv2, block.norm2)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, H, W]``."""
         return x + self.conv2(nnf.leaky_relu(self.conv1(x), SRF_SLOPE))
 
 
-class Accumulated(nn.Module):
-    """:class:`~featlift.interpolators.light.Light` with one large map in memory: its last convolution is added into the shortcut's.
+class FusedLightInterpolator(nn.Module):
+    """:class:`~featlift.interpolators.light.LightInterpolator` with one large map in memory: its last convolution is added into the shortcut's.
 
     Args:
         light: whose weights are used; with a shortcut.
     """
 
-    def __init__(self, light: Light):
+    def __init__(self, light: LightInterpolator):
         super().__init__()
-        self.reduce, self.look, self.grow, self.shortcut = light.reduce, light.look, light.grow, light.shortcut
-        self.widen = nn.Parameter(light.last.weight.detach().flatten(1), requires_grad=False)  # [C, width]
+        self.reduce, self.conv, self.grow, self.shortcut = light.reduce, light.conv, light.grow, light.shortcut
+        self.last_weight = nn.Parameter(light.last.weight.detach().flatten(1), requires_grad=False)  # [C, width]
         self.bias = light.last.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
         y = nnf.leaky_relu(self.reduce(x), LIGHT_SLOPE)
-        y = nnf.leaky_relu(self.look(y), LIGHT_SLOPE)
+        y = nnf.leaky_relu(self.conv(y), LIGHT_SLOPE)
         y = nnf.leaky_relu(nnf.pixel_shuffle(self.grow(y), 2), LIGHT_SLOPE)
-        large = self.shortcut.fixed(x if self.bias is None else x + self.bias[:, None, None])  # type: ignore[misc]
+        large = self.shortcut.interpolation(x if self.bias is None else x + self.bias[:, None, None])  # type: ignore[misc]
         if large.is_contiguous():
-            large.flatten(2).baddbmm_(self.widen.expand(len(x), -1, -1), y.flatten(2))
+            large.flatten(2).baddbmm_(self.last_weight.expand(len(x), -1, -1), y.flatten(2))
             return large
         large = large.contiguous(memory_format=torch.channels_last)
-        _cells(large).addmm_(_cells(y), self.widen.t())
+        _flatten_cells(large).addmm_(_flatten_cells(y), self.last_weight.t())
         return large
 
 
-def _cells(x: Tensor) -> Tensor:
+def _flatten_cells(x: Tensor) -> Tensor:
     """``[B, C, H, W]`` in channels-last memory → the same memory as ``[B·H·W, C]``."""
     return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _convolution(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+def _frozen_conv(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     """A 3x3 convolution with these weights ``[C', C, 3, 3]``, as fixed."""
     made = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=bias is not None, device="meta")
     made.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
@@ -137,22 +137,24 @@ def _convolution(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     return made
 
 
-def _folded(convolution: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+def _fuse_conv_norm(convolution: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
     return convolution if isinstance(norm, nn.Identity) else fuse_conv_bn_eval(convolution, norm)  # type: ignore[type-var]
 
 
-REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
-    nn.ConvTranspose2d: Phases,
-    ResidualDenseBlock: SplitDense,
-    ResidualBlock: FoldedBlock,
-    Light: lambda light: light if light.shortcut.fixed is None else Accumulated(light),
+FUSED_MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    nn.ConvTranspose2d: SubPixelDeconvolution,
+    ResidualDenseBlock: SplitDenseBlock,
+    SRFBlock: FusedSRFBlock,
+    LightInterpolator: lambda light: light if light.shortcut.fixed is None else FusedLightInterpolator(light),
 }
 
 
-def rewrite(module: nn.Module, form: Callable[[Any], Callable[[Any], nn.Module] | None]) -> nn.Module:
-    """``module`` with each part that ``form`` has something for in that form; in place where it is not replaced itself."""
-    if (make := form(module)) is not None:
+def replace_modules(
+    module: nn.Module, replacement_for: Callable[[Any], Callable[[Any], nn.Module] | None]
+) -> nn.Module:
+    """``module`` with each part that ``replacement_for`` has something for in that form; in place where it is not replaced itself."""
+    if (make := replacement_for(module)) is not None:
         return make(module)
     for name, child in module.named_children():
-        setattr(module, name, rewrite(child, form))
+        setattr(module, name, replace_modules(child, replacement_for))
     return module

@@ -12,66 +12,68 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+INFERENCE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 
-class Deployed(nn.Module):
-    """A copy of ``network`` for inference in one memory ``layout`` and one numerical ``precision``; takes and gives float32."""
+class InferenceNetwork(nn.Module):
+    """A copy of ``network`` for inference in one memory ``memory_format`` and one numerical ``precision``; takes and gives float32."""
 
-    def __init__(self, network: nn.Module, layout: str = "channels-last", precision: str = "bf16") -> None:
+    def __init__(self, network: nn.Module, memory_format: str = "channels-last", precision: str = "bf16") -> None:
         super().__init__()
-        if layout not in LAYOUTS or precision not in PRECISIONS:
+        if memory_format not in MEMORY_FORMATS or precision not in INFERENCE_DTYPES:
             raise ValueError(
-                f"layout '{layout}', precision '{precision}': choose from {', '.join(LAYOUTS)} and {', '.join(PRECISIONS)}."
+                f"layout '{memory_format}', precision '{precision}': choose from {', '.join(MEMORY_FORMATS)} and {', '.join(INFERENCE_DTYPES)}."
             )
-        self.layout, self.precision = layout, precision
+        self.memory_format, self.precision = memory_format, precision
         self.scale: int = network.scale  # type: ignore[assignment]
         still = copy.deepcopy(network).eval().requires_grad_(False)
-        self.network = still.to(dtype=PRECISIONS[precision], memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
+        self.network = still.to(dtype=INFERENCE_DTYPES[precision], memory_format=MEMORY_FORMATS[memory_format])  # type: ignore[call-overload]
 
     @torch.no_grad()
     def forward(self, low: Tensor) -> Tensor:
         """``[B, 3, H, W]`` float32 in 0…1 → ``[B, 3, scale·H, scale·W]`` float32."""
-        x = low.to(dtype=PRECISIONS[self.precision]).contiguous(memory_format=LAYOUTS[self.layout])
+        x = low.to(dtype=INFERENCE_DTYPES[self.precision]).contiguous(memory_format=MEMORY_FORMATS[self.memory_format])
         return self.network(x).float()
 
 
 @dataclass(frozen=True)
-class Measured:
+class InferenceTiming:
     """One way to run: seconds for the picture, and its PSNR in dB against plain float32 (infinite if equal)."""
 
-    network: Deployed
+    network: InferenceNetwork
     seconds: float
     psnr: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.network.layout:>13} {self.network.precision:>5} {1000 * self.seconds:9.1f} ms {self.psnr:7.1f} dB"
-        )
+        return f"{self.network.memory_format:>13} {self.network.precision:>5} {1000 * self.seconds:9.1f} ms {self.psnr:7.1f} dB"
 
 
-def measured(
+def time_inference(
     network: nn.Module, low: Tensor, precisions: tuple[str, ...] = ("fp32", "bf16"), rounds: int = 3
-) -> list[Measured]:
+) -> list[InferenceTiming]:
     """Every layout × format on ``low [B, 3, H, W]``, fastest first; the best of ``rounds`` interleaved runs counts."""
-    ways = [Deployed(network, layout, precision) for precision in precisions for layout in LAYOUTS]
-    plain = Deployed(network, "contiguous", "fp32")(low)
+    ways = [InferenceNetwork(network, layout, precision) for precision in precisions for layout in MEMORY_FORMATS]
+    plain = InferenceNetwork(network, "contiguous", "fp32")(low)
     errors = [float((way(low).clamp(0, 1) - plain.clamp(0, 1)).square().mean()) for way in ways]
-    seconds = [min(times) for times in zip(*([_seconds(way, low) for way in ways] for _ in range(rounds)), strict=True)]
+    seconds = [
+        min(times) for times in zip(*([_time_network(way, low) for way in ways] for _ in range(rounds)), strict=True)
+    ]
     psnrs = [float("inf") if error == 0 else float(-10 * torch.tensor(error).log10()) for error in errors]
-    return sorted((Measured(*row) for row in zip(ways, seconds, psnrs, strict=True)), key=lambda way: way.seconds)
+    return sorted(
+        (InferenceTiming(*row) for row in zip(ways, seconds, psnrs, strict=True)), key=lambda way: way.seconds
+    )
 
 
-def _seconds(way: Callable[[Tensor], Tensor], low: Tensor) -> float:
+def _time_network(network: Callable[[Tensor], Tensor], low: Tensor) -> float:
     start = time.perf_counter()
-    way(low).sum().item()
+    network(low).sum().item()
     return time.perf_counter() - start
 
 
-def fastest(network: nn.Module, low: Tensor, least_psnr: float = 45.0) -> Deployed:
-    """The quickest :class:`Deployed` copy on pictures like ``low [B, 3, H, W]`` whose result stays ``least_psnr`` dB close to float32.
+def fastest_inference_network(network: nn.Module, low: Tensor, min_psnr: float = 45.0) -> InferenceNetwork:
+    """The quickest :class:`InferenceNetwork` copy on pictures like ``low [B, 3, H, W]`` whose result stays ``min_psnr`` dB close to float32.
 
     8-bit rounding alone is 59 dB away from the unrounded picture; 45 dB is far below what an eye or a detector notices.
     """
-    return next(way.network for way in measured(network, low) if way.psnr >= least_psnr)
+    return next(way.network for way in time_inference(network, low) if way.psnr >= min_psnr)

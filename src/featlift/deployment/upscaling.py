@@ -7,49 +7,49 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from featlift.data.image_folder import picture_files
-from featlift.data.image_io import read_picture
-from featlift.deployment.sr_inference import Deployed, fastest
+from featlift.data.image_folder import list_images
+from featlift.data.image_io import read_image
+from featlift.deployment.sr_inference import InferenceNetwork, fastest_inference_network
 from featlift.image_sr import SUPER_RESOLVERS, super_resolver
 from featlift.image_sr.checkpoint import load_super_resolver
-from featlift.image_sr.spandrel_models import foreign
-from featlift.image_sr.tiling import Tiled
+from featlift.image_sr.spandrel_models import load_spandrel
+from featlift.image_sr.tiling import TiledSuperResolver
 
-UNTRAINED = ("bicubic",)
-WAYS = ("auto", "fp32", "bf16", "fp16")
+PARAMETER_FREE = ("bicubic",)
+UPSCALE_PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
-class Enlarging:
+class UpscaleOptions:
     """How pictures are enlarged.
 
     Attributes:
-        network: a run folder or file of ours, a file that spandrel knows (ESRGAN, SwinIR, HAT …), or "bicubic".
+        model: a run folder or file of ours, a file that spandrel knows (ESRGAN, SwinIR, HAT …), or "bicubic".
         scale: for "bicubic"; the others know theirs.
-        tile: windows of so many px of the small picture, for large ones; 0 takes every picture whole.
+        tile_size: windows of so many px of the small picture, for large ones; 0 takes every picture whole.
         margin: px read around each window (`featlift.image_sr.tiling`).
-        batch: windows at a time.
+        batch_size: windows at a time.
         precision: "fp32", "bf16", "fp16", or "auto": the fastest on this machine that is not visibly worse, by measuring.
         device: "cpu", "cuda", ….
         quality: of JPEG and WebP files that are written, 1 to 100.
     """
 
-    network: str = "bicubic"
+    model: str = "bicubic"
     scale: int = 4
-    tile: int = 192
+    tile_size: int = 192
     margin: int = 16
-    batch: int = 4
+    batch_size: int = 4
     precision: str = "auto"
     device: str = "cpu"
     quality: int = 95
 
     def __post_init__(self) -> None:
-        if self.precision not in WAYS:
-            raise ValueError(f"Unknown precision '{self.precision}'; choose one of {', '.join(WAYS)}.")
+        if self.precision not in UPSCALE_PRECISIONS:
+            raise ValueError(f"Unknown precision '{self.precision}'; choose one of {', '.join(UPSCALE_PRECISIONS)}.")
 
 
-def enlarge(pictures: str | Path, out: str | Path, how: Enlarging | None = None) -> list[Path]:
-    """Enlarge ``pictures``, a file or a folder, into the folder ``out``; names, sub-folders and formats are kept.
+def upscale_images(images: str | Path, out: str | Path, options: UpscaleOptions | None = None) -> list[Path]:
+    """Enlarge ``images``, a file or a folder, into the folder ``out``; names, sub-folders and formats are kept.
 
     Grey becomes RGB, transparency becomes white, 16 bits become 8. A file that is in ``out`` already is left as it is, so the same
     command goes on where it was stopped. Returns the files in ``out``.
@@ -59,54 +59,60 @@ def enlarge(pictures: str | Path, out: str | Path, how: Enlarging | None = None)
         ValueError: if ``out`` is the folder of the pictures, or the network cannot be used.
         BrokenPicture: naming a file that cannot be read.
     """
-    how, source = how or Enlarging(), Path(pictures)
-    root, files = (source.parent, [source]) if source.is_file() else (source, picture_files(source))
+    options, source = options or UpscaleOptions(), Path(images)
+    root, files = (source.parent, [source]) if source.is_file() else (source, list_images(source))
     if Path(out).resolve() == root.resolve():
         raise ValueError(f"{out} is where the pictures are; choose another folder, or they would be overwritten.")
     targets = {file: Path(out) / file.relative_to(root) for file in files}
     waiting = [file for file, target in targets.items() if not target.exists()]
     if waiting:
-        network = ready(named(how.network, how.scale), how, read_picture(waiting[0]))
-        for file in _watched(waiting):
-            _write(_enlarged(network, read_picture(file), how.device), targets[file], how.quality)
+        network = prepare_super_resolver(
+            load_super_resolver_by_name(options.model, options.scale), options, read_image(waiting[0])
+        )
+        for file in _with_progress(waiting):
+            _write_image(_upscale_image(network, read_image(file), options.device), targets[file], options.quality)
     return list(targets.values())
 
 
-def named(name: str, scale: int = 4) -> nn.Module:
+def load_super_resolver_by_name(name: str, scale: int = 4) -> nn.Module:
     """The network of a run folder or file of ours, of a foreign file, or bicubic interpolation.
 
     Raises:
         ValueError: if it is none of these; a bare name such as "edsr" has no weights.
     """
     path = Path(name)
-    if name in UNTRAINED:
+    if name in PARAMETER_FREE:
         return super_resolver(name, scale)
     if path.is_dir() or path.suffix == ".safetensors":
         return load_super_resolver(path)
     if path.is_file():
-        return foreign(path).eval()
+        return load_spandrel(path).eval()
     untrained = f"'{name}' has no weights by itself. " if name in SUPER_RESOLVERS else f"There is no file '{name}'. "
     raise ValueError(untrained + "Name the run folder of a training, a file of weights, or bicubic.")
 
 
-def ready(network: nn.Module, how: Enlarging, example: Tensor) -> nn.Module:
-    """``network`` as it will run: on its device, in tiles, in the layout and precision asked for, or the fastest on ``example``."""
-    network = network.to(how.device)
-    if how.precision == "auto":
-        part = example[None, :, :96, :96].to(how.device)
-        network = fastest(network, part)
+def prepare_super_resolver(super_resolver: nn.Module, options: UpscaleOptions, example: Tensor) -> nn.Module:
+    """``super_resolver`` as it will run: on its device, in tiles, in the layout and precision asked for, or the fastest on ``example``."""
+    super_resolver = super_resolver.to(options.device)
+    if options.precision == "auto":
+        part = example[None, :, :96, :96].to(options.device)
+        super_resolver = fastest_inference_network(super_resolver, part)
     else:
-        network = Deployed(network, "channels-last", how.precision)
-    return Tiled(network, how.tile, how.margin, how.batch) if how.tile else network
+        super_resolver = InferenceNetwork(super_resolver, "channels-last", options.precision)
+    return (
+        TiledSuperResolver(super_resolver, options.tile_size, options.margin, options.batch_size)
+        if options.tile_size
+        else super_resolver
+    )
 
 
 @torch.no_grad()
-def _enlarged(network: nn.Module, image: Tensor, device: str) -> Tensor:
+def _upscale_image(super_resolver: nn.Module, image: Tensor, device: str) -> Tensor:
     """``[3, H, W]`` in 0…1 → ``[3, scale·H, scale·W]`` uint8."""
-    return (network(image[None].to(device))[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    return (super_resolver(image[None].to(device))[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
-def _write(pixels: Tensor, path: Path, quality: int) -> None:
+def _write_image(pixels: Tensor, path: Path, quality: int) -> None:
     """As the format of ``path``, whole or not at all."""
     from PIL import Image
 
@@ -118,7 +124,7 @@ def _write(pixels: Tensor, path: Path, quality: int) -> None:
     unfinished.replace(path)
 
 
-def _watched(files: list[Path]) -> Iterable[Path]:
+def _with_progress(files: list[Path]) -> Iterable[Path]:
     from rich.progress import track
 
     return track(files, description="enlarging")

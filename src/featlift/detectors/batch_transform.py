@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 
-class Canvas(GeneralizedRCNNTransform):
+class BatchTransform(GeneralizedRCNNTransform):
     """Pads pictures into one batch, at the bottom and right, with the colour that the backbone maps to zero.
 
     In training it never resizes: sizes are the business of the data (``featlift.data.batches``), because the half-size student must stay
@@ -16,12 +16,12 @@ class Canvas(GeneralizedRCNNTransform):
     Args:
         mean: ``[1, 3, 1, 1]``, the padding colour in 0…1.
         test_size: (short side, longest side) in pixels for evaluation; None leaves pictures as they are.
-        divisible: batch height and width are multiples of this.
+        size_divisible: batch height and width are multiples of this.
     """
 
-    def __init__(self, mean: Tensor, test_size: tuple[int, int] | None = None, divisible: int = 32):
+    def __init__(self, mean: Tensor, test_size: tuple[int, int] | None = None, size_divisible: int = 32):
         short, longest = test_size or (1, 1)
-        super().__init__(short, longest, mean.flatten().tolist(), [1.0, 1.0, 1.0], size_divisible=divisible)
+        super().__init__(short, longest, mean.flatten().tolist(), [1.0, 1.0, 1.0], size_divisible=size_divisible)
         self.test_size = test_size
 
     def normalize(self, image: Tensor) -> Tensor:

@@ -9,45 +9,45 @@ from typing import Any
 import torch
 from torchvision.models.detection import FCOS, RetinaNet
 
-from featlift.detectors.batch_transform import Canvas
+from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.extractor import Extractor
-from featlift.detectors.fcos_head import CellCentres, fcos_head
-from featlift.detectors.rcnn import anchors
+from featlift.detectors.fcos_head import CellCentreAnchors, fcos_head
+from featlift.detectors.rcnn import build_anchor_generator
 
 SCORE_THRESHOLD = 0.05
 
 
 def retinanet(
-    extractor: Extractor, classes: int, test_size: tuple[int, int] | None = None, anchor_scale: float = 4.0
+    extractor: Extractor, num_classes: int, test_size: tuple[int, int] | None = None, anchor_scale: float = 4.0
 ) -> RetinaNet:
     """RetinaNet (Lin et al., ICCV 2017): nine anchors per cell. Losses of AFI-GAN's Eq. (5): focal, and L1 for the boxes.
 
     Args:
         extractor: the papers' F, with levels p3 … p7.
-        classes: K, without background; labels are 1 … K.
+        num_classes: K, without background; labels are 1 … K.
         test_size: (short side, longest side) for evaluation; None keeps each picture's size.
         anchor_scale: smallest anchor side in strides: 4 gives 32 … 813 px on p3 … p7.
     """
     detector = RetinaNet(
         extractor,
-        classes + 1,
-        anchor_generator=anchors(extractor.levels, anchor_scale, octaves=3),
+        num_classes + 1,
+        anchor_generator=build_anchor_generator(extractor.levels, anchor_scale, scales_per_octave=3),
         score_thresh=SCORE_THRESHOLD,
         detections_per_img=100,
     )
-    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
-    _switch_background_off(detector.head, classes)
+    detector.transform = BatchTransform(extractor.mean, test_size, extractor.size_divisible)
+    _disable_background_class(detector.head, num_classes)
     return detector
 
 
-def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None = None) -> FCOS:
+def fcos(extractor: Extractor, num_classes: int, test_size: tuple[int, int] | None = None) -> FCOS:
     """FCOS (Tian et al., ICCV 2019): anchor-free; every cell says how far the sides of its object are.
 
     Losses of AFI-GAN's Eq. (6): focal, generalised IoU of the boxes (the paper says IoU, its code GIoU), cross entropy of the centreness.
 
     Args:
         extractor: the papers' F, with levels p3 … p7; its channels are a multiple of 32 or, below 64, of 2.
-        classes: K, without background; labels are 1 … K.
+        num_classes: K, without background; labels are 1 … K.
         test_size: (short side, longest side) for evaluation; None keeps each picture's size.
 
     Raises:
@@ -55,18 +55,18 @@ def fcos(extractor: Extractor, classes: int, test_size: tuple[int, int] | None =
     """
     detector = FCOS(
         extractor,
-        classes + 1,
-        anchor_generator=CellCentres(extractor.levels),
-        head=fcos_head(extractor.out_channels, len(extractor.levels), classes),
+        num_classes + 1,
+        anchor_generator=CellCentreAnchors(extractor.levels),
+        head=fcos_head(extractor.out_channels, len(extractor.levels), num_classes),
         score_thresh=SCORE_THRESHOLD,
         detections_per_img=100,
     )
-    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
-    _switch_background_off(detector.head, classes)
+    detector.transform = BatchTransform(extractor.mean, test_size, extractor.size_divisible)
+    _disable_background_class(detector.head, num_classes)
     return detector
 
 
-def _switch_background_off(head: Any, classes: int) -> None:
+def _disable_background_class(head: Any, num_classes: int) -> None:
     """Row 0 of every anchor, which torchvision trains towards "no" like all others, says it from the start: no detection has label 0."""
     with torch.no_grad():
-        head.classification_head.cls_logits.bias.view(-1, classes + 1)[:, 0] = -1e4
+        head.classification_head.cls_logits.bias.view(-1, num_classes + 1)[:, 0] = -1e4

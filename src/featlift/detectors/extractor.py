@@ -2,17 +2,17 @@
 
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
+from featlift.checkpoints.init_args import store_init_args
 from featlift.features import Features
 
 
-@remember()
+@store_init_args()
 class Extractor(nn.Module):
     """A picture in, the maps of a pyramid out.
 
     Args:
         backbone: picture ``[B, 3, H, W]`` in 0…1 → ``{c2 … c5}``; has ``mean`` ``[1, 3, 1, 1]``, the colour that pads pictures.
-        pyramid: ``{c2 … c5}`` → ``{p2 … }``; has ``levels`` (names, fine → coarse), ``out_channels``, and may have ``divisible``:
+        pyramid: ``{c2 … c5}`` → ``{p2 … }``; has ``levels`` (names, fine → coarse), ``out_channels``, and may have ``size_divisible``:
             sides that are multiples of it (32 if it says nothing) make every level exactly twice the next.
     """
 
@@ -22,7 +22,7 @@ class Extractor(nn.Module):
         self.pyramid = pyramid
         self.levels: tuple[str, ...] = tuple(pyramid.levels)  # type: ignore[arg-type]
         self.out_channels: int = pyramid.out_channels  # type: ignore[assignment]
-        self.divisible: int = getattr(pyramid, "divisible", 32)
+        self.size_divisible: int = getattr(pyramid, "divisible", 32)
 
     @property
     def mean(self) -> Tensor:
@@ -34,7 +34,7 @@ class Extractor(nn.Module):
         return self.pyramid(self.backbone(image))
 
 
-def extractor_of(detector: nn.Module) -> Extractor:
+def get_extractor(detector: nn.Module) -> Extractor:
     """The extractor that ``detector`` stands on.
 
     Raises:
@@ -47,8 +47,8 @@ def extractor_of(detector: nn.Module) -> Extractor:
     return detector.backbone
 
 
-def interpolators_of(detector: nn.Module) -> nn.ModuleList:
+def get_interpolators(detector: nn.Module) -> nn.ModuleList:
     """What doubles the maps in the pyramid of ``detector``, coarse → fine, or one for all steps. Raises TypeError as above."""
-    found = extractor_of(detector).pyramid.interpolators
+    found = get_extractor(detector).pyramid.interpolators
     assert isinstance(found, nn.ModuleList)
     return found

@@ -12,11 +12,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class _Enough(Exception):
+class _StopForward(Exception):
     """Everything asked for has been heard; the rest of the network need not run."""
 
 
-def features_at(module: nn.Module, layers: Sequence[str], *inputs: Any) -> Features:
+def extract_features(model: nn.Module, layers: Sequence[str], *inputs: Any) -> Features:
     """What happens at ``layers`` when ``module(*inputs)`` runs, as ``{layer: map}``; the run ends with the last of them.
 
     A layer is the dotted name of a sub-module (``"body.layer3"``), or such a name and a key of what it gives (``"backbone.c4"``, or
@@ -26,32 +26,34 @@ def features_at(module: nn.Module, layers: Sequence[str], *inputs: Any) -> Featu
     Raises:
         ValueError: if a layer does not exist, was not reached, or gives no tensors.
     """
-    known = dict(module.named_modules())
-    places = {layer: _place(layer, known) for layer in layers}
-    heard = _heard({name: known[name] for name, _ in places.values()}, module, inputs)
+    known = dict(model.named_modules())
+    places = {layer: _resolve_layer(layer, known) for layer in layers}
+    heard = _capture_outputs({name: known[name] for name, _ in places.values()}, model, inputs)
     silent = sorted({name for name, _ in places.values()} - set(heard))
     if silent:
-        raise ValueError(f"{silent} did not run in {type(module).__name__}; choose modules on the path of the picture.")
-    return {name: x for layer, (place, key) in places.items() for name, x in _maps(layer, heard[place], key).items()}
+        raise ValueError(f"{silent} did not run in {type(model).__name__}; choose modules on the path of the picture.")
+    return {
+        name: x for layer, (place, key) in places.items() for name, x in _select_maps(layer, heard[place], key).items()
+    }
 
 
-def _place(layer: str, known: Mapping[str, nn.Module]) -> tuple[str, str | None]:
+def _resolve_layer(layer: str, modules: Mapping[str, nn.Module]) -> tuple[str, str | None]:
     """The sub-module to listen to, and the key of its output (None for all of it)."""
-    if layer in known:
+    if layer in modules:
         return layer, None
     name, _, key = layer.rpartition(".")
-    if name not in known:
-        raise ValueError(f"There is no module '{layer}', nor '{name}'. There are: {_listed(known)}.")
+    if name not in modules:
+        raise ValueError(f"There is no module '{layer}', nor '{name}'. There are: {_format_names(modules)}.")
     return name, key
 
 
-def _heard(listened: Mapping[str, nn.Module], module: nn.Module, inputs: Sequence[Any]) -> dict[str, Any]:
-    """Runs ``module`` until all of ``listened`` have answered; module name → its output."""
+def _capture_outputs(targets: Mapping[str, nn.Module], model: nn.Module, inputs: Sequence[Any]) -> dict[str, Any]:
+    """Runs ``model`` until all of ``targets`` have answered; module name → its output."""
     heard: dict[str, Any] = {}
-    hooks = [part.register_forward_hook(_listener(heard, name, len(listened))) for name, part in listened.items()]
+    hooks = [part.register_forward_hook(_capture_hook(heard, name, len(targets))) for name, part in targets.items()]
     try:
-        module(*inputs)
-    except _Enough:
+        model(*inputs)
+    except _StopForward:
         pass
     finally:
         for hook in hooks:
@@ -59,16 +61,16 @@ def _heard(listened: Mapping[str, nn.Module], module: nn.Module, inputs: Sequenc
     return heard
 
 
-def _listener(heard: dict[str, Any], name: str, wanted: int) -> Callable[[nn.Module, Any, Any], None]:
+def _capture_hook(outputs: dict[str, Any], name: str, num_targets: int) -> Callable[[nn.Module, Any, Any], None]:
     def listen(module: nn.Module, inputs: Any, output: Any) -> None:
-        heard.setdefault(name, output)
-        if len(heard) == wanted:
-            raise _Enough
+        outputs.setdefault(name, output)
+        if len(outputs) == num_targets:
+            raise _StopForward
 
     return listen
 
 
-def _maps(layer: str, output: Any, key: str | None) -> Features:
+def _select_maps(layer: str, output: Any, key: str | None) -> Features:
     if isinstance(output, Tensor) and key is None:
         return {layer or "output": output}
     parts: dict[str, Any] = {}
@@ -85,16 +87,16 @@ def _maps(layer: str, output: Any, key: str | None) -> Features:
     return {f"{layer}.{name}" if layer else name: x for name, x in maps.items()}
 
 
-def _listed(known: Mapping[str, nn.Module], most: int = 40) -> str:
-    names = [name for name in known if name]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _format_names(modules: Mapping[str, nn.Module], max_names: int = 40) -> str:
+    names = [name for name in modules if name]
+    return ", ".join(names[:max_names]) + (f" and {len(names) - max_names} more" if len(names) > max_names else "")
 
 
-class Tap(nn.Module):
-    """``trunk`` as it answers a picture in 0…1 with its maps at ``layers``. ``frozen(Tap(…))`` is FDSR's F_ext (Sec. 2.2).
+class FeatureExtractor(nn.Module):
+    """``model`` as it answers a picture in 0…1 with its maps at ``layers``. ``frozen(Tap(…))`` is FDSR's F_ext (Sec. 2.2).
 
     ``mean`` and ``std`` are what the trunk's weights expect (ImageNet's; ``(0, 0, 0)`` and ``(1, 1, 1)`` for a trunk that normalises by
-    itself). :func:`featlift.resolution.frozen` makes a copy that stays in evaluation mode and whose parameters never get a gradient;
+    itself). :func:`featlift.resolution.frozen_copy` makes a copy that stays in evaluation mode and whose parameters never get a gradient;
     the picture does.
 
     ============================  ===============================================================  ==================
@@ -113,20 +115,20 @@ class Tap(nn.Module):
 
     def __init__(
         self,
-        trunk: nn.Module,
+        model: nn.Module,
         layers: Sequence[str],
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.model = model
         self.layers = tuple(layers)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
-        for module in trunk.modules():
+        for module in model.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]  # it would overwrite the map that was tapped before it
 
     def forward(self, images: Tensor) -> Features:
         """``[B, 3, H, W]`` RGB in 0…1 → ``{layer: [B, C, H', W']}``."""
-        return features_at(self.trunk, self.layers, (images - self.mean) / self.std)
+        return extract_features(self.model, self.layers, (images - self.mean) / self.std)

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from torchvision.models import detection
 
 from featlift.backbones import Backbone
-from featlift.detectors.batch_transform import Canvas
-from featlift.detectors.feature_extraction import Tap
+from featlift.detectors.batch_transform import BatchTransform
+from featlift.detectors.feature_extraction import FeatureExtractor
 
 Target = dict[str, Tensor]
-STILL = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+MODE_DEPENDENT_LAYERS = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 """What behaves differently in training: statistics that move, values that are dropped."""
 
 
-def published_detector(name: str) -> nn.Module:
+def pretrained_detector(name: str) -> nn.Module:
     """Torchvision's detector called ``name``, with the weights it has for it (COCO's; **downloaded** if they are not cached).
 
     Raises:
@@ -30,7 +30,7 @@ def published_detector(name: str) -> nn.Module:
     return torchvision.models.get_model(name, weights="DEFAULT")
 
 
-def published_tap(name: str, layers: Sequence[str]) -> Tap:
+def pretrained_feature_extractor(name: str, layers: Sequence[str]) -> FeatureExtractor:
     """A published network at ``layers``; its weights are **downloaded** if they are not cached.
 
     ``name`` is a detector of torchvision's (COCO), a classifier of torchvision's (ImageNet), or a network of timm's, at c2 … c5.
@@ -39,60 +39,60 @@ def published_tap(name: str, layers: Sequence[str]) -> Tap:
         ValueError: if none of them has that name.
     """
     if name in torchvision.models.list_models(detection):
-        return detector_tap(published_detector(name), layers)
+        return detector_feature_extractor(pretrained_detector(name), layers)
     if name in torchvision.models.list_models(torchvision.models):
         trunk = torchvision.models.get_model(name, weights="DEFAULT")
-        return Tap(trunk, [place(trunk, layer) for layer in layers])
-    return Tap(Backbone(name, tuple(layers), "frozen", True), layers, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        return FeatureExtractor(trunk, [resolve_layer(trunk, layer) for layer in layers])
+    return FeatureExtractor(Backbone(name, tuple(layers), "frozen", True), layers, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def detector_tap(detector: nn.Module, layers: Sequence[str]) -> Tap:
+def detector_feature_extractor(detector: nn.Module, layers: Sequence[str]) -> FeatureExtractor:
     """The trunk of ``detector`` at ``layers``, normalising pictures as the detector does; it shares the detector's parameters."""
     trunk: nn.Module = detector.backbone  # type: ignore[assignment]
-    places, transform = [place(trunk, layer) for layer in layers], detector.transform
-    if isinstance(transform, Canvas):
-        return Tap(trunk, places, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return Tap(trunk, places, transform.image_mean, transform.image_std)  # type: ignore[union-attr, arg-type]
+    places, transform = [resolve_layer(trunk, layer) for layer in layers], detector.transform
+    if isinstance(transform, BatchTransform):
+        return FeatureExtractor(trunk, places, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return FeatureExtractor(trunk, places, transform.image_mean, transform.image_std)  # type: ignore[union-attr, arg-type]
 
 
-def place(trunk: nn.Module, layer: str) -> str:
-    """Where "c4" or "p3" is in ``trunk``: one of our extractors, a ResNet, or a torchvision ResNet with a pyramid.
+def resolve_layer(network: nn.Module, layer: str) -> str:
+    """Where "c4" or "p3" is in ``network``: one of our extractors, a ResNet, or a torchvision ResNet with a pyramid.
 
-    Anything else is taken for the dotted name of a module (see :func:`featlift.detectors.feature_extraction.features_at`).
+    Anything else is taken for the dotted name of a module (see :func:`featlift.detectors.feature_extraction.extract_features`).
     """
     if not (len(layer) == 2 and layer[0] in "cp" and layer[1].isdigit()):
         return layer
     kind, number = layer[0], int(layer[1])
-    if hasattr(trunk, "body"):
+    if hasattr(network, "body"):
         return f"body.layer{number - 1}" if kind == "c" else str(number - 2)
-    if hasattr(trunk, "layer4"):
+    if hasattr(network, "layer4"):
         return f"layer{number - 1}"
     return f"backbone.{layer}" if kind == "c" else layer
 
 
-def still_losses(detector: nn.Module, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+def eval_mode_losses(detector: nn.Module, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
     """``detector``'s own losses on ``images [B, 3, H, W]`` in 0…1, with normalisation and dropout as in evaluation.
 
     Torchvision's detectors give losses in training mode only, so everything but those layers is put into it for a moment. No
     statistics move; gradients reach the pictures.
     """
-    with _modes(detector):
+    with _restore_training_flags(detector):
         for part in detector.modules():
-            part.training = not isinstance(part, STILL)
+            part.training = not isinstance(part, MODE_DEPENDENT_LAYERS)
         return detector(list(images), [dict(target) for target in targets])
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """``module`` in evaluation mode; afterwards each of its parts is in the mode that it had."""
-    with _modes(module):
+    with _restore_training_flags(module):
         for part in module.modules():
             part.training = False
         yield
 
 
 @contextmanager
-def _modes(module: nn.Module) -> Iterator[None]:
+def _restore_training_flags(module: nn.Module) -> Iterator[None]:
     modes = {part: part.training for part in module.modules()}
     try:
         yield

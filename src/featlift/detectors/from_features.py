@@ -20,7 +20,7 @@ DenseOutputs = tuple[dict[str, Tensor], list[Tensor], list[int]]
 """Head outputs ``[B, ΣHWA, …]`` by name, anchors per picture ``[ΣHWA, 4]``, and the cells of each level."""
 
 
-def losses_on(
+def losses_from_features(
     detector: nn.Module, images: ImageList, features: Features, targets: Sequence[Target]
 ) -> dict[str, Tensor]:
     """The detector's losses, by name, each a scalar with a graph to ``features``.
@@ -44,7 +44,7 @@ def losses_on(
     return dense_losses(detector, dense_outputs(detector, images, features), targets)
 
 
-def detections_on(detector: nn.Module, images: ImageList, features: Features) -> list[dict[str, Tensor]]:
+def detections_from_features(detector: nn.Module, images: ImageList, features: Features) -> list[dict[str, Tensor]]:
     """The detections on ``features``: boxes ``[N, 4]`` xyxy in the pixels of ``images``, labels ``[N]``, scores ``[N]``.
 
     A detector that draws masks adds them as ``[N, 1, 28, 28]``, one for each box. To have the boxes in the pixels of the original
@@ -71,7 +71,7 @@ def dense_losses(detector: nn.Module, outputs: DenseOutputs, targets: Sequence[T
 
 
 def dense_detections(detector: nn.Module, outputs: DenseOutputs, images: ImageList) -> list[dict[str, Tensor]]:
-    """The detections of RetinaNet or FCOS, as :func:`detections_on` gives them, from what :func:`dense_outputs` gave."""
+    """The detections of RetinaNet or FCOS, as :func:`detections_from_features` gives them, from what :func:`dense_outputs` gave."""
     heads, anchors, cells = outputs
     per_cell = next(iter(heads.values())).shape[1] // sum(cells)
     counts = [cell * per_cell for cell in cells]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import box_area
 
-SIDE = 28  # cells per side of a drawn mask
+MASK_SIZE = 28  # cells per side of a drawn mask
 
 
 class SpatialAttention(nn.Module):
@@ -22,23 +22,23 @@ class SpatialAttention(nn.Module):
         return x * self.conv(seen).sigmoid()
 
 
-class MaskIoU(nn.Module):
+class MaskIoUHead(nn.Module):
     """Guesses, for each class, the IoU of a drawn mask with the true one (Mask Scoring R-CNN: Huang et al., CVPR 2019).
 
     Args:
         channels: C of the pooled RoI.
-        classes: K; the answer has the unused background in front, as everywhere.
-        width: of the two fully connected layers.
+        num_classes: K; the answer has the unused background in front, as everywhere.
+        fc_dim: of the two fully connected layers.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 1024):
+    def __init__(self, channels: int, num_classes: int, fc_dim: int = 1024):
         super().__init__()
         ins, strides = (channels + 1, channels, channels, channels), (1, 1, 1, 2)
         layers = [nn.Conv2d(i, channels, 3, stride=s, padding=1) for i, s in zip(ins, strides, strict=True)]
         self.convolutions = nn.ModuleList(layers)
-        self.fc1 = nn.Linear(channels * (SIDE // 4) ** 2, width)
-        self.fc2 = nn.Linear(width, width)
-        self.last = nn.Linear(width, classes + 1)
+        self.fc1 = nn.Linear(channels * (MASK_SIZE // 4) ** 2, fc_dim)
+        self.fc2 = nn.Linear(fc_dim, fc_dim)
+        self.last = nn.Linear(fc_dim, num_classes + 1)
         for convolution in layers:
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
@@ -53,20 +53,20 @@ class MaskIoU(nn.Module):
         return self.last(self.fc2(self.fc1(x.flatten(1)).relu()).relu())
 
 
-def mask_iou_loss(guessed: Tensor, true: Tensor) -> Tensor:
+def mask_iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Half the mean squared error over the RoIs ``[R]`` whose mask meets the object at all (AFI-GAN Eq. 7, L_maskiou); 0 if none does."""
-    meets = true > 0
-    return 0.5 * (guessed - true)[meets].square().sum() / meets.sum().clamp(min=1)
+    meets = target > 0
+    return 0.5 * (predicted - target)[meets].square().sum() / meets.sum().clamp(min=1)
 
 
-def mask_ious(logits: Tensor, masks: Tensor, boxes: Tensor, matched: Tensor) -> Tensor:
+def mask_ious(logits: Tensor, gt_masks: Tensor, boxes: Tensor, matched_idxs: Tensor) -> Tensor:
     """IoU of each drawn mask with the *whole* object, also with what of it lies outside the box.
 
     Args:
         logits: ``[R, 28, 28]``; above 0 is drawn.
-        masks: the objects in the pixels of the picture, ``[N, H, W]``.
+        gt_masks: the objects in the pixels of the picture, ``[N, H, W]``.
         boxes: ``[R, 4]`` xyxy in the same pixels.
-        matched: which object each box is matched with, ``[R]``.
+        matched_idxs: which object each box is matched with, ``[R]``.
 
     Returns:
         ``[R]`` in 0…1, without gradient.
@@ -74,7 +74,7 @@ def mask_ious(logits: Tensor, masks: Tensor, boxes: Tensor, matched: Tensor) -> 
     if not len(boxes):
         return boxes.new_zeros(0)
     drawn = (logits.detach() > 0).float()
-    inside = (project_masks_on_boxes(masks, boxes, matched, SIDE) > 0.5).float()
+    inside = (project_masks_on_boxes(gt_masks, boxes, matched_idxs, MASK_SIZE) > 0.5).float()
     both = (drawn * inside).sum(dim=(1, 2))
-    whole = masks.to(boxes).sum(dim=(1, 2))[matched] * SIDE**2 / box_area(boxes).clamp(min=1e-6)
+    whole = gt_masks.to(boxes).sum(dim=(1, 2))[matched_idxs] * MASK_SIZE**2 / box_area(boxes).clamp(min=1e-6)
     return both / (drawn.sum(dim=(1, 2)) + whole - both).clamp(min=1)

@@ -13,14 +13,14 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
-from featlift.detectors.batch_transform import Canvas
+from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.extractor import Extractor
-from featlift.features import stride
+from featlift.features import level_stride
 
-RATIOS = (0.5, 1.0, 2.0)
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
 
 
-class RoIAlign(MultiScaleRoIAlign):
+class PyramidRoIAlign(MultiScaleRoIAlign):
     """torchvision's RoI pooling, with each level's scale taken from its name.
 
     torchvision guesses scales from the first batch it sees, and guesses wrong when a small picture was padded by more than 41 %.
@@ -33,70 +33,73 @@ class RoIAlign(MultiScaleRoIAlign):
 
     def __init__(self, levels: Sequence[str], output_size: int, sampling_ratio: int = 2):
         super().__init__(list(levels), output_size, sampling_ratio)
-        self.scales = [1.0 / stride(level) for level in levels]
-        first, last = (stride(level).bit_length() - 1 for level in (levels[0], levels[-1]))
+        self.scales = [1.0 / level_stride(level) for level in levels]
+        first, last = (level_stride(level).bit_length() - 1 for level in (levels[0], levels[-1]))
         self.map_levels = initLevelMapper(first, last, canonical_scale=224, canonical_level=4)
 
 
-def anchors(levels: Sequence[str], scale: float, octaves: int = 1) -> AnchorGenerator:
-    """Anchors of ``scale`` strides on each level (``scale · 2^(k / octaves)`` for k below ``octaves``), ratios ½, 1, 2."""
-    sizes = tuple(tuple(scale * stride(level) * 2 ** (k / octaves) for k in range(octaves)) for level in levels)
-    return AnchorGenerator(sizes, (RATIOS,) * len(sizes))  # type: ignore[arg-type]
+def build_anchor_generator(levels: Sequence[str], anchor_scale: float, scales_per_octave: int = 1) -> AnchorGenerator:
+    """Anchors of ``anchor_scale`` strides on each level (``scale · 2^(k / octaves)`` for k below ``scales_per_octave``), ratios ½, 1, 2."""
+    sizes = tuple(
+        tuple(anchor_scale * level_stride(level) * 2 ** (k / scales_per_octave) for k in range(scales_per_octave))
+        for level in levels
+    )
+    return AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(sizes))  # type: ignore[arg-type]
 
 
-def roi_levels(extractor: Extractor) -> list[str]:
+def roi_pooling_levels(extractor: Extractor) -> list[str]:
     """The levels that RoIs are pooled from: those up to p5, or, where the finest is p3 (BiFPN), up to p6."""
-    last = max(32, 8 * stride(extractor.levels[0]))
-    return [level for level in extractor.levels if stride(level) <= last]
+    last = max(32, 8 * level_stride(extractor.levels[0]))
+    return [level for level in extractor.levels if level_stride(level) <= last]
 
 
-def proposals_kept(proposals: int) -> dict[str, int]:
+def rpn_top_n(num_proposals: int) -> dict[str, int]:
     """torchvision's names for how many boxes the RPN keeps before (per level) and after suppression, in training and in evaluation."""
     return {
-        "rpn_pre_nms_top_n_train": 2 * proposals,
-        "rpn_pre_nms_top_n_test": proposals,
-        "rpn_post_nms_top_n_train": proposals,
-        "rpn_post_nms_top_n_test": proposals,
+        "rpn_pre_nms_top_n_train": 2 * num_proposals,
+        "rpn_pre_nms_top_n_test": num_proposals,
+        "rpn_post_nms_top_n_train": num_proposals,
+        "rpn_post_nms_top_n_test": num_proposals,
     }
 
 
 def faster_rcnn(
     extractor: Extractor,
-    classes: int,
+    num_classes: int,
     test_size: tuple[int, int] | None = None,
     anchor_scale: float = 8.0,
-    width: int = 1024,
-    proposals: int = 1000,
+    fc_dim: int = 1024,
+    num_proposals: int = 1000,
 ) -> FasterRCNN:
     """Faster R-CNN (Ren et al., 2015) on a pyramid. Its losses are L_cls + L_loc + L_rpn of AFI-GAN's Eq. (4).
 
     Args:
         extractor: the papers' F.
-        classes: K, without background; labels are 1 … K.
+        num_classes: K, without background; labels are 1 … K.
         test_size: (short side, longest side) for evaluation; None keeps each picture's size.
         anchor_scale: anchor side in strides: 8 gives 32 … 512 px on p2 … p6; 4 suits small objects.
-        width: of the two fully connected layers of the box head.
-        proposals: kept per picture; twice as many per level go into their suppression in training.
+        fc_dim: of the two fully connected layers of the box head.
+        num_proposals: kept per picture; twice as many per level go into their suppression in training.
     """
     detector = FasterRCNN(
         extractor,
-        rpn_anchor_generator=anchors(extractor.levels, anchor_scale),
-        box_roi_pool=RoIAlign(roi_levels(extractor), 7),
-        box_head=TwoMLPHead(extractor.out_channels * 7 * 7, width),
-        box_predictor=FastRCNNPredictor(width, classes + 1),
-        **proposals_kept(proposals),
+        rpn_anchor_generator=build_anchor_generator(extractor.levels, anchor_scale),
+        box_roi_pool=PyramidRoIAlign(roi_pooling_levels(extractor), 7),
+        box_head=TwoMLPHead(extractor.out_channels * 7 * 7, fc_dim),
+        box_predictor=FastRCNNPredictor(fc_dim, num_classes + 1),
+        **rpn_top_n(num_proposals),
     )
-    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
+    detector.transform = BatchTransform(extractor.mean, test_size, extractor.size_divisible)
     return detector
 
 
 def mask_rcnn(
     extractor: Extractor,
-    classes: int,
+    num_classes: int,
     test_size: tuple[int, int] | None = None,
     anchor_scale: float = 8.0,
-    width: int = 1024,
-    proposals: int = 1000,
+    fc_dim: int = 1024,
+    num_proposals: int = 1000,
 ) -> MaskRCNN:
     """Mask R-CNN (He et al., 2017): :func:`faster_rcnn` and four convolutions that draw a 28x28 mask per class.
 
@@ -105,14 +108,14 @@ def mask_rcnn(
     channels = extractor.out_channels
     detector = MaskRCNN(
         extractor,
-        rpn_anchor_generator=anchors(extractor.levels, anchor_scale),
-        box_roi_pool=RoIAlign(roi_levels(extractor), 7),
-        box_head=TwoMLPHead(channels * 7 * 7, width),
-        box_predictor=FastRCNNPredictor(width, classes + 1),
-        mask_roi_pool=RoIAlign(roi_levels(extractor), 14),
+        rpn_anchor_generator=build_anchor_generator(extractor.levels, anchor_scale),
+        box_roi_pool=PyramidRoIAlign(roi_pooling_levels(extractor), 7),
+        box_head=TwoMLPHead(channels * 7 * 7, fc_dim),
+        box_predictor=FastRCNNPredictor(fc_dim, num_classes + 1),
+        mask_roi_pool=PyramidRoIAlign(roi_pooling_levels(extractor), 14),
         mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
-        mask_predictor=MaskRCNNPredictor(channels, channels, classes + 1),
-        **proposals_kept(proposals),
+        mask_predictor=MaskRCNNPredictor(channels, channels, num_classes + 1),
+        **rpn_top_n(num_proposals),
     )
-    detector.transform = Canvas(extractor.mean, test_size, extractor.divisible)
+    detector.transform = BatchTransform(extractor.mean, test_size, extractor.size_divisible)
     return detector

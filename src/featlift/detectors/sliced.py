@@ -11,46 +11,46 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featlift.detectors.multi_scale import Detections, resized
+from featlift.detectors.multi_scale import Detections, scale_transform
 
 
-class Enlarging(nn.Module):
+class SliceDetector(nn.Module):
     """A detector that looks at a slice of a picture at ``scale`` times its usual size, and at a whole picture as usual.
 
     Args:
         detector: under torchvision's contract, with torchvision's ``transform``; it is not changed.
-        side: whatever has no side longer than this, in px, is a slice.
+        slice_size: whatever has no side longer than this, in px, is a slice.
         scale: factor of the size that the detector would look at.
     """
 
-    def __init__(self, detector: nn.Module, side: int, scale: float):
+    def __init__(self, detector: nn.Module, slice_size: int, scale: float):
         super().__init__()
-        self.detector, self.side, self.scale = detector, side, scale
+        self.detector, self.slice_size, self.scale = detector, slice_size, scale
 
     def forward(self, images: list[Tensor]) -> list[Detections]:
         """One ``[3, H, W]`` in 0…1 in a list → as the detector answers, boxes ``[N, 4]`` in its px."""
         usual: Any = self.detector.transform
-        if max(images[0].shape[-2:]) <= self.side:
-            self.detector.transform = resized(usual, self.scale, images[0])
+        if max(images[0].shape[-2:]) <= self.slice_size:
+            self.detector.transform = scale_transform(usual, self.scale, images[0])
         try:
             return self.detector(images)
         finally:
             self.detector.transform = usual
 
 
-class Sliced(nn.Module):
+class SAHIDetector(nn.Module):
     """A detector that looks at every picture in slices, and as a whole; one picture at a time.
 
     It answers with boxes, labels and scores; masks are not kept. sahi works on 8-bit pictures, so the detector sees them rounded.
 
     Args:
         detector: under torchvision's contract, with torchvision's ``transform``; it is not changed.
-        classes: their names; label k is ``classes[k - 1]``.
-        side: of a slice in px.
+        class_names: their names; label k is ``classes[k - 1]``.
+        slice_size: of a slice in px.
         scale: factor of the size at which the detector would look at a slice (its test size, or else the slice's own).
-        overlap: share of a slice that it has in common with the next.
-        score: detections below it are dropped.
-        most: detections kept of a picture, best first.
+        overlap_ratio: share of a slice that it has in common with the next.
+        score_threshold: detections below it are dropped.
+        max_detections: detections kept of a picture, best first.
 
     Raises:
         ImportError: without sahi; says how to install it.
@@ -59,54 +59,54 @@ class Sliced(nn.Module):
     def __init__(
         self,
         detector: nn.Module,
-        classes: Sequence[str],
-        side: int = 512,
+        class_names: Sequence[str],
+        slice_size: int = 512,
         scale: float = 2.0,
-        overlap: float = 0.2,
-        score: float = 0.05,
-        most: int = 100,
+        overlap_ratio: float = 0.2,
+        score_threshold: float = 0.05,
+        max_detections: int = 100,
     ):
         super().__init__()
-        self.looking = Enlarging(detector, side, scale)
-        self.overlap, self.score, self.most = overlap, score, most
-        self.names = {str(label): name for label, name in enumerate(classes, start=1)}
-        _sahi("predict")
+        self.slice_detector = SliceDetector(detector, slice_size, scale)
+        self.overlap_ratio, self.score_threshold, self.max_detections = overlap_ratio, score_threshold, max_detections
+        self.category_mapping = {str(label): name for label, name in enumerate(class_names, start=1)}
+        _import_sahi("predict")
 
     def forward(self, images: list[Tensor]) -> list[Detections]:
         """List of ``[3, H, W]`` in 0…1 → boxes ``[N, 4]`` xyxy px of the picture, labels and scores ``[N]``."""
-        return [self._looked_at(image) for image in images]
+        return [self._detect(image) for image in images]
 
-    def _looked_at(self, image: Tensor) -> Detections:
-        model = _sahi("models.torchvision").TorchVisionDetectionModel(
-            model=self.looking,
-            confidence_threshold=self.score,
-            category_mapping=self.names,
+    def _detect(self, image: Tensor) -> Detections:
+        model = _import_sahi("models.torchvision").TorchVisionDetectionModel(
+            model=self.slice_detector,
+            confidence_threshold=self.score_threshold,
+            category_mapping=self.category_mapping,
             device=str(image.device),
         )
-        found = _sahi("predict").get_sliced_prediction(
+        found = _import_sahi("predict").get_sliced_prediction(
             (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy(),
             model,
-            slice_height=self.looking.side,
-            slice_width=self.looking.side,
-            overlap_height_ratio=self.overlap,
-            overlap_width_ratio=self.overlap,
+            slice_height=self.slice_detector.slice_size,
+            slice_width=self.slice_detector.slice_size,
+            overlap_height_ratio=self.overlap_ratio,
+            overlap_width_ratio=self.overlap_ratio,
             postprocess_type="NMS",
             postprocess_match_metric="IOU",
             verbose=0,
         )
-        return _as_torchvision(found.object_prediction_list, self.most, image.device)
+        return _to_torchvision(found.object_prediction_list, self.max_detections, image.device)
 
 
-def _as_torchvision(found: Sequence[Any], most: int, device: torch.device) -> Detections:
+def _to_torchvision(predictions: Sequence[Any], max_detections: int, device: torch.device) -> Detections:
     """sahi's objects as torchvision's answer, best first."""
-    best = sorted(found, key=lambda one: -one.score.value)[:most]
+    best = sorted(predictions, key=lambda one: -one.score.value)[:max_detections]
     boxes = torch.tensor([one.bbox.to_xyxy() for one in best], dtype=torch.float32).reshape(-1, 4)
     labels = torch.tensor([one.category.id for one in best], dtype=torch.int64)
     scores = torch.tensor([float(one.score.value) for one in best])
     return {"boxes": boxes.to(device), "labels": labels.to(device), "scores": scores.to(device)}
 
 
-def _sahi(module: str) -> Any:
+def _import_sahi(module: str) -> Any:
     """``sahi.<module>``."""
     try:
         import sahi  # noqa: F401

@@ -13,20 +13,20 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import roi_align
 
 from featlift.features import Features
-from featlift.losses import rasterised
+from featlift.losses import boxes_to_mask
 
-SCALES = {"inner3": 1, "inner2": 2, "c1": 4}
+INPUT_SCALES = {"inner3": 1, "inner2": 2, "c1": 4}
 """What p2x is made from, with its cells for each cell of stride 8."""
 
-CELLS = 7
-SAMPLES = 2
-TOUCHED = 4.0
+POOLED_SIZE = 7
+SAMPLING_RATIO = 2
+SAMPLING_MARGIN = 4.0
 """Pixels to the right of and below a RoI's last sample that its interpolation may read: one cell, and one more for RoIs under a cell."""
 
-Extend = Callable[[Features], Features]
+ExtensionFn = Callable[[Features], Features]
 
 
-class Reader(Protocol):
+class RoIReader(Protocol):
     """Small RoIs on p2x."""
 
     def __call__(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
@@ -34,151 +34,158 @@ class Reader(Protocol):
         ...
 
 
-class WholeMap:
+class DenseReader:
     """Computes p2x everywhere: for training, and where small objects are everywhere.
 
     Args:
         extend: inner3, inner2, c1 → p2x: :meth:`featlift.detectors.efpn.ExtendedExtractor.extended`.
     """
 
-    def __init__(self, extend: Extend):
+    def __init__(self, extend: ExtensionFn):
         self.extend = extend
 
     def __call__(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
-        """See :class:`Reader`."""
-        return read(self.extend(features)["p2x"], boxes)
+        """See :class:`RoIReader`."""
+        return pool_p2x(self.extend(features)["p2x"], boxes)
 
 
-class Windows:
+class SparseReader:
     """Computes p2x only in the tiles that a small RoI touches, several at a time; the rest of the map stays zero and is not read.
 
     Where the windows together would be larger than the map (their margins overlap), the whole map is computed.
 
     Args:
         extend: inner3, inner2, c1 → p2x.
-        tile: side of a tile in cells of stride 8 (16 is 128 px).
-        batch: windows that are computed together.
+        tile_size: side of a tile in cells of stride 8 (16 is 128 px).
+        batch_size: windows that are computed together.
     """
 
-    def __init__(self, extend: Extend, tile: int = 16, batch: int = 8):
-        self.extend, self.tile, self.batch = extend, tile, batch
+    def __init__(self, extend: ExtensionFn, tile_size: int = 16, batch_size: int = 8):
+        self.extend, self.tile_size, self.batch_size = extend, tile_size, batch_size
         self._margin: int | None = None
 
     def __call__(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
-        """See :class:`Reader`."""
-        return read(self.p2x(features, boxes), boxes)
+        """See :class:`RoIReader`."""
+        return pool_p2x(self.compute_p2x(features, boxes), boxes)
 
-    def margin(self, features: Features) -> int:
-        """Cells of stride 8 around a tile that it depends on: the extension's :func:`reach`, measured once."""
+    def tile_margin(self, features: Features) -> int:
+        """Cells of stride 8 around a tile that it depends on: the extension's :func:`extension_receptive_radius`, measured once."""
         if self._margin is None:
-            self._margin = reach(self.extend, features)
+            self._margin = extension_receptive_radius(self.extend, features)
         return self._margin
 
-    def tiles(self, features: Features, boxes: Sequence[Tensor]) -> list[list[int]]:
+    def required_tiles(self, features: Features, boxes: Sequence[Tensor]) -> list[list[int]]:
         """(picture, row, column) of the tiles that are needed."""
         height, width = features["inner3"].shape[-2:]
-        grid = (-(-height // self.tile), -(-width // self.tile))
-        grown = [torch.cat((b[:, :2], b[:, 2:] + TOUCHED), dim=1) for b in boxes]
-        return rasterised(grown, 8 * self.tile, grid)[:, 0].nonzero().tolist()
+        grid = (-(-height // self.tile_size), -(-width // self.tile_size))
+        grown = [torch.cat((b[:, :2], b[:, 2:] + SAMPLING_MARGIN), dim=1) for b in boxes]
+        return boxes_to_mask(grown, 8 * self.tile_size, grid)[:, 0].nonzero().tolist()
 
-    def p2x(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+    def compute_p2x(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """``[B, C, H/2, W/2]``, right wherever ``boxes`` read it."""
-        tiles, (pictures, _, height, width) = self.tiles(features, boxes), features["inner3"].shape
-        sides = [min(self.tile + 2 * self.margin(features), side) for side in (height, width)]
+        tiles, (pictures, _, height, width) = self.required_tiles(features, boxes), features["inner3"].shape
+        sides = [min(self.tile_size + 2 * self.tile_margin(features), side) for side in (height, width)]
         if not tiles or len(tiles) * sides[0] * sides[1] >= pictures * height * width:
             return self.extend(features)["p2x"]
-        starts = [[b, self._start(y, sides[0], height), self._start(x, sides[1], width)] for b, y, x in tiles]
+        starts = [
+            [b, self._window_start(y, sides[0], height), self._window_start(x, sides[1], width)] for b, y, x in tiles
+        ]
         computed = [
-            self.extend(cut(features, starts[i : i + self.batch], sides))["p2x"]
-            for i in range(0, len(starts), self.batch)
+            self.extend(crop_windows(features, starts[i : i + self.batch_size], sides))["p2x"]
+            for i in range(0, len(starts), self.batch_size)
         ]
         found = computed[0].new_zeros((pictures, computed[0].shape[1], 4 * height, 4 * width))
         for (b, y, x), (_, top, left), window in zip(tiles, starts, torch.cat(computed), strict=True):
-            rows, columns = self._span(y, height), self._span(x, width)
-            found[b, :, rows, columns] = window[:, _less(rows, 4 * top), _less(columns, 4 * left)]
+            rows, columns = self._tile_span(y, height), self._tile_span(x, width)
+            found[b, :, rows, columns] = window[:, _shift_slice(rows, 4 * top), _shift_slice(columns, 4 * left)]
         return found
 
-    def _start(self, place: int, side: int, whole: int) -> int:
-        """Where the window of the tile at ``place`` begins: its margin before it, but inside the map."""
+    def _window_start(self, index: int, window_size: int, map_size: int) -> int:
+        """Where the window of the tile at ``index`` begins: its margin before it, but inside the map."""
         assert self._margin is not None
-        return max(0, min(place * self.tile - self._margin, whole - side))
+        return max(0, min(index * self.tile_size - self._margin, map_size - window_size))
 
-    def _span(self, place: int, whole: int) -> slice:
-        """The tile at ``place`` in cells of stride 2."""
-        return slice(4 * place * self.tile, 4 * min((place + 1) * self.tile, whole))
+    def _tile_span(self, index: int, map_size: int) -> slice:
+        """The tile at ``index`` in cells of stride 2."""
+        return slice(4 * index * self.tile_size, 4 * min((index + 1) * self.tile_size, map_size))
 
 
-class Tiled:
+class TiledExtension:
     """p3x and p2x of the whole map, computed tile by tile, and each tile again for the backward pass; values and gradients are the same.
 
     Of what the extension needs in between no more than one window is in memory: for distillation on large pictures.
 
     Args:
         extend: inner3, inner2, c1 → p3x, p2x.
-        tile: side of a tile in cells of stride 8.
+        tile_size: side of a tile in cells of stride 8.
     """
 
-    def __init__(self, extend: Extend, tile: int):
-        self.extend, self.tile = extend, tile
+    def __init__(self, extend: ExtensionFn, tile_size: int):
+        self.extend, self.tile_size = extend, tile_size
         self._margin: int | None = None
 
     def __call__(self, features: Features) -> Features:
         """What the level is made from → ``{"p3x": [B, C, H/4, W/4], "p2x": [B, C, H/2, W/2]}``."""
         if self._margin is None:
-            self._margin = reach(self.extend, features)
+            self._margin = extension_receptive_radius(self.extend, features)
         height, width = features["inner3"].shape[-2:]
-        rows = [[self._part(features, y, x) for x in range(0, width, self.tile)] for y in range(0, height, self.tile)]
+        rows = [
+            [self._compute_tile(features, y, x) for x in range(0, width, self.tile_size)]
+            for y in range(0, height, self.tile_size)
+        ]
         return {
             level: torch.cat([torch.cat([part[level] for part in row], dim=3) for row in rows], dim=2)
             for level in rows[0][0]
         }
 
-    def _part(self, features: Features, top: int, left: int) -> Features:
+    def _compute_tile(self, features: Features, top: int, left: int) -> Features:
         """What the tile at (``top``, ``left``) gives, out of the window around it."""
         (y, down), (x, right) = (
-            self._window(start, features["inner3"].shape[axis]) for start, axis in ((top, 2), (left, 3))
+            self._padded_span(start, features["inner3"].shape[axis]) for start, axis in ((top, 2), (left, 3))
         )
-        window = {name: features[name][:, :, k * y : k * down, k * x : k * right] for name, k in SCALES.items()}
+        window = {name: features[name][:, :, k * y : k * down, k * x : k * right] for name, k in INPUT_SCALES.items()}
         made = checkpoint(self.extend, window, use_reentrant=False)
         return {
             level: made[level][
-                :, :, k * (top - y) : k * (top - y + self.tile), k * (left - x) : k * (left - x + self.tile)
+                :, :, k * (top - y) : k * (top - y + self.tile_size), k * (left - x) : k * (left - x + self.tile_size)
             ]
             for level, k in (("p3x", 2), ("p2x", 4))
         }
 
-    def _window(self, start: int, whole: int) -> tuple[int, int]:
+    def _padded_span(self, start: int, map_size: int) -> tuple[int, int]:
         """From and to, in cells of stride 8: the tile and its margin, as far as there is a map."""
         assert self._margin is not None
-        return max(0, start - self._margin), min(start + self.tile + self._margin, whole)
+        return max(0, start - self._margin), min(start + self.tile_size + self._margin, map_size)
 
 
-def read(p2x: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+def pool_p2x(p2x: Tensor, boxes: Sequence[Tensor]) -> Tensor:
     """RoIAlign as on the other levels: ``[B, C, H/2, W/2]`` and boxes ``[N, 4]`` of each picture → ``[ΣN, C, 7, 7]``."""
-    return roi_align(p2x, list(boxes), CELLS, 1 / 2, SAMPLES)
+    return roi_align(p2x, list(boxes), POOLED_SIZE, 1 / 2, SAMPLING_RATIO)
 
 
-def cut(features: Features, starts: Sequence[Sequence[int]], sides: Sequence[int]) -> Features:
+def crop_windows(features: Features, corners: Sequence[Sequence[int]], window_size: Sequence[int]) -> Features:
     """Windows of what p2x is made from, as a batch: (picture, top, left) and (height, width) in cells of stride 8."""
     return {
         name: torch.stack([
-            features[name][b, :, k * y : k * (y + sides[0]), k * x : k * (x + sides[1])] for b, y, x in starts
+            features[name][b, :, k * y : k * (y + window_size[0]), k * x : k * (x + window_size[1])] for b, y, x in corners
         ])
-        for name, k in SCALES.items()
+        for name, k in INPUT_SCALES.items()
     }  # fmt: skip
 
 
-def reach(extend: Extend, features: Features, cells: int = 64) -> int:
+def extension_receptive_radius(extend: ExtensionFn, features: Features, map_size: int = 64) -> int:
     """How many cells of stride 8 away something can still change p2x.
 
     Measured: a map whose first and last cells are not-a-number is extended, and what of p2x is a number tells how far they reach. Plain
     convolutions are used for it, for fast ones (Winograd's) let not-a-number leak further.
 
     Raises:
-        ValueError: if no cell of a map of ``cells`` is free of them: something in the extension looks at the whole map.
+        ValueError: if no cell of a map of ``map_size`` is free of them: something in the extension looks at the whole map.
     """
-    band = {name: features[name].new_zeros(1, features[name].shape[1], k * cells, k) for name, k in SCALES.items()}
-    for name, k in SCALES.items():
+    band = {
+        name: features[name].new_zeros(1, features[name].shape[1], k * map_size, k) for name, k in INPUT_SCALES.items()
+    }
+    for name, k in INPUT_SCALES.items():
         band[name][:, :, :k], band[name][:, :, -k:] = torch.nan, torch.nan
     slowly = torch.backends.mkldnn.flags(enabled=False, allow_tf32=None)  # type: ignore[arg-type]  # None: as it is
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=False), slowly:
@@ -193,5 +200,5 @@ def reach(extend: Extend, features: Features, cells: int = 64) -> int:
     return -(-dirty // 4) - 1
 
 
-def _less(span: slice, offset: int) -> slice:
+def _shift_slice(span: slice, offset: int) -> slice:
     return slice(span.start - offset, span.stop - offset)

@@ -10,99 +10,112 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
-from featlift.data.augment import Flip
-from featlift.detectors import Detector, Extractor, interpolators_of
-from featlift.detectors.batch_transform import Canvas
-from featlift.distillation.feature_cache import Kept
-from featlift.features import Features, stride
-from featlift.resolution import cross_resolution, shrink, shrink_features, shrink_targets
+from featlift.data.augment import RandomHorizontalFlip
+from featlift.detectors import Detector, Extractor, get_interpolators
+from featlift.detectors.batch_transform import BatchTransform
+from featlift.distillation.feature_cache import CachedExtractor
+from featlift.features import Features, level_stride
+from featlift.resolution import cross_resolution, downscale_features, downscale_images, downscale_targets
 
 Target = dict[str, Tensor]
-Batch = tuple[list[Tensor], list[Target]]
-Look = Callable[[list[Tensor]], Features]
+ImagesAndTargets = tuple[list[Tensor], list[Target]]
+FeatureFunction = Callable[[list[Tensor]], Features]
 
 
 @dataclass(frozen=True)
-class Halving:
+class DownscaleConfig:
     """How the half-size view is made.
 
     Attributes:
-        images: degradation of the picture: "bilinear" (the paper), "nearest", "bicubic" (Table 8).
-        features: of F's maps in stage 2: "bilinear" (the paper's figure), "nearest" (the published code; half a cell off).
-        original: make the small view from the picture before it was resized, as the published code does: sharper than half of it.
+        image_mode: degradation of the picture: "bilinear" (the paper), "nearest", "bicubic" (Table 8).
+        feature_mode: of F's maps in stage 2: "bilinear" (the paper's figure), "nearest" (the published code; half a cell off).
+        from_original: make the small view from the picture before it was resized, as the published code does: sharper than half of it.
         same_flip: both views share their flip; the published code draws it for each, so that half of the pairs are mirrored.
     """
 
-    images: str = "bilinear"
-    features: str = "bilinear"
-    original: bool = False
+    image_mode: str = "bilinear"
+    feature_mode: str = "bilinear"
+    from_original: bool = False
     same_flip: bool = True
 
 
-def half(images: list[Tensor], targets: list[Target], halving: Halving) -> tuple[list[Tensor], list[Target]]:
+def downscale_batch(
+    images: list[Tensor], targets: list[Target], downscale: DownscaleConfig
+) -> tuple[list[Tensor], list[Target]]:
     """The pictures and targets at half the size, mirrored anew if the views do not share their flip."""
-    small = [t["half"] for t in targets] if halving.original else shrink(images, 0.5, halving.images)
-    boxes = shrink_targets(targets, images, 0.5)
-    if halving.same_flip:
+    small = (
+        [t["half"] for t in targets] if downscale.from_original else downscale_images(images, 0.5, downscale.image_mode)
+    )
+    boxes = downscale_targets(targets, images, 0.5)
+    if downscale.same_flip:
         return small, boxes
-    pairs = [Flip(0.5)(image, t, torch.default_generator) for image, t in zip(small, boxes, strict=True)]
+    pairs = [
+        RandomHorizontalFlip(0.5)(image, t, torch.default_generator) for image, t in zip(small, boxes, strict=True)
+    ]
     return [image for image, _ in pairs], [t for _, t in pairs]
 
 
-def chosen(features: Features, levels: Sequence[str]) -> Features:
+def select_levels(features: Features, levels: Sequence[str]) -> Features:
     """Those of ``levels`` that are there; all, if none is named."""
     return {level: x for level, x in features.items() if level in levels} if levels else features
 
 
-def looking(F: Extractor | Kept) -> Look:
+def batched_extractor(extractor: Extractor | CachedExtractor) -> FeatureFunction:
     """F as what looks at pictures ``[3, H, W]`` of any sizes: they are padded into one batch."""
-    canvas = Canvas(F.mean)
-    return lambda images: F(canvas(images)[0].tensors)
+    canvas = BatchTransform(extractor.mean)
+    return lambda images: extractor(canvas(images)[0].tensors)
 
 
-def doubled(G: nn.ModuleList, features: Features) -> Features:
+def upsample_levels(interpolators: nn.ModuleList, features: Features) -> Features:
     """Every level ``[B, C, H, W]`` at ``[B, C, 2H, 2W]``, each by the interpolator that doubles it in an FPN (p5 is the first)."""
-    return {level: G[min(max(6 - stride(level).bit_length(), 0), len(G) - 1)](x) for level, x in features.items()}
+    return {
+        level: interpolators[min(max(6 - level_stride(level).bit_length(), 0), len(interpolators) - 1)](x)
+        for level, x in features.items()
+    }
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a step of stage 2 works on: what M was shown, with its ``boxes``; M's ``features`` of it; ``student`` and ``target`` maps."""
+class FeaturePair:
+    """What a step of stage 2 works on: what M was shown, with its ``targets``; M's ``features`` of it; ``student`` and ``teacher`` maps."""
 
-    batch: ImageList
-    boxes: list[Target]
+    images: ImageList
+    targets: list[Target]
     features: Features
     student: Features
-    target: Features
+    teacher: Features
 
 
-def same_levels(F: Look, M: Detector, shown: Batch, halving: Halving) -> Seen:
+def pair_same_levels(
+    extract: FeatureFunction, detector: Detector, views: ImagesAndTargets, downscale: DownscaleConfig
+) -> FeaturePair:
     """The paper's: M's pyramid of the half-size picture against the halved pyramid of F; boxes are halved."""
-    batch, boxes = M.transform(*half(*shown, halving))
+    batch, boxes = detector.transform(*downscale_batch(*views, downscale))
     features, target = cross_resolution(
-        teacher=lambda images: shrink_features(F(images), halving.features),
-        student=lambda _: M.backbone(batch.tensors),
-        image=shown[0],
-        shrink=lambda _: shown[0],
+        teacher=lambda images: downscale_features(extract(images), downscale.feature_mode),
+        student=lambda _: detector.backbone(batch.tensors),
+        image=views[0],
+        downscale=lambda _: views[0],
     )
-    return Seen(batch, boxes, features, features, target)
+    return FeaturePair(batch, boxes, features, features, target)
 
 
-def different_levels(F: Look, M: Detector, shown: Batch, halving: Halving) -> Seen:
+def pair_different_levels(
+    extract: FeatureFunction, detector: Detector, views: ImagesAndTargets, downscale: DownscaleConfig
+) -> FeaturePair:
     """Table 7's other row: both see the picture in full, and M's level i, doubled by M's own G, is compared with F's level i - 1."""
-    batch, boxes = M.transform(*shown)
+    batch, boxes = detector.transform(*views)
     features, target = cross_resolution(
-        teacher=F,
-        student=lambda _: M.backbone(batch.tensors),
-        image=shown[0],
-        shrink=lambda _: shown[0],
+        teacher=extract,
+        student=lambda _: detector.backbone(batch.tensors),
+        image=views[0],
+        downscale=lambda _: views[0],
     )
-    finer = {f"p{stride(level).bit_length() - 2}": level for level in list(features)[1:]}
-    student = doubled(interpolators_of(M), {level: features[level] for level in finer.values()})
-    return Seen(batch, boxes, features, {name: student[level] for name, level in finer.items()}, target)
+    finer = {f"p{level_stride(level).bit_length() - 2}": level for level in list(features)[1:]}
+    student = upsample_levels(get_interpolators(detector), {level: features[level] for level in finer.values()})
+    return FeaturePair(batch, boxes, features, {name: student[level] for name, level in finer.items()}, target)
 
 
-SEMANTICS: dict[str, Callable[[Look, Detector, Batch, Halving], Seen]] = {
-    "same": same_levels,
-    "different": different_levels,
+LEVEL_MATCHINGS: dict[str, Callable[[FeatureFunction, Detector, ImagesAndTargets, DownscaleConfig], FeaturePair]] = {
+    "same": pair_same_levels,
+    "different": pair_different_levels,
 }

@@ -3,38 +3,38 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featlift.evaluation.average_precision import Detection, GroundTruth, Kind
-from featlift.evaluation.bootstrap import Interval, bootstrap
-from featlift.evaluation.object_changes import Gains, gains
+from featlift.evaluation.average_precision import Detection, GroundTruth, IoUType
+from featlift.evaluation.bootstrap import ConfidenceInterval, paired_bootstrap
+from featlift.evaluation.object_changes import ObjectChanges, compare_objects
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changes from the ``first`` detector to the ``second`` (their names)."""
+    """What changes from the ``first_name`` detector to the ``second_name`` (their names)."""
 
-    first: str
-    second: str
-    intervals: dict[Kind, dict[str, Interval]]
+    first_name: str
+    second_name: str
+    intervals: dict[IoUType, dict[str, ConfidenceInterval]]
     """``"boxes"``, ``"masks"`` → name of the number (`average_precision`) → second − first with its interval."""
-    gains: Gains
+    object_changes: ObjectChanges
     """Found by their boxes."""
 
 
-def compare(
-    truth: GroundTruth,
+def compare_detections(
+    ground_truth: GroundTruth,
     first: Sequence[Detection],
     second: Sequence[Detection],
     names: tuple[str, str] = ("first", "second"),
-    kinds: Sequence[Kind] = ("boxes",),
-    resamples: int = 1000,
+    iou_types: Sequence[IoUType] = ("boxes",),
+    n_resamples: int = 1000,
     seed: int = 0,
 ) -> Comparison:
-    """`bootstrap` for each of ``kinds``, and `gains`.
+    """`bootstrap` for each of ``iou_types``, and `gains`.
 
     Raises:
         ValueError: as `average_precision` and `bootstrap`.
     """
-    intervals: dict[Kind, dict[str, Interval]] = {
-        kind: bootstrap(truth, first, second, kind, resamples, seed=seed) for kind in kinds
+    intervals: dict[IoUType, dict[str, ConfidenceInterval]] = {
+        kind: paired_bootstrap(ground_truth, first, second, kind, n_resamples, seed=seed) for kind in iou_types
     }
-    return Comparison(*names, intervals, gains(truth, first, second))
+    return Comparison(*names, intervals, compare_objects(ground_truth, first, second))

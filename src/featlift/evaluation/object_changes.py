@@ -13,24 +13,24 @@ from typing import Literal
 import numpy as np
 
 from featlift.evaluation.average_precision import (
-    SIZES,
+    AREA_RANGES,
     ClassMatches,
     Detection,
     GroundTruth,
-    Kind,
-    matches,
-    overlap,
+    IoUType,
+    detection_iou,
+    match_detections,
 )
 
 Outcome = Literal["gained", "lost", "moved", "kept", "missed"]
 OUTCOMES: tuple[Outcome, ...] = ("gained", "lost", "moved", "kept", "missed")
-BINS = ("tiny", "small", "medium", "large")
-MOVED = 0.1
+AREA_BINS = ("tiny", "small", "medium", "large")
+MIN_IOU_CHANGE = 0.1
 """An object that both find has moved if its IoU changed by more than this."""
 
 
 @dataclass(frozen=True)
-class Fate:
+class ObjectOutcome:
     """What became of one object."""
 
     outcome: Outcome
@@ -40,99 +40,121 @@ class Fate:
     image_id: int
     annotation_id: int
     category: str
-    size: str
+    area_bin: str
     """Of `BINS`, each object in one: here small begins where tiny ends (16²)."""
     box: tuple[float, float, float, float]
     """xywh px"""
-    first: Detection | None
-    second: Detection | None
+    first_detection: Detection | None
+    second_detection: Detection | None
     """The detections that found it."""
-    iou: tuple[float, float]
+    ious: tuple[float, float]
     """IoU of the first's and the second's detection with it, 0 where there is none."""
 
     @property
-    def change(self) -> float:
+    def iou_change(self) -> float:
         """IoU of the second minus that of the first."""
-        return self.iou[1] - self.iou[0]
+        return self.ious[1] - self.ious[0]
 
 
 @dataclass(frozen=True)
-class Gains:
+class ObjectChanges:
     """The fate of every object, and what the two detectors raised for it."""
 
-    fates: list[Fate]
-    thresholds: tuple[float, float]
+    outcomes: list[ObjectOutcome]
+    score_thresholds: tuple[float, float]
     """The scores from which the first and the second count."""
-    false_alarms: tuple[int, int]
+    false_positives: tuple[int, int]
     """Detections of the first and the second, at or above their thresholds, on nothing."""
 
-    def of(self, outcome: Outcome) -> list[Fate]:
+    def with_outcome(self, outcome: Outcome) -> list[ObjectOutcome]:
         """The objects with this outcome, largest change of IoU first."""
-        return sorted((fate for fate in self.fates if fate.outcome == outcome), key=lambda fate: -abs(fate.change))
+        return sorted(
+            (fate for fate in self.outcomes if fate.outcome == outcome), key=lambda fate: -abs(fate.iou_change)
+        )
 
-    def by_size(self) -> dict[str, Counter[Outcome]]:
+    def count_by_size(self) -> dict[str, Counter[Outcome]]:
         """Bin → how many objects had each outcome; every bin is there."""
-        return {size: Counter(fate.outcome for fate in self.fates if fate.size == size) for size in BINS}
+        return {size: Counter(fate.outcome for fate in self.outcomes if fate.area_bin == size) for size in AREA_BINS}
 
-    def by_category(self) -> dict[str, Counter[Outcome]]:
+    def count_by_category(self) -> dict[str, Counter[Outcome]]:
         """Class → how many objects had each outcome; classes without objects are not there."""
-        names = sorted({fate.category for fate in self.fates})
-        return {name: Counter(fate.outcome for fate in self.fates if fate.category == name) for name in names}
+        names = sorted({fate.category for fate in self.outcomes})
+        return {name: Counter(fate.outcome for fate in self.outcomes if fate.category == name) for name in names}
 
 
-def gains(
-    truth: GroundTruth,
+def compare_objects(
+    ground_truth: GroundTruth,
     first: Sequence[Detection],
     second: Sequence[Detection],
-    kind: Kind = "boxes",
-    thresholds: tuple[float, float] | None = None,
-) -> Gains:
-    """Compare two detectors object by object; ``thresholds`` are found by `best_f1` when None.
+    iou_type: IoUType = "boxes",
+    score_thresholds: tuple[float, float] | None = None,
+) -> ObjectChanges:
+    """Compare two detectors object by object; ``score_thresholds`` are found by `best_f1` when None.
 
     Raises:
         ValueError: as `average_precision`.
     """
-    limits = thresholds or (None, None)
-    before, after = (_taken(truth, one, kind, t) for one, t in zip((first, second), limits, strict=True))
+    limits = score_thresholds or (None, None)
+    before, after = (
+        _operating_point(ground_truth, one, iou_type, t) for one, t in zip((first, second), limits, strict=True)
+    )
     fates = [
-        _fate(truth, annotation, before.finders.get(annotation["id"]), after.finders.get(annotation["id"]), kind)
-        for annotation in truth["annotations"]
+        _object_outcome(
+            ground_truth,
+            annotation,
+            before.matched_detections.get(annotation["id"]),
+            after.matched_detections.get(annotation["id"]),
+            iou_type,
+        )
+        for annotation in ground_truth["annotations"]
         if not annotation.get("iscrowd")
     ]
-    return Gains(fates, (before.threshold, after.threshold), (before.false_alarms, after.false_alarms))
+    return ObjectChanges(
+        fates, (before.score_threshold, after.score_threshold), (before.false_positives, after.false_positives)
+    )
 
 
 @dataclass(frozen=True)
-class _Taken:
-    """A detector at its working point; ``finders`` maps the id of an annotation to the detection that found it."""
+class _OperatingPoint:
+    """A detector at its working point; ``matched_detections`` maps the id of an annotation to the detection that found it."""
 
-    threshold: float
-    finders: dict[int, Detection]
-    false_alarms: int
+    score_threshold: float
+    matched_detections: dict[int, Detection]
+    false_positives: int
 
 
-def _taken(truth: GroundTruth, detections: Sequence[Detection], kind: Kind, threshold: float | None) -> _Taken:
-    found = matches(truth, detections, kind)
-    threshold = best_f1(found) if threshold is None else threshold
+def _operating_point(
+    ground_truth: GroundTruth, detections: Sequence[Detection], iou_type: IoUType, score_threshold: float | None
+) -> _OperatingPoint:
+    found = match_detections(ground_truth, detections, iou_type)
+    score_threshold = best_f1_threshold(found) if score_threshold is None else score_threshold
     finders = {
-        int(one.annotation[i]): detections[one.detection[i]]
+        int(one.annotation_id[i]): detections[one.detection_index[i]]
         for one in found
-        for i in np.flatnonzero(one.hit[0] & (one.score >= threshold))
+        for i in np.flatnonzero(one.true_positive[0] & (one.score >= score_threshold))
     }
-    return _Taken(threshold, finders, sum(int((one.miss[0] & (one.score >= threshold)).sum()) for one in found))
+    return _OperatingPoint(
+        score_threshold,
+        finders,
+        sum(int((one.false_positive[0] & (one.score >= score_threshold)).sum()) for one in found),
+    )
 
 
-def _fate(
-    truth: GroundTruth, annotation: Detection, first: Detection | None, second: Detection | None, kind: Kind
-) -> Fate:
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    before, after = (overlap(truth, annotation, one, kind) if one else 0.0 for one in (first, second))
-    return Fate(
-        _outcome(before, after),
+def _object_outcome(
+    ground_truth: GroundTruth,
+    annotation: Detection,
+    first: Detection | None,
+    second: Detection | None,
+    iou_type: IoUType,
+) -> ObjectOutcome:
+    names = {category["id"]: category["name"] for category in ground_truth["categories"]}
+    before, after = (detection_iou(ground_truth, annotation, one, iou_type) if one else 0.0 for one in (first, second))
+    return ObjectOutcome(
+        _classify_change(before, after),
         annotation["image_id"],
         annotation["id"],
         names[annotation["category_id"]],
-        bin_of(annotation["area"]),
+        area_bin_of(annotation["area"]),
         tuple(annotation["bbox"]),
         first,
         second,
@@ -140,31 +162,31 @@ def _fate(
     )
 
 
-def _outcome(before: float, after: float) -> Outcome:
+def _classify_change(before: float, after: float) -> Outcome:
     if before and after:
-        return "moved" if abs(after - before) > MOVED else "kept"
+        return "moved" if abs(after - before) > MIN_IOU_CHANGE else "kept"
     return "gained" if after else "lost" if before else "missed"
 
 
-def best_f1(found: Iterable[ClassMatches]) -> float:
+def best_f1_threshold(class_matches: Iterable[ClassMatches]) -> float:
     """The score threshold (detections at or above it count) with the best F1 = 2·right / (detections + objects), IoU
     0.5.
 
     The highest of several equal ones; infinity when nothing was ever found.
     """
-    found = list(found)
-    score = np.concatenate([one.score for one in found])
+    class_matches = list(class_matches)
+    score = np.concatenate([one.score for one in class_matches])
     order = np.argsort(-score, kind="stable")
     score = score[order]
-    right = np.concatenate([one.hit[0] for one in found])[order].cumsum()
-    wrong = np.concatenate([one.miss[0] for one in found])[order].cumsum()
+    right = np.concatenate([one.true_positive[0] for one in class_matches])[order].cumsum()
+    wrong = np.concatenate([one.false_positive[0] for one in class_matches])[order].cumsum()
     if not len(right) or not right[-1]:
         return float("inf")
-    f1 = 2 * right / (right + wrong + sum(int(one.objects.sum()) for one in found))
+    f1 = 2 * right / (right + wrong + sum(int(one.num_objects.sum()) for one in class_matches))
     last_of_its_score = np.append(score[:-1] != score[1:], True)
     return float(score[np.argmax(np.where(last_of_its_score, f1, -1))])
 
 
-def bin_of(area: float) -> str:
+def area_bin_of(area: float) -> str:
     """The one of `BINS` that ``area`` (px²) falls into; a bound belongs to the larger bin."""
-    return next((size for size in BINS[:-1] if area < SIZES[size][1]), BINS[-1])
+    return next((size for size in AREA_BINS[:-1] if area < AREA_RANGES[size][1]), AREA_BINS[-1])

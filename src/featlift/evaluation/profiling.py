@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Call = Callable[[], Any]
+ForwardCall = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -23,75 +23,77 @@ class Latency:
     """Seconds of one call over several rounds. The median is what to expect, the fastest what the machine can do."""
 
     median: float
-    fastest: float
+    minimum: float
 
 
 @dataclass(frozen=True)
-class Cost:
+class ModelProfile:
     """The cost of one picture."""
 
-    parameters: int
+    num_parameters: int
     """All of ``parameters()``, frozen ones included; batch norm that is frozen into buffers is not (as the papers
     count).
     """
-    gmac: float
+    gmacs: float
     """10⁹ multiply-adds of one forward pass (FLOP / 2): what detection papers call GFLOPs."""
     latency: Latency
-    memory: int
+    peak_memory: int
     """Bytes: the largest sum of PyTorch's allocations alive at once during one forward pass, weights and input not
     counted.
     """
-    size: tuple[int, int]
+    image_size: tuple[int, int]
     """(height, width) of the picture, px."""
     device: str
 
 
-def cost(detector: nn.Module, picture: Tensor | tuple[int, int], rounds: int = 10, warmup: int = 2) -> Cost:
+def profile_detector(
+    detector: nn.Module, image: Tensor | tuple[int, int], rounds: int = 10, warmup: int = 2
+) -> ModelProfile:
     """`costs` of one detector."""
-    return costs({"it": detector}, picture, rounds, warmup)["it"]
+    return profile_detectors({"it": detector}, image, rounds, warmup)["it"]
 
 
-def costs(
-    detectors: Mapping[str, nn.Module], picture: Tensor | tuple[int, int], rounds: int = 10, warmup: int = 2
-) -> dict[str, Cost]:
-    """The cost of each detector (torchvision's contract, evaluation mode) on one ``picture``, where its weights are.
+def profile_detectors(
+    detectors: Mapping[str, nn.Module], image: Tensor | tuple[int, int], rounds: int = 10, warmup: int = 2
+) -> dict[str, ModelProfile]:
+    """The cost of each detector (torchvision's contract, evaluation mode) on one ``image``, where its weights are.
 
-    ``picture`` is ``[3, H, W]`` in 0…1, or (height, width) for noise. Prefer a real picture: a two-stage detector works
+    ``image`` is ``[3, H, W]`` in 0…1, or (height, width) for noise. Prefer a real picture: a two-stage detector works
     the harder the more it finds. Latencies are taken in turns, `Latency.median` of the one over that of the other is
     their ratio.
     """
-    image = (
-        picture if isinstance(picture, Tensor) else torch.rand(3, *picture, generator=torch.Generator().manual_seed(0))
-    )
+    image = image if isinstance(image, Tensor) else torch.rand(3, *image, generator=torch.Generator().manual_seed(0))
     modes = {name: detector.training for name, detector in detectors.items()}
-    calls = {name: _on(detector.eval(), image) for name, detector in detectors.items()}
+    calls = {name: _forward_call(detector.eval(), image) for name, detector in detectors.items()}
     try:
-        times = latencies(calls, rounds, warmup)
-        return {name: _cost(detectors[name], calls[name], times[name], image) for name in detectors}
+        times = measure_latencies(calls, rounds, warmup)
+        return {name: _profile(detectors[name], calls[name], times[name], image) for name in detectors}
     finally:
         for name, detector in detectors.items():
             detector.train(modes[name])
 
 
-def _on(detector: nn.Module, image: Tensor) -> Call:
+def _forward_call(detector: nn.Module, image: Tensor) -> ForwardCall:
     here = image.to(device_of(detector))
     return lambda: detector([here])
 
 
-def _cost(detector: nn.Module, call: Call, latency: Latency, image: Tensor) -> Cost:
+def _profile(detector: nn.Module, call: ForwardCall, latency: Latency, image: Tensor) -> ModelProfile:
     height, width = image.shape[-2:]
     device = device_of(detector)
-    memory = peak_memory(call, device)
-    return Cost(parameters(detector), macs(call) / 1e9, latency, memory, (height, width), str(device))
+    memory = measure_peak_memory(call, device)
+    return ModelProfile(
+        count_parameters(detector), count_macs(call) / 1e9, latency, memory, (height, width), str(device)
+    )
 
 
-def parameters(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """All parameters, frozen ones included, shared ones once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 @torch.no_grad()
-def macs(call: Call) -> float:
+def count_macs(call: ForwardCall) -> float:
     """Multiply-adds of ``call``: half of what ``torch.utils.flop_counter`` counts (convolutions, products of matrices,
     attention).
 
@@ -102,17 +104,19 @@ def macs(call: Call) -> float:
     from torch.utils.flop_counter import FlopCounterMode
     from torchvision.ops import deform_conv2d  # noqa: F401  (registers the operator)
 
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.torchvision.deform_conv2d: _deformable}) as counter:
+    with FlopCounterMode(
+        display=False, custom_mapping={torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
+    ) as counter:
         call()
     return counter.get_total_flops() / 2
 
 
-def _deformable(x: torch.Size, weight: torch.Size, *_: Any, out_shape: torch.Size) -> int:
-    return 2 * prod(out_shape) * prod(weight[1:])
+def _deform_conv_flops(input_shape: torch.Size, weight_shape: torch.Size, *_: Any, out_shape: torch.Size) -> int:
+    return 2 * prod(out_shape) * prod(weight_shape[1:])
 
 
 @torch.no_grad()
-def latencies(calls: Mapping[str, Call], rounds: int = 10, warmup: int = 2) -> dict[str, Latency]:
+def measure_latencies(calls: Mapping[str, ForwardCall], rounds: int = 10, warmup: int = 2) -> dict[str, Latency]:
     """Seconds of each call, in turns: after ``warmup`` rounds that are not counted, ``rounds`` that are.
 
     Raises:
@@ -123,21 +127,21 @@ def latencies(calls: Mapping[str, Call], rounds: int = 10, warmup: int = 2) -> d
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warmup + rounds):
         for name, call in calls.items():
-            taken = _timed(call)
+            taken = _time_call(call)
             if turn >= warmup:
                 seconds[name].append(taken)
     return {name: Latency(statistics.median(taken), min(taken)) for name, taken in seconds.items()}
 
 
-def _timed(call: Call) -> float:
-    synchronise()
+def _time_call(call: ForwardCall) -> float:
+    synchronize_cuda()
     begun = time.perf_counter()
     call()
-    synchronise()
+    synchronize_cuda()
     return time.perf_counter() - begun
 
 
-def peak_memory(call: Call, device: str | torch.device = "cpu") -> int:
+def measure_peak_memory(call: ForwardCall, device: str | torch.device = "cpu") -> int:
     """Bytes that PyTorch had allocated at once during ``call``, above what it had before.
 
     CUDA: the allocator's own peak. CPU: the running sum of the allocations and releases that ``torch.profiler`` saw.
@@ -145,21 +149,21 @@ def peak_memory(call: Call, device: str | torch.device = "cpu") -> int:
     say); memory that libraries take elsewhere or keep for later is in neither.
     """
     place = torch.device(device)
-    return _peak_on_cuda(call, place) if place.type == "cuda" else _peak_on_cpu(call)
+    return _measure_cuda_peak(call, place) if place.type == "cuda" else _measure_cpu_peak(call)
 
 
 @torch.no_grad()
-def _peak_on_cuda(call: Call, place: torch.device) -> int:
-    torch.cuda.synchronize(place)
-    torch.cuda.reset_peak_memory_stats(place)
-    before = torch.cuda.memory_allocated(place)
+def _measure_cuda_peak(call: ForwardCall, device: torch.device) -> int:
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
     call()
-    torch.cuda.synchronize(place)
-    return torch.cuda.max_memory_allocated(place) - before
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 @torch.no_grad()
-def _peak_on_cpu(call: Call) -> int:
+def _measure_cpu_peak(call: ForwardCall) -> int:
     from torch.profiler import ProfilerActivity, profile
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # on machines without a GPU the profiler reports that as an error
@@ -179,7 +183,7 @@ def device_of(module: nn.Module) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
-def synchronise() -> None:
+def synchronize_cuda() -> None:
     """Wait until the GPU has done what it was told, so that the clock can be read."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -37,28 +37,28 @@ def positive_ranks(ranking: Sequence[int], positives: Collection[int], junk: Col
     return [place for place, row in enumerate(kept) if row in right]
 
 
-def average_precision(ranks: Sequence[int], positives: int) -> float:
+def trapezoid_average_precision(ranks: Sequence[int], num_positives: int) -> float:
     """Area under precision over recall by the trapezoid rule, 0…1.
 
     Args:
         ranks: places of the positives that were found, from 0, rising; a ranking that was cut short lowers the result.
-        positives: how many there are in all.
+        num_positives: how many there are in all.
 
     Raises:
         ValueError: if there is nothing to find, or more was found than there is.
     """
-    if positives < max(1, len(ranks)):
+    if num_positives < max(1, len(ranks)):
         raise ValueError(
-            f"{len(ranks)} found of {positives} positives: a query needs one, and finds no more than there are."
+            f"{len(ranks)} found of {num_positives} positives: a query needs one, and finds no more than there are."
         )
     area = 0.0
     for found, rank in enumerate(ranks):
         before = found / rank if rank else 1.0
         area += (before + (found + 1) / (rank + 1)) / 2
-    return area / positives
+    return area / num_positives
 
 
-def precisions(queries: Tensor, database: Tensor, relevance: Sequence[Relevance]) -> list[float]:
+def query_average_precisions(queries: Tensor, database: Tensor, relevance: Sequence[Relevance]) -> list[float]:
     """The average precision of each query: unit vectors ``[Q, D]`` against ``[N, D]``, whole database ranked by cosine.
 
     Raises:
@@ -67,54 +67,57 @@ def precisions(queries: Tensor, database: Tensor, relevance: Sequence[Relevance]
     """
     if len(queries) != len(relevance):
         raise ValueError(f"{len(queries)} descriptors for {len(relevance)} queries.")
-    return [_precision(database @ query, wanted) for query, wanted in zip(queries, relevance, strict=True)]
+    return [
+        _query_average_precision(database @ query, wanted) for query, wanted in zip(queries, relevance, strict=True)
+    ]
 
 
-def _precision(scores: Tensor, wanted: Relevance) -> float:
+def _query_average_precision(scores: Tensor, relevance: Relevance) -> float:
     ranking = scores.argsort(descending=True, stable=True).tolist()
-    return average_precision(
-        positive_ranks(ranking, wanted.positives, wanted.junk), len(set(wanted.positives) - set(wanted.junk))
+    return trapezoid_average_precision(
+        positive_ranks(ranking, relevance.positives, relevance.junk),
+        len(set(relevance.positives) - set(relevance.junk)),
     )
 
 
-def mean_precision(queries: Tensor, database: Tensor, relevance: Sequence[Relevance]) -> float:
-    """mAP, 0…1: the mean of :func:`precisions`."""
-    values = precisions(queries, database, relevance)
+def mean_average_precision(queries: Tensor, database: Tensor, relevance: Sequence[Relevance]) -> float:
+    """mAP, 0…1: the mean of :func:`query_average_precisions`."""
+    values = query_average_precisions(queries, database, relevance)
     return sum(values) / len(values)
 
 
-def ratio_curve(
+def map_by_ratio(
     queries: Mapping[float, Tensor], database: Tensor, relevance: Sequence[Relevance]
 ) -> dict[float, float]:
     """mAP at each ratio (FSR-GAN, Figs. 2b and 6): ``queries`` maps the ratio per side to descriptors ``[Q, D]``; the
     database stays sharp.
     """
-    return {ratio: mean_precision(at, database, relevance) for ratio, at in queries.items()}
+    return {ratio: mean_average_precision(at, database, relevance) for ratio, at in queries.items()}
 
 
-def distractor_curve(
-    queries: Tensor, database: Tensor, distractors: Tensor, relevance: Sequence[Relevance], sizes: Sequence[int]
+def map_by_num_distractors(
+    queries: Tensor, database: Tensor, distractors: Tensor, relevance: Sequence[Relevance], counts: Sequence[int]
 ) -> dict[int, float]:
-    """mAP with the first ``n`` of ``distractors [M, D]`` behind the database, for each ``n`` of ``sizes`` (FSR-GAN,
+    """mAP with the first ``n`` of ``distractors [M, D]`` behind the database, for each ``n`` of ``counts`` (FSR-GAN,
     Fig. 7).
 
     Raises:
         ValueError: if a size is larger than the number of distractors.
     """
-    if max(sizes) > len(distractors):
-        raise ValueError(f"{max(sizes)} distractors asked for, {len(distractors)} given.")
-    return {n: mean_precision(queries, torch.cat([database, distractors[:n]]), relevance) for n in sizes}
+    if max(counts) > len(distractors):
+        raise ValueError(f"{max(counts)} distractors asked for, {len(distractors)} given.")
+    return {n: mean_average_precision(queries, torch.cat([database, distractors[:n]]), relevance) for n in counts}
 
 
-def distance_curve(lifted: Mapping[float, Tensor], high: Tensor) -> dict[float, tuple[float, float]]:
+def distance_by_ratio(generated: Mapping[float, Tensor], high: Tensor) -> dict[float, tuple[float, float]]:
     """Ratio → (mean, variance) of the Euclidean distance to the sharp descriptors ``high [N, D]`` (Fig. 5 and Table
     1).
     """
-    apart = {ratio: (at - high).norm(dim=1) for ratio, at in lifted.items()}
+    apart = {ratio: (at - high).norm(dim=1) for ratio, at in generated.items()}
     return {ratio: (d.mean().item(), d.var(unbiased=False).item()) for ratio, d in apart.items()}
 
 
-def bits(image: Tensor) -> int:
+def png_bits(image: Tensor) -> int:
     """Bits of ``image [3, H, W]`` (0…1) as a PNG file: what a phone would have to send (FSR-GAN, Sec. 5.4)."""
     from torchvision.transforms.v2.functional import to_pil_image
 
@@ -123,37 +126,41 @@ def bits(image: Tensor) -> int:
         return 8 * file.tell()
 
 
-def moved(before: Sequence[float], after: Sequence[float], least: float = 0.01) -> dict[str, list[int]]:
-    """Which queries gained, lost, or kept their average precision, by more than ``least``; the gainers with the largest
+def classify_ap_changes(
+    before: Sequence[float], after: Sequence[float], min_change: float = 0.01
+) -> dict[str, list[int]]:
+    """Which queries gained, lost, or kept their average precision, by more than ``min_change``; the gainers with the largest
     gain first.
     """
     change = [b - a for a, b in zip(before, after, strict=True)]
     by_change = sorted(range(len(change)), key=lambda i: change[i], reverse=True)
     return {
-        "gained": [i for i in by_change if change[i] > least],
-        "lost": [i for i in reversed(by_change) if change[i] < -least],
-        "kept": [i for i in range(len(change)) if abs(change[i]) <= least],
+        "gained": [i for i in by_change if change[i] > min_change],
+        "lost": [i for i in reversed(by_change) if change[i] < -min_change],
+        "kept": [i for i in range(len(change)) if abs(change[i]) <= min_change],
     }
 
 
-Way = TypeVar("Way")
+MethodKey = TypeVar("Way")
 
 
-def as_good_as_the_best(found: Mapping[Way, Tensor]) -> list[Way]:
+def select_within_one_standard_error(average_precisions: Mapping[MethodKey, Tensor]) -> list[MethodKey]:
     """Way → precision of each query ``[Q]``; those behind the best by no more than the standard error of the difference, the best first.
 
     The difference is taken query by query, so what makes a query hard for all ways does not count.
     """
-    ways = sorted(found, key=lambda way: found[way].mean().item(), reverse=True)
-    behind = {way: found[ways[0]] - found[way] for way in ways}
+    ways = sorted(average_precisions, key=lambda way: average_precisions[way].mean().item(), reverse=True)
+    behind = {way: average_precisions[ways[0]] - average_precisions[way] for way in ways}
     return [way for way, gap in behind.items() if gap.mean() <= gap.std() / len(gap) ** 0.5]
 
 
-def draw_curves(curves: Mapping[str, Mapping[float, Sequence[float]]], file: Path, across: str, up: str) -> None:
+def plot_seed_curves(
+    curves: Mapping[str, Mapping[float, Sequence[float]]], path: Path, xlabel: str, ylabel: str
+) -> None:
     """A picture (PNG, SVG; by the file's ending) of several curves: name → place on the x axis → values, one for each
     seed.
 
-    Lines join the means, bands reach from the least to the greatest value. ``across`` and ``up`` are the names of the
+    Lines join the means, bands reach from the least to the greatest value. ``xlabel`` and ``ylabel`` are the names of the
     axes.
     """
     from matplotlib.figure import Figure
@@ -167,7 +174,7 @@ def draw_curves(curves: Mapping[str, Mapping[float, Sequence[float]]], file: Pat
         axes.fill_between(
             xs, [min(curve[x]) for x in xs], [max(curve[x]) for x in xs], alpha=0.15, color=line.get_color()
         )
-    axes.set(xlabel=across, ylabel=up)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
     figure.legend(frameon=False, fontsize="small", loc="outside right upper")
-    figure.savefig(file, dpi=120)
+    figure.savefig(path, dpi=120)

@@ -8,8 +8,8 @@ from functools import partial
 
 from torch import nn
 
-from featlift.image_sr.bicubic import Bicubic
-from featlift.image_sr.compact import Compact
+from featlift.image_sr.bicubic import BicubicSR
+from featlift.image_sr.compact import CompactSR
 from featlift.image_sr.dbpn import DDBPN
 from featlift.image_sr.edsr import EDSR
 from featlift.image_sr.rcan import RCAN
@@ -17,20 +17,20 @@ from featlift.image_sr.srcnn import SRCNN
 from featlift.image_sr.vdsr import VDSR
 
 SUPER_RESOLVERS: dict[str, Callable[..., nn.Module]] = {
-    "bicubic": Bicubic,
-    "compact": Compact,
+    "bicubic": BicubicSR,
+    "compact": CompactSR,
     "srcnn": SRCNN,
-    "srcnn-915": partial(SRCNN, middle=1),
+    "srcnn-915": partial(SRCNN, middle_kernel=1),
     "vdsr": VDSR,
     "edsr": EDSR,
-    "edsr-baseline": partial(EDSR, blocks=16, width=64, share=1.0),
+    "edsr-baseline": partial(EDSR, blocks=16, width=64, res_scale=1.0),
     "rcan": RCAN,
     "d-dbpn": DDBPN,
     "dbpnll": partial(DDBPN, stages=10),
 }
 """Name → what makes the network; all take ``scale`` first."""
 
-SCALES = (2, 3, 4, 8)
+SR_SCALES = (2, 3, 4, 8)
 
 
 def super_resolver(name: str, scale: int = 4, **options: float) -> nn.Module:
@@ -41,6 +41,6 @@ def super_resolver(name: str, scale: int = 4, **options: float) -> nn.Module:
     """
     if name not in SUPER_RESOLVERS:
         raise ValueError(f"Unknown super-resolver '{name}'; choose one of {', '.join(SUPER_RESOLVERS)}.")
-    if scale not in SCALES:
-        raise ValueError(f"Scale {scale} is not offered; choose one of {', '.join(map(str, SCALES))}.")
+    if scale not in SR_SCALES:
+        raise ValueError(f"Scale {scale} is not offered; choose one of {', '.join(map(str, SR_SCALES))}.")
     return SUPER_RESOLVERS[name](scale, **options)

@@ -6,7 +6,7 @@ from torch import nn
 
 from featlift.checkpoints import load
 
-NETWORK_FILE = "super_resolver.safetensors"
+SUPER_RESOLVER_FILE = "super_resolver.safetensors"
 
 
 def load_super_resolver(path: str | Path) -> nn.Module:
@@ -17,9 +17,9 @@ def load_super_resolver(path: str | Path) -> nn.Module:
         ValueError: if the file is something else.
     """
     path = Path(path)
-    network = load(path / NETWORK_FILE if path.is_dir() else path)
+    network = load(path / SUPER_RESOLVER_FILE if path.is_dir() else path)
     if not hasattr(network, "scale"):
         raise ValueError(
-            f"'{path}' holds {type(network).__name__}, no super-resolver. Name a run folder or its {NETWORK_FILE}."
+            f"'{path}' holds {type(network).__name__}, no super-resolver. Name a run folder or its {SUPER_RESOLVER_FILE}."
         )
     return network.eval()

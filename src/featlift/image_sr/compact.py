@@ -4,13 +4,13 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.image_sr.bicubic import enlarged
+from featlift.checkpoints.init_args import store_init_args
+from featlift.image_sr.bicubic import upsample_bicubic
 from featlift.image_sr.blocks import conv3x3
 
 
-@remember()
-class Compact(nn.Module):
+@store_init_args()
+class CompactSR(nn.Module):
     """``depth`` 3x3 convolutions on the small picture, one pixel shuffle, added to bicubic interpolation (98,796 parameters at 4x).
 
     All work is done at low resolution, as in ESPCN (Shi et al., CVPR 2016), with PReLUs between. The last convolution starts at zero,
@@ -29,4 +29,4 @@ class Compact(nn.Module):
 
     def forward(self, low: Tensor) -> Tensor:
         """``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``, not clamped."""
-        return enlarged(low, self.scale) + self.detail(low)
+        return upsample_bicubic(low, self.scale) + self.detail(low)

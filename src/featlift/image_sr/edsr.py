@@ -3,24 +3,24 @@
 import torch
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, shuffle_tail, through
+from featlift.checkpoints.init_args import store_init_args
+from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, pixel_shuffle_tail, run_block
 
 
-class ResidualBlock(nn.Module):
+class EDSRBlock(nn.Module):
     """``x + share · conv(relu(conv(x)))``, without normalisation."""
 
-    def __init__(self, width: int, share: float) -> None:
+    def __init__(self, width: int, res_scale: float) -> None:
         super().__init__()
         self.body = nn.Sequential(conv3x3(width, width), nn.ReLU(), conv3x3(width, width))
-        self.share = share
+        self.res_scale = res_scale
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → the same shape."""
-        return x + self.share * self.body(x)
+        return x + self.res_scale * self.body(x)
 
 
-@remember()
+@store_init_args()
 class EDSR(nn.Module):
     """32 blocks of 256 channels with residuals scaled by 0.1 (43,089,923 parameters at 4x).
 
@@ -30,18 +30,18 @@ class EDSR(nn.Module):
 
     mean: Tensor
 
-    def __init__(self, scale: int = 4, blocks: int = 32, width: int = 256, share: float = 0.1) -> None:
+    def __init__(self, scale: int = 4, blocks: int = 32, width: int = 256, res_scale: float = 0.1) -> None:
         super().__init__()
         self.scale = scale
-        self.recompute = False
+        self.gradient_checkpointing = False
         self.register_buffer("mean", torch.tensor(DIV2K_MEAN)[:, None, None], persistent=False)
         self.head = nn.Sequential(conv3x3(3, width))
-        self.body = nn.Sequential(*[ResidualBlock(width, share) for _ in range(blocks)], conv3x3(width, width))
-        self.tail = shuffle_tail(width, scale)
+        self.body = nn.Sequential(*[EDSRBlock(width, res_scale) for _ in range(blocks)], conv3x3(width, width))
+        self.tail = pixel_shuffle_tail(width, scale)
 
     def forward(self, low: Tensor) -> Tensor:
         """``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``, not clamped."""
         x = shallow = self.head((low - self.mean) * 255)
         for block in self.body:
-            x = through(block, x, self.recompute)
+            x = run_block(block, x, self.gradient_checkpointing)
         return self.tail(x + shallow) / 255 + self.mean

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from featlift.checkpoints import read_state
+from featlift.checkpoints import read_state_dict
 
-_WRAPPER = re.compile(r"^module\.")
-_MEANS = ("sub_mean.", "add_mean.")  # constants of EDSR and RCAN, which we keep as one buffer
-_DBPN = (
+_DATA_PARALLEL_PREFIX = re.compile(r"^module\.")
+_MEAN_SHIFT_PREFIXES = ("sub_mean.", "add_mean.")  # constants of EDSR and RCAN, which we keep as one buffer
+_DBPN_RENAMES = (
     (re.compile(r"^feat0\."), "lift."),
     (re.compile(r"^feat1\."), "narrow."),
     (re.compile(r"^(up|down)(\d+)\.conv\."), r"\1s.\2.squeeze."),
@@ -36,28 +36,28 @@ _DBPN = (
 )
 
 
-def our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def convert_published_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A published state dict under the names of our networks; one that has them already comes back as it is."""
-    state = {_WRAPPER.sub("", name): value for name, value in state.items()}
+    state = {_DATA_PARALLEL_PREFIX.sub("", name): value for name, value in state.items()}
     if "feat0.conv.weight" in state:
-        return {_dbpn_name(name): value for name, value in state.items()}
-    return {name: value for name, value in state.items() if not name.startswith(_MEANS)}
+        return {_convert_dbpn_key(name): value for name, value in state.items()}
+    return {name: value for name, value in state.items() if not name.startswith(_MEAN_SHIFT_PREFIXES)}
 
 
-def _dbpn_name(name: str) -> str:
-    for pattern, ours in _DBPN:
+def _convert_dbpn_key(name: str) -> str:
+    for pattern, ours in _DBPN_RENAMES:
         name = pattern.sub(ours, name)
     return re.sub(r"^(ups|downs)\.(\d+)\.", lambda found: f"{found[1]}.{int(found[2]) - 1}.", name)
 
 
-def load_published(network: nn.Module, path: str | Path) -> nn.Module:
+def load_published_weights(network: nn.Module, path: str | Path) -> nn.Module:
     """Put the published weights at ``path`` into ``network``, and return it.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds more than tensors, or the weights belong to another network, another size of it, or another scale.
     """
-    state = our_names(read_state(path))
+    state = convert_published_keys(read_state_dict(path))
     try:
         network.load_state_dict(state)
     except RuntimeError as reason:

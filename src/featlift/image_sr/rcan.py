@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, shuffle_tail, through
+from featlift.checkpoints.init_args import store_init_args
+from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, pixel_shuffle_tail, run_block
 
 
 class ChannelAttention(nn.Module):
@@ -20,7 +20,7 @@ class ChannelAttention(nn.Module):
         return x * self.conv_du(x.mean(dim=(2, 3), keepdim=True))
 
 
-class Residual(nn.Module):
+class RCANResidual(nn.Module):
     """``x + body(x)``."""
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -32,17 +32,17 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-def attention_block(width: int, reduction: int) -> Residual:
+def channel_attention_block(width: int, reduction: int) -> RCANResidual:
     """RCAB: two convolutions and channel attention around a short skip."""
-    return Residual(conv3x3(width, width), nn.ReLU(), conv3x3(width, width), ChannelAttention(width, reduction))
+    return RCANResidual(conv3x3(width, width), nn.ReLU(), conv3x3(width, width), ChannelAttention(width, reduction))
 
 
-def residual_group(blocks: int, width: int, reduction: int) -> Residual:
+def residual_group(blocks: int, width: int, reduction: int) -> RCANResidual:
     """``blocks`` attention blocks and a convolution around a middle skip."""
-    return Residual(*[attention_block(width, reduction) for _ in range(blocks)], conv3x3(width, width))
+    return RCANResidual(*[channel_attention_block(width, reduction) for _ in range(blocks)], conv3x3(width, width))
 
 
-@remember()
+@store_init_args()
 class RCAN(nn.Module):
     """Ten groups of twenty attention blocks of 64 channels around a long skip (15,592,355 parameters at 4x).
 
@@ -57,16 +57,16 @@ class RCAN(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale
-        self.recompute = False
+        self.gradient_checkpointing = False
         self.register_buffer("mean", torch.tensor(DIV2K_MEAN)[:, None, None], persistent=False)
         self.head = nn.Sequential(conv3x3(3, width))
         deep = [residual_group(blocks, width, reduction) for _ in range(groups)]
         self.body = nn.Sequential(*deep, conv3x3(width, width))
-        self.tail = shuffle_tail(width, scale)
+        self.tail = pixel_shuffle_tail(width, scale)
 
     def forward(self, low: Tensor) -> Tensor:
         """``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``, not clamped."""
         x = shallow = self.head((low - self.mean) * 255)
         for group in self.body:
-            x = through(group, x, self.recompute)
+            x = run_block(group, x, self.gradient_checkpointing)
         return self.tail(x + shallow) / 255 + self.mean

@@ -7,30 +7,30 @@ import torch.nn.functional as nnf
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from featlift.image_sr.degradation import padded
+from featlift.image_sr.degradation import pad_to_multiple
 
 
-class Foreign(nn.Module):
+class SpandrelNetwork(nn.Module):
     """Somebody else's ``network`` under our contract.
 
-    Pictures are padded to the ``multiple`` of pixels and the ``least`` side it insists on, and cut again.
+    Pictures are padded to the ``size_divisor`` of pixels and the ``min_size`` side it insists on, and cut again.
     """
 
-    def __init__(self, network: nn.Module, scale: int, multiple: int = 1, least: int = 1) -> None:
+    def __init__(self, network: nn.Module, scale: int, size_divisor: int = 1, min_size: int = 1) -> None:
         super().__init__()
         self.network = network
         self.scale = scale
-        self.multiple, self.least = multiple, least
+        self.size_divisor, self.min_size = size_divisor, min_size
 
     def forward(self, low: Tensor) -> Tensor:
         """``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``."""
         height, width = low.shape[-2:]
-        missing = (0, max(0, self.least - width), 0, max(0, self.least - height))
-        whole = padded(nnf.pad(low, missing, mode="replicate"), self.multiple)
+        missing = (0, max(0, self.min_size - width), 0, max(0, self.min_size - height))
+        whole = pad_to_multiple(nnf.pad(low, missing, mode="replicate"), self.size_divisor)
         return self.network(whole)[..., : height * self.scale, : width * self.scale]
 
 
-def foreign(path: str | Path) -> Foreign:
+def load_spandrel(path: str | Path) -> SpandrelNetwork:
     """The network whose state dict lies at ``path``; its kind, size and scale are read from the names and shapes of its tensors.
 
     spandrel opens pickles with a reader that knows tensors only: no code of the file runs.
@@ -61,4 +61,6 @@ def foreign(path: str | Path) -> Foreign:
         raise ValueError(
             f"{path} holds {found.architecture.name} ({found.purpose}); a super-resolver takes and gives RGB and enlarges."
         )
-    return Foreign(found.model, found.scale, found.size_requirements.multiple_of, found.size_requirements.minimum)
+    return SpandrelNetwork(
+        found.model, found.scale, found.size_requirements.multiple_of, found.size_requirements.minimum
+    )

@@ -3,27 +3,27 @@
 import torch
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.image_sr.bicubic import enlarged, on_luma
+from featlift.checkpoints.init_args import store_init_args
+from featlift.image_sr.bicubic import apply_to_luma, upsample_bicubic
 
 
-@remember()
+@store_init_args()
 class SRCNN(nn.Module):
     """Patches, a non-linear map, reconstruction: 9-5-5 kernels (57,281 parameters) or, with ``middle=1``, 9-1-5 (8,129).
 
     Works on the luma of the bicubically enlarged picture; the chroma stays bicubic. One network serves one ``scale``.
     """
 
-    def __init__(self, scale: int = 4, middle: int = 5) -> None:
+    def __init__(self, scale: int = 4, middle_kernel: int = 5) -> None:
         super().__init__()
         self.scale = scale
         self.conv1 = nn.Conv2d(1, 64, 9, padding=4)
-        self.conv2 = nn.Conv2d(64, 32, middle, padding=middle // 2)
+        self.conv2 = nn.Conv2d(64, 32, middle_kernel, padding=middle_kernel // 2)
         self.conv3 = nn.Conv2d(32, 1, 5, padding=2)
 
     def forward(self, low: Tensor) -> Tensor:
         """``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``, not clamped."""
-        return on_luma(self._refined, enlarged(low, self.scale))
+        return apply_to_luma(self._refine, upsample_bicubic(low, self.scale))
 
-    def _refined(self, y: Tensor) -> Tensor:
+    def _refine(self, y: Tensor) -> Tensor:
         return self.conv3(torch.relu(self.conv2(torch.relu(self.conv1(y)))))

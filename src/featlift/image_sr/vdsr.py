@@ -4,11 +4,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.image_sr.bicubic import enlarged, on_luma
+from featlift.checkpoints.init_args import store_init_args
+from featlift.image_sr.bicubic import apply_to_luma, upsample_bicubic
 
 
-@remember()
+@store_init_args()
 class VDSR(nn.Module):
     """Twenty 3x3 convolutions that add detail to the luma of the bicubically enlarged picture (665,921 parameters).
 
@@ -27,4 +27,4 @@ class VDSR(nn.Module):
 
     def forward(self, low: Tensor) -> Tensor:
         """``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``, not clamped."""
-        return on_luma(lambda y: y + self.features(y), enlarged(low, self.scale))
+        return apply_to_luma(lambda y: y + self.features(y), upsample_bicubic(low, self.scale))

@@ -9,36 +9,44 @@ from torch import nn
 from featlift.interpolators.afi import AFI
 from featlift.interpolators.carafe import CARAFE
 from featlift.interpolators.conv import (
-    BicubicConvolved,
-    BilinearConvolved,
+    Bicubic5Conv,
+    Bilinear5Conv,
     Deconvolution,
-    NearestConvolved,
-    PixelShuffle,
+    Nearest5Conv,
+    PixelShuffleConv,
 )
 from featlift.interpolators.dysample import DySample
-from featlift.interpolators.fixed import Bicubic, Bilinear, Nearest
-from featlift.interpolators.light import ChannelAgnostic, Light
+from featlift.interpolators.fixed import BicubicInterpolator, BilinearInterpolator, NearestInterpolator
+from featlift.interpolators.light import ChannelAgnosticInterpolator, LightInterpolator
 from featlift.interpolators.srf import SRF
 
 INTERPOLATORS: dict[str, Callable[..., nn.Module]] = {
-    "nearest": Nearest,
-    "bilinear": Bilinear,
-    "bicubic": Bicubic,
-    "nearest-5conv": NearestConvolved,
-    "bilinear-5conv": BilinearConvolved,
-    "bicubic-5conv": BicubicConvolved,
+    "nearest": NearestInterpolator,
+    "bilinear": BilinearInterpolator,
+    "bicubic": BicubicInterpolator,
+    "nearest-5conv": Nearest5Conv,
+    "bilinear-5conv": Bilinear5Conv,
+    "bicubic-5conv": Bicubic5Conv,
     "deconv": Deconvolution,
-    "pixel-shuffle": PixelShuffle,
+    "pixel-shuffle": PixelShuffleConv,
     "carafe": CARAFE,
     "dysample": DySample,
     "srf": SRF,
     "afi": AFI,
     "afi-rb": SRF,  # AFI-GAN's residual-block variant is SRF-GAN's generator with the 3x3 end
-    "light": Light,
-    "light-agnostic": ChannelAgnostic,
+    "light": LightInterpolator,
+    "light-agnostic": ChannelAgnosticInterpolator,
 }
 
-PER_STEP = ("nearest-5conv", "bilinear-5conv", "bicubic-5conv", "deconv", "pixel-shuffle", "carafe", "dysample")
+PER_STEP_INTERPOLATORS = (
+    "nearest-5conv",
+    "bilinear-5conv",
+    "bicubic-5conv",
+    "deconv",
+    "pixel-shuffle",
+    "carafe",
+    "dysample",
+)
 """Names of which the papers give every step of the pyramid its own; the others are shared by all steps."""
 
 
@@ -67,7 +75,7 @@ def interpolator(name: str, channels: int, **options: object) -> nn.Module:
     return build(channels, **options)
 
 
-def interpolators(name: str, channels: int, steps: int, **options: object) -> list[nn.Module]:
-    """The interpolators of a pyramid with ``steps`` doublings: one shared module, or one per step for the names in :data:`PER_STEP`."""
-    count = steps if name in PER_STEP else 1
+def build_interpolators(name: str, channels: int, num_steps: int, **options: object) -> list[nn.Module]:
+    """The interpolators of a pyramid with ``num_steps`` doublings: one shared module, or one per step for the names in :data:`PER_STEP_INTERPOLATORS`."""
+    count = num_steps if name in PER_STEP_INTERPOLATORS else 1
     return [interpolator(name, channels, **options) for _ in range(count)]

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.interpolators.initialisation import Shortcut, initialise
+from featlift.checkpoints.init_args import store_init_args
+from featlift.interpolators.initialisation import Shortcut, init_weights
 
-SLOPE = 0.2
-DAMPING = 0.2
+AFI_NEGATIVE_SLOPE = 0.2
+AFI_RESIDUAL_SCALE = 0.2
 
 
 class ResidualDenseBlock(nn.Module):
@@ -22,23 +22,25 @@ class ResidualDenseBlock(nn.Module):
 
     Args:
         channels: C.
-        growth: channels that each of the four convolutions adds.
+        growth_rate: channels that each of the four convolutions adds.
     """
 
-    def __init__(self, channels: int, growth: int = 32):
+    def __init__(self, channels: int, growth_rate: int = 32):
         super().__init__()
-        self.grow = nn.ModuleList(nn.Conv2d(channels + i * growth, growth, 3, padding=1, bias=False) for i in range(4))
-        self.close = nn.Conv2d(channels + 4 * growth, channels, 3, padding=1, bias=False)
+        self.grow = nn.ModuleList(
+            nn.Conv2d(channels + i * growth_rate, growth_rate, 3, padding=1, bias=False) for i in range(4)
+        )
+        self.close = nn.Conv2d(channels + 4 * growth_rate, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, H, W]``."""
         seen = [x]
         for convolution in self.grow:
-            seen.append(nnf.leaky_relu(convolution(torch.cat(seen, dim=1)), SLOPE))
-        return x + DAMPING * self.close(torch.cat(seen, dim=1))
+            seen.append(nnf.leaky_relu(convolution(torch.cat(seen, dim=1)), AFI_NEGATIVE_SLOPE))
+        return x + AFI_RESIDUAL_SCALE * self.close(torch.cat(seen, dim=1))
 
 
-@remember()
+@store_init_args()
 class AFI(nn.Module):
     """AFI-GAN's generator G; 7,834,624 parameters at 256 channels, 9.6 M multiply-adds per input cell.
 
@@ -46,28 +48,28 @@ class AFI(nn.Module):
 
     Args:
         channels: C.
-        blocks: residual dense blocks; the paper uses 3.
-        growth: channels each convolution in a block adds.
+        num_blocks: residual dense blocks; the paper uses 3.
+        growth_rate: channels each convolution in a block adds.
         init: "mild" (default), "official" (x 0.1 everywhere, as published) or "zero" (the branch adds exactly nothing).
         shortcut: the fixed interpolation around the branch: "bilinear" (the paper's), "nearest", "bicubic" or "none".
     """
 
     def __init__(
-        self, channels: int, blocks: int = 3, growth: int = 32, init: str = "mild", shortcut: str = "bilinear"
+        self, channels: int, num_blocks: int = 3, growth_rate: int = 32, init: str = "mild", shortcut: str = "bilinear"
     ):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.blocks = nn.Sequential(*[ResidualDenseBlock(channels, growth) for _ in range(blocks)])
+        self.blocks = nn.Sequential(*[ResidualDenseBlock(channels, growth_rate) for _ in range(num_blocks)])
         self.middle = nn.Conv2d(channels, channels, 3, padding=1)
         self.deconvolution = nn.ConvTranspose2d(channels, channels, 6, stride=2, padding=2)
         self.last = nn.Conv2d(channels, channels, 3, padding=1)
         self.shortcut = Shortcut(channels, shortcut)
-        initialise(self, init, self.last, damped=[self.blocks])
+        init_weights(self, init, self.last, scaled_parts=[self.blocks])
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
-        y = nnf.leaky_relu(self.first(x), SLOPE)
-        y = y + DAMPING * self.blocks(y)
-        y = nnf.leaky_relu(self.middle(y), SLOPE)
-        y = nnf.leaky_relu(self.deconvolution(y), SLOPE)
+        y = nnf.leaky_relu(self.first(x), AFI_NEGATIVE_SLOPE)
+        y = y + AFI_RESIDUAL_SCALE * self.blocks(y)
+        y = nnf.leaky_relu(self.middle(y), AFI_NEGATIVE_SLOPE)
+        y = nnf.leaky_relu(self.deconvolution(y), AFI_NEGATIVE_SLOPE)
         return self.shortcut(x, self.last(y))

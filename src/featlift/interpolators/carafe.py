@@ -7,25 +7,29 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
+from featlift.checkpoints.init_args import store_init_args
 
 
-@remember()
+@store_init_args()
 class CARAFE(nn.Module):
     """Content-aware reassembly of features to twice the size; 74,148 parameters at 256 channels.
 
     Args:
         channels: C.
-        compressed: channels from which the weights are predicted (paper: 64).
+        compressed_channels: channels from which the weights are predicted (paper: 64).
         encoder_kernel: side of the predicting convolution (paper: 3).
         reassembly_kernel: side of the neighbourhood that is averaged (paper: 5).
     """
 
-    def __init__(self, channels: int, compressed: int = 64, encoder_kernel: int = 3, reassembly_kernel: int = 5):
+    def __init__(
+        self, channels: int, compressed_channels: int = 64, encoder_kernel: int = 3, reassembly_kernel: int = 5
+    ):
         super().__init__()
-        self.kernel = reassembly_kernel
-        self.compress = nn.Conv2d(channels, compressed, 1)
-        self.encode = nn.Conv2d(compressed, 4 * reassembly_kernel**2, encoder_kernel, padding=encoder_kernel // 2)
+        self.reassembly_kernel = reassembly_kernel
+        self.compress = nn.Conv2d(channels, compressed_channels, 1)
+        self.encode = nn.Conv2d(
+            compressed_channels, 4 * reassembly_kernel**2, encoder_kernel, padding=encoder_kernel // 2
+        )
         nn.init.xavier_uniform_(self.compress.weight)
         nn.init.normal_(self.encode.weight, std=0.001)
         for convolution in (self.compress, self.encode):
@@ -34,8 +38,10 @@ class CARAFE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
         batch, channels, height, width = x.shape
-        taps = self.kernel**2
+        taps = self.reassembly_kernel**2
         weights = self.encode(self.compress(x)).view(batch, taps, 4, height * width).softmax(dim=1)
-        around = nnf.unfold(x, self.kernel, padding=self.kernel // 2).view(batch, channels, taps, height * width)
+        around = nnf.unfold(x, self.reassembly_kernel, padding=self.reassembly_kernel // 2).view(
+            batch, channels, taps, height * width
+        )
         phases = torch.einsum("bckn,bkpn->bcpn", around, weights)
         return nnf.pixel_shuffle(phases.reshape(batch, channels * 4, height, width), 2)

@@ -9,25 +9,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-Module = TypeVar("Module", bound=nn.Module)
+_ModuleT = TypeVar("Module", bound=nn.Module)
 
 
-def plainly(module: Module) -> Module:
+def use_eager(module: _ModuleT) -> _ModuleT:
     """As it is."""
     return module
 
 
-def recomputed(module: Module) -> Module:
+def use_checkpointing(module: _ModuleT) -> _ModuleT:
     """Nothing inside ``module`` is kept for the backward pass; it is computed again there. Returns ``module``, changed in place.
 
     AFI keeps 15 maps of the size it is given and some of twice the size for every level; so it keeps one. A step takes a forward of the
     interpolator more. Statistics of batch norm move once, as without it.
     """
-    module.forward = MethodType(_forward, module)  # a bound method, so that a copy answers for itself
+    module.forward = MethodType(_checkpointed_forward, module)  # a bound method, so that a copy answers for itself
     return module
 
 
-def compiled(module: Module) -> Module:
+def use_compile(module: _ModuleT) -> _ModuleT:
     """Through ``torch.compile`` for maps of any size, at its first call (half a minute or more). Returns ``module``, changed in place.
 
     On a CPU this needs a C++ compiler.
@@ -36,19 +36,19 @@ def compiled(module: Module) -> Module:
     return module
 
 
-RUNNING: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "plain": plainly,
-    "recomputed": recomputed,
-    "compiled": compiled,
+EXECUTION_MODES: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "plain": use_eager,
+    "recomputed": use_checkpointing,
+    "compiled": use_compile,
 }
 
 
-def _forward(module: nn.Module, x: Tensor) -> Tensor:
+def _checkpointed_forward(module: nn.Module, x: Tensor) -> Tensor:
     def own(y: Tensor) -> Tensor:
         return type(module).forward(module, y)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _unmoved(module)
+        return nullcontext(), _fixed_batch_norm_statistics(module)
 
     if not torch.is_grad_enabled():
         return own(x)
@@ -56,7 +56,7 @@ def _forward(module: nn.Module, x: Tensor) -> Tensor:
 
 
 @contextmanager
-def _unmoved(module: nn.Module) -> Iterator[None]:
+def _fixed_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
     """For the second forward: batch norms work as in training, but their statistics stay."""
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training]
     kept = [

@@ -3,13 +3,13 @@
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
+from featlift.checkpoints.init_args import store_init_args
 
-MODES = ("nearest", "bilinear", "bicubic")
+INTERPOLATION_MODES = ("nearest", "bilinear", "bicubic")
 
 
-@remember()
-class Fixed(nn.Module):
+@store_init_args()
+class FixedInterpolator(nn.Module):
     """A fixed interpolation to twice the size, with pixel centres aligned (``align_corners=False``).
 
     Args:
@@ -22,8 +22,8 @@ class Fixed(nn.Module):
 
     def __init__(self, channels: int, mode: str = "nearest"):
         super().__init__()
-        if mode not in MODES:
-            raise ValueError(f"Unknown interpolation '{mode}'; choose one of {', '.join(MODES)}.")
+        if mode not in INTERPOLATION_MODES:
+            raise ValueError(f"Unknown interpolation '{mode}'; choose one of {', '.join(INTERPOLATION_MODES)}.")
         self.channels = channels
         self.mode = mode
 
@@ -37,24 +37,24 @@ class Fixed(nn.Module):
         return self.mode
 
 
-@remember()
-class Nearest(Fixed):
+@store_init_args()
+class NearestInterpolator(FixedInterpolator):
     """Each cell becomes 2x2 equal cells: what FPN, PAFPN and BiFPN do."""
 
     def __init__(self, channels: int):
         super().__init__(channels, "nearest")
 
 
-@remember()
-class Bilinear(Fixed):
+@store_init_args()
+class BilinearInterpolator(FixedInterpolator):
     """Linear interpolation along both sides; the shortcut inside SRF-GAN's and AFI-GAN's generators."""
 
     def __init__(self, channels: int):
         super().__init__(channels, "bilinear")
 
 
-@remember()
-class Bicubic(Fixed):
+@store_init_args()
+class BicubicInterpolator(FixedInterpolator):
     """Cubic interpolation (a = -0.75, PyTorch's)."""
 
     def __init__(self, channels: int):

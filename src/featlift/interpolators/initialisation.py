@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from featlift.interpolators.fixed import MODES, Fixed
+from featlift.interpolators.fixed import INTERPOLATION_MODES, FixedInterpolator
 
-INITS = ("mild", "official", "zero")
-SHORTCUTS = (*MODES, "none")
+INIT_SCHEMES = ("mild", "official", "zero")
+SHORTCUT_MODES = (*INTERPOLATION_MODES, "none")
 
 
 class Shortcut(nn.Module):
@@ -20,46 +20,48 @@ class Shortcut(nn.Module):
 
     def __init__(self, channels: int, mode: str):
         super().__init__()
-        if mode not in SHORTCUTS:
-            raise ValueError(f"Unknown shortcut '{mode}'; choose one of {', '.join(SHORTCUTS)}.")
-        self.fixed = None if mode == "none" else Fixed(channels, mode)
+        if mode not in SHORTCUT_MODES:
+            raise ValueError(f"Unknown shortcut '{mode}'; choose one of {', '.join(SHORTCUT_MODES)}.")
+        self.interpolation = None if mode == "none" else FixedInterpolator(channels, mode)
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """``x [B, C, H, W]``, ``branch [B, C, 2H, 2W]`` → their sum at ``[B, C, 2H, 2W]``."""
-        return branch if self.fixed is None else self.fixed(x).add_(branch)  # in place: the large map is written once
+        return (
+            branch if self.interpolation is None else self.interpolation(x).add_(branch)
+        )  # in place: the large map is written once
 
 
-def initialise(module: nn.Module, init: str, last: nn.Module, damped: Sequence[nn.Module] = ()) -> None:
+def init_weights(module: nn.Module, init: str, last: nn.Module, scaled_parts: Sequence[nn.Module] = ()) -> None:
     """Kaiming-normal weights (fan-in, gain √2) and zero biases for every convolution in ``module``, then the start called ``init``.
 
     * "official": every weight x 0.1, as published.
-    * "mild": x 0.1 only in the ``damped`` parts (inside residual blocks) and in the ``last`` layer.
+    * "mild": x 0.1 only in the ``scaled_parts`` parts (inside residual blocks) and in the ``last`` layer.
     * "zero": mild, with the ``last`` layer exactly zero: the branch adds nothing until it is trained (upgrades start so).
 
     Raises:
         ValueError: if ``init`` is none of these.
     """
-    if init not in INITS:
-        raise ValueError(f"Unknown initialisation '{init}'; choose one of {', '.join(INITS)}.")
-    _kaiming(module)
-    for part in [module] if init == "official" else [*damped, last]:
-        _scale(part, 0.1)
+    if init not in INIT_SCHEMES:
+        raise ValueError(f"Unknown initialisation '{init}'; choose one of {', '.join(INIT_SCHEMES)}.")
+    _init_kaiming(module)
+    for part in [module] if init == "official" else [*scaled_parts, last]:
+        _scale_weights(part, 0.1)
     if init == "zero":
-        _scale(last, 0.0)
+        _scale_weights(last, 0.0)
 
 
 def _convolutions(module: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d]:
     return [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
 
 
-def _kaiming(module: nn.Module) -> None:
+def _init_kaiming(module: nn.Module) -> None:
     for convolution in _convolutions(module):
         nn.init.kaiming_normal_(convolution.weight)
         if convolution.bias is not None:
             nn.init.zeros_(convolution.bias)
 
 
-def _scale(module: nn.Module, factor: float) -> None:
+def _scale_weights(module: nn.Module, factor: float) -> None:
     with torch.no_grad():
         for convolution in _convolutions(module):
             convolution.weight.mul_(factor)

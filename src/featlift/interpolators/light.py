@@ -8,72 +8,72 @@ addition and LeakyReLU only, so every runtime and exporter has them. They start 
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.interpolators.initialisation import Shortcut, initialise
+from featlift.checkpoints.init_args import store_init_args
+from featlift.interpolators.initialisation import Shortcut, init_weights
 
-SLOPE = 0.2
+LIGHT_NEGATIVE_SLOPE = 0.2
 
 
-@remember()
-class Light(nn.Module):
-    """``nearest x2 (x) + expand(shuffle(grow(look(reduce(x)))))``: all thinking is done on ``width`` channels.
+@store_init_args()
+class LightInterpolator(nn.Module):
+    """``nearest x2 (x) + expand(shuffle(grow(look(reduce(x)))))``: all thinking is done on ``hidden_channels`` channels.
 
     62,912 parameters at 256 channels and 0.087 M multiply-adds per input cell, a hundredth of AFI's. The last convolution is a 1x1 at the
     doubled size, because widening *after* the shuffle writes each large map once.
 
     Args:
         channels: C.
-        width: channels of the bottleneck.
+        hidden_channels: channels of the bottleneck.
         init: "zero" (default: exactly the shortcut), "mild" or "official" (see
-            :func:`featlift.interpolators.initialisation.initialise`).
+            :func:`featlift.interpolators.initialisation.init_weights`).
         shortcut: the fixed interpolation that is corrected: "nearest" (what detectors have), "bilinear", "bicubic" or "none".
     """
 
-    def __init__(self, channels: int, width: int = 32, init: str = "zero", shortcut: str = "nearest"):
+    def __init__(self, channels: int, hidden_channels: int = 32, init: str = "zero", shortcut: str = "nearest"):
         super().__init__()
-        self.reduce = nn.Conv2d(channels, width, 1)
-        self.look = nn.Conv2d(width, width, 3, padding=1)
-        self.grow = nn.Conv2d(width, 4 * width, 3, padding=1)
-        self.last = nn.Conv2d(width, channels, 1)
+        self.reduce = nn.Conv2d(channels, hidden_channels, 1)
+        self.conv = nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1)
+        self.grow = nn.Conv2d(hidden_channels, 4 * hidden_channels, 3, padding=1)
+        self.last = nn.Conv2d(hidden_channels, channels, 1)
         self.shortcut = Shortcut(channels, shortcut)
-        initialise(self, init, self.last)
+        init_weights(self, init, self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
-        y = nnf.leaky_relu(self.reduce(x), SLOPE)
-        y = nnf.leaky_relu(self.look(y), SLOPE)
-        y = nnf.leaky_relu(nnf.pixel_shuffle(self.grow(y), 2), SLOPE)
+        y = nnf.leaky_relu(self.reduce(x), LIGHT_NEGATIVE_SLOPE)
+        y = nnf.leaky_relu(self.conv(y), LIGHT_NEGATIVE_SLOPE)
+        y = nnf.leaky_relu(nnf.pixel_shuffle(self.grow(y), 2), LIGHT_NEGATIVE_SLOPE)
         return self.shortcut(x, self.last(y))
 
 
-@remember()
-class ChannelAgnostic(nn.Module):
+@store_init_args()
+class ChannelAgnosticInterpolator(nn.Module):
     """The same small filters for every channel, so that one set of weights serves every pyramid, whatever its channels mean.
 
-    Two 3x3 convolutions, 1 → ``width`` → 4 (the phases), without biases: doubling a map does to it the same at every scale
+    Two 3x3 convolutions, 1 → ``hidden_channels`` → 4 (the phases), without biases: doubling a map does to it the same at every scale
     (``f(a·x) = a·f(x)`` for a > 0) and in every order of the channels. 360 parameters, whatever the number of channels. Its price is
-    bandwidth: it writes ``width`` maps for each one, many times what nearest interpolation takes on a CPU.
+    bandwidth: it writes ``hidden_channels`` maps for each one, many times what nearest interpolation takes on a CPU.
 
     Args:
         channels: C; taken so that all interpolators are built alike, not needed.
-        width: filters.
+        hidden_channels: filters.
         init: "zero" (default: exactly the shortcut), "mild" or "official".
         shortcut: "nearest", "bilinear", "bicubic" or "none".
     """
 
-    def __init__(self, channels: int, width: int = 8, init: str = "zero", shortcut: str = "nearest"):
+    def __init__(self, channels: int, hidden_channels: int = 8, init: str = "zero", shortcut: str = "nearest"):
         super().__init__()
-        self.first = nn.Conv2d(1, width, 3, padding=1, bias=False)
-        self.last = nn.Conv2d(width, 4, 3, padding=1, bias=False)
+        self.first = nn.Conv2d(1, hidden_channels, 3, padding=1, bias=False)
+        self.last = nn.Conv2d(hidden_channels, 4, 3, padding=1, bias=False)
         self.shortcut = Shortcut(channels, shortcut)
-        initialise(self, init, self.last)
+        init_weights(self, init, self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
-        y = nnf.leaky_relu(_on_each(self.first, x, x.shape[1]), SLOPE)
-        return self.shortcut(x, nnf.pixel_shuffle(_on_each(self.last, y, x.shape[1]), 2))
+        y = nnf.leaky_relu(_shared_depthwise_conv(self.first, x, x.shape[1]), LIGHT_NEGATIVE_SLOPE)
+        return self.shortcut(x, nnf.pixel_shuffle(_shared_depthwise_conv(self.last, y, x.shape[1]), 2))
 
 
-def _on_each(convolution: nn.Conv2d, x: Tensor, channels: int) -> Tensor:
+def _shared_depthwise_conv(convolution: nn.Conv2d, x: Tensor, channels: int) -> Tensor:
     """The same convolution on each channel's maps: ``[B, C·in, H, W]`` → ``[B, C·out, H, W]``; faster than C pictures of their own."""
     return nnf.conv2d(x, convolution.weight.repeat(channels, 1, 1, 1), padding=1, groups=channels)

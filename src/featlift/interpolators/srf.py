@@ -9,18 +9,18 @@ from collections.abc import Callable
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.interpolators.initialisation import Shortcut, initialise
+from featlift.checkpoints.init_args import store_init_args
+from featlift.interpolators.initialisation import Shortcut, init_weights
 
-SLOPE = 0.2
-NORMS: dict[str, Callable[[int], nn.Module]] = {
+SRF_NEGATIVE_SLOPE = 0.2
+SRF_NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "sync": nn.SyncBatchNorm,
     "none": lambda channels: nn.Identity(),
 }
 
 
-class ResidualBlock(nn.Module):
+class SRFBlock(nn.Module):
     """``x + norm(conv(lrelu(norm(conv(x)))))``, 3x3 convolutions with biases.
 
     Args:
@@ -33,28 +33,28 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, norm: str = "batch"):
         super().__init__()
-        if norm not in NORMS:
-            raise ValueError(f"Unknown norm '{norm}'; choose one of {', '.join(NORMS)}.")
+        if norm not in SRF_NORMS:
+            raise ValueError(f"Unknown norm '{norm}'; choose one of {', '.join(SRF_NORMS)}.")
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm1 = NORMS[norm](channels)
+        self.norm1 = SRF_NORMS[norm](channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2 = NORMS[norm](channels)
+        self.norm2 = SRF_NORMS[norm](channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, H, W]``."""
-        y = nnf.leaky_relu(self.norm1(self.conv1(x)), SLOPE)
+        y = nnf.leaky_relu(self.norm1(self.conv1(x)), SRF_NEGATIVE_SLOPE)
         return x + self.norm2(self.conv2(y))
 
 
-@remember()
+@store_init_args()
 class SRF(nn.Module):
     """SRF-GAN's generator G; 10,035,712 parameters at 256 channels (9,511,424 with the 1x1 end of the text).
 
     Args:
         channels: C.
-        blocks: residual blocks; the paper uses 5.
+        num_blocks: residual blocks; the paper uses 5.
         norm: "batch", "sync" or "none".
-        end: side of the last convolution, 3 (fits the tables) or 1 (the text).
+        last_kernel: side of the last convolution, 3 (fits the tables) or 1 (the text).
         init: "mild" (default), "official" (x 0.1 everywhere) or "zero" (the branch adds exactly nothing).
         shortcut: the fixed interpolation around the branch: "bilinear" (the paper's), "nearest", "bicubic" or "none".
     """
@@ -62,24 +62,24 @@ class SRF(nn.Module):
     def __init__(
         self,
         channels: int,
-        blocks: int = 5,
+        num_blocks: int = 5,
         norm: str = "batch",
-        end: int = 3,
+        last_kernel: int = 3,
         init: str = "mild",
         shortcut: str = "bilinear",
     ):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.blocks = nn.Sequential(*[ResidualBlock(channels, norm) for _ in range(blocks)])
+        self.blocks = nn.Sequential(*[SRFBlock(channels, norm) for _ in range(num_blocks)])
         self.middle = nn.Conv2d(channels, channels, 3, padding=1)
         self.deconvolution = nn.ConvTranspose2d(channels, channels, 6, stride=2, padding=2)
-        self.last = nn.Conv2d(channels, channels, end, padding=end // 2)
+        self.last = nn.Conv2d(channels, channels, last_kernel, padding=last_kernel // 2)
         self.shortcut = Shortcut(channels, shortcut)
-        initialise(self, init, self.last)  # batch norm undoes any damping inside the blocks
+        init_weights(self, init, self.last)  # batch norm undoes any damping inside the blocks
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
-        y = self.blocks(nnf.leaky_relu(self.first(x), SLOPE))
-        y = nnf.leaky_relu(self.middle(y), SLOPE)
-        y = nnf.leaky_relu(self.deconvolution(y), SLOPE)
+        y = self.blocks(nnf.leaky_relu(self.first(x), SRF_NEGATIVE_SLOPE))
+        y = nnf.leaky_relu(self.middle(y), SRF_NEGATIVE_SLOPE)
+        y = nnf.leaky_relu(self.deconvolution(y), SRF_NEGATIVE_SLOPE)
         return self.shortcut(x, self.last(y))

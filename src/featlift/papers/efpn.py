@@ -19,48 +19,48 @@ from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from featlift.checkpoints import write_tensors
-from featlift.data.augment import Augmentation, Flip, Resize
-from featlift.data.batches import Batches
-from featlift.data.class_balance import Balance
-from featlift.data.crops import Window
-from featlift.data.dataset import Pictures
-from featlift.data.image_folder import Photographs
+from featlift.data.augment import Augmentation, RandomHorizontalFlip, RandomShortestSize
+from featlift.data.batches import ResumableDataLoader
+from featlift.data.class_balance import ClassBalance
+from featlift.data.crops import RandomCrop
+from featlift.data.dataset import ImageDataset
+from featlift.data.image_folder import UnlabelledImageFolder
 from featlift.detectors import Detector
-from featlift.detectors.batch_transform import Canvas
-from featlift.detectors.efpn_config import Finer, extended, parts, read_as
-from featlift.detectors.sparse_level import Tiled
-from featlift.features import Features, stride
-from featlift.losses import content, foreground, rasterised
+from featlift.detectors.batch_transform import BatchTransform
+from featlift.detectors.efpn_config import ExtendedLevelConfig, build_efpn, configure_inference, efpn_modules
+from featlift.detectors.sparse_level import TiledExtension
+from featlift.features import Features, level_stride
+from featlift.losses import boxes_to_mask, foreground_l1, pyramid_l1
 from featlift.papers import baseline
-from featlift.papers.baseline import Data, Model, Stage
-from featlift.pyramids.efpn import begin_as
+from featlift.papers.baseline import DataConfig, DetectorConfig, StageConfig
+from featlift.pyramids.efpn import init_extended_level
 from featlift.resolution import cross_resolution, freeze
-from featlift.training import Descent, Learner, Run, fit
+from featlift.training import Learner, OptimizerConfig, Run, fit
 
 Target = dict[str, Tensor]
-PLAIN_FILE = "plain.safetensors"
-SUPERVISES = {"p3x": "inner3", "p2x": "p2"}
+BASE_DETECTOR_FILE = "plain.safetensors"
+TEACHER_LEVELS = {"p3x": "inner3", "p2x": "p2"}
 """Level of the student → level of the teacher that it should equal, at twice the picture (Eq. 5)."""
 
 
 @dataclass(frozen=True)
-class Distillation:
+class DistillationConfig:
     """What phase 2 looks at.
 
     Attributes:
-        scale: the teacher's pictures relative to ``data.short``: with 2 the student sees the sizes that T will see.
-        balance: λ of the foreground term (Sec. IV-A); 0 leaves it out.
-        crop: side of random squares of the teacher's picture, in px, where memory is short (a multiple of 64); 0 takes all of it.
-        pictures: a folder of pictures without boxes to learn from instead of the data; then only the global term teaches.
-        tile: where memory is short: side in cells of stride 8 of the tiles in which the extension is computed one by one, and again for
+        image_scale: the teacher's pictures relative to ``data.short``: with 2 the student sees the sizes that T will see.
+        foreground_weight: λ of the foreground term (Sec. IV-A); 0 leaves it out.
+        crop_size: side of random squares of the teacher's picture, in px, where memory is short (a multiple of 64); 0 takes all of it.
+        unlabelled_images: a folder of pictures without boxes to learn from instead of the data; then only the global term teaches.
+        tile_size: where memory is short: side in cells of stride 8 of the tiles in which the extension is computed one by one, and again for
             the backward pass, with the same result (8 is a good start); 0 computes all at once.
     """
 
-    scale: float = 2.0
-    balance: float = 1.0
-    crop: int = 0
-    pictures: str = ""
-    tile: int = 0
+    image_scale: float = 2.0
+    foreground_weight: float = 1.0
+    crop_size: int = 0
+    unlabelled_images: str = ""
+    tile_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,54 +70,62 @@ class Settings:
     Attributes:
         model: M: a Faster or Mask R-CNN on an FPN or PAFPN, with a backbone of the ResNet family.
         data: pictures, sizes and batch.
-        finer: the extended level.
+        extended_level: the extended level.
         distillation: what phase 2 looks at.
-        balance: rare classes shown more often, cut and coloured anew. The paper has 1000 and gives no crop; for COCO take wanted 0.
+        class_balance: rare classes shown more often, cut and coloured anew. The paper has 1000 and gives no crop; for COCO take wanted 0.
         detector: phase 1.
         extension: phase 2.
         head: phase 3; with 0 steps the new head stays a copy of the old one (the release on COCO).
         detector_from: run folder or detector file of M; phase 1 is then left out.
-        extension_learns: train the extension in phase 3, too, as the release does.
+        train_extension: train the extension in phase 3, too, as the release does.
     """
 
-    model: Model = field(
-        default_factory=lambda: Model("faster-rcnn", detector_options={"anchor_scale": 4.0, "test_size": [1400, 4000]})
+    model: DetectorConfig = field(
+        default_factory=lambda: DetectorConfig(
+            "faster-rcnn", detector_options={"anchor_scale": 4.0, "test_size": [1400, 4000]}
+        )
     )
-    data: Data = field(default_factory=lambda: Data(short=(1400,), longest=4000))  # Sec. IV-A: 1400 x 1400
-    finer: Finer = field(default_factory=Finer)
-    distillation: Distillation = field(default_factory=Distillation)
-    balance: Balance = field(default_factory=lambda: Balance(wanted=1000, crop=1024))
-    detector: Stage = field(default_factory=lambda: Stage(90_000, baseline.one_time()))
-    extension: Stage = field(
-        default_factory=lambda: Stage(90_000, Descent("adamw", rate=1e-4, schedule="cosine", clip=1.0))
+    data: DataConfig = field(
+        default_factory=lambda: DataConfig(min_size=(1400,), max_size=4000)
+    )  # Sec. IV-A: 1400 x 1400
+    extended_level: ExtendedLevelConfig = field(default_factory=ExtendedLevelConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    class_balance: ClassBalance = field(default_factory=lambda: ClassBalance(min_per_class=1000, crop_size=1024))
+    detector: StageConfig = field(default_factory=lambda: StageConfig(90_000, baseline.sgd_1x()))
+    extension: StageConfig = field(
+        default_factory=lambda: StageConfig(
+            90_000, OptimizerConfig("adamw", lr=1e-4, schedule="cosine", max_grad_norm=1.0)
+        )
     )
-    head: Stage = field(default_factory=lambda: Stage(30_000, Descent("sgd", rate=0.005, warmup=1000)))
+    head: StageConfig = field(
+        default_factory=lambda: StageConfig(30_000, OptimizerConfig("sgd", lr=0.005, warmup_steps=1000))
+    )
     detector_from: str = ""
-    extension_learns: bool = True
+    train_extension: bool = True
 
     def __post_init__(self) -> None:
-        if self.distillation.scale != 1 and not self.data.short:
+        if self.distillation.image_scale != 1 and not self.data.min_size:
             raise ValueError(
-                f"distillation.scale is {self.distillation.scale}, but data.short is empty, so pictures keep their size. Give data.short "
+                f"distillation.scale is {self.distillation.image_scale}, but data.short is empty, so pictures keep their size. Give data.short "
                 "(the size T will see), or scale 1: then the student sees half of each picture."
             )
 
     @classmethod
     def official(cls) -> "Settings":
         """As the release does: FTT of width 512 from random weights, both heads judge small RoIs."""
-        return cls(finer=Finer("authors", routing="duplicate", start="random"))
+        return cls(finer=ExtendedLevelConfig("authors", routing="duplicate", init="random"))
 
     @classmethod
     def quick(cls) -> "Settings":
         """The laptop's: a small Faster R-CNN on the built-in scenes, taught by itself on scenes drawn twice as large."""
         return cls(
-            model=baseline.quick_model(),
-            data=replace(baseline.quick_data(), short=(160,)),
-            balance=Balance(),
-            finer=Finer(transfer_options={"width": 32}, limit=32.0),
-            detector=Stage(600, baseline.quick_descent()),
-            extension=Stage(150, baseline.quick_descent()),
-            head=Stage(150, baseline.quick_descent()),
+            model=baseline.quick_detector_config(),
+            data=replace(baseline.quick_data_config(), short=(160,)),
+            balance=ClassBalance(),
+            finer=ExtendedLevelConfig(transfer_options={"width": 32}, small_roi_size=32.0),
+            detector=StageConfig(600, baseline.quick_optimizer()),
+            extension=StageConfig(150, baseline.quick_optimizer()),
+            head=StageConfig(150, baseline.quick_optimizer()),
         )
 
 
@@ -128,142 +136,172 @@ def train(settings: Settings, run: Run) -> GeneralizedRCNN:
         TypeError: if M cannot be extended (other detectors, pyramids or backbones), before anything is trained.
         ValueError: if ``detector_from`` names another network than ``model``.
     """
-    shown = baseline.announced(settings.data, run)
-    M = baseline.build(settings.model, len(shown.classes))
-    T = extended(M, settings.finer)
-    detector(M, settings, shown, run)
-    distil(T, settings, shown, run)
-    second_head(T, settings, shown, run)
-    read_as(T, settings.finer)
-    save(T, settings, shown.classes, run.folder)
+    shown = baseline.load_training_set(settings.data, run)
+    M = baseline.build_detector(settings.model, len(shown.classes))
+    T = build_efpn(M, settings.extended_level)
+    train_base_detector(M, settings, shown, run)
+    distil_extension(T, settings, shown, run)
+    train_small_roi_head(T, settings, shown, run)
+    configure_inference(T, settings.extended_level)
+    save_efpn(T, settings, shown.classes, run.folder)
     return T
 
 
 # ---------------------------------------------------------------------------------------------------- phase 1: Sec. IV-A
 
 
-def detector(M: Detector, settings: Settings, shown: Pictures, run: Run) -> None:
+def train_base_detector(M: Detector, settings: Settings, dataset: ImageDataset, run: Run) -> None:
     """M trained as it is, or taken from ``settings.detector_from``; saved as ``plain.safetensors``, to be compared with T."""
     if settings.detector_from:
-        missing = baseline.adopt(M, baseline.load(settings.detector_from)[0].state_dict())
+        missing = baseline.load_matching_weights(M, baseline.load_detector(settings.detector_from)[0].state_dict())
         if missing:
             raise ValueError(
                 f"'{settings.detector_from}' is another network than 'model' describes: {len(missing)} tensors have no partner there, "
                 f"such as {', '.join(missing[:3])}. Give the model it was trained with."
             )
     else:
-        baseline.descend(M, labelled(settings, shown, run.seed), settings.detector, run, "detector")
-    baseline.save(M, settings.model, shown.classes, run.folder, PLAIN_FILE)
+        baseline.train_detector(
+            M, build_labelled_loader(settings, dataset, run.seed), settings.detector, run, "detector"
+        )
+    baseline.save_detector(M, settings.model, dataset.classes, run.folder, BASE_DETECTOR_FILE)
 
 
 # ---------------------------------------------------------------------------------------------------- phase 2: Sec. III-C, Eqs. (5) to (8)
 
 
-def distil(T: GeneralizedRCNN, settings: Settings, shown: Pictures, run: Run) -> None:
+def distil_extension(T: GeneralizedRCNN, settings: Settings, dataset: ImageDataset, run: Run) -> None:
     """The extension's p3x and p2x of a halved batch against inner3 and p2 of the batch itself; nothing else moves."""
-    F, _ = parts(T)
-    if settings.finer.start == "detector":
-        begin_as(F.extension, F.pyramid.inner_blocks[0], F.pyramid.layer_blocks[0])  # type: ignore[index]
+    F, _ = efpn_modules(T)
+    if settings.extended_level.init == "detector":
+        init_extended_level(F.extension, F.pyramid.inner_blocks[0], F.pyramid.layer_blocks[0])  # type: ignore[index]
     for part in (F.backbone, F.pyramid):
         freeze(part)
-    run.place(F)
-    learner = Learner(F.extension, settings.extension.descent, settings.extension.steps)
-    look = Canvas(F.mean, divisible=2 * F.divisible)
-    extend = Tiled(F.extended, settings.distillation.tile) if settings.distillation.tile else F.extended
+    run.to_device(F)
+    learner = Learner(F.extension, settings.extension.optimizer, settings.extension.steps)
+    look = BatchTransform(F.mean, size_divisible=2 * F.size_divisible)
+    extend = (
+        TiledExtension(F.extended_levels, settings.distillation.tile_size)
+        if settings.distillation.tile_size
+        else F.extended_levels
+    )
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         batch, found = look(images, targets)
         student, teacher = cross_resolution(
-            teacher=lambda large: supervision(F(large)),
+            teacher=lambda large: select_teacher_levels(F(large)),
             student=lambda small: extend(F(small)),
             image=batch.tensors,
-            shrink=lambda large: nnf.avg_pool2d(large, 2),  # of the padded batch, so that cells lie on cells
+            downscale=lambda large: nnf.avg_pool2d(large, 2),  # of the padded batch, so that cells lie on cells
         )
-        masks = positive(teacher, [target["boxes"] for target in found])
-        balanced = {"foreground": settings.distillation.balance * foreground(student, teacher, masks)}
-        return learner.descend({"global": content(student, teacher)} | balanced)
+        masks = foreground_masks(teacher, [target["boxes"] for target in found])
+        balanced = {"foreground": settings.distillation.foreground_weight * foreground_l1(student, teacher, masks)}
+        return learner.step({"global": pyramid_l1(student, teacher)} | balanced)
 
-    fit(step, larger(settings, shown, run.seed), settings.extension.steps, run, {"extension": learner}, "extension")
+    fit(
+        step,
+        build_distillation_loader(settings, dataset, run.seed),
+        settings.extension.steps,
+        run,
+        {"extension": learner},
+        "extension",
+    )
 
 
-def supervision(features: Features) -> Features:
+def select_teacher_levels(features: Features) -> Features:
     """The teacher's maps under the names of the levels that they teach."""
-    return {level: features[name] for level, name in SUPERVISES.items()}
+    return {level: features[name] for level, name in TEACHER_LEVELS.items()}
 
 
 @torch.inference_mode()
-def maps(T: GeneralizedRCNN, image: Tensor) -> dict[str, Features]:
+def extended_level_maps(T: GeneralizedRCNN, image: Tensor) -> dict[str, Features]:
     """What p3x and p2x of ``image [3, H, W]`` should be, and what T's extension makes of it, under "target" and "extension" (Fig. 6).
 
     T is in evaluation mode.
     """
-    F, _ = parts(T)
+    F, _ = efpn_modules(T)
     batch = T.transform([image])[0].tensors
     large = nnf.interpolate(batch, scale_factor=2.0, mode="bilinear", align_corners=False)
-    return {"target": {"image": batch, **supervision(F(large))}, "extension": F.extended(F(batch))}
+    return {"target": {"image": batch, **select_teacher_levels(F(large))}, "extension": F.extended_levels(F(batch))}
 
 
-def positive(teacher: Features, boxes: Sequence[Tensor]) -> Features:
+def foreground_masks(teacher: Features, boxes: Sequence[Tensor]) -> Features:
     """The cells of the teacher's maps that an object touches, whatever its class and size; boxes in px of the teacher's picture."""
-    return {level: rasterised(boxes, 2 * stride(level), (x.shape[-2], x.shape[-1])) for level, x in teacher.items()}
+    return {
+        level: boxes_to_mask(boxes, 2 * level_stride(level), (x.shape[-2], x.shape[-1])) for level, x in teacher.items()
+    }
 
 
-def larger(settings: Settings, shown: Pictures, seed: int) -> Batches:
+def build_distillation_loader(settings: Settings, dataset: ImageDataset, seed: int) -> ResumableDataLoader:
     """The teacher's pictures: those of the data at ``scale`` times the size, flipped and perhaps cropped alike."""
     how = settings.distillation
-    cut: list[Augmentation] = [Window(how.crop)] if how.crop else []
-    if how.pictures:
-        view = [*sized(settings.data, how.scale), *cut]
-        return Batches(Photographs(how.pictures), settings.data.batch, seed, view, workers=settings.data.workers)
-    return labelled(settings, shown, seed, how.scale, cut)
+    cut: list[Augmentation] = [RandomCrop(how.crop_size)] if how.crop_size else []
+    if how.unlabelled_images:
+        view = [*flip_and_resize(settings.data, how.image_scale), *cut]
+        return ResumableDataLoader(
+            UnlabelledImageFolder(how.unlabelled_images),
+            settings.data.batch_size,
+            seed,
+            view,
+            num_workers=settings.data.num_workers,
+        )
+    return build_labelled_loader(settings, dataset, seed, how.image_scale, cut)
 
 
-def labelled(
-    settings: Settings, shown: Pictures, seed: int, scale: float = 1.0, then: Sequence[Augmentation] = ()
-) -> Batches:
-    """The data's pictures at ``scale`` times the size that T will see, balanced, and changed by what comes ``then``."""
-    view = [*sized(settings.data, scale), *settings.balance.view(scale), *then]
-    weights = settings.balance.weights(shown)
-    return Batches(shown, settings.data.batch, seed, view, weights=weights, workers=settings.data.workers)
+def build_labelled_loader(
+    settings: Settings,
+    dataset: ImageDataset,
+    seed: int,
+    scale: float = 1.0,
+    extra_augmentations: Sequence[Augmentation] = (),
+) -> ResumableDataLoader:
+    """The data's pictures at ``scale`` times the size that T will see, balanced, and changed by what comes ``extra_augmentations``."""
+    view = [*flip_and_resize(settings.data, scale), *settings.class_balance.augmentations(scale), *extra_augmentations]
+    weights = settings.class_balance.image_weights(dataset)
+    return ResumableDataLoader(
+        dataset, settings.data.batch_size, seed, view, image_weights=weights, num_workers=settings.data.num_workers
+    )
 
 
-def sized(data: Data, scale: float) -> list[Augmentation]:
+def flip_and_resize(config: DataConfig, scale: float) -> list[Augmentation]:
     """Flipped, and resized to ``scale`` times what the data's settings say."""
-    if not data.short:
-        return [Flip(data.flip)]
-    return [Flip(data.flip), Resize([round(side * scale) for side in data.short], round(data.longest * scale))]
+    if not config.min_size:
+        return [RandomHorizontalFlip(config.hflip_prob)]
+    return [
+        RandomHorizontalFlip(config.hflip_prob),
+        RandomShortestSize([round(side * scale) for side in config.min_size], round(config.max_size * scale)),
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------- phase 3: Sec. IV-A
 
 
-def second_head(T: GeneralizedRCNN, settings: Settings, shown: Pictures, run: Run) -> None:
+def train_small_roi_head(T: GeneralizedRCNN, settings: Settings, dataset: ImageDataset, run: Run) -> None:
     """The new head, from a copy of the old one, on small RoIs of the frozen RPN; the extension too, if ``extension_learns``."""
-    F, heads = parts(T)
+    F, heads = efpn_modules(T)
     for new, old in zip(heads.fine.children(), (heads.coarse.box_head, heads.coarse.box_predictor), strict=True):
         new.load_state_dict(old.state_dict())
-    still = [T.rpn, heads.coarse, F.backbone, F.pyramid] + ([] if settings.extension_learns else [F.extension])
+    still = [T.rpn, heads.coarse, F.backbone, F.pyramid] + ([] if settings.train_extension else [F.extension])
     for part in still:
         freeze(part)
-    run.place(T)
-    baseline.descend(T, labelled(settings, shown, run.seed), settings.head, run, "head")  # type: ignore[arg-type]
+    run.to_device(T)
+    baseline.train_detector(T, build_labelled_loader(settings, dataset, run.seed), settings.head, run, "head")  # type: ignore[arg-type]
 
 
-def save(T: GeneralizedRCNN, settings: Settings, classes: Sequence[str], folder: Path) -> Path:
-    """Write T with what is needed to build it again; `featlift.papers.baseline.load` reads it."""
+def save_efpn(T: GeneralizedRCNN, settings: Settings, classes: Sequence[str], folder: Path) -> Path:
+    """Write T with what is needed to build it again; `featlift.papers.baseline.load_detector` reads it."""
     model = json.dumps(asdict(replace(settings.model, weights="random")))
     words = {
         "paper": "efpn",
         "model": model,
-        "finer": json.dumps(asdict(settings.finer)),
+        "finer": json.dumps(asdict(settings.extended_level)),
         "classes": json.dumps(list(classes)),
     }
     return write_tensors(folder / baseline.DETECTOR_FILE, T.state_dict(), words)
 
 
-def described(words: Mapping[str, str]) -> GeneralizedRCNN:
-    """The T that the words in a file of :func:`save` describe, with random weights."""
-    finer = Finer(**json.loads(words["finer"]))
-    T = extended(baseline.described(words), finer)
-    read_as(T, finer)
+def efpn_from_metadata(metadata: Mapping[str, str]) -> GeneralizedRCNN:
+    """The T that the words in a file of :func:`save_efpn` describe, with random weights."""
+    finer = ExtendedLevelConfig(**json.loads(metadata["finer"]))
+    T = build_efpn(baseline.detector_from_metadata(metadata), finer)
+    configure_inference(T, finer)
     return T

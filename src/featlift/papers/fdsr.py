@@ -18,31 +18,37 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints import save, write_tensors
-from featlift.checkpoints.tensors import read_words
-from featlift.data.augment import Flip
-from featlift.data.batches import Batches
-from featlift.data.crops import Window, at_least
-from featlift.data.dataset import Pictures
-from featlift.data.image_folder import Photographs
-from featlift.detectors.feature_extraction import Tap
-from featlift.detectors.feature_hooks import detector_tap, evaluating, published_detector, published_tap, still_losses
-from featlift.detectors.super_resolved import Through
+from featlift.checkpoints.tensors import read_metadata
+from featlift.data.augment import RandomHorizontalFlip
+from featlift.data.batches import ResumableDataLoader
+from featlift.data.crops import RandomCrop, select_large_images
+from featlift.data.dataset import ImageDataset
+from featlift.data.image_folder import UnlabelledImageFolder
+from featlift.detectors.feature_extraction import FeatureExtractor
+from featlift.detectors.feature_hooks import (
+    detector_feature_extractor,
+    eval_mode,
+    eval_mode_losses,
+    pretrained_detector,
+    pretrained_feature_extractor,
+)
+from featlift.detectors.super_resolved import SRDetector
 from featlift.features import Features
-from featlift.image_sr.checkpoint import NETWORK_FILE
-from featlift.image_sr.degradation import Decay, degradation
-from featlift.image_sr.network import Network, build
+from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
+from featlift.image_sr.degradation import DegradationConfig, build_degradation
+from featlift.image_sr.network import SuperResolverConfig, build_super_resolver
 from featlift.losses import feature_mse, pixel_l1
 from featlift.papers import baseline
-from featlift.papers.baseline import Stage
-from featlift.resolution import cross_resolution, frozen
-from featlift.training import Descent, Learner, Run, fit
+from featlift.papers.baseline import StageConfig
+from featlift.resolution import cross_resolution, frozen_copy
+from featlift.training import Learner, OptimizerConfig, Run, fit
 
 Target = dict[str, Tensor]
-Losses = dict[str, Tensor]
+LossDict = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Prior:
+class FeatureExtractorConfig:
     """F: where features are compared.
 
     Attributes:
@@ -57,7 +63,7 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class Terms:
+class LossWeights:
     """What G descends on (Eq. 3), and in which form.
 
     Attributes:
@@ -76,24 +82,24 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Data:
+class CropDataConfig:
     """What G learns from.
 
     Attributes:
         root: a folder of pictures, a folder in COCO's form, or "scenes".
-        crop: side of the windows in px; smaller pictures are left out (Sec. 3.1). The fourth stage of a ResNet sees 267 px.
-        batch: windows per step.
-        count: pictures drawn from those large enough; 0 takes all.
-        flip: chance of mirroring left to right.
-        workers: processes that read pictures.
+        crop_size: side of the windows in px; smaller pictures are left out (Sec. 3.1). The fourth stage of a ResNet sees 267 px.
+        batch_size: windows per step.
+        num_images: pictures drawn from those large enough; 0 takes all.
+        hflip_prob: chance of mirroring left to right.
+        num_workers: processes that read pictures.
     """
 
     root: str = "coco"
-    crop: int = 384
-    batch: int = 8
-    count: int = 20_000
-    flip: float = 0.5
-    workers: int = 2
+    crop_size: int = 384
+    batch_size: int = 8
+    num_images: int = 20_000
+    hflip_prob: float = 0.5
+    num_workers: int = 2
 
 
 @dataclass(frozen=True)
@@ -103,32 +109,37 @@ class Settings:
     Attributes:
         network: G. prior: F. terms: losses. decay: how pictures lose more than size. data: pictures and windows.
         train: Adam 1e-4, no decay (Sec. 3.1).
-        together: how the detector learns in turn with G (SR4IR, Kim et al. 2024); None keeps it as it is, as the paper does.
+        detector_optimizer: how the detector learns in turn with G (SR4IR, Kim et al. 2024); None keeps it as it is, as the paper does.
     """
 
-    network: Network = field(default_factory=Network)
-    prior: Prior = field(default_factory=Prior)
-    terms: Terms = field(default_factory=Terms)
-    decay: Decay = field(default_factory=Decay)
-    data: Data = field(default_factory=Data)
-    train: Stage = field(default_factory=lambda: Stage(2_000_000, Descent("adam", 1e-4, weight_decay=0.0)))
-    together: Descent | None = None
+    network: SuperResolverConfig = field(default_factory=SuperResolverConfig)
+    feature_extractor: FeatureExtractorConfig = field(default_factory=FeatureExtractorConfig)
+    loss_weights: LossWeights = field(default_factory=LossWeights)
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    data: CropDataConfig = field(default_factory=CropDataConfig)
+    train: StageConfig = field(
+        default_factory=lambda: StageConfig(2_000_000, OptimizerConfig("adam", 1e-4, weight_decay=0.0))
+    )
+    detector_optimizer: OptimizerConfig | None = None
 
     @classmethod
     def short(cls) -> "Settings":
         """One GPU and a night: 100,000 steps with a cosine, blocks recomputed."""
-        descent = Descent("adam", 1e-4, weight_decay=0.0, schedule="cosine")
-        return cls(network=Network(recompute=True), train=Stage(100_000, descent))
+        descent = OptimizerConfig("adam", 1e-4, weight_decay=0.0, schedule="cosine")
+        return cls(network=SuperResolverConfig(gradient_checkpointing=True), train=StageConfig(100_000, descent))
 
     @classmethod
     def quick(cls) -> "Settings":
         """The laptop's: a network that starts as bicubic, windows of 96 px, minutes on two cores; ``prior.network`` is a run folder."""
         return cls(
-            network=Network("compact"),
-            prior=Prior("runs/detector", ("c4",)),
-            terms=Terms(scale_free=True),
-            data=Data("scenes", crop=96, batch=8, workers=0),
-            train=Stage(600, Descent("adam", 1e-3, weight_decay=0.0, warmup=20, schedule="cosine", clip=10.0)),
+            network=SuperResolverConfig("compact"),
+            prior=FeatureExtractorConfig("runs/detector", ("c4",)),
+            terms=LossWeights(scale_free=True),
+            data=CropDataConfig("scenes", crop_size=96, batch_size=8, num_workers=0),
+            train=StageConfig(
+                600,
+                OptimizerConfig("adam", 1e-3, weight_decay=0.0, warmup_steps=20, schedule="cosine", max_grad_norm=10.0),
+            ),
         )
 
 
@@ -137,84 +148,92 @@ def train(settings: Settings, run: Run) -> nn.Module:
 
     With ``settings.together`` the detector that learned with it is saved beside it, as ``detector.safetensors``.
     """
-    G = build(settings.network)
-    stream = batches(settings.data, run.seed)
-    if settings.together is None:
-        train_alone(G, settings, stream, run)
+    G = build_super_resolver(settings.network)
+    stream = build_crop_loader(settings.data, run.seed)
+    if settings.detector_optimizer is None:
+        train_super_resolver(G, settings, stream, run)
     else:
-        T = detector_named(settings.prior.network)
-        train_together(G, T, settings, stream, run)
-        save_detector(T, settings.prior.network, run.folder)
-    save(G, run.folder / NETWORK_FILE)
+        T = load_reference_detector(settings.feature_extractor.network)
+        train_jointly(G, T, settings, stream, run)
+        save_joint_detector(T, settings.feature_extractor.network, run.folder)
+    save(G, run.folder / SUPER_RESOLVER_FILE)
     return G
 
 
-def save_detector(T: nn.Module, of: str, folder: Path) -> Path:
-    """Write T, which came from the run folder or file ``of`` and learned on, as ``detector.safetensors`` that can be loaded again.
+def save_joint_detector(T: nn.Module, source: str, folder: Path) -> Path:
+    """Write T, which came from the run folder or file ``source`` and learned on, as ``detector.safetensors`` that can be loaded again.
 
     Torchvision's detectors are written without a description: their name is in ``settings.json``.
     """
-    origin = Path(of) / baseline.DETECTOR_FILE if Path(of).is_dir() else Path(of)
-    return write_tensors(folder / baseline.DETECTOR_FILE, T.state_dict(), read_words(origin) if origin.exists() else {})
+    origin = Path(source) / baseline.DETECTOR_FILE if Path(source).is_dir() else Path(source)
+    return write_tensors(
+        folder / baseline.DETECTOR_FILE, T.state_dict(), read_metadata(origin) if origin.exists() else {}
+    )
 
 
-def train_alone(G: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
+def train_super_resolver(G: nn.Module, settings: Settings, loader: ResumableDataLoader, run: Run) -> None:
     """Eq. 4: G descends on the terms between its picture and the original, seen by a frozen F."""
-    painter = Learner(G, settings.train.descent, settings.train.steps)
-    judges = _judges(settings, run)
-    degrade = degradation(settings.network.scale, settings.decay)
+    painter = Learner(G, settings.train.optimizer, settings.train.steps)
+    judges = _build_loss(settings, run)
+    degrade = build_degradation(settings.network.scale, settings.degradation)
 
-    def step(images: list[Tensor], targets: list[Target]) -> Losses:
-        student, teacher = cross_resolution(judges.see, lambda low: judges.see(G(low)), torch.stack(images), degrade)
-        return painter.descend(judges.losses(student, teacher, targets))
+    def step(images: list[Tensor], targets: list[Target]) -> LossDict:
+        student, teacher = cross_resolution(
+            judges.extract, lambda low: judges.extract(G(low)), torch.stack(images), degrade
+        )
+        return painter.step(judges.losses(student, teacher, targets))
 
-    fit(step, stream, settings.train.steps, run, {"super_resolver": painter}, "super_resolver")
+    fit(step, loader, settings.train.steps, run, {"super_resolver": painter}, "super_resolver")
 
 
-def train_together(G: nn.Module, T: nn.Module, settings: Settings, stream: Batches, run: Run) -> None:
+def train_jointly(G: nn.Module, T: nn.Module, settings: Settings, loader: ResumableDataLoader, run: Run) -> None:
     """G's turn, judged by the detector of now; then T's, on G's picture, the original, and a patchwork of both (SR4IR, Sec. 3).
 
     F is T's own trunk, in evaluation mode while it judges, so its statistics stay.
     """
-    if settings.together is None:
+    if settings.detector_optimizer is None:
         raise ValueError(
             "Settings.together says how the detector learns; it is None, which keeps the detector as it is."
         )
     painter, reader = (
-        Learner(G, settings.train.descent, settings.train.steps),
-        Learner(T, settings.together, settings.train.steps),
+        Learner(G, settings.train.optimizer, settings.train.steps),
+        Learner(T, settings.detector_optimizer, settings.train.steps),
     )
-    judges = Judges(settings.terms, detector_tap(T, settings.prior.layers), T)
-    degrade = degradation(settings.network.scale, settings.decay)
+    judges = SuperResolutionLoss(
+        settings.loss_weights, detector_feature_extractor(T, settings.feature_extractor.layers), T
+    )
+    degrade = build_degradation(settings.network.scale, settings.degradation)
 
-    def step(images: list[Tensor], targets: list[Target]) -> Losses:
+    def step(images: list[Tensor], targets: list[Target]) -> LossDict:
         high = torch.stack(images)
-        with evaluating(T):
-            student, teacher = cross_resolution(judges.see, lambda low: judges.see(G(low)), high, degrade)
-            said = painter.descend(judges.losses(student, teacher, targets))
+        with eval_mode(T):
+            student, teacher = cross_resolution(judges.extract, lambda low: judges.extract(G(low)), high, degrade)
+            said = painter.step(judges.losses(student, teacher, targets))
         with torch.no_grad():
             painted = G(degrade(high)).clamp(0, 1)
-        views = {"painted": painted, "original": high, "patchwork": patchwork(painted, high)}
+        views = {"painted": painted, "original": high, "patchwork": cross_quality_mix(painted, high)}
         read = {f"{view}_{name}": loss for view, x in views.items() for name, loss in T(list(x), targets).items()}
-        return said | reader.descend(read)
+        return said | reader.step(read)
 
-    fit(step, stream, settings.train.steps, run, {"super_resolver": painter, "detector": reader}, "together")
+    fit(step, loader, settings.train.steps, run, {"super_resolver": painter, "detector": reader}, "together")
 
 
-def patchwork(a: Tensor, b: Tensor, patches: int = 8) -> Tensor:
-    """``[B, 3, H, W]`` of which each of ``patches`` × ``patches`` parts is from ``a`` or ``b``, as the coin falls (SR4IR, Sec. 3.3)."""
-    coin = torch.rand(len(a), 1, patches, patches, device=a.device) < 0.5
+def cross_quality_mix(a: Tensor, b: Tensor, grid_size: int = 8) -> Tensor:
+    """``[B, 3, H, W]`` of which each of ``grid_size`` × ``grid_size`` parts is from ``a`` or ``b``, as the coin falls (SR4IR, Sec. 3.3)."""
+    coin = torch.rand(len(a), 1, grid_size, grid_size, device=a.device) < 0.5
     from_a = nnf.interpolate(coin.to(a.dtype), size=a.shape[-2:], mode="nearest")
     return a * from_a + b * (1 - from_a)
 
 
-def fine_tune(T: nn.Module, look: Callable[[Tensor], Tensor], stream: Batches, stage: Stage, run: Run) -> None:
-    """T learns on, from pictures as ``look`` shows them: the baseline the paper leaves out, a detector used to small pictures."""
-    seen = Through(T, frozen(look) if isinstance(look, nn.Module) else look)
-    reader = Learner(seen, stage.descent, stage.steps)
+def fine_tune_detector(
+    T: nn.Module, preprocess: Callable[[Tensor], Tensor], loader: ResumableDataLoader, stage: StageConfig, run: Run
+) -> None:
+    """T learns on, from pictures as ``preprocess`` shows them: the baseline the paper leaves out, a detector used to small pictures."""
+    seen = SRDetector(T, frozen_copy(preprocess) if isinstance(preprocess, nn.Module) else preprocess)
+    reader = Learner(seen, stage.optimizer, stage.steps)
     fit(
-        lambda images, targets: reader.descend(seen(images, targets)),
-        stream,
+        lambda images, targets: reader.step(seen(images, targets)),
+        loader,
         stage.steps,
         run,
         {"detector": reader},
@@ -226,68 +245,80 @@ def fine_tune(T: nn.Module, look: Callable[[Tensor], Tensor], stream: Batches, s
 
 
 @dataclass(frozen=True)
-class Judges:
-    """The terms of Eq. 3 and who decides them: ``tap`` for the features, ``detector`` for its own losses; None where a term is off."""
+class SuperResolutionLoss:
+    """The terms of Eq. 3 and who decides them: ``feature_extractor`` for the features, ``detector`` for its own losses; None where a term is off."""
 
-    terms: Terms
-    tap: Tap | None
+    weights: LossWeights
+    feature_extractor: FeatureExtractor | None
     detector: nn.Module | None
 
-    def see(self, images: Tensor) -> Features:
+    def extract(self, images: Tensor) -> Features:
         """A picture ``[B, 3, H, W]`` as the terms compare it: itself as ``"image"``, and F's maps."""
-        return {"image": images, **(self.tap(images) if self.tap and self.terms.features else {})}
+        return {
+            "image": images,
+            **(self.feature_extractor(images) if self.feature_extractor and self.weights.features else {}),
+        }
 
-    def losses(self, student: Features, teacher: Features, targets: Sequence[Target]) -> Losses:
+    def losses(self, student: Features, teacher: Features, targets: Sequence[Target]) -> LossDict:
         """α · pixels, β · features, and TDSR's γ · detection; a term of weight 0 is left out."""
-        losses: Losses = {}
+        losses: LossDict = {}
         maps = {name: x for name, x in teacher.items() if name != "image"}
-        if self.terms.pixels:
-            losses["pixels"] = self.terms.pixels * pixel_l1(student["image"], teacher["image"])
+        if self.weights.pixels:
+            losses["pixels"] = self.weights.pixels * pixel_l1(student["image"], teacher["image"])
         if maps:
-            losses["features"] = self.terms.features * feature_mse(
-                student, maps, self.terms.power, self.terms.scale_free
+            losses["features"] = self.weights.features * feature_mse(
+                student, maps, self.weights.power, self.weights.scale_free
             )
-        if self.terms.detection and self.detector is not None:
-            found = still_losses(self.detector, student["image"], targets)
-            losses["detection"] = self.terms.detection * torch.stack(list(found.values())).sum()
+        if self.weights.detection and self.detector is not None:
+            found = eval_mode_losses(self.detector, student["image"], targets)
+            losses["detection"] = self.weights.detection * torch.stack(list(found.values())).sum()
         return losses
 
 
-def _judges(settings: Settings, run: Run) -> Judges:
+def _build_loss(settings: Settings, run: Run) -> SuperResolutionLoss:
     """Frozen ones, on the run's device; a network that no term asks for is not even loaded."""
-    terms, prior = settings.terms, settings.prior
-    detector = frozen(detector_named(prior.network)) if terms.detection else None
-    F = frozen(prior_tap(prior)) if terms.features else None
+    terms, prior = settings.loss_weights, settings.feature_extractor
+    detector = frozen_copy(load_reference_detector(prior.network)) if terms.detection else None
+    F = frozen_copy(load_feature_extractor(prior)) if terms.features else None
     for module in (detector, F):
         if module is not None:
-            run.place(module)
-    return Judges(terms, F, detector)
+            run.to_device(module)
+    return SuperResolutionLoss(terms, F, detector)
 
 
-def prior_tap(prior: Prior) -> Tap:
+def load_feature_extractor(config: FeatureExtractorConfig) -> FeatureExtractor:
     """F by name. Raises ValueError if there is nothing of that name, or no such layer in it."""
-    if Path(prior.network).exists():
-        return detector_tap(baseline.load(prior.network)[0], prior.layers)
-    return published_tap(prior.network, prior.layers)
+    if Path(config.network).exists():
+        return detector_feature_extractor(baseline.load_detector(config.network)[0], config.layers)
+    return pretrained_feature_extractor(config.network, config.layers)
 
 
-def detector_named(name: str) -> nn.Module:
+def load_reference_detector(name: str) -> nn.Module:
     """Our detector of a run folder or file, or torchvision's of that name. Raises ValueError if it is neither."""
-    return baseline.load(name)[0] if Path(name).exists() else published_detector(name)
+    return baseline.load_detector(name)[0] if Path(name).exists() else pretrained_detector(name)
 
 
 # ------------------------------------------------------------------------------------------------ pictures: Sec. 3.1
 
 
-def pictures(data: Data, seed: int) -> Pictures:
+def build_crop_dataset(config: CropDataConfig, seed: int) -> ImageDataset:
     """The pictures with room for a window: of a COCO folder if it is one, else all picture files in the folder."""
-    folder = Path(data.root)
-    annotated = data.root == "scenes" or any(folder.glob("instances_*.json")) or (folder / "annotations").is_dir()
-    found = baseline.pictures(baseline.Data(root=data.root)) if annotated else Photographs(folder)
-    return at_least(found, data.crop, data.count or None, seed)
+    folder = Path(config.root)
+    annotated = config.root == "scenes" or any(folder.glob("instances_*.json")) or (folder / "annotations").is_dir()
+    found = (
+        baseline.build_dataset(baseline.DataConfig(root=config.root)) if annotated else UnlabelledImageFolder(folder)
+    )
+    return select_large_images(found, config.crop_size, config.num_images or None, seed)
 
 
-def batches(data: Data, seed: int) -> Batches:
+def build_crop_loader(config: CropDataConfig, seed: int) -> ResumableDataLoader:
     """Endless batches of windows of one size."""
-    augment = [Window(data.crop), Flip(data.flip)]
-    return Batches(pictures(data, seed), data.batch, seed, augment, group=False, workers=data.workers)
+    augment = [RandomCrop(config.crop_size), RandomHorizontalFlip(config.hflip_prob)]
+    return ResumableDataLoader(
+        build_crop_dataset(config, seed),
+        config.batch_size,
+        seed,
+        augment,
+        group_by_aspect_ratio=False,
+        num_workers=config.num_workers,
+    )

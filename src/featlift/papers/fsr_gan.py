@@ -18,71 +18,94 @@ import torch
 from torch import Tensor, nn
 
 from featlift.checkpoints import save
-from featlift.data.landmarks import Query, inner_window, read_picture
-from featlift.data.pairs import PairBatches, Pairs
-from featlift.evaluation.retrieval import as_good_as_the_best, bits, distance_curve, precisions, ratio_curve
-from featlift.gallery import Collection, Encoding, learning, opened, remembering, seen
+from featlift.data.landmarks import RetrievalQuery, random_crop_box, read_image_crop
+from featlift.data.pairs import DescriptorPairLoader, DescriptorPairs
+from featlift.evaluation.retrieval import (
+    distance_by_ratio,
+    map_by_ratio,
+    png_bits,
+    query_average_precisions,
+    select_within_one_standard_error,
+)
+from featlift.gallery import (
+    CollectionConfig,
+    EmbedderConfig,
+    build_descriptor_cache,
+    describe_files,
+    list_train_images,
+    open_collection,
+)
 from featlift.losses import (
     clip_weights,
     focal_distance,
-    gan_critic,
-    gan_generator,
+    gan_discriminator_loss,
+    gan_generator_loss,
     gradient_penalty,
     relative_distance,
-    wasserstein_critic,
-    wasserstein_generator,
+    wasserstein_critic_loss,
+    wasserstein_generator_loss,
 )
 from featlift.retrieval.cache import DescriptorCache
-from featlift.retrieval.descriptors import reduced
-from featlift.retrieval.discriminator import DenseCritic, DescriptorCritic
-from featlift.retrieval.generator import ConditionedGenerator, DescriptorGenerator, ResidualGenerator, lifted
-from featlift.training import Descent, Learner, Run, fit
+from featlift.retrieval.descriptors import downscale_image
+from featlift.retrieval.discriminator import DescriptorDiscriminator, MLPDiscriminator
+from featlift.retrieval.generator import (
+    ConditionedGenerator,
+    DescriptorGenerator,
+    ResidualGenerator,
+    super_resolve_descriptors,
+)
+from featlift.training import Learner, OptimizerConfig, Run, fit
 
-GAMES = {
-    "gan": (gan_critic, gan_generator),  # Eqs. (5), (4)
-    "wgan-clip": (wasserstein_critic, wasserstein_generator),  # Eqs. (7), (6)
-    "wgan-gp": (wasserstein_critic, wasserstein_generator),
+GAN_LOSSES = {
+    "gan": (gan_discriminator_loss, gan_generator_loss),  # Eqs. (5), (4)
+    "wgan-clip": (wasserstein_critic_loss, wasserstein_generator_loss),  # Eqs. (7), (6)
+    "wgan-gp": (wasserstein_critic_loss, wasserstein_generator_loss),
 }
 
 
 @dataclass(frozen=True)
-class Game:
+class GANConfig:
     """The critic's side.
 
     Attributes:
         kind: "off", "gan", "wgan-clip" or "wgan-gp".
         weight: of the adversarial term (1 in Eqs. 8 and 9).
-        turns: of the critic for each of the generator (not stated; 5 in the WGAN that is cited).
-        clip: largest weight of a clipped critic.
-        penalty: weight of the gradient penalty.
+        n_critic: of the critic for each of the generator (not stated; 5 in the WGAN that is cited).
+        weight_clip: largest weight of a clipped critic.
+        penalty_weight: weight of the gradient penalty.
     """
 
     kind: str = "off"
     weight: float = 1.0
-    turns: int = 5
-    clip: float = 0.01
-    penalty: float = 10.0
+    n_critic: int = 5
+    weight_clip: float = 0.01
+    penalty_weight: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.kind != "off" and self.kind not in GAMES:
-            raise ValueError(f"Unknown game '{self.kind}'; choose 'off' or one of {', '.join(GAMES)}.")
+        if self.kind != "off" and self.kind not in GAN_LOSSES:
+            raise ValueError(f"Unknown game '{self.kind}'; choose 'off' or one of {', '.join(GAN_LOSSES)}.")
 
 
 @dataclass(frozen=True)
-class Caution:
+class RegularisationConfig:
     """How boldly G corrects. Where little is known a bold G makes all queries look alike, and precision falls although distances do.
 
     Attributes:
         rank: corrections are mixtures of so many directions; 0 allows any.
-        relative: errors count relative to what was lost, so that queries that lost little are left alone.
+        relative_loss: errors count relative to what was lost, so that queries that lost little are left alone.
     """
 
     rank: int = 0
-    relative: bool = False
+    relative_loss: bool = False
 
 
-CAUTIONS = (Caution(1, relative=True), Caution(1), Caution(relative=True), Caution())
-"""What :func:`suited` chooses from, the most cautious first."""
+REGULARISATION_CANDIDATES = (
+    RegularisationConfig(1, relative_loss=True),
+    RegularisationConfig(1),
+    RegularisationConfig(relative_loss=True),
+    RegularisationConfig(),
+)
+"""What :func:`select_regularisation` chooses from, the most cautious first."""
 
 
 @dataclass(frozen=True)
@@ -92,28 +115,30 @@ class Settings:
     Attributes:
         collection: pictures.
         encoding: F.
-        game: D, or none.
+        adversarial: D, or none.
         generator: "residual" (blind), "conditioned" (told the ratio) or "paper" (Table 2).
-        hidden: width of the first two.
-        caution: of the first two; None tries all and keeps what suits the pictures (not in the paper).
+        hidden_dim: width of the first two.
+        regularisation: of the first two; None tries all and keeps what suits the pictures (not in the paper).
         ratios: times smaller per side; the paper's 1/4 … 1/64 are areas. 1 keeps sharp queries sharp.
-        exponent: r of Eq. (9).
-        descent: of G and of D.
+        focal_exponent: r of Eq. (9).
+        optimizer: of G and of D.
         steps: of G.
-        batch: pairs in a step.
+        batch_size: pairs in a step.
     """
 
-    collection: Collection = field(default_factory=Collection)
-    encoding: Encoding = field(default_factory=Encoding)
-    game: Game = field(default_factory=Game)
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+    encoding: EmbedderConfig = field(default_factory=EmbedderConfig)
+    adversarial: GANConfig = field(default_factory=GANConfig)
     generator: str = "residual"
-    hidden: int = 1024
-    caution: Caution | None = None
+    hidden_dim: int = 1024
+    regularisation: RegularisationConfig | None = None
     ratios: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
-    exponent: float = 2.0  # Sec. 3.3
-    descent: Descent = field(default_factory=lambda: Descent("adam", 8e-4, weight_decay=1e-4, schedule="cosine"))
+    focal_exponent: float = 2.0  # Sec. 3.3
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig("adam", 8e-4, weight_decay=1e-4, schedule="cosine")
+    )
     steps: int = 3000
-    batch: int = 64
+    batch_size: int = 64
 
     @classmethod
     def paper(cls) -> "Settings":
@@ -121,174 +146,194 @@ class Settings:
         pictures at 7 ratios.
         """
         return cls(
-            collection=Collection("oxford5k", "data/oxford5k/images", "data/oxford5k/truth", learn_from="database"),
-            game=Game("wgan-clip"),
+            collection=CollectionConfig(
+                "oxford5k", "data/oxford5k/images", "data/oxford5k/truth", train_images="database"
+            ),
+            game=GANConfig("wgan-clip"),
             generator="paper",
-            caution=Caution(),
+            caution=RegularisationConfig(),
             ratios=(2, 3, 4, 5, 6, 7, 8),
-            descent=Descent("adam", 8e-4, weight_decay=0.0),
+            descent=OptimizerConfig("adam", 8e-4, weight_decay=0.0),
             steps=6 * 4500 * 7 // 64,
         )
 
     @classmethod
     def quick(cls) -> "Settings":
         """The laptop's: built-in places, a descriptor without weights; two minutes."""
-        return cls(encoding=Encoding("gist", size=128), hidden=512, steps=400)
+        return cls(encoding=EmbedderConfig("gist", input_size=128), hidden=512, steps=400)
 
 
 def train(settings: Settings, run: Run) -> nn.Module:
     """G, trained on the descriptors of ``settings.collection``; written to the run as ``generator.safetensors``."""
-    F, files = remembering(settings.encoding), learning(settings.collection)
-    pairs = described(F, files, settings.ratios)
-    settings = suited(settings, F, files, pairs, run)
-    G = generator(settings, pairs.high.shape[1])
-    descend(G, pairs, settings, run)
+    F, files = build_descriptor_cache(settings.encoding), list_train_images(settings.collection)
+    pairs = build_descriptor_pairs(F, files, settings.ratios)
+    settings = select_regularisation(settings, F, files, pairs, run)
+    G = build_generator(settings, pairs.high.shape[1])
+    train_generator(G, pairs, settings, run)
     save(G, run.folder / "generator.safetensors")
     return G
 
 
-def described(F: DescriptorCache, files: Sequence[Path], ratios: Sequence[float]) -> Pairs:
+def build_descriptor_pairs(F: DescriptorCache, files: Sequence[Path], ratios: Sequence[float]) -> DescriptorPairs:
     """F of every file at every ratio, and at full size."""
-    return Pairs(ratios, torch.stack([seen(F, files, ratio) for ratio in ratios]), seen(F, files, 1))
+    return DescriptorPairs(
+        ratios, torch.stack([describe_files(F, files, ratio) for ratio in ratios]), describe_files(F, files, 1)
+    )
 
 
 # ------------------------------------------------------------------------------------------------- Sec. 3.2, Eqs. (3) to (9): G and D
 
 
-def generator(settings: Settings, dimension: int) -> nn.Module:
-    """G for descriptors of ``dimension`` numbers.
+def build_generator(settings: Settings, descriptor_dim: int) -> nn.Module:
+    """G for descriptors of ``descriptor_dim`` numbers.
 
     Raises:
         ValueError: if there is no generator of this name.
     """
     if settings.generator == "paper":
-        return DescriptorGenerator(dimension)
+        return DescriptorGenerator(descriptor_dim)
     kinds = {"residual": ResidualGenerator, "conditioned": ConditionedGenerator}
     if settings.generator not in kinds:
         raise ValueError(f"Unknown generator '{settings.generator}'; choose 'paper' or one of {', '.join(kinds)}.")
-    return kinds[settings.generator](dimension, settings.hidden, rank=(settings.caution or Caution()).rank)
+    return kinds[settings.generator](
+        descriptor_dim, settings.hidden_dim, rank=(settings.regularisation or RegularisationConfig()).rank
+    )
 
 
-def descend(G: nn.Module, pairs: Pairs, settings: Settings, run: Run, stage: str = "generator") -> nn.Module:
+def train_generator(
+    G: nn.Module, pairs: DescriptorPairs, settings: Settings, run: Run, stage_name: str = "generator"
+) -> nn.Module:
     """Trains G on ``pairs``, against a critic if the game has one; returns G, ready to be asked."""
-    stream = PairBatches(pairs, settings.batch, run.seed)
-    if settings.game.kind == "off":
-        alone(G, stream, settings, run, stage)
+    stream = DescriptorPairLoader(pairs, settings.batch_size, run.seed)
+    if settings.adversarial.kind == "off":
+        train_without_critic(G, stream, settings, run, stage_name)
     else:
         dimension = pairs.high.shape[1]
-        D = DescriptorCritic(dimension) if settings.generator == "paper" else DenseCritic(dimension)
-        against(D, G, stream, settings, run, stage)
+        D = DescriptorDiscriminator(dimension) if settings.generator == "paper" else MLPDiscriminator(dimension)
+        train_with_critic(D, G, stream, settings, run, stage_name)
     return G.eval()
 
 
-def content(fake: Tensor, low: Tensor, high: Tensor, settings: Settings) -> Tensor:
+def descriptor_content_loss(fake: Tensor, low: Tensor, high: Tensor, settings: Settings) -> Tensor:
     """The second term of Eq. (9), or with caution its relative form; descriptors ``[B, D]``."""
-    if settings.caution and settings.caution.relative:
-        return relative_distance(fake, low, high, settings.exponent)
-    return focal_distance(fake, high, settings.exponent)
+    if settings.regularisation and settings.regularisation.relative_loss:
+        return relative_distance(fake, low, high, settings.focal_exponent)
+    return focal_distance(fake, high, settings.focal_exponent)
 
 
-def alone(G: nn.Module, stream: PairBatches, settings: Settings, run: Run, stage: str) -> None:
+def train_without_critic(
+    G: nn.Module, loader: DescriptorPairLoader, settings: Settings, run: Run, stage_name: str
+) -> None:
     """The second term of Eq. (9) by itself; with r = 2 the paper's "CNN-Baseline"."""
-    learner = Learner(G, settings.descent, settings.steps)
+    learner = Learner(G, settings.optimizer, settings.steps)
 
     def step(low: Any, high: Any) -> Mapping[str, Tensor]:
-        return learner.descend({"content": content(G(*low), low[0], high, settings)})
+        return learner.step({"content": descriptor_content_loss(G(*low), low[0], high, settings)})
 
-    fit(step, stream, settings.steps, run, {"generator": learner}, stage)
+    fit(step, loader, settings.steps, run, {"generator": learner}, stage_name)
 
 
-def against(D: nn.Module, G: nn.Module, stream: PairBatches, settings: Settings, run: Run, stage: str) -> None:
+def train_with_critic(
+    D: nn.Module, G: nn.Module, loader: DescriptorPairLoader, settings: Settings, run: Run, stage_name: str
+) -> None:
     """Eq. (7) for D on every batch, Eq. (9) for G on every ``turns``-th, judged by the D of after its turn."""
-    game, steps = settings.game, settings.steps * settings.game.turns
-    tell_apart, fool = GAMES[game.kind]
-    of_G, of_D = Learner(G, settings.descent, settings.steps), Learner(D, settings.descent, steps)
+    game, steps = settings.adversarial, settings.steps * settings.adversarial.n_critic
+    tell_apart, fool = GAN_LOSSES[game.kind]
+    of_G, of_D = Learner(G, settings.optimizer, settings.steps), Learner(D, settings.optimizer, steps)
 
     def step(low: Any, high: Any) -> Mapping[str, Tensor]:
         fake = G(*low)
         losses = {"critic": tell_apart(D(high), D(fake.detach()))}
         if game.kind == "wgan-gp":
-            losses["penalty"] = game.penalty * gradient_penalty(D, high, fake.detach())
-        said = of_D.descend(losses)
+            losses["penalty"] = game.penalty_weight * gradient_penalty(D, high, fake.detach())
+        said = of_D.step(losses)
         if game.kind == "wgan-clip":
-            clip_weights(D, game.clip)
-        if of_D.calls % game.turns:
+            clip_weights(D, game.weight_clip)
+        if of_D.num_calls % game.n_critic:
             return said
-        near = content(fake, low[0], high, settings)
-        return said | of_G.descend({"content": near, "adversarial": game.weight * fool(D(fake))})
+        near = descriptor_content_loss(fake, low[0], high, settings)
+        return said | of_G.step({"content": near, "adversarial": game.weight * fool(D(fake))})
 
-    fit(step, stream, steps, run, {"generator": of_G, "critic": of_D}, stage)
+    fit(step, loader, steps, run, {"generator": of_G, "critic": of_D}, stage_name)
 
 
 # ------------------------------------------------------------------------------------------------- ours: how bold G should be
 
 
-def suited(settings: Settings, F: DescriptorCache, files: Sequence[Path], pairs: Pairs, run: Run) -> Settings:
+def select_regularisation(
+    settings: Settings, F: DescriptorCache, files: Sequence[Path], pairs: DescriptorPairs, run: Run
+) -> Settings:
     """``settings`` with the caution that suits the pictures, by what each G, taught by three quarters, finds of the last quarter.
 
     The last quarter, sharp, is asked for by small crops of it: no label is needed, and nothing of what is searched later. Files of one
     place often follow each other, so it is the last quarter and not every fourth picture. The most cautious that is behind the best by
     no more than a standard error is taken. Trials have no critic.
     """
-    if settings.caution is not None:
+    if settings.regularisation is not None:
         return settings
-    known, held = pairs.parted(3 / 4)
+    known, held = pairs.split(3 / 4)
     asked_for = list(files[-len(held.high) :])
-    crops = [inner_window(file, number) for number, file in enumerate(asked_for)]
-    low = {ratio: seen(F, asked_for, ratio, crops) for ratio in settings.ratios}
-    wanted = [Query(file, frozenset({row})) for row, file in enumerate(asked_for)]
+    crops = [random_crop_box(file, number) for number, file in enumerate(asked_for)]
+    low = {ratio: describe_files(F, asked_for, ratio, crops) for ratio in settings.ratios}
+    wanted = [RetrievalQuery(file, frozenset({row})) for row, file in enumerate(asked_for)]
 
-    def found(caution: Caution) -> Tensor:
-        tried = replace(settings, caution=caution, game=Game("off"))
-        G, name = generator(tried, pairs.high.shape[1]), "relative" if caution.relative else "plain"
-        descend(G, known, tried, run, f"trial-{caution.rank}-{name}")
-        each = [precisions(x, held.high, wanted) for x in raised(G, low).values()]
+    def found(caution: RegularisationConfig) -> Tensor:
+        tried = replace(settings, caution=caution, game=GANConfig("off"))
+        G, name = build_generator(tried, pairs.high.shape[1]), "relative" if caution.relative_loss else "plain"
+        train_generator(G, known, tried, run, f"trial-{caution.rank}-{name}")
+        each = [query_average_precisions(x, held.high, wanted) for x in apply_generator(G, low).values()]
         return torch.tensor(each).mean(dim=0)
 
-    trials = {caution: found(caution) for caution in CAUTIONS}
-    run.rewind("suited", 0)
+    trials = {caution: found(caution) for caution in REGULARISATION_CANDIDATES}
+    run.truncate_log("suited", 0)
     for step, (caution, values) in enumerate(trials.items(), 1):
         run.log({"stage": "suited", "step": step, **asdict(caution), "mAP": values.mean().item()})
-    return replace(settings, caution=min(as_good_as_the_best(trials), key=CAUTIONS.index))
+    return replace(settings, caution=min(select_within_one_standard_error(trials), key=REGULARISATION_CANDIDATES.index))
 
 
 # ------------------------------------------------------------------------------------------------- Secs. 4.2, 5.2 and 5.4
 
 
-def measure(lifts: Mapping[str, nn.Module], settings: Settings, ratios: Sequence[float] = ()) -> dict[str, dict]:
-    """:func:`curves` of every lift at every ratio, and :func:`sizes` of the queries."""
+def evaluate_generators(
+    generators: Mapping[str, nn.Module], settings: Settings, ratios: Sequence[float] = ()
+) -> dict[str, dict]:
+    """:func:`retrieval_curves` of every lift at every ratio, and :func:`query_sizes` of the queries."""
     ratios = ratios or settings.ratios
-    low = asked(settings, ratios)
-    return curves({name: raised(lift, low) for name, lift in lifts.items()}, settings) | sizes(settings, ratios)
+    low = query_descriptors(settings, ratios)
+    return retrieval_curves(
+        {name: apply_generator(lift, low) for name, lift in generators.items()}, settings
+    ) | query_sizes(settings, ratios)
 
 
-def asked(settings: Settings, ratios: Sequence[float]) -> dict[float, Tensor]:
+def query_descriptors(settings: Settings, ratios: Sequence[float]) -> dict[float, Tensor]:
     """Ratio → F of the queries, so many times smaller, ``[Q, D]``."""
-    queries, F = opened(settings.collection).queries, remembering(settings.encoding)
-    files, boxes = [query.picture for query in queries], [query.box for query in queries]
-    return {ratio: seen(F, files, ratio, boxes) for ratio in ratios}
+    queries, F = open_collection(settings.collection).queries, build_descriptor_cache(settings.encoding)
+    files, boxes = [query.image_path for query in queries], [query.box for query in queries]
+    return {ratio: describe_files(F, files, ratio, boxes) for ratio in ratios}
 
 
-def raised(lift: nn.Module, low: Mapping[float, Tensor]) -> dict[float, Tensor]:
-    """Queries by ratio, ``[Q, D]`` each, through ``lift``, which is told the ratio."""
-    return {ratio: lifted(lift, x, torch.full((len(x),), float(ratio))) for ratio, x in low.items()}
+def apply_generator(generator: nn.Module, low: Mapping[float, Tensor]) -> dict[float, Tensor]:
+    """Queries by ratio, ``[Q, D]`` each, through ``generator``, which is told the ratio."""
+    return {
+        ratio: super_resolve_descriptors(generator, x, torch.full((len(x),), float(ratio))) for ratio, x in low.items()
+    }
 
 
-def curves(queries: Mapping[str, Mapping[float, Tensor]], settings: Settings) -> dict[str, dict]:
+def retrieval_curves(queries: Mapping[str, Mapping[float, Tensor]], settings: Settings) -> dict[str, dict]:
     """What is found by queries that were made in several ways: ``{"map": {name: {ratio: 0…1}}, "distance": {name: {ratio: (mean,
     variance)}}}``. The database is sharp and untouched; distances are to the sharp queries.
     """
-    landmarks, F = opened(settings.collection), remembering(settings.encoding)
-    database, sharp = seen(F, landmarks.database, 1), asked(settings, [1])[1]
-    found = {name: ratio_curve(each, database, landmarks.queries) for name, each in queries.items()}
-    return {"map": found, "distance": {name: distance_curve(each, sharp) for name, each in queries.items()}}
+    landmarks, F = open_collection(settings.collection), build_descriptor_cache(settings.encoding)
+    database, sharp = describe_files(F, landmarks.database, 1), query_descriptors(settings, [1])[1]
+    found = {name: map_by_ratio(each, database, landmarks.queries) for name, each in queries.items()}
+    return {"map": found, "distance": {name: distance_by_ratio(each, sharp) for name, each in queries.items()}}
 
 
-def sizes(settings: Settings, ratios: Sequence[float]) -> dict[str, dict[float, float]]:
+def query_sizes(settings: Settings, ratios: Sequence[float]) -> dict[str, dict[float, float]]:
     """Means over the queries: ``"short_side"`` in pixels, and ``"bits"`` of the small picture as PNG (Sec. 5.4)."""
-    images = [read_picture(query.picture, query.box) for query in opened(settings.collection).queries]
-    small = {ratio: [reduced(image, ratio) for image in images] for ratio in ratios}
+    images = [read_image_crop(query.image_path, query.box) for query in open_collection(settings.collection).queries]
+    small = {ratio: [downscale_image(image, ratio) for image in images] for ratio in ratios}
     return {
         "short_side": {r: sum(min(image.shape[1:]) for image in each) / len(each) for r, each in small.items()},
-        "bits": {r: sum(map(bits, each)) / len(each) for r, each in small.items()},
+        "bits": {r: sum(map(png_bits, each)) / len(each) for r, each in small.items()},
     }

@@ -9,8 +9,8 @@ where the sizes allow only the output of M's pyramid; AFI-GAN's Eq. 3 corrects i
 from dataclasses import dataclass, field, replace
 
 from featlift.papers import afi_gan, baseline
-from featlift.papers.afi_gan import Adversary
-from featlift.papers.baseline import Model
+from featlift.papers.afi_gan import AdversarialConfig
+from featlift.papers.baseline import DetectorConfig
 
 STAGES = afi_gan.STAGES
 train = afi_gan.train
@@ -20,8 +20,10 @@ train = afi_gan.train
 class Settings(afi_gan.Settings):
     """AFI-GAN's settings with SRF-GAN's networks and levels (Sec. 4.1); attributes are those of `afi_gan.Settings`."""
 
-    model: Model = field(default_factory=lambda: Model(interpolator="srf"))
-    adversary: Adversary = field(default_factory=lambda: Adversary(end=1, levels=("p2", "p3", "p4", "p5")))
+    model: DetectorConfig = field(default_factory=lambda: DetectorConfig(interpolator="srf"))
+    adversarial: AdversarialConfig = field(
+        default_factory=lambda: AdversarialConfig(last_kernel=1, levels=("p2", "p3", "p4", "p5"))
+    )
     reuse: str = "M"  # Sec. 4.3 names both; its best rows replace the FPN by the whole extractor
 
     @classmethod
@@ -29,12 +31,12 @@ class Settings(afi_gan.Settings):
         """The laptop's: a small Faster R-CNN on the built-in scenes."""
         short = afi_gan.Settings.quick()
         stages = {name: getattr(short, name) for name in afi_gan.STAGES}
-        adversary = replace(cls().adversary, width=1)
+        adversary = replace(cls().adversarial, width=1)
         return cls(
-            model=baseline.quick_model("srf"),
+            model=baseline.quick_detector_config("srf"),
             data=short.data,
             adversary=adversary,
-            extractor_start=short.extractor_start,
+            extractor_start=short.extractor_init,
             **stages,
         )
 
@@ -43,14 +45,14 @@ class Settings(afi_gan.Settings):
         """The published AFI-GAN code's schedules and deviations with SRF-GAN's networks; SRF-GAN itself has no training code."""
         code = afi_gan.Settings.official()
         stages = {name: getattr(code, name) for name in afi_gan.STAGES}
-        model = Model(interpolator="srf", interpolator_options=code.model.interpolator_options)
-        adversary = replace(code.adversary, end=1, levels=("p2", "p3", "p4", "p5"))
+        model = DetectorConfig(interpolator="srf", interpolator_options=code.model.interpolator_options)
+        adversary = replace(code.adversarial, end=1, levels=("p2", "p3", "p4", "p5"))
         return cls(
             model=model,
             data=code.data,
             adversary=adversary,
-            halving=code.halving,
-            extractor_start=code.extractor_start,
+            halving=code.downscale,
+            extractor_start=code.extractor_init,
             reuse=code.reuse,
             **stages,
         )

@@ -11,21 +11,21 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from featlift.checkpoints.init_args import remember
-from featlift.features import Features, fit
+from featlift.checkpoints.init_args import store_init_args
+from featlift.features import Features, crop_or_pad
 from featlift.pyramids.fpn import FPN
 
 
-@remember()
+@store_init_args()
 class PAFPN(FPN):
-    """``{c2 … c5}`` in, ``{p2 … p5}`` and what ``top`` adds out; 590,080 parameters a step more than FPN at 256 channels.
+    """``{c2 … c5}`` in, ``{p2 … p5}`` and what ``extra_blocks`` adds out; 590,080 parameters a step more than FPN at 256 channels.
 
     Args:
         in_channels: name of each backbone level → its channels, fine → coarse.
         out_channels: C of every output.
         interpolators: what doubles a map on the way down: one for all steps, or one for each, coarse → fine.
-        top: adds coarser levels, from the finished p5.
-        norm: channels → the normalisation after every convolution, which then has no bias.
+        extra_blocks: adds coarser levels, from the finished p5.
+        norm_layer: channels → the normalisation after every convolution, which then has no bias.
 
     Raises:
         ValueError: if the number of interpolators is neither 1 nor the number of steps.
@@ -36,23 +36,23 @@ class PAFPN(FPN):
         in_channels: Mapping[str, int],
         out_channels: int,
         interpolators: Sequence[nn.Module],
-        top: ExtraFPNBlock | None = None,
-        norm: Callable[[int], nn.Module] | None = None,
+        extra_blocks: ExtraFPNBlock | None = None,
+        norm_layer: Callable[[int], nn.Module] | None = None,
     ):
-        super().__init__(in_channels, out_channels, interpolators, top, norm)
-        self.downsample = nn.ModuleList(_halving(out_channels, norm) for _ in range(len(in_channels) - 1))
+        super().__init__(in_channels, out_channels, interpolators, extra_blocks, norm_layer)
+        self.downsample = nn.ModuleList(_downsample_conv(out_channels, norm_layer) for _ in range(len(in_channels) - 1))
 
     def inner_maps(self, x: Features) -> list[Tensor]:
         """The maps of the way up before the 3x3 smoothing, fine → coarse: ``[B, C, H, W]`` of each level given."""
         down = super().inner_maps(x)
         up = [down[0]]
         for halve, m in zip(self.downsample, down[1:], strict=True):
-            up.append(m + fit(halve(up[-1]), (m.shape[-2], m.shape[-1])))
+            up.append(m + crop_or_pad(halve(up[-1]), (m.shape[-2], m.shape[-1])))
         return up
 
 
-def _halving(channels: int, norm: Callable[[int], nn.Module] | None) -> nn.Module:
-    block = Conv2dNormActivation(channels, channels, 3, stride=2, norm_layer=norm, activation_layer=nn.ReLU)
+def _downsample_conv(channels: int, norm_layer: Callable[[int], nn.Module] | None) -> nn.Module:
+    block = Conv2dNormActivation(channels, channels, 3, stride=2, norm_layer=norm_layer, activation_layer=nn.ReLU)
     nn.init.kaiming_uniform_(block[0].weight, a=1)  # type: ignore[arg-type]
     if block[0].bias is not None:
         nn.init.zeros_(block[0].bias)  # type: ignore[arg-type]

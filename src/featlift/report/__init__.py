@@ -1,8 +1,8 @@
 """One self-contained HTML page about a run or about several runs side by side, and one figure for a README."""
 
-from featlift.report.examples import Evidence, Scenes
-from featlift.report.figure import before_after
-from featlift.report.page import write
+from featlift.report.examples import ComparisonExamples, ReportDataset
+from featlift.report.figure import plot_before_after
+from featlift.report.page import write_report
 from featlift.report.records import RunRecord, read_run
 
-__all__ = ["Evidence", "RunRecord", "Scenes", "before_after", "read_run", "write"]
+__all__ = ["ComparisonExamples", "ReportDataset", "RunRecord", "plot_before_after", "read_run", "write_report"]

@@ -8,72 +8,74 @@ from typing import Any
 
 import numpy as np
 
-from featlift.report.data_uris import figure_uri
-from featlift.report.records import RunRecord, Series
+from featlift.report.data_uris import figure_data_uri
+from featlift.report.records import RunRecord, ScalarSeries
 
-INK = "#808892"
+AXIS_COLOR = "#808892"
 """Text and axes: a grey that reads on white and on black."""
-RUN_COLOURS = ("#d98314", "#2f81f7", "#8957e5", "#2da44e", "#cf4a7e", "#57606a")
-COLUMNS = 4
-SIDES = {"_real": "-", "_fake": "--"}
+RUN_COLORS = ("#d98314", "#2f81f7", "#8957e5", "#2da44e", "#cf4a7e", "#57606a")
+CHARTS_PER_ROW = 4
+LINE_STYLES = {"_real": "-", "_fake": "--"}
 """Endings of names that share a chart, and the line of each."""
 
-Curves = dict[tuple[str, str], Series]
+ChartSeries = dict[tuple[str, str], ScalarSeries]
 """Run and line style → what is drawn."""
 
 
-def colour(position: int) -> str:
+def run_color(position: int) -> str:
     """The colour of the run at ``position``, everywhere in the report."""
-    return RUN_COLOURS[position % len(RUN_COLOURS)]
+    return RUN_COLORS[position % len(RUN_COLORS)]
 
 
-def stage_curves(runs: Sequence[RunRecord]) -> dict[str, str]:
+def plot_stage_curves(runs: Sequence[RunRecord]) -> dict[str, str]:
     """Stage → an SVG (data URI) with a chart for each scalar that a run logged there."""
-    stages: dict[str, dict[str, Curves]] = {}
+    stages: dict[str, dict[str, ChartSeries]] = {}
     for run in runs:
-        for stage, scalars in run.curves().items():
+        for stage, scalars in run.scalar_curves().items():
             for name, series in scalars.items():
-                title, line = shared(name)
+                title, line = chart_of_scalar(name)
                 stages.setdefault(stage, {}).setdefault(title, {})[run.name, line] = series
-    colours = {run.name: colour(i) for i, run in enumerate(runs)}
-    return {stage: _drawn(charts, colours) for stage, charts in stages.items()}
+    colours = {run.name: run_color(i) for i, run in enumerate(runs)}
+    return {stage: _plot_charts(charts, colours) for stage, charts in stages.items()}
 
 
-def shared(name: str) -> tuple[str, str]:
+def chart_of_scalar(name: str) -> tuple[str, str]:
     """The chart that the scalar ``name`` is drawn in, and with which line."""
-    side = next((side for side in SIDES if name.endswith(side)), "")
-    return (f"{name.removesuffix(side)}: real –, fake - -", SIDES[side]) if side else (name, "-")
+    side = next((side for side in LINE_STYLES if name.endswith(side)), "")
+    return (f"{name.removesuffix(side)}: real –, fake - -", LINE_STYLES[side]) if side else (name, "-")
 
 
-def _drawn(charts: Mapping[str, Curves], colours: Mapping[str, str]) -> str:
+def _plot_charts(charts: Mapping[str, ChartSeries], colors: Mapping[str, str]) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    rows = -(-len(charts) // COLUMNS)
-    with rc_context({"svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif", "axes.edgecolor": INK}):
+    rows = -(-len(charts) // CHARTS_PER_ROW)
+    with rc_context(
+        {"svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif", "axes.edgecolor": AXIS_COLOR}
+    ):
         figure = Figure(figsize=(12, 2.3 * rows), layout="constrained")
-        axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+        axes = figure.subplots(rows, CHARTS_PER_ROW, squeeze=False).ravel()
         for panel, (name, curves) in zip(axes, charts.items(), strict=False):
-            _chart(panel, name, curves, colours)
+            _plot_chart(panel, name, curves, colors)
         for panel in axes[len(charts) :]:
             panel.set_axis_off()
-        return figure_uri(figure, transparent=True)
+        return figure_data_uri(figure, transparent=True)
 
 
-def _chart(panel: Any, name: str, curves: Curves, colours: Mapping[str, str]) -> None:
+def _plot_chart(panel: Any, name: str, curves: ChartSeries, colors: Mapping[str, str]) -> None:
     for (run, line), series in curves.items():
         steps, values = np.array(list(series)), np.array(list(series.values()), float)
-        panel.plot(steps, values, color=colours[run], alpha=0.3, linewidth=0.8)
-        panel.plot(steps, smoothed(values), color=colours[run], linewidth=1.6, linestyle=line)
-    panel.set_title(name.replace("_", " "), color=INK, fontsize=10, loc="left")
-    panel.tick_params(colors=INK, labelsize=8)
+        panel.plot(steps, values, color=colors[run], alpha=0.3, linewidth=0.8)
+        panel.plot(steps, smooth(values), color=colors[run], linewidth=1.6, linestyle=line)
+    panel.set_title(name.replace("_", " "), color=AXIS_COLOR, fontsize=10, loc="left")
+    panel.tick_params(colors=AXIS_COLOR, labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.grid(color=INK, alpha=0.18, linewidth=0.6)
+    panel.grid(color=AXIS_COLOR, alpha=0.18, linewidth=0.6)
     if "accuracy" in name:
         panel.set_ylim(-0.03, 1.03)
 
 
-def smoothed(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray) -> np.ndarray:
     """The mean over a window of a twentieth of the ``values`` (at least 1), shorter at both ends; what is not finite is
     left out.
     """

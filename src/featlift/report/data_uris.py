@@ -8,20 +8,20 @@ import numpy as np
 from PIL import Image
 
 
-def data_uri(content: bytes, kind: str) -> str:
+def encode_data_uri(content: bytes, image_format: str) -> str:
     """``content`` of the MIME type ``image/<kind>``."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return f"data:image/{image_format};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def pixels_uri(pixels: np.ndarray, form: str = "PNG") -> str:
+def image_data_uri(pixels: np.ndarray, format: str = "PNG") -> str:
     """``pixels [H, W, 3]`` uint8; "PNG" keeps every pixel, "JPEG" is for large photographs."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, form, **({"quality": 90} if form == "JPEG" else {"optimize": True}))
-    return data_uri(buffer.getvalue(), form.lower())
+    Image.fromarray(pixels).save(buffer, format, **({"quality": 90} if format == "JPEG" else {"optimize": True}))
+    return encode_data_uri(buffer.getvalue(), format.lower())
 
 
-def figure_uri(figure: Any, transparent: bool = False) -> str:
+def figure_data_uri(figure: Any, transparent: bool = False) -> str:
     """A figure of matplotlib as SVG, the same bytes whenever it is written."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=transparent, metadata={"Date": None})
-    return data_uri(buffer.getvalue(), "svg+xml")
+    return encode_data_uri(buffer.getvalue(), "svg+xml")

@@ -10,121 +10,132 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from featlift.evaluation.average_precision import Detection, GroundTruth, matches
+from featlift.evaluation.average_precision import Detection, GroundTruth, match_detections
 from featlift.evaluation.comparison import Comparison
-from featlift.evaluation.object_changes import Fate, Outcome, best_f1
-from featlift.report.annotated_crops import Outline, View, outline, outlines_of, view, window
+from featlift.evaluation.object_changes import ObjectOutcome, Outcome, best_f1_threshold
+from featlift.report.annotated_crops import (
+    AnnotatedImage,
+    StyledBox,
+    annotate_image,
+    build_styled_boxes,
+    crop_around,
+    make_styled_box,
+)
 from featlift.report.records import RunRecord
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportDataset:
     """What the pictures of a report are made from."""
 
-    truth: GroundTruth
+    ground_truth: GroundTruth
     """In COCO's form."""
-    picture: Callable[[int], Tensor]
+    load_image: Callable[[int], Tensor]
     """Image id → ``[3, H, W]`` in 0…1."""
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """One object or picture as the first run saw it and as the second did."""
 
-    first: View
-    second: View
+    first: AnnotatedImage
+    second: AnnotatedImage
     caption: str
 
 
 @dataclass(frozen=True)
-class Scenes:
+class ComparisonExamples:
     """A comparison and all that is needed to draw it."""
 
-    evidence: Evidence
+    dataset: ReportDataset
     comparison: Comparison
     runs: tuple[RunRecord, RunRecord]
 
-    def objects(self, outcome: Outcome, most: int) -> list[Pair]:
-        """The ``most`` objects with this outcome that were detected with the highest score, enlarged."""
-        fates = sorted(self.comparison.gains.of(outcome), key=_score, reverse=True)
-        return [self._enlarged(fate) for fate in fates[:most]]
+    def object_pairs(self, outcome: Outcome, max_count: int) -> list[ImagePair]:
+        """The ``max_count`` objects with this outcome that were detected with the highest score, enlarged."""
+        fates = sorted(self.comparison.object_changes.with_outcome(outcome), key=_best_score, reverse=True)
+        return [self._object_pair(fate) for fate in fates[:max_count]]
 
-    def wholes(self, most: int) -> list[Pair]:
-        """The ``most`` pictures in which the most objects were gained or lost."""
-        changed = Counter(fate.image_id for fate in self.comparison.gains.fates if fate.outcome in ("gained", "lost"))
-        return [self._whole(image_id) for image_id, _ in changed.most_common(most)]
+    def image_pairs(self, max_count: int) -> list[ImagePair]:
+        """The ``max_count`` pictures in which the most objects were gained or lost."""
+        changed = Counter(
+            fate.image_id for fate in self.comparison.object_changes.outcomes if fate.outcome in ("gained", "lost")
+        )
+        return [self._image_pair(image_id) for image_id, _ in changed.most_common(max_count)]
 
-    def outlines(self, image_id: int) -> tuple[list[Outline], list[Outline]]:
+    def image_boxes(self, image_id: int) -> tuple[list[StyledBox], list[StyledBox]]:
         """What to draw on a picture for the first and for the second run, each at its threshold."""
         first, second = (
-            outlines_of(self.evidence.truth, run.detections, image_id, threshold, style)
+            build_styled_boxes(self.dataset.ground_truth, run.detections, image_id, threshold, style)
             for run, threshold, style in zip(
-                self.runs, self.comparison.gains.thresholds, ("first", "second"), strict=True
+                self.runs, self.comparison.object_changes.score_thresholds, ("first", "second"), strict=True
             )
         )
         return first, second
 
-    def _enlarged(self, fate: Fate) -> Pair:
-        image = self.evidence.picture(fate.image_id)
-        part = window(fate.box, (image.shape[1], image.shape[2]))
-        first, second = (view(image, outlines, part) for outlines in self.outlines(fate.image_id))
+    def _object_pair(self, fate: ObjectOutcome) -> ImagePair:
+        image = self.dataset.load_image(fate.image_id)
+        part = crop_around(fate.box, (image.shape[1], image.shape[2]))
+        first, second = (annotate_image(image, outlines, part) for outlines in self.image_boxes(fate.image_id))
         width, height = fate.box[2:]
-        before, after = (f"IoU {iou:.2f}" if iou else "not found" for iou in fate.iou)
+        before, after = (f"IoU {iou:.2f}" if iou else "not found" for iou in fate.ious)
         what = f"{fate.category}, {width:.0f} × {height:.0f} px"
-        return Pair(first, second, f"{what} · {before} → {after} · picture {fate.image_id}")
+        return ImagePair(first, second, f"{what} · {before} → {after} · picture {fate.image_id}")
 
-    def _whole(self, image_id: int) -> Pair:
-        image, outcomes = self.evidence.picture(image_id), Counter[str]()
-        outcomes.update(fate.outcome for fate in self.comparison.gains.fates if fate.image_id == image_id)
+    def _image_pair(self, image_id: int) -> ImagePair:
+        image, outcomes = self.dataset.load_image(image_id), Counter[str]()
+        outcomes.update(fate.outcome for fate in self.comparison.object_changes.outcomes if fate.image_id == image_id)
         marks = [
-            outline(fate.box, fate.outcome)
-            for fate in self.comparison.gains.fates
+            make_styled_box(fate.box, fate.outcome)
+            for fate in self.comparison.object_changes.outcomes
             if fate.image_id == image_id and fate.outcome in ("gained", "lost")
         ]
-        first, second = (view(image, outlines + marks) for outlines in self.outlines(image_id))
-        return Pair(first, second, f"picture {image_id}: {outcomes['gained']} gained, {outcomes['lost']} lost")
+        first, second = (annotate_image(image, outlines + marks) for outlines in self.image_boxes(image_id))
+        return ImagePair(first, second, f"picture {image_id}: {outcomes['gained']} gained, {outcomes['lost']} lost")
 
 
-def _score(fate: Fate) -> float:
-    return max(detection["score"] for detection in (fate.first, fate.second) if detection)
+def _best_score(fate: ObjectOutcome) -> float:
+    return max(detection["score"] for detection in (fate.first_detection, fate.second_detection) if detection)
 
 
-def single(evidence: Evidence, run: RunRecord, most: int) -> list[View]:
-    """The ``most`` pictures with the most objects: what ``run`` found, missed and saw in nothing, at its best-F1 threshold.
+def build_run_examples(dataset: ReportDataset, run: RunRecord, max_count: int) -> list[AnnotatedImage]:
+    """The ``max_count`` pictures with the most objects: what ``run`` found, missed and saw in nothing, at its best-F1 threshold.
 
     The colours of EFPN's Fig. 8: "found" are detections, "missed" objects, "false" detections.
     """
-    truth = evidence.truth
-    marks, threshold = verdicts(truth, run.detections)
+    truth = dataset.ground_truth
+    marks, threshold = classify_detections(truth, run.detections)
     objects = Counter(annotation["image_id"] for annotation in truth["annotations"])
     said = f"detections with a score of at least {threshold:.2f}" if threshold <= 1 else "nothing was found anywhere"
     return [
-        view(evidence.picture(image_id), marks.get(image_id, []), caption=f"picture {image_id}, {said}")
-        for image_id, _ in objects.most_common(most)
+        annotate_image(dataset.load_image(image_id), marks.get(image_id, []), caption=f"picture {image_id}, {said}")
+        for image_id, _ in objects.most_common(max_count)
     ]
 
 
-def verdicts(truth: GroundTruth, detections: Sequence[Detection]) -> tuple[dict[int, list[Outline]], float]:
+def classify_detections(
+    ground_truth: GroundTruth, detections: Sequence[Detection]
+) -> tuple[dict[int, list[StyledBox]], float]:
     """For each picture the missed objects, then the detections that count, found and false, with class and score.
 
     What counts is what has at least the score with the best F1, the second thing returned; above 1 nothing was found anywhere.
     """
-    by_class = matches(truth, detections)
-    threshold = best_f1(by_class)
-    names = {category["id"]: category["name"] for category in truth["categories"]}
+    by_class = match_detections(ground_truth, detections)
+    threshold = best_f1_threshold(by_class)
+    names = {category["id"]: category["name"] for category in ground_truth["categories"]}
     found: set[int] = set()
     judged: dict[int, str] = {}
     for one in by_class:
         sure = one.score >= threshold
-        found |= set(one.annotation[sure & one.hit[0]].tolist())
-        judged |= dict.fromkeys(one.detection[sure & one.hit[0]].tolist(), "found")
-        judged |= dict.fromkeys(one.detection[sure & one.miss[0]].tolist(), "false")
-    marks: dict[int, list[Outline]] = {}
-    for annotation in truth["annotations"]:
+        found |= set(one.annotation_id[sure & one.true_positive[0]].tolist())
+        judged |= dict.fromkeys(one.detection_index[sure & one.true_positive[0]].tolist(), "found")
+        judged |= dict.fromkeys(one.detection_index[sure & one.false_positive[0]].tolist(), "false")
+    marks: dict[int, list[StyledBox]] = {}
+    for annotation in ground_truth["annotations"]:
         if annotation["id"] not in found and not annotation.get("iscrowd"):
-            marks.setdefault(annotation["image_id"], []).append(outline(annotation["bbox"], "missed"))
+            marks.setdefault(annotation["image_id"], []).append(make_styled_box(annotation["bbox"], "missed"))
     for place, style in judged.items():
         one = detections[place]
         label = f"{names[one['category_id']]} {100 * one['score']:.0f}"
-        marks.setdefault(one["image_id"], []).append(outline(one["bbox"], style, label))
+        marks.setdefault(one["image_id"], []).append(make_styled_box(one["bbox"], style, label))
     return marks, threshold

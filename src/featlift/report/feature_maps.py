@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featlift.features import Features
-from featlift.report.data_uris import pixels_uri
+from featlift.report.data_uris import image_data_uri
 
-Map = NDArray[np.float32]
+FeatureArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class LevelMaps:
     """One level: for each run a heat map and a principal-component picture, as data URIs, with the size in cells."""
 
     level: str
-    heat: dict[str, str]
-    colours: dict[str, str]
+    heatmaps: dict[str, str]
+    pca_images: dict[str, str]
     size: tuple[int, int]
-    top: float
+    max_value: float
     """The value of the hottest colour; the coldest is 0."""
 
 
-def level_maps(features: Mapping[str, Features]) -> list[LevelMaps]:
+def build_level_maps(features: Mapping[str, Features]) -> list[LevelMaps]:
     """For each level that all of ``features`` (run → maps ``[1, C, H, W]`` of the same picture) share, fine → coarse.
 
     ``"image"`` is not a level.
@@ -38,40 +38,41 @@ def level_maps(features: Mapping[str, Features]) -> list[LevelMaps]:
     Raises:
         ValueError: if a level has different shapes in two runs.
     """
-    return [_level_maps(level, maps) for level, maps in shared(features).items()]
+    return [_build_level(level, maps) for level, maps in common_levels(features).items()]
 
 
-def heats(features: Mapping[str, Features]) -> dict[str, dict[str, NDArray[np.uint8]]]:
-    """Level → run → the heat map ``[H, W, 3]`` of :func:`level_maps`; sizes may differ between runs."""
+def build_heatmaps(features: Mapping[str, Features]) -> dict[str, dict[str, NDArray[np.uint8]]]:
+    """Level → run → the heat map ``[H, W, 3]`` of :func:`build_level_maps`; sizes may differ between runs."""
     return {
-        level: dict(zip(maps, heat(list(maps.values()))[0], strict=True)) for level, maps in shared(features).items()
+        level: dict(zip(maps, to_heatmaps(list(maps.values()))[0], strict=True))
+        for level, maps in common_levels(features).items()
     }
 
 
-def shared(features: Mapping[str, Features]) -> dict[str, dict[str, Map]]:
+def common_levels(features: Mapping[str, Features]) -> dict[str, dict[str, FeatureArray]]:
     """Level → run → map ``[C, H, W]``, of the levels that all have, in the order of the first."""
     first = next(iter(features.values()))
     levels = [level for level in first if level != "image" and all(level in one for one in features.values())]
-    return {level: {name: _array(one, level) for name, one in features.items()} for level in levels}
+    return {level: {name: _to_array(one, level) for name, one in features.items()} for level in levels}
 
 
-def _array(features: Features, level: str) -> Map:
+def _to_array(features: Features, level: str) -> FeatureArray:
     x = features[level].detach().float().cpu().numpy()
     return x[0] if x.ndim == 4 else x
 
 
-def _level_maps(level: str, maps: dict[str, Map]) -> LevelMaps:
+def _build_level(level: str, maps: dict[str, FeatureArray]) -> LevelMaps:
     shapes = {name: one.shape for name, one in maps.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"'{level}' has different shapes [C, H, W]: {shapes}. Give all runs the same picture.")
-    heats, top = heat(list(maps.values()))
+    heats, top = to_heatmaps(list(maps.values()))
     _, height, width = next(iter(shapes.values()))
-    hot = {name: pixels_uri(one) for name, one in zip(maps, heats, strict=True)}
-    coloured = {name: pixels_uri(one) for name, one in zip(maps, components(list(maps.values())), strict=True)}
+    hot = {name: image_data_uri(one) for name, one in zip(maps, heats, strict=True)}
+    coloured = {name: image_data_uri(one) for name, one in zip(maps, to_pca_images(list(maps.values())), strict=True)}
     return LevelMaps(level, hot, coloured, (height, width), top)
 
 
-def heat(maps: Sequence[Map]) -> tuple[list[NDArray[np.uint8]], float]:
+def to_heatmaps(maps: Sequence[FeatureArray]) -> tuple[list[NDArray[np.uint8]], float]:
     """Mean of ``|x|`` over the channels of each ``[C, H, W]`` as ``[H, W, 3]``, and the value that has the hottest
     colour.
 
@@ -85,7 +86,7 @@ def heat(maps: Sequence[Map]) -> tuple[list[NDArray[np.uint8]], float]:
     return [(colormaps["magma"](one)[..., :3] * 255).round().astype(np.uint8) for one in scaled], top
 
 
-def components(maps: Sequence[Map]) -> list[NDArray[np.uint8]]:
+def to_pca_images(maps: Sequence[FeatureArray]) -> list[NDArray[np.uint8]]:
     """The three largest principal components of all cells of all maps ``[C, H, W]`` as red, green and blue ``[H, W,
     3]``.
     """

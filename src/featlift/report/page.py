@@ -9,46 +9,48 @@ from pathlib import Path
 from typing import Any
 
 from featlift.evaluation.comparison import Comparison
-from featlift.evaluation.object_changes import OUTCOMES, Gains
+from featlift.evaluation.object_changes import OUTCOMES, ObjectChanges
 from featlift.features import Features
-from featlift.report.annotated_crops import View, to_pixels
-from featlift.report.curves import colour, stage_curves
-from featlift.report.data_uris import pixels_uri
-from featlift.report.examples import Evidence, Scenes, single
-from featlift.report.feature_maps import level_maps
-from featlift.report.pareto import Points, inline
+from featlift.report.annotated_crops import AnnotatedImage, to_uint8
+from featlift.report.curves import plot_stage_curves, run_color
+from featlift.report.data_uris import image_data_uri
+from featlift.report.examples import ComparisonExamples, ReportDataset, build_run_examples
+from featlift.report.feature_maps import build_level_maps
+from featlift.report.pareto import ParetoPoints, pareto_data_uri
 from featlift.report.records import RunRecord
-from featlift.report.tables import Row, class_rows, cost_rows, metric_rows, signed
+from featlift.report.tables import TableRow, class_rows, cost_rows, format_signed_percent, metric_rows
 
-CROPS, WHOLES, ALONE = 9, 3, 6
+MAX_OBJECTS, MAX_COMPARED_IMAGES, MAX_RUN_IMAGES = 9, 3, 6
 """Enlarged objects an outcome, whole pictures a comparison (and of its last run), whole pictures of a run alone."""
 
 
-def write(
+def write_report(
     folder: str | Path,
     runs: Sequence[RunRecord],
     comparisons: Sequence[Comparison] = (),
-    evidence: Evidence | None = None,
+    dataset: ReportDataset | None = None,
     features: Mapping[str, Features] | None = None,
     title: str | None = None,
-    pareto: Points | None = None,
+    pareto_points: ParetoPoints | None = None,
 ) -> Path:
     """Write ``report.html`` into ``folder`` and return its path.
 
     The first of ``runs`` is what the others are compared with; ``comparisons`` name runs. ``features`` are maps of one
-    picture, run → `Features` (with ``"image"`` ``[1, 3, H, W]`` the picture is shown too). Without ``evidence`` there
-    are no pictures of objects. ``pareto`` is milliseconds a picture and the box AP (per cent) of every seed, by name.
+    picture, run → `Features` (with ``"image"`` ``[1, 3, H, W]`` the picture is shown too). Without ``dataset`` there
+    are no pictures of objects. ``pareto_points`` is milliseconds a picture and the box AP (per cent) of every seed, by name.
 
     Raises:
         ValueError: if there is no run, two runs have one name, or a comparison names a run that is not there.
     """
-    _check(runs, comparisons)
-    heading = title or _heading([run.name for run in runs])
-    context = _numbers(runs, comparisons) | _pictures(runs, comparisons, evidence) | {"title": heading}
-    context["maps"] = level_maps(features) if features else []
-    context["maps_picture"] = _image(features) if features else None
-    context["pareto"] = inline(pareto, "milliseconds a picture", "box AP, per cent") if pareto else None
-    page = _template().render(context)
+    _check_runs(runs, comparisons)
+    heading = title or _build_title([run.name for run in runs])
+    context = _number_context(runs, comparisons) | _image_context(runs, comparisons, dataset) | {"title": heading}
+    context["maps"] = build_level_maps(features) if features else []
+    context["maps_picture"] = _input_image(features) if features else None
+    context["pareto"] = (
+        pareto_data_uri(pareto_points, "milliseconds a picture", "box AP, per cent") if pareto_points else None
+    )
+    page = _load_template().render(context)
     path = Path(folder) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".html.part")
@@ -56,60 +58,60 @@ def write(
     return unfinished.replace(path)
 
 
-def _heading(names: Sequence[str]) -> str:
+def _build_title(names: Sequence[str]) -> str:
     """ "a", "b against a", "b and c against a"."""
     return f"{' and '.join(names[1:])} against {names[0]}" if len(names) > 1 else names[0]
 
 
-def _check(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> None:
+def _check_runs(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> None:
     names = [run.name for run in runs]
     if not names:
         raise ValueError("A report needs at least one run.")
     if len(set(names)) < len(names):
         raise ValueError(f"Runs need different names to be told apart; these are {names}.")
     for comparison in comparisons:
-        if not {comparison.first, comparison.second} <= set(names):
+        if not {comparison.first_name, comparison.second_name} <= set(names):
             raise ValueError(
-                f"The comparison of '{comparison.first}' with '{comparison.second}' is not of the runs {names}."
+                f"The comparison of '{comparison.first_name}' with '{comparison.second_name}' is not of the runs {names}."
             )
 
 
-def _template() -> Any:
+def _load_template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["signed"] = signed
+    environment.filters["signed"] = format_signed_percent
     return environment.from_string((files("featlift.report") / "page.html").read_text(encoding="utf-8"))
 
 
-def _numbers(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def _number_context(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> dict[str, Any]:
     kinds = [kind for kind in ("boxes", "masks") if any(kind in run.metrics for run in runs)]
     tables = {kind: metric_rows(runs, comparisons, kind) for kind in kinds}
     return {
         "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "runs": [{"name": run.name, "colour": colour(i)} for i, run in enumerate(runs)],
-        "colours": {run.name: colour(i) for i, run in enumerate(runs)},
+        "runs": [{"name": run.name, "colour": run_color(i)} for i, run in enumerate(runs)],
+        "colours": {run.name: run_color(i) for i, run in enumerate(runs)},
         "tables": tables,
-        "reach": {kind: _reach(rows) for kind, rows in tables.items()},
+        "reach": {kind: _whisker_range(rows) for kind, rows in tables.items()},
         "classes": {kind: class_rows(runs, kind) for kind in kinds},
         "costs": cost_rows(runs),
-        "cost_note": next((run.cost for run in runs if run.cost), None),
-        "curves": stage_curves(runs),
-        "settings": _side_by_side([run.settings for run in runs]),
-        "metadata": _side_by_side([run.metadata for run in runs]),
-        "tiles": [_tiles(runs, comparison) for comparison in comparisons],
+        "cost_note": next((run.profile for run in runs if run.profile), None),
+        "curves": plot_stage_curves(runs),
+        "settings": _build_settings_rows([run.settings for run in runs]),
+        "metadata": _build_settings_rows([run.metadata for run in runs]),
+        "tiles": [_build_tiles(runs, comparison) for comparison in comparisons],
     }
 
 
-def _reach(rows: Sequence[Row]) -> float:
+def _whisker_range(rows: Sequence[TableRow]) -> float:
     """How far the whiskers of a table go from zero."""
     intervals = [cell.interval for row in rows for cell in row.cells if cell.interval]
     return max([abs(end) for interval in intervals for end in (interval.low, interval.high)], default=0) or 1
 
 
-def _tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str, Any]:
+def _build_tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str, Any]:
     named = {run.name: run for run in runs}
-    first, second = named[comparison.first], named[comparison.second]
+    first, second = named[comparison.first_name], named[comparison.second_name]
     return {
         "comparison": comparison,
         "intervals": [
@@ -117,68 +119,81 @@ def _tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str, Any]:
             for key, name in (("ap", "AP"), ("ap_tiny", "AP tiny"))
             if key in comparison.intervals.get("boxes", {})
         ],
-        "gained": len(comparison.gains.of("gained")),
-        "lost": len(comparison.gains.of("lost")),
-        "objects": len(comparison.gains.fates),
-        "slower": second.cost.latency.median / first.cost.latency.median if first.cost and second.cost else None,
+        "gained": len(comparison.object_changes.with_outcome("gained")),
+        "lost": len(comparison.object_changes.with_outcome("lost")),
+        "objects": len(comparison.object_changes.outcomes),
+        "slower": second.profile.latency.median / first.profile.latency.median
+        if first.profile and second.profile
+        else None,
     }
 
 
-def _pictures(
-    runs: Sequence[RunRecord], comparisons: Sequence[Comparison], evidence: Evidence | None
+def _image_context(
+    runs: Sequence[RunRecord], comparisons: Sequence[Comparison], dataset: ReportDataset | None
 ) -> dict[str, Any]:
     named = {run.name: run for run in runs}
     sections = []
     for comparison in comparisons:
-        section = {"comparison": comparison, "groups": _groups(comparison.gains), "crops": {}, "wholes": []}
-        if evidence:
-            pair = (named[comparison.first], named[comparison.second])
-            scenes = Scenes(evidence, comparison, pair)
-            section["crops"] = {outcome: scenes.objects(outcome, CROPS) for outcome in ("gained", "lost", "moved")}
-            section["wholes"] = scenes.wholes(WHOLES)
+        section = {
+            "comparison": comparison,
+            "groups": _build_bar_groups(comparison.object_changes),
+            "crops": {},
+            "wholes": [],
+        }
+        if dataset:
+            pair = (named[comparison.first_name], named[comparison.second_name])
+            scenes = ComparisonExamples(dataset, comparison, pair)
+            section["crops"] = {
+                outcome: scenes.object_pairs(outcome, MAX_OBJECTS) for outcome in ("gained", "lost", "moved")
+            }
+            section["wholes"] = scenes.image_pairs(MAX_COMPARED_IMAGES)
         sections.append(section)
-    shown = single(evidence, runs[-1], WHOLES if comparisons else ALONE) if evidence else []
+    shown = (
+        build_run_examples(dataset, runs[-1], MAX_COMPARED_IMAGES if comparisons else MAX_RUN_IMAGES) if dataset else []
+    )
     return {"sections": sections, "shown": shown}
 
 
-def _groups(gains: Gains) -> dict[str, list[dict[str, Any]]]:
+def _build_bar_groups(changes: ObjectChanges) -> dict[str, list[dict[str, Any]]]:
     """Bars: for sizes and for classes, how many objects had each outcome and how long the bars are (0…1)."""
-    tables = {"size": gains.by_size(), "class": gains.by_category()}
+    tables = {"size": changes.count_by_size(), "class": changes.count_by_category()}
     return {
-        title: [_bar(name, counts, _longest(table)) for name, counts in table.items()]
+        title: [_build_bar(name, counts, _max_count(table)) for name, counts in table.items()]
         for title, table in tables.items()
     }
 
 
-def _longest(table: Mapping[str, Counter]) -> int:
+def _max_count(table: Mapping[str, Counter]) -> int:
     return max([counts[outcome] for counts in table.values() for outcome in ("gained", "lost")], default=0) or 1
 
 
-def _bar(name: str, counts: Counter, longest: int) -> dict[str, Any]:
+def _build_bar(name: str, counts: Counter, max_count: int) -> dict[str, Any]:
     known = {outcome: counts[outcome] for outcome in OUTCOMES}
-    return {"name": name, "counts": known, "total": sum(known.values()), "longest": longest}
+    return {"name": name, "counts": known, "total": sum(known.values()), "longest": max_count}
 
 
-def _side_by_side(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _build_settings_rows(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Nested settings of several runs as rows ``name, texts, differ``."""
-    flat = [_flat(one) for one in values]
+    flat = [_flatten(one) for one in settings]
     names = dict.fromkeys(name for one in flat for name in one)
     rows = [(name, [one.get(name, "–") for one in flat]) for name in names]
     return [{"name": name, "texts": texts, "differ": len(set(texts)) > 1} for name, texts in rows]
 
 
-def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{above}{name}.")
+            flat |= _flatten(value, f"{prefix}{name}.")
         else:
-            flat[above + name] = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+            flat[prefix + name] = (
+                value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+            )
     return flat
 
 
-def _image(features: Mapping[str, Features]) -> View | None:
+def _input_image(features: Mapping[str, Features]) -> AnnotatedImage | None:
     image = next((one["image"] for one in features.values() if "image" in one), None)
     if image is None:
         return None
-    return View(pixels_uri(to_pixels(image[0]), "JPEG"), image.shape[3], image.shape[2])
+    return AnnotatedImage(image_data_uri(to_uint8(image[0]), "JPEG"), image.shape[3], image.shape[2])

@@ -9,15 +9,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+PaperRow = dict[str, Any]
 """Column → what is printed there, "" for an empty cell."""
 
-SHIPPED = "tables"
+TABLES_FOLDER = "tables"
 """The folder beside this file where a wheel has the tables; a checkout has them in ``benchmarks/papers``."""
 
 
 @dataclass(frozen=True)
-class Printed:
+class PaperTable:
     """A table as a paper prints it.
 
     Attributes:
@@ -36,39 +36,41 @@ class Printed:
     caption: str
     split: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
 
 
-def papers() -> list[str]:
+def list_papers() -> list[str]:
     """Names of the papers whose tables are here."""
-    return sorted(path.stem.replace("_", "-") for path in _folder().glob("*.toml"))
+    return sorted(path.stem.replace("_", "-") for path in _find_tables_folder().glob("*.toml"))
 
 
-def printed(paper: str, number: str) -> Printed:
+def load_paper_table(paper: str, number: str) -> PaperTable:
     """Table ``number`` of ``paper``.
 
     Raises:
         ValueError: if there is no such paper or table; what there is, is said.
     """
-    if paper not in papers():
-        raise ValueError(f"There are no tables of '{paper}'.{_near(paper, papers())} There are: {', '.join(papers())}.")
-    whole = _parsed(_folder() / f"{paper.replace('-', '_')}.toml")
+    if paper not in list_papers():
+        raise ValueError(
+            f"There are no tables of '{paper}'.{_suggest(paper, list_papers())} There are: {', '.join(list_papers())}."
+        )
+    whole = _read_toml(_find_tables_folder() / f"{paper.replace('-', '_')}.toml")
     tables: Mapping[str, Any] = whole["table"]
     if number not in tables:
         note = f" {whole['note']}" if "note" in whole else ""
         raise ValueError(f"'{paper}' has no table '{number}' here; there are {', '.join(tables)}.{note}")
     found, columns = tables[number], tuple(tables[number]["columns"])
     rows = tuple(dict(zip(columns, row, strict=True)) for row in found["rows"])
-    return Printed(paper, number, whole["source"], found["caption"], found.get("split", ""), columns, rows)
+    return PaperTable(paper, number, whole["source"], found["caption"], found.get("split", ""), columns, rows)
 
 
-def _folder() -> Path:
+def _find_tables_folder() -> Path:
     """Where the tables are.
 
     Raises:
         FileNotFoundError: if this is neither an installed package nor a checkout.
     """
-    shipped = Path(str(files("featlift.report"))) / SHIPPED
+    shipped = Path(str(files("featlift.report"))) / TABLES_FOLDER
     checkout = Path(__file__).parents[3] / "benchmarks" / "papers"
     found = next((folder for folder in (shipped, checkout) if folder.is_dir()), None)
     if found is None:
@@ -78,7 +80,7 @@ def _folder() -> Path:
     return found
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         reader = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     except ImportError as error:
@@ -89,6 +91,6 @@ def _parsed(path: Path) -> dict[str, Any]:
         return reader.load(file)
 
 
-def _near(word: str, words: list[str]) -> str:
-    near = difflib.get_close_matches(word, words, n=1)
+def _suggest(word: str, candidates: list[str]) -> str:
+    near = difflib.get_close_matches(word, candidates, n=1)
     return f" Did you mean '{near[0]}'?" if near else ""

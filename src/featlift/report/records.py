@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from featlift.evaluation.average_precision import Detection, Metrics
-from featlift.evaluation.profiling import Cost, Latency
+from featlift.evaluation.profiling import Latency, ModelProfile
 
-NOT_LOSSES = ("stage", "step", "time", "epoch")
+NON_SCALAR_KEYS = ("stage", "step", "time", "epoch")
 
-Series = dict[int, float]
+ScalarSeries = dict[int, float]
 """Step → value."""
 
 
@@ -31,21 +31,21 @@ class RunRecord:
 
     name: str
     metrics: dict[str, Metrics] = field(default_factory=dict)
-    cost: Cost | None = None
+    profile: ModelProfile | None = None
     minutes: float | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
     detections: list[Detection] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
 
-    def curves(self) -> dict[str, dict[str, Series]]:
+    def scalar_curves(self) -> dict[str, dict[str, ScalarSeries]]:
         """Stage → name of the scalar → its values over steps. Steps that a resumed run logged again count once, the
         last time.
         """
-        stages: dict[str, dict[str, Series]] = defaultdict(lambda: defaultdict(dict))
+        stages: dict[str, dict[str, ScalarSeries]] = defaultdict(lambda: defaultdict(dict))
         for line in self.log:
             for name, value in line.items():
-                if name not in NOT_LOSSES and isinstance(value, int | float):
+                if name not in NON_SCALAR_KEYS and isinstance(value, int | float):
                     stages[line.get("stage", "train")][name][line["step"]] = value
         return {
             stage: {name: dict(sorted(series.items())) for name, series in scalars.items()}
@@ -65,33 +65,33 @@ def read_run(folder: str | Path) -> RunRecord:
         raise FileNotFoundError(
             f"{folder} has no result.json: a run writes it when it ends. Has this one been finished?"
         )
-    whole = _json(folder / "result.json")
+    whole = _read_json(folder / "result.json")
     result, log, detections = whole.get("result", {}), folder / "log.jsonl", folder / "detections.json"
     return RunRecord(
         result.get("name", folder.name),
         result.get("metrics", {}),
-        _cost(result["cost"]) if result.get("cost") else None,
+        _parse_cost(result["cost"]) if result.get("cost") else None,
         whole.get("minutes"),
-        list(_lines(log)) if log.exists() else [],
-        _json(detections) if detections.exists() else [],
+        list(_read_log(log)) if log.exists() else [],
+        _read_json(detections) if detections.exists() else [],
         whole.get("settings", {}),
         {name: value for name, value in whole.items() if name not in ("result", "minutes", "settings")},
     )
 
 
-def _cost(values: dict[str, Any]) -> Cost:
+def _parse_cost(values: dict[str, Any]) -> ModelProfile:
     height, width = values["size"]
-    return Cost(**values | {"latency": Latency(**values["latency"]), "size": (height, width)})
+    return ModelProfile(**values | {"latency": Latency(**values["latency"]), "size": (height, width)})
 
 
-def _json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}.") from error
 
 
-def _lines(path: Path) -> Iterable[dict[str, Any]]:
+def _read_log(path: Path) -> Iterable[dict[str, Any]]:
     """The lines of a log. The last one may have been cut off by a kill; it is left out then."""
     lines = path.read_text().splitlines()
     for i, line in enumerate(lines):

@@ -4,12 +4,12 @@ import math
 
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.retrieval.generator import picture_side, same_convolution
+from featlift.checkpoints.init_args import store_init_args
+from featlift.retrieval.generator import descriptor_grid_side, same_padding_conv
 
 
-@remember()
-class DescriptorCritic(nn.Module):
+@store_init_args()
+class DescriptorDiscriminator(nn.Module):
     """The paper's D (Table 3): the descriptor read as a √D × √D picture, four convolutions, one linear layer, no final
     activation.
 
@@ -23,33 +23,38 @@ class DescriptorCritic(nn.Module):
 
     def __init__(self, dimension: int = 4096, gain: float | None = None):
         super().__init__()
-        self.side = picture_side(dimension)
+        self.grid_side = descriptor_grid_side(dimension)
         self.gain = math.sqrt(dimension) if gain is None else gain
         table = [(1, 8, 5, 2), (8, 16, 5, 2), (16, 32, 3, 2), (32, 64, 3, 1)]
-        self.convolutions = nn.Sequential(*[same_convolution(*row) for row in table])
-        self.last = nn.Linear(64 * (self.side // 8) ** 2, 1)
+        self.convolutions = nn.Sequential(*[same_padding_conv(*row) for row in table])
+        self.last = nn.Linear(64 * (self.grid_side // 8) ** 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Descriptors ``[B, D]`` → scores ``[B]``, higher for "from a large picture"."""
-        picture = (self.gain * x).view(-1, 1, self.side, self.side)
+        picture = (self.gain * x).view(-1, 1, self.grid_side, self.grid_side)
         return self.last(self.convolutions(picture).flatten(1))[:, 0] / self.gain
 
 
-@remember()
-class DenseCritic(nn.Module):
+@store_init_args()
+class MLPDiscriminator(nn.Module):
     """The critic for descriptors of any dimension: two hidden layers, which assume no neighbourhood among the D
     numbers.
 
     Args:
         dimension: D.
-        hidden: width of the hidden layers.
+        hidden_dim: width of the hidden layers.
     """
 
-    def __init__(self, dimension: int, hidden: int = 256):
+    def __init__(self, dimension: int, hidden_dim: int = 256):
         super().__init__()
         self.gain = math.sqrt(dimension)
-        layers = [nn.Linear(dimension, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, hidden), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden, 1))
+        layers = [
+            nn.Linear(dimension, hidden_dim),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.LeakyReLU(0.2),
+        ]
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden_dim, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Descriptors ``[B, D]`` → scores ``[B]``, higher for "from a large picture"."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from featlift.retrieval.vector_store import VectorStore
 
 
-class Found(NamedTuple):
+class SearchResults(NamedTuple):
     """What was found for Q queries, best first: ``names[q][k]``, ``rows [Q, K]`` and cosines ``scores [Q, K]``."""
 
     names: list[list[str]]
@@ -18,10 +18,10 @@ class Found(NamedTuple):
     scores: Tensor
 
 
-def search(store: VectorStore, queries: Tensor, k: int, block: int = 65536) -> Found:
+def exact_search(store: VectorStore, queries: Tensor, k: int, batch_size: int = 65536) -> SearchResults:
     """The ``k`` nearest of ``store`` to each of the unit vectors ``queries [Q, D]``, all of them if there are fewer.
 
-    Reads ``block`` vectors at a time, so memory is ``block·(D + Q)`` numbers whatever the size of the store. Equal
+    Reads ``batch_size`` vectors at a time, so memory is ``block·(D + Q)`` numbers whatever the size of the store. Equal
     scores go by row.
 
     Raises:
@@ -31,25 +31,25 @@ def search(store: VectorStore, queries: Tensor, k: int, block: int = 65536) -> F
     k = min(k, len(store))
     scores, rows = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
     removed = torch.tensor(sorted(store.removed), dtype=torch.long)
-    for start, vectors in store.blocks(size=block):
+    for start, vectors in store.iter_batches(batch_size=batch_size):
         here = queries @ vectors.T
         gone = removed[(removed >= start) & (removed < start + len(vectors))] - start
         here[:, gone] = -torch.inf
         scores = torch.cat([scores, here], dim=1)
         rows = torch.cat([rows, torch.arange(start, start + len(vectors)).expand(len(queries), -1)], dim=1)
-        scores, rows = best(scores, rows, k)
-    return found(store, scores, rows)
+        scores, rows = top_k(scores, rows, k)
+    return build_search_results(store, scores, rows)
 
 
-def best(scores: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def top_k(scores: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` highest of ``scores [Q, M]`` and their ``rows [Q, M]``, highest first."""
     top, places = scores.topk(min(k, scores.shape[1]), dim=1)
     return top, rows.gather(1, places)
 
 
-def found(store: VectorStore, scores: Tensor, rows: Tensor) -> Found:
+def build_search_results(store: VectorStore, scores: Tensor, rows: Tensor) -> SearchResults:
     """``rows [Q, K]`` with their names."""
-    return Found([[store.names[row] for row in line] for line in rows.tolist()], rows, scores)
+    return SearchResults([[store.names[row] for row in line] for line in rows.tolist()], rows, scores)
 
 
 def check_queries(store: VectorStore, queries: Tensor) -> None:

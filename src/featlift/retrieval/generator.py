@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
+from featlift.checkpoints.init_args import store_init_args
 
 
-def lifted(generator: nn.Module, descriptors: Tensor, ratio: Tensor | None = None) -> Tensor:
+def super_resolve_descriptors(generator: nn.Module, descriptors: Tensor, ratio: Tensor | None = None) -> Tensor:
     """Unit vectors ``[B, D]`` for searching: ``generator(descriptors, ratio)``, without gradient, normalised again.
 
     Eq. (3). Training compares the raw output with the unit target; a search compares angles, so the length has to go.
@@ -24,7 +24,7 @@ def lifted(generator: nn.Module, descriptors: Tensor, ratio: Tensor | None = Non
         return nnf.normalize(generator(descriptors, ratio), dim=1)
 
 
-@remember()
+@store_init_args()
 class DescriptorGenerator(nn.Module):
     """The paper's G (Table 2): the descriptor read as a √D × √D picture, six convolutions and one linear layer.
 
@@ -35,28 +35,28 @@ class DescriptorGenerator(nn.Module):
 
     Args:
         dimension: D, the square of a multiple of 8 (4096 in the paper).
-        drop: probability that dropout sets a value to zero. The paper's "70%" is read as TensorFlow 1's *keep*
+        dropout: probability that dropout sets a value to zero. The paper's "70%" is read as TensorFlow 1's *keep*
             probability.
         gain: factor on the input, divided out again at the end.
     """
 
-    def __init__(self, dimension: int = 4096, drop: float = 0.3, gain: float | None = None):
+    def __init__(self, dimension: int = 4096, dropout: float = 0.3, gain: float | None = None):
         super().__init__()
-        self.side = picture_side(dimension)
+        self.grid_side = descriptor_grid_side(dimension)
         self.gain = math.sqrt(dimension) if gain is None else gain
         table = [(1, 4, 8, 1), (4, 8, 5, 2), (8, 16, 5, 1), (16, 32, 5, 2), (32, 64, 5, 1), (64, 128, 5, 2)]
-        self.convolutions = nn.Sequential(*[same_convolution(*row) for row in table])
-        self.drop = nn.Dropout(drop)
-        self.last = nn.Linear(128 * (self.side // 8) ** 2, dimension)
+        self.convolutions = nn.Sequential(*[same_padding_conv(*row) for row in table])
+        self.dropout = nn.Dropout(dropout)
+        self.last = nn.Linear(128 * (self.grid_side // 8) ** 2, dimension)
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
         """``[B, D]`` → ``[B, D]``; blind, ``ratio`` is not used."""
-        picture = (self.gain * x).view(-1, 1, self.side, self.side)
-        hidden = self.drop(self.convolutions(picture).flatten(1))
+        picture = (self.gain * x).view(-1, 1, self.grid_side, self.grid_side)
+        hidden = self.dropout(self.convolutions(picture).flatten(1))
         return nnf.leaky_relu(self.last(hidden), 0.2) / self.gain
 
 
-@remember()
+@store_init_args()
 class ResidualGenerator(nn.Module):
     """The default: ``x + gate(x) · correction(x)``, for descriptors of any dimension. Blind: one model for every ratio.
 
@@ -66,18 +66,18 @@ class ResidualGenerator(nn.Module):
 
     Args:
         dimension: D.
-        hidden: width of the two hidden layers.
-        drop: dropout on what the correction sees; the shortcut is never dropped.
+        hidden_dim: width of the two hidden layers.
+        dropout: dropout on what the correction sees; the shortcut is never dropped.
         rank: corrections are mixtures of so many learned directions; 0 allows any. Few directions can say "sharper", but
             not what this picture looked like, which is safer where little is known.
     """
 
-    def __init__(self, dimension: int, hidden: int = 1024, drop: float = 0.1, rank: int = 0):
+    def __init__(self, dimension: int, hidden_dim: int = 1024, dropout: float = 0.1, rank: int = 0):
         super().__init__()
         self.gain = math.sqrt(dimension)
-        self.hidden = _hidden(dimension, hidden, drop)
-        self.correction = _correction(hidden, rank, dimension)
-        self.gate = nn.Linear(hidden, 1)
+        self.hidden = _hidden_layers(dimension, hidden_dim, dropout)
+        self.correction = _correction_layer(hidden_dim, rank, dimension)
+        self.gate = nn.Linear(hidden_dim, 1)
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
         """``[B, D]`` → ``[B, D]``; blind, ``ratio`` is not used."""
@@ -85,7 +85,7 @@ class ResidualGenerator(nn.Module):
         return x + nnf.hardsigmoid(self.gate(hidden)) * self.correction(hidden) / self.gain
 
 
-@remember()
+@store_init_args()
 class ConditionedGenerator(nn.Module):
     """``x + (1 - 1/ratio) · correction(x, ratio)``: told how much was lost; exactly the identity at ratio 1.
 
@@ -93,16 +93,16 @@ class ConditionedGenerator(nn.Module):
 
     Args:
         dimension: D.
-        hidden: width of the two hidden layers.
-        drop: dropout on what the correction sees.
+        hidden_dim: width of the two hidden layers.
+        dropout: dropout on what the correction sees.
         rank: as in :class:`ResidualGenerator`.
     """
 
-    def __init__(self, dimension: int, hidden: int = 1024, drop: float = 0.1, rank: int = 0):
+    def __init__(self, dimension: int, hidden_dim: int = 1024, dropout: float = 0.1, rank: int = 0):
         super().__init__()
         self.gain = math.sqrt(dimension)
-        self.hidden = _hidden(dimension + 1, hidden, drop)
-        self.correction = _correction(hidden, rank, dimension)
+        self.hidden = _hidden_layers(dimension + 1, hidden_dim, dropout)
+        self.correction = _correction_layer(hidden_dim, rank, dimension)
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
         """``[B, D]`` and ``ratio [B]`` → ``[B, D]``.
@@ -110,32 +110,32 @@ class ConditionedGenerator(nn.Module):
         Raises:
             ValueError: if no ratio is given.
         """
-        told = needed(ratio).to(x)[:, None]
+        told = require_ratio(ratio).to(x)[:, None]
         hidden = self.hidden(torch.cat([self.gain * x, told.log2()], dim=1))
         return x + (1 - 1 / told) * self.correction(hidden) / self.gain
 
 
-def _hidden(inputs: int, width: int, drop: float) -> nn.Sequential:
-    first = [nn.Dropout(drop), nn.Linear(inputs, width), nn.LeakyReLU(0.2)]
+def _hidden_layers(in_features: int, width: int, dropout: float) -> nn.Sequential:
+    first = [nn.Dropout(dropout), nn.Linear(in_features, width), nn.LeakyReLU(0.2)]
     return nn.Sequential(*first, nn.Linear(width, width), nn.LeakyReLU(0.2))
 
 
-def _correction(hidden: int, rank: int, dimension: int) -> nn.Module:
+def _correction_layer(hidden_dim: int, rank: int, dimension: int) -> nn.Module:
     """The last layer, which starts at zero."""
     if rank < 0:
         raise ValueError(f"The rank is {rank}; it is a number of directions, or 0 for any correction.")
     if rank == 0:
-        return _zero(nn.Linear(hidden, dimension))
-    return nn.Sequential(nn.Linear(hidden, rank), _zero(nn.Linear(rank, dimension, bias=False)))
+        return _zero_init(nn.Linear(hidden_dim, dimension))
+    return nn.Sequential(nn.Linear(hidden_dim, rank), _zero_init(nn.Linear(rank, dimension, bias=False)))
 
 
-def _zero(layer: nn.Linear) -> nn.Linear:
+def _zero_init(layer: nn.Linear) -> nn.Linear:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
-def needed(ratio: Tensor | None) -> Tensor:
+def require_ratio(ratio: Tensor | None) -> Tensor:
     """``ratio``, where a generator cannot do without.
 
     Raises:
@@ -148,7 +148,7 @@ def needed(ratio: Tensor | None) -> Tensor:
     return ratio
 
 
-def picture_side(dimension: int) -> int:
+def descriptor_grid_side(dimension: int) -> int:
     """√D, the side of the picture as which a descriptor of ``dimension`` D is read (4096 → 64).
 
     Raises:
@@ -163,11 +163,11 @@ def picture_side(dimension: int) -> int:
     return side
 
 
-def same_convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+def same_padding_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int) -> nn.Sequential:
     """Convolution with TensorFlow's "SAME" padding (the odd one at the bottom and right) and LeakyReLU: ``H → H /
     stride``.
     """
-    before = (kernel - stride) // 2
-    after = kernel - stride - before
+    before = (kernel_size - stride) // 2
+    after = kernel_size - stride - before
     pad = nn.ZeroPad2d((before, after, before, after))
-    return nn.Sequential(pad, nn.Conv2d(inputs, outputs, kernel, stride), nn.LeakyReLU(0.2))
+    return nn.Sequential(pad, nn.Conv2d(in_channels, out_channels, kernel_size, stride), nn.LeakyReLU(0.2))

@@ -18,46 +18,46 @@ class Gist(nn.Module):
 
     Args:
         grid: places per side.
-        directions: of the edges, in half a turn.
-        sizes: octaves; each halves the picture once more.
+        orientations: of the edges, in half a turn.
+        scales: octaves; each halves the picture once more.
     """
 
     filters: Tensor
 
-    def __init__(self, grid: int = 4, directions: int = 8, sizes: int = 4):
+    def __init__(self, grid: int = 4, orientations: int = 8, scales: int = 4):
         super().__init__()
-        self.grid, self.directions, self.sizes = grid, directions, sizes
-        self.register_buffer("filters", _gabor(directions))
+        self.grid, self.orientations, self.scales = grid, orientations, scales
+        self.register_buffer("filters", _gabor_filters(orientations))
 
     @property
     def dimension(self) -> int:
         """D, the length of the descriptor."""
-        return self.grid**2 * (self.sizes * self.directions + 4)
+        return self.grid**2 * (self.scales * self.orientations + 4)
 
     def forward(self, image: Tensor) -> Tensor:
         """``[B, 3, S, S]`` in 0…1, S at least ``8·2^(sizes-1)`` → ``[B, D]``; square roots of energies, as Hellinger's
         distance asks.
         """
-        parts = [self._pooled(_colours(image)).sqrt()]
+        parts = [self._pool(_opponent_colours(image)).sqrt()]
         grey = image.mean(dim=1, keepdim=True)
-        for _ in range(self.sizes):
-            parts.append(self._pooled(self._energy(grey)).sqrt())
+        for _ in range(self.scales):
+            parts.append(self._pool(self._filter_energy(grey)).sqrt())
             grey = nnf.avg_pool2d(grey, 2)
         return torch.cat(parts, dim=1)
 
-    def _energy(self, grey: Tensor) -> Tensor:
+    def _filter_energy(self, grey: Tensor) -> Tensor:
         answer = nnf.conv2d(nnf.pad(grey, (4, 4, 4, 4), mode="replicate"), self.filters)
         even, odd = answer.chunk(2, dim=1)
         return (even.square() + odd.square()).sqrt()
 
-    def _pooled(self, maps: Tensor) -> Tensor:
+    def _pool(self, maps: Tensor) -> Tensor:
         return nnf.adaptive_avg_pool2d(maps, self.grid).flatten(1)
 
 
-def _gabor(directions: int) -> Tensor:
+def _gabor_filters(orientations: int) -> Tensor:
     """``[2·directions, 1, 9, 9]``: even then odd waves of 4 px under a Gaussian of 2 px, each without a mean."""
     y, x = torch.meshgrid(torch.arange(-4.0, 5), torch.arange(-4.0, 5), indexing="ij")
-    angles = [math.pi * k / directions for k in range(directions)]
+    angles = [math.pi * k / orientations for k in range(orientations)]
     along = torch.stack([x * math.cos(a) + y * math.sin(a) for a in angles])
     window = torch.exp(-(x**2 + y**2) / 8)
     waves = torch.cat([torch.cos(along * math.pi / 2) * window, torch.sin(along * math.pi / 2) * window])
@@ -65,7 +65,7 @@ def _gabor(directions: int) -> Tensor:
     return (waves / waves.abs().sum((1, 2), keepdim=True))[:, None]
 
 
-def _colours(image: Tensor) -> Tensor:
+def _opponent_colours(image: Tensor) -> Tensor:
     """``[B, 4, H, W]``: how much redder, greener, bluer, yellower than grey, at a tenth of its strength (colour must
     not decide).
     """

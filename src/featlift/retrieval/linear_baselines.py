@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from featlift.checkpoints.init_args import remember
-from featlift.retrieval.generator import needed
+from featlift.checkpoints.init_args import store_init_args
+from featlift.retrieval.generator import require_ratio
 
 
-@remember()
-class Identity(nn.Module):
+@store_init_args()
+class IdentityGenerator(nn.Module):
     """The descriptor as it is; the papers' "raw representation"."""
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
@@ -21,9 +21,9 @@ class Identity(nn.Module):
         return x
 
 
-@remember()
-class Affine(nn.Module):
-    """``x + x A + b``, found in closed form by :func:`ridge`; ``A [D, D]`` and ``b [D]`` are buffers.
+@store_init_args()
+class AffineGenerator(nn.Module):
+    """``x + x A + b``, found in closed form by :func:`fit_ridge`; ``A [D, D]`` and ``b [D]`` are buffers.
 
     Args:
         dimension: D.
@@ -42,45 +42,45 @@ class Affine(nn.Module):
         return x + x @ self.slope + self.shift
 
 
-def ridge(low: Tensor, high: Tensor, strength: float = 1.0) -> Affine:
-    """The :class:`Affine` map from ``low [N, D]`` to ``high [N, D]`` with the least squared error plus ``strength ·
+def fit_ridge(low: Tensor, high: Tensor, alpha: float = 1.0) -> AffineGenerator:
+    """The :class:`AffineGenerator` map from ``low [N, D]`` to ``high [N, D]`` with the least squared error plus ``strength ·
     ‖A‖²``.
 
     What is shrunk is the *correction*, so infinite strength gives the mean shift, not zero.
 
     Raises:
-        ValueError: if the two differ in shape or ``strength`` is not positive.
+        ValueError: if the two differ in shape or ``alpha`` is not positive.
     """
-    if low.shape != high.shape or strength <= 0:
+    if low.shape != high.shape or alpha <= 0:
         raise ValueError(
-            f"Ridge needs pairs of equal shape and a positive strength, got {low.shape}, {high.shape}, {strength}."
+            f"Ridge needs pairs of equal shape and a positive strength, got {low.shape}, {high.shape}, {alpha}."
         )
     x, y = low.double(), (high - low).double()
     centred = x - x.mean(0)
-    gram = centred.T @ centred + strength * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    gram = centred.T @ centred + alpha * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     slope = torch.linalg.solve(gram, centred.T @ (y - y.mean(0)))
-    affine = Affine(x.shape[1]).to(low)
+    affine = AffineGenerator(x.shape[1]).to(low)
     affine.slope.copy_(slope)
     affine.shift.copy_(y.mean(0) - x.mean(0) @ slope)
     return affine
 
 
-@remember()
-class PerRatio(nn.Module):
+@store_init_args()
+class PerRatioGenerator(nn.Module):
     """One model for each ratio, chosen by the nearest trained one on a logarithmic scale. At ratio 1 nothing is done.
 
     With a residual generator in each place this is the per-ratio MLP that a blind model is compared with.
 
     Args:
         ratios: those that were trained, each above 1.
-        lifts: a model with the generators' contract for each.
+        generators: a model with the generators' contract for each.
     """
 
     ratios: Tensor
 
-    def __init__(self, ratios: Sequence[float], lifts: Sequence[nn.Module]):
+    def __init__(self, ratios: Sequence[float], generators: Sequence[nn.Module]):
         super().__init__()
-        self.lifts = nn.ModuleList([Identity(), *lifts])
+        self.generators = nn.ModuleList([IdentityGenerator(), *generators])
         self.register_buffer("ratios", torch.tensor([1.0, *ratios]))
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
@@ -89,10 +89,10 @@ class PerRatio(nn.Module):
         Raises:
             ValueError: if no ratio is given.
         """
-        told = needed(ratio).to(self.ratios)
+        told = require_ratio(ratio).to(self.ratios)
         chosen = (told[:, None].log() - self.ratios.log()).abs().argmin(dim=1)
         out = x.clone()
         for place in chosen.unique().tolist():
             rows = chosen == place
-            out[rows] = self.lifts[place](x[rows], told[rows])
+            out[rows] = self.generators[place](x[rows], told[rows])
         return out

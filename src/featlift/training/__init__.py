@@ -8,11 +8,20 @@ This package is the only one that knows about devices, precision and ranks, and 
 ``torch.distributed``.
 """
 
-from featlift.training.distributed import Replicated, Sharded, shard
+from featlift.training.distributed import ReplicatedStrategy, ShardedStrategy, shard_module
 from featlift.training.learner import Learner
 from featlift.training.loop import fit
-from featlift.training.optimizer import Descent
+from featlift.training.optimizer import OptimizerConfig
 from featlift.training.run import Run
-from featlift.training.seeds import seeded
+from featlift.training.seeds import seed_everything
 
-__all__ = ["Descent", "Learner", "Replicated", "Run", "Sharded", "fit", "seeded", "shard"]
+__all__ = [
+    "Learner",
+    "OptimizerConfig",
+    "ReplicatedStrategy",
+    "Run",
+    "ShardedStrategy",
+    "fit",
+    "seed_everything",
+    "shard_module",
+]

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-PATIENCE = timedelta(minutes=30)
+TIMEOUT = timedelta(minutes=30)
 
 
-def start(device: str = "auto") -> torch.device:
+def init_distributed(device: str = "auto") -> torch.device:
     """This process's device. Under ``torchrun`` (``WORLD_SIZE`` is set) it also joins the other processes: NCCL on
     GPUs, gloo on CPUs.
 
@@ -30,15 +30,15 @@ def start(device: str = "auto") -> torch.device:
     Raises:
         ValueError: if the device does not exist.
     """
-    chosen = _device(device)
+    chosen = _resolve_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
     return chosen
 
 
-def _device(name: str) -> torch.device:
+def _resolve_device(name: str) -> torch.device:
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name in ("auto", "cuda") and here:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % here)
@@ -48,76 +48,76 @@ def _device(name: str) -> torch.device:
     return chosen
 
 
-def stop() -> None:
+def shutdown_distributed() -> None:
     """Leave the other processes; nothing happens if there are none."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def rank() -> int:
+def get_rank() -> int:
     """The number of this process; 0 writes and draws."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world() -> int:
+def get_world_size() -> int:
     """How many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all processes are here."""
-    if world() > 1:
+    if get_world_size() > 1:
         dist.barrier()
 
 
-def mean(values: Sequence[float]) -> list[float]:
+def all_reduce_mean(values: Sequence[float]) -> list[float]:
     """The mean over processes of each of ``values``; all processes give equally many."""
-    if world() == 1 or not values:
+    if get_world_size() == 1 or not values:
         return list(values)
     total = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(total)
-    return (total / world()).tolist()
+    return (total / get_world_size()).tolist()
 
 
-def anyone(flag: bool) -> bool:
+def any_rank(flag: bool) -> bool:
     """Whether ``flag`` is set in any process."""
-    return any(mean([float(flag)]))
+    return any(all_reduce_mean([float(flag)]))
 
 
-def alike(tensors: Iterable[Tensor]) -> None:
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     """Give every process the values that process 0 has. Tensors that are sharded are left as they are."""
-    if world() == 1:
+    if get_world_size() == 1:
         return
     for tensor in tensors:
         if not isinstance(tensor, DTensor):
             dist.broadcast(tensor.detach(), src=0)
 
 
-class Replicated:
+class ReplicatedStrategy:
     """Every process has all parameters; gradients are averaged. (What DDP does, without its wrapper.)"""
 
-    def gradients(self, total: Tensor, own: Sequence[nn.Parameter]) -> list[Tensor | None]:
-        """This process's gradients of ``total`` with respect to ``own`` and to nothing else; None where it does not
+    def compute_gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
+        """This process's gradients of ``loss`` with respect to ``parameters`` and to nothing else; None where it does not
         depend on one.
         """
-        return list(torch.autograd.grad(total, own, allow_unused=True))
+        return list(torch.autograd.grad(loss, parameters, allow_unused=True))
 
-    def average(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+    def average_gradients(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """The mean over processes of ``gradients``: one all-reduce for each dtype."""
         averaged = list(gradients)
-        if world() == 1:
+        if get_world_size() == 1:
             return averaged
         for dtype in dict.fromkeys(g.dtype for g in gradients):
             places = [i for i, g in enumerate(gradients) if g.dtype == dtype]
             flat = torch.cat([gradients[i].reshape(-1) for i in places])
             dist.all_reduce(flat)
-            pieces = flat.div_(world()).split([gradients[i].numel() for i in places])
+            pieces = flat.div_(get_world_size()).split([gradients[i].numel() for i in places])
             for i, piece in zip(places, pieces, strict=True):
                 averaged[i] = piece.view(gradients[i].shape)
         return averaged
 
 
-class Sharded:
+class ShardedStrategy:
     """Every process has a share of each parameter (FSDP2) of a module that went through `shard`; FSDP2 averages the
     gradients.
 
@@ -125,22 +125,22 @@ class Sharded:
     works, so that they cannot be asked for by name.
     """
 
-    def gradients(self, total: Tensor, own: Sequence[nn.Parameter]) -> list[Tensor | None]:
-        """This process's share of the averaged gradients of ``total`` with respect to ``own``."""
-        for parameter in own:
+    def compute_gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
+        """This process's share of the averaged gradients of ``loss`` with respect to ``parameters``."""
+        for parameter in parameters:
             parameter.grad = None
-        total.backward()
-        found = [parameter.grad for parameter in own]
-        for parameter in own:
+        loss.backward()
+        found = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
             parameter.grad = None
         return found
 
-    def average(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+    def average_gradients(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """``gradients`` as they are; FSDP2 has averaged them during the backward pass."""
         return list(gradients)
 
 
-def shard(module: nn.Module, units: Sequence[nn.Module] | None = None) -> nn.Module:
+def shard_module(module: nn.Module, units: Sequence[nn.Module] | None = None) -> nn.Module:
     """``module``, in place, with every parameter spread over all processes by FSDP2; train it with ``Learner(…,
     ranks=Sharded())``.
 
@@ -158,7 +158,7 @@ def shard(module: nn.Module, units: Sequence[nn.Module] | None = None) -> nn.Mod
         raise RuntimeError(
             "shard() spreads parameters over processes, and here is only one: start with torchrun, make a Run first."
         )
-    alike([*module.parameters(), *module.buffers()])
+    broadcast_tensors([*module.parameters(), *module.buffers()])
     for unit in units or [m for m in module.modules() if any(True for _ in m.parameters(recurse=False))]:
         fully_shard(unit, reshard_after_forward=True)
     return module

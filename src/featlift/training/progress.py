@@ -11,13 +11,13 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-LINES = 10
+NUM_LINES = 10
 
 
-class Silent:
+class SilentProgress:
     """Says nothing."""
 
-    def __enter__(self) -> "Silent":
+    def __enter__(self) -> "SilentProgress":
         return self
 
     def __exit__(
@@ -29,30 +29,32 @@ class Silent:
         """``step`` steps are done, with ``losses`` at the last look."""
 
 
-class Lines(Silent):
+class LineProgress(SilentProgress):
     """A line at every tenth of the way: steps, losses, steps a second, time left."""
 
-    def __init__(self, stage: str, start: int, steps: int) -> None:
-        self.stage, self.start, self.steps = stage, start, steps
-        self.began = time.perf_counter()
+    def __init__(self, stage: str, start: int, total_steps: int) -> None:
+        self.stage, self.start, self.total_steps = stage, start, total_steps
+        self.started_at = time.perf_counter()
 
     def update(self, step: int, losses: Mapping[str, float]) -> None:
         """Print, if another tenth is done."""
-        if step * LINES // self.steps == (step - 1) * LINES // self.steps:
+        if step * NUM_LINES // self.total_steps == (step - 1) * NUM_LINES // self.total_steps:
             return
-        pace = (step - self.start) / max(time.perf_counter() - self.began, 1e-9)
-        left = _clock((self.steps - step) / max(pace, 1e-9))
+        pace = (step - self.start) / max(time.perf_counter() - self.started_at, 1e-9)
+        left = _format_duration((self.total_steps - step) / max(pace, 1e-9))
         print(
-            " · ".join([f"{self.stage} {step}/{self.steps}", *_texts(losses), f"{pace:.2f} it/s", f"{left} left"]),
+            " · ".join(
+                [f"{self.stage} {step}/{self.total_steps}", *_format_losses(losses), f"{pace:.2f} it/s", f"{left} left"]
+            ),
             flush=True,
         )
 
 
-class Bar(Silent):
+class ProgressBar(SilentProgress):
     """A bar with losses, steps a second and time left."""
 
-    def __init__(self, stage: str, start: int, steps: int) -> None:
-        self.start, self.began = start, time.perf_counter()
+    def __init__(self, stage: str, start: int, total_steps: int) -> None:
+        self.start, self.started_at = start, time.perf_counter()
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -62,9 +64,9 @@ class Bar(Silent):
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}", style="dim"),
         )
-        self.task = self.bar.add_task(stage, total=steps, completed=start, pace="", losses="")
+        self.task = self.bar.add_task(stage, total=total_steps, completed=start, pace="", losses="")
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         self.bar.start()
         return self
 
@@ -75,22 +77,26 @@ class Bar(Silent):
 
     def update(self, step: int, losses: Mapping[str, float]) -> None:
         """Move the bar."""
-        pace = (step - self.start) / max(time.perf_counter() - self.began, 1e-9)
-        self.bar.update(self.task, completed=step, pace=f"{pace:.2f} it/s", losses="  ".join(_texts(losses)))
+        pace = (step - self.start) / max(time.perf_counter() - self.started_at, 1e-9)
+        self.bar.update(self.task, completed=step, pace=f"{pace:.2f} it/s", losses="  ".join(_format_losses(losses)))
 
 
-def progress(stage: str, start: int, steps: int, shown: bool) -> Silent:
+def make_progress(stage: str, start: int, total_steps: int, is_visible: bool) -> SilentProgress:
     """The right one of the three for this process and its standard output."""
-    if not shown:
-        return Silent()
-    return Bar(stage, start, steps) if Console(file=sys.stdout).is_terminal else Lines(stage, start, steps)
+    if not is_visible:
+        return SilentProgress()
+    return (
+        ProgressBar(stage, start, total_steps)
+        if Console(file=sys.stdout).is_terminal
+        else LineProgress(stage, start, total_steps)
+    )
 
 
-def _texts(losses: Mapping[str, float]) -> list[str]:
+def _format_losses(losses: Mapping[str, float]) -> list[str]:
     return [f"{name} {value:.4g}" for name, value in losses.items()]
 
 
-def _clock(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

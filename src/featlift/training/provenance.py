@@ -9,24 +9,29 @@ from typing import Any
 
 import torch
 
-HERE = Path(__file__).parent
+PACKAGE_FOLDER = Path(__file__).parent
 
 
-def provenance(device: torch.device, processes: int = 1) -> dict[str, Any]:
+def collect_provenance(device: torch.device, world_size: int = 1) -> dict[str, Any]:
     """``{"commit", "dirty", "versions", "device", "processes"}`` of code running now on ``device``."""
-    return {**commit(HERE), "versions": _versions(), "device": _name(device), "processes": processes}
+    return {
+        **git_state(PACKAGE_FOLDER),
+        "versions": _package_versions(),
+        "device": _device_name(device),
+        "processes": world_size,
+    }
 
 
-def commit(folder: Path) -> dict[str, Any]:
+def git_state(folder: Path) -> dict[str, Any]:
     """``{"commit": hash, "dirty": bool}`` of the git repository in which the files of ``folder`` are kept; None where
     they are in none.
     """
-    if not _git(folder, "ls-files", "."):
+    if not _run_git(folder, "ls-files", "."):
         return {"commit": None, "dirty": None}
-    return {"commit": _git(folder, "rev-parse", "HEAD"), "dirty": bool(_git(folder, "status", "--porcelain"))}
+    return {"commit": _run_git(folder, "rev-parse", "HEAD"), "dirty": bool(_run_git(folder, "status", "--porcelain"))}
 
 
-def _git(folder: Path, *command: str) -> str | None:
+def _run_git(folder: Path, *command: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -34,7 +39,7 @@ def _git(folder: Path, *command: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _versions() -> dict[str, str]:
+def _package_versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("featlift", "torch", "torchvision"):
         try:
@@ -44,13 +49,13 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _name(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}: {_processor()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
+    return f"{device.type}: {_cpu_name()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
 
 
-def _processor() -> str:
+def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

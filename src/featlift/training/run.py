@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from featlift.training import checkpointing, distributed
-from featlift.training.provenance import provenance
-from featlift.training.seeds import seeded
+from featlift.training.provenance import collect_provenance
+from featlift.training.seeds import seed_everything
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -65,21 +65,23 @@ class Run:
             )
         self.folder, self.seed, self.precision = Path(folder), seed, precision
         self.save_every, self.log_every = save_every, log_every
-        self.device = distributed.start(device)
-        self.rank, self.world = distributed.rank(), distributed.world()
-        self.settings = {**plain(settings or {}), "seed": seed, "precision": precision}
-        self._open()
-        self._tensorboard = _tensorboard(self.folder) if tensorboard and self.rank == 0 else None
-        seeded(seed)
+        self.device = distributed.init_distributed(device)
+        self.rank, self.world_size = distributed.get_rank(), distributed.get_world_size()
+        self.settings = {**to_jsonable(settings or {}), "seed": seed, "precision": precision}
+        self._create_or_resume()
+        self._summary_writer = _open_summary_writer(self.folder) if tensorboard and self.rank == 0 else None
+        seed_everything(seed)
 
-    def _open(self) -> None:
+    def _create_or_resume(self) -> None:
         path = self.folder / "settings.json"
-        if self.rank == 0 and not (path.exists() and self.stages()):
+        if self.rank == 0 and not (path.exists() and self.stage_progress()):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "run.json", {"started": _now(), **provenance(self.device, self.world)})
+            write_json(
+                self.folder / "run.json", {"started": _timestamp(), **collect_provenance(self.device, self.world_size)}
+            )
             write_json(path, self.settings)
-        distributed.wait()
-        _refuse_difference(self.folder, json.loads(path.read_text()), json.loads(json.dumps(self.settings)))
+        distributed.barrier()
+        _check_same_settings(self.folder, json.loads(path.read_text()), json.loads(json.dumps(self.settings)))
 
     def __enter__(self) -> "Run":
         return self
@@ -91,17 +93,17 @@ class Run:
 
     def close(self) -> None:
         """Close what is open, and leave the other processes."""
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-        distributed.stop()
+        if self._summary_writer is not None:
+            self._summary_writer.close()
+        distributed.shutdown_distributed()
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def to_device(self, module: nn.Module) -> nn.Module:
         """``module`` on the run's device, the same in every process: for teachers and whatever else does not learn."""
         module.to(self.device)
-        distributed.alike([*module.parameters(), *module.buffers()])
+        distributed.broadcast_tensors([*module.parameters(), *module.buffers()])
         return module
 
-    def checkpoints(self, stage: str) -> Path:
+    def checkpoint_folder(self, stage: str) -> Path:
         """The folder of the checkpoints of ``stage``."""
         return self.folder / "checkpoint" / stage
 
@@ -111,12 +113,12 @@ class Run:
             return
         with open(self.folder / "log.jsonl", "a") as file:
             file.write(json.dumps(record) + "\n")
-        if self._tensorboard is not None:
+        if self._summary_writer is not None:
             for name, value in record.items():
                 if isinstance(value, float):
-                    self._tensorboard.add_scalar(f"{record['stage']}/{name}", value, record["step"])
+                    self._summary_writer.add_scalar(f"{record['stage']}/{name}", value, record["step"])
 
-    def trace(self, stage: str | None = None) -> list[dict[str, Any]]:
+    def read_log(self, stage: str | None = None) -> list[dict[str, Any]]:
         """The records of ``log.jsonl``, of ``stage`` or of all; a line that a killed process left unfinished is not
         one.
         """
@@ -125,54 +127,54 @@ class Run:
         records = [json.loads(line) for line in lines if line.endswith("}\n")]
         return [r for r in records if stage in (None, r["stage"])]
 
-    def rewind(self, stage: str, step: int) -> None:
+    def truncate_log(self, stage: str, step: int) -> None:
         """Forget what ``log.jsonl`` says of ``stage`` after ``step``: a resumed run will say it again."""
         if self.rank != 0 or not (self.folder / "log.jsonl").exists():
             return
-        kept = [r for r in self.trace() if r["stage"] != stage or r["step"] <= step]
-        _write(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+        kept = [r for r in self.read_log() if r["stage"] != stage or r["step"] <= step]
+        _write_atomic(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
 
-    def stages(self) -> dict[str, dict[str, Any]]:
+    def stage_progress(self) -> dict[str, dict[str, Any]]:
         """For each stage that has a checkpoint: steps done, steps in all, the minutes they took, and bytes of memory at the peak."""
         found = {}
         for folder in sorted((self.folder / "checkpoint").glob("*/")):
-            newest = checkpointing.newest(folder)
+            newest = checkpointing.latest_checkpoint(folder)
             if newest is not None:
-                progress = checkpointing.progress_of(newest)
+                progress = checkpointing.read_progress(newest)
                 known = {key: progress[key] for key in ("step", "steps", "memory") if key in progress}
                 found[folder.name] = known | {"minutes": progress["seconds"] / 60}
         return found
 
-    def finish(self, result: Mapping[str, Any], data: str | None = None) -> dict[str, Any]:
-        """Write ``result.json``: ``result``, the fingerprint of the ``data``, and where all of it came from; returns
+    def write_result(self, result: Mapping[str, Any], data_fingerprint: str | None = None) -> dict[str, Any]:
+        """Write ``result.json``: ``result``, the fingerprint of the ``data_fingerprint``, and where all of it came from; returns
         it.
         """
-        stages = self.stages()
+        stages = self.stage_progress()
         whole = {
-            "result": plain(result),
-            "data": data,
+            "result": to_jsonable(result),
+            "data": data_fingerprint,
             "settings": self.settings,
             "seed": self.seed,
             "stages": stages,
             "minutes": sum(stage["minutes"] for stage in stages.values()),
             **json.loads((self.folder / "run.json").read_text()),
-            "ended": _now(),
+            "ended": _timestamp(),
         }
         if self.rank == 0:
             write_json(self.folder / "result.json", whole)
         return whole
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """``value`` in JSON's words: dataclasses and mappings as dicts, tuples as lists, paths and devices as strings,
     tensors as numbers.
     """
     if is_dataclass(value):
-        return plain({field.name: getattr(value, field.name) for field in fields(value)})
+        return to_jsonable({field.name: getattr(value, field.name) for field in fields(value)})
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_jsonable(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [plain(v) for v in (sorted(value) if isinstance(value, set) else value)]
+        return [to_jsonable(v) for v in (sorted(value) if isinstance(value, set) else value)]
     if isinstance(value, (Tensor, numpy.ndarray, numpy.generic)):
         return value.tolist()
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
@@ -180,21 +182,21 @@ def plain(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as JSON; the file is the old one or the new one, never half of either."""
-    _write(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+    _write_atomic(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
+def _write_atomic(path: Path, text: str) -> None:
     writing = path.with_name(f".{path.name}.{os.getpid()}")
     writing.write_text(text)
     writing.replace(path)
 
 
-def _now() -> str:
+def _timestamp() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _refuse_difference(folder: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    old, new = _flat(there), _flat(now)
+def _check_same_settings(folder: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
+    old, new = _flatten(stored), _flatten(requested)
     differ = [name for name in dict.fromkeys([*old, *new]) if old.get(name, "–") != new.get(name, "–")]
     if differ:
         rows = "\n".join(f"  {name}: {old.get(name, '–')!s} there, {new.get(name, '–')!s} now" for name in differ)
@@ -204,14 +206,14 @@ def _refuse_difference(folder: Path, there: Mapping[str, Any], now: Mapping[str,
         )
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
+        flat |= _flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
     return flat
 
 
-def _tensorboard(folder: Path) -> Any:
+def _open_summary_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -7,7 +7,7 @@ import numpy
 import torch
 
 
-def seeded(*key: object) -> int:
+def seed_everything(*key: object) -> int:
     """Seed Python's, NumPy's and PyTorch's global generators with a hash of ``key``; returns the seed, in ``0 … 2⁶³ -
     1``.
 

@@ -7,17 +7,17 @@
 """
 
 from featlift.upgrading.delta import load_delta, save_delta
-from featlift.upgrading.extended_level import distillation, use_level
+from featlift.upgrading.extended_level import enable_level, level_distillation_loss
 from featlift.upgrading.report import UpgradeReport
 from featlift.upgrading.upgrade import added_parameters, downgrade, upgrade
 
 __all__ = [
     "UpgradeReport",
     "added_parameters",
-    "distillation",
     "downgrade",
+    "enable_level",
+    "level_distillation_loss",
     "load_delta",
     "save_delta",
     "upgrade",
-    "use_level",
 ]

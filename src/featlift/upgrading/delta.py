@@ -12,10 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from featlift.upgrading.extended_level import limit_of, use_level
-from featlift.upgrading.upgrade import downgrade, is_upgraded, remembered, reset, upgrade
+from featlift.upgrading.extended_level import enable_level, get_small_roi_size
+from featlift.upgrading.upgrade import copy_tensors, downgrade, get_upgrade_state, is_upgraded, upgrade
 
-FORMAT = "featlift-delta-1"
+DELTA_FORMAT = "featlift-delta-1"
 
 
 def save_delta(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -26,61 +26,61 @@ def save_delta(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: if ``model`` was not upgraded.
     """
-    memory = remembered(model)
-    before = memory.originals.tensors
+    memory = get_upgrade_state(model)
+    before = memory.original_weights.tensors
     now = {name: x.detach().cpu() for name, x in model.state_dict().items() if isinstance(x, Tensor)}
-    new = {name: x.clone().contiguous() for name, x in now.items() if not _same(x, before.get(name))}
+    new = {name: x.clone().contiguous() for name, x in now.items() if not _is_unchanged(x, before.get(name))}
     about = {
-        "format": FORMAT,
+        "format": DELTA_FORMAT,
         "interpolator": memory.name,
         "options": json.dumps(memory.options, sort_keys=True),
         "neck": memory.neck,
         "sites": json.dumps(memory.sites),
-        "base": fingerprint(before),
+        "base": weights_fingerprint(before),
         "level": memory.level,
-        "limit": str(limit_of(model) if memory.level else 0.0),
+        "limit": str(get_small_roi_size(model) if memory.level else 0.0),
     }
     unfinished = Path(f"{os.fspath(path)}.tmp")
     save_file(new, unfinished, about)
     unfinished.replace(path)
 
 
-def load_delta(model: nn.Module, path: str | os.PathLike[str], example: Any = None, strict: bool = True) -> None:
+def load_delta(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any = None, strict: bool = True) -> None:
     """Bring the network that a delta was saved from to the state it was saved in; upgrades it if it is not upgraded.
 
     Args:
         model: with the weights that the upgrade began with, or upgraded from these in the same way. What was trained since is lost.
         path: of a file that :func:`save_delta` wrote.
-        example: as for :func:`~featlift.upgrading.upgrade.upgrade`.
+        example_inputs: as for :func:`~featlift.upgrading.upgrade.upgrade`.
         strict: refuse a network with other weights. False loads it all the same: the added part then meets maps it was not trained on.
 
     Raises:
         ValueError: if it is no delta, or one of another network, upgrade or (if ``strict``) of other weights; ``model`` is then unchanged.
     """
-    about, tensors = _read(path)
+    about, tensors = _read_delta(path)
     fresh = not is_upgraded(model)
-    before = model.state_dict() if fresh else remembered(model).originals.tensors
-    if strict and fingerprint(before) != about["base"]:
+    before = model.state_dict() if fresh else get_upgrade_state(model).original_weights.tensors
+    if strict and weights_fingerprint(before) != about["base"]:
         raise ValueError(
             f"{path} was trained on a {type(model).__name__} with other weights. Load those first, or give strict=False "
             "to put it onto these; it should then be trained further."
         )
     if fresh:
         level = about.get("level", "")
-        upgrade(model, about["interpolator"], about["neck"], example, level, **json.loads(about["options"]))
+        upgrade(model, about["interpolator"], about["neck"], example_inputs, level, **json.loads(about["options"]))
     try:
-        _refuse_others(model, about, tensors, path)
+        _check_same_upgrade(model, about, tensors, path)
     except ValueError:
         if fresh:
             downgrade(model)
         raise
-    reset(model, remembered(model).originals.tensors)
-    reset(model, tensors)
+    copy_tensors(model, get_upgrade_state(model).original_weights.tensors)
+    copy_tensors(model, tensors)
     if about.get("level"):
-        use_level(model, float(about["limit"]))
+        enable_level(model, float(about["limit"]))
 
 
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+def weights_fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of names, types, shapes and values, in hexadecimal; the order of the names does not matter."""
     digest = hashlib.sha256()
     for name, x in sorted(tensors.items()):
@@ -90,20 +90,20 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read_delta(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
     with safe_open(path, framework="pt") as file:
         about = file.metadata() or {}
-        if about.get("format") != FORMAT:
+        if about.get("format") != DELTA_FORMAT:
             raise ValueError(f"{path} is a safetensors file, but no delta: save_delta writes them.")
         return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def _refuse_others(model: nn.Module, about: dict[str, str], tensors: dict[str, Tensor], path: object) -> None:
-    memory = remembered(model)
+def _check_same_upgrade(model: nn.Module, metadata: dict[str, str], tensors: dict[str, Tensor], path: object) -> None:
+    memory = get_upgrade_state(model)
     here = (memory.name, json.dumps(memory.options, sort_keys=True), json.dumps(memory.sites))
-    there = (about["interpolator"], about["options"], about["sites"])
+    there = (metadata["interpolator"], metadata["options"], metadata["sites"])
     state = model.state_dict()
-    added = set(state) - set(memory.originals.tensors)
+    added = set(state) - set(memory.original_weights.tensors)
     wrong = sorted(n for n, x in tensors.items() if n not in state or state[n].shape != x.shape)
     wrong += sorted(added - set(tensors))
     if here != there or wrong:
@@ -113,5 +113,5 @@ def _refuse_others(model: nn.Module, about: dict[str, str], tensors: dict[str, T
         )
 
 
-def _same(x: Tensor, before: Tensor | None) -> bool:
+def _is_unchanged(x: Tensor, before: Tensor | None) -> bool:
     return before is not None and x.shape == before.shape and torch.equal(x, before.to(x.dtype))

@@ -3,15 +3,23 @@ import math
 import numpy as np
 import pytest
 
-from featlift.data.synthetic.glyphs import CLEAR, FIELD, GLYPHS, OUTLINES, SAMPLES, plain, stencil
-from featlift.data.synthetic.painting import SUBPIXEL, Shape, paint
+from featlift.data.synthetic.glyphs import (
+    FIELD,
+    GLYPHS,
+    SIGN_OUTLINES,
+    STENCIL_SIZE,
+    TRANSPARENT,
+    filled_stencil,
+    sign_stencil,
+)
+from featlift.data.synthetic.painting import SUBPIXEL, Sprite, rasterise_sprite
 
 COLOURS = ((200, 0, 0), (250, 250, 250), (0, 0, 0))
 
 
 def shape(sprite, side=20, centre=(30.0, 30.0), height=None, tilt=0, smear=0):
     at = (int(centre[0] * SUBPIXEL), int(centre[1] * SUBPIXEL))
-    return Shape(sprite, COLOURS, at, side, height or side, tilt, smear)
+    return Sprite(sprite, COLOURS, at, side, height or side, tilt, smear)
 
 
 def covered(painted, size):
@@ -25,7 +33,7 @@ def covered(painted, size):
 def test_cover_is_that_of_a_turned_rectangle(width, height, tilt):
     """Against a literal loop over points of the plane, with cosine and sine from the C library."""
     size, centre, angle = (64, 64), (30.25, 33.5), 2 * math.atan(tilt / 64)
-    cover = covered(paint(shape(plain("bar"), width, centre, height, tilt), size), size)
+    cover = covered(rasterise_sprite(shape(filled_stencil("bar"), width, centre, height, tilt), size), size)
     expected = np.zeros(size)
     for y in range(64):
         for x in range(64):
@@ -40,42 +48,48 @@ def test_cover_is_that_of_a_turned_rectangle(width, height, tilt):
 
 def test_an_upright_rectangle_on_the_grid_is_exact():
     canvas = np.zeros((16, 16, 3), dtype=np.int32)
-    paint(shape(plain("bar"), 4, (6, 8), height=6), (16, 16)).onto(canvas)
+    rasterise_sprite(shape(filled_stencil("bar"), 4, (6, 8), height=6), (16, 16)).composite_onto(canvas)
     expected = np.zeros((16, 16), dtype=np.int32)
     expected[5:11, 4:8] = 250
     np.testing.assert_array_equal(canvas[..., 1], expected)
 
 
 def test_colours_of_a_large_sign_are_those_of_its_stencil():
-    sprite = stencil("square", "rows")
-    canvas = np.full((SAMPLES, SAMPLES, 3), 77, dtype=np.int32)
-    paint(shape(sprite, SAMPLES, (32, 32)), (SAMPLES, SAMPLES)).onto(canvas)
+    sprite = sign_stencil("square", "rows")
+    canvas = np.full((STENCIL_SIZE, STENCIL_SIZE, 3), 77, dtype=np.int32)
+    rasterise_sprite(shape(sprite, STENCIL_SIZE, (32, 32)), (STENCIL_SIZE, STENCIL_SIZE)).composite_onto(canvas)
     np.testing.assert_array_equal(canvas, np.array([(77, 77, 77), *COLOURS])[sprite])
 
 
 @pytest.mark.parametrize("centre", [(0, 0), (-15, 40), (63.9, 20), (30, 90)])
 def test_shapes_may_leave_the_canvas(centre):
-    painted = paint(shape(plain("round"), 20, centre, tilt=5), (64, 64))
-    free = covered(paint(shape(plain("round"), 20, (centre[0] + 100, centre[1] + 100), tilt=5), (264, 264)), (264, 264))
+    painted = rasterise_sprite(shape(filled_stencil("round"), 20, centre, tilt=5), (64, 64))
+    free = covered(
+        rasterise_sprite(shape(filled_stencil("round"), 20, (centre[0] + 100, centre[1] + 100), tilt=5), (264, 264)),
+        (264, 264),
+    )
     np.testing.assert_allclose(covered(painted, (64, 64)), free[100:164, 100:164])
 
 
 @pytest.mark.parametrize("smear", [3, -2])
 def test_smear_is_the_mean_of_two_places(smear):
-    still = covered(paint(shape(plain("round"), 12), (64, 64)), (64, 64))
+    still = covered(rasterise_sprite(shape(filled_stencil("round"), 12), (64, 64)), (64, 64))
     moved = np.roll(still, abs(smear), axis=1 if smear > 0 else 0)
-    both = covered(paint(shape(plain("round"), 12, smear=smear), (64, 64)), (64, 64))
+    both = covered(rasterise_sprite(shape(filled_stencil("round"), 12, smear=smear), (64, 64)), (64, 64))
     np.testing.assert_allclose(both, (still + moved) / 2)
 
 
 def test_ink_never_exceeds_its_colour():
-    painted = paint(shape(np.where(plain("round") == CLEAR, CLEAR, FIELD).astype(np.uint8), 11, tilt=6), (64, 64))
-    np.testing.assert_array_equal(painted.ink[..., 0], painted.cover * 250)
+    painted = rasterise_sprite(
+        shape(np.where(filled_stencil("round") == TRANSPARENT, TRANSPARENT, FIELD).astype(np.uint8), 11, tilt=6),
+        (64, 64),
+    )
+    np.testing.assert_array_equal(painted.premultiplied_colour[..., 0], painted.coverage * 250)
     assert painted.mask.sum() == pytest.approx(np.pi * 5.5**2, rel=0.1)
 
 
 @pytest.mark.parametrize("pair", [("three", "eight"), ("rows", "columns"), ("up", "down")])
-@pytest.mark.parametrize("outline", OUTLINES)
+@pytest.mark.parametrize("outline", SIGN_OUTLINES)
 def test_twice_the_size_tells_look_alikes_apart(outline, pair):
     """The power of what two classes differ by, per pixel of the sign, fades as the sign gets smaller: the difficulty
     is one of resolution.
@@ -86,7 +100,7 @@ def test_twice_the_size_tells_look_alikes_apart(outline, pair):
         shots = []
         for glyph in pair:
             canvas = np.full((64, 64, 3), 128, dtype=np.int32)
-            paint(shape(stencil(outline, glyph), side, (30.5, 30.5)), (64, 64)).onto(canvas)
+            rasterise_sprite(shape(sign_stencil(outline, glyph), side, (30.5, 30.5)), (64, 64)).composite_onto(canvas)
             shots.append(canvas.mean(axis=2))
         contrast[side] = ((shots[0] - shots[1]) ** 2).sum() / side**2
     assert contrast[24] > 1.5 * contrast[6]

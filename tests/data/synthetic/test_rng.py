@@ -1,30 +1,30 @@
 import numpy as np
 import pytest
 
-from featlift.data.synthetic.rng import Dice
+from featlift.data.synthetic.rng import PortableRNG
 
 
 def test_numbers_are_the_high_half_of_numpys_raw_stream():
     raw = np.random.PCG64(np.random.SeedSequence((3, 14))).random_raw(50)
-    dice = Dice(3, 14)
-    assert [dice.between(10, 19) for _ in range(50)] == [10 + int(r) // 2**32 * 10 // 2**32 for r in raw]
+    dice = PortableRNG(3, 14)
+    assert [dice.randint(10, 19) for _ in range(50)] == [10 + int(r) // 2**32 * 10 // 2**32 for r in raw]
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (-3, 3), (5, 260)])
 def test_grid_stays_in_its_range_and_reaches_both_ends(low, high):
-    grid = Dice(1).grid(low, high, 50, 81)
+    grid = PortableRNG(1).randint_array(low, high, 50, 81)
     assert grid.shape == (50, 81)
     assert (grid.min(), grid.max()) == (low, high)
 
 
 def test_choice_and_chance_follow_their_shares():
-    dice = Dice(0)
+    dice = PortableRNG(0)
     assert {dice.choice("abc") for _ in range(50)} == set("abc")
     assert sum(dice.chance(20) for _ in range(5000)) == pytest.approx(1000, abs=120)
 
 
 def test_log_uniform_is_in_proportion_to_one_over_the_number():
-    dice = Dice(0)
+    dice = PortableRNG(0)
     counts = np.bincount([dice.log_uniform(6, 40) for _ in range(20_000)], minlength=41)
     shares = 1 / np.arange(6, 41)
     assert not counts[:6].any()
@@ -32,5 +32,5 @@ def test_log_uniform_is_in_proportion_to_one_over_the_number():
 
 
 def test_other_keys_throw_otherwise():
-    throws = {tuple(Dice(*key).grid(0, 255, 8).tolist()) for key in [(0, 0), (0, 1), (1, 0), (1, 1)]}
+    throws = {tuple(PortableRNG(*key).randint_array(0, 255, 8).tolist()) for key in [(0, 0), (0, 1), (1, 0), (1, 1)]}
     assert len(throws) == 4

@@ -12,8 +12,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLES = 64
-CLEAR, RIM, FIELD, INK = range(4)
+STENCIL_SIZE = 64
+TRANSPARENT, RIM, FIELD, SYMBOL = range(4)
 
 GLYPHS: dict[str, tuple[str, ...]] = {
     "three": (".#####.", "##...##", ".....##", "..####.", ".....##", "##...##", ".#####."),
@@ -24,64 +24,68 @@ GLYPHS: dict[str, tuple[str, ...]] = {
     "down": ("..###..", "..###..", "..###..", "#######", ".#####.", "..###..", "...#..."),
 }
 
-Inside = Callable[[NDArray[np.int64], NDArray[np.int64], int], NDArray[np.bool_]]
+InsideTest = Callable[[NDArray[np.int64], NDArray[np.int64], int], NDArray[np.bool_]]
 
 
-def _round(x: NDArray[np.int64], y: NDArray[np.int64], r: int) -> NDArray[np.bool_]:
+def _inside_circle(x: NDArray[np.int64], y: NDArray[np.int64], r: int) -> NDArray[np.bool_]:
     return x * x + y * y <= r * r
 
 
-def _square(x: NDArray[np.int64], y: NDArray[np.int64], r: int) -> NDArray[np.bool_]:
+def _inside_square(x: NDArray[np.int64], y: NDArray[np.int64], r: int) -> NDArray[np.bool_]:
     corner = np.maximum(abs(x) - r + 14, 0) ** 2 + np.maximum(abs(y) - r + 14, 0) ** 2
     return corner <= 14 * 14
 
 
-def _octagon(x: NDArray[np.int64], y: NDArray[np.int64], r: int) -> NDArray[np.bool_]:
+def _inside_octagon(x: NDArray[np.int64], y: NDArray[np.int64], r: int) -> NDArray[np.bool_]:
     return (np.maximum(abs(x), abs(y)) <= r) & (abs(x) + abs(y) <= r * 17 // 12)
 
 
-def _triangle(x: NDArray[np.int64], y: NDArray[np.int64], r: int) -> NDArray[np.bool_]:
+def _inside_triangle(x: NDArray[np.int64], y: NDArray[np.int64], r: int) -> NDArray[np.bool_]:
     return (y - 10 <= r) & (26 * abs(x) <= 15 * (y - 10 + 2 * r))
 
 
 @dataclass(frozen=True)
-class Outline:
+class SignOutline:
     """A shape and its measures: outer and inner radius in half samples; the glyph's side, and how far it sits below
     the middle, in samples.
     """
 
-    inside: Inside
-    outer: int
-    inner: int
-    glyph: int
-    drop: int = 0
+    inside: InsideTest
+    outer_radius: int
+    inner_radius: int
+    glyph_size: int
+    glyph_offset: int = 0
 
 
-OUTLINES = {
-    "round": Outline(_round, outer=63, inner=50, glyph=34),
-    "square": Outline(_square, outer=61, inner=51, glyph=42),
-    "octagon": Outline(_octagon, outer=63, inner=52, glyph=36),
-    "triangle": Outline(_triangle, outer=36, inner=29, glyph=22, drop=8),
+SIGN_OUTLINES = {
+    "round": SignOutline(_inside_circle, outer_radius=63, inner_radius=50, glyph_size=34),
+    "square": SignOutline(_inside_square, outer_radius=61, inner_radius=51, glyph_size=42),
+    "octagon": SignOutline(_inside_octagon, outer_radius=63, inner_radius=52, glyph_size=36),
+    "triangle": SignOutline(_inside_triangle, outer_radius=36, inner_radius=29, glyph_size=22, glyph_offset=8),
 }
 
 
 @cache
-def stencil(outline: str, glyph: str | None = None) -> NDArray[np.uint8]:
+def sign_stencil(outline: str, glyph: str | None = None) -> NDArray[np.uint8]:
     """``[64, 64]`` of CLEAR, RIM, FIELD and INK. Without a glyph it is a blank sign, which belongs to no class."""
-    shape = OUTLINES[outline]
-    half = 2 * np.arange(SAMPLES, dtype=np.int64) - SAMPLES + 1
+    shape = SIGN_OUTLINES[outline]
+    half = 2 * np.arange(STENCIL_SIZE, dtype=np.int64) - STENCIL_SIZE + 1
     x, y = half[None, :], half[:, None]
     sign = np.where(
-        shape.inside(x, y, shape.inner), FIELD, np.where(shape.inside(x, y, shape.outer), RIM, CLEAR)
+        shape.inside(x, y, shape.inner_radius),
+        FIELD,
+        np.where(shape.inside(x, y, shape.outer_radius), RIM, TRANSPARENT),
     ).astype(np.uint8)
     if glyph is not None:
-        left = (SAMPLES - shape.glyph) // 2
-        place = np.s_[left + shape.drop : left + shape.drop + shape.glyph, left : left + shape.glyph]
-        sign[place][_bitmap(glyph, shape.glyph)] = INK
+        left = (STENCIL_SIZE - shape.glyph_size) // 2
+        place = np.s_[
+            left + shape.glyph_offset : left + shape.glyph_offset + shape.glyph_size, left : left + shape.glyph_size
+        ]
+        sign[place][_glyph_bitmap(glyph, shape.glyph_size)] = SYMBOL
     return sign
 
 
-def _bitmap(glyph: str, side: int) -> NDArray[np.bool_]:
+def _glyph_bitmap(glyph: str, side: int) -> NDArray[np.bool_]:
     """The glyph ``[side, side]``, each of its dots repeated."""
     dots = np.array([[dot == "#" for dot in row] for row in GLYPHS[glyph]])
     rows = np.arange(side) * len(dots) // side
@@ -89,8 +93,8 @@ def _bitmap(glyph: str, side: int) -> NDArray[np.bool_]:
 
 
 @cache
-def plain(outline: str) -> NDArray[np.uint8]:
+def filled_stencil(outline: str) -> NDArray[np.uint8]:
     """``[64, 64]``: an outline filled with one colour; "bar" is a full rectangle."""
     if outline == "bar":
-        return np.full((SAMPLES, SAMPLES), FIELD, dtype=np.uint8)
-    return np.where(stencil(outline) == CLEAR, CLEAR, FIELD).astype(np.uint8)
+        return np.full((STENCIL_SIZE, STENCIL_SIZE), FIELD, dtype=np.uint8)
+    return np.where(sign_stencil(outline) == TRANSPARENT, TRANSPARENT, FIELD).astype(np.uint8)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 
-class Dice:
+class PortableRNG:
     """Whole numbers drawn from the raw bits of PCG64.
 
     NumPy keeps ``SeedSequence`` and the raw stream of a bit generator for ever, but not the methods of ``Generator``,
@@ -20,23 +20,23 @@ class Dice:
     def __init__(self, *key: int) -> None:
         self._bits = np.random.PCG64(np.random.SeedSequence(key))
 
-    def between(self, low: int, high: int) -> int:
+    def randint(self, low: int, high: int) -> int:
         """A number from ``low`` to ``high``, both included."""
         return low + ((int(self._bits.random_raw()) >> 32) * (high - low + 1) >> 32)
 
-    def grid(self, low: int, high: int, *shape: int) -> NDArray[np.int32]:
+    def randint_array(self, low: int, high: int, *shape: int) -> NDArray[np.int32]:
         """An array of ``shape`` of numbers from ``low`` to ``high``, both included; ``high - low`` at most 255."""
         count = int(np.prod(shape))
         raw = np.asarray(self._bits.random_raw(-(-count // 8)), dtype="<u8").view(np.uint8)[:count]
         return (low + (raw.astype(np.int32) * (high - low + 1) >> 8)).reshape(shape)
 
-    def choice(self, things: Sequence[T]) -> T:
-        """One of ``things``."""
-        return things[self.between(0, len(things) - 1)]
+    def choice(self, options: Sequence[T]) -> T:
+        """One of ``options``."""
+        return options[self.randint(0, len(options) - 1)]
 
     def chance(self, percent: int) -> bool:
         """True in ``percent`` of 100 throws."""
-        return self.between(1, 100) <= percent
+        return self.randint(1, 100) <= percent
 
     def log_uniform(self, low: int, high: int) -> int:
         """A number from ``low`` to ``high``, both included, each with a probability in proportion to 1/number."""
