@@ -23,7 +23,7 @@ def longer(case: Case, folder: Path, steps: int, width: int) -> Contestant:
     """EFPN with an FTT of so many channels from the start in ``folder``, whose extension learns for ``steps``."""
     settings = replace(
         case.settings,
-        finer=replace(case.settings.extended_level, transfer="ftt", transfer_options={"width": width}),
+        extended_level=replace(case.settings.extended_level, transfer="ftt", transfer_options={"width": width}),
         extension=replace(case.settings.extension, steps=steps),
         detector_from=str(folder / "start" / baseline.DETECTOR_FILE),
     )

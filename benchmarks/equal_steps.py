@@ -32,10 +32,10 @@ def pretrained(data: DataConfig, steps: tuple[int, int, int, int], detector: str
         baseline.quick_detector_config("afi"),
         detector=detector,
         backbone="mobilenetv2_100",
-        weights=str(MOBILENET),
+        backbone_weights=str(MOBILENET),
         norm="frozen",
         frozen_stages=1,
-        statistics=(0.5, 0.5),
+        mean_std=(0.5, 0.5),
     )
     stages = [StageConfig(count, baseline.quick_optimizer()) for count in steps]
     return replace(

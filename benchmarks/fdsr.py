@@ -117,7 +117,7 @@ def fine_tuned(asked: argparse.Namespace, detector: str, seed: int) -> str:
     """The detector after as many steps as the networks have, on pictures shrunk and enlarged bicubically."""
     folder, data = (
         asked.runs / f"fine-tuned-{seed}",
-        replace(baseline.load_data_config(detector), batch=asked.batch // 2),
+        replace(baseline.load_data_config(detector), batch_size=asked.batch // 2),
     )
     stage = StageConfig(asked.steps, FINE_TUNING)
     with Run(folder, stage, seed, asked.device) as run:
@@ -163,11 +163,11 @@ def chosen(asked: argparse.Namespace, detector: str, learner: Learner) -> fdsr.S
     return replace(
         quick,
         network=SuperResolverConfig(learner.network, asked.factor, SMALL[learner.network]),
-        prior=fdsr.FeatureExtractorConfig(detector, ("c3", "c4")),
-        terms=learner.terms,
+        feature_extractor=fdsr.FeatureExtractorConfig(detector, ("c3", "c4")),
+        loss_weights=learner.terms,
         data=fdsr.CropDataConfig(str(root), crop_size=asked.crop, batch_size=asked.batch, num_images=0, num_workers=0),
         train=replace(quick.train, steps=asked.steps),
-        together=learner.together,
+        detector_optimizer=learner.together,
     )
 
 

@@ -41,7 +41,7 @@ from featlift.gallery import (
 )
 from featlift.papers.fsr_gan import (
     GANConfig,
-    RegularisationConfig,
+    RegularizationConfig,
     Settings,
     apply_generator,
     build_descriptor_pairs,
@@ -49,7 +49,7 @@ from featlift.papers.fsr_gan import (
     query_descriptors,
     query_sizes,
     retrieval_curves,
-    select_regularisation,
+    select_regularization,
     train_generator,
 )
 from featlift.retrieval.linear_baselines import IdentityGenerator
@@ -108,10 +108,10 @@ def learned(
 
     timed("MLP per ratio", blind, lambda how, run: train_per_ratio(pairs, how, run))
     timed("FSR-GAN, no critic", blind)
-    timed("FSR-GAN, no critic, r = 1", replace(blind, exponent=1.0))
-    timed("FSR-GAN, critic (wgan-gp)", replace(blind, game=GANConfig("wgan-gp", weight=0.1, n_critic=1)))
+    timed("FSR-GAN, no critic, r = 1", replace(blind, focal_exponent=1.0))
+    timed("FSR-GAN, critic (wgan-gp)", replace(blind, adversarial=GANConfig("wgan-gp", weight=0.1, n_critic=1)))
     timed("FSR-GAN, told the ratio", told)
-    timed("FSR-GAN as bold as can be", replace(blind, caution=RegularisationConfig()))
+    timed("FSR-GAN as bold as can be", replace(blind, regularization=RegularizationConfig()))
     return lifts, seconds
 
 
@@ -121,7 +121,7 @@ def cautious(settings: Settings, pairs: DescriptorPairs, folder: Path) -> Settin
     with Run(
         folder / f"caution-{settings.generator}", settings, device="cpu", save_every=100_000, log_every=500
     ) as run:
-        return select_regularisation(settings, F, files, pairs, run)
+        return select_regularization(settings, F, files, pairs, run)
 
 
 # -------------------------------------------------------------------------------------- what was found
@@ -196,7 +196,7 @@ def tables(case: str, seeds: int, found: Mapping[str, Any]) -> list[dict[str, An
     ]
 
 
-def said(caution: RegularisationConfig | None) -> str:
+def said(caution: RegularizationConfig | None) -> str:
     """In words."""
     rank, relative = (caution.rank, caution.relative_loss) if caution else (0, False)
     return f"corrections of {f'rank {rank}' if rank else 'any rank'}, {'relative' if relative else 'plain'} loss"

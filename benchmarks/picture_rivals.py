@@ -54,7 +54,10 @@ def distilling(settings: Settings, steps: int, folder: Path) -> dict[float, torc
     """The queries at every ratio as an encoder describes them that was taught to see small pictures (RAML)."""
     F, files = build_descriptor_cache(settings.encoding), list_train_images(settings.collection)
     how = replace(
-        settings, steps=steps, batch=16, descent=OptimizerConfig("adam", 1e-4, weight_decay=0.0, schedule="cosine")
+        settings,
+        steps=steps,
+        batch_size=16,
+        optimizer=OptimizerConfig("adam", 1e-4, weight_decay=0.0, schedule="cosine"),
     )
     with Run(folder / "distilled", how, device="cpu") as run:
         student = distill_query_encoder(how, run, files, describe_files(F, files, 1))

@@ -30,10 +30,10 @@ def signs(scenes: SyntheticScenes, half: bool) -> tuple[Tensor, Tensor, Tensor]:
 def _cut(image: Tensor, boxes: Tensor) -> Tensor:
     """Square windows around ``boxes`` xyxy px of ``image [3, H, W]``: ``[N, 3, 24, 24]``."""
     height, width = image.shape[1:]
-    centre, reach = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) * AROUND
+    center, reach = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) * AROUND
     steps = (torch.arange(SIDE) + 0.5) / SIDE - 0.5
-    x = (centre[:, :1] + reach[:, None] * steps) / width * 2 - 1
-    y = (centre[:, 1:] + reach[:, None] * steps) / height * 2 - 1
+    x = (center[:, :1] + reach[:, None] * steps) / width * 2 - 1
+    y = (center[:, 1:] + reach[:, None] * steps) / height * 2 - 1
     grid = torch.stack([x[:, None].expand(-1, SIDE, -1), y[:, :, None].expand(-1, -1, SIDE)], dim=-1)
     return nnf.grid_sample(image.expand(len(boxes), -1, -1, -1), grid, padding_mode="border", align_corners=False)
 
@@ -51,14 +51,14 @@ def taught(pictures: Tensor, labels: Tensor) -> nn.Module:
     """A :func:`reader` after nine epochs of AdamW."""
     torch.manual_seed(SEED)
     network = reader()
-    optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, EPOCHS * (len(pictures) // BATCH))
+    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, EPOCHS * (len(pictures) // BATCH))
     for _ in range(EPOCHS):
         for chosen in torch.randperm(len(pictures)).split(BATCH)[: len(pictures) // BATCH]:
             loss = nnf.cross_entropy(network(pictures[chosen]), labels[chosen])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
     return network.eval()
 

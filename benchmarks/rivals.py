@@ -65,7 +65,7 @@ def scenes() -> Case:
         extension=StageConfig(60, baseline.quick_optimizer()),
         head=StageConfig(40, baseline.quick_optimizer(3e-4)),
     )
-    return Case(replace(settings, data=replace(settings.data, batch=4)), slices=80, zoom=2.0, tile=4, measured=100)
+    return Case(replace(settings, data=replace(settings.data, batch_size=4)), slices=80, zoom=2.0, tile=4, measured=100)
 
 
 def both_sizes() -> Case:
@@ -78,10 +78,10 @@ def gtsdb() -> Case:
     model = replace(
         baseline.quick_detector_config(),
         backbone="mobilenetv2_100",
-        weights=str(MOBILENET),
+        backbone_weights=str(MOBILENET),
         norm="frozen",
         frozen_stages=1,
-        statistics=(0.5, 0.5),
+        mean_std=(0.5, 0.5),
         detector_options={**baseline.quick_detector_config().detector_options, "test_size": [288, 490]},
     )
     settings = Settings(
@@ -119,7 +119,7 @@ class FromTwice(ExtendedExtractor):
 def everyone(case: Case, transfers: Sequence[str], folder: Path, seed: int) -> dict[str, Contestant]:
     """All that are compared, by name, trained with ``seed`` in folders of their own; what is finished is only loaded."""
     settings = case.settings
-    jittered = replace(settings, data=replace(settings.data, short=case.start or settings.data.min_size))
+    jittered = replace(settings, data=replace(settings.data, min_size=case.start or settings.data.min_size))
     start = plainly(jittered, settings.detector, folder / "start", seed)
     steps = settings.extension.steps + settings.head.steps
     longer = replace(settings.detector, steps=steps)
@@ -140,7 +140,7 @@ def everyone(case: Case, transfers: Sequence[str], folder: Path, seed: int) -> d
             transfer=name,
             transfer_options={} if name != "ftt" else settings.extended_level.transfer_options,
         )
-        found[f"EFPN, {name}"] = chained(replace(ours, finer=finer), folder / f"efpn-{name}", seed)
+        found[f"EFPN, {name}"] = chained(replace(ours, extended_level=finer), folder / f"efpn-{name}", seed)
     first = found[f"EFPN, {transfers[0]}"]
     found[f"EFPN, {transfers[0]}, windows"] = replace(first, detector=in_windows(first.detector, case.tile))
     seen = in_windows(first.detector, case.tile, GLANCE)
@@ -198,7 +198,7 @@ def twice(settings: Settings) -> Settings:
     return replace(
         settings,
         model=replace(settings.model, detector_options=options),
-        data=replace(settings.data, short=(short,), longest=longest),
+        data=replace(settings.data, min_size=(short,), max_size=longest),
     )
 
 

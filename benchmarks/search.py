@@ -30,11 +30,11 @@ from featlift.retrieval.vector_store import VectorStore
 QUERIES = 50
 
 
-def clustered(n: int, dimension: int, seed: int, centres: int = 2000) -> torch.Tensor:
-    """Unit vectors ``[n, dimension]`` around ``centres`` directions that do not depend on the seed."""
-    middle = torch.randn(centres, dimension, generator=torch.Generator().manual_seed(0))
+def clustered(n: int, dimension: int, seed: int, centers: int = 2000) -> torch.Tensor:
+    """Unit vectors ``[n, dimension]`` around ``centers`` directions that do not depend on the seed."""
+    middle = torch.randn(centers, dimension, generator=torch.Generator().manual_seed(0))
     draw = torch.Generator().manual_seed(seed + 1)
-    near = middle[torch.randint(centres, (n,), generator=draw)]
+    near = middle[torch.randint(centers, (n,), generator=draw)]
     return nnf.normalize(near + 0.7 * torch.randn(n, dimension, generator=draw), dim=1)
 
 

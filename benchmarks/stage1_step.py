@@ -94,8 +94,8 @@ def stage1_step(device: torch.device, rounds: int, size: tuple[int, int] = (320,
         "ours, same updates": ours(copy.deepcopy(players), cut),
         "published order, the paper's gradient": published(copy.deepcopy(players), alive),
         "ours, the paper's gradient": ours(copy.deepcopy(players), alive),
-        "ours, the critic on 2 windows a map": ours(copy.deepcopy(players), replace(alive, windows=2)),
-        "ours, the critic on 1 window a map": ours(copy.deepcopy(players), replace(alive, windows=1)),
+        "ours, the critic on 2 windows a map": ours(copy.deepcopy(players), replace(alive, num_patches=2)),
+        "ours, the critic on 1 window a map": ours(copy.deepcopy(players), replace(alive, num_patches=1)),
     }
     taken = measure_latencies(
         {name: _with_gradients(step, image) for name, step in schedules.items()}, rounds, warmup=1

@@ -56,7 +56,7 @@ PAPERS = {
         {
             "1": (
                 "srf_table1_val2017.csv",
-                "Nearest neighbour, the generator G reused, the whole extractor M reused",
+                "Nearest neighbor, the generator G reused, the whole extractor M reused",
                 "val2017",
             ),
             "2": ("srf_table2_testdev.csv", "Against other detectors", "test-dev"),

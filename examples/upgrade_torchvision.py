@@ -53,15 +53,15 @@ def train(model: nn.Module, scenes: featlift.SyntheticScenes, steps: int) -> Non
     added = list(added_parameters(model).values())
     for parameter in added:
         parameter.requires_grad_(True)
-    optimiser = torch.optim.AdamW(added, lr=1e-4)
+    optimizer = torch.optim.AdamW(added, lr=1e-4)
     model.train()
     for step in range(steps):
         image, target = scenes[step % len(scenes)]
         losses = model([image], [target])
         loss = sum(losses.values(), torch.zeros(()))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         print(f"step {step + 1}: loss {loss.item():.3f}")
 
 

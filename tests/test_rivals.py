@@ -78,7 +78,7 @@ def test_a_mean_shift_moves_all_queries_of_a_ratio_alike():
 
 def test_a_distilled_encoder_moves_towards_its_teacher(tmp_path, places):
     encoding = replace(places.encoding, encoder="mobilenetv2_050", size=32)
-    settings = replace(places, encoding=encoding, steps=2, batch=2)
+    settings = replace(places, encoding=encoding, steps=2, batch_size=2)
     files = list_train_images(places.collection)
     F = build_descriptor_cache(encoding)
     high = describe_files(F, files, 1)

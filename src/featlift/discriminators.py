@@ -30,7 +30,7 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, channels: int, last_kernel: int = 3, init: str = "small", width_mult: int = 2):
         super().__init__()
         if init not in ("small", "official"):
-            raise ValueError(f"Unknown initialisation '{init}' of the critic; choose 'small' or 'official'.")
+            raise ValueError(f"Unknown initialization '{init}' of the critic; choose 'small' or 'official'.")
         widths = (channels, width_mult * channels, 2 * width_mult * channels, 2 * width_mult * channels)
         self.body = nn.Sequential(*[layer for pair in pairwise(widths) for layer in _conv_bn_leaky_relu(*pair)])
         self.last = nn.Conv2d(widths[-1], 1, last_kernel, padding=last_kernel // 2)

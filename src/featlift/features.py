@@ -43,7 +43,7 @@ def crop_or_pad(x: Tensor, size: tuple[int, int]) -> Tensor:
     if abs(height - x.shape[-2]) > 1 or abs(width - x.shape[-1]) > 1:
         raise ValueError(
             f"A map of {x.shape[-2]}x{x.shape[-1]} cells cannot be fitted onto {height}x{width}: they may differ by one cell. "
-            "Neighbouring levels of a pyramid must be one doubling apart (strides 4, 8, 16, 32)."
+            "Neighboring levels of a pyramid must be one doubling apart (strides 4, 8, 16, 32)."
         )
     x = x[..., :height, :width]
     missing = (0, width - x.shape[-1], 0, height - x.shape[-2])

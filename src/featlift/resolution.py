@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from featlift.features import Features
 
-_ImageT = TypeVar("Image")
-_ModuleT = TypeVar("Module", bound=nn.Module)
+_ImageT = TypeVar("_ImageT")
+_ModuleT = TypeVar("_ModuleT", bound=nn.Module)
 Target = dict[str, Tensor]
 
 DOWNSCALE_MODES = ("bilinear", "nearest", "bicubic")

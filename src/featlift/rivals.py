@@ -17,7 +17,7 @@ from featlift.data.pairs import DescriptorPairLoader, DescriptorPairs
 from featlift.gallery import build_encoder, build_pooling
 from featlift.image_sr.degradation import quantize_8bit
 from featlift.losses import focal_distance
-from featlift.papers.fsr_gan import GANConfig, RegularisationConfig, Settings, build_generator, train_generator
+from featlift.papers.fsr_gan import GANConfig, RegularizationConfig, Settings, build_generator, train_generator
 from featlift.resolution import freeze
 from featlift.retrieval.descriptors import DOWNSCALERS, Embedder, downscale_image, downscale_then_resize, embed_images
 from featlift.retrieval.linear_baselines import AffineGenerator, PerRatioGenerator, fit_ridge
@@ -49,7 +49,9 @@ def train_per_ratio(pairs: DescriptorPairs, settings: Settings, run: Run) -> Per
     """A residual MLP for each ratio above 1, trained on that ratio alone; all together take as many steps as G."""
     ratios = [ratio for ratio in pairs.ratios if ratio > 1]
     share = max(1, settings.steps // len(ratios))
-    each = replace(settings, generator="residual", caution=RegularisationConfig(), game=GANConfig("off"), steps=share)
+    each = replace(
+        settings, generator="residual", regularization=RegularizationConfig(), adversarial=GANConfig("off"), steps=share
+    )
     dimension = pairs.high.shape[1]
     lifts = [
         train_generator(build_generator(each, dimension), pairs.at_ratio(r), each, run, f"ratio-{r:g}") for r in ratios

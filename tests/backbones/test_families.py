@@ -39,7 +39,7 @@ def test_any_size(networks, name, size):
 
 @pytest.mark.parametrize("name", ["test_resnet", "swin_tiny_patch4_window7_224"])
 def test_it_is_timms_network(networks, name):
-    """At multiples of 32 nothing is padded, and the maps are those of the network on the normalised picture, channels first."""
+    """At multiples of 32 nothing is padded, and the maps are those of the network on the normalized picture, channels first."""
     backbone, picture = networks[name], torch.rand(1, 3, 64, 96)
     with torch.inference_mode():
         own = backbone.network((picture - backbone.mean) / backbone.std)
@@ -48,8 +48,8 @@ def test_it_is_timms_network(networks, name):
     torch.testing.assert_close(ours["c5"], last)
 
 
-def test_swin_is_padded_with_the_mean_colour(networks):
-    """A picture padded by hand with the mean colour gives the same maps, which are cut to what shows the picture."""
+def test_swin_is_padded_with_the_mean_color(networks):
+    """A picture padded by hand with the mean color gives the same maps, which are cut to what shows the picture."""
     backbone, picture = networks["swin_tiny_patch4_window7_224"], torch.rand(1, 3, 40, 60)
     by_hand = backbone.mean.expand(1, 3, 64, 64).clone()
     by_hand[..., :40, :60] = picture

@@ -38,7 +38,7 @@ def test_without_stride(name):
 
 @pytest.mark.parametrize("name", ["mobilenetv2_035", "efficientnet_lite0"])
 def test_every_other_cell_is_the_strided_block(name):
-    """In the block that has the stride every cell looks at the same neighbours as before, so that every other one is as it was."""
+    """In the block that has the stride every cell looks at the same neighbors as before, so that every other one is as it was."""
     backbone = Backbone(name).eval()
     block = first_strided_stage(backbone.network)[0]
     c1 = backbone.forward_stem(torch.rand(1, 3, 64, 96))

@@ -46,14 +46,14 @@ def seen_by(backbone: Backbone, image: torch.Tensor) -> torch.Tensor:
     return seen[0]
 
 
-def test_normalisation_is_inside():
+def test_normalization_is_inside():
     backbone = Backbone("resnet10t", mean_std=((0.5, 0.25, 0.0), (0.5, 0.25, 1.0)))
     expected = torch.tensor([1.0, 3.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
     torch.testing.assert_close(seen_by(backbone, torch.ones(1, 3, 64, 64)), expected)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_the_mean_colour_becomes_zero(name):
+def test_the_mean_color_becomes_zero(name):
     backbone = Backbone(name)
     assert not seen_by(backbone, backbone.mean.expand(1, 3, 64, 64)).any()
 

@@ -17,7 +17,7 @@ from featlift.papers import baseline, efpn
 @pytest.fixture(scope="module")
 def case():
     short = shortened(scenes(), 0.001, 2)
-    return replace(short, settings=replace(short.settings, data=replace(short.settings.data, scenes_val=3)))
+    return replace(short, settings=replace(short.settings, data=replace(short.settings.data, num_val_scenes=3)))
 
 
 def test_the_upper_bound_reads_p2_of_the_picture_at_twice_the_size(case):

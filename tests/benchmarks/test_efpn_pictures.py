@@ -16,7 +16,7 @@ from featlift.papers import baseline
 def left(tmp_path_factory):
     """A case of one step a stage, the folder with its start, the start and EFPN after two steps of the extension."""
     case = shortened(scenes(), 0.001, 2)
-    data = replace(case.settings.data, scenes=4, scenes_val=3, batch=1)
+    data = replace(case.settings.data, num_scenes=4, num_val_scenes=3, batch_size=1)
     case = replace(case, settings=replace(case.settings, data=data))
     folder = tmp_path_factory.mktemp("efpn")
     start = plainly(case.settings, case.settings.detector, folder / "start", 0)

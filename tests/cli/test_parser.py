@@ -27,7 +27,7 @@ def test_presets_are_what_python_says(paper, preset):
 
 def test_options_change_a_preset():
     found = parsed(
-        "--adversary.weight", "0.5", "--interpolator.descent.rate=0.25", "--until", "extractor", "--seed", "7"
+        "--adversarial.weight", "0.5", "--interpolator.optimizer.lr=0.25", "--stop_after", "extractor", "--seed", "7"
     )
     assert found["settings"].adversary.weight == 0.5
     assert found["settings"].interpolator.descent.rate == 0.25
@@ -38,7 +38,7 @@ def test_options_change_a_preset():
 def test_a_yaml_file_changes_a_preset_and_options_change_it_again(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("model:\n  channels: 16\n  backbone: resnet18\nreuse: none\n")
-    settings = parsed("--config", str(file), "--model.channels", "24")["settings"]
+    settings = parsed("--config", str(file), "--model.pyramid_channels", "24")["settings"]
     assert (settings.model.channels, settings.model.backbone, settings.reuse) == (24, "resnet18", "none")
 
 
@@ -64,7 +64,7 @@ def test_yes_needs_no_value_and_hyphens_do(words):
 
 
 def test_no_can_be_said():
-    assert parsed("--halving.same-flip", "false")["settings"].halving.same_flip is False
+    assert parsed("--downscale.same-flip", "false")["settings"].halving.same_flip is False
 
 
 def some(first: str, names: list[str], size: int = 3, loud: bool = False) -> None:

@@ -5,7 +5,7 @@ import pytest
 from featlift.cli import main
 
 TINY = [
-    "--data.batch", "2", "--train.steps", "1", "--model.channels", "8", "--device", "cpu",
+    "--data.batch_size", "2", "--train.steps", "1", "--model.pyramid_channels", "8", "--device", "cpu",
     "--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}',
 ]  # fmt: skip
 

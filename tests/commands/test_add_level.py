@@ -9,7 +9,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from featlift.cli.main import main
 from featlift.commands import add_level as verb
-from featlift.data.image_folder import UnlabelledImageFolder
+from featlift.data.image_folder import UnlabeledImageFolder
 from featlift.upgrading import load_delta
 from featlift.upgrading.extended_level import get_small_roi_size
 
@@ -55,7 +55,7 @@ def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_
 
 
 def test_squares_are_of_twice_the_size_and_cells_lie_on_cells(detector, photographs):
-    images, _ = next(verb.build_crop_batches(detector, UnlabelledImageFolder(photographs), 0).iter_from(0))
+    images, _ = next(verb.build_crop_batches(detector, UnlabeledImageFolder(photographs), 0).iter_from(0))
     assert {tuple(image.shape) for image in images} == {(3, 128, 128)}
 
 

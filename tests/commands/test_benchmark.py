@@ -25,10 +25,12 @@ QUICK = afi_gan.Settings.quick()
 def tiny():
     """A step or two a stage and no critic: it would take most of the time."""
     head = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
-    model = replace(QUICK.model, channels=8, interpolator_options={"growth": 4, "blocks": 1}, detector_options=head)
+    model = replace(
+        QUICK.model, pyramid_channels=8, interpolator_options={"growth": 4, "blocks": 1}, detector_options=head
+    )
     stages = {name: StageConfig(1 + i % 2, OptimizerConfig(lr=0.01)) for i, name in enumerate(afi_gan.STAGES)}
     data = DataConfig(batch_size=2, min_size=(), num_workers=0, num_scenes=4, scene_size=64, num_val_scenes=3)
-    return replace(QUICK, model=model, data=data, adversary=AdversarialConfig(weight=0.0), **stages)
+    return replace(QUICK, model=model, data=data, adversarial=AdversarialConfig(weight=0.0), **stages)
 
 
 TEACHABLE = [name for name in INTERPOLATORS if name not in ("nearest", "bilinear", "bicubic")]

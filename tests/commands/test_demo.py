@@ -12,7 +12,9 @@ QUICK = afi_gan.Settings.quick()
 def tiny():
     quick = QUICK
     head = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
-    model = replace(quick.model, channels=8, interpolator_options={"growth": 4, "blocks": 1}, detector_options=head)
+    model = replace(
+        quick.model, pyramid_channels=8, interpolator_options={"growth": 4, "blocks": 1}, detector_options=head
+    )
     stages = {name: StageConfig(200 + i, OptimizerConfig(lr=0.01)) for i, name in enumerate(afi_gan.STAGES)}
     return replace(
         quick,

@@ -88,8 +88,8 @@ def test_a_stage_alone_is_not_the_whole_chain():
 
 def test_only_telling_settings_are_differences():
     scenes = {"data": {"root": "scenes", "scene_size": 64, "batch": 2}}
-    assert comparable_settings(scenes, "scenes") == {"data.root": "scenes", "data.scene_size": 64, "data.batch": 2}
-    assert comparable_settings(scenes, "COCO") == {"data.root": "COCO", "data.batch": 2}
+    assert comparable_settings(scenes, "scenes") == {"data.root": "scenes", "data.scene_size": 64, "data.batch_size": 2}
+    assert comparable_settings(scenes, "COCO") == {"data.root": "COCO", "data.batch_size": 2}
     asked, there = {"a": 1, "seed": 0, "gone": 2}, {"a": 3, "seed": 5, "gone": 2, "new": 4}
     assert settings_differences(asked, there) == ("a: 1 → 3", "new: – → 4")
     assert flatten_settings({"model": {"x": 1, "x_options": {"y": 2}}, "z": 3}) == {
@@ -109,8 +109,8 @@ def test_parameters_are_counted_now(number, name, millions):
 
 def test_the_extractor_of_a_chain_is_measured(coco, tmp_path):
     """A3: the detector of stage 2, with a critic-free chain of a step each."""
-    words = ["--run", str(tmp_path / "run"), "--data", str(coco), "--data.batch", "2", "--device", "cpu"]
-    words += ["--model.channels", "8", "--adversary.weight", "0", "--until", "extractor"]
+    words = ["--run", str(tmp_path / "run"), "--data", str(coco), "--data.batch_size", "2", "--device", "cpu"]
+    words += ["--model.pyramid_channels", "8", "--adversarial.weight", "0", "--stop_after", "extractor"]
     words += ["--model.interpolator_options", '{"growth": 4, "blocks": 1}']
     words += ["--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}']
     words += [f"--{stage}.steps=1" for stage in ("teacher", "interpolator", "extractor", "target")]

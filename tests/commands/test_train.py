@@ -25,8 +25,19 @@ def test_a_run_folder_says_everything(trained, coco):
 def test_the_same_command_again_only_loads(trained, coco, capsys):
     settings = json.loads((trained["nearest"] / "settings.json").read_text())
     written = (trained["nearest"] / "log.jsonl").read_text()
-    words = ["--run", str(trained["nearest"]), "--data", str(coco), "--data.batch=2", "--train.steps=1", "--device=cpu"]
-    words += ["--model.channels=8", f"--model.detector_options={json.dumps(settings['model']['detector_options'])}"]
+    words = [
+        "--run",
+        str(trained["nearest"]),
+        "--data",
+        str(coco),
+        "--data.batch_size=2",
+        "--train.steps=1",
+        "--device=cpu",
+    ]
+    words += [
+        "--model.pyramid_channels=8",
+        f"--model.detector_options={json.dumps(settings['model']['detector_options'])}",
+    ]
     assert main.main(["train", "baseline", *words]) == 0
     assert "train is finished" in capsys.readouterr().out
     assert (trained["nearest"] / "log.jsonl").read_text() == written

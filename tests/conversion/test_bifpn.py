@@ -13,7 +13,7 @@ SWIN_L = {"c3": 384, "c4": 768, "c5": 1536}
 def test_weights_count_as_they_are():
     junction = RawWeightedFusion(2, 2, lambda channels: nn.Identity())
     junction.weights.data = torch.tensor([2.0, 3.0])
-    torch.testing.assert_close(junction.normalised_weights(), torch.tensor([2.0, 3.0]))
+    torch.testing.assert_close(junction.normalized_weights(), torch.tensor([2.0, 3.0]))
 
 
 def test_pooling_pads_with_zeros_on_the_right():

@@ -132,7 +132,7 @@ def test_scale_jitter_cuts_when_it_enlarges_and_shrinks_when_it_shrinks():
     assert len({float(LargeScaleJitter((2.0, 2.0))(image, target, dice(k))[0].mean()) for k in range(8)}) > 5
 
 
-def test_colours_change_within_their_range_and_boxes_do_not():
+def test_colors_change_within_their_range_and_boxes_do_not():
     image, target = SyntheticScenes(1)[0]
     shots = [ColorJitter(0.5, 0.0, 0.0)(image, target, dice(k)) for k in range(40)]
     assert all(shot[1] is target for shot in shots)

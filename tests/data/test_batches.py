@@ -10,7 +10,7 @@ CHANGES = (RandomHorizontalFlip(), LargeScaleJitter(), RandomShortestSize((16, 2
 
 
 class Cards:
-    """``count`` pictures of one grey; every third is tall; each has a crowd and an object of class k mod 3."""
+    """``count`` pictures of one gray; every third is tall; each has a crowd and an object of class k mod 3."""
 
     classes = ["a", "b", "c"]
 

@@ -68,12 +68,12 @@ def test_off_it_does_nothing():
     assert ClassBalance().image_weights(Boxes()) is None
 
 
-def test_on_it_weighs_cuts_and_colours():
+def test_on_it_weighs_cuts_and_colors():
     how = ClassBalance(min_per_class=6, crop_size=100, color_jitter=0.1)
-    cut, coloured = how.augmentations(2.0)
+    cut, colored = how.augmentations(2.0)
     assert isinstance(cut, RandomObjectCrop)
     assert cut.size == 200
-    assert isinstance(coloured, ColorJitter)
+    assert isinstance(colored, ColorJitter)
     assert how.image_weights(Boxes()) == [2.0, 2.0, 6.0]
 
 

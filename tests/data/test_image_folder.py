@@ -5,7 +5,7 @@ from PIL import Image
 
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.dataset import ImageDataset
-from featlift.data.image_folder import UnlabelledImageFolder
+from featlift.data.image_folder import UnlabeledImageFolder
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def folder(tmp_path):
 
 
 def test_pictures_by_name_without_objects(folder):
-    photographs = UnlabelledImageFolder(folder)
+    photographs = UnlabeledImageFolder(folder)
     assert isinstance(photographs, ImageDataset)
     assert [photographs.image_name(i) for i in range(3)] == ["a.JPG", "b.png", "below/c.png"]
     assert [photographs.image_size(i) for i in range(3)] == [(50, 20), (30, 40), (64, 64)]
@@ -31,19 +31,19 @@ def test_pictures_by_name_without_objects(folder):
 
 
 def test_they_make_batches(folder):
-    images, _ = next(ResumableDataLoader(UnlabelledImageFolder(folder), 3).iter_from(0))
+    images, _ = next(ResumableDataLoader(UnlabeledImageFolder(folder), 3).iter_from(0))
     assert sorted(image.shape[-1] for image in images) == [20, 40, 64]
     assert images[0].dtype == torch.float32
 
 
 def test_only_large_ones(folder):
-    assert [UnlabelledImageFolder(folder, 30).image_size(i) for i in range(2)] == [(30, 40), (64, 64)]
+    assert [UnlabeledImageFolder(folder, 30).image_size(i) for i in range(2)] == [(30, 40), (64, 64)]
     with pytest.raises(ValueError, match="the largest has 64"):
-        UnlabelledImageFolder(folder, 65)
+        UnlabeledImageFolder(folder, 65)
 
 
 def test_no_folder_and_no_pictures(tmp_path):
     with pytest.raises(FileNotFoundError, match="no picture"):
-        UnlabelledImageFolder(tmp_path)
+        UnlabeledImageFolder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
-        UnlabelledImageFolder(tmp_path / "elsewhere")
+        UnlabeledImageFolder(tmp_path / "elsewhere")

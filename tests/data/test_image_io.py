@@ -8,7 +8,7 @@ from featlift.data.image_io import ImageReadError, read_image, read_image_sizes
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
 
-def test_colours_keep_their_order_and_range(tmp_path):
+def test_colors_keep_their_order_and_range(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     picture = read_image(tmp_path / "a.png")

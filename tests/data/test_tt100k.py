@@ -32,7 +32,7 @@ def folder(tmp_path):
     for one in IMGS.values():
         path = tmp_path / one["path"]
         path.parent.mkdir(exist_ok=True)
-        Image.new("RGB", (2048, 2048), "grey").save(path, quality=5)
+        Image.new("RGB", (2048, 2048), "gray").save(path, quality=5)
     return tmp_path
 
 

@@ -80,11 +80,11 @@ def test_after_learning_the_fast_form_is_made_anew(clock):
     clock(rewritten=0.5)
     module = afi()
     optimize(module, X)
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     with torch.inference_mode():
         before = module(X)
     module(X).square().mean().backward()
-    optimiser.step()
+    optimizer.step()
     with torch.inference_mode():
         after, expected = module(X), type(module).forward(module, X)
     assert not torch.allclose(before, after)

@@ -16,9 +16,9 @@ def folder(tmp_path):
     rng = np.random.default_rng(0)
     folder = tmp_path / "pictures"
     (folder / "more").mkdir(parents=True)
-    rgb, grey = rng.integers(90, 160, (9, 14, 3), np.uint8), rng.integers(0, 255, (12, 8), np.uint8)
+    rgb, gray = rng.integers(90, 160, (9, 14, 3), np.uint8), rng.integers(0, 255, (12, 8), np.uint8)
     Image.fromarray(rgb).save(folder / "a.png")
-    Image.fromarray(grey).save(folder / "more" / "b.jpg", quality=100)
+    Image.fromarray(gray).save(folder / "more" / "b.jpg", quality=100)
     (folder / "read me.txt").write_text("not a picture")
     return folder
 

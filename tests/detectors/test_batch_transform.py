@@ -12,7 +12,7 @@ def boxes(*values: list[float]) -> dict[str, torch.Tensor]:
     return {"boxes": torch.tensor(values), "labels": torch.ones(len(values), dtype=torch.int64)}
 
 
-def test_pads_at_the_bottom_and_right_with_the_mean_colour():
+def test_pads_at_the_bottom_and_right_with_the_mean_color():
     batch, _ = BatchTransform(MEAN).train()(PICTURES)
     assert batch.tensors.shape == (2, 3, 64, 64)
     assert batch.image_sizes == [(20, 33), (40, 10)]

@@ -31,7 +31,7 @@ def test_fcos_asks_one_point_per_cell():
 
 @pytest.mark.parametrize(("build", "most"), [(retinanet, 0.012), (fcos, 0.12)])
 def test_a_fresh_detector_believes_in_little(build, most):
-    """The prior of the focal loss is 0.01; FCOS takes the root of it times a centreness near ½."""
+    """The prior of the focal loss is 0.01; FCOS takes the root of it times a centerness near ½."""
     detector = build(small(build.__name__), classes=3).eval()
     detector.score_thresh = 0.0
     assert 0 < detector([torch.rand(3, 64, 64)])[0]["scores"].max() < most

@@ -4,16 +4,16 @@ import torch
 from torchvision.models.detection.fcos import FCOSRegressionHead
 from torchvision.models.detection.image_list import ImageList
 
-from featlift.detectors.fcos_head import CellCentreAnchors, ScaledRegressionHead, fcos_head
+from featlift.detectors.fcos_head import CellCenterAnchors, ScaledRegressionHead, fcos_head
 
 
-def test_a_cell_speaks_for_its_centre():
+def test_a_cell_speaks_for_its_center():
     maps = [torch.zeros(1, 4, 2, 3), torch.zeros(1, 4, 1, 2)]
-    (anchors,) = CellCentreAnchors(["p3", "p4"])(
+    (anchors,) = CellCenterAnchors(["p3", "p4"])(
         ImageList(torch.zeros(1, 3, 16, 24), [(16, 24)]), maps
     )  # p4 is rounded up
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
-    assert centres.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [8, 8], [24, 8]]
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+    assert centers.tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [8, 8], [24, 8]]
     assert (anchors[:, 2] - anchors[:, 0]).tolist() == [8] * 6 + [16] * 2
 
 

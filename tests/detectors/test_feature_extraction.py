@@ -55,7 +55,7 @@ def test_gradient_reaches_the_picture_and_nothing_else_moves():
     assert net.training, "the caller's trunk is not touched"
 
 
-def test_normalises_by_itself():
+def test_normalizes_by_itself():
     x = torch.rand(1, 3, 4, 4)
     heard = FeatureExtractor(nn.Sequential(nn.Identity()), ["0"], (0.5, 0.4, 0.3), (0.1, 0.2, 0.25))(x)["0"]
     for channel, (mean, std) in enumerate([(0.5, 0.1), (0.4, 0.2), (0.3, 0.25)]):

@@ -51,8 +51,8 @@ def test_layers_of_torchvisions_resnet():
     maps = detector_feature_extractor(detector, ["c4", "p3"])(images)
     assert maps["body.layer3"].shape == (1, 1024, 4, 4)
     assert maps["1"].shape == (1, 256, 8, 8)
-    normalised = torch.stack([detector.transform.normalize(image) for image in images])
-    torch.testing.assert_close(maps["1"], detector.backbone(normalised)["1"])
+    normalized = torch.stack([detector.transform.normalize(image) for image in images])
+    torch.testing.assert_close(maps["1"], detector.backbone(normalized)["1"])
 
 
 def test_places_of_plain_networks():
@@ -83,7 +83,7 @@ def test_targets_stay_as_they_are():
     assert target["boxes"].equal(TARGET["boxes"])
 
 
-def test_normalisation_is_that_of_evaluation():
+def test_normalization_is_that_of_evaluation():
     """A picture alone and the same picture in a batch with another: batch statistics would differ."""
     detector = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, trainable_backbone_layers=5)
     detector.backbone.body = torchvision.models._utils.IntermediateLayerGetter(

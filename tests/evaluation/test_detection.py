@@ -65,8 +65,8 @@ class Finder(nn.Module):
         self.asked.append(len(images))
         return [self.one(image[0] + self.bias) for image in images]
 
-    def one(self, grey):
-        ys, xs = torch.nonzero(grey > 0.5, as_tuple=True)
+    def one(self, gray):
+        ys, xs = torch.nonzero(gray > 0.5, as_tuple=True)
         boxes = (
             torch.empty(0, 4)
             if not len(ys)
@@ -77,7 +77,7 @@ class Finder(nn.Module):
             "labels": torch.ones(len(boxes), dtype=torch.int64),
             "scores": torch.full((len(boxes),), 0.9),
         }
-        return output | ({"masks": grey[None, None].repeat(len(boxes), 1, 1, 1)} if self.masks else {})
+        return output | ({"masks": gray[None, None].repeat(len(boxes), 1, 1, 1)} if self.masks else {})
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

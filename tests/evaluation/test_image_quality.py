@@ -16,8 +16,8 @@ def pair(height=64, width=80):
 
 
 def test_psnr_by_hand_and_by_piq():
-    black, grey = torch.zeros(3, 8, 8), torch.full((3, 8, 8), 0.1)
-    assert psnr(grey, black) == pytest.approx(20, abs=1e-5)
+    black, gray = torch.zeros(3, 8, 8), torch.full((3, 8, 8), 0.1)
+    assert psnr(gray, black) == pytest.approx(20, abs=1e-5)
     image, original = pair()
     assert psnr(image, original) == pytest.approx(piq.psnr(image[None], original[None]).item(), abs=1e-3)
     assert psnr(image, image) == float("inf")

@@ -16,9 +16,9 @@ from featlift.papers import baseline, efpn
 def words(coco, tmp_path_factory):
     folder = tmp_path_factory.mktemp("efpn")
     return [
-        "train", "efpn", "--data", str(coco), "--run", str(folder), "--data.short", "[64]", "--data.batch", "2",
-        "--model.channels", "8", "--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}',
-        "--finer.transfer_options", '{"width": 4}', "--detector.steps", "1", "--extension.steps", "1", "--head.steps", "1",
+        "train", "efpn", "--data", str(coco), "--run", str(folder), "--data.min_size", "[64]", "--data.batch_size", "2",
+        "--model.pyramid_channels", "8", "--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}',
+        "--extended_level.transfer_options", '{"width": 4}', "--detector.steps", "1", "--extension.steps", "1", "--head.steps", "1",
         "--device", "cpu",
     ]  # fmt: skip
 

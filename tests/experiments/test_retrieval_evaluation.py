@@ -15,14 +15,14 @@ def run(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     pictures = [
-        "--collection.benchmark",
+        "--collection.name",
         "classes",
-        "--collection.images",
+        "--collection.image_folder",
         "places",
-        "--collection.learn_from",
+        "--collection.train_images",
         "known",
     ]
-    small = ["--encoding.size", "64", "--steps", "2", "--batch", "4", "--hidden", "8", "--ratios", "[1, 4]"]
+    small = ["--encoding.input_size", "64", "--steps", "2", "--batch", "4", "--hidden", "8", "--ratios", "[1, 4]"]
     assert main.main(["train", "fsr-gan", "--run", "run", *pictures, *small]) == 0
     return tmp_path / "run"
 

@@ -100,7 +100,9 @@ def test_side_by_side_has_a_panel_for_each_and_what_arrives(scenes):
 
 
 def small_detector(folder):
-    model = replace(baseline.quick_detector_config(), channels=16, detector_options={"width": 32, "proposals": 20})
+    model = replace(
+        baseline.quick_detector_config(), pyramid_channels=16, detector_options={"width": 32, "proposals": 20}
+    )
     return baseline.save_detector(baseline.build_detector(model, 6), model, SyntheticScenes(2).classes, folder)
 
 

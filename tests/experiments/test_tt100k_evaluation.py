@@ -77,9 +77,9 @@ def test_curves_over_all_limits(tt100k, tmp_path):
 
 def test_a_run_on_tt100k_from_end_to_end(tt100k, tmp_path, capsys):
     words = [
-        "train", "efpn", "--data", str(tt100k), "--run", str(tmp_path / "run"), "--data.short", "[64]", "--data.batch", "2",
-        "--model.channels", "8", "--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}',
-        "--finer.transfer_options", '{"width": 4}', "--balance.wanted", "30", "--balance.crop", "48", "--distillation.tile", "4",
+        "train", "efpn", "--data", str(tt100k), "--run", str(tmp_path / "run"), "--data.min_size", "[64]", "--data.batch_size", "2",
+        "--model.pyramid_channels", "8", "--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}',
+        "--extended_level.transfer_options", '{"width": 4}', "--class_balance.min_per_class", "30", "--class_balance.crop_size", "48", "--distillation.tile_size", "4",
         "--detector.steps", "1", "--extension.steps", "1", "--head.steps", "1", "--device", "cpu",
     ]  # fmt: skip
     assert main.main(words) == 0

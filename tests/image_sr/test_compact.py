@@ -13,8 +13,8 @@ def test_learns_in_one_step_what_bicubic_lacks():
     torch.manual_seed(0)
     network, high = CompactSR(2, depth=3, width=8), torch.rand(1, 3, 16, 16)
     low = torch.nn.functional.avg_pool2d(high, 2)
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     before = (network(low) - high).abs().mean()
     before.backward()
-    optimiser.step()
+    optimizer.step()
     assert (network(low) - high).abs().mean() < before

@@ -35,7 +35,7 @@ def test_enlarged_again_covers_the_picture(factor, size):
 
 @pytest.mark.parametrize("size", [(32, 48), (33, 47), (30, 45)])
 def test_what_is_drawn_stays_where_it_is(size):
-    """A square shrunk, enlarged and cut keeps its centre, whatever the size: boxes need no change."""
+    """A square shrunk, enlarged and cut keeps its center, whatever the size: boxes need no change."""
     picture = torch.zeros(1, 3, *size)
     picture[..., 8:16, 12:28] = 1
     again = upsample_bicubic(BicubicDownscale(4)(picture), 4)[0, 0, : size[0], : size[1]]
@@ -62,10 +62,10 @@ def test_blur_keeps_the_mean_and_spreads_by_sigma():
 
 
 def test_noise_has_its_amount_and_its_seed():
-    grey = torch.full((1, 3, 64, 64), 0.5)
-    assert (GaussianNoise(0.1)(grey) - 0.5).std().item() == pytest.approx(0.1, abs=0.005)
-    assert GaussianNoise(0.1, seed=3)(grey).equal(GaussianNoise(0.1, seed=3)(grey))
-    assert not GaussianNoise(0.1, seed=3)(grey).equal(GaussianNoise(0.1, seed=4)(grey))
+    gray = torch.full((1, 3, 64, 64), 0.5)
+    assert (GaussianNoise(0.1)(gray) - 0.5).std().item() == pytest.approx(0.1, abs=0.005)
+    assert GaussianNoise(0.1, seed=3)(gray).equal(GaussianNoise(0.1, seed=3)(gray))
+    assert not GaussianNoise(0.1, seed=3)(gray).equal(GaussianNoise(0.1, seed=4)(gray))
 
 
 def test_jpeg_is_close_to_pillows():

@@ -7,7 +7,7 @@ from featlift.interpolators.carafe import CARAFE
 
 
 def reassembled(module: CARAFE, x: torch.Tensor) -> torch.Tensor:
-    """The paper's two steps for each output cell: predict 5x5 weights, average the neighbourhood of its input cell."""
+    """The paper's two steps for each output cell: predict 5x5 weights, average the neighborhood of its input cell."""
     batch, channels, height, width = x.shape
     side, reach = module.reassembly_kernel, module.reassembly_kernel // 2
     logits = module.encode(module.compress(x))
@@ -42,7 +42,7 @@ def test_other_kernels():
         torch.testing.assert_close(module(x), reassembled(module, x), rtol=1e-4, atol=1e-5)
 
 
-def test_starts_as_the_mean_of_the_neighbourhood():
+def test_starts_as_the_mean_of_the_neighborhood():
     module = CARAFE(1)
     doubled = module(torch.ones(1, 1, 7, 7))[0, 0]
     torch.testing.assert_close(doubled[4:-4, 4:-4], torch.ones(6, 6), rtol=1e-4, atol=1e-4)

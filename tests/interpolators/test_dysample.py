@@ -11,7 +11,7 @@ from featlift.interpolators.fixed import BilinearInterpolator
 
 
 def looked_up(x: Tensor, row: float, column: float) -> Tensor:
-    """``x [C, H, W]`` at a point between cell centres (bilinear); the border is repeated."""
+    """``x [C, H, W]`` at a point between cell centers (bilinear); the border is repeated."""
     height, width = x.shape[-2:]
     row, column = min(max(row, 0.0), height - 1.0), min(max(column, 0.0), width - 1.0)
     top, left = math.floor(row), math.floor(column)

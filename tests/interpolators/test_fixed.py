@@ -23,10 +23,10 @@ def along_a_row(row: list[float], kernel, reach: int) -> list[float]:
     """``row`` at twice the length: each output is the kernel-weighted mean of the inputs around it, ends repeated."""
     doubled = []
     for position in range(2 * len(row)):
-        centre = (position + 0.5) / 2 - 0.5
-        first = int(centre // 1) - reach + 1
+        center = (position + 0.5) / 2 - 0.5
+        first = int(center // 1) - reach + 1
         taps = range(first, first + 2 * reach)
-        doubled.append(sum(kernel(centre - tap) * row[min(max(tap, 0), len(row) - 1)] for tap in taps))
+        doubled.append(sum(kernel(center - tap) * row[min(max(tap, 0), len(row) - 1)] for tap in taps))
     return doubled
 
 

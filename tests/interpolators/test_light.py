@@ -101,11 +101,11 @@ def test_learns_what_bilinear_does(name):
     torch.manual_seed(0)
     module, x = interpolator(name, 4, width=8), torch.randn(4, 4, 8, 8)
     wanted = FixedInterpolator(4, "bilinear")(x)
-    optimiser = torch.optim.Adam(module.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(module.parameters(), 1e-2)
     first = (module(x) - wanted).abs().mean().item()
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = (module(x) - wanted).square().mean()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert (module(x) - wanted).abs().mean().item() < 0.7 * first

@@ -542,7 +542,7 @@ def test_every_ablation_of_the_page_is_a_command(command):
     paper, *words = command.split()
     found = parser.parse_training_args(paper, "featlift train", words)
     for option, value in zip(words[::2], words[1::2], strict=True):
-        there = found["running"] if option == "--until" else found["settings"]
+        there = found["running"] if option == "--stop_after" else found["settings"]
         for name in option[2:].split("."):
             there = getattr(there, name)
         assert str(there).lower() in (value.lower(), f"{value}.0")
@@ -589,7 +589,7 @@ def test_masks_are_learned_in_every_stage(settings, run, model):
 
 def test_recomputed_maps_teach_the_same(settings, run):
     kept = settings("srf")  # with batch norm
-    again = replace(kept, model=replace(kept.model, interpolating="recomputed"))
+    again = replace(kept, model=replace(kept.model, execution="recomputed"))
     first, second = (
         state(afi_gan.train(whole, run(whole, name), "extractor")) for whole, name in ((kept, "kept"), (again, "again"))
     )
@@ -623,7 +623,7 @@ def test_a_run_goes_on_only_with_its_own_settings(settings, run):
     whole = settings()
     afi_gan.train(whole, run(whole), "teacher")
     with pytest.raises(ValueError, match=r"adversary.weight: 0.001 there, 0.01 now"):
-        run(replace(whole, adversary=AdversarialConfig(weight=0.01)))
+        run(replace(whole, adversarial=AdversarialConfig(weight=0.01)))
 
 
 # ------------------------------------------------------------------------------------------------ two processes
@@ -681,7 +681,7 @@ def test_defaults_are_the_papers():
     )
     assert (paper.model.detector, paper.model.backbone, paper.model.pyramid_channels) == ("mask-rcnn", "resnet50", 256)
     assert (paper.model.interpolator, paper.reuse, paper.freeze_interpolator) == ("afi", "G_from_M", False)
-    assert all(stage.descent.optimiser == "sgd" and stage.descent.momentum == 0.9 for stage in stages.values())
+    assert all(stage.descent.optimizer == "sgd" and stage.descent.momentum == 0.9 for stage in stages.values())
     assert all(stage.descent.weight_decay == 1e-4 for stage in stages.values())
 
 

@@ -18,7 +18,7 @@ def pictures():
 
 @pytest.mark.parametrize("detector", list(DETECTORS))
 def test_a_saved_detector_finds_the_same(model, detector, pictures, tmp_path):
-    described = replace(model("deconv", detector), channels=32)
+    described = replace(model("deconv", detector), pyramid_channels=32)
     T = baseline.build_detector(described, 3).eval()
     path = baseline.save_detector(T, described, ["a", "b", "c"], tmp_path)
     assert path == tmp_path / "detector.safetensors"
@@ -189,7 +189,7 @@ def test_a_model_that_cannot_be_is_refused_when_it_is_described(changes, told):
 
 
 def test_a_model_survives_json(model):
-    described = replace(model("afi", growth=4), statistics=(0.5, 0.25))
+    described = replace(model("afi", growth=4), mean_std=(0.5, 0.25))
     again = DetectorConfig(**json.loads(json.dumps(asdict(described))))
     T = baseline.build_detector(again, 2)
     assert torch.equal(T.backbone.mean.flatten(), torch.tensor([0.5] * 3))

@@ -194,7 +194,7 @@ def test_rare_classes_are_cut_out_at_the_teachers_scale(tiny):
     settings = tiny(balance=ClassBalance(min_per_class=50, crop_size=32))
     shown = baseline.build_dataset(settings.data)
     for stream, side in (
-        (efpn.build_labelled_loader(settings, shown, 0), 32),
+        (efpn.build_labeled_loader(settings, shown, 0), 32),
         (efpn.build_distillation_loader(settings, shown, 0), 64),
     ):
         images, targets = next(stream.iter_from(0))
@@ -207,7 +207,7 @@ def test_without_boxes_only_the_global_term_teaches(chain, tmp_path):
     folder.mkdir()
     for i in range(2):
         Image.effect_noise((80, 70), 60).convert("RGB").save(folder / f"{i}.png")
-    c = chain(distillation=DistillationConfig(unlabelled_images=str(folder)))
+    c = chain(distillation=DistillationConfig(unlabeled_images=str(folder)))
     before = state(c.T.backbone.extension)
     c.distil()
     (said,) = c.run.trace("extension")
@@ -268,7 +268,7 @@ def test_another_network_is_refused(tiny, run, model):
     first = tiny()
     efpn.train(first, run(first, "first"))
     wider = tiny(
-        model=replace(model("nearest"), channels=16),
+        model=replace(model("nearest"), pyramid_channels=16),
         detector_from=str(run(first, "first").folder / efpn.BASE_DETECTOR_FILE),
     )
     with pytest.raises(ValueError, match="another network than 'model' describes"):
@@ -305,7 +305,7 @@ def test_defaults_are_the_papers():
     )
     assert (paper.distillation.foreground_weight, paper.distillation.image_scale) == (1.0, 2.0)
     assert (paper.class_balance.min_per_class, Settings.quick().class_balance.min_per_class) == (1000, 0)
-    M = baseline.build_detector(replace(paper.model, backbone="resnet10t", weights="random"), 175)
+    M = baseline.build_detector(replace(paper.model, backbone="resnet10t", backbone_weights="random"), 175)
     heads = nn.ModuleList([M.roi_heads.box_head, M.roi_heads.box_predictor])
     assert [size for (size,) in M.rpn.anchor_generator.sizes] == [16, 32, 64, 128, 256]
     assert sum(p.numel() for p in heads.parameters()) == 14_797_680
@@ -318,7 +318,7 @@ def test_official_is_the_release():
         "duplicate",
         "random",
     )
-    light = replace(code.model, weights="random", detector_options={"width": 8})
+    light = replace(code.model, backbone_weights="random", detector_options={"width": 8})
     T = efpn.build_efpn(baseline.build_detector(light, 45), code.extended_level)
     assert sum(p.numel() for p in T.backbone.extension.parameters()) == 32_512_768
     assert T.roi_heads.routing == DuplicateRouting(56.0)

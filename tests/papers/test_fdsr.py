@@ -30,7 +30,9 @@ def trunk():
 def detector_run(tmp_path):
     """A small detector with random weights in a run folder."""
     torch.manual_seed(0)
-    model = replace(baseline.quick_detector_config(), channels=16, detector_options={"width": 32, "proposals": 50})
+    model = replace(
+        baseline.quick_detector_config(), pyramid_channels=16, detector_options={"width": 32, "proposals": 50}
+    )
     scenes = SyntheticScenes(4, (96, 96))
     detector = baseline.build_detector(model, len(scenes.classes))
     folder = tmp_path / "detector"
@@ -120,7 +122,7 @@ def test_the_features_come_nearer(detector_run, tmp_path):
     chosen = settings(
         detector_run,
         terms=fdsr.LossWeights(pixels=0.0, scale_free=True),
-        train=StageConfig(24, replace(ADAM, rate=3e-3)),
+        train=StageConfig(24, replace(ADAM, lr=3e-3)),
         data=fdsr.CropDataConfig("scenes", crop_size=48, batch_size=2, num_images=4, num_workers=0),
     )
     with Run(tmp_path / "run", chosen, device="cpu", log_every=2) as run:

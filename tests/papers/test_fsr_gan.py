@@ -15,11 +15,11 @@ from featlift.papers.fsr_gan import (
     GAN_LOSSES,
     REGULARISATION_CANDIDATES,
     GANConfig,
-    RegularisationConfig,
+    RegularizationConfig,
     Settings,
     build_generator,
     evaluate_generators,
-    select_regularisation,
+    select_regularization,
     train_generator,
 )
 from featlift.retrieval.discriminator import DescriptorDiscriminator, MLPDiscriminator
@@ -124,7 +124,7 @@ def test_a_relative_loss_leaves_alone_what_lost_little(tmp_path):
     for relative in (False, True):
         settings = small(
             steps=60,
-            caution=RegularisationConfig(relative_loss=relative),
+            caution=RegularizationConfig(relative_loss=relative),
             descent=OptimizerConfig("adam", 3e-3, weight_decay=0.0),
         )
         with Run(tmp_path / str(relative), device="cpu") as run:
@@ -139,7 +139,7 @@ def test_the_caution_that_finds_more_is_taken(tmp_path, places, monkeypatch):
 
     def pretend(G, pairs, settings, run, stage):
         taught.append((settings.caution, len(pairs.high), settings.game.kind))
-        if settings.caution != RegularisationConfig(relative_loss=True):
+        if settings.caution != RegularizationConfig(relative_loss=True):
             torch.nn.init.constant_(G.gate.bias, 50)
             if settings.caution.rank:
                 torch.nn.init.normal_(G.correction[-1].weight)
@@ -151,12 +151,12 @@ def test_the_caution_that_finds_more_is_taken(tmp_path, places, monkeypatch):
     F, files = fsr_gan.build_descriptor_cache(places.encoding), fsr_gan.list_train_images(places.collection)
     pairs = fsr_gan.build_descriptor_pairs(F, files, places.ratios)
     with Run(tmp_path / "run", device="cpu") as run:
-        found = select_regularisation(replace(places, game=GANConfig("wgan-gp")), F, files, pairs, run)
+        found = select_regularization(replace(places, adversarial=GANConfig("wgan-gp")), F, files, pairs, run)
         assert [line["step"] for line in run.read_log("suited")] == [1, 2, 3, 4]
-    assert found.regularisation == RegularisationConfig(relative_loss=True)
+    assert found.regularization == RegularizationConfig(relative_loss=True)
     assert found.adversarial.kind == "wgan-gp"
     assert taught == [(caution, 9, "off") for caution in REGULARISATION_CANDIDATES]
-    assert select_regularisation(found, F, files, pairs, run) is found
+    assert select_regularization(found, F, files, pairs, run) is found
 
 
 def test_the_paper_is_what_the_text_says():

@@ -104,14 +104,14 @@ def test_each_lesson_can_be_learned(F, term):
         nn.ModuleList([LightInterpolator(8, 8)]),
         DistillationWeights(**{"same_map": 0.0, "twice": 0.0, term: 1.0}),
     )
-    optimiser = torch.optim.Adam(G.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(G.parameters(), 1e-2)
     course = []
     for _ in range(25):
         loss = light.distillation_losses(F, G, pictures(), weights)[term]
         course.append(loss.item())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert course[-1] < 0.8 * course[0]
 
 
@@ -154,7 +154,7 @@ def test_an_agnostic_one_is_taught_by_two_pyramids_and_used_on_a_third(settings,
     """Teachers of 8 and 12 channels, a target of 10, all in one chain of runs."""
     files = []
     for channels in (8, 12):
-        one = replace(model("pixel-shuffle"), channels=channels)
+        one = replace(model("pixel-shuffle"), pyramid_channels=channels)
         files.append(
             str(
                 baseline.save_detector(
@@ -168,7 +168,7 @@ def test_an_agnostic_one_is_taught_by_two_pyramids_and_used_on_a_third(settings,
     assert isinstance(G, ChannelAgnosticInterpolator)
     assert any(p.any() for p in [G.last.weight])
     other = replace(
-        whole, model=replace(whole.model, channels=10), start="weights", interpolator_from=str(first.folder)
+        whole, model=replace(whole.model, pyramid_channels=10), start="weights", interpolator_from=str(first.folder)
     )
     second = run(other, "used")
     T = light.train(other, second)
@@ -180,7 +180,7 @@ def test_nearest_has_nothing_to_teach_but_its_large_picture(settings, run):
     whole = settings(heavy="nearest")
     with pytest.raises(ValueError, match=r"nearest interpolation: there is nothing to learn.*lessons.same_map to 0"):
         light.train(whole, run(whole), "interpolator")
-    alone = replace(whole, lessons=DistillationWeights(same_resolution=0))
+    alone = replace(whole, loss_weights=DistillationWeights(same_resolution=0))
     folder = run(alone, "alone")
     light.train(alone, folder, "interpolator")
     assert set(folder.trace("interpolator")[0]) >= {"twice"}

@@ -55,10 +55,10 @@ def test_a_second_layer_goes_on_from_the_first():
     torch.testing.assert_close(list(bifpn(maps(64, 64)).values()), second)
 
 
-def test_weights_are_rectified_and_normalised():
+def test_weights_are_rectified_and_normalized():
     junction = WeightedFusion(3, 2, none)
     junction.weights.data = torch.tensor([2.0, -5.0, 6.0])
-    torch.testing.assert_close(junction.normalised_weights(), torch.tensor([0.25, 0.0, 0.75]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(junction.normalized_weights(), torch.tensor([0.25, 0.0, 0.75]), atol=1e-4, rtol=0)
     x = torch.randn(3, 1, 2, 4, 4)
     with_other = junction(x[0], x[0] * 100, x[2])
     torch.testing.assert_close(junction(*x), with_other)  # the second input counts nothing

@@ -31,7 +31,7 @@ def test_the_way_up_is_what_the_paper_says():
 
 
 def test_counts_of_the_papers():
-    """53,948,080 - 52,177,840 (PAFPN and FPN, Mask R-CNN R-50) and 108,296,062 - 106,525,054 (normalised, Cascade S-101)."""
+    """53,948,080 - 52,177,840 (PAFPN and FPN, Mask R-CNN R-50) and 108,296,062 - 106,525,054 (normalized, Cascade S-101)."""
     for norm, more in ((None, 53_948_080 - 52_177_840), (nn.BatchNorm2d, 108_296_062 - 106_525_054)):
         necks = [build(RESNET50, 256, [NearestInterpolator(256)], MaxPoolP6(), norm) for build in (FPN, PAFPN)]
         assert count(necks[1]) - count(necks[0]) == more

@@ -57,5 +57,5 @@ def test_smoothing_by_hand():
     assert np.isnan(smooth(np.array([np.nan]))).all()
 
 
-def test_colours_go_round():
+def test_colors_go_round():
     assert run_color(len(RUN_COLORS)) == run_color(0)

@@ -45,7 +45,7 @@ def test_a_run_alone(runs, evidence):
     assert {one.style for one in views[0].boxes} == {"found"}
 
 
-def test_found_missed_and_false_have_their_colours(runs, evidence):
+def test_found_missed_and_false_have_their_colors(runs, evidence):
     """The second run finds objects 3 to 14 of 16; here one detection more, on nothing."""
     run = runs[1]
     run.detections.append({"image_id": 2, "category_id": 1, "bbox": [40.0, 40, 9, 9], "score": 0.95})

@@ -16,7 +16,7 @@ def test_heat_is_the_mean_absolute_value_on_one_scale():
     assert not np.array_equal(alone, dark), "the scale is shared, not each map's own"
 
 
-def test_equal_cells_have_equal_colours_in_both_runs():
+def test_equal_cells_have_equal_colors_in_both_runs():
     random = np.random.default_rng(0)
     first = random.normal(size=(8, 5, 6)).astype(np.float32)
     second = first[:, ::-1].copy()

@@ -9,7 +9,7 @@ from featlift.report.examples import classify_detections
 
 
 def pixels_of(path, tint):
-    """Which pixels of a picture have the colour ``tint``."""
+    """Which pixels of a picture have the color ``tint``."""
     pixels = np.array(Image.open(path).convert("RGB")).astype(int)
     return (np.abs(pixels - [int(tint[i : i + 2], 16) for i in (1, 3, 5)]) < 3).all(-1)
 
@@ -28,11 +28,11 @@ def test_a_figure_for_a_readme(tmp_path, truth, runs, comparison, evidence, endi
     else:
         seen = pixels_of(path, run_color(1))
         half = len(seen) // 2
-        assert seen[half:].sum() > 100, "what the second found is drawn in its colour, below"
+        assert seen[half:].sum() > 100, "what the second found is drawn in its color, below"
         assert seen[:half].sum() < seen[half:].sum() / 10
 
 
-def test_found_missed_and_false_in_colours(tmp_path, truth, evidence):
+def test_found_missed_and_false_in_colors(tmp_path, truth, evidence):
     """One of two objects is found by the first, with one more where nothing is; the second finds nothing."""
     first = next(one for one in truth["annotations"] if one["image_id"] == 6)
     said = [

@@ -6,7 +6,7 @@ from featlift.report.image_grid import (
     FALSE_POSITIVE_COLOUR,
     TRUE_POSITIVE_COLOUR,
     ImagePanel,
-    colour_boxes,
+    color_boxes,
     make_image_grid,
 )
 
@@ -21,27 +21,27 @@ def found(boxes, labels, scores):
     }
 
 
-def colours(answers, score=0.5):
-    return [colour for _, colour in colour_boxes(answers, TRUTH, score)]
+def colors(answers, score=0.5):
+    return [color for _, color in color_boxes(answers, TRUTH, score)]
 
 
 def test_right_wrong_and_missed():
-    assert colours(found([[10, 10, 20, 20]], [1], [0.9])) == [FALSE_NEGATIVE_COLOUR, TRUE_POSITIVE_COLOUR]
-    assert colours(found([[10, 10, 20, 20]], [2], [0.9])) == [
+    assert colors(found([[10, 10, 20, 20]], [1], [0.9])) == [FALSE_NEGATIVE_COLOUR, TRUE_POSITIVE_COLOUR]
+    assert colors(found([[10, 10, 20, 20]], [2], [0.9])) == [
         FALSE_NEGATIVE_COLOUR,
         FALSE_NEGATIVE_COLOUR,
         FALSE_POSITIVE_COLOUR,
     ]
-    assert colours(found([[10, 10, 20, 20], [11, 10, 20, 20], [30, 10, 40, 20]], [1, 1, 2], [0.9, 0.8, 0.7])) == [
+    assert colors(found([[10, 10, 20, 20], [11, 10, 20, 20], [30, 10, 40, 20]], [1, 1, 2], [0.9, 0.8, 0.7])) == [
         TRUE_POSITIVE_COLOUR,
         FALSE_POSITIVE_COLOUR,
         TRUE_POSITIVE_COLOUR,
     ]
-    assert colours(found([[10, 10, 20, 20]], [1], [0.4])) == [FALSE_NEGATIVE_COLOUR, FALSE_NEGATIVE_COLOUR]
+    assert colors(found([[10, 10, 20, 20]], [1], [0.4])) == [FALSE_NEGATIVE_COLOUR, FALSE_NEGATIVE_COLOUR]
 
 
 def test_best_score_takes_the_object():
-    drawn = colour_boxes(found([[11, 10, 20, 20], [10, 10, 20, 20]], [1, 1], [0.6, 0.9]), TRUTH)
+    drawn = color_boxes(found([[11, 10, 20, 20], [10, 10, 20, 20]], [1, 1], [0.6, 0.9]), TRUTH)
     assert drawn[1:] == [([10, 10, 20, 20], TRUE_POSITIVE_COLOUR), ([11, 10, 20, 20], FALSE_POSITIVE_COLOUR)]
 
 

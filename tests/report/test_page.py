@@ -48,7 +48,7 @@ def test_a_comparison_says_what_was_measured(tmp_path, runs, comparison, evidenc
         "afi against nearest",
         f"{100 * ap:+.1f}",
         "1.50×",
-        "descent.rate",
+        "optimizer.lr",
         "abc1234",
         "p3",
         "6</span>",

@@ -62,10 +62,10 @@ def test_heads_of_table_3():
 def test_backbones_and_pyramids_of_table_1():
     recipes = made("afi-gan", "1")
     rows = {load_paper_table("afi-gan", "1").rows[i]["row"]: found for i, found in recipes.items()}
-    assert not {1, 13, 25, 39, 42} & set(rows)  # other people's, and self-training on unlabelled pictures
+    assert not {1, 13, 25, 39, 42} & set(rows)  # other people's, and self-training on unlabeled pictures
     swin = settings(rows[38])["settings"]
     assert (swin.model.backbone, swin.model.pyramid) == ("swin_tiny_patch4_window7_224", "bifpn-7")
-    assert (swin.target.descent.optimiser, swin.target.descent.rate, swin.target.steps) == ("adamw", 1e-4, 270_000)
+    assert (swin.target.descent.optimizer, swin.target.descent.rate, swin.target.steps) == ("adamw", 1e-4, 270_000)
     assert settings(rows[36])["settings"].model.pyramid == "pafpn"
     assert settings(rows[36])["settings"].model.backbone == "resnest101e"
 

@@ -14,8 +14,8 @@ faiss = pytest.importorskip("faiss")
 def units(n, seed=0, dimension=32):
     """Clustered, as descriptors are."""
     draw = torch.Generator().manual_seed(seed)
-    centres = torch.randn(20, dimension, generator=torch.Generator().manual_seed(99))
-    return nnf.normalize(centres[torch.arange(n) % 20] + 0.5 * torch.randn(n, dimension, generator=draw), dim=1)
+    centers = torch.randn(20, dimension, generator=torch.Generator().manual_seed(99))
+    return nnf.normalize(centers[torch.arange(n) % 20] + 0.5 * torch.randn(n, dimension, generator=draw), dim=1)
 
 
 @pytest.fixture

@@ -22,13 +22,13 @@ def test_a_grating_excites_its_own_direction_and_size(direction, octave):
     assert divmod(energies.argmax().item(), 8) == (octave, direction)
 
 
-def test_grey_pictures_have_no_edges_and_no_colour():
+def test_gray_pictures_have_no_edges_and_no_color():
     assert Gist()(torch.full((1, 3, 64, 64), 0.3)).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize(("colour", "place"), [((1, 0, 0), 0), ((0, 1, 0), 1), ((0, 0, 1), 2), ((1, 1, 0), 3)])
-def test_colours(colour, place):
-    picture = torch.tensor(colour).float().view(1, 3, 1, 1).expand(1, 3, 64, 64)
+@pytest.mark.parametrize(("color", "place"), [((1, 0, 0), 0), ((0, 1, 0), 1), ((0, 0, 1), 2), ((1, 1, 0), 3)])
+def test_colors(color, place):
+    picture = torch.tensor(color).float().view(1, 3, 1, 1).expand(1, 3, 64, 64)
     assert Gist()(picture)[0, :64].view(4, 16).mean(1).argmax() == place
 
 

@@ -48,9 +48,9 @@ def test_other_learners_are_refused(tmp_path, play, batches):
         )
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
-def test_everything_a_learner_knows_comes_back(tmp_path, play, batches, optimiser):
-    options = {"optimiser": optimiser, "accumulate": 4, "ema": 0.5, "rate": 0.01, "schedule": "cosine"}
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_everything_a_learner_knows_comes_back(tmp_path, play, batches, optimizer):
+    options = {"optimizer": optimizer, "accumulate": 4, "ema": 0.5, "rate": 0.01, "schedule": "cosine"}
     step, learners = play(20, **options)
     fit(step, batches, 7, Run(tmp_path), learners)
     again = play(20, **options)[1]
@@ -83,8 +83,8 @@ def test_before_the_first_update_no_momentum_is_invented(tmp_path, play, batches
     fit(step, batches, 2, Run(tmp_path), learners)
     again = play(20, accumulate=5)[1]
     checkpointing.load_checkpoint(checkpointing.latest_checkpoint(tmp_path / "checkpoint" / "train"), again)
-    assert not again["generator"].optimiser.state
-    assert again["critic"].optimiser.state
+    assert not again["generator"].optimizer.state
+    assert again["critic"].optimizer.state
 
 
 def flat(value, prefix=""):

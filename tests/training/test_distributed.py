@@ -71,7 +71,7 @@ def test_one_process_reads_what_two_wrote(pair, big_batch, play_plainly, batches
     for name, expected in big_batch[0].items():
         learner, key = name.split(".", 1)
         torch.testing.assert_close(learners[learner].module.state_dict()[key], expected)
-    assert learners["critic"].optimiser.state_dict()["state"][0]["momentum_buffer"].abs().sum() > 0
+    assert learners["critic"].optimizer.state_dict()["state"][0]["momentum_buffer"].abs().sum() > 0
 
 
 def test_alone_nothing_is_averaged():

@@ -18,13 +18,13 @@ def batch(k: int, size: int = 4) -> torch.Tensor:
     return torch.rand(size, 3, generator=torch.Generator().manual_seed(k))
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
-def test_a_descent_is_what_torch_does(optimiser):
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_a_descent_is_what_torch_does(optimizer):
     module, twin = linear(), linear()
-    learner = Learner(module, OptimizerConfig(optimiser, lr=0.1, weight_decay=0.01, warmup_steps=3), total_steps=6)
+    learner = Learner(module, OptimizerConfig(optimizer, lr=0.1, weight_decay=0.01, warmup_steps=3), total_steps=6)
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    options = {"momentum": 0.9} if optimiser == "sgd" else {}
-    theirs = kinds[optimiser](twin.parameters(), lr=0.1, weight_decay=0.01, **options)
+    options = {"momentum": 0.9} if optimizer == "sgd" else {}
+    theirs = kinds[optimizer](twin.parameters(), lr=0.1, weight_decay=0.01, **options)
     for k in range(6):
         found = learner.step({"a": module(batch(k)).square().mean(), "b": module(batch(k + 50)).abs().mean()})
         a, b = twin(batch(k)).square().mean(), twin(batch(k + 50)).abs().mean()

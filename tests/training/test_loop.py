@@ -29,7 +29,7 @@ def test_the_log_has_means_over_windows_and_the_rates(tmp_path, play, batches):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_so_and_goes_on_as_if_nothing_had_been(tmp_path, play, batches, number, capsys):
-    options = {"optimiser": "adam", "rate": 0.01, "accumulate": 2}
+    options = {"optimizer": "adam", "rate": 0.01, "accumulate": 2}
     whole, cut = Run(tmp_path / "whole", log_every=3), Run(tmp_path / "cut", log_every=3)
     torch.manual_seed(0)
     step, learners = play(12, **options)

@@ -36,28 +36,28 @@ def test_rates_are_those_computed_by_hand(descent, rates):
 
 @pytest.mark.parametrize("kind", ["linear warm-up and steps", "cosine"])
 def test_schedules_agree_with_torch(kind):
-    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     if kind == "cosine":
         mine = OptimizerConfig(lr=0.3, schedule="cosine")
-        theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+        theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     else:
         mine = OptimizerConfig(lr=0.3, schedule="steps", milestones=(30, 70), warmup_steps=8)
-        warm = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / 1000, total_iters=8)
-        steps = torch.optim.lr_scheduler.MultiStepLR(optimiser, [30, 70])
+        warm = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 1000, total_iters=8)
+        steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 70])
         theirs = torch.optim.lr_scheduler.ChainedScheduler([warm, steps])
     for step in range(STEPS):
         assert mine.lr_at(step, STEPS) == pytest.approx(theirs.get_last_lr()[0], rel=1e-6)
-        optimiser.step()
+        optimizer.step()
         theirs.step()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
-def test_the_optimiser_has_what_was_asked_for(name, kind):
-    optimiser = OptimizerConfig(name, lr=0.1, momentum=0.8, betas=(0.5, 0.9), weight_decay=0.01).build_optimizer(
+def test_the_optimizer_has_what_was_asked_for(name, kind):
+    optimizer = OptimizerConfig(name, lr=0.1, momentum=0.8, betas=(0.5, 0.9), weight_decay=0.01).build_optimizer(
         nn.Linear(2, 2)
     )
-    assert type(optimiser).__name__ == kind
-    group = optimiser.param_groups[0]
+    assert type(optimizer).__name__ == kind
+    group = optimizer.param_groups[0]
     assert group["lr"] == 0.1
     assert group["weight_decay"] == 0.01
     assert group["momentum"] == 0.8 if name == "sgd" else group["betas"] == (0.5, 0.9)
@@ -91,7 +91,7 @@ def test_nothing_to_learn_is_an_error():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"optimiser": "adamx"}, "Unknown optimiser 'adamx'; choose one of sgd, adam, adamw"),
+        ({"optimizer": "adamx"}, "Unknown optimizer 'adamx'; choose one of sgd, adam, adamw"),
         ({"schedule": "linear"}, "Unknown schedule 'linear'; choose one of constant, steps, cosine"),
         ({"schedule": "steps"}, "needs milestones"),
         ({"rate": 0.0}, "rate is 0.0; it must be above 0"),

@@ -11,7 +11,7 @@ from featlift.training.run import to_jsonable
 
 
 @dataclass
-class Optimiser:
+class Optimizer:
     rate: float = 0.1
     milestones: tuple[int, ...] = (2, 3)
 
@@ -20,14 +20,14 @@ class Optimiser:
 class Settings:
     data: Path = Path("pictures")
     steps: int = 10
-    optimiser: Optimiser = field(default_factory=Optimiser)
+    optimizer: Optimizer = field(default_factory=Optimizer)
 
 
 def test_settings_are_kept_as_json(tmp_path):
     Run(tmp_path / "new" / "run", Settings(), seed=4)
     kept = json.loads((tmp_path / "new" / "run" / "settings.json").read_text())
-    optimiser = {"rate": 0.1, "milestones": [2, 3]}
-    assert kept == {"data": "pictures", "steps": 10, "optimiser": optimiser, "seed": 4, "precision": "fp32"}
+    optimizer = {"rate": 0.1, "milestones": [2, 3]}
+    assert kept == {"data": "pictures", "steps": 10, "optimizer": optimizer, "seed": 4, "precision": "fp32"}
 
 
 def test_the_same_settings_again_are_welcome(tmp_path):
@@ -45,9 +45,9 @@ def test_other_settings_are_refused_and_shown(tmp_path, play, batches):
     step, learners = play(1)
     fit(step, batches, 1, Run(tmp_path, Settings()), learners)
     with pytest.raises(ValueError) as error:
-        Run(tmp_path, Settings(steps=20, optimiser=Optimiser(rate=0.2)), seed=1)
+        Run(tmp_path, Settings(steps=20, optimizer=Optimizer(rate=0.2)), seed=1)
     text = str(error.value)
-    for row in ("steps: 10 there, 20 now", "optimiser.rate: 0.1 there, 0.2 now", "seed: 0 there, 1 now"):
+    for row in ("steps: 10 there, 20 now", "optimizer.rate: 0.1 there, 0.2 now", "seed: 0 there, 1 now"):
         assert row in text
     assert "milestones" not in text
     assert "another folder" in text

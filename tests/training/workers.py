@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # optimisers import it; once is enough for all forks
+import torch._dynamo  # optimizers import it; once is enough for all forks
 
 from conftest import ToyBatches, drawing_game, plain_game, players, step_of
 from featlift.training import Learner, OptimizerConfig, Run, ShardedStrategy, fit, shard_module
@@ -30,7 +30,7 @@ def two_stages(folder: Path) -> None:
     """A run of two stages; the second builds anew on the first."""
     with Run(folder, {"steps": STEPS}, seed=3, save_every=4, log_every=3) as run:
         for stage in ("first", "second"):
-            step, learners = players(STEPS, drawing_game, optimiser="adamw", rate=0.01, accumulate=3, ema=0.9)
+            step, learners = players(STEPS, drawing_game, optimizer="adamw", rate=0.01, accumulate=3, ema=0.9)
             fit(step, ToyBatches(), STEPS, run, learners, stage)
         run.write_result({"weight": learners["generator"].module.lateral.weight.sum()})
 

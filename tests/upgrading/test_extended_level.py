@@ -127,13 +127,13 @@ def test_only_the_level_learns_and_it_does(plain):
     upgrade(model, level="p2x", width=8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batch = torch.rand(2, 3, 128, 64, generator=torch.Generator().manual_seed(3))
-    optimiser = torch.optim.Adam(added_parameters(model).values(), lr=3e-3)
+    optimizer = torch.optim.Adam(added_parameters(model).values(), lr=3e-3)
     losses = []
     for _ in range(12):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = level_distillation_loss(model, batch)["global"]
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
     assert all(p.grad is None for name, p in model.named_parameters() if name not in added_parameters(model))

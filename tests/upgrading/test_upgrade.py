@@ -303,13 +303,13 @@ def test_training_only_what_was_added_lowers_a_loss(pyramid: nn.Module):
     wanted = picture(12, 8)[:, :1]
     upgrade(pyramid, "deconv")
     state = {name: x.clone() for name, x in pyramid.state_dict().items() if ".added." not in name}
-    optimiser = torch.optim.Adam(added_parameters(pyramid).values(), lr=1e-2)
+    optimizer = torch.optim.Adam(added_parameters(pyramid).values(), lr=1e-2)
     losses = []
     for _ in range(20):
         loss = (pyramid(picture())["c3"] - wanted).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
     assert all(torch.equal(x, pyramid.state_dict()[name]) for name, x in state.items())

@@ -1,4 +1,4 @@
-"""Backbones: any timm network as ``{c2 … c5}``, with its own normalisation of the picture inside. The only file that knows timm."""
+"""Backbones: any timm network as ``{c2 … c5}``, with its own normalization of the picture inside. The only file that knows timm."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +75,7 @@ class Backbone(nn.Module):
     def forward(self, image: Tensor) -> Features:
         """``[B, 3, H, W]`` in 0…1 → ``{"c2": [B, C2, H/4, W/4], …}``; odd sizes are rounded as the network does.
 
-        Networks made for one size (Swin) get the picture padded to multiples of 32, at the bottom and right with the mean colour, and
+        Networks made for one size (Swin) get the picture padded to multiples of 32, at the bottom and right with the mean color, and
         their maps are cut to ⌈H/4⌉ …
         """
         picture = (image - self.mean) / self.std

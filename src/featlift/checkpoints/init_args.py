@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-_ClassT = TypeVar("Part", bound=type)
+_ClassT = TypeVar("_ClassT", bound=type)
 
 
 def store_init_args(**overrides: object) -> Callable[[_ClassT], _ClassT]:

@@ -12,7 +12,7 @@ from featlift.data.augment import RandomHorizontalFlip, RandomShortestSize
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.crops import RandomCrop
 from featlift.data.dataset import ImageDataset
-from featlift.data.image_folder import UnlabelledImageFolder
+from featlift.data.image_folder import UnlabeledImageFolder
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.papers import baseline
 from featlift.training import Learner, Run, fit
@@ -30,7 +30,7 @@ def add_level(
     steps: int = 0,
     lr: float = 3e-4,
     small_roi_size: float = 56.0,
-    out: str = "finer.safetensors",
+    out: str = "extended_level.safetensors",
 ) -> Path:
     """Add a pyramid level of stride 2 for small objects, teach it, and write a file that holds only the difference.
 
@@ -59,7 +59,7 @@ def add_level(
     same = all(torch.equal(x, y) for x, y in zip(before, run_detector(detector, picture), strict=True))
     print(f"outputs on a picture before and after: {'the same to the last bit' if same else 'DIFFERENT'}")
     if steps:
-        shown = SyntheticScenes(200) if images == "scenes" else UnlabelledImageFolder(images)
+        shown = SyntheticScenes(200) if images == "scenes" else UnlabeledImageFolder(images)
         distill_level(detector, shown, steps, lr, Path(f"{out}.run"))
         enable_level(detector, small_roi_size)
         print(f"objects under {small_roi_size:g} px are now read from p2x")
@@ -70,7 +70,7 @@ def add_level(
 
 def distill_level(detector: nn.Module, dataset: ImageDataset, steps: int, lr: float, folder: Path) -> None:
     """Distil the finer level of ``detector`` on squares of ``dataset`` at twice the size that it will see; nothing else moves."""
-    descent = replace(baseline.quick_optimizer(lr), warmup=min(10, steps // 10))
+    descent = replace(baseline.quick_optimizer(lr), warmup_steps=min(10, steps // 10))
     model: Any = detector.eval()
     with Run(folder, {"pictures": len(dataset), "steps": steps, "descent": descent}, save_every=50) as run:
         learner = Learner(model.backbone.added, descent, steps)

@@ -169,7 +169,7 @@ def estimate_detector_latency(profile_report: ProfileReport, step_profiles: Sequ
 
 
 def plot_profile(profile_report: ProfileReport, path: Path) -> Path:
-    """Milliseconds as bars: the parts at the left, the doublings with each interpolator at the right, a colour for each step."""
+    """Milliseconds as bars: the parts at the left, the doublings with each interpolator at the right, a color for each step."""
     from matplotlib.figure import Figure
 
     figure = Figure(

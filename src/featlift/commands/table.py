@@ -30,7 +30,15 @@ COLUMN_METRICS = {
 """Column of a table → kind and name of our number."""
 HIDDEN_COLUMNS = ("row", "ours", "reimplemented", "paper", "note", "flag_source", "source", "self_training_unlabeled")
 """Columns that are not shown; neither are those about the reading of the paper's text (``ocr_…``)."""
-IGNORED_SETTINGS = ("seed", "teacher_from", "interpolator_from", "extractor_from", "start", "data.workers", "precision")
+IGNORED_SETTINGS = (
+    "seed",
+    "teacher_from",
+    "interpolator_from",
+    "extractor_from",
+    "start",
+    "data.num_workers",
+    "precision",
+)
 """Settings whose difference says nothing about the result."""
 
 
@@ -140,7 +148,9 @@ def _is_equivalent(expected: Any, actual: Any) -> bool:
 
 def count_recipe_parameters(recipe: TrainingRecipe) -> int:
     """Parameters of the row's detector with COCO's 80 classes; no weights are fetched."""
-    return _count_parameters(json.dumps(to_jsonable(replace(_recipe_settings(recipe).model, weights="random"))))
+    return _count_parameters(
+        json.dumps(to_jsonable(replace(_recipe_settings(recipe).model, backbone_weights="random")))
+    )
 
 
 @lru_cache(maxsize=64)

@@ -112,8 +112,8 @@ def run_detector(detector: nn.Module, image: torch.Tensor) -> list[torch.Tensor]
 def _fine_tune(detector: nn.Module, data: str, options: FineTuneOptions, folder: Path) -> None:
     if not options.train_all:
         _freeze_all_but_added(detector)
-    shown = replace(baseline.quick_data_config(), root=data, batch=2)
-    descent = replace(baseline.quick_optimizer(options.lr), warmup=min(10, options.steps // 10))
+    shown = replace(baseline.quick_data_config(), root=data, batch_size=2)
+    descent = replace(baseline.quick_optimizer(options.lr), warmup_steps=min(10, options.steps // 10))
     settings = {"data": shown, "steps": options.steps, "descent": descent, "everything": options.train_all}
     with Run(folder, settings) as run:
         learner = Learner(detector, descent, options.steps)

@@ -1,6 +1,6 @@
 """The BiFPN that was published with AFI-GAN's Swin-L model, quirks included, for its weights; and the rules for their names.
 
-Other than in EfficientDet and in :class:`featlift.pyramids.BiFPN`: fusion weights are neither rectified nor normalised; from the
+Other than in EfficientDet and in :class:`featlift.pyramids.BiFPN`: fusion weights are neither rectified nor normalized; from the
 second layer on, the way up takes the maps from before the first layer instead of those the layer was given; max-pooling pads with
 zeros, at the right and bottom only.
 """
@@ -27,7 +27,7 @@ from featlift.pyramids.bifpn import (
 class RawWeightedFusion(WeightedFusion):
     """A junction whose weights count as they are."""
 
-    def normalised_weights(self) -> Tensor:
+    def normalized_weights(self) -> Tensor:
         """The weights ``[inputs]``, of any sign and sum."""
         return self.weights
 

@@ -39,7 +39,7 @@ SKIP_OTHER_PARTS = KeyRule(r".*", None, reason="belongs to another part of the p
 KNOWN_DIFFERENCES: dict[type[nn.Module], str] = {
     PyramidRoIAlign: "RoIs are pooled half a cell to the lower right (torchvision's RoIAlign has no aligned=True here).",
     RegionProposalNetwork: "anchors are rounded to whole pixels; Detectron2's are not.",
-    FCOS: "scores are cut off after centreness is multiplied in; the published code cuts before.",
+    FCOS: "scores are cut off after centerness is multiplied in; the published code cuts before.",
 }
 
 

@@ -1,4 +1,4 @@
-"""Rare classes shown more often, each time cut and coloured anew (EFPN, Sec. IV-A: every class of TT100K to about 1000 instances)."""
+"""Rare classes shown more often, each time cut and colored anew (EFPN, Sec. IV-A: every class of TT100K to about 1000 instances)."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -53,11 +53,11 @@ class RandomObjectCrop:
         """``[3, H, W]`` → ``[3, ≤ side, ≤ side]``; objects of which less than ``smallest`` px a side are left are dropped."""
         height, width = image.shape[-2:]
         down, right = (min(self.size, side) for side in (height, width))
-        y, x = self._random_object_centre(target["boxes"], generator) or (None, None)
+        y, x = self._random_object_center(target["boxes"], generator) or (None, None)
         top, left = _crop_start(y, down, height, generator), _crop_start(x, right, width, generator)
         return crop_sample(image, target, (top, left, down, right), self.min_box_size)
 
-    def _random_object_centre(self, boxes: Tensor, generator: torch.Generator) -> tuple[float, float] | None:
+    def _random_object_center(self, boxes: Tensor, generator: torch.Generator) -> tuple[float, float] | None:
         """(y, x) of the middle of one of ``boxes [N, 4]``, or None."""
         if not len(boxes):
             return None
@@ -68,7 +68,7 @@ class RandomObjectCrop:
 def class_balance_weights(dataset: ImageDataset, min_per_class: int = 1000) -> list[float]:
     """How often to show each picture, relative to the others: ``Batches(…, weights=…)``.
 
-    EFPN brings each class to about 1000 instances by crops and colours (Sec. IV-A); here the pictures come more often. A picture
+    EFPN brings each class to about 1000 instances by crops and colors (Sec. IV-A); here the pictures come more often. A picture
     counts as its rarest class does, ``min_per_class`` over the number of its objects, and never below 1.
     """
     truth = dataset.coco()
@@ -79,9 +79,9 @@ def class_balance_weights(dataset: ImageDataset, min_per_class: int = 1000) -> l
     return [factors[image["id"]] for image in truth["images"]]
 
 
-def _crop_start(centre: float | None, crop_size: int, image_size: int, generator: torch.Generator) -> int:
-    """Where a window of ``crop_size`` begins that holds ``centre`` and lies inside 0 … ``image_size``, drawn evenly."""
+def _crop_start(center: float | None, crop_size: int, image_size: int, generator: torch.Generator) -> int:
+    """Where a window of ``crop_size`` begins that holds ``center`` and lies inside 0 … ``image_size``, drawn evenly."""
     low, high = 0, image_size - crop_size
-    if centre is not None:
-        low, high = max(low, int(centre) - crop_size + 1), min(high, int(centre))
+    if center is not None:
+        low, high = max(low, int(center) - crop_size + 1), min(high, int(center))
     return int(torch.randint(low, high + 1, (), generator=generator))

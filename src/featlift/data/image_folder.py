@@ -27,7 +27,7 @@ def list_images(folder: str | PathLike[str]) -> list[Path]:
     return files
 
 
-class UnlabelledImageFolder:
+class UnlabeledImageFolder:
     """The pictures in ``folder`` and below, by name; none has an object. Obeys `featlift.data.dataset.ImageDataset`.
 
     Args:

@@ -40,7 +40,7 @@ def read_image_sizes(path: Path) -> list[ImageSize]:
 
 
 def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
-    """The picture ``[3, H, W]``, float32 in 0…1. Grey, palette, 16-bit and CMYK become RGB; what is transparent is
+    """The picture ``[3, H, W]``, float32 in 0…1. Gray, palette, 16-bit and CMYK become RGB; what is transparent is
     laid on white.
 
     It is turned upright as its EXIF data say, unless only the stored picture has ``size`` (height, width): then its
@@ -61,8 +61,8 @@ def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
 
 def _to_rgb_tensor(image: Image.Image) -> Tensor:
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.float32).clip(0, 65535) / 65535
-        return torch.from_numpy(grey)[None].repeat(3, 1, 1)
+        gray = np.asarray(image).astype(np.float32).clip(0, 65535) / 65535
+        return torch.from_numpy(gray)[None].repeat(3, 1, 1)
     if image.mode in _ALPHA or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

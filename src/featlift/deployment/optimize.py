@@ -18,7 +18,7 @@ from featlift.deployment.variants import EAGER_VARIANTS, VARIANTS
 from featlift.evaluation.profiling import measure_latencies
 from featlift.interpolators import INTERPOLATORS
 
-ModuleT = TypeVar("Module", bound=nn.Module)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 INTERPOLATOR_CLASSES = tuple(kind for kind in INTERPOLATORS.values() if isinstance(kind, type))
 
 

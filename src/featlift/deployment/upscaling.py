@@ -51,7 +51,7 @@ class UpscaleOptions:
 def upscale_images(images: str | Path, out: str | Path, options: UpscaleOptions | None = None) -> list[Path]:
     """Enlarge ``images``, a file or a folder, into the folder ``out``; names, sub-folders and formats are kept.
 
-    Grey becomes RGB, transparency becomes white, 16 bits become 8. A file that is in ``out`` already is left as it is, so the same
+    Gray becomes RGB, transparency becomes white, 16 bits become 8. A file that is in ``out`` already is left as it is, so the same
     command goes on where it was stopped. Returns the files in ``out``.
 
     Raises:

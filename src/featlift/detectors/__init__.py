@@ -102,7 +102,7 @@ def extractor(
         interpolators: one for all steps, or one for each of :func:`num_upsampling_steps`, coarse → fine.
         channels: C of the pyramid.
         pyramid: a key of :data:`featlift.pyramids.PYRAMIDS`.
-        norm_layer: channels → the normalisation after the pyramid's convolutions; None is the pyramid's own (FPN and PAFPN: none).
+        norm_layer: channels → the normalization after the pyramid's convolutions; None is the pyramid's own (FPN and PAFPN: none).
 
     Raises:
         ValueError: for an unknown name, a backbone with other levels, or a wrong number of interpolators.

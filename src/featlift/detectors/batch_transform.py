@@ -8,13 +8,13 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 
 class BatchTransform(GeneralizedRCNNTransform):
-    """Pads pictures into one batch, at the bottom and right, with the colour that the backbone maps to zero.
+    """Pads pictures into one batch, at the bottom and right, with the color that the backbone maps to zero.
 
     In training it never resizes: sizes are the business of the data (``featlift.data.batches``), because the half-size student must stay
     half-size. In evaluation it resizes to ``test_size`` and detections come back in the pixels of the picture that was given.
 
     Args:
-        mean: ``[1, 3, 1, 1]``, the padding colour in 0…1.
+        mean: ``[1, 3, 1, 1]``, the padding color in 0…1.
         test_size: (short side, longest side) in pixels for evaluation; None leaves pictures as they are.
         size_divisible: batch height and width are multiples of this.
     """
@@ -25,7 +25,7 @@ class BatchTransform(GeneralizedRCNNTransform):
         self.test_size = test_size
 
     def normalize(self, image: Tensor) -> Tensor:
-        """``[3, H, W]`` unchanged: normalisation is inside the backbone. Raises TypeError for integer pictures."""
+        """``[3, H, W]`` unchanged: normalization is inside the backbone. Raises TypeError for integer pictures."""
         if not image.is_floating_point():
             raise TypeError(
                 f"Pictures must be floating point in 0…1, but one is {image.dtype}; divide 8-bit pictures by 255."
@@ -39,6 +39,6 @@ class BatchTransform(GeneralizedRCNNTransform):
         return super().resize(image, target)
 
     def batch_images(self, images: Sequence[Tensor], size_divisible: int = 32) -> Tensor:
-        """List of ``[3, H, W]`` → ``[B, 3, H', W']``, padded with the mean colour."""
+        """List of ``[3, H, W]`` → ``[B, 3, H', W']``, padded with the mean color."""
         mean = torch.as_tensor(self.image_mean, dtype=images[0].dtype, device=images[0].device).view(3, 1, 1)
         return super().batch_images([image - mean for image in images], size_divisible) + mean

@@ -186,7 +186,7 @@ def cascade_rcnn(
         fc_dim: of the fully connected layers of the box heads.
         num_proposals: kept per picture in evaluation; twice as many in training.
         num_convs: 0 for box heads of two fully connected layers; 4 for four convolutions and one (the ResNeSt rows).
-        norm_layer: channels → the normalisation after each convolution of the heads (the ResNeSt rows: synchronised batch norm).
+        norm_layer: channels → the normalization after each convolution of the heads (the ResNeSt rows: synchronized batch norm).
     """
     mask_parts: dict[str, nn.Module] = {}
     return _build_cascade(

@@ -1,7 +1,7 @@
 """RetinaNet and FCOS on any extractor, from torchvision's own parts.
 
 Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background; switched off here),
-box regression by L1 (RetinaNet) and GIoU (FCOS), centreness on the box tower.
+box regression by L1 (RetinaNet) and GIoU (FCOS), centerness on the box tower.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torchvision.models.detection import FCOS, RetinaNet
 
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.extractor import Extractor
-from featlift.detectors.fcos_head import CellCentreAnchors, fcos_head
+from featlift.detectors.fcos_head import CellCenterAnchors, fcos_head
 from featlift.detectors.rcnn import build_anchor_generator
 
 SCORE_THRESHOLD = 0.05
@@ -43,7 +43,7 @@ def retinanet(
 def fcos(extractor: Extractor, num_classes: int, test_size: tuple[int, int] | None = None) -> FCOS:
     """FCOS (Tian et al., ICCV 2019): anchor-free; every cell says how far the sides of its object are.
 
-    Losses of AFI-GAN's Eq. (6): focal, generalised IoU of the boxes (the paper says IoU, its code GIoU), cross entropy of the centreness.
+    Losses of AFI-GAN's Eq. (6): focal, generalized IoU of the boxes (the paper says IoU, its code GIoU), cross entropy of the centerness.
 
     Args:
         extractor: the papers' F, with levels p3 … p7; its channels are a multiple of 32 or, below 64, of 2.
@@ -51,12 +51,12 @@ def fcos(extractor: Extractor, num_classes: int, test_size: tuple[int, int] | No
         test_size: (short side, longest side) for evaluation; None keeps each picture's size.
 
     Raises:
-        ValueError: if the extractor's channels cannot be normalised in 32 groups or, below 64, in pairs.
+        ValueError: if the extractor's channels cannot be normalized in 32 groups or, below 64, in pairs.
     """
     detector = FCOS(
         extractor,
         num_classes + 1,
-        anchor_generator=CellCentreAnchors(extractor.levels),
+        anchor_generator=CellCenterAnchors(extractor.levels),
         head=fcos_head(extractor.out_channels, len(extractor.levels), num_classes),
         score_thresh=SCORE_THRESHOLD,
         detections_per_img=100,

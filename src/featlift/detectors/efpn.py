@@ -55,7 +55,7 @@ class ExtendedExtractor(nn.Module):
 
     @property
     def mean(self) -> Tensor:
-        """The colour ``[1, 3, 1, 1]`` in 0…1 that becomes zero inside the backbone."""
+        """The color ``[1, 3, 1, 1]`` in 0…1 that becomes zero inside the backbone."""
         return self.backbone.mean  # type: ignore[return-value]
 
     def forward(self, image: Tensor) -> Features:

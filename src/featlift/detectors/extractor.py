@@ -11,7 +11,7 @@ class Extractor(nn.Module):
     """A picture in, the maps of a pyramid out.
 
     Args:
-        backbone: picture ``[B, 3, H, W]`` in 0…1 → ``{c2 … c5}``; has ``mean`` ``[1, 3, 1, 1]``, the colour that pads pictures.
+        backbone: picture ``[B, 3, H, W]`` in 0…1 → ``{c2 … c5}``; has ``mean`` ``[1, 3, 1, 1]``, the color that pads pictures.
         pyramid: ``{c2 … c5}`` → ``{p2 … }``; has ``levels`` (names, fine → coarse), ``out_channels``, and may have ``size_divisible``:
             sides that are multiples of it (32 if it says nothing) make every level exactly twice the next.
     """
@@ -26,7 +26,7 @@ class Extractor(nn.Module):
 
     @property
     def mean(self) -> Tensor:
-        """The colour ``[1, 3, 1, 1]`` in 0…1 that becomes zero inside the backbone."""
+        """The color ``[1, 3, 1, 1]`` in 0…1 that becomes zero inside the backbone."""
         return self.backbone.mean  # type: ignore[return-value]
 
     def forward(self, image: Tensor) -> Features:

@@ -1,4 +1,4 @@
-"""FCOS's head and its places, as published: a learned scale for each level, and cells that speak for their own centre.
+"""FCOS's head and its places, as published: a learned scale for each level, and cells that speak for their own center.
 
 torchvision has neither: its cells speak for their upper left corner, and where p6 was rounded up also for a wrong one. Both are needed
 to read published FCOS and CenterMask weights.
@@ -14,8 +14,8 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, 
 from featlift.features import level_stride
 
 
-class CellCentreAnchors(AnchorGenerator):
-    """One square of a cell's size on every cell, centred on it: (i + ½) · stride, however the picture was padded.
+class CellCenterAnchors(AnchorGenerator):
+    """One square of a cell's size on every cell, centered on it: (i + ½) · stride, however the picture was padded.
 
     Args:
         levels: names of the maps, fine → coarse.
@@ -36,7 +36,7 @@ class CellCentreAnchors(AnchorGenerator):
 
 
 class ScaledRegressionHead(FCOSRegressionHead):
-    """The box tower: distances to the four sides in strides, ``relu(scale_level · conv)``, and centreness.
+    """The box tower: distances to the four sides in strides, ``relu(scale_level · conv)``, and centerness.
 
     Args:
         channels: C.
@@ -48,7 +48,7 @@ class ScaledRegressionHead(FCOSRegressionHead):
         self.scales = nn.Parameter(torch.ones(num_levels))
 
     def forward(self, x: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Maps ``[B, C, H, W]``, one per level → distances ``[B, ΣHW, 4]`` and centreness logits ``[B, ΣHW, 1]``."""
+        """Maps ``[B, C, H, W]``, one per level → distances ``[B, ΣHW, 4]`` and centerness logits ``[B, ΣHW, 1]``."""
         towers = [self.conv(level) for level in x]
         boxes = [(scale * self.bbox_reg(t)).relu() for scale, t in zip(self.scales, towers, strict=True)]
         return _flatten_maps(boxes), _flatten_maps([self.bbox_ctrness(tower) for tower in towers])
@@ -71,7 +71,7 @@ def group_norm(channels: int) -> nn.Module:
     groups = min(32, max(1, channels // 2))
     if channels % groups:
         raise ValueError(
-            f"FCOS normalises in {groups} groups, but the pyramid has {channels} channels; give 64, 128 or 256."
+            f"FCOS normalizes in {groups} groups, but the pyramid has {channels} channels; give 64, 128 or 256."
         )
     return nn.GroupNorm(groups, channels)
 

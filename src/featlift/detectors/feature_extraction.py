@@ -95,7 +95,7 @@ def _format_names(modules: Mapping[str, nn.Module], max_names: int = 40) -> str:
 class FeatureExtractor(nn.Module):
     """``model`` as it answers a picture in 0…1 with its maps at ``layers``. ``frozen(Tap(…))`` is FDSR's F_ext (Sec. 2.2).
 
-    ``mean`` and ``std`` are what the trunk's weights expect (ImageNet's; ``(0, 0, 0)`` and ``(1, 1, 1)`` for a trunk that normalises by
+    ``mean`` and ``std`` are what the trunk's weights expect (ImageNet's; ``(0, 0, 0)`` and ``(1, 1, 1)`` for a trunk that normalizes by
     itself). :func:`featlift.resolution.frozen_copy` makes a copy that stays in evaluation mode and whose parameters never get a gradient;
     the picture does.
 

@@ -47,7 +47,7 @@ def pretrained_feature_extractor(name: str, layers: Sequence[str]) -> FeatureExt
 
 
 def detector_feature_extractor(detector: nn.Module, layers: Sequence[str]) -> FeatureExtractor:
-    """The trunk of ``detector`` at ``layers``, normalising pictures as the detector does; it shares the detector's parameters."""
+    """The trunk of ``detector`` at ``layers``, normalizing pictures as the detector does; it shares the detector's parameters."""
     trunk: nn.Module = detector.backbone  # type: ignore[assignment]
     places, transform = [resolve_layer(trunk, layer) for layer in layers], detector.transform
     if isinstance(transform, BatchTransform):
@@ -71,7 +71,7 @@ def resolve_layer(network: nn.Module, layer: str) -> str:
 
 
 def eval_mode_losses(detector: nn.Module, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
-    """``detector``'s own losses on ``images [B, 3, H, W]`` in 0…1, with normalisation and dropout as in evaluation.
+    """``detector``'s own losses on ``images [B, 3, H, W]`` in 0…1, with normalization and dropout as in evaluation.
 
     Torchvision's detectors give losses in training mode only, so everything but those layers is put into it for a moment. No
     statistics move; gradients reach the pictures.

@@ -34,7 +34,7 @@ class CachedExtractor:
 
     @property
     def mean(self) -> Tensor:
-        """The colour ``[1, 3, 1, 1]`` that pads pictures, the extractor's."""
+        """The color ``[1, 3, 1, 1]`` that pads pictures, the extractor's."""
         return self.extractor.mean  # type: ignore[return-value]
 
     @torch.no_grad()

@@ -141,7 +141,7 @@ def classify_ap_changes(
     }
 
 
-MethodKey = TypeVar("Way")
+MethodKey = TypeVar("MethodKey")
 
 
 def select_within_one_standard_error(average_precisions: Mapping[MethodKey, Tensor]) -> list[MethodKey]:

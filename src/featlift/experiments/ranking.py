@@ -104,7 +104,7 @@ def write_ranking_report(
 
 def rename_run(name: str, run: RunRecord, latency: Latency) -> RunRecord:
     """The run under the name it competes with, and with the time that was measured in turns."""
-    return replace(run, name=name, cost=run.profile and replace(run.profile, latency=latency))
+    return replace(run, name=name, profile=run.profile and replace(run.profile, latency=latency))
 
 
 def print_ranking(ranking: Sequence[Mapping[str, Any]], title: str) -> None:

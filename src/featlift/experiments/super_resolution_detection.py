@@ -273,13 +273,13 @@ def make_detection_grid(
 
 
 def _densest_crop(boxes: Tensor, size: Sequence[int], crop_size: int) -> tuple[int, int, int, int]:
-    """The window (top, left, height, width) around an object's centre that holds most centres."""
+    """The window (top, left, height, width) around an object's center that holds most centers."""
     height, width = (min(crop_size, length) for length in size)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    if not len(centres):
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    if not len(centers):
         return (size[0] - height) // 2, (size[1] - width) // 2, height, width
-    corners = (centres - centres.new_tensor([width, height]) / 2).clamp(min=0)
-    corners = corners.minimum(centres.new_tensor([size[1] - width, size[0] - height])).long()
-    inside = (centres >= corners[:, None]) & (centres < corners[:, None] + centres.new_tensor([width, height]))
+    corners = (centers - centers.new_tensor([width, height]) / 2).clamp(min=0)
+    corners = corners.minimum(centers.new_tensor([size[1] - width, size[0] - height])).long()
+    inside = (centers >= corners[:, None]) & (centers < corners[:, None] + centers.new_tensor([width, height]))
     left, top = corners[int(inside.all(dim=-1).sum(dim=1).argmax())].tolist()
     return top, left, height, width

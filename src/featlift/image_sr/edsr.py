@@ -8,7 +8,7 @@ from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, pixel_shuffle_tail, ru
 
 
 class EDSRBlock(nn.Module):
-    """``x + share · conv(relu(conv(x)))``, without normalisation."""
+    """``x + share · conv(relu(conv(x)))``, without normalization."""
 
     def __init__(self, width: int, res_scale: float) -> None:
         super().__init__()

@@ -47,7 +47,7 @@ def load_spandrel(path: str | Path) -> SpandrelNetwork:
         found = ModelLoader().load_from_file(path)
     except UnsupportedModelError as reason:
         raise ValueError(
-            f"spandrel recognises no network in {path}; for D-DBPN and EDSR use super_resolver and load_published."
+            f"spandrel recognizes no network in {path}; for D-DBPN and EDSR use super_resolver and load_published."
         ) from reason
     except (ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as reason:
         raise ValueError(

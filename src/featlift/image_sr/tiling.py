@@ -80,7 +80,7 @@ def _batch_tiles(
 
 
 def measure_receptive_radius(network: Callable[[Tensor], Tensor], input_size: int = 65) -> int:
-    """The farthest small pixel that ``network``'s output at the centre depends on, in small pixels; ``input_size`` bounds what can be seen.
+    """The farthest small pixel that ``network``'s output at the center depends on, in small pixels; ``input_size`` bounds what can be seen.
 
     Measured by the gradient at the middle of a random picture ``[1, 3, side, side]``: what never gets one is out of reach.
     """

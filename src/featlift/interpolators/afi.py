@@ -9,7 +9,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
-from featlift.interpolators.initialisation import Shortcut, init_weights
+from featlift.interpolators.initialization import Shortcut, init_weights
 
 AFI_NEGATIVE_SLOPE = 0.2
 AFI_RESIDUAL_SCALE = 0.2
@@ -18,7 +18,7 @@ AFI_RESIDUAL_SCALE = 0.2
 class ResidualDenseBlock(nn.Module):
     """Four 3x3 convolutions that each see everything before them, a fifth that closes; ``x + 0.2 · fifth``.
 
-    No biases and no normalisation. 1,234,944 parameters for 256 channels and growth 32.
+    No biases and no normalization. 1,234,944 parameters for 256 channels and growth 32.
 
     Args:
         channels: C.

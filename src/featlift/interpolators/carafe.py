@@ -1,4 +1,4 @@
-"""CARAFE (Wang et al., ICCV 2019): every output cell is a weighted mean of a 5x5 neighbourhood, with weights predicted from the content.
+"""CARAFE (Wang et al., ICCV 2019): every output cell is a weighted mean of a 5x5 neighborhood, with weights predicted from the content.
 
 In plain torch: no compiled operator is needed, at the price of speed and memory (25 shifted copies of the map).
 """
@@ -18,7 +18,7 @@ class CARAFE(nn.Module):
         channels: C.
         compressed_channels: channels from which the weights are predicted (paper: 64).
         encoder_kernel: side of the predicting convolution (paper: 3).
-        reassembly_kernel: side of the neighbourhood that is averaged (paper: 5).
+        reassembly_kernel: side of the neighborhood that is averaged (paper: 5).
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
 from featlift.interpolators.fixed import FixedInterpolator
-from featlift.interpolators.initialisation import init_weights
+from featlift.interpolators.initialization import init_weights
 
 
 @store_init_args()
@@ -20,7 +20,7 @@ class ResizeConv(nn.Module):
     Args:
         channels: C.
         mode: the interpolation: "nearest", "bilinear" or "bicubic".
-        init: "mild", "official" or "zero" (see :func:`featlift.interpolators.initialisation.init_weights`).
+        init: "mild", "official" or "zero" (see :func:`featlift.interpolators.initialization.init_weights`).
     """
 
     def __init__(self, channels: int, mode: str = "nearest", init: str = "mild"):

@@ -43,15 +43,15 @@ class DySample(nn.Module):
         points = nnf.pixel_shuffle(self._sampling_points(x).flatten(1, 3), 2).view(
             batch, 2, self.groups, 2 * height, 2 * width
         )
-        across = (points[:, 0] + _cell_centres(width, points)) / width
-        down = (points[:, 1] + _cell_centres(height, points)[:, None]) / height
+        across = (points[:, 0] + _cell_centers(width, points)) / width
+        down = (points[:, 1] + _cell_centers(height, points)[:, None]) / height
         grid = torch.stack([across, down], dim=-1).flatten(0, 1) * 2 - 1
         grouped = x.reshape(batch * self.groups, channels // self.groups, height, width).to(grid.dtype)
         sampled = nnf.grid_sample(grouped, grid, padding_mode="border", align_corners=False)
         return sampled.view(batch, channels, 2 * height, 2 * width).to(x.dtype)
 
     def _sampling_points(self, x: Tensor) -> Tensor:
-        """Where each output cell looks, in cells from the centre of its input cell: ``[B, 2 (x, y), groups, 4 (phases), H, W]``.
+        """Where each output cell looks, in cells from the center of its input cell: ``[B, 2 (x, y), groups, 4 (phases), H, W]``.
 
         In float32 or finer: half precision cannot tell the columns of a wide map apart.
         """
@@ -60,6 +60,6 @@ class DySample(nn.Module):
         return offsets.to(torch.promote_types(x.dtype, torch.float32)) + self.phases
 
 
-def _cell_centres(cells: int, like: Tensor) -> Tensor:
-    """Centre of the input cell under each output cell along one side, in cells: ``[2 cells]``."""
+def _cell_centers(cells: int, like: Tensor) -> Tensor:
+    """Center of the input cell under each output cell along one side, in cells: ``[2 cells]``."""
     return torch.arange(cells, device=like.device, dtype=like.dtype).repeat_interleave(2) + 0.5

@@ -10,7 +10,7 @@ INTERPOLATION_MODES = ("nearest", "bilinear", "bicubic")
 
 @store_init_args()
 class FixedInterpolator(nn.Module):
-    """A fixed interpolation to twice the size, with pixel centres aligned (``align_corners=False``).
+    """A fixed interpolation to twice the size, with pixel centers aligned (``align_corners=False``).
 
     Args:
         channels: C; taken so that all interpolators are built alike, not needed.

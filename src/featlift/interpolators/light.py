@@ -9,7 +9,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
-from featlift.interpolators.initialisation import Shortcut, init_weights
+from featlift.interpolators.initialization import Shortcut, init_weights
 
 LIGHT_NEGATIVE_SLOPE = 0.2
 
@@ -25,7 +25,7 @@ class LightInterpolator(nn.Module):
         channels: C.
         hidden_channels: channels of the bottleneck.
         init: "zero" (default: exactly the shortcut), "mild" or "official" (see
-            :func:`featlift.interpolators.initialisation.init_weights`).
+            :func:`featlift.interpolators.initialization.init_weights`).
         shortcut: the fixed interpolation that is corrected: "nearest" (what detectors have), "bilinear", "bicubic" or "none".
     """
 

@@ -10,7 +10,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
-from featlift.interpolators.initialisation import Shortcut, init_weights
+from featlift.interpolators.initialization import Shortcut, init_weights
 
 SRF_NEGATIVE_SLOPE = 0.2
 SRF_NORMS: dict[str, Callable[[int], nn.Module]] = {

@@ -144,16 +144,20 @@ class Settings:
         """As the published code does: L1 alone teaches G, views flip apart, nearest halving, M starts from F, T takes G of M."""
         code = cls(
             model=DetectorConfig(interpolator="afi", interpolator_options={"init": "official"}),
-            adversary=AdversarialConfig(
+            adversarial=AdversarialConfig(
                 init="official", backprop_to_generator=False, levels=("p2", "p3", "p4", "p5", "p6")
             ),
-            halving=DownscaleConfig(feature_mode="nearest", from_original=True, same_flip=False),
-            interpolator=StageConfig(300_000, replace(_sgd_multistep(1e-3, 0.9), warmup=1000, decay_norms=False)),
-            extractor=StageConfig(180_000, replace(_sgd_multistep(0.01, 2 / 3, 8 / 9), warmup=1000, decay_norms=False)),
+            downscale=DownscaleConfig(feature_mode="nearest", from_original=True, same_flip=False),
+            interpolator=StageConfig(
+                300_000, replace(_sgd_multistep(1e-3, 0.9), warmup_steps=1000, decay_norms_and_biases=False)
+            ),
+            extractor=StageConfig(
+                180_000, replace(_sgd_multistep(0.01, 2 / 3, 8 / 9), warmup_steps=1000, decay_norms_and_biases=False)
+            ),
             target=StageConfig(270_000, replace(baseline.sgd_1x(), milestones=(7 / 9, 25 / 27))),
-            extractor_start="teacher",
+            extractor_init="teacher",
         )
-        return replace(code, data=replace(code.data, batch=8))
+        return replace(code, data=replace(code.data, batch_size=8))
 
     @classmethod
     def quick(cls) -> "Settings":
@@ -161,12 +165,12 @@ class Settings:
         return cls(
             model=baseline.quick_detector_config("afi"),
             data=baseline.quick_data_config(),
-            adversary=AdversarialConfig(width=1),
+            adversarial=AdversarialConfig(width=1),
             teacher=StageConfig(400, baseline.quick_optimizer()),
             interpolator=StageConfig(40, baseline.quick_optimizer()),
             extractor=StageConfig(60, baseline.quick_optimizer()),
             target=StageConfig(300, baseline.quick_optimizer()),
-            extractor_start="teacher",
+            extractor_init="teacher",
             reuse="M",
         )
 
@@ -175,7 +179,7 @@ class Settings:
         """The paper's for RetinaNet, FCOS and CenterMask: wherever such a detector is trained, half the rate."""
         paper = cls()
         stages = {name: getattr(paper, name) for name in DETECTION_STAGES}
-        slower = {name: replace(s, descent=replace(s.descent, rate=s.descent.rate / 2)) for name, s in stages.items()}
+        slower = {name: replace(s, optimizer=replace(s.optimizer, lr=s.optimizer.lr / 2)) for name, s in stages.items()}
         return replace(paper, model=replace(paper.model, detector="retinanet"), **slower)
 
     @classmethod

@@ -282,7 +282,7 @@ def load_data_config(run: str | Path, root: str = "") -> DataConfig:
     settings = folder / "settings.json"
     if settings.is_file():
         kept = json.loads(settings.read_text())["data"]
-        return replace(DataConfig(**kept), root=root or kept["root"], short=tuple(kept["short"]))
+        return replace(DataConfig(**kept), root=root or kept["root"], min_size=tuple(kept["short"]))
     if not root:
         raise FileNotFoundError(
             f"'{run}' is no run folder, so it does not say on which pictures; give a COCO folder or 'scenes'."
@@ -363,7 +363,7 @@ def save_detector(
 ) -> Path:
     """Write T with what is needed to build it again; the file is whole or not there. Process 0 writes, the others wait for it."""
     described = {
-        "model": json.dumps(asdict(replace(config, weights="random", interpolating="plain"))),
+        "model": json.dumps(asdict(replace(config, backbone_weights="random", execution="plain"))),
         "classes": json.dumps(list(classes)),
     }
     if distributed.get_rank() == 0:

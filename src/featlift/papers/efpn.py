@@ -24,7 +24,7 @@ from featlift.data.batches import ResumableDataLoader
 from featlift.data.class_balance import ClassBalance
 from featlift.data.crops import RandomCrop
 from featlift.data.dataset import ImageDataset
-from featlift.data.image_folder import UnlabelledImageFolder
+from featlift.data.image_folder import UnlabeledImageFolder
 from featlift.detectors import Detector
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.efpn_config import ExtendedLevelConfig, build_efpn, configure_inference, efpn_modules
@@ -51,7 +51,7 @@ class DistillationConfig:
         image_scale: the teacher's pictures relative to ``data.short``: with 2 the student sees the sizes that T will see.
         foreground_weight: λ of the foreground term (Sec. IV-A); 0 leaves it out.
         crop_size: side of random squares of the teacher's picture, in px, where memory is short (a multiple of 64); 0 takes all of it.
-        unlabelled_images: a folder of pictures without boxes to learn from instead of the data; then only the global term teaches.
+        unlabeled_images: a folder of pictures without boxes to learn from instead of the data; then only the global term teaches.
         tile_size: where memory is short: side in cells of stride 8 of the tiles in which the extension is computed one by one, and again for
             the backward pass, with the same result (8 is a good start); 0 computes all at once.
     """
@@ -59,7 +59,7 @@ class DistillationConfig:
     image_scale: float = 2.0
     foreground_weight: float = 1.0
     crop_size: int = 0
-    unlabelled_images: str = ""
+    unlabeled_images: str = ""
     tile_size: int = 0
 
 
@@ -72,7 +72,7 @@ class Settings:
         data: pictures, sizes and batch.
         extended_level: the extended level.
         distillation: what phase 2 looks at.
-        class_balance: rare classes shown more often, cut and coloured anew. The paper has 1000 and gives no crop; for COCO take wanted 0.
+        class_balance: rare classes shown more often, cut and colored anew. The paper has 1000 and gives no crop; for COCO take wanted 0.
         detector: phase 1.
         extension: phase 2.
         head: phase 3; with 0 steps the new head stays a copy of the old one (the release on COCO).
@@ -113,16 +113,16 @@ class Settings:
     @classmethod
     def official(cls) -> "Settings":
         """As the release does: FTT of width 512 from random weights, both heads judge small RoIs."""
-        return cls(finer=ExtendedLevelConfig("authors", routing="duplicate", init="random"))
+        return cls(extended_level=ExtendedLevelConfig("authors", routing="duplicate", init="random"))
 
     @classmethod
     def quick(cls) -> "Settings":
         """The laptop's: a small Faster R-CNN on the built-in scenes, taught by itself on scenes drawn twice as large."""
         return cls(
             model=baseline.quick_detector_config(),
-            data=replace(baseline.quick_data_config(), short=(160,)),
-            balance=ClassBalance(),
-            finer=ExtendedLevelConfig(transfer_options={"width": 32}, small_roi_size=32.0),
+            data=replace(baseline.quick_data_config(), min_size=(160,)),
+            class_balance=ClassBalance(),
+            extended_level=ExtendedLevelConfig(transfer_options={"width": 32}, small_roi_size=32.0),
             detector=StageConfig(600, baseline.quick_optimizer()),
             extension=StageConfig(150, baseline.quick_optimizer()),
             head=StageConfig(150, baseline.quick_optimizer()),
@@ -161,7 +161,7 @@ def train_base_detector(M: Detector, settings: Settings, dataset: ImageDataset, 
             )
     else:
         baseline.train_detector(
-            M, build_labelled_loader(settings, dataset, run.seed), settings.detector, run, "detector"
+            M, build_labeled_loader(settings, dataset, run.seed), settings.detector, run, "detector"
         )
     baseline.save_detector(M, settings.model, dataset.classes, run.folder, BASE_DETECTOR_FILE)
 
@@ -235,19 +235,19 @@ def build_distillation_loader(settings: Settings, dataset: ImageDataset, seed: i
     """The teacher's pictures: those of the data at ``scale`` times the size, flipped and perhaps cropped alike."""
     how = settings.distillation
     cut: list[Augmentation] = [RandomCrop(how.crop_size)] if how.crop_size else []
-    if how.unlabelled_images:
+    if how.unlabeled_images:
         view = [*flip_and_resize(settings.data, how.image_scale), *cut]
         return ResumableDataLoader(
-            UnlabelledImageFolder(how.unlabelled_images),
+            UnlabeledImageFolder(how.unlabeled_images),
             settings.data.batch_size,
             seed,
             view,
             num_workers=settings.data.num_workers,
         )
-    return build_labelled_loader(settings, dataset, seed, how.image_scale, cut)
+    return build_labeled_loader(settings, dataset, seed, how.image_scale, cut)
 
 
-def build_labelled_loader(
+def build_labeled_loader(
     settings: Settings,
     dataset: ImageDataset,
     seed: int,
@@ -284,12 +284,12 @@ def train_small_roi_head(T: GeneralizedRCNN, settings: Settings, dataset: ImageD
     for part in still:
         freeze(part)
     run.to_device(T)
-    baseline.train_detector(T, build_labelled_loader(settings, dataset, run.seed), settings.head, run, "head")  # type: ignore[arg-type]
+    baseline.train_detector(T, build_labeled_loader(settings, dataset, run.seed), settings.head, run, "head")  # type: ignore[arg-type]
 
 
 def save_efpn(T: GeneralizedRCNN, settings: Settings, classes: Sequence[str], folder: Path) -> Path:
     """Write T with what is needed to build it again; `featlift.papers.baseline.load_detector` reads it."""
-    model = json.dumps(asdict(replace(settings.model, weights="random")))
+    model = json.dumps(asdict(replace(settings.model, backbone_weights="random")))
     words = {
         "paper": "efpn",
         "model": model,

@@ -23,7 +23,7 @@ from featlift.data.augment import RandomHorizontalFlip
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.crops import RandomCrop, select_large_images
 from featlift.data.dataset import ImageDataset
-from featlift.data.image_folder import UnlabelledImageFolder
+from featlift.data.image_folder import UnlabeledImageFolder
 from featlift.detectors.feature_extraction import FeatureExtractor
 from featlift.detectors.feature_hooks import (
     detector_feature_extractor,
@@ -133,8 +133,8 @@ class Settings:
         """The laptop's: a network that starts as bicubic, windows of 96 px, minutes on two cores; ``prior.network`` is a run folder."""
         return cls(
             network=SuperResolverConfig("compact"),
-            prior=FeatureExtractorConfig("runs/detector", ("c4",)),
-            terms=LossWeights(scale_free=True),
+            feature_extractor=FeatureExtractorConfig("runs/detector", ("c4",)),
+            loss_weights=LossWeights(scale_free=True),
             data=CropDataConfig("scenes", crop_size=96, batch_size=8, num_workers=0),
             train=StageConfig(
                 600,
@@ -305,9 +305,7 @@ def build_crop_dataset(config: CropDataConfig, seed: int) -> ImageDataset:
     """The pictures with room for a window: of a COCO folder if it is one, else all picture files in the folder."""
     folder = Path(config.root)
     annotated = config.root == "scenes" or any(folder.glob("instances_*.json")) or (folder / "annotations").is_dir()
-    found = (
-        baseline.build_dataset(baseline.DataConfig(root=config.root)) if annotated else UnlabelledImageFolder(folder)
-    )
+    found = baseline.build_dataset(baseline.DataConfig(root=config.root)) if annotated else UnlabeledImageFolder(folder)
     return select_large_images(found, config.crop_size, config.num_images or None, seed)
 
 

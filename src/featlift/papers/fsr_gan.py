@@ -87,7 +87,7 @@ class GANConfig:
 
 
 @dataclass(frozen=True)
-class RegularisationConfig:
+class RegularizationConfig:
     """How boldly G corrects. Where little is known a bold G makes all queries look alike, and precision falls although distances do.
 
     Attributes:
@@ -100,12 +100,12 @@ class RegularisationConfig:
 
 
 REGULARISATION_CANDIDATES = (
-    RegularisationConfig(1, relative_loss=True),
-    RegularisationConfig(1),
-    RegularisationConfig(relative_loss=True),
-    RegularisationConfig(),
+    RegularizationConfig(1, relative_loss=True),
+    RegularizationConfig(1),
+    RegularizationConfig(relative_loss=True),
+    RegularizationConfig(),
 )
-"""What :func:`select_regularisation` chooses from, the most cautious first."""
+"""What :func:`select_regularization` chooses from, the most cautious first."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Settings:
         adversarial: D, or none.
         generator: "residual" (blind), "conditioned" (told the ratio) or "paper" (Table 2).
         hidden_dim: width of the first two.
-        regularisation: of the first two; None tries all and keeps what suits the pictures (not in the paper).
+        regularization: of the first two; None tries all and keeps what suits the pictures (not in the paper).
         ratios: times smaller per side; the paper's 1/4 … 1/64 are areas. 1 keeps sharp queries sharp.
         focal_exponent: r of Eq. (9).
         optimizer: of G and of D.
@@ -131,7 +131,7 @@ class Settings:
     adversarial: GANConfig = field(default_factory=GANConfig)
     generator: str = "residual"
     hidden_dim: int = 1024
-    regularisation: RegularisationConfig | None = None
+    regularization: RegularizationConfig | None = None
     ratios: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
     focal_exponent: float = 2.0  # Sec. 3.3
     optimizer: OptimizerConfig = field(
@@ -149,25 +149,25 @@ class Settings:
             collection=CollectionConfig(
                 "oxford5k", "data/oxford5k/images", "data/oxford5k/truth", train_images="database"
             ),
-            game=GANConfig("wgan-clip"),
+            adversarial=GANConfig("wgan-clip"),
             generator="paper",
-            caution=RegularisationConfig(),
+            regularization=RegularizationConfig(),
             ratios=(2, 3, 4, 5, 6, 7, 8),
-            descent=OptimizerConfig("adam", 8e-4, weight_decay=0.0),
+            optimizer=OptimizerConfig("adam", 8e-4, weight_decay=0.0),
             steps=6 * 4500 * 7 // 64,
         )
 
     @classmethod
     def quick(cls) -> "Settings":
         """The laptop's: built-in places, a descriptor without weights; two minutes."""
-        return cls(encoding=EmbedderConfig("gist", input_size=128), hidden=512, steps=400)
+        return cls(encoding=EmbedderConfig("gist", input_size=128), hidden_dim=512, steps=400)
 
 
 def train(settings: Settings, run: Run) -> nn.Module:
     """G, trained on the descriptors of ``settings.collection``; written to the run as ``generator.safetensors``."""
     F, files = build_descriptor_cache(settings.encoding), list_train_images(settings.collection)
     pairs = build_descriptor_pairs(F, files, settings.ratios)
-    settings = select_regularisation(settings, F, files, pairs, run)
+    settings = select_regularization(settings, F, files, pairs, run)
     G = build_generator(settings, pairs.high.shape[1])
     train_generator(G, pairs, settings, run)
     save(G, run.folder / "generator.safetensors")
@@ -196,7 +196,7 @@ def build_generator(settings: Settings, descriptor_dim: int) -> nn.Module:
     if settings.generator not in kinds:
         raise ValueError(f"Unknown generator '{settings.generator}'; choose 'paper' or one of {', '.join(kinds)}.")
     return kinds[settings.generator](
-        descriptor_dim, settings.hidden_dim, rank=(settings.regularisation or RegularisationConfig()).rank
+        descriptor_dim, settings.hidden_dim, rank=(settings.regularization or RegularizationConfig()).rank
     )
 
 
@@ -216,7 +216,7 @@ def train_generator(
 
 def descriptor_content_loss(fake: Tensor, low: Tensor, high: Tensor, settings: Settings) -> Tensor:
     """The second term of Eq. (9), or with caution its relative form; descriptors ``[B, D]``."""
-    if settings.regularisation and settings.regularisation.relative_loss:
+    if settings.regularization and settings.regularization.relative_loss:
         return relative_distance(fake, low, high, settings.focal_exponent)
     return focal_distance(fake, high, settings.focal_exponent)
 
@@ -260,7 +260,7 @@ def train_with_critic(
 # ------------------------------------------------------------------------------------------------- ours: how bold G should be
 
 
-def select_regularisation(
+def select_regularization(
     settings: Settings, F: DescriptorCache, files: Sequence[Path], pairs: DescriptorPairs, run: Run
 ) -> Settings:
     """``settings`` with the caution that suits the pictures, by what each G, taught by three quarters, finds of the last quarter.
@@ -269,7 +269,7 @@ def select_regularisation(
     place often follow each other, so it is the last quarter and not every fourth picture. The most cautious that is behind the best by
     no more than a standard error is taken. Trials have no critic.
     """
-    if settings.regularisation is not None:
+    if settings.regularization is not None:
         return settings
     known, held = pairs.split(3 / 4)
     asked_for = list(files[-len(held.high) :])
@@ -277,8 +277,8 @@ def select_regularisation(
     low = {ratio: describe_files(F, asked_for, ratio, crops) for ratio in settings.ratios}
     wanted = [RetrievalQuery(file, frozenset({row})) for row, file in enumerate(asked_for)]
 
-    def found(caution: RegularisationConfig) -> Tensor:
-        tried = replace(settings, caution=caution, game=GANConfig("off"))
+    def found(caution: RegularizationConfig) -> Tensor:
+        tried = replace(settings, regularization=caution, adversarial=GANConfig("off"))
         G, name = build_generator(tried, pairs.high.shape[1]), "relative" if caution.relative_loss else "plain"
         train_generator(G, known, tried, run, f"trial-{caution.rank}-{name}")
         each = [query_average_precisions(x, held.high, wanted) for x in apply_generator(G, low).values()]
@@ -288,7 +288,9 @@ def select_regularisation(
     run.truncate_log("suited", 0)
     for step, (caution, values) in enumerate(trials.items(), 1):
         run.log({"stage": "suited", "step": step, **asdict(caution), "mAP": values.mean().item()})
-    return replace(settings, caution=min(select_within_one_standard_error(trials), key=REGULARISATION_CANDIDATES.index))
+    return replace(
+        settings, regularization=min(select_within_one_standard_error(trials), key=REGULARISATION_CANDIDATES.index)
+    )
 
 
 # ------------------------------------------------------------------------------------------------- Secs. 4.2, 5.2 and 5.4

@@ -80,7 +80,7 @@ class Settings:
     teacher_interpolator: str = "afi"
     teacher: StageConfig = field(default_factory=lambda: StageConfig(90_000, baseline.sgd_1x()))
     interpolator: StageConfig = field(default_factory=lambda: StageConfig(30_000, _adam_cosine(1e-3)))
-    target: StageConfig = field(default_factory=lambda: StageConfig(30_000, replace(baseline.sgd_1x(), rate=2e-3)))
+    target: StageConfig = field(default_factory=lambda: StageConfig(30_000, replace(baseline.sgd_1x(), lr=2e-3)))
     teachers_from: tuple[str, ...] = ()
     interpolator_from: str = ""
     target_init: str = "teacher"

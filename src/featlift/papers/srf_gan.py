@@ -35,8 +35,8 @@ class Settings(afi_gan.Settings):
         return cls(
             model=baseline.quick_detector_config("srf"),
             data=short.data,
-            adversary=adversary,
-            extractor_start=short.extractor_init,
+            adversarial=adversary,
+            extractor_init=short.extractor_init,
             **stages,
         )
 
@@ -50,9 +50,9 @@ class Settings(afi_gan.Settings):
         return cls(
             model=model,
             data=code.data,
-            adversary=adversary,
-            halving=code.downscale,
-            extractor_start=code.extractor_init,
+            adversarial=adversary,
+            downscale=code.downscale,
+            extractor_init=code.extractor_init,
             reuse=code.reuse,
             **stages,
         )

@@ -80,7 +80,7 @@ def pyramid(
         out_channels: C of every output.
         interpolators: one for all steps, or one for each, coarse → fine.
         extra_blocks: adds coarser levels; a BiFPN takes none.
-        norm_layer: channels → the normalisation after every convolution; None is the pyramid's own.
+        norm_layer: channels → the normalization after every convolution; None is the pyramid's own.
 
     Raises:
         ValueError: for an unknown name, or what the class behind it refuses.

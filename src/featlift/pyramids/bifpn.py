@@ -1,7 +1,7 @@
 """Bidirectional feature pyramid (EfficientDet: Tan et al., CVPR 2020) that is *given* what doubles its maps (AFI-GAN, Sec. 4.2).
 
 Levels p3 … p7; each layer goes down through four interpolators and up again through max-pooling, and every junction weighs its
-inputs. The code published with AFI-GAN neither rectifies nor normalises these weights, and feeds the way up of later layers with
+inputs. The code published with AFI-GAN neither rectifies nor normalizes these weights, and feeds the way up of later layers with
 the maps from before the first; we do as EfficientDet says. (``featlift.conversion.bifpn`` is the published variant, for the
 published weights.)
 """
@@ -27,12 +27,12 @@ efficientdet_batch_norm: Callable[[int], nn.Module] = partial(nn.BatchNorm2d, mo
 class WeightedFusion(nn.Module):
     """Inputs of one size, weighed, summed, and passed through a separable convolution.
 
-    ``norm(pointwise(depthwise(swish(Σ w_k · x_k / Σ w_k))))`` with ``w = relu(weights)`` (EfficientDet's fast normalised fusion).
+    ``norm(pointwise(depthwise(swish(Σ w_k · x_k / Σ w_k))))`` with ``w = relu(weights)`` (EfficientDet's fast normalized fusion).
 
     Args:
         num_inputs: how many maps meet here.
         channels: C.
-        norm_layer: channels → the normalisation at the end.
+        norm_layer: channels → the normalization at the end.
     """
 
     def __init__(self, num_inputs: int, channels: int, norm_layer: Callable[[int], nn.Module]):
@@ -42,14 +42,14 @@ class WeightedFusion(nn.Module):
         self.pointwise = nn.Conv2d(channels, channels, 1)
         self.norm = norm_layer(channels)
 
-    def normalised_weights(self) -> Tensor:
+    def normalized_weights(self) -> Tensor:
         """What each input counts: ``[inputs]``, not negative, with sum 1 (0 if all weights are negative)."""
         weights = self.weights.relu()
         return weights / (weights.sum() + 1e-4)
 
     def forward(self, *maps: Tensor) -> Tensor:
         """As many ``[B, C, H, W]`` as there are inputs → ``[B, C, H, W]``."""
-        fused = sum(share * x for share, x in zip(self.normalised_weights(), maps, strict=True))
+        fused = sum(share * x for share, x in zip(self.normalized_weights(), maps, strict=True))
         return self.norm(self.pointwise(self.depthwise(nnf.silu(fused))))  # type: ignore[arg-type]
 
 
@@ -58,7 +58,7 @@ class BiFPNLayer(nn.Module):
 
     Args:
         channels: C.
-        norm_layer: channels → the normalisation of every junction.
+        norm_layer: channels → the normalization of every junction.
     """
 
     def __init__(self, channels: int, norm_layer: Callable[[int], nn.Module]):
@@ -94,8 +94,8 @@ class BiFPN(nn.Module):
         in_channels: channels of c3, c4 and c5.
         out_channels: C of every output.
         interpolators: what doubles a map: one for all steps of all layers, or four for each layer, coarse → fine, layer by layer.
-        extra_blocks: must be None: p6 is half of a normalised 1x1 convolution of c5, p7 half of p6.
-        norm_layer: channels → the normalisation; by default batch norm with EfficientDet's momentum and epsilon. In training, batch norm
+        extra_blocks: must be None: p6 is half of a normalized 1x1 convolution of c5, p7 half of p6.
+        norm_layer: channels → the normalization; by default batch norm with EfficientDet's momentum and epsilon. In training, batch norm
             needs more than one picture, or pictures larger than 128 px.
         num_layers: 3 (the paper's ResNet rows) or 7 (its Swin rows).
 

@@ -29,7 +29,7 @@ FTT_TAIL_SCALE = 0.1
 
 
 class FTTBlock(nn.Module):
-    """``relu(x + conv(relu(conv(x))))`` with 3x3 convolutions and no normalisation."""
+    """``relu(x + conv(relu(conv(x))))`` with 3x3 convolutions and no normalization."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -212,7 +212,7 @@ def init_extended_level(level: ExtendedLevel, lateral: nn.Module, smooth: nn.Mod
     It is taught to give, on a picture, what that pyramid's finest step gives on the picture at twice the size. So the weights of that
     step are right for it already, and what is left to learn is how c2x and p3x differ from c2 and inner3 of the larger picture. FTT begins
     close to its outer shortcut, nearest-doubled inner3. (The release begins with random weights.) Biases, which the extension's two
-    convolutions do not have, and steps with a normalisation, are left out.
+    convolutions do not have, and steps with a normalization, are left out.
     """
     _copy_conv_weights(level.lateral, lateral)
     _copy_conv_weights(level.smooth, smooth)

@@ -47,7 +47,7 @@ class FPN(FeaturePyramidNetwork):
         out_channels: C of every output.
         interpolators: what doubles a map: one module for all steps (AFI, SRF), or one for each step, coarse → fine (5conv, deconv).
         extra_blocks: adds coarser levels: :class:`MaxPoolP6`, :class:`ConvP6P7` or any torchvision ``ExtraFPNBlock``.
-        norm_layer: channels → the normalisation after every convolution, which then has no bias (ResNeSt rows: synchronised batch norm).
+        norm_layer: channels → the normalization after every convolution, which then has no bias (ResNeSt rows: synchronized batch norm).
 
     Raises:
         ValueError: if the number of interpolators is neither 1 nor the number of steps.

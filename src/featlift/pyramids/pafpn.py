@@ -25,7 +25,7 @@ class PAFPN(FPN):
         out_channels: C of every output.
         interpolators: what doubles a map on the way down: one for all steps, or one for each, coarse → fine.
         extra_blocks: adds coarser levels, from the finished p5.
-        norm_layer: channels → the normalisation after every convolution, which then has no bias.
+        norm_layer: channels → the normalization after every convolution, which then has no bias.
 
     Raises:
         ValueError: if the number of interpolators is neither 1 nor the number of steps.

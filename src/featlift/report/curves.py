@@ -12,7 +12,7 @@ from featlift.report.data_uris import figure_data_uri
 from featlift.report.records import RunRecord, ScalarSeries
 
 AXIS_COLOR = "#808892"
-"""Text and axes: a grey that reads on white and on black."""
+"""Text and axes: a gray that reads on white and on black."""
 RUN_COLORS = ("#d98314", "#2f81f7", "#8957e5", "#2da44e", "#cf4a7e", "#57606a")
 CHARTS_PER_ROW = 4
 LINE_STYLES = {"_real": "-", "_fake": "--"}
@@ -23,7 +23,7 @@ ChartSeries = dict[tuple[str, str], ScalarSeries]
 
 
 def run_color(position: int) -> str:
-    """The colour of the run at ``position``, everywhere in the report."""
+    """The color of the run at ``position``, everywhere in the report."""
     return RUN_COLORS[position % len(RUN_COLORS)]
 
 
@@ -35,8 +35,8 @@ def plot_stage_curves(runs: Sequence[RunRecord]) -> dict[str, str]:
             for name, series in scalars.items():
                 title, line = chart_of_scalar(name)
                 stages.setdefault(stage, {}).setdefault(title, {})[run.name, line] = series
-    colours = {run.name: run_color(i) for i, run in enumerate(runs)}
-    return {stage: _plot_charts(charts, colours) for stage, charts in stages.items()}
+    colors = {run.name: run_color(i) for i, run in enumerate(runs)}
+    return {stage: _plot_charts(charts, colors) for stage, charts in stages.items()}
 
 
 def chart_of_scalar(name: str) -> tuple[str, str]:

@@ -101,7 +101,7 @@ def _best_score(fate: ObjectOutcome) -> float:
 def build_run_examples(dataset: ReportDataset, run: RunRecord, max_count: int) -> list[AnnotatedImage]:
     """The ``max_count`` pictures with the most objects: what ``run`` found, missed and saw in nothing, at its best-F1 threshold.
 
-    The colours of EFPN's Fig. 8: "found" are detections, "missed" objects, "false" detections.
+    The colors of EFPN's Fig. 8: "found" are detections, "missed" objects, "false" detections.
     """
     truth = dataset.ground_truth
     marks, threshold = classify_detections(truth, run.detections)

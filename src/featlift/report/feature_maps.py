@@ -1,8 +1,8 @@
-"""Feature maps as pictures: each level, one interpolator beside the other, on the same colour scale (AFI-GAN, Fig. 2
+"""Feature maps as pictures: each level, one interpolator beside the other, on the same color scale (AFI-GAN, Fig. 2
 and 7).
 
 Two ways to show 256 channels: the mean of their absolute values as a heat map, and their three principal components as
-red, green and blue. Scale and components are computed over all runs together, so that equal colours mean equal
+red, green and blue. Scale and components are computed over all runs together, so that equal colors mean equal
 features.
 """
 
@@ -27,7 +27,7 @@ class LevelMaps:
     pca_images: dict[str, str]
     size: tuple[int, int]
     max_value: float
-    """The value of the hottest colour; the coldest is 0."""
+    """The value of the hottest color; the coldest is 0."""
 
 
 def build_level_maps(features: Mapping[str, Features]) -> list[LevelMaps]:
@@ -68,13 +68,13 @@ def _build_level(level: str, maps: dict[str, FeatureArray]) -> LevelMaps:
     heats, top = to_heatmaps(list(maps.values()))
     _, height, width = next(iter(shapes.values()))
     hot = {name: image_data_uri(one) for name, one in zip(maps, heats, strict=True)}
-    coloured = {name: image_data_uri(one) for name, one in zip(maps, to_pca_images(list(maps.values())), strict=True)}
-    return LevelMaps(level, hot, coloured, (height, width), top)
+    colored = {name: image_data_uri(one) for name, one in zip(maps, to_pca_images(list(maps.values())), strict=True)}
+    return LevelMaps(level, hot, colored, (height, width), top)
 
 
 def to_heatmaps(maps: Sequence[FeatureArray]) -> tuple[list[NDArray[np.uint8]], float]:
     """Mean of ``|x|`` over the channels of each ``[C, H, W]`` as ``[H, W, 3]``, and the value that has the hottest
-    colour.
+    color.
 
     That is the 99.5th percentile over all maps: a single bright cell does not leave the rest dark.
     """

@@ -14,7 +14,7 @@ from featlift.report.feature_maps import build_heatmaps
 CropXYWH = tuple[int, int, int, int]
 
 VERDICT_COLORS = {"found": "#35d06a", "missed": "#ff5449", "false": "#ffb02e"}
-"""Colours of EFPN's Fig. 8."""
+"""Colors of EFPN's Fig. 8."""
 
 
 def plot_before_after(
@@ -46,7 +46,7 @@ def plot_before_after(
 
 
 def plot_verdicts(path: str | Path, images: Sequence[tuple[Tensor, Mapping[str, Sequence[StyledBox]]]]) -> Path:
-    """Write a PNG or SVG (by the ending of ``path``) and return its path: found, missed and false, in colours (EFPN, Fig. 8).
+    """Write a PNG or SVG (by the ending of ``path``) and return its path: found, missed and false, in colors (EFPN, Fig. 8).
 
     A row for each of ``images`` ``[3, H, W]``, a column for each detector, by name, with its outlines (see `examples.classify_detections`). Of
     a picture the part with all outlines is shown.
@@ -72,7 +72,7 @@ def plot_verdicts(path: str | Path, images: Sequence[tuple[Tensor, Mapping[str, 
 def plot_feature_maps(path: str | Path, image: Tensor, features: Mapping[str, Features]) -> Path:
     """Write a PNG or SVG (by the ending of ``path``) and return its path: the levels that all have, side by side (EFPN, Fig. 6).
 
-    A row for each level, with ``image [3, H, W]`` first; colours are the mean of ``|x|`` over channels, on one scale in a row.
+    A row for each level, with ``image [3, H, W]`` first; colors are the mean of ``|x|`` over channels, on one scale in a row.
     """
     from matplotlib.figure import Figure
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 TRUE_POSITIVE_COLOUR, FALSE_POSITIVE_COLOUR, FALSE_NEGATIVE_COLOUR = (40, 220, 90), (255, 70, 60), (255, 210, 0)
-"""Colours of boxes: a right detection, a wrong one, an object nothing found."""
+"""Colors of boxes: a right detection, a wrong one, an object nothing found."""
 
 CAPTION_HEIGHT, GAP = 30, 4
 MAX_COLUMNS = 7
@@ -51,8 +51,8 @@ def make_image_grid(
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, top: int) -> None:
-    for place, (colour, word) in enumerate(LEGEND):
-        draw.rectangle([6 + 90 * place, top + 9, 18 + 90 * place, top + 21], outline=colour, width=2)
+    for place, (color, word) in enumerate(LEGEND):
+        draw.rectangle([6 + 90 * place, top + 9, 18 + 90 * place, top + 21], outline=color, width=2)
         draw.text((24 + 90 * place, top + 6), word, fill="black", font_size=15)
 
 
@@ -71,19 +71,19 @@ def _draw_panel(
     canvas.paste(Image.fromarray(pixels), (0, CAPTION_HEIGHT))
     pen = ImageDraw.Draw(canvas)
     pen.text((6, 6), panel.caption, fill="black", font_size=15)
-    for box, colour in (
-        colour_boxes(panel.detections, ground_truth, score_threshold) if panel.detections is not None else []
+    for box, color in (
+        color_boxes(panel.detections, ground_truth, score_threshold) if panel.detections is not None else []
     ):
         x1, y1, x2, y2 = ((edge - (left, top)[k % 2]) * zoom for k, edge in enumerate(box))
         if x1 < canvas.width and y1 < height * zoom and x2 > 0 and y2 > 0:
-            pen.rectangle([max(x1, 0), max(y1, 0) + CAPTION_HEIGHT, x2, y2 + CAPTION_HEIGHT], outline=colour, width=2)
+            pen.rectangle([max(x1, 0), max(y1, 0) + CAPTION_HEIGHT, x2, y2 + CAPTION_HEIGHT], outline=color, width=2)
     return canvas
 
 
-def colour_boxes(
+def color_boxes(
     detections: Mapping[str, Tensor], ground_truth: Mapping[str, Tensor], score_threshold: float = 0.5
 ) -> list[tuple[list[float], tuple[int, int, int]]]:
-    """Boxes and their colours: every detection of ``score_threshold`` or more, best first, takes one object of its class at most."""
+    """Boxes and their colors: every detection of ``score_threshold`` or more, best first, takes one object of its class at most."""
     order = [
         int(i) for i in detections["scores"].argsort(descending=True) if detections["scores"][i] >= score_threshold
     ]

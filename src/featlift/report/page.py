@@ -89,8 +89,8 @@ def _number_context(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]
     tables = {kind: metric_rows(runs, comparisons, kind) for kind in kinds}
     return {
         "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "runs": [{"name": run.name, "colour": run_color(i)} for i, run in enumerate(runs)],
-        "colours": {run.name: run_color(i) for i, run in enumerate(runs)},
+        "runs": [{"name": run.name, "color": run_color(i)} for i, run in enumerate(runs)],
+        "colors": {run.name: run_color(i) for i, run in enumerate(runs)},
         "tables": tables,
         "reach": {kind: _whisker_range(rows) for kind, rows in tables.items()},
         "classes": {kind: class_rows(runs, kind) for kind in kinds},

@@ -52,14 +52,14 @@ ABLATION_OPTIONS: dict[str, OptionValues] = {
     "A6": {"reuse": "none"},
     "different feature levels": {"reuse": "M", "semantics": "different"},
     "same feature levels (ours)": {"reuse": "M", "semantics": "same"},
-    "nearest": {"reuse": "M", "halving.images": "nearest"},
-    "bicubic": {"reuse": "M", "halving.images": "bicubic"},
-    "bilinear (ours)": {"reuse": "M", "halving.images": "bilinear"},
+    "nearest": {"reuse": "M", "downscale.image_mode": "nearest"},
+    "bicubic": {"reuse": "M", "downscale.image_mode": "bicubic"},
+    "bilinear (ours)": {"reuse": "M", "downscale.image_mode": "bilinear"},
     "B1": {"reuse": "M", "model.pyramid": "fpn-top-down"},
     "B2 (ours)": {"reuse": "M", "model.pyramid": "fpn"},
 }
 """AFI-GAN's Tables 4, 7, 8 and 9, SRF-GAN's 4, 6 and 7: what differs from the paper's own settings."""
-SCHEDULE_3X = {"steps": "270000", "descent.milestones": "[0.777778, 0.925926]"}
+SCHEDULE_3X = {"steps": "270000", "optimizer.milestones": "[0.777778, 0.925926]"}
 """The 3x schedule (37 epochs): a tenth of the rate after 210k and 250k steps."""
 
 
@@ -85,7 +85,7 @@ class TrainingRecipe:
 
 
 def build_recipe(table: PaperTable, row: PaperRow) -> TrainingRecipe | None:
-    """How ``row`` of ``table`` is made here; None if it is not: other people's detectors, self-training on unlabelled pictures."""
+    """How ``row`` of ``table`` is made here; None if it is not: other people's detectors, self-training on unlabeled pictures."""
     if not _has_recipe(table, row):
         return None
     variant = str(row.get("name", row.get("variant", ""))).removeprefix("degradation: ")

@@ -19,7 +19,7 @@ class Embedder(nn.Module):
 
     Args:
         encoder: ``[B, 3, S, S]`` in 0…1 → a map ``[B, C, h, w]``, tokens ``[B, N, C]`` or vectors ``[B, D]``; its own
-            normalisation inside. :func:`featlift.backbones.encoder` makes one of every timm network.
+            normalization inside. :func:`featlift.backbones.encoder` makes one of every timm network.
         pool: map or tokens → ``[B, C]``, :class:`AveragePooling` or :class:`GeM`; vectors need none.
         input_size: S, the side to which every picture is brought (224 in the paper; the aspect ratio is lost).
     """
@@ -54,7 +54,7 @@ class AveragePooling(nn.Module):
 
 
 class GeM(nn.Module):
-    """Generalised mean (Radenović et al., TPAMI 2019, Eq. 3): (mean of xᵖ)^(1/p), for rectified maps; p = 1 is the
+    """Generalized mean (Radenović et al., TPAMI 2019, Eq. 3): (mean of xᵖ)^(1/p), for rectified maps; p = 1 is the
     mean, large p the maximum.
 
     Args:

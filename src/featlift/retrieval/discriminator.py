@@ -37,7 +37,7 @@ class DescriptorDiscriminator(nn.Module):
 
 @store_init_args()
 class MLPDiscriminator(nn.Module):
-    """The critic for descriptors of any dimension: two hidden layers, which assume no neighbourhood among the D
+    """The critic for descriptors of any dimension: two hidden layers, which assume no neighborhood among the D
     numbers.
 
     Args:

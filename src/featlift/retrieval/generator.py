@@ -16,7 +16,7 @@ from featlift.checkpoints.init_args import store_init_args
 
 
 def super_resolve_descriptors(generator: nn.Module, descriptors: Tensor, ratio: Tensor | None = None) -> Tensor:
-    """Unit vectors ``[B, D]`` for searching: ``generator(descriptors, ratio)``, without gradient, normalised again.
+    """Unit vectors ``[B, D]`` for searching: ``generator(descriptors, ratio)``, without gradient, normalized again.
 
     Eq. (3). Training compares the raw output with the unit target; a search compares angles, so the length has to go.
     """

@@ -1,6 +1,6 @@
 """A descriptor that needs no weights: what edges of which direction and size there are, in each of 4 × 4 places.
 
-Oliva and Torralba, "Modeling the shape of the scene", IJCV 2001, with a little colour. FSR-GAN's Sec. 3.1 allows "a
+Oliva and Torralba, "Modeling the shape of the scene", IJCV 2001, with a little color. FSR-GAN's Sec. 3.1 allows "a
 traditional feature extraction model"; this one makes image search run out of the box, and fine edges are the first
 thing a small picture loses.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Gist(nn.Module):
-    """Energies of oriented filters: 4 sizes × 8 directions × 16 places, and 4 colours × 16 places: 576 numbers, all ≥ 0
+    """Energies of oriented filters: 4 sizes × 8 directions × 16 places, and 4 colors × 16 places: 576 numbers, all ≥ 0
     (576 = 24²).
 
     Args:
@@ -38,15 +38,15 @@ class Gist(nn.Module):
         """``[B, 3, S, S]`` in 0…1, S at least ``8·2^(sizes-1)`` → ``[B, D]``; square roots of energies, as Hellinger's
         distance asks.
         """
-        parts = [self._pool(_opponent_colours(image)).sqrt()]
-        grey = image.mean(dim=1, keepdim=True)
+        parts = [self._pool(_opponent_colors(image)).sqrt()]
+        gray = image.mean(dim=1, keepdim=True)
         for _ in range(self.scales):
-            parts.append(self._pool(self._filter_energy(grey)).sqrt())
-            grey = nnf.avg_pool2d(grey, 2)
+            parts.append(self._pool(self._filter_energy(gray)).sqrt())
+            gray = nnf.avg_pool2d(gray, 2)
         return torch.cat(parts, dim=1)
 
-    def _filter_energy(self, grey: Tensor) -> Tensor:
-        answer = nnf.conv2d(nnf.pad(grey, (4, 4, 4, 4), mode="replicate"), self.filters)
+    def _filter_energy(self, gray: Tensor) -> Tensor:
+        answer = nnf.conv2d(nnf.pad(gray, (4, 4, 4, 4), mode="replicate"), self.filters)
         even, odd = answer.chunk(2, dim=1)
         return (even.square() + odd.square()).sqrt()
 
@@ -65,8 +65,8 @@ def _gabor_filters(orientations: int) -> Tensor:
     return (waves / waves.abs().sum((1, 2), keepdim=True))[:, None]
 
 
-def _opponent_colours(image: Tensor) -> Tensor:
-    """``[B, 4, H, W]``: how much redder, greener, bluer, yellower than grey, at a tenth of its strength (colour must
+def _opponent_colors(image: Tensor) -> Tensor:
+    """``[B, 4, H, W]``: how much redder, greener, bluer, yellower than gray, at a tenth of its strength (color must
     not decide).
     """
     red, green, blue = image.unbind(dim=1)

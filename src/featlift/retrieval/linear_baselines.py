@@ -56,9 +56,9 @@ def fit_ridge(low: Tensor, high: Tensor, alpha: float = 1.0) -> AffineGenerator:
             f"Ridge needs pairs of equal shape and a positive strength, got {low.shape}, {high.shape}, {alpha}."
         )
     x, y = low.double(), (high - low).double()
-    centred = x - x.mean(0)
-    gram = centred.T @ centred + alpha * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    slope = torch.linalg.solve(gram, centred.T @ (y - y.mean(0)))
+    centered = x - x.mean(0)
+    gram = centered.T @ centered + alpha * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    slope = torch.linalg.solve(gram, centered.T @ (y - y.mean(0)))
     affine = AffineGenerator(x.shape[1]).to(low)
     affine.slope.copy_(slope)
     affine.shift.copy_(y.mean(0) - x.mean(0) @ slope)

@@ -158,7 +158,7 @@ class Learner:
         """The part of the state that is tensors, nested by name; in the shapes that `counts` tells."""
         state: dict[str, Any] = {"module": self.module.state_dict(), "sum": self._grad_sums, "average": self._ema}
         if self.optimizer.state:
-            state["optimiser"] = {"state": get_optimizer_state_dict(self.module, self.optimizer)["state"]}
+            state["optimizer"] = {"state": get_optimizer_state_dict(self.module, self.optimizer)["state"]}
         return state
 
     def load_scalar_state(self, state: Mapping[str, Any]) -> None:
@@ -180,9 +180,9 @@ class Learner:
     def load_tensor_state(self, state: Mapping[str, Any]) -> None:
         """Take up ``state``, which `state` gave after `expect`, now filled."""
         self.module.load_state_dict(state["module"])
-        if "optimiser" in state:
+        if "optimizer" in state:
             whole = get_optimizer_state_dict(self.module, self.optimizer)
-            set_optimizer_state_dict(self.module, self.optimizer, {**whole, **state["optimiser"]})
+            set_optimizer_state_dict(self.module, self.optimizer, {**whole, **state["optimizer"]})
 
 
 def _check_finite_losses(losses: Mapping[str, Tensor], step: int) -> None:

@@ -134,9 +134,9 @@ def _train(
                 )
 
 
-def _should_stop(requested: bool, synchronised: bool) -> bool:
-    """Whether to stop; processes can only agree on it ``synchronised``, when they look at the losses."""
-    return synchronised and distributed.any_rank(requested)
+def _should_stop(requested: bool, synchronized: bool) -> bool:
+    """Whether to stop; processes can only agree on it ``synchronized``, when they look at the losses."""
+    return synchronized and distributed.any_rank(requested)
 
 
 def _next_batch(stream: Iterator[tuple[Any, Any]], state: _StageProgress) -> tuple[Any, Any]:

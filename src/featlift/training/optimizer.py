@@ -1,4 +1,4 @@
-"""How a module learns: the optimiser, its rate at every step, and what is done to the gradients before."""
+"""How a module learns: the optimizer, its rate at every step, and what is done to the gradients before."""
 
 import math
 from bisect import bisect_right
@@ -28,7 +28,7 @@ class OptimizerConfig:
     Attributes:
         name: "sgd" (with ``momentum``), "adam" or "adamw" (with ``betas``).
         lr: the learning rate after warm-up.
-        weight_decay: of all parameters; with ``decay_norms=False`` of none of the normalisation layers and of no bias.
+        weight_decay: of all parameters; with ``decay_norms=False`` of none of the normalization layers and of no bias.
         warmup_steps: over so many steps the rate grows linearly from a thousandth.
         schedule: "constant"; "steps", times ``gamma`` at each of the ``milestones``; "cosine", half a wave down to 0
             at the end.
@@ -53,7 +53,7 @@ class OptimizerConfig:
     accumulation_steps: int = 1
 
     def __post_init__(self) -> None:
-        _check_choice("optimiser", self.name, OPTIMIZERS)
+        _check_choice("optimizer", self.name, OPTIMIZERS)
         _check_choice("schedule", self.schedule, SCHEDULES)
         _check_range("rate", self.lr, self.lr > 0, "above 0")
         _check_range("warmup", self.warmup_steps, self.warmup_steps >= 0, "a number of steps, 0 for none")
@@ -89,7 +89,7 @@ class OptimizerConfig:
         return 1.0
 
     def build_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of those parameters of ``module`` that ask for gradients, each once.
+        """The optimizer of those parameters of ``module`` that ask for gradients, each once.
 
         Raises:
             ValueError: if no parameter does.

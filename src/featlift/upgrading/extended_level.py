@@ -59,7 +59,7 @@ class EFPNBackbone(BackboneWithFPN):
         swap_class(self, BackboneWithFPN)
 
     def forward(self, x: Tensor) -> ExtendableFeatures:
-        """``[B, 3, H, W]``, normalised → ``{"0": [B, C, H/4, W/4], …}`` and, beneath, inner3, inner2 and c1 (strides 8, 4, 2)."""
+        """``[B, 3, H, W]``, normalized → ``{"0": [B, C, H/4, W/4], …}`` and, beneath, inner3, inner2 and c1 (strides 8, 4, 2)."""
         maps: Features = {}
         beneath: Features = {}
         for name, layer in self.body.items():
@@ -189,7 +189,7 @@ def level_distillation_loss(model: nn.Module, images: Tensor) -> dict[str, Tenso
 
     Args:
         model: with a finer level.
-        images: ``[B, 3, H, W]``, normalised as the model wants it; H and W multiples of 64. Good pictures are twice as large as
+        images: ``[B, 3, H, W]``, normalized as the model wants it; H and W multiples of 64. Good pictures are twice as large as
             those the model will see.
 
     Raises:

@@ -48,7 +48,7 @@ def upgrade(
     """Make every doubling in the pyramid of ``model`` a learned one, in place.
 
     The new part is added to the interpolation that is there and starts as exactly zero: outputs are the same, to the last bit, until it is
-    trained. It has the type and device of what is around it. Build the optimiser afterwards, or add :func:`added_parameters` to it.
+    trained. It has the type and device of what is around it. Build the optimizer afterwards, or add :func:`added_parameters` to it.
 
     Doors, in this order, until one opens: torchvision's ``FeaturePyramidNetwork``; pyramids of FeatLift with fixed interpolators;
     ``nn.Upsample(scale_factor=2)``; calls of ``torch.nn.functional.interpolate`` that double a map in the ``forward`` of one module.

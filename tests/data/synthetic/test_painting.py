@@ -17,8 +17,8 @@ from featlift.data.synthetic.painting import SUBPIXEL, Sprite, rasterise_sprite
 COLOURS = ((200, 0, 0), (250, 250, 250), (0, 0, 0))
 
 
-def shape(sprite, side=20, centre=(30.0, 30.0), height=None, tilt=0, smear=0):
-    at = (int(centre[0] * SUBPIXEL), int(centre[1] * SUBPIXEL))
+def shape(sprite, side=20, center=(30.0, 30.0), height=None, tilt=0, smear=0):
+    at = (int(center[0] * SUBPIXEL), int(center[1] * SUBPIXEL))
     return Sprite(sprite, COLOURS, at, side, height or side, tilt, smear)
 
 
@@ -32,13 +32,13 @@ def covered(painted, size):
 @pytest.mark.parametrize(("width", "height", "tilt"), [(20, 20, 0), (9, 31, 20), (40, 13, -30), (6, 6, 7)])
 def test_cover_is_that_of_a_turned_rectangle(width, height, tilt):
     """Against a literal loop over points of the plane, with cosine and sine from the C library."""
-    size, centre, angle = (64, 64), (30.25, 33.5), 2 * math.atan(tilt / 64)
-    cover = covered(rasterise_sprite(shape(filled_stencil("bar"), width, centre, height, tilt), size), size)
+    size, center, angle = (64, 64), (30.25, 33.5), 2 * math.atan(tilt / 64)
+    cover = covered(rasterise_sprite(shape(filled_stencil("bar"), width, center, height, tilt), size), size)
     expected = np.zeros(size)
     for y in range(64):
         for x in range(64):
             for k in range(16):
-                right, down = x + (k % 4 + 0.5) / 4 - centre[0], y + (k // 4 + 0.5) / 4 - centre[1]
+                right, down = x + (k % 4 + 0.5) / 4 - center[0], y + (k // 4 + 0.5) / 4 - center[1]
                 u = right * math.cos(angle) + down * math.sin(angle)
                 v = down * math.cos(angle) - right * math.sin(angle)
                 expected[y, x] += (abs(u) < width / 2 and abs(v) < height / 2) / 16
@@ -54,18 +54,18 @@ def test_an_upright_rectangle_on_the_grid_is_exact():
     np.testing.assert_array_equal(canvas[..., 1], expected)
 
 
-def test_colours_of_a_large_sign_are_those_of_its_stencil():
+def test_colors_of_a_large_sign_are_those_of_its_stencil():
     sprite = sign_stencil("square", "rows")
     canvas = np.full((STENCIL_SIZE, STENCIL_SIZE, 3), 77, dtype=np.int32)
     rasterise_sprite(shape(sprite, STENCIL_SIZE, (32, 32)), (STENCIL_SIZE, STENCIL_SIZE)).composite_onto(canvas)
     np.testing.assert_array_equal(canvas, np.array([(77, 77, 77), *COLOURS])[sprite])
 
 
-@pytest.mark.parametrize("centre", [(0, 0), (-15, 40), (63.9, 20), (30, 90)])
-def test_shapes_may_leave_the_canvas(centre):
-    painted = rasterise_sprite(shape(filled_stencil("round"), 20, centre, tilt=5), (64, 64))
+@pytest.mark.parametrize("center", [(0, 0), (-15, 40), (63.9, 20), (30, 90)])
+def test_shapes_may_leave_the_canvas(center):
+    painted = rasterise_sprite(shape(filled_stencil("round"), 20, center, tilt=5), (64, 64))
     free = covered(
-        rasterise_sprite(shape(filled_stencil("round"), 20, (centre[0] + 100, centre[1] + 100), tilt=5), (264, 264)),
+        rasterise_sprite(shape(filled_stencil("round"), 20, (center[0] + 100, center[1] + 100), tilt=5), (264, 264)),
         (264, 264),
     )
     np.testing.assert_allclose(covered(painted, (64, 64)), free[100:164, 100:164])
@@ -79,12 +79,12 @@ def test_smear_is_the_mean_of_two_places(smear):
     np.testing.assert_allclose(both, (still + moved) / 2)
 
 
-def test_ink_never_exceeds_its_colour():
+def test_ink_never_exceeds_its_color():
     painted = rasterise_sprite(
         shape(np.where(filled_stencil("round") == TRANSPARENT, TRANSPARENT, FIELD).astype(np.uint8), 11, tilt=6),
         (64, 64),
     )
-    np.testing.assert_array_equal(painted.premultiplied_colour[..., 0], painted.coverage * 250)
+    np.testing.assert_array_equal(painted.premultiplied_color[..., 0], painted.coverage * 250)
     assert painted.mask.sum() == pytest.approx(np.pi * 5.5**2, rel=0.1)
 
 

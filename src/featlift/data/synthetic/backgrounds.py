@@ -14,10 +14,10 @@ RGB = tuple[int, int, int]
 
 
 def draw_background(image_size: tuple[int, int], rng: PortableRNG) -> Canvas:
-    """A gradient between two muted colours, two to six blocks with sharp edges, and texture at up to three scales:
+    """A gradient between two muted colors, two to six blocks with sharp edges, and texture at up to three scales:
     ``[H, W, 3]``.
     """
-    canvas = _gradient(image_size, _muted_colour(rng), _muted_colour(rng), rng)
+    canvas = _gradient(image_size, _muted_color(rng), _muted_color(rng), rng)
     for _ in range(rng.randint(2, 6)):
         _draw_block(canvas, rng)
     return canvas + _texture(image_size, rng)[..., None]
@@ -32,9 +32,9 @@ def apply_camera_effects(canvas: Canvas, rng: PortableRNG) -> NDArray[np.uint8]:
     return np.clip(canvas + rng.randint_array(-noise, noise, *canvas.shape), 0, 255).astype(np.uint8)
 
 
-def _muted_colour(rng: PortableRNG) -> RGB:
-    grey = rng.randint(60, 190)
-    return grey + rng.randint(-30, 30), grey + rng.randint(-25, 25), grey + rng.randint(-30, 30)
+def _muted_color(rng: PortableRNG) -> RGB:
+    gray = rng.randint(60, 190)
+    return gray + rng.randint(-30, 30), gray + rng.randint(-25, 25), gray + rng.randint(-30, 30)
 
 
 def _gradient(size: tuple[int, int], start: RGB, end: RGB, rng: PortableRNG) -> Canvas:
@@ -55,7 +55,7 @@ def _draw_block(canvas: Canvas, rng: PortableRNG) -> None:
     inside = (place >= left) & (place < left + broad)
     horizon = rng.randint(0, height * 3 // 4)
     below, inside = canvas[horizon:], inside[horizon:, :, None]
-    np.copyto(below, (below + 2 * np.array(_muted_colour(rng), dtype=np.int32)) // 3, where=inside)
+    np.copyto(below, (below + 2 * np.array(_muted_color(rng), dtype=np.int32)) // 3, where=inside)
 
 
 def _texture(size: tuple[int, int], rng: PortableRNG) -> NDArray[np.int32]:

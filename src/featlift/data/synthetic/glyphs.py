@@ -1,6 +1,6 @@
-"""The signs of the procedural scenes: stencils of 64x64 samples whose three inks are coloured when they are painted.
+"""The signs of the procedural scenes: stencils of 64x64 samples whose three inks are colored when they are painted.
 
-Every class comes in every outline and every colour, so only the glyph in the middle tells one from another. The
+Every class comes in every outline and every color, so only the glyph in the middle tells one from another. The
 glyphs are pairs of look-alikes that differ in one detail, and none is another one's mirror image, so flipped pictures
 stay true.
 """
@@ -94,7 +94,7 @@ def _glyph_bitmap(glyph: str, side: int) -> NDArray[np.bool_]:
 
 @cache
 def filled_stencil(outline: str) -> NDArray[np.uint8]:
-    """``[64, 64]``: an outline filled with one colour; "bar" is a full rectangle."""
+    """``[64, 64]``: an outline filled with one color; "bar" is a full rectangle."""
     if outline == "bar":
         return np.full((STENCIL_SIZE, STENCIL_SIZE), FIELD, dtype=np.uint8)
     return np.where(sign_stencil(outline) == TRANSPARENT, TRANSPARENT, FIELD).astype(np.uint8)

@@ -1,7 +1,7 @@
 """Places that do not exist: a small landmark collection, drawn when asked for, so that image search can be tried
 without a download.
 
-A *place* is a street of houses with its own colours, windows, roofs and signs; a *view* is one photograph of it: from
+A *place* is a street of houses with its own colors, windows, roofs and signs; a *view* is one photograph of it: from
 nearer or further, a little from the side, darker or lighter, with passers-by. Everything follows from (seed, place,
 view).
 """
@@ -64,10 +64,10 @@ def draw_landmark_view(landmark: int, view: int, image_size: int = 192, seed: in
 def draw_landmark(landmark: int, image_size: int, seed: int = 0) -> Image.Image:
     """The place itself, seen squarely, RGB ``image_size`` × ``image_size``."""
     luck = random.Random(f"{seed}/{landmark}")
-    scene = Image.new("RGB", (image_size, image_size), _jitter_colour((190, 206, 222), luck))
+    scene = Image.new("RGB", (image_size, image_size), _jitter_color((190, 206, 222), luck))
     draw = ImageDraw.Draw(scene)
     ground = int(image_size * luck.uniform(0.78, 0.88))
-    draw.rectangle((0, ground, image_size, image_size), fill=_jitter_colour((104, 100, 96), luck))
+    draw.rectangle((0, ground, image_size, image_size), fill=_jitter_color((104, 100, 96), luck))
     left = -int(image_size * luck.uniform(0, 0.1))
     while left < image_size:
         width = int(image_size * luck.uniform(0.16, 0.34))
@@ -77,27 +77,27 @@ def draw_landmark(landmark: int, image_size: int, seed: int = 0) -> Image.Image:
 
 
 def _draw_house(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: random.Random) -> None:
-    draw.rectangle(box, fill=_jitter_colour(rng.choice(WALL_COLOURS), rng))
-    _draw_roof(draw, box, _jitter_colour(rng.choice(ROOF_COLOURS), rng), rng)
-    _draw_windows(draw, box, _jitter_colour(rng.choice(((58, 66, 80), (222, 214, 196))), rng), rng)
+    draw.rectangle(box, fill=_jitter_color(rng.choice(WALL_COLOURS), rng))
+    _draw_roof(draw, box, _jitter_color(rng.choice(ROOF_COLOURS), rng), rng)
+    _draw_windows(draw, box, _jitter_color(rng.choice(((58, 66, 80), (222, 214, 196))), rng), rng)
     if rng.random() < 0.6:
         _draw_sign(draw, box, rng)
 
 
-def _draw_roof(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: _RGB, rng: random.Random) -> None:
+def _draw_roof(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: _RGB, rng: random.Random) -> None:
     left, top, right, _ = box
     high = int((right - left) * rng.uniform(0.2, 0.6))
     kind = rng.choice(("flat", "gable", "dome", "spire"))
     if kind == "flat":
-        draw.rectangle((left, top - high // 6, right, top), fill=colour)
+        draw.rectangle((left, top - high // 6, right, top), fill=color)
     elif kind == "dome":
-        draw.pieslice((left, top - high, right, top + high), 180, 360, fill=colour)
+        draw.pieslice((left, top - high, right, top + high), 180, 360, fill=color)
     else:
         peak = top - high * (2 if kind == "spire" else 1)
-        draw.polygon([(left, top), ((left + right) // 2, peak), (right, top)], fill=colour)
+        draw.polygon([(left, top), ((left + right) // 2, peak), (right, top)], fill=color)
 
 
-def _draw_windows(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: _RGB, rng: random.Random) -> None:
+def _draw_windows(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: _RGB, rng: random.Random) -> None:
     left, top, right, bottom = box
     columns, rows = rng.randint(2, 6), rng.randint(3, 9)
     across, down = (right - left) / columns, (bottom - top) / rows
@@ -106,14 +106,14 @@ def _draw_windows(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], col
         for column in range(columns):
             x, y = left + (column + 0.5 - wide / 2) * across, top + (row + 0.5 - tall / 2) * down
             shape = (x, y, x + wide * across, y + tall * down)
-            draw.ellipse(shape, fill=colour) if arched else draw.rectangle(shape, fill=colour)
+            draw.ellipse(shape, fill=color) if arched else draw.rectangle(shape, fill=color)
 
 
 def _draw_sign(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: random.Random) -> None:
     left, top, right, bottom = box
     middle, y = (left + right) / 2, top + (bottom - top) * rng.uniform(0.1, 0.8)
     reach = (right - left) * rng.uniform(0.15, 0.4)
-    outer, inner = _random_colour(rng, 0, 255), _random_colour(rng, 0, 255)
+    outer, inner = _random_color(rng, 0, 255), _random_color(rng, 0, 255)
     frame = (middle - reach, y - reach, middle + reach, y + reach)
     core = (middle - reach / 2, y - reach / 2, middle + reach / 2, y + reach / 2)
     if rng.random() < 0.5:
@@ -128,10 +128,10 @@ def _draw_pedestrians(scene: Image.Image, rng: random.Random) -> None:
     draw, size = ImageDraw.Draw(scene), scene.width
     for _ in range(rng.randint(2, 6)):
         x, tall = rng.uniform(0, size), size * rng.uniform(0.08, 0.22)
-        base, coat = size * rng.uniform(0.85, 1), _random_colour(rng, 0, 200)
+        base, coat = size * rng.uniform(0.85, 1), _random_color(rng, 0, 200)
         draw.ellipse((x - tall / 5, base - tall, x + tall / 5, base), fill=coat)
         draw.ellipse(
-            (x - tall / 8, base - 1.2 * tall, x + tall / 8, base - 0.95 * tall), fill=_random_colour(rng, 90, 230)
+            (x - tall / 8, base - 1.2 * tall, x + tall / 8, base - 0.95 * tall), fill=_random_color(rng, 90, 230)
         )
 
 
@@ -146,10 +146,10 @@ def _camera_corners(size: int, rng: random.Random) -> tuple[float, ...]:
     return tuple(min(max(value + rng.uniform(-shift, shift), 0), size - 1) for corner in square for value in corner)
 
 
-def _random_colour(rng: random.Random, low: int, high: int) -> _RGB:
+def _random_color(rng: random.Random, low: int, high: int) -> _RGB:
     return rng.randint(low, high), rng.randint(low, high), rng.randint(low, high)
 
 
-def _jitter_colour(colour: _RGB, rng: random.Random, spread: int = 14) -> _RGB:
-    red, green, blue = (min(max(value + rng.randint(-spread, spread), 0), 255) for value in colour)
+def _jitter_color(color: _RGB, rng: random.Random, spread: int = 14) -> _RGB:
+    red, green, blue = (min(max(value + rng.randint(-spread, spread), 0), 255) for value in color)
     return red, green, blue

@@ -23,16 +23,16 @@ _PACKED[[RIM, FIELD, SYMBOL]] = (
 
 @dataclass(frozen=True)
 class Sprite:
-    """Something to paint: a stencil, the colours of its three inks, and where, how large and how far turned it is.
+    """Something to paint: a stencil, the colors of its three inks, and where, how large and how far turned it is.
 
-    ``centre`` (x, y) is in 1/16 pixels; ``width`` and ``height`` in pixels; ``tilt`` is tan(angle/2) in 1/64, so that
+    ``center`` (x, y) is in 1/16 pixels; ``width`` and ``height`` in pixels; ``tilt`` is tan(angle/2) in 1/64, so that
     sine and cosine are fractions and no machine rounds them its own way. ``motion_blur``, in pixels, is how far it moved to
     the right or, when negative, down while the picture was taken.
     """
 
     stencil: NDArray[np.uint8]
-    colours: Sequence[RGB]
-    centre: tuple[int, int]
+    colors: Sequence[RGB]
+    center: tuple[int, int]
     width: int
     height: int
     tilt: int = 0
@@ -41,12 +41,12 @@ class Sprite:
 
 @dataclass(frozen=True)
 class SpriteRaster:
-    """A shape's share of each pixel of a window of the canvas: ``premultiplied_colour`` [h, w, 3] in 0…255·whole, ``coverage`` [h, w] in
+    """A shape's share of each pixel of a window of the canvas: ``premultiplied_color`` [h, w, 3] in 0…255·whole, ``coverage`` [h, w] in
     0…whole.
     """
 
     region: tuple[slice, slice]
-    premultiplied_colour: NDArray[np.int32]
+    premultiplied_color: NDArray[np.int32]
     coverage: NDArray[np.int32]
     full_coverage: int
 
@@ -59,7 +59,7 @@ class SpriteRaster:
         """Lay it over what is there, soft at the rim."""
         under = canvas[self.region]
         canvas[self.region] = (
-            self.premultiplied_colour + (self.full_coverage - self.coverage)[..., None] * under
+            self.premultiplied_color + (self.full_coverage - self.coverage)[..., None] * under
         ) // self.full_coverage
 
 
@@ -69,7 +69,7 @@ def rasterise_sprite(sprite: Sprite, canvas_size: tuple[int, int]) -> SpriteRast
     samples = max(2, min(8, -(-STENCIL_SIZE // max(sprite.width, sprite.height))))
     counts = _apply_motion_blur(_count_samples(sprite, window, samples), sprite.motion_blur)
     share = (counts[..., None] >> _SHIFTS) & 1023
-    ink = share @ np.array(sprite.colours, dtype=np.int32)
+    ink = share @ np.array(sprite.colors, dtype=np.int32)
     return SpriteRaster(
         window, ink, share.sum(axis=2, dtype=np.int32), samples * samples * (1 + (sprite.motion_blur != 0))
     )
@@ -85,7 +85,7 @@ def _bounding_slices(sprite: Sprite, canvas_size: tuple[int, int]) -> tuple[slic
     cos, sin, one = _rotation(sprite.tilt)
     sides = []
     for place, length, own, other in zip(
-        reversed(sprite.centre), canvas_size, (sprite.height, sprite.width), (sprite.width, sprite.height), strict=True
+        reversed(sprite.center), canvas_size, (sprite.height, sprite.width), (sprite.width, sprite.height), strict=True
     ):
         reach = (own * cos + other * abs(sin)) // (2 * one) + 2 + abs(sprite.motion_blur)
         middle = min(max(place // SUBPIXEL, 0), length - 1)
@@ -95,11 +95,11 @@ def _bounding_slices(sprite: Sprite, canvas_size: tuple[int, int]) -> tuple[slic
 
 def _count_samples(sprite: Sprite, region: tuple[slice, slice], samples: int) -> NDArray[np.int32]:
     """How many of each pixel's ``samples`` x ``samples`` samples each ink has, packed: ``[h, w]``."""
-    unit = STENCIL_SIZE * samples  # of a pixel: the centre and the middles of all samples are whole
+    unit = STENCIL_SIZE * samples  # of a pixel: the center and the middles of all samples are whole
     y, x = (
         np.arange(side.start * samples, side.stop * samples, dtype=np.int32) * STENCIL_SIZE
         + (STENCIL_SIZE // 2 - place * unit // SUBPIXEL)
-        for side, place in zip(region, reversed(sprite.centre), strict=True)
+        for side, place in zip(region, reversed(sprite.center), strict=True)
     )
     cos, sin, one = _rotation(sprite.tilt)
     column = ((x * cos)[None, :] + (y * sin)[:, None]) // (one * samples * sprite.width) + STENCIL_SIZE // 2

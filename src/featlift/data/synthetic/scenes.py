@@ -37,7 +37,7 @@ class SyntheticScenes:
     machine. Training and validation pictures are two seeds, or two ranges of one: ``Scenes(400)`` and ``Scenes(100,
     first=400)``.
 
-    The class of a sign is its glyph; outline, colours, size and place say nothing about it. ``object_sizes`` are the
+    The class of a sign is its glyph; outline, colors, size and place say nothing about it. ``object_sizes`` are the
     shortest and the longest side in pixels (log-uniform in between). What is mistaken here is mistaken
     for want of resolution: ``benchmarks/readability.py`` measures how many signs of each size can be read, at full size
     and at half. Boxes and masks are those of the visible part, at least 70 % of the object.
@@ -154,11 +154,11 @@ class _SceneBuilder:
         dice = self._rng
         label, side = dice.randint(1, len(classes)), dice.log_uniform(*object_sizes)
         sprite = sign_stencil(dice.choice(tuple(SIGN_OUTLINES)), classes[label - 1])
-        colours, tilt = _fade_colours(dice.choice(SIGN_COLOURS), dice), dice.randint(-7, 7)
+        colors, tilt = _fade_colors(dice.choice(SIGN_COLOURS), dice), dice.randint(-7, 7)
         smear = dice.choice((-1, 1)) * max(1, side // 14) if dice.chance(20) else 0
         for _ in range(20):
             painted = rasterise_sprite(
-                Sprite(sprite, colours, self._random_position(side // 2), side, side, tilt, smear), self._image_size
+                Sprite(sprite, colors, self._random_position(side // 2), side, side, tilt, smear), self._image_size
             )
             if painted.mask.any() and self._leaves_visible(painted, MIN_VISIBLE_BEHIND_SIGN):
                 self._add_object(painted, label)
@@ -169,17 +169,17 @@ class _SceneBuilder:
         dice, side = self._rng, self._rng.log_uniform(*object_sizes)
         outline = dice.choice((*SIGN_OUTLINES, "bar"))
         sprite = sign_stencil(outline) if outline != "bar" and dice.chance(50) else filled_stencil(outline)
-        colours = _fade_colours(dice.choice(SIGN_COLOURS), dice)
+        colors = _fade_colors(dice.choice(SIGN_COLOURS), dice)
         tall, tilt = max(2, side * dice.randint(4, 16) // 10), dice.randint(-24, 24)
         rasterise_sprite(
-            Sprite(sprite, colours, self._random_position(0), side, tall, tilt), self._image_size
+            Sprite(sprite, colors, self._random_position(0), side, tall, tilt), self._image_size
         ).composite_onto(self.canvas)
 
     def add_occluder(self, object_sizes: tuple[int, int]) -> None:
         """A pole or a spot in front of whatever is there."""
         dice = self._rng
-        grey = dice.randint(30, 200)
-        colour = (grey + dice.randint(-20, 20), grey, grey + dice.randint(-20, 20))
+        gray = dice.randint(30, 200)
+        color = (gray + dice.randint(-20, 20), gray, gray + dice.randint(-20, 20))
         if dice.chance(60):
             thick, tall, sprite = (
                 dice.randint(1, max(2, object_sizes[1] // 8)),
@@ -190,7 +190,7 @@ class _SceneBuilder:
             thick = tall = dice.randint(max(2, object_sizes[0] // 2), max(2, object_sizes[1] // 3))
             sprite = filled_stencil("round")
         painted = rasterise_sprite(
-            Sprite(sprite, (colour,) * 3, self._random_position(0), thick, tall, dice.randint(-9, 9)), self._image_size
+            Sprite(sprite, (color,) * 3, self._random_position(0), thick, tall, dice.randint(-9, 9)), self._image_size
         )
         if self._leaves_visible(painted, MIN_VISIBLE_BEHIND_OCCLUDER):
             painted.composite_onto(self.canvas)
@@ -225,10 +225,10 @@ class _SceneBuilder:
         return across, self._rng.randint(margin * SUBPIXEL, max(margin, height - margin) * SUBPIXEL)
 
 
-def _fade_colours(colours: Sequence[RGB], rng: PortableRNG) -> list[RGB]:
-    """The colours in a light of their own, and a little faded towards grey."""
+def _fade_colors(colors: Sequence[RGB], rng: PortableRNG) -> list[RGB]:
+    """The colors in a light of their own, and a little faded towards gray."""
     light, fade = rng.randint(55, 105), rng.randint(0, 35)
-    return [tuple((c * (100 - fade) + 128 * fade) * light // 10_000 for c in colour) for colour in colours]  # type: ignore[misc]
+    return [tuple((c * (100 - fade) + 128 * fade) * light // 10_000 for c in color) for color in colors]  # type: ignore[misc]
 
 
 def _mask_to_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -1,6 +1,6 @@
 """How a learned interpolator starts, and what it starts *from*.
 
-The published AFI-GAN code multiplies every Kaiming-initialised convolution by 0.1. The branch then adds 1e-4 of the bilinear shortcut
+The published AFI-GAN code multiplies every Kaiming-initialized convolution by 0.1. The branch then adds 1e-4 of the bilinear shortcut
 and its gradients are 1e-5 to 1e-8 of its weights: a near-saddle. In ``docs/papers/afi_gan.md`` the three starts are compared.
 """
 
@@ -42,7 +42,7 @@ def init_weights(module: nn.Module, init: str, last: nn.Module, scaled_parts: Se
         ValueError: if ``init`` is none of these.
     """
     if init not in INIT_SCHEMES:
-        raise ValueError(f"Unknown initialisation '{init}'; choose one of {', '.join(INIT_SCHEMES)}.")
+        raise ValueError(f"Unknown initialization '{init}'; choose one of {', '.join(INIT_SCHEMES)}.")
     _init_kaiming(module)
     for part in [module] if init == "official" else [*scaled_parts, last]:
         _scale_weights(part, 0.1)

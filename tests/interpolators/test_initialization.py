@@ -9,7 +9,7 @@ from torch import nn
 from featlift.interpolators import interpolator
 from featlift.interpolators.afi import AFI
 from featlift.interpolators.fixed import FixedInterpolator
-from featlift.interpolators.initialisation import Shortcut, init_weights
+from featlift.interpolators.initialization import Shortcut, init_weights
 
 WITH_SHORTCUT = ("afi", "srf", "afi-rb", "light", "light-agnostic")
 ALONE = ("nearest-5conv", "bilinear-5conv", "bicubic-5conv", "deconv", "pixel-shuffle")
