@@ -1,9 +1,9 @@
-"""EFPN beside what one would do instead, in one run: ``python benchmarks/efpn.py NAME …``.
+"""EFPN compared with its alternatives: ``python benchmarks/efpn.py NAME …``.
 
-All stand on one small Faster R-CNN that was trained as it is (the start), and take as many steps from there, or none. Beside EFPN with
-each transfer stand the start and its training continued, both shown the picture and shown it at twice the size, the upper bound of the
-paper's Table III (p2x taken from the picture at twice the size), and the start on enlarged slices of the picture (sahi). Accuracy is
-measured with every seed, time and memory in turns with the first. Kept as ``benchmarks/results/efpn_<name>.json``; stopped, it goes on.
+All candidates share one small Faster R-CNN (the base detector) and are trained further for equally many steps, or not at all: EFPN with
+each transfer; the base detector and its continued training, both at the original and at twice the image size; the upper bound of the
+paper's Table III (p2x computed from the image at twice the size); and the base detector on enlarged slices of the image (SAHI). Accuracy is
+measured for every seed, latency and memory for the first seed. Results: ``benchmarks/results/efpn_<name>.json``. Runs can be resumed.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rivals import CASES, START, TRAINED_ON, TWICE, Case, Contestant, everyone
-from run import keep, made
+from rivals import BASE, CASES, DOUBLE_SIZE, LONGER, Candidate, Case, train_candidates
+from run import collect_metadata, write_result
 from torch import Tensor, nn
 
 from featlift import report
@@ -30,159 +30,158 @@ from featlift.features import Features
 from featlift.papers import baseline, efpn
 from featlift.report.records import RunRecord
 
-SHOWN = {"ap": "AP", "ap_tiny": "AP tiny", "ap_small": "AP small", "ar_small": "AR small"}
+METRICS = {"ap": "AP", "ap_tiny": "AP tiny", "ap_small": "AP small", "ar_small": "AR small"}
 STAGES = ("detector", "extension", "head")
-TIMED = 4
+NUM_TIMED_IMAGES = 4
 
 
-def measured(trained: Mapping[str, Contestant], shown: ImageDataset, count: int) -> dict[str, EvaluationResult]:
-    """Each on the first ``count`` pictures."""
-    truth = first_pictures(shown, count)
+def evaluate(
+    candidates: Mapping[str, Candidate], dataset: ImageDataset, num_images: int
+) -> dict[str, EvaluationResult]:
+    """Evaluate each candidate on the first ``num_images`` images (0: all)."""
+    truth = first_images(dataset, num_images)
     indices = range(len(truth["images"]))
     return {
-        name: compute_metrics(detect_dataset(one.detector, shown, indices, progress=False), truth)
-        for name, one in trained.items()
+        name: compute_metrics(detect_dataset(candidate.detector, dataset, indices, progress=False), truth)
+        for name, candidate in candidates.items()
     }
 
 
-def first_pictures(shown: ImageDataset, count: int) -> dict[str, Any]:
-    """The ground truth of the first ``count`` pictures, all for 0."""
-    truth = shown.coco()
+def first_images(dataset: ImageDataset, count: int) -> dict[str, Any]:
+    """Return the ground truth of the first ``count`` images (0: all)."""
+    truth = dataset.coco()
     images = truth["images"][: count or None]
     ids = {image["id"] for image in images}
     return {**truth, "images": images, "annotations": [a for a in truth["annotations"] if a["image_id"] in ids]}
 
 
-def in_turns(trained: Mapping[str, Contestant], shown: ImageDataset, rounds: int) -> dict[str, dict[str, Any]]:
-    """Milliseconds a picture (median of ``rounds``, over the first pictures, all in turns), memory, multiply-adds, parameters."""
-    pictures = [shown[index][0] for index in range(min(TIMED, len(shown)))]
-    calls = {name: looking(one.detector, pictures) for name, one in trained.items()}
-    times = measure_latencies(calls, rounds, warmup=1)
+def measure_costs(candidates: Mapping[str, Candidate], dataset: ImageDataset, rounds: int) -> dict[str, dict[str, Any]]:
+    """Measure ms per image (median of interleaved ``rounds`` over the first images), peak memory, multiply-adds and parameters."""
+    images = [dataset[index][0] for index in range(min(NUM_TIMED_IMAGES, len(dataset)))]
+    calls = {name: inference_call(candidate.detector, images) for name, candidate in candidates.items()}
+    latencies = measure_latencies(calls, rounds, warmup=1)
     return {
         name: {
-            "ms": round(1e3 * times[name].median / len(pictures), 1),
-            "MB": round(measure_peak_memory(looking(one.detector, pictures[:1])) / 1e6),
-            "GMAC": round(count_macs(calls[name]) / 1e9 / len(pictures), 2),
-            "parameters": count_parameters(one.detector),
+            "ms": round(1e3 * latencies[name].median / len(images), 1),
+            "MB": round(measure_peak_memory(inference_call(candidate.detector, images[:1])) / 1e6),
+            "GMAC": round(count_macs(calls[name]) / 1e9 / len(images), 2),
+            "parameters": count_parameters(candidate.detector),
         }
-        for name, one in trained.items()
+        for name, candidate in candidates.items()
     }
 
 
-def looking(detector: nn.Module, pictures: Sequence[Tensor]) -> Any:
-    """A call that shows ``pictures`` to ``detector``, one after the other."""
-    return lambda: [detector([picture]) for picture in pictures]
+def inference_call(detector: nn.Module, images: Sequence[Tensor]) -> Any:
+    """Return a call that runs ``detector`` on ``images``, one at a time."""
+    return lambda: [detector([image]) for image in images]
 
 
-def table(
-    name: str, case: Case, results: dict[int, dict[str, EvaluationResult]], trained: dict[str, Contestant], costs: Any
+def build_table(
+    name: str, case: Case, results: dict[int, dict[str, EvaluationResult]], candidates: dict[str, Candidate], costs: Any
 ) -> list[dict[str, Any]]:
-    """Accuracy (mean and spread over seeds), what it has over the start and over the start trained on for as many steps, and costs."""
-    truth = first_pictures(baseline.build_dataset(case.settings.data, "val"), case.measured)
-    dearer = costs[TWICE]["ms"] - costs[START]["ms"]
+    """Build the table of accuracy (mean ± std over seeds), differences to the base detector and to its continued training, and costs."""
+    truth = first_images(baseline.build_dataset(case.settings.data, "val"), case.num_images)
+    extra_ms = costs[DOUBLE_SIZE]["ms"] - costs[BASE]["ms"]
     rows = []
-    for contestant, one in trained.items():
-        runs = [result[contestant] for result in results.values()]
-        row: dict[str, Any] = {"": contestant} | {title: spread(runs, key) for key, title in SHOWN.items()}
-        for other in (START, TRAINED_ON):
-            if contestant not in (START, other):
-                before = [result[other].detections for result in results.values()]
-                gained = paired_seed_bootstrap(truth, before, [run.detections for run in runs], "boxes", 500)
-                row[f"Δ AP small to {other} [95 %]"] = interval(gained)
-        if contestant != START:
-            row["extra time, share of 2x's"] = round((costs[contestant]["ms"] - costs[START]["ms"]) / dearer, 2)
-        rows.append(row | costs[contestant] | {"steps": one.steps, "minutes": round(one.minutes, 1)})
+    for label, candidate in candidates.items():
+        runs = [result[label] for result in results.values()]
+        row: dict[str, Any] = {"": label} | {title: format_mean_std(runs, key) for key, title in METRICS.items()}
+        for reference in (BASE, LONGER):
+            if label not in (BASE, reference):
+                before = [result[reference].detections for result in results.values()]
+                intervals = paired_seed_bootstrap(truth, before, [run.detections for run in runs], "boxes", 500)
+                row[f"Δ AP small to {reference} [95 %]"] = format_interval(intervals)
+        if label != BASE:
+            row["extra time, share of 2x's"] = round((costs[label]["ms"] - costs[BASE]["ms"]) / extra_ms, 2)
+        rows.append(row | costs[label] | {"steps": candidate.steps, "minutes": round(candidate.minutes, 1)})
     stages = ", ".join(f"{stage} {getattr(case.settings, stage).steps}" for stage in STAGES)
-    how = f"{len(truth['images'])} pictures, {len(results)} seeds; steps of {case.settings.data.batch_size} pictures: {stages}"
-    return [{"caption": f"{name}: box AP and AR in per cent on {how}", "rows": rows}]
+    setup = f"{len(truth['images'])} images, {len(results)} seeds; steps of {case.settings.data.batch_size} images: {stages}"
+    return [{"caption": f"{name}: box AP and AR in percent on {setup}", "rows": rows}]
 
 
-def interval(gained: Mapping[str, ConfidenceInterval]) -> str | None:
-    """The gain in AP small in per cent, from … to; None without small objects."""
-    one = gained.get("ap_small")
-    return one and one.percent_text
+def format_interval(intervals: Mapping[str, ConfidenceInterval]) -> str | None:
+    """Format the difference of AP small in percent with its interval; None without small objects."""
+    interval = intervals.get("ap_small")
+    return interval and interval.percent_text
 
 
-def spread(runs: Sequence[EvaluationResult], key: str) -> str | None:
-    """Mean and standard deviation in per cent; None if there is nothing of that size."""
+def format_mean_std(runs: Sequence[EvaluationResult], key: str) -> str | None:
+    """Format mean ± standard deviation in percent; None without objects of that size."""
     values = [100 * run.metrics["boxes"][key] for run in runs if run.metrics["boxes"][key] is not None]
     if not values:
         return None
     return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def shortened(case: Case, factor: float, pictures: int | None, start: float = 1.0) -> Case:
-    """The case with ``factor`` times the steps in every stage, at least one, measured on so many ``pictures`` (None: as it is).
+def scale_case(case: Case, step_scale: float, num_images: int | None, base_scale: float = 1.0) -> Case:
+    """Return ``case`` with the steps of every stage multiplied by ``step_scale`` (at least 1) and ``num_images`` images (None: unchanged).
 
-    The start, the detector that all others begin with, takes ``start`` times as many again.
+    The steps of the base detector are also multiplied by ``base_scale``.
     """
-    factors = dict.fromkeys(STAGES, factor) | {"detector": factor * start}
+    factors = dict.fromkeys(STAGES, step_scale) | {"detector": step_scale * base_scale}
     stages = {name: getattr(case.settings, name) for name in STAGES}
-    fewer = {name: replace(stage, steps=max(1, round(factors[name] * stage.steps))) for name, stage in stages.items()}
-    measured = case.measured if pictures is None else pictures
-    return replace(case, settings=replace(case.settings, **fewer), measured=measured)
+    scaled = {name: replace(stage, steps=max(1, round(factors[name] * stage.steps))) for name, stage in stages.items()}
+    num_images = case.num_images if num_images is None else num_images
+    return replace(case, settings=replace(case.settings, **scaled), num_images=num_images)
 
 
-def called(name: str, start: float) -> str:
-    """The case's name with how much longer its start was: what its runs and results are called by."""
-    return name if start == 1 else f"{name}_start{start:g}"
+def result_name(name: str, base_scale: float) -> str:
+    """Return the name of the runs and results of a case: its name and the scale of the steps of its base detector."""
+    return name if base_scale == 1 else f"{name}_start{base_scale:g}"
 
 
-def compared(name: str, case: Case, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Train all with every seed, measure accuracy, then cost with the first seed's."""
-    shown = baseline.build_dataset(case.settings.data, "val")
+def run_comparison(name: str, case: Case, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Train and evaluate all candidates with every seed; measure the costs for the first seed."""
+    dataset = baseline.build_dataset(case.settings.data, "val")
     results, first = {}, {}
-    for seed in range(given.seeds):
-        trained = everyone(case, given.transfers, Path(given.runs) / name / str(seed), seed)
-        results[seed] = measured(trained, shown, case.measured)
-        first = first or trained
-    print(page(Path(given.runs) / name, first, results[0], given.transfers, shown))
-    return table(name, case, results, first, in_turns(first, shown, given.rounds))
+    for seed in range(args.seeds):
+        candidates = train_candidates(case, args.transfers, Path(args.runs) / name / str(seed), seed)
+        results[seed] = evaluate(candidates, dataset, case.num_images)
+        first = first or candidates
+    print(write_page(Path(args.runs) / name, first, results[0], args.transfers, dataset))
+    return build_table(name, case, results, first, measure_costs(first, dataset, args.rounds))
 
 
-def page(
+def write_page(
     folder: Path,
-    trained: Mapping[str, Contestant],
-    found: Mapping[str, EvaluationResult],
+    candidates: Mapping[str, Candidate],
+    results: Mapping[str, EvaluationResult],
     transfers: Sequence[str],
-    shown: ImageDataset,
+    dataset: ImageDataset,
 ) -> Path:
-    """``report.html`` of the first seed: EFPN beside the start, and the maps that each transfer makes beside their target (Fig. 6)."""
-    ours = f"EFPN, {transfers[0]}"
-    runs = [RunRecord(name, found[name].metrics, detections=found[name].detections) for name in (START, ours)]
-    seen = build_report_dataset(shown)
-    truth = first_pictures(shown, len(found[START].seconds_per_image))
-    compared = compare_detections(truth, runs[0].detections, runs[1].detections, (START, ours), n_resamples=200)
+    """Write ``report.html`` of the first seed: EFPN against the base detector, and the maps of each transfer with their target (Fig. 6)."""
+    label = f"EFPN, {transfers[0]}"
+    runs = [RunRecord(name, results[name].metrics, detections=results[name].detections) for name in (BASE, label)]
+    truth = first_images(dataset, len(results[BASE].seconds_per_image))
+    comparison = compare_detections(truth, runs[0].detections, runs[1].detections, (BASE, label), n_resamples=200)
     maps: dict[str, Features] = {}
     for transfer in transfers:
-        both = efpn.extended_level_maps(trained[f"EFPN, {transfer}"].detector, shown[0][0])  # type: ignore[arg-type]
-        maps |= {"target": both["target"], transfer: both["extension"]}
-    return report.write_report(
-        folder, runs, [compared], report.ReportDataset(truth, seen.load_image), maps, f"{ours} beside {START}"
-    )
+        detector = candidates[f"EFPN, {transfer}"].detector
+        transfer_maps = efpn.extended_level_maps(detector, dataset[0][0])  # type: ignore[arg-type]
+        maps |= {"target": transfer_maps["target"], transfer: transfer_maps["extension"]}
+    report_dataset = report.ReportDataset(truth, build_report_dataset(dataset).load_image)
+    return report.write_report(folder, runs, [comparison], report_dataset, maps, f"{label} against {BASE}")
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=CASES)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--transfers", nargs="+", default=["ftt", "espcn", "nearest"], help="EFPN's transfers")
-    parser.add_argument("--steps", type=float, default=1.0, help="multiplies every stage")
-    parser.add_argument("--start", type=float, default=1.0, help="multiplies the steps of the common start once more")
-    parser.add_argument("--pictures", type=int, help="measure on so many; 0 is all of them")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of the clock")
-    parser.add_argument("--runs", default="runs/efpn", help="where the runs are kept")
-    given = parser.parse_args()
-    for chosen in given.names:
-        name = called(chosen, given.start)
-        command = (
-            f"python benchmarks/efpn.py {chosen} --seeds {given.seeds} --steps {given.steps:g} --start {given.start:g}"
-        )
-        facts = made(torch.device("cpu"), command)
-        case = shortened(CASES[chosen](), given.steps, given.pictures, given.start)
-        tables = compared(name, case, given)
-        print(keep(f"efpn_{name}", tables, {**facts, "seed": ", ".join(map(str, range(given.seeds)))}))
+    parser.add_argument("--transfers", nargs="+", default=["ftt", "espcn", "nearest"], help="Transfers of EFPN")
+    parser.add_argument("--steps", type=float, default=1.0, help="Factor of the steps of every stage")
+    parser.add_argument("--start", type=float, default=1.0, help="Additional factor of the steps of the base detector")
+    parser.add_argument("--num-images", type=int, help="Number of validation images; 0 is all of them")
+    parser.add_argument("--rounds", type=int, default=5, help="Timing rounds")
+    parser.add_argument("--runs", default="runs/efpn", help="Folder of the runs")
+    args = parser.parse_args()
+    for case_name in args.names:
+        name = result_name(case_name, args.start)
+        options = f"--seeds {args.seeds} --steps {args.steps:g} --start {args.start:g}"
+        metadata = collect_metadata(torch.device("cpu"), f"python benchmarks/efpn.py {case_name} {options}")
+        case = scale_case(CASES[case_name](), args.steps, args.num_images, args.start)
+        tables = run_comparison(name, case, args)
+        print(write_result(f"efpn_{name}", tables, {**metadata, "seed": ", ".join(map(str, range(args.seeds)))}))
 
 
 if __name__ == "__main__":

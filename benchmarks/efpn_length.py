@@ -1,7 +1,7 @@
-"""How long and how wide EFPN's extension has to be: ``python benchmarks/efpn_length.py NAME``, after ``benchmarks/efpn.py NAME``.
+"""Training length and width of EFPN's extension: ``python benchmarks/efpn_length.py NAME``, after ``benchmarks/efpn.py NAME``.
 
-Begins with the start that `efpn.py` left, of the first seed, and changes nothing but the steps of the extension and the width of FTT.
-Beside it stand the start and the upper bound, whose p2x is taken from the picture at twice the size. Kept as
+Starts from the base detector of `efpn.py` (first seed) and varies the steps of the extension and the width of FTT. The table also has the
+base detector and the upper bound, whose p2x is computed from the image at twice the size. Results:
 ``benchmarks/results/efpn_<name>_length.json``.
 """
 
@@ -10,58 +10,59 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from efpn import SHOWN, called, measured, shortened, spread
-from rivals import CASES, START, Case, Contestant, chained, everyone
-from run import SEED, keep, made
+from efpn import METRICS, evaluate, format_mean_std, result_name, scale_case
+from rivals import BASE, CASES, Candidate, Case, train_candidates, train_efpn
+from run import SEED, collect_metadata, write_result
 
 from featlift.papers import baseline
 
-BOUND = "FPN + p2 of 2x picture"
+UPPER_BOUND = "FPN + p2 of 2x image"
 
 
-def longer(case: Case, folder: Path, steps: int, width: int) -> Contestant:
-    """EFPN with an FTT of so many channels from the start in ``folder``, whose extension learns for ``steps``."""
+def train_extension(case: Case, folder: Path, steps: int, width: int) -> Candidate:
+    """Train EFPN with an FTT of ``width`` channels for ``steps`` of the extension, from the base detector in ``folder``."""
     settings = replace(
         case.settings,
-        extended_level=replace(case.settings.extended_level, transfer="ftt", transfer_options={"width": width}),
+        extended_level=replace(
+            case.settings.extended_level, transfer="ftt", transfer_options={"hidden_channels": width}
+        ),
         extension=replace(case.settings.extension, steps=steps),
         detector_from=str(folder / "start" / baseline.DETECTOR_FILE),
     )
-    return chained(settings, folder / f"extension-{steps}-width-{width}", SEED)
+    return train_efpn(settings, folder / f"extension-{steps}-width-{width}", SEED)
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=CASES)
-    parser.add_argument("--extension", type=int, nargs="+", default=[60, 600], help="steps of the extension")
-    parser.add_argument("--widths", type=int, nargs="+", default=[32, 128], help="channels of FTT")
-    parser.add_argument("--start", type=float, default=1.0, help="as efpn.py had it")
-    parser.add_argument("--runs", type=Path, default=Path("runs/efpn"), help="where efpn.py kept its runs")
-    given = parser.parse_args()
-    name = called(given.name, given.start)
-    steps, widths = (" ".join(map(str, chosen)) for chosen in (given.extension, given.widths))
+    parser.add_argument("--extension", type=int, nargs="+", default=[60, 600], help="Steps of the extension")
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 128], help="Channels of FTT")
+    parser.add_argument("--start", type=float, default=1.0, help="As in efpn.py")
+    parser.add_argument("--runs", type=Path, default=Path("runs/efpn"), help="Folder of the runs of efpn.py")
+    args = parser.parse_args()
+    name = result_name(args.name, args.start)
+    steps, widths = (" ".join(map(str, values)) for values in (args.extension, args.widths))
     command = (
-        f"python benchmarks/efpn_length.py {given.name} --extension {steps} --widths {widths} --start {given.start:g}"
+        f"python benchmarks/efpn_length.py {args.name} --extension {steps} --widths {widths} --start {args.start:g}"
     )
-    facts = made(torch.device("cpu"), command)
-    case = shortened(CASES[given.name](), 1.0, None, given.start)
-    folder = given.runs / name / str(SEED)
-    others = everyone(case, (case.settings.extended_level.transfer,), folder, SEED)
-    compared = {START: others[START], BOUND: others[BOUND]}
-    compared |= {
-        f"EFPN, extension {steps} steps, width {width}": longer(case, folder, steps, width)
-        for width in given.widths
-        for steps in given.extension
+    metadata = collect_metadata(torch.device("cpu"), command)
+    case = scale_case(CASES[args.name](), 1.0, None, args.start)
+    folder = args.runs / name / str(SEED)
+    references = train_candidates(case, (case.settings.extended_level.transfer,), folder, SEED)
+    candidates = {name: references[name] for name in (BASE, UPPER_BOUND)}
+    candidates |= {
+        f"EFPN, extension {steps} steps, width {width}": train_extension(case, folder, steps, width)
+        for width in args.widths
+        for steps in args.extension
     }
-    shown = baseline.build_dataset(case.settings.data, "val")
-    found = measured(compared, shown, case.measured)
-    rows = [
-        {"": one, **{title: spread([found[one]], key) for key, title in SHOWN.items()}, "steps": compared[one].steps}
-        for one in compared
-    ]
-    caption = f"{name}: box AP and AR in per cent on {len(found[START].seconds_per_image)} pictures, one seed"
-    print(keep(f"efpn_{name}_length", [{"caption": caption, "rows": rows}], facts))
+    results = evaluate(candidates, baseline.build_dataset(case.settings.data, "val"), case.num_images)
+    rows = []
+    for label, candidate in candidates.items():
+        metrics = {title: format_mean_std([results[label]], key) for key, title in METRICS.items()}
+        rows.append({"": label, **metrics, "steps": candidate.steps})
+    caption = f"{name}: box AP and AR in percent on {len(results[BASE].seconds_per_image)} images, one seed"
+    print(write_result(f"efpn_{name}_length", [{"caption": caption, "rows": rows}], metadata))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""EFPN's Figs. 6 and 8 of the runs that ``benchmarks/efpn.py NAME`` left: ``python benchmarks/efpn_pictures.py NAME``.
+"""EFPN's Figs. 6 and 8 for the runs of ``benchmarks/efpn.py NAME``: ``python benchmarks/efpn_pictures.py NAME``.
 
-``benchmarks/results/efpn_<name>-maps.png`` has p3x and p2x as they should be and as each transfer makes them, with the first seed;
-``…-detections.png`` what the start, EFPN and the detector trained on at twice the size find, miss and make up in the same pictures.
+``benchmarks/results/efpn_<name>-maps.png`` has p3x and p2x of the teacher and of each transfer (first seed); ``…-detections.png`` has the
+true positives, missed objects and false positives of the base detector, of EFPN and of the detector trained at twice the image size.
 """
 
 import argparse
@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from efpn import called, first_pictures, shortened
-from rivals import CASES, START, Case, Contestant, everyone
+from efpn import first_images, result_name, scale_case
+from rivals import BASE, CASES, DOUBLE_SIZE, Candidate, Case, train_candidates
 from run import RESULTS
 from torch import Tensor, nn
 
@@ -21,50 +21,51 @@ from featlift.report import figure
 from featlift.report.examples import classify_detections
 
 TRANSFERS = ("ftt", "espcn", "nearest")
-SEEN = (START, "EFPN, ftt", "FPN, 2x picture, trained on")
+DETECTORS = (BASE, "EFPN, ftt", f"{DOUBLE_SIZE}, longer training")
 
 
-def maps(trained: Mapping[str, Contestant], image: Tensor, path: Path) -> Path:
-    """Fig. 6 on one picture ``[3, H, W]``."""
-    made = {name: efpn.extended_level_maps(trained[f"EFPN, {name}"].detector, image) for name in TRANSFERS}  # type: ignore[arg-type]
-    return figure.plot_feature_maps(
-        path, image, {"target": made[TRANSFERS[0]]["target"], **{name: one["extension"] for name, one in made.items()}}
-    )
+def plot_maps(candidates: Mapping[str, Candidate], image: Tensor, path: Path) -> Path:
+    """Plot Fig. 6 for one image ``[3, H, W]``."""
+    maps = {name: efpn.extended_level_maps(candidates[f"EFPN, {name}"].detector, image) for name in TRANSFERS}  # type: ignore[arg-type]
+    extensions = {name: transfer_maps["extension"] for name, transfer_maps in maps.items()}
+    return figure.plot_feature_maps(path, image, {"target": maps[TRANSFERS[0]]["target"], **extensions})
 
 
-def detections(trained: Mapping[str, nn.Module], shown: ImageDataset, case: Case, count: int, path: Path) -> Path:
-    """Fig. 8 on the ``count`` pictures with the most objects of those that are measured on."""
-    truth = first_pictures(shown, case.measured)
+def plot_detections(
+    detectors: Mapping[str, nn.Module], dataset: ImageDataset, case: Case, count: int, path: Path
+) -> Path:
+    """Plot Fig. 8 for the ``count`` evaluated images with the most objects."""
+    truth = first_images(dataset, case.num_images)
     indices = range(len(truth["images"]))
-    judged = {
-        name: classify_detections(truth, detect_dataset(one, shown, indices, progress=False).detections)[0]
-        for name, one in trained.items()
+    boxes_by_name = {
+        name: classify_detections(truth, detect_dataset(detector, dataset, indices, progress=False).detections)[0]
+        for name, detector in detectors.items()
     }
     objects = Counter(annotation["image_id"] for annotation in truth["annotations"])
-    places = {image["id"]: index for index, image in enumerate(truth["images"])}
+    index_by_id = {image["id"]: index for index, image in enumerate(truth["images"])}
     rows = [
-        (shown[places[image]][0], {name: marks.get(image, []) for name, marks in judged.items()})
-        for image, _ in objects.most_common(count)
+        (dataset[index_by_id[image_id]][0], {name: boxes.get(image_id, []) for name, boxes in boxes_by_name.items()})
+        for image_id, _ in objects.most_common(count)
     ]
     return figure.plot_verdicts(path, rows)
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=CASES)
-    parser.add_argument("--runs", type=Path, default=Path("runs/efpn"), help="where efpn.py kept its runs")
-    parser.add_argument("--start", type=float, default=1.0, help="as efpn.py had it")
-    parser.add_argument("--count", type=int, default=2, help="pictures with detections")
-    given = parser.parse_args()
-    for name in given.names:
-        case = shortened(CASES[name](), 1.0, None, given.start)
-        shown = baseline.build_dataset(case.settings.data, "val")
-        name = called(name, given.start)
-        trained = everyone(case, TRANSFERS, given.runs / name / "0", 0)
-        print(maps(trained, shown[0][0], RESULTS / f"efpn_{name}-maps.png"))
-        detectors = {one: trained[one].detector for one in SEEN}
-        print(detections(detectors, shown, case, given.count, RESULTS / f"efpn_{name}-detections.png"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/efpn"), help="Folder of the runs of efpn.py")
+    parser.add_argument("--start", type=float, default=1.0, help="As in efpn.py")
+    parser.add_argument("--count", type=int, default=2, help="Number of images with detections")
+    args = parser.parse_args()
+    for case_name in args.names:
+        case = scale_case(CASES[case_name](), 1.0, None, args.start)
+        dataset = baseline.build_dataset(case.settings.data, "val")
+        name = result_name(case_name, args.start)
+        candidates = train_candidates(case, TRANSFERS, args.runs / name / "0", 0)
+        print(plot_maps(candidates, dataset[0][0], RESULTS / f"efpn_{name}-maps.png"))
+        detectors = {label: candidates[label].detector for label in DETECTORS}
+        print(plot_detections(detectors, dataset, case, args.count, RESULTS / f"efpn_{name}-detections.png"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""AFI-GAN beside nearest interpolation, from the same start and with as many steps: ``python benchmarks/equal_steps.py NAME …``.
+"""AFI-GAN against nearest interpolation at equal numbers of steps: ``python benchmarks/equal_steps.py NAME …``.
 
-Each name is a set of pictures and a network small enough for two CPU cores; each is run with every seed and kept as
-``benchmarks/results/equal_steps_<name>.json`` with mean, spread and the bootstrap interval of every seed. Stopped, it goes on.
+Both start from the same detector. Each name is a dataset and a network small enough for two CPU cores. Results:
+``benchmarks/results/equal_steps_<name>.json`` with mean, standard deviation and the bootstrap interval of every seed. Runs can be resumed.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from run import keep, made
+from run import collect_metadata, write_result
 
 from featlift.commands.demo import minutes_after_start, run_equal_steps
 from featlift.papers import afi_gan, baseline
@@ -22,12 +22,12 @@ MOBILENET = SHARED / "weights" / "mobilenet_v2_tf2ptq_dequant.pth"
 
 
 def scenes() -> afi_gan.Settings:
-    """`featlift demo`: built-in scenes of 160 px, random weights."""
+    """Return the settings of `featlift demo`: synthetic scenes of 160 px, random weights."""
     return afi_gan.Settings.quick()
 
 
 def pretrained(data: DataConfig, steps: tuple[int, int, int, int], detector: str = "faster-rcnn") -> afi_gan.Settings:
-    """A MobileNetV2 with its ImageNet weights (frozen norms) on real pictures; ``steps`` of teacher and the three stages."""
+    """Return settings with an ImageNet-pretrained MobileNetV2 (frozen norms); ``steps`` of the teacher and of the three stages."""
     model = replace(
         baseline.quick_detector_config("afi"),
         detector=detector,
@@ -58,20 +58,26 @@ def deeppcb() -> afi_gan.Settings:
     )
 
 
-SETS = {"scenes": scenes, "gtsdb": gtsdb, "deeppcb": deeppcb}
-SHOWN = ("ap", "ap50", "ap_tiny", "ap_small", "ap_medium", "ar")
+DATASETS = {"scenes": scenes, "gtsdb": gtsdb, "deeppcb": deeppcb}
+METRICS = ("ap", "ap50", "ap_tiny", "ap_small", "ap_medium", "ar")
 
 
-def table(name: str, results: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Two tables: the mean (and spread) of every number over seeds, and every seed's difference with its interval."""
+def build_tables(name: str, results: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Build the tables of the means (standard deviations) over seeds, and of the difference of every seed with its interval."""
     rows = []
     for run in ("nearest", "afi-gan"):
         boxes = [result[run]["result"]["metrics"]["boxes"] for result in results.values()]
-        numbers = {key: _mean([100 * one[key] for one in boxes if one[key] is not None]) for key in SHOWN}
-        cost = next(iter(results.values()))[run]["result"]["cost"]
+        values = {key: _mean([100 * ap[key] for ap in boxes if ap[key] is not None]) for key in METRICS}
+        profile = next(iter(results.values()))[run]["result"]["profile"]
         minutes = _mean([minutes_after_start(result[run]) for result in results.values()])
         rows.append(
-            {"": run, **numbers, "parameters": cost["parameters"], "GMAC": round(cost["gmac"], 2), "minutes": minutes}
+            {
+                "": run,
+                **values,
+                "parameters": profile["num_parameters"],
+                "GMAC": round(profile["gmacs"], 2),
+                "minutes": minutes,
+            }
         )
     seeds = [
         {
@@ -82,14 +88,14 @@ def table(name: str, results: dict[int, dict[str, Any]]) -> list[dict[str, Any]]
         for seed, result in results.items()
     ]
     steps = next(iter(results.values()))["steps"]
-    said = ", ".join(f"{stage} {count}" for stage, count in steps.items())
+    step_counts = ", ".join(f"{stage} {count}" for stage, count in steps.items())
     return [
         {
-            "caption": f"{name}: box AP in per cent, mean (standard deviation) of {len(results)} seeds; steps: {said}",
+            "caption": f"{name}: box AP in percent, mean (standard deviation) of {len(results)} seeds; steps: {step_counts}",
             "rows": rows,
         },
         {
-            "caption": f"{name}: AFI-GAN minus nearest, with 95 % bootstrap intervals over pictures, and objects",
+            "caption": f"{name}: AFI-GAN minus nearest, with 95 % bootstrap intervals over images, and objects",
             "rows": seeds,
         },
     ]
@@ -98,29 +104,37 @@ def table(name: str, results: dict[int, dict[str, Any]]) -> list[dict[str, Any]]
 def _mean(values: list[float]) -> str:
     if not values:
         return ""
-    spread = f" ({statistics.stdev(values):.1f})" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
+    deviation = f" ({statistics.stdev(values):.1f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"
 
 
 def _interval(result: dict[str, Any], key: str) -> str:
-    one = result["comparison"]["differences"]["boxes"].get(key)
-    return "" if one is None else f"{100 * one['value']:+.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
+    interval = result["comparison"]["differences"]["boxes"].get(key)
+    if interval is None:
+        return ""
+    return f"{100 * interval['value']:+.1f} [{100 * interval['low']:+.1f}, {100 * interval['high']:+.1f}]"
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", choices=SETS)
+    parser.add_argument("names", nargs="+", choices=DATASETS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--runs", default="runs/equal_steps", help="where the runs are kept")
-    given = parser.parse_args()
-    for name in given.names:
-        facts = made(torch.device("cpu"), f"python benchmarks/equal_steps.py {name} --seeds {given.seeds}")
-        found = {
-            seed: run_equal_steps(SETS[name](), Path(given.runs) / name / str(seed), seed)
-            for seed in range(given.seeds)
+    parser.add_argument("--runs", default="runs/equal_steps", help="Folder of the runs")
+    args = parser.parse_args()
+    for name in args.names:
+        metadata = collect_metadata(
+            torch.device("cpu"), f"python benchmarks/equal_steps.py {name} --seeds {args.seeds}"
+        )
+        results = {
+            seed: run_equal_steps(DATASETS[name](), Path(args.runs) / name / str(seed), seed)
+            for seed in range(args.seeds)
         }
-        print(keep(f"equal_steps_{name}", table(name, found), {**facts, "seed": f"0 … {given.seeds - 1}"}))
+        print(
+            write_result(
+                f"equal_steps_{name}", build_tables(name, results), {**metadata, "seed": f"0 … {args.seeds - 1}"}
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """FDSR against its baselines: ``python benchmarks/fdsr.py ../shared/data/deeppcb --weights ../shared/data/weights/….pth``.
 
-A detector learns from full-size pictures. For each seed super-resolution networks learn for pixels (three networks), for features (FDSR,
-two networks, and without pixels) and for the detector's losses (TDSR), all for equally many steps; one learns in turn with the detector
-(SR4IR); the detector also learns on from bicubic pictures for as many. Every row sees the same validation pictures, shrunk. Everything is
-kept below ``--runs``, so the same command goes on where it stopped. With ``--side`` windows of the pictures are what is called full size,
-which makes three seeds affordable on one core.
+A detector is trained on full-size images. For each seed, super-resolution networks are trained with a pixel loss (three networks), with a
+feature loss (FDSR, two networks, and without pixel loss) and with the detector's losses (TDSR), all for equally many steps; one is trained
+alternately with the detector (SR4IR); and the detector is fine-tuned on bicubically enlarged images. All rows use the same downscaled
+validation images. All runs are below ``--runs`` and can be resumed. With ``--dataset-crop-size``, crops replace the full-size images, which
+makes three seeds affordable on one core.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from run import RESULTS, keep, made
-from windows import windows
+from run import RESULTS, collect_metadata, write_result
+from windows import crop_dataset
 
 from featlift.detectors.super_resolved import DegradeAndUpscale
 from featlift.experiments import super_resolution_detection
@@ -29,203 +29,214 @@ from featlift.papers.baseline import StageConfig
 from featlift.training import OptimizerConfig, Run
 from featlift.training.run import to_jsonable
 
-KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-QUALITY = {"psnr_y": 2, "ssim": 4, "fsim": 4}
+AP_KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+QUALITY_DIGITS = {"psnr_y": 2, "ssim": 4, "fsim": 4}
 
 
 PIXELS, FEATURES = fdsr.LossWeights(features=0.0), fdsr.LossWeights(scale_free=True)
-FINE_TUNING = baseline.quick_optimizer(3e-4)
-SMALL = {
-    "edsr": {"blocks": 8, "width": 32, "share": 1.0},
-    "d-dbpn": {"stages": 2, "initial": 64, "width": 32},
+FINE_TUNING_OPTIMIZER = baseline.quick_optimizer(3e-4)
+NETWORK_OPTIONS = {
+    "edsr": {"blocks": 8, "width": 32, "res_scale": 1.0},
+    "d-dbpn": {"stages": 2, "initial_channels": 64, "width": 32},
     "compact": {},
 }
-"""The networks, small enough for one core; "compact" starts as bicubic interpolation and is what learns where no other is named."""
+"""Networks small enough for one core; "compact", initialized as bicubic interpolation, is the default network."""
 
 
-class Learner(NamedTuple):
-    """A network of :data:`SMALL`, what it learns for, and how the detector learns in turn with it (None: it does not)."""
+class Candidate(NamedTuple):
+    """A network of :data:`NETWORK_OPTIONS`, its loss, and the optimizer of a jointly trained detector (None: frozen)."""
 
     network: str
-    terms: fdsr.LossWeights
-    together: OptimizerConfig | None = None
+    loss_weights: fdsr.LossWeights
+    detector_optimizer: OptimizerConfig | None = None
 
 
-def learners(tdsr: float) -> dict[str, Learner]:
-    """Rows of the table that learn. ``tdsr`` weighs the detector's losses against half the L1 distance of the pixels."""
+def build_candidates(tdsr_weight: float) -> dict[str, Candidate]:
+    """Return the trained rows of the table; ``tdsr_weight`` is the weight of the detector's losses (half the L1 pixel distance has 1)."""
     return {
-        "EDSR, pixels": Learner("edsr", PIXELS),
-        "D-DBPN, pixels": Learner("d-dbpn", PIXELS),
-        "Compact, pixels": Learner("compact", PIXELS),
-        "FDSR": Learner("compact", FEATURES),
-        "FDSR with EDSR": Learner("edsr", FEATURES),
-        "FDSR, features only": Learner("compact", replace(FEATURES, pixels=0.0)),
-        "TDSR": Learner("compact", replace(PIXELS, detection=tdsr)),
-        "SR4IR": Learner("compact", FEATURES, FINE_TUNING),
+        "EDSR, pixels": Candidate("edsr", PIXELS),
+        "D-DBPN, pixels": Candidate("d-dbpn", PIXELS),
+        "Compact, pixels": Candidate("compact", PIXELS),
+        "FDSR": Candidate("compact", FEATURES),
+        "FDSR with EDSR": Candidate("edsr", FEATURES),
+        "FDSR, features only": Candidate("compact", replace(FEATURES, pixels=0.0)),
+        "TDSR": Candidate("compact", replace(PIXELS, detection=tdsr_weight)),
+        "SR4IR": Candidate("compact", FEATURES, FINE_TUNING_OPTIMIZER),
     }
 
 
 def main() -> None:
-    """Train what is missing, measure, write ``benchmarks/results/fdsr.json`` and its pictures."""
-    asked = arguments()
-    torch.set_num_threads(asked.threads)
-    about = made(torch.device(asked.device), f"python benchmarks/fdsr.py {' '.join(sys.argv[1:])}")
-    if asked.side:
-        asked.data = windows(asked.data, asked.runs / "windows", asked.side, {"train": 1, "val": asked.windows})
-    detector = asked.detector or trained_detector(asked)
-    found = [one_seed(asked, detector, seed) for seed in range(asked.seeds)]
-    details = {"seeds": [one["rows"] for one in found], "data": found[0]["data"]}
-    print(keep(asked.name, tables(asked, found), about | {"seed": f"0 to {asked.seeds - 1}"}, asked.out, details))
-    for number, drawn in enumerate(sorted((asked.runs / "seed-0").glob("*.png"))):
-        kind = "robustness" if drawn.stem == "robustness" else f"picture-{number}"
-        shutil.copy(drawn, asked.out / f"{asked.name}-{kind}.png")
+    """Train missing runs, evaluate, and write ``benchmarks/results/fdsr.json`` and its images."""
+    args = parse_arguments()
+    torch.set_num_threads(args.threads)
+    metadata = collect_metadata(torch.device(args.device), f"python benchmarks/fdsr.py {' '.join(sys.argv[1:])}")
+    if args.dataset_crop_size:
+        crops_per_image = {"train": 1, "val": args.crops_per_image}
+        args.data = crop_dataset(args.data, args.runs / "windows", args.dataset_crop_size, crops_per_image)
+    detector = args.detector or train_detector(args)
+    results = [run_seed(args, detector, seed) for seed in range(args.seeds)]
+    details = {"seeds": [result["pipelines"] for result in results], "data": results[0]["data"]}
+    metadata |= {"seed": f"0 to {args.seeds - 1}"}
+    print(write_result(args.name, build_tables(args, results), metadata, args.out, details))
+    for number, plot in enumerate(sorted((args.runs / "seed-0").glob("*.png"))):
+        suffix = "robustness" if plot.stem == "robustness" else f"picture-{number}"
+        shutil.copy(plot, args.out / f"{args.name}-{suffix}.png")
 
 
-def tables(asked: argparse.Namespace, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was found, for the results page: the methods, and AP against the shrink factor."""
-    seeds = f"{asked.seeds} seeds: mean ± standard deviation; {asked.steps} steps each"
-    one_detector = "the same detector for all rows but SR4IR and fine-tuned"
-    size = f"windows of {asked.side} px" if asked.side else "whole pictures"
+def build_tables(args: argparse.Namespace, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Build the tables of the methods and of AP by downscaling factor."""
+    seeds = f"{args.seeds} seeds: mean ± standard deviation; {args.steps} steps each"
+    shared_detector = "the same detector for all rows but SR4IR and fine-tuned"
+    size = f"crops of {args.dataset_crop_size} px" if args.dataset_crop_size else "whole images"
     first = {
-        "caption": f"{asked.name}: {size}, each side 1/{asked.factor}, {one_detector}; {seeds}",
-        "rows": mean(found),
+        "caption": f"{args.name}: {size}, each side 1/{args.downscale}, {shared_detector}; {seeds}",
+        "rows": method_rows(results),
     }
-    curves = found[0].get("robustness", {})
+    curves = results[0].get("robustness", {})
     rows = [
         {"method": name, **{f"1/{k}": round(100 * ap, 1) for k, ap in curve.items()}} for name, curve in curves.items()
     ]
-    return [first, {"caption": "AP (%) against how much smaller pictures were made, seed 0", "rows": rows}][
-        : 1 + bool(rows)
-    ]
+    return [first, {"caption": "AP (%) by downscaling factor, seed 0", "rows": rows}][: 1 + bool(rows)]
 
 
-def trained_detector(asked: argparse.Namespace) -> str:
-    """A small Faster R-CNN, learned on the full-size training pictures."""
+def train_detector(args: argparse.Namespace) -> str:
+    """Train a small Faster R-CNN on the full-size training images; return its run folder."""
     model = baseline.quick_detector_config()
-    if asked.weights:
-        pretrained = {"weights": asked.weights, "norm": "frozen", "frozen_stages": 1, "statistics": (0.5, 0.5)}
+    if args.weights:
+        pretrained = {"backbone_weights": args.weights, "norm": "frozen", "frozen_stages": 1, "mean_std": (0.5, 0.5)}
         model = replace(model, backbone="mobilenetv2_100", **pretrained)
-    data = baseline.DataConfig(str(asked.data), batch_size=asked.detector_batch, min_size=(), num_workers=0)
-    train = StageConfig(asked.detector_steps, baseline.quick_optimizer())
+    data = baseline.DataConfig(str(args.data), batch_size=args.detector_batch_size, min_size=(), num_workers=0)
+    train = StageConfig(args.detector_steps, baseline.quick_optimizer())
     settings = replace(baseline.Settings.quick(), model=model, data=data, train=train)
-    with Run(asked.runs / "detector", settings, device=asked.device) as run:
+    with Run(args.runs / "detector", settings, device=args.device) as run:
         baseline.train(settings, run)
-    return str(asked.runs / "detector")
+    return str(args.runs / "detector")
 
 
-def fine_tuned(asked: argparse.Namespace, detector: str, seed: int) -> str:
-    """The detector after as many steps as the networks have, on pictures shrunk and enlarged bicubically."""
+def fine_tune_detector(args: argparse.Namespace, detector: str, seed: int) -> str:
+    """Fine-tune the detector on bicubically enlarged low-resolution images, with the steps of the networks; return its run folder."""
     folder, data = (
-        asked.runs / f"fine-tuned-{seed}",
-        replace(baseline.load_data_config(detector), batch_size=asked.batch // 2),
+        args.runs / f"fine-tuned-{seed}",
+        replace(baseline.load_data_config(detector), batch_size=args.batch_size // 2),
     )
-    stage = StageConfig(asked.steps, FINE_TUNING)
-    with Run(folder, stage, seed, asked.device) as run:
+    stage = StageConfig(args.steps, FINE_TUNING_OPTIMIZER)
+    with Run(folder, stage, seed, args.device) as run:
         T = fdsr.load_reference_detector(detector)
-        stream = baseline.build_train_loader(data, baseline.build_dataset(data), run.seed)
-        fdsr.fine_tune_detector(T, DegradeAndUpscale(BicubicSR(asked.factor), asked.factor), stream, stage, run)
+        loader = baseline.build_train_loader(data, baseline.build_dataset(data), run.seed)
+        fdsr.fine_tune_detector(T, DegradeAndUpscale(BicubicSR(args.downscale), args.downscale), loader, stage, run)
         fdsr.save_joint_detector(T, detector, run.folder)
     return str(folder)
 
 
-def one_seed(asked: argparse.Namespace, detector: str, seed: int) -> dict[str, Any]:
-    """The rows of one seed; the networks that learn are named by what they learn for."""
+def run_seed(args: argparse.Namespace, detector: str, seed: int) -> dict[str, Any]:
+    """Train and evaluate all candidates with one seed."""
     folders = {}
-    for name, learner in learners(asked.tdsr).items():
-        folder = asked.runs / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-        settings = chosen(asked, detector, learner)
-        with Run(folder, settings, seed, asked.device) as run:
+    for name, candidate in build_candidates(args.tdsr_weight).items():
+        folder = args.runs / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+        settings = build_settings(args, detector, candidate)
+        with Run(folder, settings, seed, args.device) as run:
             fdsr.train(settings, run)
         folders[name] = str(folder)
-    tuned = fine_tuned(asked, detector, seed)
-    how = super_resolution_detection.SRDetectionConfig(
-        detector, folders, tuned, downscale=asked.factor, num_quality_images=asked.judged, device=asked.device
+    fine_tuned = fine_tune_detector(args, detector, seed)
+    config = super_resolution_detection.SRDetectionConfig(
+        detector,
+        folders,
+        fine_tuned,
+        downscale=args.downscale,
+        num_quality_images=args.quality_images,
+        device=args.device,
     )
-    first = {"factors": tuple(asked.factors), "drawn": asked.drawn} if seed == 0 else {"drawn": 0}
-    found = measured(replace(how, **first), asked.runs / f"seed-{seed}")
-    print(super_resolution_detection.format_sr_detection(found["rows"]), flush=True)
-    return found
+    plots = {"num_examples": 0}
+    if seed == 0:
+        plots = {"downscale_sweep": tuple(args.downscale_sweep), "num_examples": args.examples}
+    results = evaluate_once(replace(config, **plots), args.runs / f"seed-{seed}")
+    print(super_resolution_detection.format_sr_detection(results["pipelines"]), flush=True)
+    return results
 
 
-def measured(how: super_resolution_detection.SRDetectionConfig, folder: Path) -> dict[str, Any]:
-    """What the folder says, if it was measured in the same way already; else it is measured now."""
-    kept = folder / "two_step.json"
-    if kept.exists() and json.loads(kept.read_text())["settings"] == to_jsonable(how):
-        return json.loads(kept.read_text())
-    return json.loads(json.dumps(to_jsonable(super_resolution_detection.evaluate_sr_detection(how, folder))))
+def evaluate_once(config: super_resolution_detection.SRDetectionConfig, folder: Path) -> dict[str, Any]:
+    """Return the results in ``folder`` if they have the same configuration; evaluate otherwise."""
+    path = folder / "sr_detection.json"
+    if path.exists() and json.loads(path.read_text())["settings"] == json.loads(json.dumps(to_jsonable(config))):
+        return json.loads(path.read_text())
+    return json.loads(json.dumps(to_jsonable(super_resolution_detection.evaluate_sr_detection(config, folder))))
 
 
-def chosen(asked: argparse.Namespace, detector: str, learner: Learner) -> fdsr.Settings:
-    """The quick settings for one learner. TDSR and SR4IR need objects, so they learn from the detector's own pictures."""
-    objects = learner.terms.detection or learner.together
-    root = asked.data if objects or not asked.pictures else asked.pictures
+def build_settings(args: argparse.Namespace, detector: str, candidate: Candidate) -> fdsr.Settings:
+    """Return the quick settings of a candidate. TDSR and SR4IR need annotations, so they use the data of the detector."""
+    needs_boxes = candidate.loss_weights.detection or candidate.detector_optimizer
+    root = args.data if needs_boxes or not args.images else args.images
     quick = fdsr.Settings.quick()
     return replace(
         quick,
-        network=SuperResolverConfig(learner.network, asked.factor, SMALL[learner.network]),
+        network=SuperResolverConfig(candidate.network, args.downscale, NETWORK_OPTIONS[candidate.network]),
         feature_extractor=fdsr.FeatureExtractorConfig(detector, ("c3", "c4")),
-        loss_weights=learner.terms,
-        data=fdsr.CropDataConfig(str(root), crop_size=asked.crop, batch_size=asked.batch, num_images=0, num_workers=0),
-        train=replace(quick.train, steps=asked.steps),
-        detector_optimizer=learner.together,
+        loss_weights=candidate.loss_weights,
+        data=fdsr.CropDataConfig(
+            str(root), crop_size=args.crop_size, batch_size=args.batch_size, num_images=0, num_workers=0
+        ),
+        train=replace(quick.train, steps=args.steps),
+        detector_optimizer=candidate.detector_optimizer,
     )
 
 
-def mean(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each method the mean and the standard deviation over seeds: AP in per cent, PSNR of Y in dB, SSIM and FSIM."""
+def method_rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return mean ± standard deviation over seeds for each method: AP in percent, PSNR of Y in dB, SSIM and FSIM."""
     table = []
-    for name in found[0]["rows"]:
-        rows = [one["rows"][name] for one in found]
+    for name in results[0]["pipelines"]:
+        rows = [result["pipelines"][name] for result in results]
         cells = {
-            key: [None if row["metrics"][key] is None else 100 * row["metrics"][key] for row in rows] for key in KEYS
+            key: [None if row["metrics"][key] is None else 100 * row["metrics"][key] for row in rows] for key in AP_KEYS
         }
-        shown = {key: spread(values, 1) for key, values in cells.items()}
-        shown |= {
-            key: spread([row["quality"][key] for row in rows], digits)
-            for key, digits in QUALITY.items()
+        row = {key: format_mean_std(values, 1) for key, values in cells.items()}
+        row |= {
+            key: format_mean_std([seed_row["quality"][key] for seed_row in rows], digits)
+            for key, digits in QUALITY_DIGITS.items()
             if "quality" in rows[0]
         }
-        table.append({"method": name, **shown})
+        table.append({"method": name, **row})
     return table
 
 
-def spread(values: list[Any], digits: int) -> str | None:
-    """ "12.3 ± 0.4"; None where there is no value."""
+def format_mean_std(values: list[Any], digits: int) -> str | None:
+    """Format as "12.3 ± 0.4"; None if a value is missing."""
     if None in values:
         return None
-    wide = f" ± {statistics.stdev(values):.{digits}f}" if len(set(values)) > 1 else ""
-    return f"{statistics.fmean(values):.{digits}f}{wide}"
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(set(values)) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{deviation}"
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="COCO folder that the detector learns from")
-    parser.add_argument("--pictures", default="", help="folder that networks learn from; empty takes the detector's")
-    parser.add_argument("--weights", default="", help="file of a MobileNetV2 for the backbone; empty takes a ResNet-10")
-    parser.add_argument("--detector", default="", help="a detector's run folder; empty trains one")
+    parser.add_argument("data", type=Path, help="COCO folder of the detector's training data")
+    parser.add_argument("--images", default="", help="Training images of the networks; default: those of the detector")
+    parser.add_argument("--weights", default="", help="Weights of a MobileNetV2 backbone; default: a ResNet-10")
+    parser.add_argument("--detector", default="", help="Run folder of a detector; default: train one")
     parser.add_argument(
-        "--side", type=int, default=0, help="px of the windows that stand for pictures; 0 takes whole ones"
+        "--dataset-crop-size", type=int, default=0, help="Side of dataset crops in pixels; 0 uses whole images"
     )
-    parser.add_argument("--windows", type=int, default=2, help="of each validation picture")
+    parser.add_argument("--crops-per-image", type=int, default=2, help="Dataset crops per validation image")
     parser.add_argument("--runs", type=Path, default=Path("runs/fdsr-benchmark"))
-    parser.add_argument("--name", default="fdsr", help="of the file of results")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="its folder")
-    for name, value, said in (
-        ("seeds", 3, ""),
-        ("steps", 200, "of each network, and of the fine-tuned detector"),
-        ("batch", 4, "windows in a step of a network; half as many pictures in one of the fine-tuned detector"),
-        ("detector-steps", 400, ""),
-        ("detector-batch", 4, ""),
-        ("crop", 96, "px of the windows that networks learn from"),
-        ("factor", 4, "how much smaller a side becomes"),
-        ("judged", 8, "pictures whose PSNR, SSIM and FSIM are taken"),
-        ("drawn", 3, "pictures drawn side by side"),
-        ("threads", 1, "of PyTorch"),
+    parser.add_argument("--name", default="fdsr", help="Name of the result file")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="Folder of the result file")
+    for name, default, description in (
+        ("seeds", 3, "Number of seeds"),
+        ("steps", 200, "Steps of each network and of the fine-tuned detector"),
+        ("batch-size", 4, "Crops per step of a network; twice the images per step of the fine-tuned detector"),
+        ("detector-steps", 400, "Steps of the detector"),
+        ("detector-batch-size", 4, "Images per step of the detector"),
+        ("crop-size", 96, "Side of the training crops of the networks in pixels"),
+        ("downscale", 4, "Downscaling factor per side"),
+        ("quality-images", 8, "Images for PSNR, SSIM and FSIM"),
+        ("examples", 3, "Example images with detections"),
+        ("threads", 1, "PyTorch threads"),
     ):
-        parser.add_argument(f"--{name}", type=int, default=value, help=said)
-    parser.add_argument("--factors", type=int, nargs="*", default=[2, 4, 8], help="of the robustness curve")
-    parser.add_argument("--tdsr", type=float, default=0.05, help="weight of the detector's losses")
+        parser.add_argument(f"--{name}", type=int, default=default, help=description)
+    parser.add_argument(
+        "--downscale-sweep", type=int, nargs="*", default=[2, 4, 8], help="Factors of the robustness curve"
+    )
+    parser.add_argument("--tdsr-weight", type=float, default=0.05, help="Weight of the detector's losses in TDSR")
     parser.add_argument("--device", default="cpu")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Every interpolator's forward, and forward and backward, beside nearest, DySample and CARAFE."""
+"""Latency of the forward and backward pass of every interpolator, with ratios to nearest interpolation."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,15 +9,15 @@ from torch import nn
 from featlift.evaluation.profiling import Latency, count_macs, count_parameters, measure_latencies
 from featlift.interpolators import INTERPOLATORS, interpolator
 
-MAPS = {"P3": (100, 152), "P4": (50, 76)}  # of a picture of 800x1216
-SAME_NETWORK = ("afi-rb",)  # SRF-GAN's generator under its other name
+MAPS = {"P3": (100, 152), "P4": (50, 76)}  # of an image of 800x1216
+DUPLICATES = ("afi-rb",)  # another name of SRF-GAN's generator
 
 
 def interpolators(
     device: torch.device, rounds: int, channels: int = 256, maps: dict[str, tuple[int, int]] = MAPS
 ) -> list[dict[str, Any]]:
-    """One table per map ``[1, channels, H, W]``: milliseconds of each interpolator in turns, and ratios to nearest."""
-    names = [name for name in INTERPOLATORS if name not in SAME_NETWORK]
+    """Return one table per map ``[1, channels, H, W]``: interleaved latencies of all interpolators, and ratios to nearest."""
+    names = [name for name in INTERPOLATORS if name not in DUPLICATES]
     modules = {name: interpolator(name, channels).to(device) for name in names}
     return [
         _table(modules, level, torch.randn(1, channels, *size, device=device), rounds) for level, size in maps.items()
@@ -38,14 +38,14 @@ def _table(modules: dict[str, nn.Module], level: str, x: torch.Tensor, rounds: i
         for name, module in modules.items()
     ]
     shape = "x".join(map(str, x.shape[1:]))
-    return {"caption": f"{level}, {shape}, float32, {rounds} rounds in turns", "rows": rows}
+    return {"caption": f"{level}, {shape}, float32, {rounds} interleaved rounds", "rows": rows}
 
 
-def _columns(what: str, taken: Latency, nearest: Latency) -> dict[str, float]:
+def _columns(label: str, latency: Latency, nearest: Latency) -> dict[str, float]:
     return {
-        f"{what}, ms (median)": round(1e3 * taken.median, 2),
-        f"{what}, ms (fastest)": round(1e3 * taken.minimum, 2),
-        f"{what}, x nearest": round(taken.median / nearest.median, 2),
+        f"{label}, ms (median)": round(1e3 * latency.median, 2),
+        f"{label}, ms (fastest)": round(1e3 * latency.minimum, 2),
+        f"{label}, x nearest": round(latency.median / nearest.median, 2),
     }
 
 
@@ -58,12 +58,12 @@ def _forward(module: nn.Module, x: torch.Tensor) -> Callable[[], object]:
 
 
 def _forward_and_backward(module: nn.Module, x: torch.Tensor) -> Callable[[], object]:
-    wanted: Sequence[torch.Tensor] = [x.clone().requires_grad_(), *module.parameters()]
+    inputs: Sequence[torch.Tensor] = [x.clone().requires_grad_(), *module.parameters()]
 
     def call() -> object:
         module.train()
         with torch.enable_grad():
-            y = module(wanted[0])
-            return torch.autograd.grad(y, wanted, torch.ones_like(y))
+            y = module(inputs[0])
+            return torch.autograd.grad(y, inputs, torch.ones_like(y))
 
     return call

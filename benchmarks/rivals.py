@@ -1,4 +1,4 @@
-"""What EFPN is compared with in ``benchmarks/efpn.py``, and on which pictures: everyone on one start, trained or only looked through."""
+"""Baselines of EFPN in ``benchmarks/efpn.py`` and the datasets of the comparison; all share one base detector."""
 
 import copy
 from collections.abc import Sequence
@@ -21,36 +21,36 @@ from featlift.papers.baseline import DataConfig, StageConfig
 from featlift.papers.efpn import DistillationConfig, ExtendedLevelConfig, Settings
 from featlift.training import Run
 
-START = "FPN"
-TRAINED_ON = "FPN, trained on"
-TWICE = "FPN, 2x picture"
-GLANCE = 0.02
+BASE = "FPN"
+LONGER = "FPN, longer training"
+DOUBLE_SIZE = "FPN, 2x image"
+PREFILTER_SCORE = 0.02
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is compared on.
+    """A dataset and the settings of the comparison.
 
     Attributes:
-        settings: of EFPN with its default transfer; the others differ from it by one thing.
-        slices: side in px of the slices that sahi makes.
-        zoom: factor of its usual size at which the detector sees a slice, so that all is twice as large as in the whole picture.
-        tile: side of EFPN's windows in cells of stride 8.
-        measured: how many validation pictures are measured on; 0 is all of them.
-        start: short sides in px, drawn from while the start is trained; empty takes those of ``settings``.
+        settings: Settings of EFPN with its default transfer; each other candidate differs in one aspect.
+        slice_size: Side of SAHI's slices in pixels.
+        slice_scale: Scale of a slice relative to the usual input size, such that objects are twice as large as in the whole image.
+        tile_size: Side of EFPN's tiles in cells of stride 8.
+        num_images: Number of validation images; 0 is all of them.
+        base_min_sizes: Short sides in pixels for the training of the base detector; empty uses those of ``settings``.
     """
 
     settings: Settings
-    slices: int
-    zoom: float
-    tile: int
-    measured: int = 0
-    start: tuple[int, ...] = ()
+    slice_size: int
+    slice_scale: float
+    tile_size: int
+    num_images: int = 0
+    base_min_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A detector, and the steps and minutes of training that it took after the start."""
+class Candidate:
+    """A detector with its training steps and minutes after the base detector."""
 
     detector: nn.Module
     steps: int = 0
@@ -58,23 +58,29 @@ class Contestant:
 
 
 def scenes() -> Case:
-    """Built-in scenes of 160 px, random weights."""
+    """Synthetic scenes of 160 px, random weights."""
     settings = replace(
         Settings.quick(),
         detector=StageConfig(350, baseline.quick_optimizer()),
         extension=StageConfig(60, baseline.quick_optimizer()),
         head=StageConfig(40, baseline.quick_optimizer(3e-4)),
     )
-    return Case(replace(settings, data=replace(settings.data, batch_size=4)), slices=80, zoom=2.0, tile=4, measured=100)
+    return Case(
+        replace(settings, data=replace(settings.data, batch_size=4)),
+        slice_size=80,
+        slice_scale=2.0,
+        tile_size=4,
+        num_images=100,
+    )
 
 
 def both_sizes() -> Case:
-    """`scenes`, with a start that has seen pictures at both sizes, so that there is something to learn from it at twice the size."""
-    return replace(scenes(), start=(160, 240, 320))
+    """`scenes` with a base detector trained on both image sizes, so that its features at 2x are a useful target."""
+    return replace(scenes(), base_min_sizes=(160, 240, 320))
 
 
 def gtsdb() -> Case:
-    """German traffic signs, 680x400 shown at 490x288, nearly all small, and a MobileNetV2 with its ImageNet weights (frozen norms)."""
+    """German traffic signs, 680x400 resized to 490x288, nearly all small, and an ImageNet-pretrained MobileNetV2 (frozen norms)."""
     model = replace(
         baseline.quick_detector_config(),
         backbone="mobilenetv2_100",
@@ -87,112 +93,116 @@ def gtsdb() -> Case:
     settings = Settings(
         model=model,
         data=DataConfig(str(SHARED / "gtsdb"), batch_size=2, min_size=(288,), max_size=490, num_workers=0),
-        extended_level=ExtendedLevelConfig(transfer_options={"width": 32}, small_roi_size=32.0),
+        extended_level=ExtendedLevelConfig(transfer_options={"hidden_channels": 32}, small_roi_size=32.0),
         distillation=DistillationConfig(crop_size=448),
         detector=StageConfig(200, baseline.quick_optimizer()),
         extension=StageConfig(50, baseline.quick_optimizer()),
         head=StageConfig(30, baseline.quick_optimizer(3e-4)),
     )
-    return Case(settings, slices=200, zoom=1.0, tile=8, measured=60)
+    return Case(settings, slice_size=200, slice_scale=1.0, tile_size=8, num_images=60)
 
 
 CASES = {"scenes": scenes, "both_sizes": both_sizes, "gtsdb": gtsdb}
 
 
-class FromTwice(ExtendedExtractor):
-    """Table III's upper bound: p2x is p2 of the picture at twice the size. Nothing is learned for it but the new head."""
+class UpperBoundExtractor(ExtendedExtractor):
+    """Upper bound of Table III: p2x is p2 of the image at twice the size. Only the new head is trained."""
 
     def __init__(self, extractor: Extractor):
         super().__init__(extractor, nn.Identity())  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> Features:
-        """``[B, 3, H, W]`` → p2 … p6 of it, and ``p2x [B, C, H/2, W/2]``."""
-        twice = nnf.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False)
+        """Return p2 … p6 of ``image [B, 3, H, W]``, and ``p2x [B, C, H/2, W/2]``."""
+        enlarged = nnf.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False)
         maps = self.pyramid(self.backbone(image))
-        return {**maps, "p2x": self.pyramid(self.backbone(twice))["p2"]}
+        return {**maps, "p2x": self.pyramid(self.backbone(enlarged))["p2"]}
 
-    def extended(self, features: Features) -> Features:
-        """What :meth:`forward` made already."""
+    def extended_levels(self, features: Features) -> Features:
+        """Return p2x of :meth:`forward`."""
         return {"p2x": features["p2x"]}
 
 
-def everyone(case: Case, transfers: Sequence[str], folder: Path, seed: int) -> dict[str, Contestant]:
-    """All that are compared, by name, trained with ``seed`` in folders of their own; what is finished is only loaded."""
+def train_candidates(case: Case, transfers: Sequence[str], folder: Path, seed: int) -> dict[str, Candidate]:
+    """Train all candidates with ``seed`` in subfolders of ``folder``; finished runs are loaded."""
     settings = case.settings
-    jittered = replace(settings, data=replace(settings.data, min_size=case.start or settings.data.min_size))
-    start = plainly(jittered, settings.detector, folder / "start", seed)
+    base_data = replace(settings.data, min_size=case.base_min_sizes or settings.data.min_size)
+    base = train_detector(replace(settings, data=base_data), settings.detector, folder / "start", seed)
     steps = settings.extension.steps + settings.head.steps
     longer = replace(settings.detector, steps=steps)
-    ours = replace(settings, detector_from=str(folder / "start" / baseline.DETECTOR_FILE))
-    found = {
-        START: Contestant(start.detector),
-        TRAINED_ON: plainly(ours, longer, folder / "fpn", seed),
-        TWICE: Contestant(MultiScaleTTA(start.detector, (2.0,), hflip=False)),
-        "FPN, 2x picture, trained on": plainly(twice(ours), longer, folder / "fpn-2x", seed),
-        "FPN + p2 of 2x picture": upper_bound(ours, folder / "upper-bound", seed),
-        f"FPN, slices of {case.slices} px, 2x (sahi)": Contestant(
-            SAHIDetector(start.detector, baseline.build_dataset(settings.data, "val").classes, case.slices, case.zoom)
+    from_base = replace(settings, detector_from=str(folder / "start" / baseline.DETECTOR_FILE))
+    classes = baseline.build_dataset(settings.data, "val").classes
+    candidates = {
+        BASE: Candidate(base.detector),
+        LONGER: train_detector(from_base, longer, folder / "fpn", seed),
+        DOUBLE_SIZE: Candidate(MultiScaleTTA(base.detector, (2.0,), hflip=False)),
+        f"{DOUBLE_SIZE}, longer training": train_detector(double_size(from_base), longer, folder / "fpn-2x", seed),
+        "FPN + p2 of 2x image": train_upper_bound(from_base, folder / "upper-bound", seed),
+        f"FPN, slices of {case.slice_size} px, 2x (SAHI)": Candidate(
+            SAHIDetector(base.detector, classes, case.slice_size, case.slice_scale)
         ),
     }
     for name in transfers:
-        finer = replace(
+        extended_level = replace(
             settings.extended_level,
             transfer=name,
             transfer_options={} if name != "ftt" else settings.extended_level.transfer_options,
         )
-        found[f"EFPN, {name}"] = chained(replace(ours, extended_level=finer), folder / f"efpn-{name}", seed)
-    first = found[f"EFPN, {transfers[0]}"]
-    found[f"EFPN, {transfers[0]}, windows"] = replace(first, detector=in_windows(first.detector, case.tile))
-    seen = in_windows(first.detector, case.tile, GLANCE)
-    found[f"EFPN, {transfers[0]}, windows after a glance"] = replace(first, detector=seen)
-    for one in found.values():
-        one.detector.eval()
-    return found
+        candidates[f"EFPN, {name}"] = train_efpn(
+            replace(from_base, extended_level=extended_level), folder / f"efpn-{name}", seed
+        )
+    first = candidates[f"EFPN, {transfers[0]}"]
+    tiled = tiled_copy(first.detector, case.tile_size)
+    prefiltered = tiled_copy(first.detector, case.tile_size, PREFILTER_SCORE)
+    candidates[f"EFPN, {transfers[0]}, tiles"] = replace(first, detector=tiled)
+    candidates[f"EFPN, {transfers[0]}, tiles after a prefilter"] = replace(first, detector=prefiltered)
+    for candidate in candidates.values():
+        candidate.detector.eval()
+    return candidates
 
 
-def plainly(settings: Settings, stage: StageConfig, folder: Path, seed: int) -> Contestant:
-    """The detector by its own losses alone, from ``settings.detector_from`` on."""
-    with opened(folder, settings, seed) as run:
-        whole = baseline.Settings(settings.model, settings.data, stage, settings.detector_from)
-        return finished(baseline.train(whole, run), run)
+def train_detector(settings: Settings, stage: StageConfig, folder: Path, seed: int) -> Candidate:
+    """Train the detector with its own losses, starting from ``settings.detector_from``."""
+    with open_run(folder, settings, seed) as run:
+        baseline_settings = baseline.Settings(settings.model, settings.data, stage, settings.detector_from)
+        return make_candidate(baseline.train(baseline_settings, run), run)
 
 
-def chained(settings: Settings, folder: Path, seed: int) -> Contestant:
-    """EFPN's phases 2 and 3."""
-    with opened(folder, settings, seed) as run:
-        return finished(efpn.train(settings, run), run)
+def train_efpn(settings: Settings, folder: Path, seed: int) -> Candidate:
+    """Train phases 2 and 3 of EFPN."""
+    with open_run(folder, settings, seed) as run:
+        return make_candidate(efpn.train(settings, run), run)
 
 
-def upper_bound(settings: Settings, folder: Path, seed: int) -> Contestant:
-    """The start with a new head on :class:`FromTwice`, trained as EFPN's is."""
-    shown = baseline.build_dataset(settings.data)
+def train_upper_bound(settings: Settings, folder: Path, seed: int) -> Candidate:
+    """Train a new head of the base detector on :class:`UpperBoundExtractor`, as for EFPN."""
+    dataset = baseline.build_dataset(settings.data)
     M, _ = baseline.load_detector(settings.detector_from)
-    F = FromTwice(get_extractor(M))
+    F = UpperBoundExtractor(get_extractor(M))
     T = extend_detector(
         M,
         nn.Identity(),
         ExclusiveRouting(settings.extended_level.small_roi_size),
         ohem_per_image=settings.extended_level.ohem_per_image,
     )  # type: ignore[arg-type]
-    T.backbone, T.roi_heads.reader = F, DenseReader(F.extended)
-    with opened(folder, settings, seed) as run:
-        efpn.train_small_roi_head(T, settings, shown, run)
-        return finished(T, run)
+    T.backbone, T.roi_heads.roi_reader = F, DenseReader(F.extended_levels)
+    with open_run(folder, settings, seed) as run:
+        efpn.train_small_roi_head(T, settings, dataset, run)
+        return make_candidate(T, run)
 
 
-def opened(folder: Path, settings: Settings, seed: int) -> Run:
-    """The run in ``folder``, new or found again."""
+def open_run(folder: Path, settings: Settings, seed: int) -> Run:
+    """Open or resume the run in ``folder``."""
     return Run(folder, settings, seed, "cpu", save_every=50)
 
 
-def finished(detector: nn.Module, run: Run) -> Contestant:
-    """What came out of ``run``."""
+def make_candidate(detector: nn.Module, run: Run) -> Candidate:
+    """Return the trained detector with the steps and minutes of ``run``."""
     stages = run.stage_progress().values()
-    return Contestant(detector.eval(), sum(s["steps"] for s in stages), sum(s["minutes"] for s in stages))
+    return Candidate(detector.eval(), sum(s["steps"] for s in stages), sum(s["minutes"] for s in stages))
 
 
-def twice(settings: Settings) -> Settings:
-    """The same with pictures of twice the size, in training and at the test."""
+def double_size(settings: Settings) -> Settings:
+    """Return ``settings`` with images of twice the size in training and in evaluation."""
     short, longest = 2 * settings.data.min_size[0], 2 * settings.data.max_size
     options = {**settings.model.detector_options, "test_size": [short, longest]}
     return replace(
@@ -202,9 +212,9 @@ def twice(settings: Settings) -> Settings:
     )
 
 
-def in_windows(T: nn.Module, tile: int, glance: float = 0.0) -> nn.Module:
-    """A copy of T that computes p2x only around small RoIs, or only around those that a glance does not call background."""
-    other = copy.deepcopy(T)
-    F, heads = efpn.efpn_modules(other)  # type: ignore[arg-type]
-    heads.roi_reader, heads.prefilter_score = SparseReader(F.extended_levels, tile), glance
-    return other
+def tiled_copy(T: nn.Module, tile_size: int, prefilter_score: float = 0.0) -> nn.Module:
+    """Return a copy of T that computes p2x only in tiles around small RoIs with at least ``prefilter_score``."""
+    copied = copy.deepcopy(T)
+    F, heads = efpn.efpn_modules(copied)  # type: ignore[arg-type]
+    heads.roi_reader, heads.prefilter_score = SparseReader(F.extended_levels, tile_size), prefilter_score
+    return copied

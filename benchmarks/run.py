@@ -1,7 +1,7 @@
-"""Runs benchmarks and keeps what they measured: ``python benchmarks/run.py [name …]`` → ``benchmarks/results/<name>.json``.
+"""Run benchmarks and store their results: ``python benchmarks/run.py [name …]`` → ``benchmarks/results/<name>.json``.
 
-Whatever is compared is measured in turns within one run, so that what disturbs the machine disturbs all alike. Only ratios travel from
-one machine to another. ``python benchmarks/report.py`` puts the tables into ``docs/results.md``.
+Candidates are timed in interleaved rounds of one process, so that disturbances of the machine affect all of them alike. Only ratios are
+comparable between machines. ``python benchmarks/report.py`` writes the tables to ``docs/results.md``.
 """
 
 import argparse
@@ -37,8 +37,8 @@ BENCHMARKS: dict[str, Callable[[torch.device, int], list[Table]]] = {
 }
 
 
-def made(device: torch.device, command: str) -> dict[str, Any]:
-    """Where and when numbers were made: commit, versions, device, threads, seed, date (UTC), and how busy the machine was before."""
+def collect_metadata(device: torch.device, command: str) -> dict[str, Any]:
+    """Return the provenance of results: command, commit, versions, device, threads, seed, date (UTC), and the prior load of the machine."""
     return {
         "command": command,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -49,45 +49,44 @@ def made(device: torch.device, command: str) -> dict[str, Any]:
     }
 
 
-def keep(
+def write_result(
     name: str,
     tables: list[Table],
     metadata: Mapping[str, Any],
     folder: Path = RESULTS,
     details: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes ``<folder>/<name>.json``, to a temporary name first. Each table is ``{"caption", "rows": [{column: value}]}``.
+    """Write ``<folder>/<name>.json`` atomically and return its path.
 
-    ``details`` are numbers that no table shows, such as every seed's; they stand beside the tables under their own names.
+    Each table is ``{"caption", "rows": [{column: value}]}``. ``details`` are further values, such as those of every seed; they are stored
+    next to the tables under their own keys.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    draft = path.with_suffix(".json.part")
-    whole = to_jsonable({"tables": tables, "made": metadata, **(details or {})})
-    draft.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
-    return draft.replace(path)
+    unfinished = path.with_suffix(".json.part")
+    content = to_jsonable({"tables": tables, "made": metadata, **(details or {})})
+    unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return unfinished.replace(path)
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"benchmarks to run, of {', '.join(BENCHMARKS)}; all without")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count, after two that do not")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
-    parser.add_argument("--device", default="cpu", help="where to run: cpu or cuda")
-    given = parser.parse_args()
-    unknown = sorted(set(given.names) - set(BENCHMARKS))
+    parser.add_argument("names", nargs="*", help=f"Benchmarks to run: {', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="Timed rounds, after two warm-up rounds")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="PyTorch threads on the CPU")
+    parser.add_argument("--device", default="cpu", help="Device: cpu or cuda")
+    args = parser.parse_args()
+    unknown = sorted(set(args.names) - set(BENCHMARKS))
     if unknown:
-        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
-    torch.set_num_threads(given.threads)
-    device = torch.device(given.device)
-    for name in given.names or BENCHMARKS:
+        parser.error(f"unknown benchmark {', '.join(unknown)}; choose from {', '.join(BENCHMARKS)}")
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    for name in args.names or BENCHMARKS:
         torch.manual_seed(SEED)
-        metadata = made(
-            device,
-            f"python benchmarks/run.py {name} --rounds {given.rounds} --threads {given.threads} --device {device}",
-        )
-        print(keep(name, BENCHMARKS[name](device, given.rounds), metadata), flush=True)
+        command = f"python benchmarks/run.py {name} --rounds {args.rounds} --threads {args.threads} --device {device}"
+        metadata = collect_metadata(device, command)
+        print(write_result(name, BENCHMARKS[name](device, args.rounds), metadata), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""What image search costs, in interleaved rounds: describing, lifting, searching beside FAISS. →
-benchmarks/results/search.json
+"""Cost of image search in interleaved rounds: embedding, descriptor super-resolution, exact search and FAISS.
 
     python benchmarks/search.py WEIGHTS [--million]
 
-WEIGHTS is the file of MobileNetV2 in the sample data.
-
-``--million`` builds an index of 1,000,000 vectors of 128 numbers in pieces and states time, size and peak memory.
+WEIGHTS is the file of MobileNetV2 in the sample data. ``--million`` builds an index of 1,000,000 vectors of dimension 128 in chunks and
+reports time, size and peak memory. Results: ``benchmarks/results/search.json``.
 """
 
 import argparse
@@ -19,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as nnf
-from run import RESULTS, keep, made
+from run import RESULTS, collect_metadata, write_result
 
 from featlift.gallery import EmbedderConfig, build_embedder
 from featlift.retrieval.exact_search import SearchResults, exact_search
@@ -27,164 +25,170 @@ from featlift.retrieval.faiss_index import FaissIndex
 from featlift.retrieval.generator import DescriptorGenerator, ResidualGenerator, super_resolve_descriptors
 from featlift.retrieval.vector_store import VectorStore
 
-QUERIES = 50
+NUM_QUERIES = 50
 
 
-def clustered(n: int, dimension: int, seed: int, centers: int = 2000) -> torch.Tensor:
-    """Unit vectors ``[n, dimension]`` around ``centers`` directions that do not depend on the seed."""
-    middle = torch.randn(centers, dimension, generator=torch.Generator().manual_seed(0))
-    draw = torch.Generator().manual_seed(seed + 1)
-    near = middle[torch.randint(centers, (n,), generator=draw)]
-    return nnf.normalize(near + 0.7 * torch.randn(n, dimension, generator=draw), dim=1)
+def clustered_vectors(n: int, dimension: int, seed: int, centers: int = 2000) -> torch.Tensor:
+    """Return unit vectors ``[n, dimension]`` around ``centers`` directions that do not depend on the seed."""
+    directions = torch.randn(centers, dimension, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(seed + 1)
+    nearest = directions[torch.randint(centers, (n,), generator=generator)]
+    return nnf.normalize(nearest + 0.7 * torch.randn(n, dimension, generator=generator), dim=1)
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of each call: median, least and greatest of ``rounds``, all calls once in every round, after one to
-    warm up.
-    """
+def time_interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
+    """Return the median, minimum and maximum ms of each call over interleaved ``rounds``, after a warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
+    for round_index in range(rounds + 1):
         for name, call in calls.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             call()
-            if turn:
-                times[name].append(1000 * (time.perf_counter() - began))
+            if round_index:
+                times[name].append(1000 * (time.perf_counter() - start))
     return {name: {"median": statistics.median(t), "least": min(t), "greatest": max(t)} for name, t in times.items()}
 
 
-def describing(weights: str, rounds: int) -> dict:
-    """Milliseconds for 16 pictures."""
-    encodings = {
+def time_embedding(weights: str, rounds: int) -> dict:
+    """Time the embedding of 16 images, in ms."""
+    configs = {
         "gist at 128": EmbedderConfig("gist", input_size=128),
         "MobileNetV2 at 128": EmbedderConfig("mobilenetv2_100", weights, input_size=128),
     }
-    encodings["MobileNetV2 at 224"] = EmbedderConfig("mobilenetv2_100", weights, input_size=224)
-    every = {name: build_embedder(encoding)[0] for name, encoding in encodings.items()}
-    return interleaved(
-        {n: lambda F=F: F(torch.rand(16, 3, F.input_size, F.input_size)) for n, F in every.items()}, rounds
+    configs["MobileNetV2 at 224"] = EmbedderConfig("mobilenetv2_100", weights, input_size=224)
+    embedders = {name: build_embedder(config)[0] for name, config in configs.items()}
+    return time_interleaved(
+        {n: lambda F=F: F(torch.rand(16, 3, F.input_size, F.input_size)) for n, F in embedders.items()}, rounds
     )
 
 
-def lifting(rounds: int) -> dict:
-    """Milliseconds for one descriptor and for 64."""
+def time_generators(rounds: int) -> dict:
+    """Time descriptor super-resolution for batches of 1 and 64, in ms."""
     generators = {
         "paper, 4096": (DescriptorGenerator().eval(), 4096),
         "residual 1024, 1280": (ResidualGenerator(1280).eval(), 1280),
     }
-    asked = {f"{name}, batch {n}": (G, torch.rand(n, D)) for name, (G, D) in generators.items() for n in (1, 64)}
-    return interleaved({name: lambda one=one: super_resolve_descriptors(*one) for name, one in asked.items()}, rounds)
+    inputs = {f"{name}, batch {n}": (G, torch.rand(n, D)) for name, (G, D) in generators.items() for n in (1, 64)}
+    return time_interleaved(
+        {name: lambda args=args: super_resolve_descriptors(*args) for name, args in inputs.items()}, rounds
+    )
 
 
-def searching(folder: Path, n: int, dimension: int, rounds: int) -> dict:
-    """Milliseconds for :data:`QUERIES` among ``n`` vectors, ten answers each, and how many of the exact ten are found."""
-    store, queries = stored(folder, n, dimension), clustered(QUERIES, dimension, 10**9)
-    kinds = {kind: FaissIndex(store, kind) for kind in ("flat", "ivf-flat", "ivf-pq", "ivf-rabitq", "hnsw")}
-    build = {kind: _seconds(index.build) for kind, index in kinds.items()}
+def time_search(folder: Path, n: int, dimension: int, rounds: int) -> dict:
+    """Time the search of :data:`NUM_QUERIES` queries among ``n`` vectors (ten results), in ms, and compute the recall of each index."""
+    store, queries = build_store(folder, n, dimension), clustered_vectors(NUM_QUERIES, dimension, 10**9)
+    indexes = {name: FaissIndex(store, name) for name in ("flat", "ivf-flat", "ivf-pq", "ivf-rabitq", "hnsw")}
+    build = {name: _seconds(index.build) for name, index in indexes.items()}
     exact = exact_search(store, queries, 10)
     calls = {"exact": lambda: exact_search(store, queries, 10)}
-    calls |= {kind: lambda index=index: index.search(queries, 10) for kind, index in kinds.items()}
-    recall = {kind: recalled(index.search(queries, 10), exact) for kind, index in kinds.items()}
-    size = {kind: index.path.stat().st_size / 1e6 for kind, index in kinds.items()}
+    calls |= {name: lambda index=index: index.search(queries, 10) for name, index in indexes.items()}
+    recall = {name: compute_recall(index.search(queries, 10), exact) for name, index in indexes.items()}
+    size = {name: index.path.stat().st_size / 1e6 for name, index in indexes.items()}
     return {
         "n": n,
         "dimension": dimension,
-        "ms": interleaved(calls, rounds),
+        "ms": time_interleaved(calls, rounds),
         "build_s": build,
         "recall": recall,
         "MB": size,
     }
 
 
-def million(folder: Path, n: int = 1_000_000, dimension: int = 128, cells: int = 1024) -> dict:
-    """Building and searching ``n`` vectors that never are in memory together (but for 65,536 for training)."""
-    began = time.perf_counter()
-    store = stored(folder, n, dimension, half=True)
-    written, index = time.perf_counter() - began, FaissIndex(store, "ivf-rabitq", cells)
-    built, queries = _seconds(lambda: index.build(max_training_vectors=65536)), clustered(QUERIES, dimension, 10**9)
-    found = recalled(index.search(queries, 10, k_factor=20), exact_search(store, queries, 10))
-    times = interleaved({"ivf-rabitq": lambda: index.search(queries, 10, k_factor=20)}, 3)
+def measure_million(folder: Path, n: int = 1_000_000, dimension: int = 128, cells: int = 1024) -> dict:
+    """Build and search an index of ``n`` vectors, at most 65,536 of which (for training) are in memory at once."""
+    start = time.perf_counter()
+    store = build_store(folder, n, dimension, half=True)
+    write_seconds, index = time.perf_counter() - start, FaissIndex(store, "ivf-rabitq", cells)
+    build_seconds, queries = (
+        _seconds(lambda: index.build(max_training_vectors=65536)),
+        clustered_vectors(NUM_QUERIES, dimension, 10**9),
+    )
+    recall = compute_recall(index.search(queries, 10, k_factor=20), exact_search(store, queries, 10))
+    times = time_interleaved({"ivf-rabitq": lambda: index.search(queries, 10, k_factor=20)}, 3)
     return {
         "n": n,
         "dimension": dimension,
-        "write_s": written,
-        "build_s": built,
-        "ms_per_query": times["ivf-rabitq"]["median"] / QUERIES,
-        "recall": found,
+        "write_s": write_seconds,
+        "build_s": build_seconds,
+        "ms_per_query": times["ivf-rabitq"]["median"] / NUM_QUERIES,
+        "recall": recall,
         "index_MB": index.path.stat().st_size / 1e6,
         "vectors_MB": sum(file.stat().st_size for file in folder.glob("*.npy")) / 1e6,
         "peak_memory_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
     }
 
 
-def stored(folder: Path, n: int, dimension: int, half: bool = False, piece: int = 50_000) -> VectorStore:
-    """``n`` clustered vectors on disk, made and written ``piece`` at a time."""
+def build_store(folder: Path, n: int, dimension: int, half: bool = False, chunk_size: int = 50_000) -> VectorStore:
+    """Write ``n`` clustered vectors to disk in chunks of ``chunk_size``."""
     store = VectorStore(folder, dimension, half=half)
-    for start in range(0, n, piece):
-        names = [str(row) for row in range(start, min(n, start + piece))]
-        store.add(names, clustered(len(names), dimension, start))
+    for start in range(0, n, chunk_size):
+        names = [str(row) for row in range(start, min(n, start + chunk_size))]
+        store.add(names, clustered_vectors(len(names), dimension, start))
     return store
 
 
-def recalled(near: SearchResults, exact: SearchResults) -> float:
-    """The share of the exact answers that are among ``near``."""
-    shared = [len(set(a) & set(b)) / len(b) for a, b in zip(near.names, exact.names, strict=True)]
-    return sum(shared) / len(shared)
+def compute_recall(results: SearchResults, exact: SearchResults) -> float:
+    """Return the fraction of the exact results that are among ``results``."""
+    recalls = [len(set(a) & set(b)) / len(b) for a, b in zip(results.names, exact.names, strict=True)]
+    return sum(recalls) / len(recalls)
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     call()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
-def tables(found: dict) -> list[dict]:
-    """For ``docs/results.md``."""
-    calls = [(f"describe 16 pictures, {name}", ms) for name, ms in found["describe_16"].items()]
-    calls += [(f"lift, {name}", ms) for name, ms in found["lift"].items()]
-    among = found["search_50"]
+def build_tables(results: dict) -> list[dict]:
+    """Build the tables of ``docs/results.md``."""
+    calls = [(f"embed 16 images, {name}", ms) for name, ms in results["describe_16"].items()]
+    calls += [(f"super-resolve, {name}", ms) for name, ms in results["lift"].items()]
+    search = results["search_50"]
     rows = [
         {
             "index": name,
-            "ms a query": round(ms["median"] / QUERIES, 2),
-            "recall of the exact ten": among["recall"].get(name, 1.0),
-            "build, s": round(among["build_s"].get(name, 0.0), 1),
-            "MB": round(among["MB"].get(name, 0.0), 1),
+            "ms a query": round(ms["median"] / NUM_QUERIES, 2),
+            "recall of the exact ten": search["recall"].get(name, 1.0),
+            "build, s": round(search["build_s"].get(name, 0.0), 1),
+            "MB": round(search["MB"].get(name, 0.0), 1),
         }
-        for name, ms in among["ms"].items()
+        for name, ms in search["ms"].items()
     ]
-    shown = [
-        {"caption": "Describing and lifting", "rows": [{"what": n, "ms": round(ms["median"], 2)} for n, ms in calls]},
+    tables = [
         {
-            "caption": f"{QUERIES} queries among {among['n']:,} vectors of {among['dimension']} numbers, ten answers",
+            "caption": "Embedding and descriptor super-resolution",
+            "rows": [{"what": n, "ms": round(ms["median"], 2)} for n, ms in calls],
+        },
+        {
+            "caption": f"{NUM_QUERIES} queries among {search['n']:,} vectors of dimension {search['dimension']}, ten results",
             "rows": rows,
         },
     ]
-    large = [{name: round(value, 3) for name, value in found["million"].items()}] if "million" in found else []
-    return shown + ([{"caption": "A million vectors, written and built in pieces", "rows": large}] if large else [])
+    large = [{name: round(value, 3) for name, value in results["million"].items()}] if "million" in results else []
+    return tables + ([{"caption": "A million vectors, written and indexed in chunks", "rows": large}] if large else [])
 
 
 def main() -> None:
-    """Everything, on one thread."""
+    """Run all measurements on one thread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights")
     parser.add_argument("--million", action="store_true")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
+    args = parser.parse_args()
     import faiss
 
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
-    about = made(torch.device("cpu"), f"python benchmarks/search.py {' '.join(sys.argv[1:])}")
-    about["versions"] = {**about["versions"], "faiss": faiss.__version__}
-    found: dict = {}
+    metadata = collect_metadata(torch.device("cpu"), f"python benchmarks/search.py {' '.join(sys.argv[1:])}")
+    metadata["versions"] = {**metadata["versions"], "faiss": faiss.__version__}
+    results: dict = {}
     with tempfile.TemporaryDirectory() as folder:
-        if given.million:
-            found["million"] = million(Path(folder) / "million")
-        found["describe_16"] = describing(given.weights, given.rounds)
-        found["lift"] = lifting(given.rounds)
-        found["search_50"] = searching(Path(folder) / "small", 20_000, 512, given.rounds)
-    print(keep("search", tables(found), about, given.out, found))
+        if args.million:
+            results["million"] = measure_million(Path(folder) / "million")
+        results["describe_16"] = time_embedding(args.weights, args.rounds)
+        results["lift"] = time_generators(args.rounds)
+        results["search_50"] = time_search(Path(folder) / "small", 20_000, 512, args.rounds)
+    print(write_result("search", build_tables(results), metadata, args.out, results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Windows of a data set's pictures as a data set of its own: smaller pictures, objects as large as they were."""
+"""Dataset of crops of the images of a COCO dataset: smaller images with objects of unchanged size."""
 
 from pathlib import Path
 
@@ -11,57 +11,59 @@ from featlift.data.coco import open_coco_split
 from featlift.data.dataset import ImageDataset
 from featlift.training.run import write_json
 
-LEAST_LEFT = 8.0
-"""An object of which less than so many pixels a side are in the window does not count."""
+MIN_VISIBLE_SIZE = 8.0
+"""Objects with fewer pixels per side inside the crop are dropped."""
 
 
-def windows(source: Path, out: Path, side: int, each: dict[str, int]) -> Path:
-    """``each`` split's pictures as so many windows of ``side`` × ``side`` px, around objects, in COCO's form; returns ``out``.
+def crop_dataset(source: Path, out: Path, crop_size: int, crops_per_image: dict[str, int]) -> Path:
+    """Write a COCO dataset of ``crop_size`` × ``crop_size`` px crops around objects; return ``out``.
 
-    A folder that is complete is left as it is. Which windows follows from the pictures alone.
+    ``crops_per_image`` maps splits to the number of crops. Existing splits are skipped. The crops are deterministic.
     """
-    for split, count in each.items():
+    for split, count in crops_per_image.items():
         if not (out / f"instances_{split}.json").exists():
-            _write(open_coco_split(source, split), out, split, side, count)
+            _write(open_coco_split(source, split), out, split, crop_size, count)
     return out
 
 
-def _write(shown: ImageDataset, out: Path, split: str, side: int, count: int) -> None:
-    draw = torch.Generator().manual_seed(0)
+def _write(dataset: ImageDataset, out: Path, split: str, crop_size: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
     (out / split).mkdir(parents=True, exist_ok=True)
     images, annotations = [], []
-    for index in range(len(shown)):
-        image, target = shown[index]
-        for corner in corners(target["boxes"], image.shape[-2:], side, count, draw):
-            part, seen = crop_sample(image, target, (*corner, side, side), LEAST_LEFT)
-            images.append({"id": len(images) + 1, "file_name": f"{len(images):05d}.png", "width": side, "height": side})
-            to_pil_image(part).save(out / split / images[-1]["file_name"])
-            for box, label in zip(seen["boxes"].tolist(), seen["labels"].tolist(), strict=True):
-                annotations.append(annotation(len(annotations) + 1, images[-1]["id"], box, label))
-    categories = [{"id": number, "name": name} for number, name in enumerate(shown.classes, 1)]
+    for index in range(len(dataset)):
+        image, target = dataset[index]
+        for corner in sample_corners(target["boxes"], image.shape[-2:], crop_size, count, generator):
+            crop, visible = crop_sample(image, target, (*corner, crop_size, crop_size), MIN_VISIBLE_SIZE)
+            name = f"{len(images):05d}.png"
+            images.append({"id": len(images) + 1, "file_name": name, "width": crop_size, "height": crop_size})
+            to_pil_image(crop).save(out / split / name)
+            for box, label in zip(visible["boxes"].tolist(), visible["labels"].tolist(), strict=True):
+                annotations.append(make_annotation(len(annotations) + 1, images[-1]["id"], box, label))
+    categories = [{"id": number, "name": name} for number, name in enumerate(dataset.classes, 1)]
     truth = {"images": images, "annotations": annotations, "categories": categories}
     write_json(out / f"instances_{split}.json", truth)
 
 
-def corners(
-    boxes: Tensor, size: tuple[int, int] | torch.Size, side: int, count: int, draw: torch.Generator
+def sample_corners(
+    boxes: Tensor, size: tuple[int, int] | torch.Size, crop_size: int, count: int, generator: torch.Generator
 ) -> list[tuple[int, int]]:
-    """Upper left corners (top, left) of ``count`` windows inside a picture of ``size`` (H, W), each with the middle of one of ``boxes
-    [N, 4]`` in it, at a random place.
+    """Sample the upper left corners (top, left) of ``count`` crops inside an image of ``size`` (H, W).
+
+    Each crop contains the center of one of ``boxes [N, 4]`` (xyxy) at a random position.
     """
-    chosen = torch.randperm(len(boxes), generator=draw)[:count]
-    found = []
-    for left, top, right, bottom in boxes[chosen].tolist():
-        shift = torch.rand(2, generator=draw).tolist()
-        y = (top + bottom) / 2 - side * (0.1 + 0.8 * shift[0])
-        x = (left + right) / 2 - side * (0.1 + 0.8 * shift[1])
-        found.append((int(min(max(y, 0), size[0] - side)), int(min(max(x, 0), size[1] - side))))
-    return found
+    selected = torch.randperm(len(boxes), generator=generator)[:count]
+    corners = []
+    for left, top, right, bottom in boxes[selected].tolist():
+        shift = torch.rand(2, generator=generator).tolist()
+        y = (top + bottom) / 2 - crop_size * (0.1 + 0.8 * shift[0])
+        x = (left + right) / 2 - crop_size * (0.1 + 0.8 * shift[1])
+        corners.append((int(min(max(y, 0), size[0] - crop_size)), int(min(max(x, 0), size[1] - crop_size))))
+    return corners
 
 
-def annotation(number: int, picture: int, box: list[float], label: int) -> dict:
-    """COCO's form of one object; ``box`` is xyxy."""
+def make_annotation(annotation_id: int, image_id: int, box: list[float], label: int) -> dict:
+    """Return the COCO annotation of an object with ``box`` xyxy."""
     left, top, right, bottom = box
-    wide, high = right - left, bottom - top
-    shape = {"bbox": [left, top, wide, high], "area": wide * high}
-    return {"id": number, "image_id": picture, "category_id": label, "iscrowd": 0, **shape}
+    width, height = right - left, bottom - top
+    shape = {"bbox": [left, top, width, height], "area": width * height}
+    return {"id": annotation_id, "image_id": image_id, "category_id": label, "iscrowd": 0, **shape}

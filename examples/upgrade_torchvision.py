@@ -1,9 +1,9 @@
-"""Upgrade torchvision's Faster R-CNN, train only what was added, save it, and take it out again.
+"""Upgrade torchvision's Faster R-CNN, train only the added adapters, save them as a delta, and downgrade the model.
 
     python examples/upgrade_torchvision.py [steps]
 
-Runs in about a minute on two CPU cores, with random weights and painted pictures. For your own detector, take ``weights="DEFAULT"``, your
-pictures, and some thousand steps.
+Runs in about a minute on two CPU cores, with random weights and synthetic images. For your own detector, use ``weights="DEFAULT"``, your
+images, and several thousand steps.
 """
 
 import sys
@@ -22,33 +22,35 @@ SIZE = 192
 
 def main(steps: int) -> None:
     torch.manual_seed(0)
-    scenes = featlift.SyntheticScenes(8, image_size=(SIZE, SIZE), seed=0)
-    sizes = {"num_classes": 1 + len(scenes.classes), "min_size": SIZE, "max_size": SIZE}
-    model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, box_score_thresh=0.0, **sizes)
-    image = scenes[0][0]
-    before = detections(model, image)
+    dataset = featlift.SyntheticScenes(8, image_size=(SIZE, SIZE), seed=0)
+    options = {"num_classes": 1 + len(dataset.classes), "min_size": SIZE, "max_size": SIZE}
+    model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, box_score_thresh=0.0, **options)
+    image = dataset[0][0]
+    original = detect(model, image)
 
-    print(featlift.upgrade(model, "afi", blocks=1), "\n")
-    print("the same detections before training:", same(before, detections(model, image)))
+    print(featlift.upgrade(model, "afi", num_blocks=1), "\n")
+    print("identical detections before training:", is_equal(original, detect(model, image)))
 
-    train(model, scenes, steps)
-    print("the same detections after training: ", same(before, detections(model, image)))
+    train(model, dataset, steps)
+    print("identical detections after training: ", is_equal(original, detect(model, image)))
 
     with tempfile.TemporaryDirectory() as folder:
         delta = Path(folder) / "afi.safetensors"
         featlift.save_delta(model, delta)
-        trained = detections(model, image)
-        print(f"the delta is {delta.stat().st_size / 2**20:.1f} MiB, the whole model {weight(model):.1f} MiB")
+        trained = detect(model, image)
+        print(
+            f"size of the delta {delta.stat().st_size / 2**20:.1f} MiB, of the whole model {model_size(model):.1f} MiB"
+        )
 
         featlift.downgrade(model)
-        print("the same detections as at first:    ", same(before, detections(model, image)))
+        print("identical detections after downgrade:", is_equal(original, detect(model, image)))
 
         featlift.load_delta(model, delta)
-        print("the delta brings the training back: ", same(trained, detections(model, image)))
+        print("trained detections from the delta:   ", is_equal(trained, detect(model, image)))
 
 
-def train(model: nn.Module, scenes: featlift.SyntheticScenes, steps: int) -> None:
-    """Only the new parameters learn. (Batch norm goes on counting here; in torchvision's pretrained detectors it is frozen.)"""
+def train(model: nn.Module, dataset: featlift.SyntheticScenes, steps: int) -> None:
+    """Train only the added parameters. Batch norm statistics are updated here; torchvision's pretrained detectors freeze them."""
     model.requires_grad_(False)
     added = list(added_parameters(model).values())
     for parameter in added:
@@ -56,7 +58,7 @@ def train(model: nn.Module, scenes: featlift.SyntheticScenes, steps: int) -> Non
     optimizer = torch.optim.AdamW(added, lr=1e-4)
     model.train()
     for step in range(steps):
-        image, target = scenes[step % len(scenes)]
+        image, target = dataset[step % len(dataset)]
         losses = model([image], [target])
         loss = sum(losses.values(), torch.zeros(()))
         optimizer.zero_grad()
@@ -66,15 +68,16 @@ def train(model: nn.Module, scenes: featlift.SyntheticScenes, steps: int) -> Non
 
 
 @torch.no_grad()
-def detections(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
+def detect(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     return model.eval()([image])[0]
 
 
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+def is_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def weight(model: nn.Module) -> float:
+def model_size(model: nn.Module) -> float:
+    """Return the size of the weights in MiB."""
     return sum(x.numel() * x.element_size() for x in model.state_dict().values()) / 2**20
 
 

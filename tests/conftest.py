@@ -3,6 +3,14 @@
 import pytest
 import torch
 
+from featlift.cli import main
+
+TINY = [
+    "--data.batch_size", "2", "--train.steps", "1", "--model.pyramid_channels", "8", "--device", "cpu",
+    "--model.detector_options", '{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}',
+]  # fmt: skip
+"""Options of ``featlift train baseline`` for a detector that trains in seconds."""
+
 
 @pytest.fixture(autouse=True)
 def _same_start():
@@ -10,9 +18,28 @@ def _same_start():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def coco(tmp_path_factory):
+    """A COCO folder with two training and two validation images, written by ``featlift data generate``."""
+    folder = tmp_path_factory.mktemp("images") / "coco"
+    sizes = ["--num-train", "2", "--num-val", "2", "--image-size", "64"]
+    assert main.main(["data", "generate", str(folder), *sizes]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(coco, tmp_path_factory):
+    """Run folders of two detectors trained on ``coco`` for one step, by interpolator name."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name in ("nearest", "bilinear"):
+        options = ["--run", str(folder / name), "--data", str(coco), "--model.interpolator", name, *TINY]
+        assert main.main(["train", "baseline", *options]) == 0
+    return {name: folder / name for name in ("nearest", "bilinear")}
+
+
 @pytest.fixture
 def marked():
-    """``marked(height, width, seed)``: a dark picture with one bright object, and its target."""
+    """``marked(height, width, seed)``: a dark image with one bright object, and its target."""
     return _marked
 
 

@@ -18,40 +18,40 @@ def test_names_that_are_no_level(name):
         level_stride(name)
 
 
-def test_fit_cuts_at_the_bottom_and_right():
+def test_crops_at_the_bottom_and_right():
     x = torch.arange(12.0).view(1, 1, 3, 4)
     assert crop_or_pad(x, (2, 3))[0, 0].tolist() == [[0, 1, 2], [4, 5, 6]]
 
 
-def test_fit_repeats_the_last_row_and_column():
+def test_pads_by_repeating_the_last_row_and_column():
     x = torch.arange(4.0).view(1, 1, 2, 2)
     assert crop_or_pad(x, (3, 3))[0, 0].tolist() == [[0, 1, 1], [2, 3, 3], [2, 3, 3]]
 
 
-def test_fit_cuts_one_side_and_extends_the_other():
+def test_crops_one_side_and_pads_the_other():
     x = torch.arange(4.0).view(1, 1, 2, 2)
     assert crop_or_pad(x, (1, 3))[0, 0].tolist() == [[0, 1, 1]]
 
 
-def test_fit_leaves_what_fits():
+def test_equal_size_is_unchanged():
     x = torch.randn(2, 3, 4, 5)
     assert torch.equal(crop_or_pad(x, (4, 5)), x)
 
 
 @pytest.mark.parametrize("size", [(2, 6), (4, 4), (6, 6), (1, 8)])
-def test_fit_never_resizes(size):
-    with pytest.raises(ValueError, match=rf"4x6 cells cannot be fitted onto {size[0]}x{size[1]}.*one doubling apart"):
+def test_never_resizes(size):
+    with pytest.raises(ValueError, match=rf"4x6 cells cannot be cropped or padded to {size[0]}x{size[1]}.*factor of 2"):
         crop_or_pad(torch.zeros(1, 1, 4, 6), size)
 
 
-def test_match_cuts_both_to_the_smaller_at_the_top_left():
+def test_match_crops_both_to_the_smaller_at_the_top_left():
     a = {"p2": torch.arange(12.0).view(1, 1, 3, 4), "p3": torch.zeros(1, 1, 2, 2), "p6": torch.zeros(1, 1, 1, 1)}
     b = {"p3": torch.ones(1, 1, 1, 5), "p2": torch.arange(10.0).view(1, 1, 5, 2)}
-    cut_a, cut_b = crop_to_match(a, b)
-    assert list(cut_a) == list(cut_b) == ["p2", "p3"]
-    assert cut_a["p2"][0, 0].tolist() == [[0, 1], [4, 5], [8, 9]]
-    assert cut_b["p2"][0, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert cut_a["p3"].shape == cut_b["p3"].shape == (1, 1, 1, 2)
+    cropped_a, cropped_b = crop_to_match(a, b)
+    assert list(cropped_a) == list(cropped_b) == ["p2", "p3"]
+    assert cropped_a["p2"][0, 0].tolist() == [[0, 1], [4, 5], [8, 9]]
+    assert cropped_b["p2"][0, 0].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert cropped_a["p3"].shape == cropped_b["p3"].shape == (1, 1, 1, 2)
     assert a["p2"].shape == (1, 1, 3, 4)
 
 

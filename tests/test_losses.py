@@ -1,4 +1,4 @@
-"""Losses by hand, and to whom each gives a gradient."""
+"""Losses by hand, and their gradients."""
 
 import math
 
@@ -28,8 +28,8 @@ def cells(*values: float) -> Tensor:
     return torch.tensor(values).view(1, 1, 1, -1)
 
 
-def surprise(logit: float, label: int) -> float:
-    """-log of the probability that the sigmoid gives to the label."""
+def cross_entropy(logit: float, label: int) -> float:
+    """-log of the sigmoid's probability of the label."""
     probability = 1 / (1 + math.exp(-logit))
     return -math.log(probability if label else 1 - probability)
 
@@ -38,32 +38,32 @@ STUDENT = {"p3": cells(1.0, -2.0), "p4": cells(3.0)}
 TEACHER = {"p3": cells(0.0, 1.0), "p4": cells(-1.0)}
 
 
-def test_content_by_hand():
+def test_pyramid_l1_by_hand():
     assert pyramid_l1(STUDENT, TEACHER).item() == pytest.approx((1 + 3) / 2 + 4)
 
 
-def test_critic_by_hand():
-    real = (surprise(0, 1) + surprise(1, 1)) / 2 + surprise(-1, 1)
-    fake = (surprise(1, 0) + surprise(-2, 0)) / 2 + surprise(3, 0)
+def test_discriminator_loss_by_hand():
+    real = (cross_entropy(0, 1) + cross_entropy(1, 1)) / 2 + cross_entropy(-1, 1)
+    fake = (cross_entropy(1, 0) + cross_entropy(-2, 0)) / 2 + cross_entropy(3, 0)
     assert discriminator_loss_from_maps(nn.Identity(), STUDENT, TEACHER).item() == pytest.approx(real + fake, rel=1e-6)
     assert discriminator_loss(STUDENT, TEACHER).item() == pytest.approx(real + fake, rel=1e-6)
 
 
-def test_fooling_by_hand():
-    expected = (surprise(1, 1) + surprise(-2, 1)) / 2 + surprise(3, 1)
+def test_generator_adversarial_loss_by_hand():
+    expected = (cross_entropy(1, 1) + cross_entropy(-2, 1)) / 2 + cross_entropy(3, 1)
     assert generator_adversarial_loss(nn.Identity(), STUDENT).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_losses_stay_finite_for_a_critic_that_is_sure():
-    sure = {"p3": cells(500.0, -500.0)}
-    assert generator_adversarial_loss(nn.Identity(), sure).item() == pytest.approx(250)
-    assert discriminator_loss(sure, sure).item() == pytest.approx(500)
+def test_losses_stay_finite_for_large_logits():
+    large = {"p3": cells(500.0, -500.0)}
+    assert generator_adversarial_loss(nn.Identity(), large).item() == pytest.approx(250)
+    assert discriminator_loss(large, large).item() == pytest.approx(500)
 
 
 @pytest.mark.parametrize(
     "loss",
     [pyramid_l1, lambda student, teacher: generator_adversarial_loss(nn.Identity(), student), discriminator_loss],
-    ids=["content", "fool", "tell_apart"],
+    ids=["content", "generator", "discriminator"],
 )
 def test_sums_over_levels_of_means_over_cells(loss):
     student, teacher = {"p3": torch.randn(2, 3, 4, 5)}, {"p3": torch.randn(2, 3, 4, 5)}
@@ -74,7 +74,7 @@ def test_sums_over_levels_of_means_over_cells(loss):
     torch.testing.assert_close(wider, once)
 
 
-@pytest.mark.parametrize("loss", [pyramid_l1, discriminator_loss], ids=["content", "tell_apart"])
+@pytest.mark.parametrize("loss", [pyramid_l1, discriminator_loss], ids=["content", "discriminator"])
 def test_gradients_are_right(loss):
     def of_tensors(a: Tensor, b: Tensor) -> Tensor:
         return loss({"p3": a, "p4": a[..., :1]}, {"p3": b, "p4": b[..., :1]})
@@ -83,56 +83,56 @@ def test_gradients_are_right(loss):
     assert torch.autograd.gradcheck(of_tensors, maps)
 
 
-def players() -> tuple[nn.Module, nn.Module, Tensor]:
+def networks() -> tuple[nn.Module, nn.Module, Tensor]:
     return nn.Conv2d(4, 4, 3, padding=1), PatchDiscriminator(4).eval(), torch.randn(2, 4, 5, 5)
 
 
-def test_fooling_reaches_the_generator_through_the_critic():
-    """The published code detaches here: its adversarial term trains nobody."""
-    generator, critic, x = players()
-    generator_adversarial_loss(critic, {"p3": generator(x)}).backward()
+def test_the_generator_gets_gradients_through_the_discriminator():
+    """The published code detaches here, so its adversarial term has no effect."""
+    generator, discriminator, x = networks()
+    generator_adversarial_loss(discriminator, {"p3": generator(x)}).backward()
     assert all(parameter.grad.any() for parameter in generator.parameters())
 
 
 def test_the_adversarial_term_changes_the_generators_gradient():
     """Spec check 3: λ > 0 changes it, λ = 0 is content alone."""
-    generator, critic, x = players()
+    generator, discriminator, x = networks()
     teacher = {"p3": torch.randn(2, 4, 5, 5)}
 
     def gradient(weight: float | None) -> Tensor:
         generator.zero_grad()
         student = {"p3": generator(x)}
         loss = pyramid_l1(student, teacher)
-        (loss if weight is None else loss + weight * generator_adversarial_loss(critic, student)).backward()
+        (loss if weight is None else loss + weight * generator_adversarial_loss(discriminator, student)).backward()
         return generator.weight.grad.clone()
 
     assert torch.equal(gradient(0.0), gradient(None))
     assert not torch.allclose(gradient(1.0), gradient(None), rtol=1e-4, atol=0)
 
 
-def test_telling_apart_gives_the_generator_nothing():
-    generator, critic, x = players()
-    discriminator_loss_from_maps(critic, {"p3": generator(x)}, {"p3": torch.randn(2, 4, 5, 5)}).backward()
+def test_the_discriminator_loss_gives_the_generator_no_gradient():
+    generator, discriminator, x = networks()
+    discriminator_loss_from_maps(discriminator, {"p3": generator(x)}, {"p3": torch.randn(2, 4, 5, 5)}).backward()
     assert all(parameter.grad is None for parameter in generator.parameters())
-    assert all(parameter.grad.any() for parameter in critic.parameters())
+    assert all(parameter.grad.any() for parameter in discriminator.parameters())
 
 
-def test_real_and_fake_are_judged_apart():
-    """Each has its own batch statistics; in one batch they would be told apart by their mean alone."""
-    critic = PatchDiscriminator(4).train()
+def test_real_and_fake_have_separate_batch_statistics():
+    """In a common batch, the means alone would separate them."""
+    discriminator = PatchDiscriminator(4).train()
     student, teacher = {"p3": torch.randn(2, 4, 5, 5)}, {"p3": torch.randn(2, 4, 5, 5) + 3}
-    apart = discriminator_loss({"p3": critic(student["p3"])}, {"p3": critic(teacher["p3"])})
-    torch.testing.assert_close(discriminator_loss_from_maps(critic, student, teacher), apart)
+    separate = discriminator_loss({"p3": discriminator(student["p3"])}, {"p3": discriminator(teacher["p3"])})
+    torch.testing.assert_close(discriminator_loss_from_maps(discriminator, student, teacher), separate)
 
 
-def test_judging_cuts_the_graph_only_when_asked():
-    generator, critic, x = players()
+def test_logits_are_detached_on_request():
+    generator, discriminator, x = networks()
     maps = {"p3": generator(x)}
-    logits = discriminator_logits(critic, maps)["p3"]
+    logits = discriminator_logits(discriminator, maps)["p3"]
     assert logits.shape == (2, 1, 5, 5)
     assert torch.autograd.grad(logits.sum(), generator.weight, allow_unused=True)[0] is not None
-    cut = discriminator_logits(critic, maps, detach=True)["p3"]
-    assert torch.autograd.grad(cut.sum(), generator.weight, allow_unused=True)[0] is None
+    detached = discriminator_logits(discriminator, maps, detach=True)["p3"]
+    assert torch.autograd.grad(detached.sum(), generator.weight, allow_unused=True)[0] is None
 
 
 def test_accuracy_by_hand():
@@ -158,20 +158,20 @@ def test_feature_mse_by_loop(power, scale_free):
     total = 0.0
     for level, target in teacher.items():
         rows = []
-        for mine, theirs in zip(student[level].tolist(), target.tolist(), strict=True):
-            mine, theirs = torch.tensor(mine).flatten().tolist(), torch.tensor(theirs).flatten().tolist()
-            apart = sum((m - t) ** 2 for m, t in zip(mine, theirs, strict=True)) / len(theirs)
-            size = sum(t**2 for t in theirs) / len(theirs)
-            apart, size = (apart, size) if power == 2 else (apart**0.5, size**0.5)
-            rows.append(apart / size if scale_free else apart)
+        for a, b in zip(student[level].tolist(), target.tolist(), strict=True):
+            a, b = torch.tensor(a).flatten().tolist(), torch.tensor(b).flatten().tolist()
+            error = sum((m - t) ** 2 for m, t in zip(a, b, strict=True)) / len(b)
+            norm = sum(t**2 for t in b) / len(b)
+            error, norm = (error, norm) if power == 2 else (error**0.5, norm**0.5)
+            rows.append(error / norm if scale_free else error)
         total += sum(rows) / len(rows)
     assert feature_mse(student, teacher, power, scale_free).item() == pytest.approx(total, rel=1e-5)
 
 
-def test_scale_free_does_not_care_for_the_scale():
+def test_scale_free_is_invariant_to_scale():
     student, teacher = two_maps(), two_maps()
-    ten_times = [{name: 10 * x for name, x in side.items()} for side in (student, teacher)]
-    assert feature_mse(ten_times[0], ten_times[1], scale_free=True).item() == pytest.approx(
+    scaled = [{name: 10 * x for name, x in side.items()} for side in (student, teacher)]
+    assert feature_mse(scaled[0], scaled[1], scale_free=True).item() == pytest.approx(
         feature_mse(student, teacher, scale_free=True).item(), rel=1e-5
     )
 
@@ -192,7 +192,7 @@ def test_half_precision_is_summed_in_float32():
     assert feature_mse(student, teacher).item() == pytest.approx(90_000)
 
 
-def test_feature_mse_refuses_misuse():
+def test_feature_mse_errors():
     with pytest.raises(ValueError, match="power"):
         feature_mse(two_maps(), two_maps(), 3)
     with pytest.raises(ValueError, match="every level"):
@@ -210,14 +210,14 @@ GOLDEN = [  # box in px; half-open cells at stride 4 of a 64x64 map, at stride 8
 
 @pytest.mark.parametrize("stride", [4, 8])
 @pytest.mark.parametrize(("box", "fine", "coarse"), GOLDEN)
-def test_rasterised_cells(box, fine, coarse, stride):
+def test_boxes_to_mask(box, fine, coarse, stride):
     left, top, right, bottom = fine if stride == 4 else coarse
     expected = torch.zeros(1, 1, 256 // stride, 256 // stride)
     expected[..., top:bottom, left:right] = 1
     assert torch.equal(boxes_to_mask([torch.tensor([box])], stride, (256 // stride, 256 // stride)), expected)
 
 
-def test_rasterised_overlaps_count_once_and_pictures_stay_apart():
+def test_overlapping_boxes_and_images_are_independent():
     boxes = [torch.tensor([[0.0, 0, 8, 8], [4, 4, 12, 12]]), torch.zeros(0, 4)]
     mask = boxes_to_mask(boxes, 4, (8, 8))
     assert mask[0].sum() == 7
@@ -234,14 +234,14 @@ def test_foreground_by_loop():
     masks = {name: (torch.rand(2, 1, *x.shape[2:]) < 0.4).float() for name, x in student.items()}
     total = 0.0
     for level, mask in masks.items():
-        apart, cells = 0.0, 0
+        error, cells = 0.0, 0
         for b in range(2):
             for y in range(mask.shape[2]):
                 for x in range(mask.shape[3]):
                     if mask[b, 0, y, x]:
                         cells += 1
-                        apart += float((student[level][b, :, y, x] - teacher[level][b, :, y, x]).abs().mean())
-        total += apart / cells
+                        error += float((student[level][b, :, y, x] - teacher[level][b, :, y, x]).abs().mean())
+        total += error / cells
     assert foreground_l1(student, teacher, masks).item() == pytest.approx(total, rel=1e-5)
 
 
@@ -271,12 +271,12 @@ def rois(count=12, classes=3):
 
 def test_box_losses_add_up_to_torchvisions():
     logits, deltas, labels, targets = rois()
-    found = [loss.sum() / len(labels) for loss in box_head_losses(logits, deltas, labels, targets)]
+    losses = [loss.sum() / len(labels) for loss in box_head_losses(logits, deltas, labels, targets)]
     expected = fastrcnn_loss(logits, deltas, [labels], [targets])
-    torch.testing.assert_close(found, list(expected))
+    torch.testing.assert_close(losses, list(expected))
 
 
-def test_hardest_by_hand():
+def test_ohem_by_hand():
     labels = torch.tensor([1, 0, 2, 0, 1, 0, 0])
     classification = torch.tensor([0.1, 0.9, 0.5, 0.2, 0.3, 0.4, 0.8])
     box = torch.tensor([3.0, 9.0, 0.0, 9.0, 0.1, 9.0, 9.0])

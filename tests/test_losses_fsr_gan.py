@@ -1,4 +1,4 @@
-"""FSR-GAN's losses against literal loops and hand numbers."""
+"""FSR-GAN's losses against explicit loops and numbers computed by hand."""
 
 import math
 
@@ -34,18 +34,18 @@ def test_focal_distance_is_the_mean_of_powers(r):
 
 
 @pytest.mark.parametrize("r", [1.0, 2.0])
-def test_relative_distance_is_the_mean_of_powers_of_shares(r):
+def test_relative_distance_is_the_mean_of_powers_of_ratios(r):
     a, low, b = (torch.randn(7, 5, dtype=torch.double) for _ in range(3))
     literal = 0.0
     for i in range(7):
-        left = math.sqrt(sum((float(a[i, j]) - float(b[i, j])) ** 2 for j in range(5)))
-        lost = math.sqrt(sum((float(low[i, j]) - float(b[i, j])) ** 2 for j in range(5)) + 0.3**2)
-        literal += (left / lost) ** r / 7
+        error = math.sqrt(sum((float(a[i, j]) - float(b[i, j])) ** 2 for j in range(5)))
+        initial = math.sqrt(sum((float(low[i, j]) - float(b[i, j])) ** 2 for j in range(5)) + 0.3**2)
+        literal += (error / initial) ** r / 7
     assert relative_distance(a, low, b, r, min_distance=0.3).item() == pytest.approx(literal, rel=1e-12)
 
 
-def test_focal_distance_pulls_the_far_ones_harder():
-    """‖∇‖ of one sample is r·dʳ⁻¹/m: alike for r = 1, growing with the distance for r = 2."""
+def test_focal_distance_has_larger_gradients_at_larger_distances():
+    """‖∇‖ of one sample is r·dʳ⁻¹/m: equal for r = 1, growing with the distance for r = 2."""
     target = torch.zeros(2, 3)
     for r, expected in ((1.0, 1.0), (2.0, 4.0)):
         x = torch.tensor([[1.0, 0, 0], [0, 4.0, 0]], requires_grad=True)
@@ -55,7 +55,7 @@ def test_focal_distance_pulls_the_far_ones_harder():
 
 
 @pytest.mark.parametrize("r", [1.0, 2.0])
-def test_focal_distance_at_its_goal(r):
+def test_focal_distance_of_equal_descriptors(r):
     x = torch.ones(2, 3, requires_grad=True)
     loss = focal_distance(x, torch.ones(2, 3), r)
     loss.backward()
@@ -63,7 +63,7 @@ def test_focal_distance_at_its_goal(r):
     assert torch.equal(x.grad, torch.zeros(2, 3))
 
 
-def test_focal_exponent_under_one_is_refused():
+def test_focal_exponent_below_one():
     with pytest.raises(ValueError, match="at least 1"):
         focal_distance(REAL[None], FAKE[None], 0.5)
 

@@ -1,4 +1,4 @@
-"""One picture at two resolutions: sizes, boxes, masks, flips, and what stays still."""
+"""Cross-resolution: sizes, boxes, masks, flips, and freezing."""
 
 import copy
 
@@ -22,7 +22,7 @@ from featlift.resolution import (
     frozen_copy,
 )
 
-# ---------------------------------------------------------------------------------------------------- pictures
+# ---------------------------------------------------------------------------------------------------- images
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (4, 5), (1, 1), (1, 8), (2, 3)])
@@ -50,7 +50,7 @@ def test_bicubic_is_pillows():
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
-def test_values_stay_between_0_and_1_and_one_is_the_same_picture(mode):
+def test_values_stay_between_0_and_1_and_scale_1_is_the_identity(mode):
     image = (torch.rand(3, 12, 10) > 0.5).float()
     small = downscale_images([image], 0.5, mode)[0]
     assert small.min() >= 0
@@ -64,7 +64,7 @@ def test_sizes_are_rounded_down(scale, size):
 
 
 def test_flips_agree():
-    """Spec check 5: shrinking and flipping commute, so both views show the same side."""
+    """Spec check 5: shrinking and flipping commute, so both views have the same orientation."""
     image = torch.rand(3, 8, 10)
     target = {"boxes": torch.tensor([[1.0, 2.0, 5.0, 8.0]]), "labels": torch.tensor([1])}
     flipped = {**target, "boxes": torch.tensor([[10 - 5.0, 2.0, 10 - 1.0, 8.0]])}
@@ -86,20 +86,20 @@ def test_wrong_scale_and_mode():
 
 
 @pytest.mark.parametrize("size", [(40, 60), (41, 61), (40, 61)])
-def test_boxes_are_halved_within_a_pixel(size):
+def test_boxes_are_downscaled_within_a_pixel(size):
     corners = torch.rand(20, 2, 2).sort(dim=1).values * torch.tensor([size[1], size[0]])
     boxes = corners.flatten(1)
-    boxes[:, 2:] += 2 - boxes[:, 2:] % 2  # none vanishes
+    boxes[:, 2:] += 2 - boxes[:, 2:] % 2  # no box vanishes
     boxes = boxes.minimum(torch.tensor([size[1], size[0]] * 2))
     target = {"boxes": boxes, "labels": torch.arange(20)}
     small = downscale_targets([target], [torch.zeros(3, *size)])[0]
-    kept = boxes[small["labels"]]
-    assert len(kept) > 10
-    assert (small["boxes"] - kept / 2).abs().max() <= 1
+    remaining = boxes[small["labels"]]
+    assert len(remaining) > 10
+    assert (small["boxes"] - remaining / 2).abs().max() <= 1
     assert (small["boxes"] <= torch.tensor([size[1] // 2, size[0] // 2] * 2)).all()
 
 
-def test_vanishing_objects_take_everything_with_them():
+def test_small_objects_are_removed_from_all_fields():
     image = torch.zeros(3, 20, 20)
     target = {
         "boxes": torch.tensor(
@@ -123,20 +123,20 @@ def test_vanishing_objects_take_everything_with_them():
     assert len(downscale_targets([target], [image], min_box_size=2.5)[0]["labels"]) == 1
 
 
-def test_a_picture_may_have_no_objects():
-    nothing = {
+def test_an_image_without_objects():
+    empty = {
         "boxes": torch.zeros(0, 4),
         "labels": torch.zeros(0, dtype=torch.int64),
         "masks": torch.zeros(0, 9, 9, dtype=torch.uint8),
     }
-    small = downscale_targets([nothing], [torch.zeros(3, 9, 9)])[0]
+    small = downscale_targets([empty], [torch.zeros(3, 9, 9)])[0]
     assert small["boxes"].shape == (0, 4)
     assert small["masks"].shape == (0, 4, 4)
 
 
-def test_masks_are_halved_by_majority():
+def test_masks_are_downscaled_by_majority():
     mask = torch.zeros(1, 7, 8, dtype=torch.uint8)
-    mask[0, 2:6, 4:8] = 1  # whole cells of the small picture
+    mask[0, 2:6, 4:8] = 1  # whole cells of the small image
     mask[0, 0, 0] = 1  # a quarter of a cell
     mask[0, 0:2, 2] = 1  # half a cell
     target = {"boxes": torch.tensor([[0.0, 0.0, 8.0, 6.0]]), "labels": torch.tensor([1]), "masks": mask}
@@ -158,7 +158,7 @@ def test_keypoints_move_with_their_object():
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 5), (1, 1), (25, 13)])
-def test_halved_features(size):
+def test_downscaled_features(size):
     x = torch.randn(2, 3, *size)
     height, width = max(1, size[0] // 2), max(1, size[1] // 2)
     mean = downscale_features({"p3": x})["p3"]
@@ -177,14 +177,14 @@ def extractor() -> Extractor:
 
 
 def padded(images: list[torch.Tensor]) -> torch.Tensor:
-    """One picture on a canvas of multiples of 32, as every detector does it."""
+    """One image, padded to multiples of 32 as by every detector."""
     image = images[0]
     missing = [-side % 32 for side in image.shape[-2:]]
     return nn.functional.pad(image, (0, missing[1], 0, missing[0]))[None]
 
 
 def test_sizes_of_both_stages_for_a_side_of_800():
-    """Spec check 6: the high- and low-resolution canvas are padded apart, so maps are cut to the smaller."""
+    """Spec check 6: the high- and low-resolution images are padded separately, so maps are cropped to the smaller."""
     network = extractor()
     low, high = cross_resolution(
         lambda images: network(padded(images)),
@@ -192,19 +192,19 @@ def test_sizes_of_both_stages_for_a_side_of_800():
         [torch.rand(3, 800, 64)],
         downscale_images,
     )
-    doubled = {level: interpolator("nearest", 8)(x) for level, x in low.items()}
+    upsampled = {level: interpolator("nearest", 8)(x) for level, x in low.items()}
     assert [x.shape[-2] for x in high.values()] == [200, 100, 50, 25, 13]
-    assert [x.shape[-2] for x in doubled.values()] == [208, 104, 52, 26, 14]
-    for cut in crop_to_match(doubled, high):
-        assert [x.shape[-2] for x in cut.values()] == [200, 100, 50, 25, 13]
-    for cut in crop_to_match(low, downscale_features(high)):
-        assert [x.shape[-2] for x in cut.values()] == [100, 50, 25, 12, 6]
+    assert [x.shape[-2] for x in upsampled.values()] == [208, 104, 52, 26, 14]
+    for cropped in crop_to_match(upsampled, high):
+        assert [x.shape[-2] for x in cropped.values()] == [200, 100, 50, 25, 13]
+    for cropped in crop_to_match(low, downscale_features(high)):
+        assert [x.shape[-2] for x in cropped.values()] == [100, 50, 25, 12, 6]
 
 
 # ---------------------------------------------------------------------------------------------------- two networks
 
 
-def test_the_teacher_sees_the_picture_and_the_student_the_shrunken_one():
+def test_teacher_gets_the_image_and_student_the_downscaled_image():
     weight = torch.tensor(2.0, requires_grad=True)
     student, teacher = cross_resolution(
         lambda images: {"image": weight * images[0]},
@@ -220,45 +220,45 @@ def test_the_teacher_sees_the_picture_and_the_student_the_shrunken_one():
     assert student["image"].requires_grad
 
 
-def moving() -> nn.Module:
+def trainable() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
 
 
 def test_frozen_stays_frozen_inside_a_parent_in_training():
-    still = frozen_copy(moving())
-    parent = nn.ModuleDict({"teacher": still, "student": moving()}).train()
-    before = {name: value.clone() for name, value in still.state_dict().items()}
+    frozen = frozen_copy(trainable())
+    parent = nn.ModuleDict({"teacher": frozen, "student": trainable()}).train()
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
     assert parent["student"].training
-    assert not any(module.training for module in still.modules())
+    assert not any(module.training for module in frozen.modules())
     x = torch.randn(4, 3, 8, 8) + 5
-    assert torch.equal(still(x), still(x))
-    assert all(torch.equal(value, before[name]) for name, value in still.state_dict().items())
-    assert not any(parameter.requires_grad for parameter in still.parameters())
-    assert still.train() is still
+    assert torch.equal(frozen(x), frozen(x))
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert frozen.train() is frozen
 
 
 def test_gradients_flow_through_a_frozen_module():
     x = torch.randn(1, 3, 8, 8, requires_grad=True)
-    frozen_copy(moving())(x).sum().backward()
+    frozen_copy(trainable())(x).sum().backward()
     assert x.grad is not None
     assert x.grad.any()
 
 
 def test_frozen_is_a_copy_and_can_be_copied():
-    module = moving()
-    still = frozen_copy(module)
+    module = trainable()
+    frozen = frozen_copy(module)
     assert module.training
     assert all(parameter.requires_grad for parameter in module.parameters())
     with torch.no_grad():
         module[0].weight.zero_()
-    assert still[0].weight.any()
-    again = copy.deepcopy(still)
-    assert again.train() is again
-    assert not again[1].training
+    assert frozen[0].weight.any()
+    copied = copy.deepcopy(frozen)
+    assert copied.train() is copied
+    assert not copied[1].training
 
 
 def test_freezing_in_place_stops_the_module_itself():
-    module = moving()
+    module = trainable()
     parent = nn.Sequential(nn.Conv2d(3, 3, 1), freeze(module)).train()
     assert parent[0].training
     assert parent[1] is module

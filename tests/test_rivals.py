@@ -1,4 +1,4 @@
-"""What FSR-GAN has to beat: each learns what is lost, and none needs more than G does."""
+"""Baselines of FSR-GAN: each of them learns the lost information from the training data of G."""
 
 from dataclasses import replace
 
@@ -23,8 +23,8 @@ from featlift.rivals import (
 from featlift.training import OptimizerConfig, Run
 
 
-def made_up(n=200, dimension=64, seed=0):
-    """Descriptors that lose the second half of their numbers step by step; what is lost follows from what stays."""
+def synthetic_pairs(n=200, dimension=64, seed=0):
+    """Descriptors that gradually lose the second half of their elements, which can be predicted from the first half."""
     draw = torch.Generator().manual_seed(seed)
     code, mixing = (
         torch.rand(n, 6, generator=draw),
@@ -37,7 +37,7 @@ def made_up(n=200, dimension=64, seed=0):
 
 
 def small(**changes):
-    """A laptop's laptop."""
+    """Settings of a tiny training."""
     base = Settings(
         hidden_dim=32,
         ratios=(1, 2, 4),
@@ -48,39 +48,42 @@ def small(**changes):
     return replace(base, **changes)
 
 
-def error(lift, pairs):
+def error(generator, pairs):
     ratio = torch.tensor(pairs.ratios).repeat_interleave(len(pairs.high)).float()
     with torch.no_grad():
         return (
-            (lift(pairs.low.flatten(0, 1), ratio) - pairs.high.repeat(len(pairs.ratios), 1)).norm(dim=1).mean().item()
+            (generator(pairs.low.flatten(0, 1), ratio) - pairs.high.repeat(len(pairs.ratios), 1))
+            .norm(dim=1)
+            .mean()
+            .item()
         )
 
 
 def test_ridge_and_per_ratio_learn_too(tmp_path):
-    pairs, fresh = made_up(), made_up(seed=1)
+    pairs, fresh = synthetic_pairs(), synthetic_pairs(seed=1)
     assert error(fit_best_ridge(pairs), fresh) < 0.6 * error(IdentityGenerator(), fresh)
-    settings = small(steps=240, descent=OptimizerConfig("adam", 3e-3, weight_decay=0.0, schedule="cosine"))
+    settings = small(steps=240, optimizer=OptimizerConfig("adam", 3e-3, weight_decay=0.0, schedule="cosine"))
     with Run(tmp_path, device="cpu") as run:
-        lift = train_per_ratio(pairs, settings, run)
+        generator = train_per_ratio(pairs, settings, run)
         assert {line["stage"] for line in run.read_log()} == {"ratio-2", "ratio-4"}
-    assert error(lift, fresh) < 0.6 * error(IdentityGenerator(), fresh)
+    assert error(generator, fresh) < 0.6 * error(IdentityGenerator(), fresh)
 
 
-def test_a_mean_shift_moves_all_queries_of_a_ratio_alike():
-    pairs = made_up()
-    lift, x = fit_mean_offsets(pairs), made_up(seed=1).low[2, :5]
-    moved = lift(x, torch.tensor([4.0, 4, 4, 2, 1])) - x
-    torch.testing.assert_close(moved[0], sum(pairs.high - pairs.low[2]) / 200, atol=1e-5, rtol=0)
-    torch.testing.assert_close(moved[1], moved[2])
-    assert not torch.allclose(moved[2], moved[3])
-    assert torch.equal(moved[4], torch.zeros(64))
+def test_a_mean_offset_is_the_same_for_all_queries_of_a_ratio():
+    pairs = synthetic_pairs()
+    generator, x = fit_mean_offsets(pairs), synthetic_pairs(seed=1).low[2, :5]
+    offsets = generator(x, torch.tensor([4.0, 4, 4, 2, 1])) - x
+    torch.testing.assert_close(offsets[0], sum(pairs.high - pairs.low[2]) / 200, atol=1e-5, rtol=0)
+    torch.testing.assert_close(offsets[1], offsets[2])
+    assert not torch.allclose(offsets[2], offsets[3])
+    assert torch.equal(offsets[4], torch.zeros(64))
 
 
 def test_a_distilled_encoder_moves_towards_its_teacher(tmp_path, places):
-    encoding = replace(places.encoding, encoder="mobilenetv2_050", size=32)
-    settings = replace(places, encoding=encoding, steps=2, batch_size=2)
+    embedder = replace(places.embedder, encoder="mobilenetv2_050", input_size=32)
+    settings = replace(places, embedder=embedder, steps=2, batch_size=2)
     files = list_train_images(places.collection)
-    F = build_descriptor_cache(encoding)
+    F = build_descriptor_cache(embedder)
     high = describe_files(F, files, 1)
     with Run(tmp_path / "run", device="cpu") as run:
         student = distill_query_encoder(settings, run, files, high)
@@ -92,16 +95,16 @@ def test_a_distilled_encoder_moves_towards_its_teacher(tmp_path, places):
 @pytest.fixture
 def places(tmp_path):
     write_synthetic_landmarks(tmp_path / "places", num_landmarks=3, gallery_views=2, query_views=0, image_size=48)
-    collection = CollectionConfig("classes", str(tmp_path / "places"), train_images=str(tmp_path / "places"))
+    collection = CollectionConfig("class-folders", str(tmp_path / "places"), train_images=str(tmp_path / "places"))
     return small(
-        collection=collection, encoding=EmbedderConfig("gist", input_size=64, cache_folder=str(tmp_path / "cache"))
+        collection=collection, embedder=EmbedderConfig("gist", input_size=64, cache_folder=str(tmp_path / "cache"))
     )
 
 
-def test_pictures_enlarged_first_are_seen_as_they_would_be_without_a_network(places):
-    """Bicubic enlargement is what F's own resizing does, but for rounding to 8 bits."""
-    F, files = build_descriptor_cache(places.encoding), list_train_images(places.collection)
-    found = embed_super_resolved(F.embedder, BicubicSR(2), map(read_image_crop, files), 2)
-    assert (found - describe_files(F, files, 2)).norm(dim=1).max() < 0.3 * (
+def test_bicubic_super_resolution_equals_resizing_of_the_query(places):
+    """Bicubic enlargement equals F's own resizing up to rounding to 8 bits."""
+    F, files = build_descriptor_cache(places.embedder), list_train_images(places.collection)
+    descriptors = embed_super_resolved(F.embedder, BicubicSR(2), map(read_image_crop, files), 2)
+    assert (descriptors - describe_files(F, files, 2)).norm(dim=1).max() < 0.3 * (
         describe_files(F, files, 1) - describe_files(F, files, 2)
     ).norm(dim=1).min()

@@ -1,6 +1,6 @@
-"""FeatLift: feature super-resolution for PyTorch. Detectors, segmenters and image search that see small things.
+"""FeatLift: feature super-resolution for PyTorch. Detection, segmentation and image search for small objects.
 
-The front door: every name below is imported when it is first used, so ``import featlift`` is light.
+The public names below are imported on first use, so ``import featlift`` is fast.
 """
 
 import importlib
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Features": "features",
-    "Scenes": "data.synthetic.scenes",
+    "SyntheticScenes": "data.synthetic.scenes",
     "UpgradeReport": "upgrading",
     "added_parameters": "upgrading",
     "compare": "commands.compare",
     "cross_resolution": "resolution",
-    "detections_on": "detectors",
+    "detections_from_features": "detectors",
     "detector": "detectors",
     "downgrade": "upgrading",
     "evaluate": "commands.evaluate",
     "extractor": "detectors",
-    "hasten": "deployment.optimize",
     "interpolator": "interpolators",
     "load": "checkpoints",
     "load_delta": "upgrading",
-    "losses_on": "detectors",
+    "losses_from_features": "detectors",
+    "optimize": "deployment.optimize",
     "predict": "commands.predict",
+    "restore": "deployment.optimize",
     "save": "checkpoints",
     "save_delta": "upgrading",
     "train": "commands.train",
-    "unhasten": "deployment.optimize",
     "upgrade": "upgrading",
 }
 
@@ -73,7 +73,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
-        raise AttributeError(f"featlift has no '{name}'; its front door has {', '.join(__all__)}.")
+        raise AttributeError(f"module 'featlift' has no attribute '{name}'; its public names are {', '.join(__all__)}.")
     return getattr(importlib.import_module(f"featlift.{_MODULES[name]}"), name)
 
 

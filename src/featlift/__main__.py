@@ -1,4 +1,4 @@
-"""``python -m featlift`` and ``torchrun -m featlift``: the command line."""
+"""Entry point of ``python -m featlift`` and ``torchrun -m featlift``."""
 
 import sys
 

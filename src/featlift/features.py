@@ -1,8 +1,8 @@
-"""`Features`, the one type that runs through the library: named maps of one batch of images.
+"""`Features`, the library's common type for the named feature maps of a batch of images.
 
-Names are the papers': ``c2 … c5`` from a backbone, ``p2 … p7`` from a pyramid, ``"image"``, ``"fc7"``. The number is the base-2
-logarithm of the stride, so ``p3`` has one cell for every 8x8 pixels. An ``x`` behind the number marks EFPN's extended levels, which are
-twice as fine as their number says: ``p2x`` has stride 2.
+Names follow the papers: ``c2 … c5`` from a backbone, ``p2 … p7`` from a pyramid, ``"image"``, ``"fc7"``. The number is the base-2
+logarithm of the stride: a cell of ``p3`` covers 8x8 pixels. The suffix ``x`` marks EFPN's extended levels, which have half that stride:
+``p2x`` has stride 2.
 """
 
 import re
@@ -17,33 +17,34 @@ _LEVEL_NAME = re.compile(r"^[cp](\d+)(x?)$")
 
 
 def level_stride(level: str) -> int:
-    """Pixels of the image per cell of the map called ``level`` (``"p3"`` → 8, ``"p2x"`` → 2).
+    """Return the stride of ``level`` in pixels (``"p3"`` → 8, ``"p2x"`` → 2).
 
     Raises:
-        ValueError: if ``level`` is not ``c`` or ``p``, a number, and perhaps ``x``.
+        ValueError: If ``level`` is not ``c`` or ``p`` followed by a number and an optional ``x``.
     """
-    found = _LEVEL_NAME.match(level)
-    if not found:
+    match = _LEVEL_NAME.match(level)
+    if not match:
         raise ValueError(
             f"'{level}' is not the name of a level: expected c2 … c5, p2 … p7 or, for an extended level, p2x."
         )
-    return 2 ** int(found[1]) // (2 if found[2] else 1)
+    return 2 ** int(match[1]) // (2 if match[2] else 1)
 
 
 def crop_or_pad(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """``x [B, C, H, W]`` as ``[B, C, *size]``, aligned at the top left; never resized.
+    """Crop or pad ``x [B, C, H, W]`` to ``[B, C, *size]``, aligned at the top left; never resizes.
 
-    A doubled map that is a row or column too large (odd sizes) loses it. One that is too small (a backbone that rounds odd sizes down)
-    has its last row or column repeated. All padding in this library is at the bottom and right, so cells keep their place in the image.
+    An upsampled map that is one row or column too large (odd sizes) is cropped. A map that is too small (backbones that round odd sizes
+    down) is padded by repeating its last row or column. All padding in this library is at the bottom and right, so cells keep their
+    position in the image.
 
     Raises:
-        ValueError: if the sizes differ by more than one cell: then the maps are not one doubling apart.
+        ValueError: If the sizes differ by more than one cell; the levels are then not a factor of 2 apart.
     """
     height, width = size
     if abs(height - x.shape[-2]) > 1 or abs(width - x.shape[-1]) > 1:
         raise ValueError(
-            f"A map of {x.shape[-2]}x{x.shape[-1]} cells cannot be fitted onto {height}x{width}: they may differ by one cell. "
-            "Neighboring levels of a pyramid must be one doubling apart (strides 4, 8, 16, 32)."
+            f"A map of {x.shape[-2]}x{x.shape[-1]} cells cannot be cropped or padded to {height}x{width}; at most one cell is allowed. "
+            "Adjacent levels of a pyramid must be a factor of 2 apart (strides 4, 8, 16, 32)."
         )
     x = x[..., :height, :width]
     missing = (0, width - x.shape[-1], 0, height - x.shape[-2])
@@ -51,20 +52,20 @@ def crop_or_pad(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def crop_to_match(a: Features, b: Features) -> tuple[Features, Features]:
-    """The levels that ``a`` and ``b`` share, each cut to the smaller height and width of the two, keeping the top left.
+    """Crop the common levels of ``a`` and ``b`` to the smaller height and width of both, aligned at the top left.
 
-    Two views of one picture that were padded apart have maps which differ by a few cells at the bottom and right
-    (AFI-GAN, Sec. 4.1; sides of 800 give 200 and 208 cells at p2).
+    The maps of two separately padded views of an image differ by a few cells at the bottom and right (AFI-GAN, Sec. 4.1; sides of
+    800 px give 200 and 208 cells at p2).
 
     Raises:
-        ValueError: if no level is shared.
+        ValueError: If there is no common level.
     """
     levels = [name for name in a if name in b]
     if not levels:
-        raise ValueError(f"No level is in both: the first has {sorted(a)}, the second {sorted(b)}.")
-    cut_a, cut_b = {}, {}
+        raise ValueError(f"No common level: the first has {sorted(a)}, the second {sorted(b)}.")
+    cropped_a, cropped_b = {}, {}
     for name in levels:
         height = min(a[name].shape[-2], b[name].shape[-2])
         width = min(a[name].shape[-1], b[name].shape[-1])
-        cut_a[name], cut_b[name] = a[name][..., :height, :width], b[name][..., :height, :width]
-    return cut_a, cut_b
+        cropped_a[name], cropped_b[name] = a[name][..., :height, :width], b[name][..., :height, :width]
+    return cropped_a, cropped_b

@@ -1,6 +1,6 @@
-"""One picture at two resolutions: the idea that all five papers share.
+"""Cross-resolution distillation, the common principle of all five papers.
 
-*The teacher sees the picture, the student only the shrunken picture; both answer with features of the same names.*
+The teacher processes the image, the student the downscaled image; both return features with the same names.
 """
 
 import copy
@@ -27,9 +27,9 @@ def cross_resolution(
     image: _ImageT,
     downscale: Callable[[_ImageT], _ImageT],
 ) -> tuple[Features, Features]:
-    """``(student(shrink(image)), teacher(image))``; the teacher's answer carries no graph.
+    """Return ``(student(downscale(image)), teacher(image))``; the teacher's features have no gradient.
 
-    Whatever ``image`` is (a tensor ``[B, 3, H, W]``, a list of ``[3, H, W]``), ``teacher``, ``student`` and ``downscale`` agree on it.
+    ``image`` has any type that ``teacher``, ``student`` and ``downscale`` accept (a tensor ``[B, 3, H, W]``, a list of ``[3, H, W]``).
     """
     with torch.no_grad():
         target = teacher(image)
@@ -37,19 +37,19 @@ def cross_resolution(
 
 
 def freeze(module: _ModuleT) -> _ModuleT:
-    """Stops ``module`` for ever: in evaluation mode, its parameters without gradient.
+    """Freeze ``module`` permanently, in evaluation mode and with parameters without gradient; returns ``module``.
 
-    ``train()`` on it, or on a module that holds it, does not bring it (or its batch-norm statistics) back to life. Gradients still flow
-    *through* it to its input. Returns ``module``.
+    ``train()`` on it or on a parent module has no effect, so its batch-norm statistics do not change. Gradients still flow through it to
+    its input.
     """
     module.eval().requires_grad_(False)
     for part in module.modules():
-        part.train = MethodType(_ignore_train_mode, part)  # a bound method, so that a copy answers for itself
+        part.train = MethodType(_ignore_train_mode, part)  # bound, so that a deep copy returns itself
     return module
 
 
 def frozen_copy(module: _ModuleT) -> _ModuleT:
-    """A copy of ``module``, stopped by :func:`freeze`; the original learns on."""
+    """Return a frozen copy of ``module`` (see :func:`freeze`); the original remains trainable."""
     return freeze(copy.deepcopy(module))
 
 
@@ -58,24 +58,27 @@ def _ignore_train_mode(module: _ModuleT, mode: bool = True) -> _ModuleT:
 
 
 def downscale_images(images: Sequence[Tensor], scale: float = 0.5, mode: str = "bilinear") -> list[Tensor]:
-    """Each picture ``[3, H, W]`` of ``images`` at ``[3, ⌊H·scale⌋, ⌊W·scale⌋]`` (at least 1 px a side), values kept in 0…1.
+    """Downscale each image ``[3, H, W]`` to ``[3, ⌊H·scale⌋, ⌊W·scale⌋]`` (at least 1 px per side), with values clamped to 0…1.
 
-    ``mode`` is the degradation of AFI-GAN's Table 8: "bilinear" (the paper's; for scale ½ it is the mean of 2x2 pixels), "nearest" or
-    "bicubic" (antialiased, as Pillow does it).
+    Args:
+        images: Images with values in 0…1.
+        scale: Factor in (0, 1].
+        mode: Degradation of AFI-GAN's Table 8: "bilinear" (the paper; for scale ½ the mean of 2x2 pixels), "nearest" or "bicubic"
+            (antialiased, as in Pillow).
 
     Raises:
-        ValueError: if ``scale`` is not in (0, 1] or ``mode`` is unknown.
+        ValueError: If ``scale`` is not in (0, 1] or ``mode`` is unknown.
     """
     if not 0 < scale <= 1:
-        raise ValueError(f"scale is {scale}; shrinking needs a factor above 0 and at most 1 (0.5 halves each side).")
+        raise ValueError(f"scale is {scale}; downscaling needs a factor in (0, 1], such as 0.5.")
     if mode not in DOWNSCALE_MODES:
         raise ValueError(f"Unknown degradation '{mode}'; choose one of {', '.join(DOWNSCALE_MODES)}.")
     return [_downscale_image(image, scale, mode) for image in images]
 
 
 def _downscale_image(image: Tensor, scale: float, mode: str) -> Tensor:
-    size, whole = _downscaled_size(image.shape[-2:], scale)
-    image = image[..., : whole[0], : whole[1]]
+    size, covered = _downscaled_size(image.shape[-2:], scale)
+    image = image[..., : covered[0], : covered[1]]
     if mode == "nearest":
         return nnf.interpolate(image[None], size=size, mode="nearest")[0]
     options = {"antialias": True} if mode == "bicubic" else {}
@@ -83,17 +86,17 @@ def _downscale_image(image: Tensor, scale: float, mode: str) -> Tensor:
 
 
 def _downscaled_size(size: Sequence[int], scale: float) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The shrunken size, and the part of the picture it shows: a last odd row would shift the whole grid by half a pixel."""
+    """Return the downscaled size and the size of the image area it covers; an odd last row would shift the grid by half a pixel."""
     small = [max(1, int(side * scale)) for side in size]
-    shown = [min(side, round(less / scale)) for side, less in zip(size, small, strict=True)]
-    return (small[0], small[1]), (shown[0], shown[1])
+    covered = [min(side, round(small_side / scale)) for side, small_side in zip(size, small, strict=True)]
+    return (small[0], small[1]), (covered[0], covered[1])
 
 
 def downscale_features(features: Features, mode: str = "bilinear") -> Features:
-    """Each map ``[B, C, H, W]`` at ``[B, C, ⌊H/2⌋, ⌊W/2⌋]``: the target of AFI-GAN's stage 2 (its figure says bilinear).
+    """Downscale each map ``[B, C, H, W]`` to ``[B, C, ⌊H/2⌋, ⌊W/2⌋]``: the target of AFI-GAN's stage 2 ("bilinear", as in its figure).
 
-    ``mode="nearest"`` takes the even rows and columns, as the published code does; that is half a cell off the student's grid.
-    A map with a single row or column keeps it.
+    ``mode="nearest"`` selects the even rows and columns, as the published code does; this is half a cell off the student's grid.
+    A single row or column is kept.
     """
     return {name: _downscale_map(x, mode) for name, x in features.items()}
 
@@ -103,7 +106,7 @@ def _downscale_map(x: Tensor, mode: str) -> Tensor:
     kernel = (2 if height > 1 else 1, 2 if width > 1 else 1)
     if mode == "nearest":
         return x[..., :: kernel[0], :: kernel[1]][..., : max(1, height // 2), : max(1, width // 2)]
-    return nnf.avg_pool2d(x, kernel)  # = bilinear ½ without antialiasing, for every even size
+    return nnf.avg_pool2d(x, kernel)  # equals bilinear interpolation by ½ without antialiasing for even sizes
 
 
 PER_OBJECT_KEYS = ("boxes", "labels", "masks", "area", "iscrowd", "keypoints")
@@ -112,10 +115,10 @@ PER_OBJECT_KEYS = ("boxes", "labels", "masks", "area", "iscrowd", "keypoints")
 def downscale_targets(
     targets: Sequence[Target], images: Sequence[Tensor], scale: float = 0.5, min_box_size: float = 1.0
 ) -> list[Target]:
-    """The targets of ``images`` (boxes ``xyxy`` in their pixels), in the pixels of ``shrink(images, scale)``.
+    """Convert targets of ``images`` (boxes ``xyxy`` in px) to the pixels of ``downscale_images(images, scale)``.
 
-    Boxes are clipped to the small picture, and those with a side under ``min_box_size`` of its pixels are left out together with their label
-    and mask; a picture may end without objects.
+    Boxes are clipped to the downscaled image. Objects with a box side below ``min_box_size`` downscaled pixels are removed with their label
+    and mask; an image may end up without objects.
     """
     return [
         _downscale_target(t, image.shape[-2:], scale, min_box_size) for t, image in zip(targets, images, strict=True)
@@ -123,8 +126,8 @@ def downscale_targets(
 
 
 def _downscale_target(target: Target, size: Sequence[int], scale: float, min_box_size: float) -> Target:
-    (height, width), whole = _downscaled_size(size, scale)
-    factors = [width / whole[1], height / whole[0]]
+    (height, width), covered = _downscaled_size(size, scale)
+    factors = [width / covered[1], height / covered[0]]
     boxes = target["boxes"] * target["boxes"].new_tensor(factors * 2)
     boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height] * 2))
     keep = ((boxes[:, 2:] - boxes[:, :2]) >= min_box_size).all(dim=1)
@@ -133,9 +136,9 @@ def _downscale_target(target: Target, size: Sequence[int], scale: float, min_box
     if "keypoints" in small:
         small["keypoints"] = small["keypoints"] * small["keypoints"].new_tensor([*factors, 1])
     if "area" in small:
-        small["area"] = small["area"] * (height * width) / (whole[0] * whole[1])
+        small["area"] = small["area"] * (height * width) / (covered[0] * covered[1])
     if "masks" in small:
-        small["masks"] = _downscale_masks(small["masks"][..., : whole[0], : whole[1]], (height, width))
+        small["masks"] = _downscale_masks(small["masks"][..., : covered[0], : covered[1]], (height, width))
     return small
 
 

@@ -1,6 +1,6 @@
-"""What FSR-GAN has to beat: ridge regression, one model for each ratio, another encoder for queries, and pictures enlarged first.
+"""Baselines of FSR-GAN: ridge regression, one model per ratio, a distilled query encoder, and image super-resolution.
 
-The closed forms themselves are parts (:mod:`featlift.retrieval.linear_baselines`); here they learn from what G learns from.
+The linear models are in :mod:`featlift.retrieval.linear_baselines`; this module fits all baselines on the training data of G.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,81 +25,79 @@ from featlift.training import Learner, Run, fit
 
 
 def fit_best_ridge(pairs: DescriptorPairs, strengths: Sequence[float] = (0.3, 1, 3, 10, 30)) -> AffineGenerator:
-    """Blind ridge regression; its strength is chosen on every fourth picture, held out, then all are used."""
-    held = torch.arange(len(pairs.high)) % 4 == 0
+    """Fit ridge regression without knowledge of the ratio; the strength is selected on a held-out fourth, then all images are used."""
+    held_out = torch.arange(len(pairs.high)) % 4 == 0
 
-    def rows(chosen: Tensor) -> tuple[Tensor, Tensor]:
-        return pairs.low[:, chosen].flatten(0, 1), pairs.high[chosen].repeat(len(pairs.ratios), 1)
+    def rows(mask: Tensor) -> tuple[Tensor, Tensor]:
+        return pairs.low[:, mask].flatten(0, 1), pairs.high[mask].repeat(len(pairs.ratios), 1)
 
-    low, high = rows(held)
-    left = {s: (fit_ridge(*rows(~held), alpha=s)(low) - high).square().sum().item() for s in strengths}
-    return fit_ridge(*rows(torch.ones_like(held)), alpha=min(left, key=left.__getitem__))
+    low, high = rows(held_out)
+    errors = {s: (fit_ridge(*rows(~held_out), alpha=s)(low) - high).square().sum().item() for s in strengths}
+    return fit_ridge(*rows(torch.ones_like(held_out)), alpha=min(errors, key=errors.__getitem__))
 
 
 def fit_mean_offsets(pairs: DescriptorPairs) -> PerRatioGenerator:
-    """For each ratio above 1 one vector, what F loses on average: nothing of the picture at hand is guessed, but the ratio is told."""
+    """Fit one offset vector per ratio above 1, the mean difference of F's descriptors; it needs the ratio and ignores the query."""
     ratios = [ratio for ratio in pairs.ratios if ratio > 1]
-    lifts = [AffineGenerator(pairs.high.shape[1]) for _ in ratios]
-    for ratio, lift in zip(ratios, lifts, strict=True):
-        lift.shift.copy_((pairs.high - pairs.at_ratio(ratio).low[0]).mean(dim=0))
-    return PerRatioGenerator(ratios, lifts)
+    generators = [AffineGenerator(pairs.high.shape[1]) for _ in ratios]
+    for ratio, generator in zip(ratios, generators, strict=True):
+        generator.shift.copy_((pairs.high - pairs.at_ratio(ratio).low[0]).mean(dim=0))
+    return PerRatioGenerator(ratios, generators)
 
 
 def train_per_ratio(pairs: DescriptorPairs, settings: Settings, run: Run) -> PerRatioGenerator:
-    """A residual MLP for each ratio above 1, trained on that ratio alone; all together take as many steps as G."""
+    """Train one residual MLP per ratio above 1 on that ratio only; together they take as many steps as G."""
     ratios = [ratio for ratio in pairs.ratios if ratio > 1]
-    share = max(1, settings.steps // len(ratios))
-    each = replace(
-        settings, generator="residual", regularization=RegularizationConfig(), adversarial=GANConfig("off"), steps=share
+    ratio_settings = replace(
+        settings,
+        generator="residual",
+        regularization=RegularizationConfig(),
+        adversarial=GANConfig("off"),
+        steps=max(1, settings.steps // len(ratios)),
     )
-    dimension = pairs.high.shape[1]
-    lifts = [
-        train_generator(build_generator(each, dimension), pairs.at_ratio(r), each, run, f"ratio-{r:g}") for r in ratios
-    ]
-    return PerRatioGenerator(ratios, lifts)
+    generators = []
+    for ratio in ratios:
+        generator = build_generator(ratio_settings, pairs.high.shape[1])
+        generators.append(train_generator(generator, pairs.at_ratio(ratio), ratio_settings, run, f"ratio-{ratio:g}"))
+    return PerRatioGenerator(ratios, generators)
 
 
 def distill_query_encoder(settings: Settings, run: Run, files: Sequence[Path], targets: Tensor) -> Embedder:
-    """Another F for queries: a copy of the encoder, taught to give for a small picture what F gives for the large one.
+    """Distill a query encoder: a copy of F's encoder that reproduces F's descriptors of full-size images from downscaled ones.
 
-    Resolution-asymmetric distillation (after Suma and Tolias, WACV 2023, the absolute term alone): a whole network is
-    trained where G trains a few layers, and pictures are read at every step. Batch norms keep their statistics. ``high
-    [N, D]`` are F's descriptors of ``files``.
+    Resolution-asymmetric distillation (after Suma and Tolias, WACV 2023, absolute term only): the whole network is trained, where G trains
+    a few layers, and images are read at every step. Batch norms keep their statistics. ``targets [N, D]`` are F's descriptors of ``files``.
     """
-    encoding, R, N = settings.encoding, len(settings.ratios), len(files)
-    student = nn.Sequential(build_encoder(encoding)[0], build_pooling(encoding))
+    config, R, N = settings.embedder, len(settings.ratios), len(files)
+    student = nn.Sequential(build_encoder(config)[0], build_pooling(config))
     for norm in [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]:
         freeze(norm)
     learner = Learner(student, settings.optimizer, settings.steps)
-    view = DOWNSCALERS[encoding.downscale_mode]
+    downscale = DOWNSCALERS[config.downscale_mode]
 
-    def step(drawn: Any, high: Any) -> Mapping[str, Tensor]:
-        rows, ratios = (each.tolist() for each in drawn)
-        small = [
-            view(read_image_crop(files[i]), ratio, encoding.input_size) for i, ratio in zip(rows, ratios, strict=True)
+    def step(batch: Any, high: Any) -> Mapping[str, Tensor]:
+        rows, ratios = (values.tolist() for values in batch)
+        images = [
+            downscale(read_image_crop(files[row]), ratio, config.input_size)
+            for row, ratio in zip(rows, ratios, strict=True)
         ]
-        low = nnf.normalize(student(torch.stack(small).to(high)), dim=1)
+        low = nnf.normalize(student(torch.stack(images).to(high)), dim=1)
         return learner.step({"content": focal_distance(low, high, settings.focal_exponent)})
 
-    numbers = DescriptorPairs(settings.ratios, torch.arange(N).expand(R, N), targets)
-    fit(
-        step,
-        DescriptorPairLoader(numbers, settings.batch_size, run.seed),
-        settings.steps,
-        run,
-        {"student": learner},
-        "distilled",
-    )
-    return Embedder(student[0], student[1], encoding.input_size)
+    # The loader yields image indices in place of low-resolution descriptors.
+    indices = DescriptorPairs(settings.ratios, torch.arange(N).expand(R, N), targets)
+    loader = DescriptorPairLoader(indices, settings.batch_size, run.seed)
+    fit(step, loader, settings.steps, run, {"student": learner}, "distilled")
+    return Embedder(student[0], student[1], config.input_size)
 
 
 @torch.no_grad()
 def embed_super_resolved(
     embedder: Embedder, super_resolver: nn.Module, images: Iterable[Tensor], ratio: float
 ) -> Tensor:
-    """F of pictures ``[3, H, W]`` that were made ``ratio`` times smaller and enlarged again by ``super_resolver``, ``[N, D]``.
+    """Return descriptors ``[N, D]`` of images ``[3, H, W]`` that were downscaled by ``ratio`` and enlarged by ``super_resolver``.
 
-    The other way to help a small query, which the paper compares with (SRCNN and VDSR, Sec. 5.2): picture first, then descriptor.
+    This is the image super-resolution baseline of the paper (SRCNN and VDSR, Sec. 5.2).
     """
-    large = (super_resolver(quantize_8bit(downscale_image(image, ratio))[None])[0].clamp(0, 1) for image in images)
-    return embed_images(embedder, (downscale_then_resize(image, 1, embedder.input_size) for image in large))
+    enlarged = (super_resolver(quantize_8bit(downscale_image(image, ratio))[None])[0].clamp(0, 1) for image in images)
+    return embed_images(embedder, (downscale_then_resize(image, 1, embedder.input_size) for image in enlarged))

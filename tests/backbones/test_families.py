@@ -38,26 +38,26 @@ def test_any_size(networks, name, size):
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "swin_tiny_patch4_window7_224"])
-def test_it_is_timms_network(networks, name):
-    """At multiples of 32 nothing is padded, and the maps are those of the network on the normalized picture, channels first."""
-    backbone, picture = networks[name], torch.rand(1, 3, 64, 96)
+def test_equals_timms_network(networks, name):
+    """At multiples of 32 nothing is padded, and the maps are those of the network on the normalized image, channels first."""
+    backbone, image = networks[name], torch.rand(1, 3, 64, 96)
     with torch.inference_mode():
-        own = backbone.network((picture - backbone.mean) / backbone.std)
-        ours = backbone(picture)
-    last = own[-1].permute(0, 3, 1, 2) if name.startswith("swin") else own[-1]
-    torch.testing.assert_close(ours["c5"], last)
+        expected = backbone.network((image - backbone.mean) / backbone.std)
+        maps = backbone(image)
+    last = expected[-1].permute(0, 3, 1, 2) if name.startswith("swin") else expected[-1]
+    torch.testing.assert_close(maps["c5"], last)
 
 
 def test_swin_is_padded_with_the_mean_color(networks):
-    """A picture padded by hand with the mean color gives the same maps, which are cut to what shows the picture."""
-    backbone, picture = networks["swin_tiny_patch4_window7_224"], torch.rand(1, 3, 40, 60)
-    by_hand = backbone.mean.expand(1, 3, 64, 64).clone()
-    by_hand[..., :40, :60] = picture
+    """An image padded with the mean color gives the same maps, which are cropped to the image."""
+    backbone, image = networks["swin_tiny_patch4_window7_224"], torch.rand(1, 3, 40, 60)
+    padded = backbone.mean.expand(1, 3, 64, 64).clone()
+    padded[..., :40, :60] = image
     with torch.inference_mode():
-        ours, expected = backbone(picture), backbone(by_hand)
+        maps, expected = backbone(image), backbone(padded)
     for level in BACKBONE_LEVELS:
         height, width = -(-40 // 2 ** int(level[1])), -(-60 // 2 ** int(level[1]))
-        torch.testing.assert_close(ours[level], expected[level][..., :height, :width])
+        torch.testing.assert_close(maps[level], expected[level][..., :height, :width])
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "swin_tiny_patch4_window7_224"])
@@ -81,25 +81,25 @@ def test_frozen_stages_keep_their_statistics():
     assert late < set(stayed)
 
 
-def test_drop_path_leaves_branches_out():
+def test_drop_path_drops_branches():
     torch.manual_seed(0)
-    backbone, picture = Backbone("test_convnext", drop_path_rate=0.9).train(), torch.rand(4, 3, 64, 64)
-    assert not torch.equal(backbone(picture)["c5"], backbone(picture)["c5"])
+    backbone, image = Backbone("test_convnext", drop_path_rate=0.9).train(), torch.rand(4, 3, 64, 64)
+    assert not torch.equal(backbone(image)["c5"], backbone(image)["c5"])
     backbone.eval()
-    torch.testing.assert_close(backbone(picture)["c5"], backbone(picture)["c5"])
+    torch.testing.assert_close(backbone(image)["c5"], backbone(image)["c5"])
 
 
-def test_drop_path_where_there_is_none():
-    with pytest.raises(ValueError, match=r"Near it: .*resnet50"):
+def test_unsupported_networks_and_options():
+    with pytest.raises(ValueError, match=r"Similar names: .*resnet50"):
         Backbone("resnet-50")
     with pytest.raises(ValueError, match="strides"):
         Backbone("test_vit")
-    with pytest.raises(ValueError, match="Try drop_path=0"):
+    with pytest.raises(ValueError, match="Try drop_path_rate=0"):
         Backbone("hrnet_w18_small", drop_path_rate=0.2)
 
 
 def test_group_norms_need_no_batch():
     backbone = Backbone("test_resnet", norm="group").train()
     assert not any(isinstance(m, nn.BatchNorm2d) for m in backbone.modules())
-    one, two = torch.rand(2, 3, 64, 64).split(1)
-    torch.testing.assert_close(backbone(torch.cat([one, two]))["c5"][:1], backbone(one)["c5"], atol=1e-5, rtol=1e-4)
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(backbone(images)["c5"][:1], backbone(images[:1])["c5"], atol=1e-5, rtol=1e-4)

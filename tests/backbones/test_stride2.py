@@ -1,4 +1,4 @@
-"""Stage 2 without what halves the map before it, against the whole network and against its own strided self."""
+"""Stage 2 without its downsampling, against the whole network and against its strided output."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ LIKE_EFFICIENTNET = ["mobilenetv2_035", "mobilenetv3_small_050", "efficientnet_l
 
 @pytest.mark.parametrize("name", LIKE_RESNET)
 def test_without_pooling(name):
-    """EFPN's Table I: with the pooling it would be c2; without, the same weights at twice the size."""
+    """EFPN's Table I: c2 with the pooling; the same weights at twice the size without it."""
     backbone = Backbone(name).eval()
     image = torch.rand(2, 3, 64, 96)
     c1 = backbone.forward_stem(image)
@@ -25,26 +25,26 @@ def test_without_pooling(name):
 
 @pytest.mark.parametrize("name", LIKE_EFFICIENTNET)
 def test_without_stride(name):
-    """What is left of the whole network after c1 gives c2, and without strides it has every cell of c1."""
+    """Stage 2 gives c2 from c1, and with stride 1 a map of the size of c1."""
     backbone = Backbone(name).eval()
     image = torch.rand(2, 3, 64, 96)
-    c1, rest = backbone.forward_stem(image), first_strided_stage(backbone.network)
-    torch.testing.assert_close(rest(c1), backbone(image)["c2"])
+    c1, stage2 = backbone.forward_stem(image), first_strided_stage(backbone.network)
+    torch.testing.assert_close(stage2(c1), backbone(image)["c2"])
     c2x = backbone.forward_unpooled(c1)
     assert c2x.shape == (2, backbone.channels["c2"], 32, 48)
-    with stride_one(rest):
-        torch.testing.assert_close(rest(c1), c2x)
+    with stride_one(stage2):
+        torch.testing.assert_close(stage2(c1), c2x)
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_035", "efficientnet_lite0"])
 def test_every_other_cell_is_the_strided_block(name):
-    """In the block that has the stride every cell looks at the same neighbors as before, so that every other one is as it was."""
+    """Every second cell of the strided block with stride 1 equals its strided output."""
     backbone = Backbone(name).eval()
     block = first_strided_stage(backbone.network)[0]
     c1 = backbone.forward_stem(torch.rand(1, 3, 64, 96))
     with stride_one(block):
-        finer = block(c1)
-    torch.testing.assert_close(finer[..., ::2, ::2], block(c1))
+        unstrided = block(c1)
+    torch.testing.assert_close(unstrided[..., ::2, ::2], block(c1))
 
 
 def first_strided_stage(network):
@@ -53,7 +53,7 @@ def first_strided_stage(network):
     return strided[0]
 
 
-def test_strides_come_back():
+def test_strides_are_restored():
     stage = nn.Sequential(nn.Conv2d(1, 1, 3, (2, 1)), nn.Conv2d(1, 1, 1))
     with stride_one(stage):
         assert [layer.stride for layer in stage] == [(1, 1), (1, 1)]
@@ -61,7 +61,7 @@ def test_strides_come_back():
 
 
 @pytest.mark.parametrize(("name", "layer"), [("resnet10t", "layer1"), ("mobilenetv2_035", "blocks.1")])
-def test_it_is_the_same_weights(name, layer):
+def test_weights_are_shared(name, layer):
     backbone = Backbone(name).eval()
     c1 = backbone.forward_stem(torch.rand(1, 3, 32, 32))
     before = backbone.forward_unpooled(c1)
@@ -71,6 +71,6 @@ def test_it_is_the_same_weights(name, layer):
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "mambaout_femto", "regnetx_002"])
-def test_other_networks_are_refused_by_name(name):
+def test_unsupported_networks(name):
     with pytest.raises(TypeError, match=r"begins with stem.*the ResNet family"):
         Backbone(name).forward_stem(torch.rand(1, 3, 32, 32))

@@ -38,24 +38,24 @@ def test_fewer_levels_are_the_same_maps():
         torch.testing.assert_close(feature, backbone(x)[level])
 
 
-def seen_by(backbone: Backbone, image: torch.Tensor) -> torch.Tensor:
-    """What the network gets when the backbone gets ``image``."""
-    seen = []
-    backbone.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+def network_input(backbone: Backbone, image: torch.Tensor) -> torch.Tensor:
+    """Input of the timm network for ``image``."""
+    recorded = []
+    backbone.network.register_forward_pre_hook(lambda _, inputs: recorded.append(inputs[0]))
     backbone(image)
-    return seen[0]
+    return recorded[0]
 
 
 def test_normalization_is_inside():
     backbone = Backbone("resnet10t", mean_std=((0.5, 0.25, 0.0), (0.5, 0.25, 1.0)))
     expected = torch.tensor([1.0, 3.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
-    torch.testing.assert_close(seen_by(backbone, torch.ones(1, 3, 64, 64)), expected)
+    torch.testing.assert_close(network_input(backbone, torch.ones(1, 3, 64, 64)), expected)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_mean_color_becomes_zero(name):
     backbone = Backbone(name)
-    assert not seen_by(backbone, backbone.mean.expand(1, 3, 64, 64)).any()
+    assert not network_input(backbone, backbone.mean.expand(1, 3, 64, 64)).any()
 
 
 # ---------------------------------------------------------------------------------------------------- norms
@@ -74,22 +74,22 @@ def test_frozen_norms_never_move(name):
     assert any("running_mean" in key for key in before)
     assert all(torch.equal(value, before[key]) for key, value in backbone.named_buffers())
     assert not [key for key, parameter in backbone.named_parameters() if parameter.ndim == 1 and "bn" in key]
-    # also inside the residual branches that timm starts closed
+    # also in the residual branches that timm initializes with zero
     assert all(parameter.grad.any() for parameter in backbone.parameters())
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_group_norms_see_one_picture_at_a_time(name):
+def test_group_norms_are_independent_of_the_batch(name):
     backbone = Backbone(name, norm="group").train()
     assert not batch_norms(backbone)
     assert any(isinstance(module, nn.GroupNorm) for module in backbone.modules())
     for module in backbone.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    pictures = torch.rand(2, 3, 64, 64)
-    together = backbone(pictures)
+    images = torch.rand(2, 3, 64, 64)
+    together = backbone(images)
     for i in range(2):
-        for level, x in backbone(pictures[i : i + 1]).items():
+        for level, x in backbone(images[i : i + 1]).items():
             torch.testing.assert_close(x[0], together[level][i], rtol=1e-3, atol=1e-4)
 
 
@@ -111,8 +111,8 @@ def test_batch_and_sync_norms():
 
 @pytest.mark.parametrize("stages", [2, 4])
 @pytest.mark.parametrize("name", [*SMALL, "convnext_atto"])
-def test_freezing_stops_exactly_what_the_level_depends_on(name, stages):
-    """What c2 depends on is asked of autograd, not of names."""
+def test_freezing_covers_exactly_the_layers_of_the_level(name, stages):
+    """The layers that the level depends on are determined by autograd, not by names."""
     whole = Backbone(name, norm="batch").eval()
     names, parameters = zip(*whole.named_parameters(), strict=True)
     level = whole(torch.rand(1, 3, 32, 32))[f"c{stages}"]
@@ -135,7 +135,7 @@ def test_the_stem_alone_and_nothing():
 
 @pytest.fixture(scope="module")
 def resnet() -> nn.Module:
-    """torchvision's network, whose batch norms have seen something."""
+    """torchvision's network with random batch-norm statistics."""
     torch.manual_seed(1)
     network = torchvision.models.resnet18()
     for module in network.modules():
@@ -182,14 +182,15 @@ def test_other_names_in_the_same_order(resnet, tmp_path):
 def test_its_own_weights_come_back_through_a_file(tmp_path):
     backbone = Backbone("mobilenetv3_small_050", norm="batch")
     torch.save(backbone.network.state_dict(), tmp_path / "own.pth")
-    again = Backbone("mobilenetv3_small_050", norm="batch", pretrained=str(tmp_path / "own.pth"))
-    assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), again.parameters(), strict=True))
+    loaded = Backbone("mobilenetv3_small_050", norm="batch", pretrained=str(tmp_path / "own.pth"))
+    assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), loaded.parameters(), strict=True))
 
 
-def test_the_wrong_network_is_told_where_it_differs(resnet, tmp_path):
+def test_the_wrong_network_reports_the_first_mismatch(resnet, tmp_path):
     torch.save(resnet.state_dict(), tmp_path / "resnet18.pth")
     with pytest.raises(
-        ValueError, match=r"does not fit: by name \d+ of \d+ tensors.*meets 'conv1.weight' \(64, 3, 7, 7\)"
+        ValueError,
+        match=r"does not fit: \d+ of \d+ tensors match by name.*corresponds to 'conv1.weight' \(64, 3, 7, 7\)",
     ):
         Backbone("mobilenetv3_small_050", pretrained=tmp_path / "resnet18.pth")
 
@@ -216,9 +217,7 @@ def test_errors_name_what_is_possible():
         Backbone("resnet5O")
     with pytest.raises(ValueError, match=r"'layer' for a backbone; choose one of frozen, batch, sync, group"):
         Backbone("resnet10t", norm="layer")
-    with pytest.raises(
-        ValueError, match=r"'resnet10t' gives maps at strides \[2, 4, 8, 16, 32\]; there is none for c6"
-    ):
+    with pytest.raises(ValueError, match=r"'resnet10t' has maps at strides \[2, 4, 8, 16, 32\]; it has none for c6"):
         Backbone("resnet10t", levels=("c5", "c6"))
 
 

@@ -1,39 +1,39 @@
-"""What is made of the runs that the comparison left: pictures, and a longer extension."""
+"""Figures of the runs of the comparison, and a longer training of the extension."""
 
 from dataclasses import replace
 
 import pytest
-from efpn import shortened
-from efpn_length import longer
-from efpn_pictures import TRANSFERS, detections, maps
+from efpn import scale_case
+from efpn_length import train_extension
+from efpn_pictures import TRANSFERS, plot_detections, plot_maps
 from PIL import Image
-from rivals import START, plainly, scenes
+from rivals import BASE, scenes, train_detector
 
 from featlift.papers import baseline
 
 
 @pytest.fixture(scope="module")
-def left(tmp_path_factory):
-    """A case of one step a stage, the folder with its start, the start and EFPN after two steps of the extension."""
-    case = shortened(scenes(), 0.001, 2)
+def trained(tmp_path_factory):
+    """A case with one step per stage, its folder, the base detector, and EFPN after two steps of the extension."""
+    case = scale_case(scenes(), 0.001, 2)
     data = replace(case.settings.data, num_scenes=4, num_val_scenes=3, batch_size=1)
     case = replace(case, settings=replace(case.settings, data=data))
     folder = tmp_path_factory.mktemp("efpn")
-    start = plainly(case.settings, case.settings.detector, folder / "start", 0)
-    return case, folder, start, longer(case, folder, 2, 8)
+    base = train_detector(case.settings, case.settings.detector, folder / "start", 0)
+    return case, folder, base, train_extension(case, folder, 2, 8)
 
 
-def test_only_the_extension_learns_for_longer(left):
-    case, folder, _, ours = left
-    assert ours.steps == 2 + case.settings.head.steps == 3
-    assert longer(case, folder, 2, 8).steps == 3, "a finished run is only loaded"
+def test_only_the_extension_is_trained_longer(trained):
+    case, folder, _, candidate = trained
+    assert candidate.steps == 2 + case.settings.head.steps == 3
+    assert train_extension(case, folder, 2, 8).steps == 3, "a finished run is only loaded"
 
 
-def test_pictures_of_what_was_left(left, tmp_path):
-    case, _, start, ours = left
-    shown = baseline.build_dataset(case.settings.data, "val")
-    path = maps({f"EFPN, {name}": ours for name in TRANSFERS}, shown[0][0], tmp_path / "maps.png")
+def test_figures_of_the_runs(trained, tmp_path):
+    case, _, base, candidate = trained
+    dataset = baseline.build_dataset(case.settings.data, "val")
+    path = plot_maps({f"EFPN, {name}": candidate for name in TRANSFERS}, dataset[0][0], tmp_path / "maps.png")
     assert Image.open(path).width > Image.open(path).height
-    seen = {START: start.detector, "EFPN": ours.detector}
-    path = detections(seen, shown, case, 2, tmp_path / "detections.png")
+    detectors = {BASE: base.detector, "EFPN": candidate.detector}
+    path = plot_detections(detectors, dataset, case, 2, tmp_path / "detections.png")
     assert Image.open(path).size[0] > 500

@@ -1,32 +1,32 @@
-"""The steps that the script asks for, and where it puts what comes out; the contest itself is tested with `versus`."""
+"""Steps and output files of the script; the benchmark itself is tested in tests/commands."""
 
 import json
 import sys
 
 import interpolation_table
 import pytest
-from run import keep
+from run import write_result
 
 from featlift.papers import afi_gan
 
 
 @pytest.fixture
-def asked(tmp_path, monkeypatch):
-    """Calls the script with words behind ``scenes``; what it asked the contest for is returned."""
+def run_script(tmp_path, monkeypatch):
+    """Runs the script with arguments after ``scenes``; returns the arguments of `run_benchmark`."""
     calls = []
 
-    def tournament(names, settings, folder, seeds, device):
+    def run_benchmark(names, settings, folder, seeds, device):
         folder.mkdir(parents=True)
-        (folder / "pareto.png").write_bytes(b"picture")
+        (folder / "pareto.png").write_bytes(b"image")
         calls.append((names, settings, seeds))
         return [{"caption": "none", "rows": []}]
 
-    monkeypatch.setattr(interpolation_table, "tournament", tournament)
+    monkeypatch.setattr(interpolation_table, "run_benchmark", run_benchmark)
     monkeypatch.setattr(interpolation_table, "RESULTS", tmp_path)
-    monkeypatch.setattr(interpolation_table, "keep", lambda *found: keep(*found, tmp_path))
+    monkeypatch.setattr(interpolation_table, "write_result", lambda *args: write_result(*args, tmp_path))
 
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["table", "scenes", *words, "--runs", str(tmp_path / "runs")])
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["table", "scenes", *arguments, "--runs", str(tmp_path / "runs")])
         interpolation_table.main()
         return calls[-1]
 
@@ -37,21 +37,21 @@ def steps(settings):
     return [getattr(settings, stage).steps for stage in afi_gan.STAGES]
 
 
-def test_start_and_what_follows_are_shortened_apart(asked):
-    call, folder = asked
-    whole = steps(interpolation_table.SETS["scenes"]())
+def test_the_steps_of_the_start_are_scaled_separately(run_script):
+    call, folder = run_script
+    unscaled = steps(interpolation_table.DATASETS["scenes"]())
     names, settings, seeds = call("--steps", "0.5", "--start", "2", "--seeds", "4")
-    assert steps(settings) == [2 * whole[0], *(one // 2 for one in whole[1:])]
-    assert names == interpolation_table.EVERYONE
+    assert steps(settings) == [2 * unscaled[0], *(count // 2 for count in unscaled[1:])]
+    assert names == interpolation_table.ALL_CANDIDATES
     assert seeds == 4
-    made = json.loads((folder / "interpolation_scenes.json").read_text())["made"]
-    assert made["command"] == "python benchmarks/interpolation_table.py scenes --seeds 4 --steps 0.5 --start 2"
-    assert made["seed"] == "0 … 3"
-    assert (folder / "interpolation_scenes.png").read_bytes() == b"picture"
+    metadata = json.loads((folder / "interpolation_scenes.json").read_text())["made"]
+    assert metadata["command"] == "python benchmarks/interpolation_table.py scenes --seeds 4 --steps 0.5 --start 2"
+    assert metadata["seed"] == "0 … 3"
+    assert (folder / "interpolation_scenes.png").read_bytes() == b"image"
 
 
-def test_those_that_were_chosen_are_in_the_command(asked):
-    call, folder = asked
-    assert call("--interpolators", "nearest:plain", "light:taught")[0] == ["nearest:plain", "light:taught"]
-    made = json.loads((folder / "interpolation_scenes.json").read_text())["made"]
-    assert made["command"].endswith("--steps 1 --interpolators nearest:plain light:taught")
+def test_selected_candidates_are_in_the_command(run_script):
+    call, folder = run_script
+    assert call("--interpolators", "nearest:plain", "light:distilled")[0] == ["nearest:plain", "light:distilled"]
+    metadata = json.loads((folder / "interpolation_scenes.json").read_text())["made"]
+    assert metadata["command"].endswith("--steps 1 --interpolators nearest:plain light:distilled")

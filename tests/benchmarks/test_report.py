@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from report import blocks, chosen, filled, read, rendered
+from report import block_names, fill_blocks, markdown_table, read_results, select
 
 MADE = {
     "command": "python x.py",
@@ -19,7 +19,7 @@ RESULT = {
 
 
 def test_a_table():
-    assert rendered(RESULT["tables"][0]["rows"]).splitlines() == [
+    assert markdown_table(RESULT["tables"][0]["rows"]).splitlines() == [
         "| name | ms | n |",
         "| --- | ---: | ---: |",
         "| a | 1.5 |  |",
@@ -27,42 +27,42 @@ def test_a_table():
     ]
 
 
-def test_what_is_written_by_hand_stays():
+def test_text_outside_of_blocks_is_kept():
     page = "# Mine\n\nbefore\n\n<!-- results:speed -->\nold \\1\n<!-- end of results:speed -->\n\nafter\n"
-    once = filled(page, {"speed": RESULT})
+    once = fill_blocks(page, {"speed": RESULT})
     assert once.startswith("# Mine\n\nbefore\n\n<!-- results:speed -->")
     assert once.endswith("<!-- end of results:speed -->\n\nafter\n")
     assert "old" not in once
     assert "| a | 1.5 |" in once
     assert "0123456789ab with changes" in once
-    assert filled(once, {"speed": RESULT}) == once
+    assert fill_blocks(once, {"speed": RESULT}) == once
 
 
 def test_a_new_result_gets_a_block_at_the_end():
-    page = filled("# Mine\n", {"speed": RESULT})
+    page = fill_blocks("# Mine\n", {"speed": RESULT})
     assert page.startswith("# Mine\n\n## speed\n\n<!-- results:speed -->")
-    assert filled(page, {"speed": RESULT}) == page
+    assert fill_blocks(page, {"speed": RESULT}) == page
 
 
-def test_a_block_without_its_result_is_told():
+def test_a_block_without_a_result_is_an_error():
     with pytest.raises(ValueError, match=r"blocks for gone"):
-        filled("<!-- results:gone -->old<!-- end of results:gone -->", {})
+        fill_blocks("<!-- results:gone -->old<!-- end of results:gone -->", {})
 
 
-def test_an_empty_block_waits():
+def test_an_empty_block_is_a_placeholder():
     page = "<!-- results:speed -->\n<!-- end of results:speed -->\n"
-    assert filled(page, {}) == page
-    assert "| a | 1.5 |" in filled(page, {"speed": RESULT})
+    assert fill_blocks(page, {}) == page
+    assert "| a | 1.5 |" in fill_blocks(page, {"speed": RESULT})
 
 
-def test_a_page_shows_its_own_results():
+def test_a_page_has_its_own_results():
     results = {"speed": RESULT, "size": RESULT}
     page = "<!-- results:size --><!-- end of results:size -->"
-    assert blocks(page) == {"size"}
-    assert "results:speed" not in filled(page, chosen(results, blocks(page)))
+    assert block_names(page) == {"size"}
+    assert "results:speed" not in fill_blocks(page, select(results, block_names(page)))
 
 
-def test_a_file_of_another_form_is_told(tmp_path):
+def test_a_file_of_another_format_is_an_error(tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({"rows": []}))
     with pytest.raises(ValueError, match=r"other.json has no made, tables"):
-        read(tmp_path)
+        read_results(tmp_path)

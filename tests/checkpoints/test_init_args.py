@@ -23,7 +23,7 @@ class Renamed(Part):
     """Has no constructor of its own."""
 
 
-class Forgetful(Part):
+class Undecorated(Part):
     def __init__(self):
         super().__init__(1)
 
@@ -39,12 +39,12 @@ class Forgetful(Part):
     ],
 )
 def test_arguments_with_their_defaults(part, expected):
-    assert part.arguments == expected
-    assert copy.deepcopy(part).arguments == expected
+    assert part.init_args == expected
+    assert copy.deepcopy(part).init_args == expected
 
 
-def test_a_subclass_that_is_not_decorated_does_not_pass_for_its_parent():
-    assert not hasattr(Forgetful(), "arguments")
+def test_a_subclass_that_is_not_decorated_does_not_store_its_arguments():
+    assert not hasattr(Undecorated(), "init_args")
 
 
 def test_a_part_without_a_constructor_has_no_arguments():
@@ -52,18 +52,18 @@ def test_a_part_without_a_constructor_has_no_arguments():
     class Plain(nn.Module):
         """Nothing to build."""
 
-    assert Plain().arguments == {}
+    assert Plain().init_args == {}
 
 
-def test_nameless_arguments_are_refused_at_once():
+def test_variadic_arguments_are_an_error():
     class Bag(nn.Module):
         def __init__(self, channels, **options):
             super().__init__()
 
-    with pytest.raises(TypeError, match=r"Bag takes \*options, which cannot be remembered"):
+    with pytest.raises(TypeError, match=r"Bag takes \*options, which cannot be stored"):
         store_init_args()(Bag)
 
 
-def test_what_the_constructor_refuses_is_still_refused():
+def test_invalid_arguments():
     with pytest.raises(TypeError, match="channels"):
         Part()

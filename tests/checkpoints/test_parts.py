@@ -11,13 +11,13 @@ from featlift.checkpoints.init_args import store_init_args
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
-    ours, theirs = a.state_dict(), b.state_dict()
-    return list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    first, second = a.state_dict(), b.state_dict()
+    return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def tower(toys):
-    doublers = [toys.Doubler(2), toys.Doubler(3, mode="bicubic")]
-    return toys.Tower({"c3": 4, "c2": 5}, doublers, size=toys.Size(7), top=toys.Doubler(1))
+    upsamplers = [toys.Upsampler(2), toys.Upsampler(3, mode="bicubic")]
+    return toys.Tower({"c3": 4, "c2": 5}, upsamplers, size=toys.Size(7), top=toys.Upsampler(1))
 
 
 def test_a_part_comes_back_with_its_arguments_its_parts_and_its_tensors(toys, tmp_path):
@@ -27,8 +27,8 @@ def test_a_part_comes_back_with_its_arguments_its_parts_and_its_tensors(toys, tm
     assert same(old, new)
     assert type(new) is toys.Tower
     assert new.size == toys.Size(7)
-    assert list(new.arguments["sizes"]) == ["c3", "c2"]
-    assert [doubler.arguments["mode"] for doubler in new.doublers] == ["nearest", "bicubic"]
+    assert list(new.init_args["sizes"]) == ["c3", "c2"]
+    assert [upsampler.init_args["mode"] for upsampler in new.upsamplers] == ["nearest", "bicubic"]
     assert new.tied is new.layers[0]
 
 
@@ -42,8 +42,8 @@ def test_the_file_says_what_it_is_and_holds_each_tensor_once(toys, tmp_path):
         metadata, names = file.metadata(), set(file.keys())
     assert metadata["class"] == "featlift.toys:Tower"
     arguments = json.loads(metadata["arguments"])
-    assert arguments["doublers"][0] == {
-        "class": "featlift.toys:Doubler",
+    assert arguments["upsamplers"][0] == {
+        "class": "featlift.toys:Upsampler",
         "arguments": {"channels": 2, "mode": "nearest", "scale": 0.5},
     }
     assert "layers.0.weight" in names
@@ -52,7 +52,7 @@ def test_the_file_says_what_it_is_and_holds_each_tensor_once(toys, tmp_path):
 
 
 def test_saving_draws_nothing(toys, tmp_path):
-    part = toys.Doubler(2)
+    part = toys.Upsampler(2)
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
@@ -61,10 +61,11 @@ def test_saving_draws_nothing(toys, tmp_path):
 
 
 def test_what_was_changed_after_it_was_built_is_not_saved_as_what_it_was(toys, tmp_path):
-    part = toys.Doubler(2)
+    part = toys.Upsampler(2)
     part.layer = nn.Conv2d(2, 2, 5)
     with pytest.raises(
-        ValueError, match=r"This Doubler is not what its arguments build(.|\n)*other shape +layer.weight"
+        ValueError,
+        match=r"This Upsampler differs from a module built with its arguments(.|\n)*other shape +layer.weight",
     ):
         save(part, tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
@@ -78,8 +79,8 @@ class Foreign(nn.Module):
 
 
 def test_what_cannot_be_rebuilt_is_not_saved(toys, tmp_path):
-    for module in (toys.Loose(), nn.Linear(2, 2), Foreign(), toys.Tower({"c2": 1}, [nn.Upsample()])):
-        with pytest.raises(TypeError, match=r"cannot be saved as a part.*@remember"):
+    for module in (toys.Undecorated(), nn.Linear(2, 2), Foreign(), toys.Tower({"c2": 1}, [nn.Upsample()])):
+        with pytest.raises(TypeError, match=r"cannot be saved as a module file.*@store_init_args"):
             save(module, tmp_path / "a.safetensors")
     with pytest.raises(TypeError, match=r"Tower\(size=…\) is a set"):
         save(toys.Tower({"c2": 1}, [], size={1}), tmp_path / "a.safetensors")
@@ -88,18 +89,18 @@ def test_what_cannot_be_rebuilt_is_not_saved(toys, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("os:system", "asks for os:system; only parts of featlift"),
-        ("featlift_evil:Part", "only parts of featlift"),
-        ("torch.nn:Linear", "only parts of featlift"),
+        ("os:system", "refers to os:system; only classes of featlift"),
+        ("featlift_evil:Part", "only classes of featlift"),
+        ("torch.nn:Linear", "only classes of featlift"),
         ("featlift.toys:Missing", "which this version of featlift does not have"),
         ("featlift.nowhere:Part", "which this version of featlift does not have"),
-        ("featlift.toys:number", "which is not a part"),
+        ("featlift.toys:number", "which is not a module or dataclass"),
         ("featlift.training.run:subprocess", "does not have"),
-        ("featlift.training.run:Path", "which is not a part"),
-        ("featlift.checkpoints.parts:nn", "which is not a part"),
+        ("featlift.training.run:Path", "which is not a module or dataclass"),
+        ("featlift.checkpoints.parts:nn", "which is not a module or dataclass"),
     ],
 )
-def test_only_our_parts_are_built(toys, tmp_path, name, message):
+def test_only_featlift_classes_are_built(toys, tmp_path, name, message):
     path = tmp_path / "evil.safetensors"
     save_file({"x": torch.ones(1)}, path, {"class": name, "arguments": "{}"})
     with pytest.raises(ValueError, match=message):
@@ -108,13 +109,15 @@ def test_only_our_parts_are_built(toys, tmp_path, name, message):
 
 def test_arguments_of_another_version(toys, tmp_path):
     path = tmp_path / "old.safetensors"
-    save_file({"x": torch.ones(1)}, path, {"class": "featlift.toys:Doubler", "arguments": '{"width": 3}'})
-    with pytest.raises(ValueError, match=r"does not take the arguments of this checkpoint \(width\).*another version"):
+    save_file({"x": torch.ones(1)}, path, {"class": "featlift.toys:Upsampler", "arguments": '{"width": 3}'})
+    with pytest.raises(
+        ValueError, match=r"does not accept the arguments of this checkpoint \(width\).*another version"
+    ):
         load(path)
 
 
 def test_tensors_that_do_not_fit_are_listed(toys, tmp_path):
-    path = save(toys.Doubler(2), tmp_path / "part.safetensors")
+    path = save(toys.Upsampler(2), tmp_path / "part.safetensors")
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     tensors = load_file(path)
@@ -129,8 +132,12 @@ def test_tensors_that_do_not_fit_are_listed(toys, tmp_path):
     ("make", "error", "message"),
     [
         (lambda path: None, FileNotFoundError, "There is no file"),
-        (lambda path: path.write_bytes(b"not a file of tensors"), ValueError, "damaged or no safetensors file"),
-        (lambda path: save_file({"x": torch.ones(1)}, path), ValueError, r"does not say which part.*load_state"),
+        (lambda path: path.write_bytes(b"not a file of tensors"), ValueError, "damaged or not a safetensors file"),
+        (
+            lambda path: save_file({"x": torch.ones(1)}, path),
+            ValueError,
+            r"does not contain class and arguments.*load_state_file",
+        ),
     ],
 )
 def test_files_that_are_no_parts(tmp_path, make, error, message):

@@ -17,7 +17,7 @@ def zeros() -> dict[str, torch.Tensor]:
     return {name: torch.zeros_like(tensor) for name, tensor in module().state_dict().items()}
 
 
-WRAPPINGS = {
+WRAPPERS = {
     "plain": lambda state: state,
     "model": lambda state: {"model": state, "epoch": 3},
     "state_dict": lambda state: {"state_dict": state, "optimizer": {"lr": 0.1}},
@@ -27,13 +27,13 @@ WRAPPINGS = {
 }
 
 
-@pytest.mark.parametrize("wrapping", WRAPPINGS)
-def test_other_peoples_wrappings_come_off(tmp_path, wrapping):
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrappers_are_removed(tmp_path, wrapper):
     target = module()
-    torch.save(WRAPPINGS[wrapping](zeros()), tmp_path / "x.pth")
-    fit = load_state_file(target, tmp_path / "x.pth")
-    assert fit.is_complete
-    assert set(fit.matched) == set(target.state_dict())
+    torch.save(WRAPPERS[wrapper](zeros()), tmp_path / "x.pth")
+    report = load_state_file(target, tmp_path / "x.pth")
+    assert report.is_complete
+    assert set(report.matched) == set(target.state_dict())
     assert all(not tensor.any() for tensor in target.state_dict().values())
 
 
@@ -61,20 +61,24 @@ def test_what_does_not_fit_is_listed_and_nothing_is_touched(tmp_path):
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
 
 
-def test_what_fits_can_be_taken_with_a_report_of_the_rest(tmp_path):
+def test_matching_tensors_can_be_loaded_with_a_report(tmp_path):
     target = module()
     torch.save(broken(), tmp_path / "x.pth")
-    fit = load_state_file(target, tmp_path / "x.pth", strict=False)
-    assert (fit.missing, fit.unexpected, fit.mismatched) == (["0.bias"], ["head.weight"], {"1.weight": ([4], [3])})
+    report = load_state_file(target, tmp_path / "x.pth", strict=False)
+    assert (report.missing, report.unexpected, report.mismatched) == (
+        ["0.bias"],
+        ["head.weight"],
+        {"1.weight": ([4], [3])},
+    )
     assert not target[0].weight.any()
     assert target[0].bias.any()
     assert target[1].weight.all()
-    assert str(fit).startswith("5 tensors fit")
+    assert str(report).startswith("5 tensors match")
 
 
-def test_a_file_of_something_else_is_never_taken(tmp_path):
+def test_a_file_without_matching_tensors(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match=r"x.pth does not fit Sequential: 0 tensors fit"):
+    with pytest.raises(ValueError, match=r"x.pth does not fit Sequential: 0 tensors match"):
         load_state_file(module(), tmp_path / "x.pth", strict=False)
 
 
@@ -89,9 +93,9 @@ class Danger:
         return (print, ("this must never be printed",))
 
 
-def test_pickles_that_run_code_are_refused_and_not_run(tmp_path, capsys):
+def test_pickles_with_code_are_rejected(tmp_path, capsys):
     torch.save({"model": Danger()}, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match=r"was refused.*weights_only=False"):
+    with pytest.raises(ValueError, match=r"was rejected.*weights_only=False"):
         read_state_dict(tmp_path / "x.pth")
     assert "never" not in capsys.readouterr().out
 
@@ -99,9 +103,9 @@ def test_pickles_that_run_code_are_refused_and_not_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.pth", b"", "damaged|refused"),
-        ("x.pth", b"<html>not found</html>", "damaged|refused"),
-        ("x.safetensors", b"<html>not found</html>", "damaged or no checkpoint"),
+        ("x.pth", b"", "damaged|rejected"),
+        ("x.pth", b"<html>not found</html>", "damaged|rejected"),
+        ("x.safetensors", b"<html>not found</html>", "damaged or not a checkpoint"),
     ],
 )
 def test_damaged_files(tmp_path, name, content, message):

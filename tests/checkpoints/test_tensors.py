@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 from featlift.checkpoints import read_tensors, write_tensors
 
 
-def test_tensors_and_words_come_back(tmp_path):
+def test_tensors_and_metadata_round_trip(tmp_path):
     whole = torch.arange(6.0).view(2, 3)
     tensors = {
         "a": whole,
@@ -16,10 +16,10 @@ def test_tensors_and_words_come_back(tmp_path):
         "int": torch.tensor(3),
     }
     path = write_tensors(tmp_path / "deep" / "x.safetensors", tensors, {"who": "½ λ"})
-    found, words = read_tensors(path)
-    assert words == {"who": "½ λ"}
-    assert found.keys() == tensors.keys() == load_file(path).keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    loaded, metadata = read_tensors(path)
+    assert metadata == {"who": "½ λ"}
+    assert loaded.keys() == tensors.keys() == load_file(path).keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
@@ -29,9 +29,9 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
     assert read_tensors(path)[0]["a"] == 1
 
 
-def test_files_that_are_none(tmp_path):
+def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no file"):
         read_tensors(tmp_path / "x.safetensors")
     (tmp_path / "x.safetensors").write_bytes(b"<html>")
-    with pytest.raises(ValueError, match="damaged or no safetensors file"):
+    with pytest.raises(ValueError, match="damaged or not a safetensors file"):
         read_tensors(tmp_path / "x.safetensors")

@@ -15,37 +15,37 @@ def parsed(*words, paper="afi-gan"):
 @pytest.mark.parametrize("preset", parser.PRESETS)
 @pytest.mark.parametrize("paper", PAPERS)
 def test_presets_are_what_python_says(paper, preset):
-    kind = PAPERS[paper].Settings
-    if preset != "paper" and not hasattr(kind, preset):
-        with pytest.raises(ValueError, match=f"Unknown preset '{preset}'; there are quick, paper"):
+    settings_class = PAPERS[paper].Settings
+    if preset != "paper" and not hasattr(settings_class, preset):
+        with pytest.raises(ValueError, match=f"Unknown preset '{preset}'; choose one of quick, paper"):
             parsed("--preset", preset, paper=paper)
         return
-    expected = kind() if preset == "paper" else getattr(kind, preset)()
+    expected = settings_class() if preset == "paper" else getattr(settings_class, preset)()
     assert parsed("--preset", preset, paper=paper)["settings"] == expected
-    assert parsed(f"--preset={preset}", paper=paper)["running"].run == Path(f"runs/{paper}")
+    assert parsed(f"--preset={preset}", paper=paper)["run_options"].run == Path(f"runs/{paper}")
 
 
 def test_options_change_a_preset():
-    found = parsed(
+    args = parsed(
         "--adversarial.weight", "0.5", "--interpolator.optimizer.lr=0.25", "--stop_after", "extractor", "--seed", "7"
     )
-    assert found["settings"].adversary.weight == 0.5
-    assert found["settings"].interpolator.descent.rate == 0.25
-    assert found["settings"].interpolator.steps == afi_gan.Settings.quick().interpolator.steps
-    assert (found["running"].until, found["running"].seed) == ("extractor", 7)
+    assert args["settings"].adversarial.weight == 0.5
+    assert args["settings"].interpolator.optimizer.lr == 0.25
+    assert args["settings"].interpolator.steps == afi_gan.Settings.quick().interpolator.steps
+    assert (args["run_options"].stop_after, args["run_options"].seed) == ("extractor", 7)
 
 
 def test_a_yaml_file_changes_a_preset_and_options_change_it_again(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text("model:\n  channels: 16\n  backbone: resnet18\nreuse: none\n")
+    file.write_text("model:\n  pyramid_channels: 16\n  backbone: resnet18\nreuse: none\n")
     settings = parsed("--config", str(file), "--model.pyramid_channels", "24")["settings"]
-    assert (settings.model.channels, settings.model.backbone, settings.reuse) == (24, "resnet18", "none")
+    assert (settings.model.pyramid_channels, settings.model.backbone, settings.reuse) == (24, "resnet18", "none")
 
 
 @pytest.mark.parametrize("words", [["--data", "some/folder"], ["--data=some/folder"], ["--data.root", "some/folder"]])
 def test_data_is_short_for_its_root(words):
     data = parsed(*words)["settings"].data
-    assert (data.root, data.batch) == ("some/folder", 8)
+    assert (data.root, data.batch_size) == ("some/folder", 8)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_yes_needs_no_value_and_hyphens_do(words):
 
 
 def test_no_can_be_said():
-    assert parsed("--downscale.same-flip", "false")["settings"].halving.same_flip is False
+    assert parsed("--downscale.same-flip", "false")["settings"].downscale.same_flip is False
 
 
 def some(first: str, names: list[str], size: int = 3, loud: bool = False) -> None:
@@ -85,7 +85,7 @@ def test_a_functions_arguments():
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["a"], "names"),
         ([], "required"),
@@ -93,8 +93,8 @@ def test_a_functions_arguments():
         (["a", "b", "--size", "many"], "many"),
     ],
 )
-def test_words_that_do_not_fit(words, told, capsys):
+def test_words_that_do_not_fit(words, message, capsys):
     with pytest.raises(SystemExit) as left:
         parser.parse_function_args(some, "some", "Something.", words)
     assert left.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``featlift finer``: a level added without labels; what is printed, kept and refused."""
+"""``featlift add-level``: a level added without labels; output, delta file and errors."""
 
 import copy
 
@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from featlift.cli.main import main
-from featlift.commands import add_level as verb
+from featlift.commands import add_level as module
 from featlift.data.image_folder import UnlabeledImageFolder
 from featlift.upgrading import load_delta
 from featlift.upgrading.extended_level import get_small_roi_size
@@ -16,12 +16,12 @@ from featlift.upgrading.extended_level import get_small_roi_size
 
 @pytest.fixture
 def detector(monkeypatch):
-    """torchvision's, but looking at 64 px."""
+    """torchvision's Faster R-CNN, with images resized to 64 px."""
     torch.manual_seed(0)
     small = {"min_size": 64, "max_size": 128, "rpn_post_nms_top_n_test": 10}
-    made = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, **small).eval()
-    monkeypatch.setattr(verb, "named", lambda model, weights: copy.deepcopy(made))
-    return made
+    model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, **small).eval()
+    monkeypatch.setattr(module, "load_detector_by_name", lambda name, weights: copy.deepcopy(model))
+    return model
 
 
 @pytest.fixture
@@ -35,17 +35,28 @@ def photographs(tmp_path):
 
 def test_without_steps_the_level_is_there_and_not_read(detector, tmp_path, capsys):
     out = tmp_path / "level.safetensors"
-    assert main(["finer", "fasterrcnn_resnet50_fpn", "--transfer", "nearest", "--out", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert "the same to the last bit" in said
-    assert "p2x" in said
+    assert main(["add-level", "fasterrcnn_resnet50_fpn", "--transfer", "nearest", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "bit-identical" in printed
+    assert "p2x" in printed
     load_delta(detector, out)
     assert get_small_roi_size(detector) == 0
 
 
 def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_path, capsys):
     out = tmp_path / "level.safetensors"
-    words = ["finer", "x", "--pictures", str(photographs), "--transfer", "nearest", "--steps", "1", "--limit", "40"]
+    words = [
+        "add-level",
+        "x",
+        "--images",
+        str(photographs),
+        "--transfer",
+        "nearest",
+        "--steps",
+        "1",
+        "--small-roi-size",
+        "40",
+    ]
     assert main([*words, "--out", str(out)]) == 0
     assert "objects under 40 px" in capsys.readouterr().out
     before = {name: value.clone() for name, value in detector.state_dict().items()}
@@ -55,10 +66,10 @@ def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_
 
 
 def test_squares_are_of_twice_the_size_and_cells_lie_on_cells(detector, photographs):
-    images, _ = next(verb.build_crop_batches(detector, UnlabeledImageFolder(photographs), 0).iter_from(0))
+    images, _ = next(module.build_crop_batches(detector, UnlabeledImageFolder(photographs), 0).iter_from(0))
     assert {tuple(image.shape) for image in images} == {(3, 128, 128)}
 
 
-def test_steps_without_pictures_are_refused(capsys):
-    assert main(["finer", "fasterrcnn_resnet50_fpn", "--steps", "3"]) == 1
-    assert "--pictures FOLDER" in capsys.readouterr().err
+def test_steps_without_images_are_refused(capsys):
+    assert main(["add-level", "fasterrcnn_resnet50_fpn", "--steps", "3"]) == 1
+    assert "--images FOLDER" in capsys.readouterr().err

@@ -23,27 +23,27 @@ QUICK = afi_gan.Settings.quick()
 
 
 def tiny():
-    """A step or two a stage and no critic: it would take most of the time."""
-    head = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
+    """One or two steps per stage and no discriminator, which would take most of the time."""
+    head = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
     model = replace(
-        QUICK.model, pyramid_channels=8, interpolator_options={"growth": 4, "blocks": 1}, detector_options=head
+        QUICK.model, pyramid_channels=8, interpolator_options={"growth_rate": 4, "num_blocks": 1}, detector_options=head
     )
     stages = {name: StageConfig(1 + i % 2, OptimizerConfig(lr=0.01)) for i, name in enumerate(afi_gan.STAGES)}
     data = DataConfig(batch_size=2, min_size=(), num_workers=0, num_scenes=4, scene_size=64, num_val_scenes=3)
     return replace(QUICK, model=model, data=data, adversarial=AdversarialConfig(weight=0.0), **stages)
 
 
-TEACHABLE = [name for name in INTERPOLATORS if name not in ("nearest", "bilinear", "bicubic")]
+LEARNED = [name for name in INTERPOLATORS if name not in ("nearest", "bilinear", "bicubic")]
 
 
 @pytest.mark.parametrize(
-    "name", [*INTERPOLATORS, *(f"{n}:plain" for n in INTERPOLATORS), *(f"{n}:taught" for n in TEACHABLE)]
+    "name", [*INTERPOLATORS, *(f"{n}:plain" for n in INTERPOLATORS), *(f"{n}:distilled" for n in LEARNED)]
 )
-def test_everyone_takes_as_many_steps(name):
+def test_all_candidates_take_as_many_steps(name):
     stages = (QUICK.interpolator, QUICK.extractor, QUICK.target)
-    one = build_candidate(name, QUICK, "F.safetensors")
-    assert one.steps == sum(stage.steps for stage in stages) == 400
-    assert one.settings.model == replace(QUICK.model, interpolator=name.partition(":")[0])
+    candidate = build_candidate(name, QUICK, "F.safetensors")
+    assert candidate.steps == sum(stage.steps for stage in stages) == 400
+    assert candidate.settings.model == replace(QUICK.model, interpolator=name.partition(":")[0])
 
 
 def test_what_cannot_learn_gets_its_steps_in_the_target():
@@ -55,92 +55,94 @@ def test_what_cannot_learn_gets_its_steps_in_the_target():
 
 
 def test_all_start_from_the_same_detector():
-    assert build_candidate("nearest:plain", QUICK, "F.safetensors").settings.start == "F.safetensors"
+    assert build_candidate("nearest:plain", QUICK, "F.safetensors").settings.init_from == "F.safetensors"
     assert build_candidate("afi", QUICK, "F.safetensors").settings.teacher_from == "F.safetensors"
-    taught = build_candidate("light:taught", QUICK, "F.safetensors").settings
-    assert (taught.teachers_from, taught.start) == (("F.safetensors",), "teacher")
+    distilled = build_candidate("light:distilled", QUICK, "F.safetensors").settings
+    assert (distilled.teachers_from, distilled.target_init) == (("F.safetensors",), "teacher")
 
 
-def test_what_cannot_learn_is_not_taught():
-    with pytest.raises(ValueError, match="'nearest' has nothing that could be taught"):
-        build_candidate("nearest:taught", QUICK, "")
+def test_a_fixed_interpolator_is_not_distilled():
+    with pytest.raises(ValueError, match="'nearest' has no parameters to distill"):
+        build_candidate("nearest:distilled", QUICK, "")
 
 
 @pytest.fixture(scope="module")
-def contest(tmp_path_factory):
-    """The folder of two interpolators with two seeds, and what came out."""
-    folder = tmp_path_factory.mktemp("versus")
+def results(tmp_path_factory):
+    """Folder and content of ``benchmark.json`` of three candidates with two seeds."""
+    folder = tmp_path_factory.mktemp("benchmark")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(afi_gan.Settings, "quick", staticmethod(tiny))
-        whole = benchmark(
-            ("nearest:plain", "afi", "light:taught"), str(folder), num_seeds=2, device="cpu", n_resamples=20
+        content = benchmark(
+            ("nearest:plain", "afi", "light:distilled"), str(folder), num_seeds=2, device="cpu", n_resamples=20
         )
-    return folder, whole
+    return folder, content
 
 
-def test_the_table_has_means_spreads_and_intervals(contest):
-    folder, whole = contest
-    assert json.loads((folder / "versus.json").read_text()) == whole
-    first, second, third = whole["tables"][0]["rows"]
-    assert [row["interpolator"] for row in (first, second, third)] == ["nearest:plain", "afi", "light:taught"]
+def test_the_table_has_means_spreads_and_intervals(results):
+    folder, content = results
+    assert json.loads((folder / "benchmark.json").read_text()) == content
+    first, second, third = content["tables"][0]["rows"]
+    assert [row["interpolator"] for row in (first, second, third)] == ["nearest:plain", "afi", "light:distilled"]
     assert first["steps"] == second["steps"] == third["steps"] == 2 + 1 + 2
     assert second["parameters"] > first["parameters"]
     assert "±" in first["AP boxes"]
     assert not [name for name in first if name.startswith("Δ")]
     assert second["Δ AP boxes [95 %]"].count(",") == 1
-    assert first["x the first"] == 1.0
+    assert first["latency ratio"] == 1.0
     assert second["ms"] > 0
     assert (folder / "pareto.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "report.html").read_text()
-    assert all(part in page for part in ("3 interpolators at equal budget", "Accuracy against time", "gained and lost"))
-    assert whole["made"]["seed"] == "0, 1"
-    assert "nearest:plain afi light:taught" in whole["made"]["command"]
-    assert {"commit", "versions", "device", "date"} <= set(whole["made"])
+    assert all(part in page for part in ("3 interpolators at equal budget", "Accuracy and latency", "gained and lost"))
+    assert content["metadata"]["seed"] == "0, 1"
+    assert "nearest:plain afi light:distilled" in content["metadata"]["command"]
+    assert {"commit", "versions", "device", "date"} <= set(content["metadata"])
 
 
-def test_every_run_took_the_steps_it_is_said_to(contest):
-    folder, _ = contest
+def test_every_run_took_its_steps(results):
+    folder, _ = results
     for seed in (0, 1):
-        result = lambda word: json.loads((candidate_folder(folder / f"seed-{seed}", word) / "result.json").read_text())  # noqa: B023, E731
-        plain, staged, taught = result("nearest:plain"), result("afi"), result("light:taught")
+        result = lambda spec: json.loads((candidate_folder(folder / f"seed-{seed}", spec) / "result.json").read_text())  # noqa: B023, E731
+        plain, staged, distilled = result("nearest:plain"), result("afi"), result("light:distilled")
         assert {name: stage["step"] for name, stage in plain["stages"].items()} == {"train": 5}
         assert {name: stage["step"] for name, stage in staged["stages"].items()} == {
             "interpolator": 2, "extractor": 1, "target": 2,
         }  # fmt: skip
-        assert {name: stage["step"] for name, stage in taught["stages"].items()} == {"interpolator": 2, "target": 3}
-        assert plain["seed"] == staged["seed"] == taught["seed"] == seed
+        assert {name: stage["step"] for name, stage in distilled["stages"].items()} == {"interpolator": 2, "target": 3}
+        assert plain["seed"] == staged["seed"] == distilled["seed"] == seed
 
 
-def lasting(whole):
-    """The rows without what is measured anew each time."""
-    return [{k: v for k, v in row.items() if k not in ("ms", "x the first")} for row in whole["tables"][0]["rows"]]
+def without_latency(content):
+    """The rows without the latencies, which are measured again each time."""
+    return [{k: v for k, v in row.items() if k not in ("ms", "latency ratio")} for row in content["tables"][0]["rows"]]
 
 
-def test_the_same_folder_again_trains_nothing(contest, monkeypatch):
-    folder, whole = contest
+def test_the_same_folder_again_trains_nothing(results, monkeypatch):
+    folder, content = results
     monkeypatch.setattr(afi_gan.Settings, "quick", staticmethod(tiny))
-    monkeypatch.setattr(module, "conclude", lambda *_: pytest.fail("a finished run was done again"))
-    again = benchmark(("nearest:plain", "afi", "light:taught"), str(folder), num_seeds=2, device="cpu", n_resamples=20)
-    assert lasting(again) == lasting(whole)
+    monkeypatch.setattr(module, "evaluate_and_report", lambda *_: pytest.fail("a finished run was done again"))
+    again = benchmark(
+        ("nearest:plain", "afi", "light:distilled"), str(folder), num_seeds=2, device="cpu", n_resamples=20
+    )
+    assert without_latency(again) == without_latency(content)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("afi:alone", "ends in ':alone'"),
         ("aif", "Did you mean 'afi'"),
-        ("afi afi", "Name each interpolator once"),
-        ("afi --seeds 0", "at least one seed"),
-        ("afi --preset fast", "there are paper, quick"),
+        ("afi afi", "Give each interpolator once"),
+        ("afi --num-seeds 0", "at least one seed"),
+        ("afi --preset fast", "choose one of paper, quick"),
     ],
 )
-def test_errors_are_a_sentence_and_leave_nothing(words, told, capsys, tmp_path, monkeypatch):
+def test_errors_are_a_sentence_and_leave_nothing(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main.main(["versus", *words.split()]) == 1
-    assert told in capsys.readouterr().err
+    assert main.main(["benchmark", *words.split()]) == 1
+    assert message in capsys.readouterr().err
     assert not list(Path().iterdir())
 
 
-def test_without_names_all_controls_compete():
+def test_the_default_candidates_include_the_controls():
     assert DEFAULT_CANDIDATES[0] == "nearest:plain"
     assert {"nearest", "bilinear", "deconv", "dysample", "carafe"} < set(DEFAULT_CANDIDATES)

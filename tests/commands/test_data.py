@@ -5,10 +5,10 @@ from featlift.cli import main
 
 def test_what_was_made_is_found_in_order(coco, capsys):
     assert main.main(["data", "check", str(coco)]) == 0
-    told = capsys.readouterr().out
-    assert told.count("2 pictures") == 2
-    assert "classes: " in told
-    assert "sizes: tiny " in told
+    printed = capsys.readouterr().out
+    assert printed.count("2 images") == 2
+    assert "classes: " in printed
+    assert "sizes: tiny " in printed
 
 
 def test_what_is_wrong_is_said(coco, tmp_path, capsys):
@@ -19,11 +19,11 @@ def test_what_is_wrong_is_said(coco, tmp_path, capsys):
         truth["annotations"][0]["bbox"][2] = -3
         (tmp_path / f"instances_{split}.json").write_text(json.dumps(truth))
     assert main.main(["data", "check", str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    assert "instances_train.json" in told.out
-    assert f"2 things in '{tmp_path}' are broken" in told.err
+    printed = capsys.readouterr()
+    assert "instances_train.json" in printed.out
+    assert f"'{tmp_path}' has 2 problems" in printed.err
 
 
 def test_a_folder_with_something_in_it_is_kept(coco, capsys):
-    assert main.main(["data", "make", str(coco)]) == 1
+    assert main.main(["data", "generate", str(coco)]) == 1
     assert "is not empty" in capsys.readouterr().err

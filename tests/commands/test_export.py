@@ -18,9 +18,9 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The detector file of a Faster R-CNN whose pyramid has a pixel shuffle for each step."""
+    """Folder of a Faster R-CNN whose pyramid has a pixel shuffle for each upsampling step."""
     folder = tmp_path_factory.mktemp("run")
-    options = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
+    options = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
     model = baseline.DetectorConfig(
         "faster-rcnn", "resnet10t", "random", "batch", 0,
         pyramid_channels=8, interpolator="pixel-shuffle", detector_options=options,
@@ -30,31 +30,31 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_interpolators_beside_the_run(folder):
-    made = export(str(folder), part="interpolator")
-    assert [one.path for one in made] == [folder / f"interpolator{i}.onnx" for i in range(3)]
-    assert all(one.path.with_name(f"{one.path.name}.json").exists() for one in made)
+def test_interpolators_in_the_run_folder(folder):
+    results = export(str(folder), part="interpolator")
+    assert [result.path for result in results] == [folder / f"interpolator{i}.onnx" for i in range(3)]
+    assert all(result.path.with_name(f"{result.path.name}.json").exists() for result in results)
 
 
 def test_the_file_of_a_part(tmp_path):
     checkpoints.save(interpolator("light", 8), tmp_path / "G.safetensors")
-    (made,) = export(str(tmp_path / "G.safetensors"), format="torch-export", out=str(tmp_path / "G.pt2"))
+    (result,) = export(str(tmp_path / "G.safetensors"), format="torch-export", out=str(tmp_path / "G.pt2"))
     x = torch.randn(1, 8, 3, 4)
-    y = torch.export.load(made.path).module()(x)
+    y = torch.export.load(result.path).module()(x)
     assert torch.equal(y, x.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
 def test_a_whole_detector(folder, tmp_path):
-    (made,) = export(str(folder), data="scenes", out=str(tmp_path / "T.onnx"))
-    assert made.path == tmp_path / "T.onnx"
-    assert len(made.errors) == 2
+    (result,) = export(str(folder), data="scenes", out=str(tmp_path / "T.onnx"))
+    assert result.path == tmp_path / "T.onnx"
+    assert len(result.errors) == 2
 
 
-def test_pictures_of_the_check():
-    """Of two sizes; the first picture in which something is found, which is the third here."""
+def test_the_check_images():
+    """Two sizes; the first image with detections, here the third."""
     scenes = SyntheticScenes(4, (130, 100))
-    answers = iter([0, 0, 1])
-    detector = FindsAsMany(answers)
+    counts = iter([0, 0, 1])
+    detector = FixedCounts(counts)
     first, second = select_check_images(detector, scenes)
     assert first.shape == (3, 128, 96)
     assert second.shape == (3, 64, 96)
@@ -62,12 +62,12 @@ def test_pictures_of_the_check():
 
 
 def test_a_detector_that_finds_nothing():
-    with pytest.raises(ValueError, match="finds nothing in 20 pictures"):
-        select_check_images(FindsAsMany(itertools.repeat(0)), SyntheticScenes(2, (64, 64)))
+    with pytest.raises(ValueError, match="has no detections in 20 images"):
+        select_check_images(FixedCounts(itertools.repeat(0)), SyntheticScenes(2, (64, 64)))
 
 
-class FindsAsMany(nn.Module):
-    """Finds as many objects in each picture as it was told."""
+class FixedCounts(nn.Module):
+    """Detector that returns a fixed number of boxes for each image."""
 
     def __init__(self, counts):
         super().__init__()
@@ -78,13 +78,13 @@ class FindsAsMany(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--part", "head"], "Unknown part 'head'; choose one of detector, extractor, interpolator"),
-        (["--format", "torch-export", "--data", "scenes"], "torch-export can hold its extractor"),
+        (["--format", "torch-export", "--data", "scenes"], "use torch-export for its extractor"),
         (["--part", "extractor", "--format", "tflite"], "Unknown format 'tflite'"),
     ],
 )
-def test_what_does_not_exist(words, told, folder, capsys):
+def test_what_does_not_exist(words, message, folder, capsys):
     assert main.main(["export", str(folder), *words]) == 1
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

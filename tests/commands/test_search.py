@@ -1,4 +1,4 @@
-"""Index a folder, change the folder, search with small pictures."""
+"""Index a folder, change the folder, search with small images."""
 
 import json
 
@@ -12,68 +12,68 @@ from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 from featlift.gallery import EmbedderConfig
 from featlift.retrieval.generator import ResidualGenerator
 
-ENCODING = EmbedderConfig("gist", input_size=64)
+EMBEDDER = EmbedderConfig("gist", input_size=64)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    write_synthetic_landmarks(tmp_path / "pictures", num_landmarks=4, gallery_views=2, query_views=1, image_size=48)
-    return tmp_path / "pictures" / "gallery"
+    write_synthetic_landmarks(tmp_path / "images", num_landmarks=4, gallery_views=2, query_views=1, image_size=48)
+    return tmp_path / "images" / "gallery"
 
 
 def test_indexing_again_sees_what_changed(tmp_path, folder):
-    store = index(str(folder), str(tmp_path / "index"), ENCODING, chunk_size=3)
+    store = index(str(folder), str(tmp_path / "index"), EMBEDDER, chunk_size=3)
     assert sorted(name for name in store.names) == sorted(
         str(f.relative_to(folder)) for f in list_collection_images(folder)
     )
-    (folder / "place-000" / "00.png").unlink()
-    (folder / "place-001" / "01.png").rename(folder / "place-001" / "moved.png")
+    (folder / "landmark-000" / "00.png").unlink()
+    (folder / "landmark-001" / "01.png").rename(folder / "landmark-001" / "moved.png")
     again = index(str(folder), str(tmp_path / "index"))
     assert len(again) == 7
-    assert "place-000/00.png" not in again
-    assert "place-001/moved.png" in again
+    assert "landmark-000/00.png" not in again
+    assert "landmark-001/moved.png" in again
 
 
 def test_an_interrupted_index_goes_on(tmp_path, folder, monkeypatch):
     import featlift.commands.search as module
 
-    read, asked = module.read_image_crop, []
+    read, files = module.read_image_crop, []
 
     def dies(file):
-        asked.append(file)
-        if len(asked) == 6:
+        files.append(file)
+        if len(files) == 6:
             raise KeyboardInterrupt
         return read(file)
 
-    monkeypatch.setattr(module, "read_picture", dies)
+    monkeypatch.setattr(module, "read_image_crop", dies)
     with pytest.raises(KeyboardInterrupt):
-        index(str(folder), str(tmp_path / "index"), ENCODING, chunk_size=2)
+        index(str(folder), str(tmp_path / "index"), EMBEDDER, chunk_size=2)
     assert len(index(str(folder), str(tmp_path / "index"), chunk_size=2)) == 8
-    assert len(asked) == 6 + 4  # two pieces of two were safe
+    assert len(files) == 6 + 4  # two chunks of two were written
 
 
-@pytest.mark.parametrize("kind", ["", "ivf-flat"])
-def test_a_picture_finds_itself_and_the_sheet_is_written(tmp_path, folder, kind):
-    if kind:
+@pytest.mark.parametrize("index_type", ["", "ivf-flat"])
+def test_an_image_finds_itself_and_the_sheet_is_written(tmp_path, folder, index_type):
+    if index_type:
         pytest.importorskip("faiss")
-    index(str(folder), str(tmp_path / "index"), ENCODING, kind)
+    index(str(folder), str(tmp_path / "index"), EMBEDDER, index_type)
     G = ResidualGenerator(576, 16)
     torch.nn.init.normal_(G.correction.weight, std=0.3)
     (tmp_path / "run").mkdir()
     save(G, tmp_path / "run" / "generator.safetensors")
-    query = folder / "place-002" / "01.png"
-    found = search(str(tmp_path / "index"), [str(query)], str(tmp_path / "run"), k=3, index_type=kind)
-    assert found["raw"].names[0][0] == "place-002/01.png"
-    assert found["raw"].scores[0, 0].item() == pytest.approx(1, abs=1e-5)
-    assert not torch.equal(found["raw"].scores, found["lifted"].scores)
+    query = folder / "landmark-002" / "01.png"
+    results = search(str(tmp_path / "index"), [str(query)], str(tmp_path / "run"), k=3, index_type=index_type)
+    assert results["raw"].names[0][0] == "landmark-002/01.png"
+    assert results["raw"].scores[0, 0].item() == pytest.approx(1, abs=1e-5)
+    assert not torch.equal(results["raw"].scores, results["super-resolved"].scores)
     page = (tmp_path / "index" / "contact_sheet.html").read_text()
     assert page.count("data:image/png") == 1 + 3 + 3
 
 
-def test_an_index_keeps_its_encoding(tmp_path, folder):
-    index(str(folder), str(tmp_path / "index"), ENCODING)
-    assert load_embedder_config(tmp_path / "index", None) == ENCODING
-    assert json.loads((tmp_path / "index" / "encoding.json").read_text())["size"] == 64
+def test_an_index_keeps_its_embedder(tmp_path, folder):
+    index(str(folder), str(tmp_path / "index"), EMBEDDER)
+    assert load_embedder_config(tmp_path / "index", None) == EMBEDDER
+    assert json.loads((tmp_path / "index" / "embedder.json").read_text())["input_size"] == 64
     with pytest.raises(ValueError, match="another folder"):
         index(str(folder), str(tmp_path / "index"), EmbedderConfig("gist", input_size=96))
 
@@ -81,7 +81,7 @@ def test_an_index_keeps_its_encoding(tmp_path, folder):
 def test_errors_say_what_to_do(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match="featlift index"):
         search(str(tmp_path), ["a.png"])
-    index(str(folder), str(tmp_path / "index"), ENCODING)
+    index(str(folder), str(tmp_path / "index"), EMBEDDER)
     with pytest.raises(FileNotFoundError, match="train fsr-gan"):
         search(str(tmp_path / "index"), [str(list_collection_images(folder)[0])], generator=str(tmp_path))
     assert read_image_crop(list_collection_images(folder)[0]).shape == (3, 48, 48)

@@ -27,17 +27,17 @@ def test_a_run_stands_below_its_row(trained, capsys):
     lines = capsys.readouterr().out.splitlines()
     ap = read_run(trained["bilinear"]).metrics["boxes"]["ap"]
     place = next(i for i, line in enumerate(lines) if line.strip().startswith("BL "))
-    assert lines[place + 1].split()[:3] == ["ours", "[1]", f"{100 * ap:.1f}"]
-    assert sum("ours [" in line for line in lines) == 2
-    told = next(line for line in lines if line.startswith("[1] differs from the paper: "))
+    assert lines[place + 1].split()[:3] == ["FeatLift", "[1]", f"{100 * ap:.1f}"]
+    assert sum("FeatLift [" in line for line in lines) == 2
+    printed = next(line for line in lines if line.startswith("[1] differs from the paper: "))
     for part in (
         "data.root: COCO → /",
         "model.detector: mask-rcnn → faster-rcnn",
-        "model.channels: 256 → 8",
+        "model.pyramid_channels: 256 → 8",
         "train.steps: 90000 → 1",
     ):
-        assert part in told
-    assert "model.interpolator" not in told
+        assert part in printed
+    assert "model.interpolator" not in printed
 
 
 def test_runs_are_found_where_they_lie(trained, tmp_path, capsys, monkeypatch):
@@ -45,28 +45,31 @@ def test_runs_are_found_where_they_lie(trained, tmp_path, capsys, monkeypatch):
     shutil.copytree(trained["nearest"], tmp_path / "runs" / "deep" / "one")
     assert find_finished_runs(tmp_path / "runs") == [str(tmp_path / "runs" / "deep" / "one")]
     paper_table("afi-gan", "4")
-    assert "ours [1]" in capsys.readouterr().out
+    assert "FeatLift [1]" in capsys.readouterr().out
 
 
-def test_without_runs_the_commands_are_told(tmp_path, capsys, monkeypatch):
+def test_without_runs_the_commands_are_printed(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main.main(["table", "afi-gan", "9"]) == 0
-    told = capsys.readouterr().out
-    assert "featlift train afi-gan --preset paper --reuse M --model.pyramid fpn-top-down --run runs/afi-gan-9-1" in told
-    assert "36.9" in told
+    printed = capsys.readouterr().out
+    assert (
+        "featlift train afi-gan --preset paper --reuse M --model.pyramid fpn-no-lateral --run runs/afi-gan-9-1"
+        in printed
+    )
+    assert "36.9" in printed
     assert not list(tmp_path.iterdir())
 
 
 def test_a_table_without_recipes_is_printed(capsys):
     paper_table("fdsr", "3", runs_folder="nowhere")
-    told = capsys.readouterr().out
-    assert "77.43" in told
-    assert "not laid beside runs" in told
+    printed = capsys.readouterr().out
+    assert "77.43" in printed
+    assert "cannot be compared with runs" in printed
 
 
 def test_an_unknown_table(capsys):
     assert main.main(["table", "afi-gan", "2"]) == 1
-    assert "there are 1, 3, 4" in capsys.readouterr().err
+    assert "choose one of 1, 3, 4" in capsys.readouterr().err
 
 
 def test_seeds_are_one_line_with_their_spread():
@@ -80,18 +83,20 @@ def test_seeds_are_one_line_with_their_spread():
 
 
 def test_a_stage_alone_is_not_the_whole_chain():
-    whole, third = TrainingRecipe("afi-gan", {"reuse": "M"}), TrainingRecipe("afi-gan", {"until": "extractor"})
+    whole, third = TrainingRecipe("afi-gan", {"reuse": "M"}), TrainingRecipe("afi-gan", {"stop_after": "extractor"})
     runs = [record("afi-gan", reuse="M"), record("afi-gan, extractor", reuse="G_from_M")]
-    assert [len(group_runs(made, ("reuse", "until"), runs)) for made in (whole, third)] == [1, 1]
-    assert group_runs(third, ("until",), runs)[0].runs == (runs[1],)
+    assert [len(group_runs(made, ("reuse", "stop_after"), runs)) for made in (whole, third)] == [1, 1]
+    assert group_runs(third, ("stop_after",), runs)[0].runs == (runs[1],)
 
 
-def test_only_telling_settings_are_differences():
-    scenes = {"data": {"root": "scenes", "scene_size": 64, "batch": 2}}
-    assert comparable_settings(scenes, "scenes") == {"data.root": "scenes", "data.scene_size": 64, "data.batch_size": 2}
+def test_only_comparable_settings_are_differences():
+    sizes = {"num_scenes": 8, "num_val_scenes": 4, "scene_size": 64}
+    scenes = {"data": {"root": "scenes", **sizes, "batch_size": 2}}
+    flat_sizes = {f"data.{name}": value for name, value in sizes.items()}
+    assert comparable_settings(scenes, "scenes") == {"data.root": "scenes", **flat_sizes, "data.batch_size": 2}
     assert comparable_settings(scenes, "COCO") == {"data.root": "COCO", "data.batch_size": 2}
-    asked, there = {"a": 1, "seed": 0, "gone": 2}, {"a": 3, "seed": 5, "gone": 2, "new": 4}
-    assert settings_differences(asked, there) == ("a: 1 → 3", "new: – → 4")
+    expected, actual = {"a": 1, "seed": 0, "gone": 2}, {"a": 3, "seed": 5, "gone": 2, "new": 4}
+    assert settings_differences(expected, actual) == ("a: 1 → 3", "new: – → 4")
     assert flatten_settings({"model": {"x": 1, "x_options": {"y": 2}}, "z": 3}) == {
         "model.x": 1,
         "model.x_options": {"y": 2},
@@ -108,11 +113,11 @@ def test_parameters_are_counted_now(number, name, millions):
 
 
 def test_the_extractor_of_a_chain_is_measured(coco, tmp_path):
-    """A3: the detector of stage 2, with a critic-free chain of a step each."""
+    """A3: the detector of stage 2, in a chain without discriminator, one step per stage."""
     words = ["--run", str(tmp_path / "run"), "--data", str(coco), "--data.batch_size", "2", "--device", "cpu"]
     words += ["--model.pyramid_channels", "8", "--adversarial.weight", "0", "--stop_after", "extractor"]
-    words += ["--model.interpolator_options", '{"growth": 4, "blocks": 1}']
-    words += ["--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}']
+    words += ["--model.interpolator_options", '{"growth_rate": 4, "num_blocks": 1}']
+    words += ["--model.detector_options", '{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}']
     words += [f"--{stage}.steps=1" for stage in ("teacher", "interpolator", "extractor", "target")]
     assert main.main(["train", "afi-gan", *words]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())

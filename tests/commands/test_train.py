@@ -15,10 +15,10 @@ def test_a_run_folder_says_everything(trained, coco):
     }  # fmt: skip
     result = read_result(folder)
     assert result["settings"]["data"]["root"] == str(coco)
-    assert result["settings"]["model"]["channels"] == 8
+    assert result["settings"]["model"]["pyramid_channels"] == 8
     assert result["stages"]["train"]["step"] == 1
     assert 0 <= result["result"]["metrics"]["boxes"]["ap"] <= 1
-    assert result["result"]["cost"]["parameters"] > 0
+    assert result["result"]["profile"]["num_parameters"] > 0
     assert len(result["data"]) > 8
 
 
@@ -47,11 +47,11 @@ def test_other_settings_in_the_same_folder_are_refused(trained, coco, capsys):
     assert (
         main.main(["train", "baseline", "--run", str(trained["nearest"]), "--data", str(coco), "--device", "cpu"]) == 1
     )
-    told = capsys.readouterr().err
-    assert "train.steps: 1 there, 600 now" in told
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert "train.steps: 1 stored, 600 given" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match="it is no run, or not finished"):
+    with pytest.raises(FileNotFoundError, match="it is not a run, or not finished"):
         read_result(tmp_path)

@@ -1,4 +1,4 @@
-"""``featlift upgrade``: a run's detector, upgraded, trained a step, kept as a difference."""
+"""``featlift upgrade``: a run's detector, upgraded, trained for a step and saved as a delta file."""
 
 import pytest
 import torch
@@ -10,9 +10,9 @@ from featlift.papers import baseline
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):
-    """A tiny detector of ours in a run folder."""
+    """Run folder of a tiny detector."""
     folder = tmp_path_factory.mktemp("run")
-    options = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
+    options = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
     model = baseline.DetectorConfig(
         "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, detector_options=options
     )
@@ -24,10 +24,10 @@ def detector(tmp_path_factory):
 def test_without_steps_nothing_changes_but_what_was_added(detector, tmp_path, capsys):
     out = tmp_path / "delta.safetensors"
     assert main(["upgrade", str(detector), "--interpolator", "deconv", "--out", str(out)]) == 0
-    assert "the same to the last bit" in capsys.readouterr().out
-    picture = [torch.rand(3, 64, 96)]
-    plain, lifted = baseline.load_detector(detector)[0].eval(), load_upgraded_detector(str(detector), str(out)).eval()
-    assert torch.equal(plain(picture)[0]["boxes"], lifted(picture)[0]["boxes"])
+    assert "bit-identical" in capsys.readouterr().out
+    images = [torch.rand(3, 64, 96)]
+    plain, upgraded = baseline.load_detector(detector)[0].eval(), load_upgraded_detector(str(detector), str(out)).eval()
+    assert torch.equal(plain(images)[0]["boxes"], upgraded(images)[0]["boxes"])
 
 
 def test_a_step_trains_what_was_added_and_nothing_else(detector, tmp_path):
@@ -45,12 +45,12 @@ def test_a_step_trains_what_was_added_and_nothing_else(detector, tmp_path):
         str(out),
     ]
     assert main(words) == 0
-    plain, lifted = (
+    plain, upgraded = (
         baseline.load_detector(detector)[0].state_dict(),
         load_upgraded_detector(str(detector), str(out)).state_dict(),
     )
-    assert all(torch.equal(value, lifted[name]) for name, value in plain.items())
-    last = [value for name, value in lifted.items() if "added" in name and "last" in name]
+    assert all(torch.equal(value, upgraded[name]) for name, value in plain.items())
+    last = [value for name, value in upgraded.items() if "added" in name and "last" in name]
     assert any(value.abs().sum() > 0 for value in last)
 
 

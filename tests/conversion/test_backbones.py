@@ -1,4 +1,4 @@
-"""Bodies: what the published stem sees, where the strides are, and which networks are refused."""
+"""Backbones: input of the published stem, positions of the strides, unsupported networks."""
 
 import pytest
 import torch
@@ -13,9 +13,11 @@ PREFIX = "backbone.bottom_up."
 
 
 def filled(backbone, state):
-    own = {key: value for key, value in state.items() if key.startswith(PREFIX)}
-    ours, _ = convert_state_dict(own, with_prefix("", backbone_rules(backbone), r"backbone\.bottom_up\."), backbone)
-    backbone.load_state_dict(ours, strict=False)
+    selected = {key: value for key, value in state.items() if key.startswith(PREFIX)}
+    converted, _ = convert_state_dict(
+        selected, with_prefix("", backbone_rules(backbone), r"backbone\.bottom_up\."), backbone
+    )
+    backbone.load_state_dict(converted, strict=False)
     return backbone.eval()
 
 
@@ -25,14 +27,14 @@ def convolved(x, state, name, **options):
 
 
 def test_stem_and_a_strided_block_on_bgr_in_0_to_255(official):
-    """Our RGB in 0…1 gives the maps that the published stem and a first block give for BGR in 0…255 less the published means."""
-    state, picture = official("mask_rcnn_r50_fpn_afi"), torch.rand(1, 3, 32, 32)
+    """RGB in 0…1 gives the maps of the published stem and first block for BGR in 0…255 minus the published means."""
+    state, image = official("mask_rcnn_r50_fpn_afi"), torch.rand(1, 3, 32, 32)
     backbone = filled(detectron2_resnet(), state)
     network = backbone.network
     mean = torch.tensor([103.53, 116.28, 123.675]).view(1, 3, 1, 1)
-    theirs = convolved(255 * picture.flip(1) - mean, state, "stem.conv1", stride=2, padding=3)
-    ours = network.bn1(network.conv1((picture - backbone.mean) / backbone.std))
-    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+    expected = convolved(255 * image.flip(1) - mean, state, "stem.conv1", stride=2, padding=3)
+    stem = network.bn1(network.conv1((image - backbone.mean) / backbone.std))
+    torch.testing.assert_close(stem, expected, atol=1e-3, rtol=1e-3)
     x = torch.randn(1, 256, 8, 8)
     y = convolved(x, state, "res3.0.conv1", stride=2).relu()
     y = convolved(convolved(y, state, "res3.0.conv2", padding=1).relu(), state, "res3.0.conv3")
@@ -40,7 +42,7 @@ def test_stem_and_a_strided_block_on_bgr_in_0_to_255(official):
     torch.testing.assert_close(network.layer2[0](x), y, atol=1e-4, rtol=1e-4)
 
 
-def test_resnest_is_read(official):
+def test_resnest(official):
     state = official("cascade_mask_s101_fpn_afi")
     backbone = filled(detectron2_resnest(), state)
     last = backbone.network.layer4[2].conv2.fc2.bias
@@ -48,7 +50,7 @@ def test_resnest_is_read(official):
     torch.testing.assert_close(backbone.network.conv1[4].running_var, state[f"{PREFIX}stem.conv1_2.norm.running_var"])
 
 
-def test_others_are_refused():
+def test_unsupported_networks():
     with pytest.raises(ValueError, match=r"detectron2_resnet\(\)"):
         backbone_rules(Backbone("resnet26"))
     with pytest.raises(ValueError, match="from timm"):

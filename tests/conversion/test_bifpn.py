@@ -1,4 +1,4 @@
-"""The published BiFPN: its quirks, each against a hand-made case, and its weights."""
+"""Published BiFPN: its differences, each against an explicit case, and its weights."""
 
 import torch
 from torch import nn
@@ -10,10 +10,10 @@ from featlift.interpolators import AFI, NearestInterpolator
 SWIN_L = {"c3": 384, "c4": 768, "c5": 1536}
 
 
-def test_weights_count_as_they_are():
-    junction = RawWeightedFusion(2, 2, lambda channels: nn.Identity())
-    junction.weights.data = torch.tensor([2.0, 3.0])
-    torch.testing.assert_close(junction.normalized_weights(), torch.tensor([2.0, 3.0]))
+def test_weights_are_not_normalized():
+    fusion = RawWeightedFusion(2, 2, lambda channels: nn.Identity())
+    fusion.weights.data = torch.tensor([2.0, 3.0])
+    torch.testing.assert_close(fusion.normalized_weights(), torch.tensor([2.0, 3.0]))
 
 
 def test_pooling_pads_with_zeros_on_the_right():
@@ -21,23 +21,23 @@ def test_pooling_pads_with_zeros_on_the_right():
     assert PublishedBiFPNLayer(1).downsample(x - 1)[0, 0].tolist() == [[-1, 0], [0, 0]]
 
 
-def test_later_layers_see_the_maps_from_before_the_first(monkeypatch):
+def test_later_layers_get_the_inputs_of_the_first(monkeypatch):
     torch.manual_seed(0)
     neck = PublishedBiFPN({"c3": 3, "c4": 3, "c5": 3}, 4, [NearestInterpolator(4)], num_layers=3).eval()
     skips = []
     forward = PublishedBiFPNLayer.forward
 
-    def watched(self, x, given, interpolators):
-        skips.append(given)
-        return forward(self, x, given, interpolators)
+    def recording_forward(self, x, layer_skips, interpolators):
+        skips.append(layer_skips)
+        return forward(self, x, layer_skips, interpolators)
 
-    monkeypatch.setattr(PublishedBiFPNLayer, "forward", watched)
+    monkeypatch.setattr(PublishedBiFPNLayer, "forward", recording_forward)
     maps = {name: torch.randn(1, 3, size, size) for name, size in (("c3", 16), ("c4", 8), ("c5", 4))}
-    before, first = neck.input_maps(maps)
+    inputs, first_skips = neck.input_maps(maps)
     neck(maps)
-    torch.testing.assert_close(skips[0], first)
-    torch.testing.assert_close(skips[1], before)
-    torch.testing.assert_close(skips[2], before)
+    torch.testing.assert_close(skips[0], first_skips)
+    torch.testing.assert_close(skips[1], inputs)
+    torch.testing.assert_close(skips[2], inputs)
 
 
 def test_the_published_weights(official):

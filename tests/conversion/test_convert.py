@@ -1,4 +1,4 @@
-"""Round trips: random weights in each published layout into our modules, and out again by an independent rule for every key."""
+"""Round trips: random weights in each published layout into FeatLift modules, and back by an independent rule for every key."""
 
 import pickle
 import re
@@ -20,22 +20,22 @@ def built(name, backbone, pyramid="fpn", interpolation="afi", classes=80, norm=N
     return detector(name, neck, classes, **options)
 
 
-def test_generator_is_found_in_a_whole_detector(official):
+def test_generator_inside_a_detector(official):
     state = official("mask_rcnn_r50_fpn_afi")
-    ours = AFI(256)
-    report = import_weights(ours, state)
+    module = AFI(256)
+    report = import_weights(module, state)
     assert len(report.loaded_keys) == 23
     assert len(report.skipped_keys) == len(state) - 23
-    torch.testing.assert_close(ours.last.bias.data, state["backbone.srf_module.Generators.0.4.0.bias"])
+    torch.testing.assert_close(module.last.bias.data, state["backbone.srf_module.Generators.0.4.0.bias"])
 
 
-def undone(ours, key, value):
-    """Our tensor as it must have been in the file: rows moved back, channels turned back."""
+def inverted(name, key, value):
+    """The loaded tensor as it was in the file: rows and channels in the published order."""
     if "cls_score" in key:
         return torch.cat([value[1:], value[:1]])
-    if any(part in ours for part in ("mask_fcn_logits", "mask_iou.last", "classification_head.cls_logits")):
+    if any(part in name for part in ("mask_fcn_logits", "mask_iou.last", "classification_head.cls_logits")):
         return value[1:]
-    if ours.startswith("roi_heads.box_predictor.bbox_pred"):
+    if name.startswith("roi_heads.box_predictor.bbox_pred"):
         return value[4:]
     return value[:, [2, 1, 0]] if key.endswith("stem.conv1.weight") else value
 
@@ -53,7 +53,7 @@ def test_every_tensor_of_a_detector_comes_back(official, layout):
     state = official(layout)
     assert len(state) == count
     if "s101" in layout:
-        options = {"norm": nn.BatchNorm2d, "convolutions": 4}
+        options = {"norm_layer": nn.BatchNorm2d, "num_convs": 4}
         neck = extractor(name, detectron2_resnest(), [AFI(256)], 256, pyramid, nn.BatchNorm2d)
         network = detector(name, neck, 80, **options)
     else:
@@ -63,24 +63,23 @@ def test_every_tensor_of_a_detector_comes_back(official, layout):
     assert len(report.notes) == 2  # RoIAlign and rounded anchors
     assert set(report.loaded_keys.values()) | set(report.skipped_keys) == set(state)
     after = network.state_dict()
-    for ours, theirs in report.loaded_keys.items():
-        assert torch.equal(undone(ours, theirs, after[ours]), state[theirs]), (ours, theirs)
-    fresh = set(after) - set(report.loaded_keys)
-    assert not fresh
+    for key, source in report.loaded_keys.items():
+        assert torch.equal(inverted(key, source, after[key]), state[source]), (key, source)
+    assert not set(after) - set(report.loaded_keys)
 
 
-def test_the_classifier_says_the_same_in_another_order(official):
-    """Their logits have the background last, ours first; the boxes of class k are those of class k."""
+def test_the_classifier_has_the_same_outputs_in_another_order(official):
+    """Published logits have the background last, FeatLift's first; the boxes of class k are those of class k."""
     state = official("mask_rcnn_r50_fpn_afi")
     network = built("mask-rcnn", detectron2_resnet())
     import_weights(network, state)
     x, head = torch.randn(2, 1024), "roi_heads.box_predictor."
     logits = nnf.linear(x, *(state[f"{head}cls_score.{part}"] for part in PARAMETER))
     boxes = nnf.linear(x, *(state[f"{head}bbox_pred.{part}"] for part in PARAMETER)).reshape(2, 80, 4)
-    ours, moved = network.roi_heads.box_predictor(x)
-    torch.testing.assert_close(ours[:, 0], logits[:, 80])
-    torch.testing.assert_close(ours[:, 1:], logits[:, :80])
-    torch.testing.assert_close(moved.reshape(2, 81, 4)[:, 1:], boxes)
+    own_logits, own_boxes = network.roi_heads.box_predictor(x)
+    torch.testing.assert_close(own_logits[:, 0], logits[:, 80])
+    torch.testing.assert_close(own_logits[:, 1:], logits[:, :80])
+    torch.testing.assert_close(own_boxes.reshape(2, 81, 4)[:, 1:], boxes)
 
 
 def small(name, pyramid="fpn", **options):
@@ -90,7 +89,7 @@ def small(name, pyramid="fpn", **options):
 
 
 def published_shapes(name):
-    """The published keys of a detector of 3 classes and their shapes, as the spec lists them (§7), without the body."""
+    """The published keys of a detector of 3 classes and their shapes, as the spec lists them (§7), without the backbone."""
     k, c = 3, 256
     convolution = lambda key, out, inside, side=3: {f"{key}.weight": (out, inside, side, side), f"{key}.bias": (out,)}  # noqa: E731
     linear = lambda key, out, inside: {f"{key}.weight": (out, inside), f"{key}.bias": (out,)}  # noqa: E731
@@ -128,8 +127,8 @@ def published_shapes(name):
 
 
 @pytest.fixture(scope="module")
-def body():
-    """A body's tensors under Detectron2's names, from a network that has them, by hand."""
+def backbone_state():
+    """A backbone's tensors under Detectron2's names."""
     network = detectron2_resnet().network
     state = {}
     for key, value in network.state_dict().items():
@@ -142,11 +141,11 @@ def body():
 
 
 @pytest.mark.parametrize("name", ["retinanet", "fcos", "centermask"])
-def test_dense_detectors(name, body, tmp_path):
-    """From a file; every head tensor says what the published one says, class by class and anchor by anchor."""
+def test_dense_detectors(name, backbone_state, tmp_path):
+    """From a file; all head outputs equal the published ones, class by class and anchor by anchor."""
     torch.manual_seed(0)
     network = small(name)
-    state = body | {key: torch.randn(shape) * 0.05 for key, shape in published_shapes(name).items()}
+    state = backbone_state | {key: torch.randn(shape) * 0.05 for key, shape in published_shapes(name).items()}
     (tmp_path / "zoo.pkl").write_bytes(pickle.dumps({"model": {key: value.numpy() for key, value in state.items()}}))
     report = import_weights(network.eval(), tmp_path / "zoo.pkl")
     assert not report.skipped_keys
@@ -158,9 +157,9 @@ def test_dense_detectors(name, body, tmp_path):
         return
     check_fcos(outputs, maps, state)
     after = network.state_dict()
-    for ours, theirs in report.loaded_keys.items():
-        if not theirs.endswith("scales"):
-            assert torch.equal(undone(ours, theirs, after[ours]), state[theirs]), (ours, theirs)
+    for key, source in report.loaded_keys.items():
+        if not source.endswith("scales"):
+            assert torch.equal(inverted(key, source, after[key]), state[source]), (key, source)
 
 
 def tower(x, state, prefix, indices, grouped):
@@ -181,9 +180,9 @@ def check_fcos(outputs, maps, state):
     for level, x in enumerate(maps):
         cells = slice(6 * level, 6 * (level + 1))
         classes = last(tower(x, state, f"{head}cls_tower.", (0, 3, 6, 9), True), state, f"{head}cls_logits")
-        ours = outputs["cls_logits"][0, cells]
-        torch.testing.assert_close(ours[:, 1:], classes[0].flatten(1).T, atol=1e-4, rtol=1e-4)
-        assert (ours[:, 0] == -1e4).all()
+        logits = outputs["cls_logits"][0, cells]
+        torch.testing.assert_close(logits[:, 1:], classes[0].flatten(1).T, atol=1e-4, rtol=1e-4)
+        assert (logits[:, 0] == -1e4).all()
         boxes = tower(x, state, f"{head}bbox_tower.", (0, 3, 6, 9), True)
         distances = (last(boxes, state, f"{head}bbox_pred") * state[f"{head}scales.{level}.scale"]).relu()
         torch.testing.assert_close(
@@ -195,14 +194,14 @@ def check_retinanet(outputs, maps, state):
     """Published channels are (size, ratio, class); torchvision's anchors of a cell are by ratio, then size."""
     classes = last(tower(maps[0], state, "head.cls_subnet.", (0, 2, 4, 6), False), state, "head.cls_score")
     boxes = last(tower(maps[0], state, "head.bbox_subnet.", (0, 2, 4, 6), False), state, "head.bbox_pred")
-    ours = outputs["cls_logits"][0, : 6 * 9].reshape(6, 3, 3, 4)  # cell, ratio, size, class
-    theirs = classes[0].reshape(3, 3, 3, 6).permute(3, 1, 0, 2)
-    torch.testing.assert_close(ours[..., 1:], theirs, atol=1e-4, rtol=1e-4)
-    assert (ours[..., 0] == -1e4).all()
-    moved = outputs["bbox_regression"][0, : 6 * 9].reshape(6, 3, 3, 4)
-    torch.testing.assert_close(moved, boxes[0].reshape(3, 3, 4, 6).permute(3, 1, 0, 2), atol=1e-4, rtol=1e-4)
+    logits = outputs["cls_logits"][0, : 6 * 9].reshape(6, 3, 3, 4)  # cell, ratio, size, class
+    expected = classes[0].reshape(3, 3, 3, 6).permute(3, 1, 0, 2)
+    torch.testing.assert_close(logits[..., 1:], expected, atol=1e-4, rtol=1e-4)
+    assert (logits[..., 0] == -1e4).all()
+    deltas = outputs["bbox_regression"][0, : 6 * 9].reshape(6, 3, 3, 4)
+    torch.testing.assert_close(deltas, boxes[0].reshape(3, 3, 4, 6).permute(3, 1, 0, 2), atol=1e-4, rtol=1e-4)
 
 
-def test_unknown_modules_are_refused():
+def test_unsupported_module():
     with pytest.raises(ValueError, match="No published layout is known for a Linear"):
         import_weights(nn.Linear(1, 1), {"a": torch.zeros(1)})

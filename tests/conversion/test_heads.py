@@ -1,4 +1,4 @@
-"""Rows that move, on numbers that can be read; and G and D against the published networks written out."""
+"""Row transforms on small examples; G and D against explicit versions of the published networks."""
 
 import torch
 import torch.nn.functional as nnf
@@ -40,39 +40,39 @@ def test_anchors_of_retinanet_change_their_order():
     assert reorder_retinanet_anchors(2, add_background=True)(two_classes).tolist()[:6] == [-1e4, 11, 111, -1e4, 21, 121]
 
 
-def test_that_is_the_order_of_our_anchors():
+def test_order_of_the_anchor_generator():
     (cell,) = build_anchor_generator(["p3"], 4.0, scales_per_octave=3).cell_anchors
     size = cell[:, 2:] - cell[:, :2]
     assert (size[:, 1] / size[:, 0]).reshape(3, 3).mean(dim=1).diff().gt(0).all()
     assert size.prod(dim=1).reshape(3, 3).diff(dim=1).gt(0).all()
 
 
-def test_generator_computes_what_the_published_one_does(official):
+def test_generator_equals_the_published_one(official):
     """Against the published network written out as functions of its own keys."""
     state = official("generator")
-    ours = AFI(256)
-    assert len(import_weights(ours, state).loaded_keys) == 23
+    module = AFI(256)
+    assert len(import_weights(module, state).loaded_keys) == 23
     w = {key.removeprefix("Generators.0."): value for key, value in state.items()}
     x = torch.randn(1, 256, 3, 4)
     y = first = nnf.leaky_relu(nnf.conv2d(x, w["0.0.weight"], w["0.0.bias"], padding=1), 0.2)
     for i in range(3):
-        seen = [y]
+        maps = [y]
         for j in range(1, 5):
-            kernel = w[f"1.RDBs.{i}.conv{j}.0.weight"]
-            seen.append(nnf.leaky_relu(nnf.conv2d(torch.cat(seen, 1), kernel, padding=1), 0.2))
-        y = y + 0.2 * nnf.conv2d(torch.cat(seen, 1), w[f"1.RDBs.{i}.conv5.weight"], padding=1)
+            weight = w[f"1.RDBs.{i}.conv{j}.0.weight"]
+            maps.append(nnf.leaky_relu(nnf.conv2d(torch.cat(maps, 1), weight, padding=1), 0.2))
+        y = y + 0.2 * nnf.conv2d(torch.cat(maps, 1), w[f"1.RDBs.{i}.conv5.weight"], padding=1)
     y = first + 0.2 * y
     y = nnf.leaky_relu(nnf.conv2d(y, w["2.0.weight"], w["2.0.bias"], padding=1), 0.2)
     y = nnf.leaky_relu(nnf.conv_transpose2d(y, w["3.0.weight"], w["3.0.bias"], stride=2, padding=2), 0.2)
     y = nnf.conv2d(y, w["4.0.weight"], w["4.0.bias"], padding=1)
-    torch.testing.assert_close(ours(x), y + nnf.interpolate(x, scale_factor=2, mode="bilinear"))
+    torch.testing.assert_close(module(x), y + nnf.interpolate(x, scale_factor=2, mode="bilinear"))
 
 
-def test_critic_computes_what_the_published_one_does(official):
+def test_discriminator_equals_the_published_one(official):
     state = official("critic")
-    ours = PatchDiscriminator(256)
-    import_weights(ours, state)
-    ours.eval()
+    module = PatchDiscriminator(256)
+    import_weights(module, state)
+    module.eval()
     y = x = torch.randn(1, 256, 4, 3)
     for i in range(3):
         name = f"Discriminators.0.{i}.0."
@@ -80,4 +80,4 @@ def test_critic_computes_what_the_published_one_does(official):
         y = nnf.conv2d(y, state[f"{name}weight"], state[f"{name}bias"], padding=1)
         y = nnf.leaky_relu(nnf.batch_norm(y, *norm), 0.2)
     y = nnf.conv2d(y, state["Discriminators.0.3.0.weight"], state["Discriminators.0.3.0.bias"], padding=1)
-    torch.testing.assert_close(ours(x), y)
+    torch.testing.assert_close(module(x), y)

@@ -1,4 +1,4 @@
-"""Rules: every key is accounted for, and what does not fit is said."""
+"""Rules: every key is accounted for, and all problems are reported."""
 
 import pytest
 import torch
@@ -12,27 +12,27 @@ def linear():
 
 
 RULES = [
-    KeyRule(r"fc\.(weight|bias)", r"\1", lambda x: x.flip(0), "rows turned"),
+    KeyRule(r"fc\.(weight|bias)", r"\1", lambda x: x.flip(0), "rows reversed"),
     KeyRule(r"anchors\.\d", None, reason="not needed"),
 ]
 
 
-def test_taken_changed_and_dropped():
+def test_loaded_transformed_and_skipped():
     state, module = linear(), nn.Linear(2, 3)
-    ours, report = convert_state_dict(state, RULES, module)
-    torch.testing.assert_close(ours["weight"], state["fc.weight"].flip(0))
+    converted, report = convert_state_dict(state, RULES, module)
+    torch.testing.assert_close(converted["weight"], state["fc.weight"].flip(0))
     assert report.loaded_keys == {"weight": "fc.weight", "bias": "fc.bias"}
     assert report.skipped_keys == {"anchors.0": "not needed"}
     text = str(report)
-    assert "2 tensors taken, 2 of them changed; 1 left out" in text
-    assert "fc.bias → bias (rows turned)" in text
+    assert "2 tensors loaded, 2 of them transformed; 1 skipped" in text
+    assert "fc.bias → bias (rows reversed)" in text
 
 
 def test_every_problem_is_listed():
     state = {"fc.weight": torch.rand(3, 5), "else": torch.rand(1)}
     with pytest.raises(ValueError, match="Linear") as error:
         convert_state_dict(state, RULES, nn.Linear(2, 3))
-    for part in ("else [1]: no rule", "bias [3]: not in the file", "weight: [3, 5] in the file, [3, 2] here"):
+    for part in ("else [1]: no rule", "bias [3]: not in the file", "weight: [3, 5] in the file, [3, 2] in the module"):
         assert part in str(error.value)
 
 
@@ -41,10 +41,10 @@ def test_a_name_the_module_does_not_have():
         convert_state_dict({"a": torch.rand(1)}, [KeyRule("a", "wrong.weight")], nn.Identity())
 
 
-def test_below_prefixes_both_sides():
+def test_prefixes():
     rules = with_prefix("inner.", [KeyRule(r"x(\d)", lambda m: f"y{int(m[1]) + 1}"), KeyRule("z", None)], r"outer\.")
     module = nn.Module()
     module.inner = nn.ParameterDict({"y2": torch.zeros(2)})
-    ours, report = convert_state_dict({"outer.x1": torch.ones(2), "outer.z": torch.ones(1)}, rules, module)
-    assert list(ours) == ["inner.y2"]
+    converted, report = convert_state_dict({"outer.x1": torch.ones(2), "outer.z": torch.ones(1)}, rules, module)
+    assert list(converted) == ["inner.y2"]
     assert list(report.skipped_keys) == ["outer.z"]

@@ -12,11 +12,11 @@ from featlift.data.augment import (
 from featlift.data.synthetic.scenes import SyntheticScenes
 
 
-def dice(seed=0):
+def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def example(height=20, width=30):
+def sample(height=20, width=30):
     """One object with a mask that fills its box (4, 6)-(14, 16), and one without a pixel in common with it, bottom
     right.
     """
@@ -35,7 +35,7 @@ def example(height=20, width=30):
 
 
 def assert_consistent(image, target):
-    """Boxes are those of the masks, to a pixel, and the picture shows the masks."""
+    """Boxes are those of the masks, to a pixel, and the image shows the masks."""
     for box, mask in zip(target["boxes"], target["masks"], strict=True):
         points = mask.nonzero().float()
         expected = torch.cat([points.amin(0).flip(0), points.amax(0).flip(0) + 1])
@@ -46,27 +46,27 @@ def assert_consistent(image, target):
 
 
 def test_flip_by_hand():
-    image, target = RandomHorizontalFlip(1.0)(*example(), dice())
+    image, target = RandomHorizontalFlip(1.0)(*sample(), rng())
     assert target["boxes"].tolist() == [[16, 6, 26, 16], [0, 16, 6, 20]]
     assert_consistent(image, target)
 
 
 def test_flip_twice_is_nothing_and_never_is_never():
-    image, target = example()
-    again = RandomHorizontalFlip(1.0)(*RandomHorizontalFlip(1.0)(image, target, dice()), dice())
+    image, target = sample()
+    again = RandomHorizontalFlip(1.0)(*RandomHorizontalFlip(1.0)(image, target, rng()), rng())
     assert torch.equal(again[0], image)
     assert torch.equal(again[1]["boxes"], target["boxes"])
-    assert RandomHorizontalFlip(0.0)(image, target, dice())[0] is image
+    assert RandomHorizontalFlip(0.0)(image, target, rng())[0] is image
 
 
 def test_flip_happens_as_often_as_it_should():
-    generator, (image, target) = dice(), example()
+    generator, (image, target) = rng(), sample()
     flipped = sum(RandomHorizontalFlip(0.25)(image, target, generator)[0] is not image for _ in range(2000))
     assert flipped == pytest.approx(500, abs=80)
 
 
 @pytest.mark.parametrize(
-    ("size", "short", "longest", "expected"),
+    ("size", "min_size", "max_size", "expected"),
     [
         ((20, 30), 40, 1333, (40, 60)),
         ((20, 30), 40, 45, (30, 45)),
@@ -74,8 +74,8 @@ def test_flip_happens_as_often_as_it_should():
         ((20, 30), 20, 99, (20, 30)),
     ],
 )
-def test_resize_by_hand(size, short, longest, expected):
-    image, target = RandomShortestSize(short, longest)(*example(*size), dice())
+def test_resize_by_hand(size, min_size, max_size, expected):
+    image, target = RandomShortestSize(min_size, max_size)(*sample(*size), rng())
     assert image.shape == (3, *expected)
     factor = expected[0] / size[0]
     assert target["boxes"][0].tolist() == pytest.approx([4 * factor, 6 * factor, 14 * factor, 16 * factor])
@@ -84,13 +84,13 @@ def test_resize_by_hand(size, short, longest, expected):
 
 
 def test_resize_draws_all_its_sizes():
-    generator = dice()
-    heights = {RandomShortestSize([8, 10, 12])(*example(), generator)[0].shape[1] for _ in range(40)}
+    generator = rng()
+    heights = {RandomShortestSize([8, 10, 12])(*sample(), generator)[0].shape[1] for _ in range(40)}
     assert heights == {8, 10, 12}
 
 
 def test_cropping_by_hand():
-    image, target = crop_sample(*example(), (8, 0, 10, 10))
+    image, target = crop_sample(*sample(), (8, 0, 10, 10))
     assert image.shape == (3, 10, 10)
     assert target["boxes"].tolist() == [[4, 0, 10, 8]]
     assert target["labels"].tolist() == [1]
@@ -100,41 +100,41 @@ def test_cropping_by_hand():
 
 
 def test_areas_without_masks_follow_the_boxes():
-    image, target = example()
+    image, target = sample()
     del target["masks"]
     assert crop_sample(image, target, (8, 0, 10, 10))[1]["area"].tolist() == [48]
 
 
 def test_an_object_of_which_only_the_box_is_seen_leaves():
-    image, target = example()
+    image, target = sample()
     target["masks"][0, :, :10] = 0
     assert len(crop_sample(image, target, (0, 0, 20, 10))[1]["labels"]) == 0
     assert len(crop_sample(image, target, (0, 0, 20, 12))[1]["labels"]) == 1
 
 
 def test_slivers_leave():
-    assert len(crop_sample(*example(), (0, 13, 20, 10), min_box_size=2.0)[1]["labels"]) == 0
-    assert len(crop_sample(*example(), (0, 12, 20, 10), min_box_size=2.0)[1]["labels"]) == 1
+    assert len(crop_sample(*sample(), (0, 13, 20, 10), min_box_size=2.0)[1]["labels"]) == 0
+    assert len(crop_sample(*sample(), (0, 12, 20, 10), min_box_size=2.0)[1]["labels"]) == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_scale_jitter_keeps_pictures_and_targets_together(seed):
-    image, target = LargeScaleJitter((0.5, 2.0))(*example(60, 90), dice(seed))
+def test_scale_jitter_keeps_images_and_targets_together(seed):
+    image, target = LargeScaleJitter((0.5, 2.0))(*sample(60, 90), rng(seed))
     assert image.shape[1] <= 60
     assert image.shape[2] <= 90
     assert_consistent(image, target)
 
 
 def test_scale_jitter_cuts_when_it_enlarges_and_shrinks_when_it_shrinks():
-    shapes = [LargeScaleJitter((scale, scale))(*example(60, 90), dice())[0].shape for scale in (0.5, 1.0, 2.0)]
+    shapes = [LargeScaleJitter((scale, scale))(*sample(60, 90), rng())[0].shape for scale in (0.5, 1.0, 2.0)]
     assert shapes == [(3, 30, 45), (3, 60, 90), (3, 60, 90)]
     image, target = SyntheticScenes(1)[0]
-    assert len({float(LargeScaleJitter((2.0, 2.0))(image, target, dice(k))[0].mean()) for k in range(8)}) > 5
+    assert len({float(LargeScaleJitter((2.0, 2.0))(image, target, rng(k))[0].mean()) for k in range(8)}) > 5
 
 
 def test_colors_change_within_their_range_and_boxes_do_not():
     image, target = SyntheticScenes(1)[0]
-    shots = [ColorJitter(0.5, 0.0, 0.0)(image, target, dice(k)) for k in range(40)]
+    shots = [ColorJitter(0.5, 0.0, 0.0)(image, target, rng(k)) for k in range(40)]
     assert all(shot[1] is target for shot in shots)
     ratios = torch.stack([shot[0].mean() / image.mean() for shot in shots])
     assert 0.49 < ratios.min() < 0.7
@@ -144,7 +144,7 @@ def test_colors_change_within_their_range_and_boxes_do_not():
 
 def test_no_strength_changes_nothing():
     image, target = SyntheticScenes(1)[0]
-    torch.testing.assert_close(ColorJitter(0, 0, 0)(image, target, dice())[0], image)
+    torch.testing.assert_close(ColorJitter(0, 0, 0)(image, target, rng())[0], image)
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_no_strength_changes_nothing():
 )
 def test_chance_comes_from_the_generator_alone(change):
     torch.manual_seed(1)
-    first = change(*SyntheticScenes(1)[0], dice(5))
+    first = change(*SyntheticScenes(1)[0], rng(5))
     torch.manual_seed(2)
-    second = change(*SyntheticScenes(1)[0], dice(5))
+    second = change(*SyntheticScenes(1)[0], rng(5))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1]["boxes"], second[1]["boxes"])
 
@@ -162,18 +162,18 @@ def test_chance_comes_from_the_generator_alone(change):
 @pytest.mark.parametrize(
     "change", [RandomHorizontalFlip(1.0), RandomShortestSize(10), LargeScaleJitter(), ColorJitter()]
 )
-def test_pictures_without_objects_pass(change):
+def test_images_without_objects_pass(change):
     image, target = SyntheticScenes(1, num_objects=(0, 0), image_size=(40, 50))[0]
-    changed, empty = change(image, target, dice())
+    changed, empty = change(image, target, rng())
     assert empty["boxes"].shape == (0, 4)
     assert empty["masks"].shape == (0, *changed.shape[1:])
 
 
 def test_the_given_target_is_not_changed():
-    image, target = example()
+    image, target = sample()
     copy = {name: value.clone() for name, value in target.items()}
     for change in (RandomHorizontalFlip(1.0), RandomShortestSize(13), LargeScaleJitter((0.3, 0.4)), ColorJitter()):
-        change(image, target, dice())
+        change(image, target, rng())
     rescale_sample(image, target, 2.0)
     assert all(torch.equal(target[name], value) for name, value in copy.items())
 
@@ -188,5 +188,5 @@ def test_the_given_target_is_not_changed():
     ],
 )
 def test_wrong_settings_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"give|edges are"):
+    with pytest.raises(ValueError, match=r"give|sizes are"):
         wrong()

@@ -6,11 +6,11 @@ import torch
 from featlift.data.augment import ColorJitter, LargeScaleJitter, RandomHorizontalFlip, RandomShortestSize
 from featlift.data.batches import ResumableDataLoader, evaluation_batches, repeat_factors
 
-CHANGES = (RandomHorizontalFlip(), LargeScaleJitter(), RandomShortestSize((16, 24)), ColorJitter())
+AUGMENTATIONS = (RandomHorizontalFlip(), LargeScaleJitter(), RandomShortestSize((16, 24)), ColorJitter())
 
 
-class Cards:
-    """``count`` pictures of one gray; every third is tall; each has a crowd and an object of class k mod 3."""
+class GrayImages:
+    """``count`` images of one gray; every third is tall; each has a crowd and an object of class k mod 3."""
 
     classes = ["a", "b", "c"]
 
@@ -21,7 +21,7 @@ class Cards:
         return self.count
 
     def __getitem__(self, index):
-        height, width = self.size(index)
+        height, width = self.image_size(index)
         return torch.full((3, height, width), (index + 1) / 1000), {
             "boxes": torch.tensor([[0.0, 0, 9, 9], [1.0, 1, 8, 8]]),
             "labels": torch.tensor([self.label(index), 1]),
@@ -33,10 +33,10 @@ class Cards:
     def label(self, index):
         return 3 if self.rare and index == 0 else 1 + index % 2
 
-    def name(self, index):
+    def image_name(self, index):
         return f"{index}.png"
 
-    def size(self, index):
+    def image_size(self, index):
         return (30, 20) if index % 3 == 0 else (20, 30)
 
     def coco(self):
@@ -51,8 +51,8 @@ def numbers(batch):
     return [int(target["image_id"]) for target in batch[1]]
 
 
-def taken(batches, count, start=0, **share):
-    return list(islice(batches.since(start, **share), count))
+def take(batches, count, start=0, **share):
+    return list(islice(batches.iter_from(start, **share), count))
 
 
 def assert_equal(first, second):
@@ -66,33 +66,36 @@ def assert_equal(first, second):
 
 @pytest.mark.parametrize("step", [1, 4, 5, 17])
 def test_a_run_goes_on_where_it_stopped(step):
-    whole = taken(ResumableDataLoader(Cards(13), 3, seed=2, augmentations=CHANGES), 20)
+    whole = take(ResumableDataLoader(GrayImages(13), 3, seed=2, augmentations=AUGMENTATIONS), 20)
     assert_equal(
-        taken(ResumableDataLoader(Cards(13), 3, seed=2, augmentations=CHANGES), 20 - step, start=step), whole[step:]
+        take(ResumableDataLoader(GrayImages(13), 3, seed=2, augmentations=AUGMENTATIONS), 20 - step, start=step),
+        whole[step:],
     )
 
 
 @pytest.mark.parametrize("world", [2, 3, 6])
 def test_shares_in_order_of_rank_are_the_whole_batch(world):
-    batches = ResumableDataLoader(Cards(20), 6, augmentations=CHANGES)
-    shares = [taken(batches, 5, rank=rank, world=world) for rank in range(world)]
+    batches = ResumableDataLoader(GrayImages(20), 6, augmentations=AUGMENTATIONS)
+    shares = [take(batches, 5, rank=rank, world_size=world) for rank in range(world)]
     joined = [([i for s in shares for i in s[k][0]], [t for s in shares for t in s[k][1]]) for k in range(5)]
-    assert_equal(joined, taken(batches, 5))
+    assert_equal(joined, take(batches, 5))
 
 
 def test_workers_change_nothing():
-    batches = [ResumableDataLoader(Cards(9), 2, augmentations=CHANGES, num_workers=workers) for workers in (0, 2)]
-    assert_equal(taken(batches[0], 7, start=3), taken(batches[1], 7, start=3))
+    batches = [
+        ResumableDataLoader(GrayImages(9), 2, augmentations=AUGMENTATIONS, num_workers=workers) for workers in (0, 2)
+    ]
+    assert_equal(take(batches[0], 7, start=3), take(batches[1], 7, start=3))
 
 
 @pytest.mark.parametrize(
     ("count", "size", "group"), [(12, 4, True), (13, 4, True), (13, 4, False), (3, 8, True), (1, 2, True)]
 )
-def test_an_epoch_shows_every_picture(count, size, group):
-    batches = ResumableDataLoader(Cards(count), size, group_by_aspect_ratio=group)
+def test_an_epoch_contains_every_image(count, size, group):
+    batches = ResumableDataLoader(GrayImages(count), size, group_by_aspect_ratio=group)
     assert batches.batches_per_epoch == -(-count // size)
     epochs = [
-        [n for b in taken(batches, batches.batches_per_epoch, start=e * batches.batches_per_epoch) for n in numbers(b)]
+        [n for b in take(batches, batches.batches_per_epoch, start=e * batches.batches_per_epoch) for n in numbers(b)]
         for e in range(3)
     ]
     for epoch in epochs:
@@ -103,15 +106,17 @@ def test_an_epoch_shows_every_picture(count, size, group):
 
 def test_epochs_and_seeds_have_orders_of_their_own():
     orders = [
-        [numbers(b) for b in taken(ResumableDataLoader(Cards(30), 3, seed=seed), 10, start=10 * e)]
+        [numbers(b) for b in take(ResumableDataLoader(GrayImages(30), 3, seed=seed), 10, start=10 * e)]
         for seed in (0, 1)
         for e in (0, 1)
     ]
     assert all(a != b for k, a in enumerate(orders) for b in orders[:k])
 
 
-def test_a_picture_is_augmented_otherwise_each_time():
-    images = [images[0] for images, _ in taken(ResumableDataLoader(Cards(1), 1, augmentations=(ColorJitter(0.5),)), 6)]
+def test_an_image_is_augmented_otherwise_each_time():
+    images = [
+        images[0] for images, _ in take(ResumableDataLoader(GrayImages(1), 1, augmentations=(ColorJitter(0.5),)), 6)
+    ]
     assert len({float(image.mean()) for image in images}) == 6
 
 
@@ -122,20 +127,20 @@ def test_draws_differ_within_a_batch_and_between_batches():
         seen.append(int(torch.randint(2**40, (), generator=generator)))
         return image, target
 
-    taken(ResumableDataLoader(Cards(4), 4, augmentations=(note,)), 5)
+    take(ResumableDataLoader(GrayImages(4), 4, augmentations=(note,)), 5)
     assert len(set(seen)) == 20
 
 
-def test_wide_and_tall_pictures_stay_apart():
-    batches = ResumableDataLoader(Cards(90), 4)
-    mixed = [len({image.shape for image in images}) > 1 for images, _ in taken(batches, batches.batches_per_epoch)]
+def test_wide_and_tall_images_stay_apart():
+    batches = ResumableDataLoader(GrayImages(90), 4)
+    mixed = [len({image.shape for image in images}) > 1 for images, _ in take(batches, batches.batches_per_epoch)]
     assert sum(mixed) <= 1
-    loose = ResumableDataLoader(Cards(90), 4, group_by_aspect_ratio=False)
-    assert sum(len({image.shape for image in images}) > 1 for images, _ in taken(loose, loose.batches_per_epoch)) > 10
+    loose = ResumableDataLoader(GrayImages(90), 4, group_by_aspect_ratio=False)
+    assert sum(len({image.shape for image in images}) > 1 for images, _ in take(loose, loose.batches_per_epoch)) > 10
 
 
 def test_crowds_are_not_trained_on():
-    for _, targets in taken(ResumableDataLoader(Cards(4), 2), 2):
+    for _, targets in take(ResumableDataLoader(GrayImages(4), 2), 2):
         assert all(target["iscrowd"].tolist() == [0] for target in targets)
         assert all(target["boxes"].tolist() == [[0, 0, 9, 9]] for target in targets)
 
@@ -144,32 +149,32 @@ def test_the_global_random_state_is_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    taken(ResumableDataLoader(Cards(5), 2, augmentations=CHANGES), 3)
+    take(ResumableDataLoader(GrayImages(5), 2, augmentations=AUGMENTATIONS), 3)
     assert torch.equal(torch.rand(4), expected)
 
 
 def test_weights_are_shares_of_an_epoch():
-    batches = ResumableDataLoader(Cards(10), 2, image_weights=[5, 1, 1, 1, 1, 1, 0, 0, 0, 0])
+    batches = ResumableDataLoader(GrayImages(10), 2, image_weights=[5, 1, 1, 1, 1, 1, 0, 0, 0, 0])
     for epoch in range(4):
-        shown = [n for b in taken(batches, 5, start=5 * epoch) for n in numbers(b)]
-        assert [shown.count(n) for n in range(10)] == [5, 1, 1, 1, 1, 1, 0, 0, 0, 0]
+        indices = [n for b in take(batches, 5, start=5 * epoch) for n in numbers(b)]
+        assert [indices.count(n) for n in range(10)] == [5, 1, 1, 1, 1, 1, 0, 0, 0, 0]
 
 
 def test_fractions_even_out_over_epochs():
-    batches = ResumableDataLoader(Cards(4), 4, image_weights=[2.5, 0.5, 0.5, 0.5])
-    shown = [n for b in taken(batches, 400) for n in numbers(b)]
-    assert [shown.count(n) / 400 for n in range(4)] == pytest.approx([2.5, 0.5, 0.5, 0.5], abs=0.1)
+    batches = ResumableDataLoader(GrayImages(4), 4, image_weights=[2.5, 0.5, 0.5, 0.5])
+    indices = [n for b in take(batches, 400) for n in numbers(b)]
+    assert [indices.count(n) / 400 for n in range(4)] == pytest.approx([2.5, 0.5, 0.5, 0.5], abs=0.1)
 
 
 def test_rare_classes_are_repeated():
-    """One of 40 pictures has class 3; threshold 0.1 gives it the factor √(0.1 / 0.025) = 2. The others are common."""
-    assert repeat_factors(Cards(40, rare=True), 0.1) == pytest.approx([2.0] + [1.0] * 39)
+    """One of 40 images has class 3; threshold 0.1 gives it the factor √(0.1 / 0.025) = 2. The others are common."""
+    assert repeat_factors(GrayImages(40, rare=True), 0.1) == pytest.approx([2.0] + [1.0] * 39)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("size", [1, 4])
-def test_evaluation_sees_each_picture_once(world, size):
-    shares = [list(evaluation_batches(Cards(11), size, rank, world)) for rank in range(world)]
+def test_evaluation_sees_each_image_once(world, size):
+    shares = [list(evaluation_batches(GrayImages(11), size, rank, world)) for rank in range(world)]
     seen = [
         (index, target)
         for share in shares
@@ -182,19 +187,19 @@ def test_evaluation_sees_each_picture_once(world, size):
     assert all(len(images) <= size for share in shares for _, images, _ in share)
 
 
-def test_a_rank_without_pictures_sees_none():
-    assert list(evaluation_batches(Cards(1), 2, rank=1, world_size=2)) == []
+def test_a_rank_without_images_sees_none():
+    assert list(evaluation_batches(GrayImages(1), 2, rank=1, world_size=2)) == []
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"dataset": Cards(0), "size": 2}, "dataset is empty"),
-        ({"dataset": Cards(3), "size": 0}, "at least one picture"),
-        ({"dataset": Cards(3), "size": 1, "weights": [1.0]}, "1 weights for 3 pictures"),
-        ({"dataset": Cards(2), "size": 1, "weights": [-1.0, 2.0]}, "not negative"),
-        ({"dataset": Cards(2), "size": 1, "weights": [0.0, 0.0]}, "at least one above 0"),
-        ({"dataset": Cards(2), "size": 1, "weights": [float("nan"), 1.0]}, "finite"),
+        ({"dataset": GrayImages(0), "batch_size": 2}, "dataset is empty"),
+        ({"dataset": GrayImages(3), "batch_size": 0}, "at least one image"),
+        ({"dataset": GrayImages(3), "batch_size": 1, "image_weights": [1.0]}, "1 weights for 3 images"),
+        ({"dataset": GrayImages(2), "batch_size": 1, "image_weights": [-1.0, 2.0]}, "not negative"),
+        ({"dataset": GrayImages(2), "batch_size": 1, "image_weights": [0.0, 0.0]}, "at least one above 0"),
+        ({"dataset": GrayImages(2), "batch_size": 1, "image_weights": [float("nan"), 1.0]}, "finite"),
     ],
 )
 def test_wrong_settings_are_explained(settings, words):
@@ -203,5 +208,5 @@ def test_wrong_settings_are_explained(settings, words):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
-    with pytest.raises(ValueError, match="4 pictures cannot be shared by 3 processes; choose a multiple of 3"):
-        ResumableDataLoader(Cards(9), 4).iter_from(0, rank=0, world_size=3)
+    with pytest.raises(ValueError, match="4 images cannot be divided among 3 processes; choose a multiple of 3"):
+        ResumableDataLoader(GrayImages(9), 4).iter_from(0, rank=0, world_size=3)

@@ -1,4 +1,4 @@
-"""Rare classes come more often, and every time another piece of the picture with an object in it."""
+"""Rare classes are sampled more often, each time with another crop that contains an object."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from featlift.data.dataset import coco_categories
 
 
 class Boxes:
-    """Three pictures: class 1 twice in the first and once in the second, class 2 once in the third."""
+    """Three images: class 1 twice in the first and once in the second, class 2 once in the third."""
 
     classes = ("often", "rare")
 
@@ -22,7 +22,7 @@ class Boxes:
         }
 
 
-def test_a_picture_counts_as_its_rarest_class():
+def test_an_image_counts_as_its_rarest_class():
     assert class_balance_weights(Boxes(), min_per_class=6) == [2.0, 2.0, 6.0]
     assert class_balance_weights(Boxes(), min_per_class=1) == [1.0, 1.0, 1.0]
 
@@ -32,20 +32,20 @@ def target(*boxes):
     return {"boxes": boxes, "labels": torch.arange(1, len(boxes) + 1), "area": (boxes[:, 2:] - boxes[:, :2]).prod(1)}
 
 
-def cuts(times, image, given, side=20):
+def crops(times, image, objects, size=20):
     generator = torch.Generator().manual_seed(0)
-    return [RandomObjectCrop(side)(image, given, generator) for _ in range(times)]
+    return [RandomObjectCrop(size)(image, objects, generator) for _ in range(times)]
 
 
-def test_every_window_holds_the_middle_of_an_object():
-    """The picture holds its own coordinates, so that a window says where it is."""
+def test_every_crop_holds_the_middle_of_an_object():
+    """The image holds its own coordinates, which locate a crop."""
     rows, columns = torch.meshgrid(torch.arange(60.0), torch.arange(80.0), indexing="ij")
     image = torch.stack((rows, columns, rows))
-    given = target([0.0, 0, 6, 4], [70, 50, 80, 60])
+    objects = target([0.0, 0, 6, 4], [70, 50, 80, 60])
     seen = set()
-    for window, found in cuts(60, image, given):
-        assert window.shape == (3, 20, 20)
-        top, left = int(window[0, 0, 0]), int(window[1, 0, 0])
+    for crop, found in crops(60, image, objects):
+        assert crop.shape == (3, 20, 20)
+        top, left = int(crop[0, 0, 0]), int(crop[1, 0, 0])
         middles = [(2, 3), (55, 75)]
         held = [k for k, (y, x) in enumerate(middles, 1) if top <= y < top + 20 and left <= x < left + 20]
         assert held
@@ -55,11 +55,11 @@ def test_every_window_holds_the_middle_of_an_object():
     assert len(seen) > 5
 
 
-def test_without_objects_anywhere_and_small_pictures_as_they_are():
-    places = {float(window[0, 0, 0]) for window, _ in cuts(20, torch.rand(3, 40, 40), target())}
-    assert len(places) > 10
-    window, found = cuts(1, torch.rand(3, 15, 40), target([1.0, 1, 9, 9]))[0]
-    assert window.shape == (3, 15, 20)
+def test_without_objects_anywhere_and_small_images_as_they_are():
+    values = {float(crop[0, 0, 0]) for crop, _ in crops(20, torch.rand(3, 40, 40), target())}
+    assert len(values) > 10
+    crop, found = crops(1, torch.rand(3, 15, 40), target([1.0, 1, 9, 9]))[0]
+    assert crop.shape == (3, 15, 20)
     assert found["labels"].tolist() == [1]
 
 
@@ -68,15 +68,15 @@ def test_off_it_does_nothing():
     assert ClassBalance().image_weights(Boxes()) is None
 
 
-def test_on_it_weighs_cuts_and_colors():
-    how = ClassBalance(min_per_class=6, crop_size=100, color_jitter=0.1)
-    cut, colored = how.augmentations(2.0)
-    assert isinstance(cut, RandomObjectCrop)
-    assert cut.size == 200
+def test_on_it_weighs_crops_and_colors():
+    config = ClassBalance(min_per_class=6, crop_size=100, color_jitter=0.1)
+    crop, colored = config.augmentations(2.0)
+    assert isinstance(crop, RandomObjectCrop)
+    assert crop.size == 200
     assert isinstance(colored, ColorJitter)
-    assert how.image_weights(Boxes()) == [2.0, 2.0, 6.0]
+    assert config.image_weights(Boxes()) == [2.0, 2.0, 6.0]
 
 
-def test_a_window_has_a_side():
+def test_a_crop_has_a_size():
     with pytest.raises(ValueError, match="at least 1"):
         RandomObjectCrop(0)

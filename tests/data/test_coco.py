@@ -15,8 +15,8 @@ CROWD = {"size": [20, 30], "counts": [100, 50, 450]}
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Two pictures, sizes 20x30 and 9x7; ids with gaps; a polygon, a crowd in run lengths; the second picture is
+def dataset(tmp_path):
+    """Two images, sizes 20x30 and 9x7; ids with gaps; a polygon, a crowd in run lengths; the second image is
     empty.
     """
     document = {
@@ -37,11 +37,11 @@ def pictures(tmp_path):
     return CocoDataset(tmp_path / "all.json", tmp_path)
 
 
-def test_targets_in_our_terms(pictures):
-    image, target = pictures[0]
+def test_targets_of_an_image(dataset):
+    image, target = dataset[0]
     assert image.shape == (3, 20, 30)
     assert image.unique().tolist() == pytest.approx([0.2])
-    assert pictures.classes == ["ant", "zebra"]
+    assert dataset.classes == ["ant", "zebra"]
     assert target["labels"].tolist() == [2, 1]
     assert target["boxes"].tolist() == [[2, 2, 12, 10], [5, 0, 8, 20]]
     assert target["iscrowd"].tolist() == [0, 1]
@@ -53,43 +53,44 @@ def test_targets_in_our_terms(pictures):
     }  # fmt: skip
 
 
-def test_masks_agree_with_the_reference(pictures):
-    masks = pictures[0][1]["masks"].numpy()
+def test_masks_agree_with_the_reference(dataset):
+    masks = dataset[0][1]["masks"].numpy()
     np.testing.assert_array_equal(masks[0], reference.decode(reference.frPyObjects(POLYGON, 20, 30)[0]))
     np.testing.assert_array_equal(masks[1], reference.decode(reference.frPyObjects(CROWD, 20, 30)))
 
 
-def test_empty_pictures_stay(pictures):
-    image, target = pictures[1]
+def test_empty_images_stay(dataset):
+    image, target = dataset[1]
     assert image.shape == (3, 9, 7)
-    assert pictures.size(1) == (9, 7)
+    assert dataset.image_size(1) == (9, 7)
     assert target["boxes"].shape == (0, 4)
     assert target["masks"].shape == (0, 9, 7)
 
 
-def test_the_report_counts(pictures):
-    report = pictures.report
-    assert (report.pictures, report.objects, report.crowds, report.empty, report.classes) == (2, 1, 1, 1, 2)
+def test_the_report_counts(dataset):
+    report = dataset.report
+    assert (report.num_images, report.num_objects, report.num_crowds) == (2, 1, 1)
+    assert (report.num_empty_images, report.num_classes) == (1, 2)
 
 
-def test_the_ground_truth_is_read_by_the_reference(pictures, capsys):
+def test_the_ground_truth_is_read_by_the_reference(dataset, capsys):
     truth = COCO()
-    truth.dataset = pictures.coco()
+    truth.dataset = dataset.coco()
     truth.createIndex()
     capsys.readouterr()
     assert truth.getAnnIds() == [1, 2]
     assert [truth.cats[k]["name"] for k in (1, 2)] == ["ant", "zebra"]
     assert truth.loadAnns(2)[0]["iscrowd"] == 1
-    np.testing.assert_array_equal(truth.annToMask(truth.loadAnns(1)[0]), pictures[0][1]["masks"][0].numpy())
+    np.testing.assert_array_equal(truth.annToMask(truth.loadAnns(1)[0]), dataset[0][1]["masks"][0].numpy())
 
 
-def test_masks_can_be_left_out(tmp_path, pictures):
+def test_masks_can_be_left_out(tmp_path, dataset):
     plain = CocoDataset(tmp_path / "all.json", tmp_path, load_masks=False)
     assert "masks" not in plain[0][1]
     assert "segmentation" not in plain.coco()["annotations"][0]
 
 
-def test_masks_of_some_objects_only_are_not_used_and_told(tmp_path, pictures):
+def test_masks_of_some_objects_only_are_not_used_and_reported(tmp_path, dataset):
     document = json.loads((tmp_path / "all.json").read_text())
     document["annotations"][0]["segmentation"] = []
     (tmp_path / "all.json").write_text(json.dumps(document))
@@ -108,7 +109,7 @@ def test_masks_of_some_objects_only_are_not_used_and_told(tmp_path, pictures):
         ("instances_train.json", "images/train"),
     ],
 )
-def test_layouts_are_found(tmp_path, pictures, file, folder):
+def test_layouts_are_found(tmp_path, dataset, file, folder):
     root = tmp_path / "root"
     for place in ((root / file).parent, root / folder):
         place.mkdir(parents=True, exist_ok=True)
@@ -117,7 +118,7 @@ def test_layouts_are_found(tmp_path, pictures, file, folder):
         shutil.copy(tmp_path / name, root / folder / name)
     assert find_coco_split(root, "train") == (root / file, root / folder)
     assert len(open_coco_split(root, "train")) == 2
-    with pytest.raises(FileNotFoundError, match=r"No split 'val' in .*instances_val\*\.json.*There is: "):
+    with pytest.raises(FileNotFoundError, match=r"No split 'val' in .*instances_val\*\.json.*Present: "):
         open_coco_split(root, "val")
 
 
@@ -125,7 +126,7 @@ def test_two_years_are_ambiguous(tmp_path):
     for year in ("2014", "2017"):
         (tmp_path / f"train{year}").mkdir()
         (tmp_path / f"instances_train{year}.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match=r"several sets called train: instances_train2014\.json"):
+    with pytest.raises(FileNotFoundError, match=r"several splits called train: instances_train2014\.json"):
         open_coco_split(tmp_path, "train")
 
 

@@ -1,4 +1,4 @@
-"""Broken inputs, each with the words that name its file and entry. The healthy set has two pictures and three
+"""Broken inputs, each with the error message that names its file and entry. The valid dataset has two images and three
 objects.
 """
 
@@ -40,7 +40,7 @@ def written(folder, document):
 
 
 def change(where, **changes):
-    """A function that changes the entry ``where`` = (list, place) of a document; a value of ... takes the key away."""
+    """A function that updates the entry ``where`` = (list, index) of a document; a value of ... removes the key."""
 
     def changed(document):
         entry = document[where[0]][where[1]]
@@ -59,36 +59,36 @@ def put(where, value):
 
 
 FIRST, IMAGE = ("annotations", 0), ("images", 0)
-BROKEN_ENTRIES = {  # what is done → what the message says; a picture takes its two objects with it
-    "missing picture": (change(IMAGE, file_name="c.png"), r"image 10 \(c\.png\): there is no file .*c\.png", 1),
-    "other size": (change(IMAGE, width=41), r"image 10 \(a\.png\): the json says 41x30 pixels, the file has 40x30", 1),
+BROKEN_ENTRIES = {  # change → message and remaining objects; an image is removed with its two objects
+    "missing image": (change(IMAGE, file_name="c.png"), r"image 10 \(c\.png\): there is no file .*c\.png", 1),
+    "image size mismatch": (change(IMAGE, width=41), r"image 10 \(a\.png\): the json says 41x30 pixels, the file has 40x30", 1),
     "sides swapped": (change(IMAGE, width=30, height=40), r"image 10 .*says 30x40 pixels, the file has 40x30", 1),
     "no width": (change(IMAGE, width=...), r"images\[0\]: it has no width", 1),
     "zero height": (change(IMAGE, height=0), r"image 10 \(a\.png\): its size is 40x0 pixels", 1),
     "width is text": (change(IMAGE, width="40"), r"image 10 \(a\.png\): its size is 40x30", 1),
-    "image id is text": (change(IMAGE, id="x"), r"image x \(a\.png\): its id is not a whole number", 1),
-    "image is no entry": (put(IMAGE, "a.png"), r"images\[0\]: this is no entry but 'a\.png'", 1),
+    "image id is text": (change(IMAGE, id="x"), r"image x \(a\.png\): its id is not an integer", 1),
+    "image is no entry": (put(IMAGE, "a.png"), r"images\[0\]: an entry is an object, not 'a\.png'", 1),
     "duplicate image": (change(("images", 1), id=10), r"image 10 \(b\.png\): this id is also that of a\.png", 2),
-    "box outside": (change(FIRST, bbox=[35, 3, 10, 8]), r"annotation 1 \(image 10\): .* 5 px out of .* 40x30", 2),
-    "box left of it": (change(FIRST, bbox=[-2.5, 3, 10, 8]), r"annotation 1 .* reaches 2\.5 px out", 2),
+    "box outside": (change(FIRST, bbox=[35, 3, 10, 8]), r"annotation 1 \(image 10\): .* exceeds the image of 40x30 pixels by 5 px", 2),
+    "box left of it": (change(FIRST, bbox=[-2.5, 3, 10, 8]), r"annotation 1 .* by 2\.5 px", 2),
     "negative width": (change(FIRST, bbox=[20, 3, -10, 8]), r"annotation 1 .*bbox \[20, 3, -10, 8\] has no area", 2),
     "zero height box": (change(FIRST, bbox=[20, 3, 10, 0]), "annotation 1 .*has no area", 2),
-    "NaN box": (change(FIRST, bbox=[NAN, 3, 10, 8]), r"annotation 1 .*bbox \[nan, 3, 10, 8\] has something", 2),
+    "NaN box": (change(FIRST, bbox=[NAN, 3, 10, 8]), r"annotation 1 .*bbox \[nan, 3, 10, 8\] has a value", 2),
     "infinite box": (change(FIRST, bbox=[2, 3, math.inf, 8]), "annotation 1 .*not a finite number", 2),
     "box of text": (change(FIRST, bbox=[2, 3, "10", 8]), "annotation 1 .*not a finite number", 2),
-    "box of three": (change(FIRST, bbox=[2, 3, 10]), r"annotation 1 .*bbox is \[2, 3, 10\]; it takes four numbers", 2),
-    "box is null": (change(FIRST, bbox=None), "annotation 1 .*bbox is None; it takes four", 2),
+    "box of three": (change(FIRST, bbox=[2, 3, 10]), r"annotation 1 .*bbox is \[2, 3, 10\]; a box is four numbers", 2),
+    "box is null": (change(FIRST, bbox=None), "annotation 1 .*bbox is None; a box is four", 2),
     "no box": (change(FIRST, bbox=...), r"annotations\[0\]: it has no bbox", 2),
     "unknown category": (change(FIRST, category_id=5), r"annotation 1 .*there is no category 5; known: 3, 7", 2),
     "unknown image": (change(FIRST, image_id=99), r"annotation 1 \(image 99\): there is no image with id 99", 2),
     "duplicate object": (change(("annotations", 1), id=1), r"annotation 1 \(image 10\): this id is used twice", 2),
-    "object id is a list": (change(FIRST, id=[1]), r"annotations\[0\]: its id is \[1\], not a whole number", 2),
-    "object is no entry": (put(FIRST, 5), r"annotations\[0\]: this is no entry but 5", 2),
+    "object id is a list": (change(FIRST, id=[1]), r"annotations\[0\]: its id is \[1\], not an integer", 2),
+    "object is no entry": (put(FIRST, 5), r"annotations\[0\]: an entry is an object, not 5", 2),
     "iscrowd is 2": (change(FIRST, iscrowd=2), "annotation 1 .*iscrowd is 2; it is 0 or 1", 2),
     "broken polygon": (change(FIRST, segmentation=[[1, 2, 3]]), "annotation 1 .*polygon 0 has 3 numbers", 2),
     "broken run lengths": (
         change(FIRST, segmentation={"size": [5, 5], "counts": "ab"}),
-        r"annotation 1 .*for size \[5, 5\], the picture has \[30, 40\]",
+        r"annotation 1 .*for size \[5, 5\], the image has \[30, 40\]",
         2,
     ),
 }  # fmt: skip
@@ -118,9 +118,9 @@ def emptied(key):
 
 BROKEN_FILES = {
     "not json": ("{'images': ", r"labels\.json: the file: this is not JSON"),
-    "a list": ("[1, 2]", "a COCO json is an object, this is a list"),
-    "no annotations": (without("annotations"), "'annotations': a COCO json has .*; here there is images, categories"),
-    "no pictures": (emptied("images"), "'images': the list is empty"),
+    "a list": ("[1, 2]", "a COCO JSON file holds an object, not a list"),
+    "no annotations": (without("annotations"), "'annotations': a COCO JSON file has .*; this file has images, categories"),
+    "no images": (emptied("images"), "'images': the list is empty"),
     "no categories": (emptied("categories"), "'categories': the list is empty"),
     "category twice": (
         json.dumps({**healthy(), "categories": [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]}),
@@ -147,28 +147,28 @@ def test_nothing_left_is_an_error_even_when_skipping(tmp_path):
     folder = written(tmp_path / "set", healthy())
     for name in ("a.png", "b.png"):
         (folder / name).unlink()
-    with pytest.raises(DatasetError, match=r"no file .*a\.png(?s:.*)no usable picture is left"):
+    with pytest.raises(DatasetError, match=r"no file .*a\.png(?s:.*)no usable image is left"):
         CocoDataset(folder / "labels.json", folder, skip_broken=True)
 
 
-def test_a_file_that_is_no_picture_is_named(tmp_path):
+def test_a_file_that_is_no_image_is_named(tmp_path):
     folder = written(tmp_path / "set", healthy())
     (folder / "a.png").write_bytes(b"hello")
-    with pytest.raises(DatasetError, match=r"image 10 \(a\.png\): .*is not a picture"):
+    with pytest.raises(DatasetError, match=r"image 10 \(a\.png\): .*is not a readable image"):
         CocoDataset(folder / "labels.json", folder)
 
 
-def test_a_truncated_picture_is_named_when_read_and_can_be_skipped(tmp_path):
+def test_a_truncated_image_is_named_when_read_and_can_be_skipped(tmp_path):
     folder = written(tmp_path / "set", healthy())
     (folder / "a.png").write_bytes((folder / "a.png").read_bytes()[:1500])
-    with pytest.raises(ValueError, match=r"a\.png is broken or cut short"):
+    with pytest.raises(ValueError, match=r"a\.png is broken or truncated"):
         CocoDataset(folder / "labels.json", folder)[0]
     rest = CocoDataset(folder / "labels.json", folder, skip_broken=True)
     assert [rest.image_name(k) for k in range(len(rest))] == ["b.png"]
-    assert "broken picture: 1" in str(rest.report)
+    assert "broken image: 1" in str(rest.report)
 
 
-def test_all_problems_are_told_at_once(tmp_path):
+def test_all_problems_are_reported_at_once(tmp_path):
     document = healthy()
     for breaking in (
         change(FIRST, bbox=[2, 3, 0, 8]),
@@ -179,16 +179,20 @@ def test_all_problems_are_told_at_once(tmp_path):
     folder = written(tmp_path / "set", document)
     with pytest.raises(DatasetError) as caught:
         CocoDataset(folder / "labels.json", folder)
-    assert [problem.kind for problem in caught.value.problems] == ["other size", "broken box", "unknown category"]
+    assert [problem.kind for problem in caught.value.problems] == [
+        "image size mismatch",
+        "broken box",
+        "unknown category",
+    ]
 
 
-def test_rounding_at_the_rim_is_clipped_and_told(tmp_path):
+def test_rounding_at_the_rim_is_clipped_and_reported(tmp_path):
     document = healthy()
     document["annotations"][0]["bbox"] = [-0.5, 3, 10, 27.75]
     folder = written(tmp_path / "set", document)
-    pictures = CocoDataset(folder / "labels.json", folder)
-    assert pictures[0][1]["boxes"][0].tolist() == [0, 3, 9.5, 30]
-    assert "1 boxes reached up to 1 px out" in str(pictures.report)
+    dataset = CocoDataset(folder / "labels.json", folder)
+    assert dataset[0][1]["boxes"][0].tolist() == [0, 3, 9.5, 30]
+    assert "1 boxes exceeded their image by up to 1 px" in str(dataset.report)
 
 
 def test_the_healthy_set_is_sound(tmp_path):

@@ -19,19 +19,19 @@ def example(height=30, width=40):
     }
 
 
-def test_boxes_move_with_the_window():
+def test_boxes_move_with_the_crop():
     image, target = example()
     for seed in range(8):
-        seen, moved = RandomCrop(20)(image, target, torch.Generator().manual_seed(seed))
-        assert seen.shape == (3, 20, 20)
-        top, left = int(seen[0, 0, 0]), int(seen[1, 0, 0])
+        crop, moved = RandomCrop(20)(image, target, torch.Generator().manual_seed(seed))
+        assert crop.shape == (3, 20, 20)
+        top, left = int(crop[0, 0, 0]), int(crop[1, 0, 0])
         expected = target["boxes"] - torch.tensor([left, top, left, top])
         expected = expected.clamp(0, 20)
         expected = expected[((expected[:, 2:] - expected[:, :2]) >= 2).all(dim=1)]
         torch.testing.assert_close(moved["boxes"], expected)
 
 
-def test_every_window_is_drawn():
+def test_every_crop_is_drawn():
     image, target = example(21, 22)
     generator = torch.Generator().manual_seed(0)
     corners = {tuple(RandomCrop(20)(image, target, generator)[0][:2, 0, 0].int().tolist()) for _ in range(60)}
@@ -50,16 +50,16 @@ class Mixed:
     def __len__(self):
         return len(self.sizes)
 
-    def size(self, index):
+    def image_size(self, index):
         return self.sizes[index]
 
-    def name(self, index):
+    def image_name(self, index):
         return str(index)
 
 
-def test_only_pictures_large_enough_on_both_sides():
-    chosen = select_large_images(Mixed(), 40)  # type: ignore[arg-type]
-    assert [chosen.image_name(i) for i in range(len(chosen))] == ["1", "2", "4"]
+def test_only_images_large_enough_on_both_sides():
+    subset = select_large_images(Mixed(), 40)  # type: ignore[arg-type]
+    assert [subset.image_name(i) for i in range(len(subset))] == ["1", "2", "4"]
     with pytest.raises(ValueError, match="the largest has 64"):
         select_large_images(Mixed(), 65)  # type: ignore[arg-type]
 
@@ -71,7 +71,7 @@ def test_a_count_is_drawn_by_the_seed():
 
 def test_the_truth_of_the_chosen_alone():
     scenes = SyntheticScenes(4, (64, 64), num_objects=(2, 3), object_sizes=(8, 16))
-    chosen = select_large_images(scenes, 64, 2, seed=1)
-    truth, names = chosen.coco(), [chosen.image_name(i) for i in range(2)]
+    subset = select_large_images(scenes, 64, 2, seed=1)
+    truth, names = subset.coco(), [subset.image_name(i) for i in range(2)]
     assert [image["file_name"] for image in truth["images"]] == names
-    assert len(truth["annotations"]) == sum(len(chosen[i][1]["boxes"]) for i in range(2))
+    assert len(truth["annotations"]) == sum(len(subset[i][1]["boxes"]) for i in range(2))

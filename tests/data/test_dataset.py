@@ -8,11 +8,11 @@ def test_categories_are_numbered_from_one():
     assert coco_categories(["cat", "dog"]) == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
 
 
-def test_scenes_obey_the_contract():
+def test_scenes_implement_the_protocol():
     assert isinstance(SyntheticScenes(1), ImageDataset)
 
 
-def test_crowds_leave_with_all_that_is_theirs():
+def test_crowds_are_removed_with_all_their_entries():
     target = {
         "boxes": torch.tensor([[0.0, 0, 4, 4], [1.0, 1, 9, 9]]),
         "labels": torch.tensor([3, 5]),

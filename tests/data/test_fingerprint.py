@@ -14,7 +14,14 @@ def test_equal_data_have_equal_fingerprints():
 
 
 def test_every_setting_of_scenes_counts():
-    settings = [{}, {"seed": 1}, {"size": (160, 161)}, {"objects": (8, 15)}, {"sides": (6, 39)}, {"first": 1}]
+    settings = [
+        {},
+        {"seed": 1},
+        {"image_size": (160, 161)},
+        {"num_objects": (8, 15)},
+        {"object_sizes": (6, 39)},
+        {"first_index": 1},
+    ]
     settings.append({"classes": ("down", "up")})
     prints = {dataset_fingerprint(SyntheticScenes(5, **changes)) for changes in settings} | {
         dataset_fingerprint(SyntheticScenes(6))
@@ -28,17 +35,17 @@ def folder(tmp_path_factory):
     return next(tmp_path_factory.getbasetemp().glob("a*")) / "set"
 
 
-def of_picture(document, number):
-    """The entries that hold the id of picture ``number``, and under which key."""
-    found = [(image, "id") for image in document["images"]] + [(a, "image_id") for a in document["annotations"]]
-    return [(entry, key) for entry, key in found if entry[key] == number]
+def entries_of_image(document, image_id):
+    """Entries that refer to image ``image_id``, with the key."""
+    entries = [(image, "id") for image in document["images"]] + [(a, "image_id") for a in document["annotations"]]
+    return [(entry, key) for entry, key in entries if entry[key] == image_id]
 
 
 CHANGES = {
     "box": lambda d: d["annotations"][0]["bbox"].__setitem__(2, d["annotations"][0]["bbox"][2] - 1),
     "class": lambda d: d["annotations"][0].update(category_id=d["annotations"][0]["category_id"] % 6 + 1),
     "crowd": lambda d: d["annotations"][0].update(iscrowd=1),
-    "id": lambda d: [entry.update({key: 77}) for entry, key in of_picture(d, 2)],
+    "id": lambda d: [entry.update({key: 77}) for entry, key in entries_of_image(d, 2)],
     "object": lambda d: d["annotations"].pop(),
     "name": lambda d: d["categories"][0].update(name="tree"),
 }  # fmt: skip

@@ -13,21 +13,19 @@ def folder(tmp_path):
     (tmp_path / "below").mkdir()
     for number, (name, size) in enumerate([("b.png", (40, 30)), ("a.JPG", (20, 50)), ("below/c.png", (64, 64))]):
         Image.fromarray(np.full((size[1], size[0], 3), 50 * number, np.uint8)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     return tmp_path
 
 
-def test_pictures_by_name_without_objects(folder):
-    photographs = UnlabeledImageFolder(folder)
-    assert isinstance(photographs, ImageDataset)
-    assert [photographs.image_name(i) for i in range(3)] == ["a.JPG", "b.png", "below/c.png"]
-    assert [photographs.image_size(i) for i in range(3)] == [(50, 20), (30, 40), (64, 64)]
-    image, target = photographs[1]
+def test_images_by_name_without_objects(folder):
+    dataset = UnlabeledImageFolder(folder)
+    assert isinstance(dataset, ImageDataset)
+    assert [dataset.image_name(i) for i in range(3)] == ["a.JPG", "b.png", "below/c.png"]
+    assert [dataset.image_size(i) for i in range(3)] == [(50, 20), (30, 40), (64, 64)]
+    image, target = dataset[1]
     assert image.shape == (3, 30, 40)
     assert target["boxes"].shape == (0, 4)
-    assert [image["id"] for image in photographs.coco()["images"]] == [
-        int(photographs[i][1]["image_id"]) for i in range(3)
-    ]
+    assert [image["id"] for image in dataset.coco()["images"]] == [int(dataset[i][1]["image_id"]) for i in range(3)]
 
 
 def test_they_make_batches(folder):
@@ -42,8 +40,8 @@ def test_only_large_ones(folder):
         UnlabeledImageFolder(folder, 65)
 
 
-def test_no_folder_and_no_pictures(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no picture"):
+def test_no_folder_and_no_images(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no image"):
         UnlabeledImageFolder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
         UnlabeledImageFolder(tmp_path / "elsewhere")

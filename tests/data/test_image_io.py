@@ -5,26 +5,26 @@ from PIL import Image
 
 from featlift.data.image_io import ImageReadError, read_image, read_image_sizes
 
-GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+GRAY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
 
 def test_colors_keep_their_order_and_range(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    picture = read_image(tmp_path / "a.png")
-    assert picture.dtype == torch.float32
-    np.testing.assert_allclose(picture.numpy(), pixels.transpose(2, 0, 1) / 255, atol=1e-6)
+    image = read_image(tmp_path / "a.png")
+    assert image.dtype == torch.float32
+    np.testing.assert_allclose(image.numpy(), pixels.transpose(2, 0, 1) / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "I;16", "1", "CMYK"])
 def test_every_mode_becomes_rgb(tmp_path, mode):
     black_white = np.array([[0, 255, 0, 255]] * 3, dtype=np.uint8)
     if mode == "I;16":
-        picture = Image.fromarray(black_white.astype(np.uint16) * 257)
+        image = Image.fromarray(black_white.astype(np.uint16) * 257)
     else:
-        picture = Image.fromarray(black_white).convert("L" if mode in ("L", "1") else "RGB").convert(mode)
+        image = Image.fromarray(black_white).convert("L" if mode in ("L", "1") else "RGB").convert(mode)
     file = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
-    picture.save(file)
+    image.save(file)
     np.testing.assert_allclose(read_image(file).numpy(), np.stack([black_white] * 3) / 255, atol=1e-6)
 
 
@@ -45,34 +45,34 @@ def upright_camera(path):
     """Stored 4 wide and 3 tall, to be turned by a quarter (orientation 6)."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(GREY).save(path, exif=exif)
+    Image.fromarray(GRAY).save(path, exif=exif)
 
 
-def test_a_turned_picture_is_shown_upright(tmp_path):
+def test_a_rotated_image_is_read_upright(tmp_path):
     upright_camera(tmp_path / "a.png")
     assert read_image_sizes(tmp_path / "a.png") == [(4, 3), (3, 4)]
-    turned = np.rot90(GREY, -1) / 255
+    turned = np.rot90(GRAY, -1) / 255
     for size in (None, (4, 3)):
         np.testing.assert_allclose(read_image(tmp_path / "a.png", size)[0].numpy(), turned, atol=1e-6)
 
 
-def test_a_turned_picture_whose_boxes_were_drawn_as_stored_stays(tmp_path):
+def test_a_rotated_image_whose_boxes_were_drawn_as_stored_stays(tmp_path):
     upright_camera(tmp_path / "a.png")
-    np.testing.assert_allclose(read_image(tmp_path / "a.png", (3, 4))[0].numpy(), GREY / 255, atol=1e-6)
+    np.testing.assert_allclose(read_image(tmp_path / "a.png", (3, 4))[0].numpy(), GRAY / 255, atol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_a_truncated_picture_is_named(tmp_path, suffix):
+def test_a_truncated_image_is_named(tmp_path, suffix):
     file = tmp_path / f"cut.{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert read_image_sizes(file) == [(64, 64)]
-    with pytest.raises(ImageReadError, match=rf"cut\.{suffix} is broken or cut short"):
+    with pytest.raises(ImageReadError, match=rf"cut\.{suffix} is broken or truncated"):
         read_image(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello"])
-def test_what_is_no_picture_is_named(tmp_path, content):
+def test_what_is_not_an_image_is_named(tmp_path, content):
     (tmp_path / "no.png").write_bytes(content)
     for read in (read_image_sizes, read_image):
         with pytest.raises(ImageReadError, match=r"no\.png"):

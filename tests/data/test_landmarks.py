@@ -58,17 +58,17 @@ def test_oxford(oxford):
     assert read_image_crop(query.image_path, query.box).shape == (3, 3, 3)
 
 
-def test_a_missing_picture_is_named(oxford):
+def test_a_missing_image_is_named(oxford):
     images, truth = oxford
     (images / "all_souls_000003.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"all_souls_1_query.txt names 'all_souls_000003'"):
         load_oxford5k(images, truth)
 
 
-def test_wrong_folders_are_told(oxford):
+def test_wrong_folders_are_reported(oxford):
     with pytest.raises(FileNotFoundError, match="ground-truth"):
         load_oxford5k(oxford[0], oxford[0])
-    with pytest.raises(FileNotFoundError, match="No picture"):
+    with pytest.raises(FileNotFoundError, match="No image"):
         load_oxford5k(oxford[1], oxford[1])
 
 
@@ -112,7 +112,7 @@ def test_revisited(revisit, difficulty, expected):
     collection = load_revisited(*revisit, difficulty)
     assert [file.stem for file in collection.database] == ["c", "a", "b", "d"]  # the file's order: rows are its numbers
     assert [(q.positives, q.junk) for q in collection.queries] == expected
-    assert collection.queries[0].picture.stem == "q0"
+    assert collection.queries[0].image_path.stem == "q0"
     assert collection.queries[0].box == (1, 1, 4, 3)
 
 
@@ -135,20 +135,20 @@ def test_holidays(tmp_path):
 
 def test_folders_by_class(tmp_path):
     gallery = make(tmp_path / "gallery", "cat/1.png", "cat/2.png", "dog/1.png")
-    asked = make(tmp_path / "query", "dog/9.png", "cat/9.png")
-    assert [q.positives for q in load_class_folders(gallery, asked).queries] == [{0, 1}, {2}]
+    queries = make(tmp_path / "query", "dog/9.png", "cat/9.png")
+    assert [q.positives for q in load_class_folders(gallery, queries).queries] == [{0, 1}, {2}]
     assert [(q.positives, q.junk) for q in load_class_folders(gallery).queries] == [({1}, {0}), ({0}, {1})]
-    make(asked, "cow/1.png")
+    make(queries, "cow/1.png")
     with pytest.raises(FileNotFoundError, match="cow"):
-        load_class_folders(gallery, asked)
+        load_class_folders(gallery, queries)
 
 
-def test_pictures_are_read_upright(tmp_path):
+def test_images_are_read_upright(tmp_path):
     image = Image.new("RGB", (4, 2), (255, 0, 0))
     exif = image.getexif()
     exif[0x0112] = 6  # turn by 90°
     image.save(tmp_path / "a.jpg", exif=exif)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     (file,) = list_collection_images(tmp_path)
     pixels = read_image_crop(file)
     assert pixels.shape == (3, 4, 2)
@@ -156,7 +156,7 @@ def test_pictures_are_read_upright(tmp_path):
     assert pixels[1:].max() < 0.1
 
 
-def test_windows_are_inside_and_the_same_again(tmp_path):
+def test_crop_boxes_are_inside_and_the_same_again(tmp_path):
     file = next(make(tmp_path, "a.png", size=(80, 40)).iterdir())
     for seed in range(5):
         left, top, right, bottom = random_crop_box(file, seed)
@@ -168,7 +168,7 @@ def test_windows_are_inside_and_the_same_again(tmp_path):
 
 
 def test_random_split():
-    files = pictures_like(10)
+    files = image_paths(10)
     train, rest = split_image_files(files, 7, seed=3)
     assert (len(train), len(rest)) == (7, 3)
     assert sorted(train + rest) == files
@@ -178,7 +178,7 @@ def test_random_split():
         split_image_files(files, 10)
 
 
-def pictures_like(n):
+def image_paths(n):
     from pathlib import Path
 
     return [Path(f"{i:03d}.jpg") for i in range(n)]

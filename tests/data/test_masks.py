@@ -10,13 +10,13 @@ POLYGONS = [[1.5, 1, 9, 2, 8, 8.5, 2, 7], [10, 1, 15, 1, 15, 9]]
 
 
 def test_a_mask_survives():
-    runs = mask_to_rle(MASK)
-    np.testing.assert_array_equal(rle_to_mask(runs), MASK)
-    np.testing.assert_array_equal(reference.decode({**runs, "counts": runs["counts"].encode()}), MASK)
+    rle = mask_to_rle(MASK)
+    np.testing.assert_array_equal(rle_to_mask(rle), MASK)
+    np.testing.assert_array_equal(reference.decode({**rle, "counts": rle["counts"].encode()}), MASK)
 
 
 def uncompressed(mask):
-    """Lengths of runs down the columns, zeros first, by a literal loop."""
+    """Lengths of rle down the columns, zeros first, by a literal loop."""
     counts, value = [0], 0
     for pixel in mask.T.flatten().tolist():
         if pixel != value:
@@ -47,7 +47,7 @@ def test_every_form_is_read(segmentation, expected):
         ([[1, 1, 4, "x", 4, 4]], "not a finite number"),
         ([1, 1, 4, 1, 4, 4], "neither a list of polygons"),
         ("polygon", "neither a list of polygons"),
-        ({"size": [17, 11], "counts": "abc"}, r"for size \[17, 11\], the picture has \[11, 17\]"),
+        ({"size": [17, 11], "counts": "abc"}, r"for size \[17, 11\], the image has \[11, 17\]"),
         ({"size": [11, 17], "counts": [5, 5]}, "add up to 10"),
         ({"size": [11, 17], "counts": [-5, 192]}, "cannot be read"),
         ({"size": [11, 17], "counts": [5, "x"]}, "cannot be read"),

@@ -1,4 +1,4 @@
-"""What a path means: a COCO folder, TT100K's folder, TT100K's json."""
+"""A path is a COCO folder, the folder of TT100K or a JSON file of TT100K."""
 
 import json
 
@@ -19,8 +19,8 @@ def tt100k(tmp_path):
         str(i): {"id": i, "path": f"{'test' if i > 20 else 'train'}/{i}.jpg", "objects": [BOX]} for i in range(1, 23)
     }
     (tmp_path / "annotations.json").write_text(json.dumps({"imgs": imgs, "types": ["p5"]}))
-    for one in imgs.values():
-        path = tmp_path / one["path"]
+    for image in imgs.values():
+        path = tmp_path / image["path"]
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (16, 16)).save(path)
     return tmp_path
@@ -28,18 +28,18 @@ def tt100k(tmp_path):
 
 @pytest.mark.parametrize(("split", "count"), [("train", 19), ("val", 2), ("held-out", 1), ("test", 2)])
 def test_tt100k_by_its_folder(tt100k, split, count):
-    shown = open_dataset(tt100k, split)
-    assert isinstance(shown, TT100KDataset)
-    assert len(shown) == count
+    dataset = open_dataset(tt100k, split)
+    assert isinstance(dataset, TT100KDataset)
+    assert len(dataset) == count
 
 
 def test_tt100k_by_its_json_where_both_releases_are(tt100k):
     (tt100k / "annotations_all.json").write_text((tt100k / "annotations.json").read_text())
     with pytest.raises(ValueError, match="both releases"):
         open_dataset(tt100k, "val")
-    shown = open_dataset(tt100k / "annotations.json", "val")
-    assert isinstance(shown, TT100KDataset)
-    assert shown.release == "2016"
+    dataset = open_dataset(tt100k / "annotations.json", "val")
+    assert isinstance(dataset, TT100KDataset)
+    assert dataset.release == "2016"
 
 
 def test_a_coco_folder(tmp_path):

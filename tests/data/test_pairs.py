@@ -1,4 +1,4 @@
-"""A stream of descriptor pairs: reproducible from any position, and right about what belongs together."""
+"""Descriptor pair batches: reproducible from any position, with matching descriptors."""
 
 import itertools
 
@@ -11,18 +11,18 @@ LOW = torch.arange(3 * 5 * 2.0).view(3, 5, 2)
 PAIRS = DescriptorPairs((1, 2, 8), LOW, LOW[0])
 
 
-def first(n, step=0, **place):
-    return list(itertools.islice(DescriptorPairLoader(PAIRS, 7, seed=3).iter_from(step, **place), n))
+def first(n, step=0, **options):
+    return list(itertools.islice(DescriptorPairLoader(PAIRS, 7, seed=3).iter_from(step, **options), n))
 
 
 def test_what_belongs_together_stays_together():
     for (low, ratio), high in first(20):
         for one, r, sharp in zip(low, ratio.tolist(), high, strict=True):
-            picture = LOW[0].tolist().index(sharp.tolist())
-            assert one.tolist() == LOW[(1, 2, 8).index(r), picture].tolist()
+            index = LOW[0].tolist().index(sharp.tolist())
+            assert one.tolist() == LOW[(1, 2, 8).index(r), index].tolist()
 
 
-def test_every_picture_and_ratio_comes():
+def test_every_image_and_ratio_comes():
     batches = first(40)
     assert {r for (_, ratio), _ in batches for r in ratio.tolist()} == {1, 2, 8}
     assert {tuple(h.tolist()) for _, high in batches for h in high} == {tuple(h.tolist()) for h in LOW[0]}
@@ -34,7 +34,7 @@ def test_a_stream_goes_on_anywhere_and_ranks_differ():
     assert torch.equal(low, low2)
     assert torch.equal(ratio, ratio2)
     assert torch.equal(high, high2)
-    assert not torch.equal(first(1)[0][0][0], first(1, rank=1, world=2)[0][0][0])
+    assert not torch.equal(first(1)[0][0][0], first(1, rank=1, world_size=2)[0][0][0])
 
 
 def test_one_ratio():

@@ -14,8 +14,8 @@ def test_an_error_shows_ten_and_keeps_all():
     assert error.problems == PROBLEMS
 
 
-def test_a_report_says_what_was_left_out_and_why():
-    other = DataProblem(Path("a.json"), "image 5 (x.jpg)", "missing picture", "there is no file x.jpg")
+def test_a_report_lists_skipped_entries_and_reasons():
+    other = DataProblem(Path("a.json"), "image 5 (x.jpg)", "missing image", "there is no file x.jpg")
     text = str(
         DatasetReport(
             Path("a.json"),
@@ -30,12 +30,12 @@ def test_a_report_says_what_was_left_out_and_why():
         )
     )
     for words in (
-        "4 pictures, 9 objects of 2 classes", "1 pictures have no object", "3 crowd regions", "2 boxes reached",
-        "a note", "left out, broken box: 13", "annotation 9: it has no area", "… and 3 more",
-        "left out, missing picture: 1", "no file x.jpg",
+        "4 images, 9 objects of 2 classes", "1 images have no object", "3 crowd regions", "2 boxes exceeded",
+        "a note", "skipped, broken box: 13", "annotation 9: it has no area", "… and 3 more",
+        "skipped, missing image: 1", "no file x.jpg",
     ):  # fmt: skip
         assert words in text
 
 
 def test_a_sound_set_has_one_line():
-    assert str(DatasetReport(Path("a.json"), 4, 9, 2)) == "a.json: 4 pictures, 9 objects of 2 classes"
+    assert str(DatasetReport(Path("a.json"), 4, 9, 2)) == "a.json: 4 images, 9 objects of 2 classes"

@@ -41,7 +41,7 @@ def test_truth(folder):
 
 
 def test_what_is_missing_is_named(folder):
-    with pytest.raises(FileNotFoundError, match="Splits there: test"):
+    with pytest.raises(FileNotFoundError, match="Splits: test"):
         VocDataset(folder, "trainval")
     (folder / "ImageSets/Main/test.txt").write_text("000002\n")
     with pytest.raises(FileNotFoundError, match=r"000002\.xml"):

@@ -1,4 +1,4 @@
-"""Files that other runtimes read: parity is part of the export, and a wrong file is not left behind."""
+"""Exported files: parity is part of the export, and a file with wrong outputs is not kept."""
 
 import json
 import sys
@@ -19,16 +19,16 @@ onnxruntime = pytest.importorskip("onnxruntime")
 MAPS = [torch.randn(1, 8, 6, 5), torch.randn(1, 8, 3, 9)]
 
 
-def shaken(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.2)
     return module
 
 
 def tiny(detector: str) -> baseline.Detector:
-    """A detector on a pyramid with a light interpolator that is not at its start."""
+    """A detector on a pyramid with a light interpolator with random weights."""
     torch.manual_seed(1)
-    head = {"anchor_scale": 4.0, "width": 16, "proposals": 20} if detector.endswith("rcnn") else {}
+    head = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20} if detector.endswith("rcnn") else {}
     model = DetectorConfig(
         detector=detector,
         backbone="resnet10t",
@@ -37,19 +37,19 @@ def tiny(detector: str) -> baseline.Detector:
         frozen_stages=0,
         pyramid_channels=8,
         interpolator="light",
-        interpolator_options={"width": 4, "init": "mild"},
+        interpolator_options={"hidden_channels": 4, "init": "mild"},
         detector_options=head,
     )
-    made = baseline.build_detector(model, 3).eval()
-    if not detector.endswith("rcnn"):  # untrained, it says 0.01 everywhere
-        classification = (made.rpn.dense if detector == "centermask" else made).head.classification_head
+    built = baseline.build_detector(model, 3).eval()
+    if not detector.endswith("rcnn"):  # untrained, all its scores are 0.01
+        classification = (built.rpn.dense if detector == "centermask" else built).head.classification_head
         for convolution in [part for part in classification.modules() if isinstance(part, nn.Conv2d)]:
             nn.init.kaiming_normal_(convolution.weight)
         nn.init.constant_(classification.cls_logits.bias, -1.0)
-    return made
+    return built
 
 
-def pictures() -> list[torch.Tensor]:
+def images() -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
     return [torch.rand(3, 96, 128, generator=generator), torch.rand(3, 64, 96, generator=generator)]
 
@@ -57,99 +57,101 @@ def pictures() -> list[torch.Tensor]:
 @pytest.mark.parametrize("name", ["light", "light-agnostic", "afi"])
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_interpolators(name, format, tmp_path):
-    options = {"growth": 4, "blocks": 1} if name == "afi" else {}
-    module = shaken(interpolator(name, 8, **options)).eval()
+    options = {"growth_rate": 4, "num_blocks": 1} if name == "afi" else {}
+    module = randomized(interpolator(name, 8, **options)).eval()
     if format == "openvino":
         pytest.importorskip("openvino")
-    made = export_module(module, MAPS, tmp_path / f"G{EXPORT_FORMATS[format]}", format)
-    assert set(made.errors) == {"6x5", "3x9"}
-    assert max(made.errors.values()) < 1e-4
+    result = export_module(module, MAPS, tmp_path / f"G{EXPORT_FORMATS[format]}", format)
+    assert set(result.errors) == {"6x5", "3x9"}
+    assert max(result.errors.values()) < 1e-4
     if format == "onnx":  # independently of the check, at a third size
         x = torch.randn(1, 8, 4, 7)
-        (y,) = onnxruntime.InferenceSession(made.path).run(None, {"x": x.numpy()})
+        (y,) = onnxruntime.InferenceSession(result.path).run(None, {"x": x.numpy()})
         torch.testing.assert_close(torch.from_numpy(y), module(x).detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_the_record_beside_the_file(tmp_path):
-    made = export_module(interpolator("light", 8), MAPS, tmp_path / "G.onnx")
+def test_the_record_of_the_file(tmp_path):
+    result = export_module(interpolator("light", 8), MAPS, tmp_path / "G.onnx")
     record = json.loads((tmp_path / "G.onnx.json").read_text())
     assert record["opset"] == export.ONNX_OPSET
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert record["versions"]["onnxruntime"] == onnxruntime.__version__
-    assert record["errors"] == made.errors
+    assert record["errors"] == result.errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["G.onnx", "G.onnx.json"]
 
 
 def test_an_extractor_with_light_at_free_sizes(tmp_path):
     extractor = get_extractor(tiny("faster-rcnn"))
     examples = [torch.rand(1, 3, 128, 96), torch.rand(1, 3, 64, 160)]
-    made = export_module(extractor, examples, tmp_path / "F.onnx", size_divisor=32)
-    assert max(made.errors.values()) < 1e-4
-    names = [output.name for output in onnxruntime.InferenceSession(made.path).get_outputs()]
+    result = export_module(extractor, examples, tmp_path / "F.onnx", size_divisor=32)
+    assert max(result.errors.values()) < 1e-4
+    names = [output.name for output in onnxruntime.InferenceSession(result.path).get_outputs()]
     assert names == ["p2", "p3", "p4", "p5", "p6"]
 
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_whole_detectors_with_light(name, tmp_path):
     detector = tiny(name)
-    made = export_detector(detector, pictures(), tmp_path / "T.onnx")
-    assert set(made.errors) == {"96x128", "64x96"}
-    assert max(made.errors.values()) <= 1e-4
-    third = torch.rand(3, 64, 64)  # independently of the check, at a third size
-    session = onnxruntime.InferenceSession(made.path)
+    result = export_detector(detector, images(), tmp_path / "T.onnx")
+    assert set(result.errors) == {"96x128", "64x96"}
+    assert max(result.errors.values()) <= 1e-4
+    image = torch.rand(3, 64, 64)  # independently of the check, at a third size
+    session = onnxruntime.InferenceSession(result.path)
     names = [output.name for output in session.get_outputs()]
-    found = dict(zip(names, map(torch.from_numpy, session.run(None, {"x": third.numpy()})), strict=True))
-    expected = detector([third])[0]
+    found = dict(zip(names, map(torch.from_numpy, session.run(None, {"x": image.numpy()})), strict=True))
+    expected = detector([image])[0]
     assert len(found["boxes"]) == len(expected["boxes"]) > 0
-    lonely = (expected["scores"][:, None] - found["scores"]).abs().amin(dim=1) > 1e-5
-    assert lonely.sum() <= 2  # see export._suppressing_at_once
+    unmatched = (expected["scores"][:, None] - found["scores"]).abs().amin(dim=1) > 1e-5
+    assert unmatched.sum() <= 2  # see export._with_batched_nms
 
 
 def test_a_whole_detector_for_openvino(tmp_path):
     pytest.importorskip("openvino")
-    made = export_detector(tiny("retinanet"), pictures(), tmp_path / "T.xml", "openvino")
-    assert max(made.errors.values()) <= 1e-4
+    result = export_detector(tiny("retinanet"), images(), tmp_path / "T.xml", "openvino")
+    assert max(result.errors.values()) <= 1e-4
     assert (tmp_path / "T.bin").exists()
 
 
-def test_what_was_hastened_is_exported_by_its_own_forward(tmp_path):
-    module = shaken(interpolator("afi", 8, growth=4)).eval()
+def test_an_optimized_module_is_exported_with_its_original_forward(tmp_path):
+    module = randomized(interpolator("afi", 8, growth_rate=4)).eval()
     optimize(module, MAPS[0], tolerance=1.0, variants=["bf16"], rounds=1)
     assert max(export_module(module, MAPS, tmp_path / "G.onnx").errors.values()) < 1e-5
 
 
-class Doubled(nn.Module):
+class Upsample(nn.Module):
     def forward(self, x):
         return nn.functional.interpolate(x, scale_factor=2.0)
 
 
-def test_a_file_that_answers_differently_is_not_left(tmp_path, monkeypatch):
-    answers = iter([1.001, 1.0, 1.0, 1.0])
-    monkeypatch.setattr(export, "_named", lambda y: {"y": y * next(answers)})
-    with pytest.raises(ValueError, match=r"answers differently: relative error 1\.0e-03 at 6x5.*No file was left"):
-        export_module(Doubled(), MAPS, tmp_path / "G.pt2", "torch-export")
+def test_a_file_with_different_outputs_is_not_written(tmp_path, monkeypatch):
+    factors = iter([1.001, 1.0, 1.0, 1.0])
+    monkeypatch.setattr(export, "_as_output_dict", lambda y: {"y": y * next(factors)})
+    with pytest.raises(
+        ValueError, match=r"outputs of the exported file differ: relative error 1\.0e-03 at 6x5.*No file was written"
+    ):
+        export_module(Upsample(), MAPS, tmp_path / "G.pt2", "torch-export")
     assert not list(tmp_path.iterdir())
 
 
 def test_unknown_format(tmp_path):
     with pytest.raises(ValueError, match="Unknown format 'tflite'; choose one of torch-export, onnx, openvino"):
-        export_module(Doubled(), MAPS, tmp_path / "G", "tflite")
+        export_module(Upsample(), MAPS, tmp_path / "G", "tflite")
 
 
-def test_an_ending_that_other_tools_would_not_know(tmp_path):
-    with pytest.raises(ValueError, match=r"A file of onnx ends in \.onnx, and '.*G\.pt2' does not"):
-        export_module(Doubled(), MAPS, tmp_path / "G.pt2", "onnx")
+def test_a_suffix_of_another_format(tmp_path):
+    with pytest.raises(ValueError, match=r"The suffix of onnx is \.onnx, not that of '.*G\.pt2'"):
+        export_module(Upsample(), MAPS, tmp_path / "G.pt2", "onnx")
 
 
-def test_a_detector_has_no_place_in_torch_export(tmp_path):
-    with pytest.raises(ValueError, match="onnx or openvino only; torch-export can hold its extractor"):
-        export_detector(tiny("retinanet"), pictures(), tmp_path / "T.pt2", "torch-export")
+def test_a_whole_detector_cannot_be_exported_by_torch_export(tmp_path):
+    with pytest.raises(ValueError, match="onnx or openvino only; use torch-export for its extractor"):
+        export_detector(tiny("retinanet"), images(), tmp_path / "T.pt2", "torch-export")
 
 
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ImportError, match=r"openvino needs openvino: pip install 'featlift\[openvino\]'"):
-        export_module(Doubled(), MAPS, tmp_path / "G.xml", "openvino")
+        export_module(Upsample(), MAPS, tmp_path / "G.xml", "openvino")
 
 
 def test_relative_error_by_hand():

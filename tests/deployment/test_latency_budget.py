@@ -1,4 +1,4 @@
-"""``featlift upgrade --budget-ms``: the best that fits; time is told by the test."""
+"""``featlift upgrade --max-latency-ms``: the best interpolator within a budget, with latencies set by the test."""
 
 import pytest
 
@@ -10,9 +10,9 @@ from featlift.papers import baseline
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):
-    """A tiny detector of ours in a run folder."""
+    """A tiny FeatLift detector in a run folder."""
     folder = tmp_path_factory.mktemp("run")
-    options = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
+    options = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
     model = baseline.DetectorConfig(
         "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, detector_options=options
     )
@@ -23,42 +23,44 @@ def detector(tmp_path_factory):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Milliseconds that each candidate adds, as the test says."""
-    said = dict.fromkeys(budget.BUDGET_CANDIDATES, 99.0) | {"deconv": 7.0, "dysample": 2.0, "light": 1.0}
-    monkeypatch.setattr(budget, "added_milliseconds", lambda steps, budget: said)
+    """Sets the milliseconds that each candidate adds."""
+    latencies = dict.fromkeys(budget.BUDGET_CANDIDATES, 99.0) | {"deconv": 7.0, "dysample": 2.0, "light": 1.0}
+    monkeypatch.setattr(budget, "measure_added_latency", lambda steps, budget: latencies)
 
 
-@pytest.mark.parametrize(("most", "chosen"), [(98, "deconv"), (5, "dysample"), (1, "light"), (99, "afi")])
-def test_within_a_budget_the_best_that_fits(clock, detector, most, chosen):
-    found = budget.select_within_budget(baseline.load_detector(detector)[0], budget.LatencyBudget(most, "64x96"))
-    assert found == chosen
+@pytest.mark.parametrize(("max_latency_ms", "expected"), [(98, "deconv"), (5, "dysample"), (1, "light"), (99, "afi")])
+def test_the_best_within_the_budget(clock, detector, max_latency_ms, expected):
+    name = budget.select_within_budget(
+        baseline.load_detector(detector)[0], budget.LatencyBudget(max_latency_ms, "64x96")
+    )
+    assert name == expected
 
 
-def test_a_budget_that_nothing_keeps_to(clock, detector, capsys):
-    assert main(["upgrade", str(detector), "--budget-ms", "0.5", "--size", "64x96"]) == 1
+def test_a_budget_that_no_interpolator_meets(clock, detector, capsys):
+    assert main(["upgrade", str(detector), "--max-latency-ms", "0.5", "--image-size", "64x96"]) == 1
     assert "No interpolator adds at most 0.5 ms" in capsys.readouterr().err
 
 
-def test_what_is_hopeless_is_timed_once(monkeypatch):
-    """AFI takes 2 s at its first call where 5 ms are allowed; all others 20 ms, and 4 ms once they are warm."""
-    asked = []
+def test_a_candidate_far_over_the_budget_is_timed_once(monkeypatch):
+    """AFI takes 2 s at its first call with a budget of 5 ms; all others 20 ms, and 4 ms after warm-up."""
+    measured = []
 
     def latencies(calls, rounds, warmup):
-        asked.append((tuple(calls), rounds, warmup))
+        measured.append((tuple(calls), rounds, warmup))
         seconds = {name: 2.0 if name == "afi" else 0.02 if not warmup else 0.004 for name in calls}
-        return {name: Latency(taken, taken) for name, taken in seconds.items()}
+        return {name: Latency(s, s) for name, s in seconds.items()}
 
-    monkeypatch.setattr(budget, "latencies", latencies)
-    taken = budget.measure_added_latency([], budget.LatencyBudget(5.0))
-    assert asked == [(budget.BUDGET_CANDIDATES, 1, 0), (budget.BUDGET_CANDIDATES[1:], 5, 1)]
-    assert taken == pytest.approx({name: 2000 if name == "afi" else 4 for name in budget.BUDGET_CANDIDATES})
+    monkeypatch.setattr(budget, "measure_latencies", latencies)
+    added = budget.measure_added_latency([], budget.LatencyBudget(5.0))
+    assert measured == [(budget.BUDGET_CANDIDATES, 1, 0), (budget.BUDGET_CANDIDATES[1:], 5, 1)]
+    assert added == pytest.approx({name: 2000 if name == "afi" else 4 for name in budget.BUDGET_CANDIDATES})
 
 
 def test_a_budget_on_the_command_line(detector, tmp_path, capsys):
-    """A day for one picture: the first candidate, and each was measured."""
+    """A budget of a day admits the first candidate; all are measured."""
     out = tmp_path / "delta.safetensors"
-    words = ["upgrade", str(detector), "--budget-ms", "86400000", "--size", "32x64", "--out", str(out)]
-    assert main(words) == 0
+    argv = ["upgrade", str(detector), "--max-latency-ms", "86400000", "--image-size", "32x64", "--out", str(out)]
+    assert main(argv) == 0
     printed = capsys.readouterr().out
     assert "ms: afi" in printed
     assert "+ afi" in printed

@@ -1,4 +1,4 @@
-"""What is chosen is the fastest of those that are exact enough; time is told by the test."""
+"""The fastest variant within the tolerance is selected; latencies are set by the test."""
 
 import copy
 import pickle
@@ -8,8 +8,7 @@ import torch
 import torchvision
 
 from featlift.checkpoints import load, save
-from featlift.deployment import optimize
-from featlift.deployment.optimize import OptimizedForward, optimize, restore
+from featlift.deployment.optimize import OptimizedForward, find_fastest_variant, optimize, restore
 from featlift.deployment.variants import EAGER_VARIANTS, VARIANTS
 from featlift.evaluation.profiling import Latency
 from featlift.interpolators import interpolator
@@ -21,49 +20,52 @@ X = torch.randn(1, 8, 5, 6)
 
 
 def afi(seed: int = 0) -> torch.nn.Module:
-    """AFI of 8 channels whose branch matters."""
+    """AFI of 8 channels with a non-zero branch."""
     torch.manual_seed(seed)
-    return interpolator("afi", 8, growth=4).eval()
+    return interpolator("afi", 8, growth_rate=4).eval()
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds of each form as the test says; forms of which it says nothing are slow."""
+    """Sets the seconds of each variant; the others are slow."""
 
-    def says(**seconds):
+    def set_seconds(**seconds):
         times = {name: Latency(seconds.get(name.split(",")[0], 9.0), 0.0) for name in VARIANTS}
-        monkeypatch.setattr(optimize, "latencies", lambda calls, rounds: {name: times[name] for name in calls})
+        monkeypatch.setattr(
+            "featlift.deployment.optimize.measure_latencies",
+            lambda calls, rounds: {name: times[name] for name in calls},
+        )
 
-    return says
+    return set_seconds
 
 
 @pytest.mark.parametrize(
-    ("tolerance", "seconds", "chosen"),
+    ("tolerance", "seconds", "expected"),
     [
         (1e-4, {"plain": 1.0, "bf16": 0.1}, "plain"),
-        (1e-4, {"plain": 1.0, "rewritten": 0.5, "bf16": 0.1}, "rewritten"),
-        (5e-2, {"plain": 1.0, "rewritten": 0.5, "bf16": 0.1}, "bf16"),
+        (1e-4, {"plain": 1.0, "fused": 0.5, "bf16": 0.1}, "fused"),
+        (5e-2, {"plain": 1.0, "fused": 0.5, "bf16": 0.1}, "bf16"),
     ],
 )
-def test_the_fastest_that_is_exact_enough(clock, tolerance, seconds, chosen):
+def test_the_fastest_that_is_exact_enough(clock, tolerance, seconds, expected):
     clock(**seconds)
-    choice = optimize.find_fastest_variant(afi(), X, tolerance)
-    assert choice.variant == chosen
-    assert choice.speedup == pytest.approx(1.0 / seconds[chosen.split(",")[0]])
+    choice = find_fastest_variant(afi(), X, tolerance)
+    assert choice.variant == expected
+    assert choice.speedup == pytest.approx(1.0 / seconds[expected.split(",")[0]])
     assert str(choice).count("chosen") == 1
     assert ("not exact enough" in str(choice)) == (tolerance < 1e-2)
 
 
 def test_errors_are_measured():
-    trials = optimize.find_fastest_variant(afi(), X, rounds=1).timings
-    assert set(trials) == set(EAGER_VARIANTS)
-    for name, trial in trials.items():
-        assert trial.latency_ms > 0
-        assert (trial.relative_error > 1e-4) == ("bf16" in name)
+    timings = find_fastest_variant(afi(), X, rounds=1).timings
+    assert set(timings) == set(EAGER_VARIANTS)
+    for name, timing in timings.items():
+        assert timing.latency_ms > 0
+        assert (timing.relative_error > 1e-4) == ("bf16" in name)
 
 
-def test_where_something_learns_nothing_is_another(clock):
-    """With gradients, or in training, it is the module's own forward to the last bit; elsewhere it is the fast form."""
+def test_training_uses_the_original_forward(clock):
+    """With gradients or in training mode the output is bitwise that of the original forward; otherwise that of the variant."""
     clock(bf16=0.5)
     module, plain = afi(), afi()
     (choice,) = optimize(module, X, tolerance=5e-2)
@@ -76,8 +78,8 @@ def test_where_something_learns_nothing_is_another(clock):
     assert (fast - plain(X)).norm() / plain(X).norm() < 5e-2
 
 
-def test_after_learning_the_fast_form_is_made_anew(clock):
-    clock(rewritten=0.5)
+def test_the_variant_is_rebuilt_after_a_weight_update(clock):
+    clock(fused=0.5)
     module = afi()
     optimize(module, X)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
@@ -91,8 +93,8 @@ def test_after_learning_the_fast_form_is_made_anew(clock):
     torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_hastened_module_is_saved_copied_and_brought_back(clock, tmp_path):
-    clock(rewritten=0.5)
+def test_an_optimized_module_is_saved_copied_and_restored(clock, tmp_path):
+    clock(fused=0.5)
     module, plain = afi(), afi()
     optimize(module, X)
     assert isinstance(module.forward, OptimizedForward)
@@ -107,45 +109,45 @@ def test_a_hastened_module_is_saved_copied_and_brought_back(clock, tmp_path):
         assert torch.equal(module(X), plain(X))
 
 
-def test_what_is_recomputed_in_training_still_is(clock):
-    """`interpolators.running` has put its own forward there; copies and what is brought back have it, too."""
-    clock(rewritten=0.5)
+def test_checkpointing_in_training_is_kept(clock):
+    """`interpolators.execution` replaces the forward of the instance; copies and restored modules keep it."""
+    clock(fused=0.5)
     module = use_checkpointing(afi())
     optimize(module, X)
-    for one in (module, copy.deepcopy(module), restore(copy.deepcopy(module))):
+    for candidate in (module, copy.deepcopy(module), restore(copy.deepcopy(module))):
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
-            one(X)
+            candidate(X)
         assert sum(sizes) <= X.numel()
     assert restore(module).forward.__self__ is module
 
 
-def test_a_detector_is_hastened_and_answers_the_same(clock):
-    clock(rewritten=0.5)
+def test_an_optimized_detector_has_the_same_outputs(clock):
+    clock(fused=0.5)
     model = baseline.replace(
-        baseline.quick_detector_config("afi"), channels=8, interpolator_options={"growth": 4},
-        detector_options={"anchor_scale": 4.0, "width": 16, "proposals": 20},
+        baseline.quick_detector_config("afi"), pyramid_channels=8, interpolator_options={"growth_rate": 4},
+        detector_options={"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20},
     )  # fmt: skip
-    detector, picture = baseline.build_detector(model, 3).eval(), torch.rand(3, 96, 64)
+    detector, image = baseline.build_detector(model, 3).eval(), torch.rand(3, 96, 64)
     with torch.no_grad():
-        before = detector.backbone(picture[None])
-        (choice,) = optimize(detector, [picture])
-        after = detector.backbone(picture[None])
-    assert choice.variant == "rewritten"
+        before = detector.backbone(image[None])
+        (choice,) = optimize(detector, [image])
+        after = detector.backbone(image[None])
+    assert choice.variant == "fused"
     for level, y in before.items():
         torch.testing.assert_close(after[level], y, rtol=1e-4, atol=1e-5)
 
 
 def test_an_upgraded_pyramid_of_torchvision(clock):
-    clock(rewritten=0.5)
+    clock(fused=0.5)
     pyramid = torchvision.ops.FeaturePyramidNetwork([4, 8], 8)
     maps = {"c3": torch.randn(1, 4, 8, 6), "c4": torch.randn(1, 8, 4, 3)}
-    upgrade(pyramid, "afi", growth=4, example_inputs=(maps,))
+    upgrade(pyramid, "afi", growth_rate=4, example_inputs=(maps,))
     (choice,) = optimize(pyramid.eval(), (maps,))
-    assert choice.variant == "rewritten"
+    assert choice.variant == "fused"
 
 
-def test_while_it_is_compiled_or_exported_it_is_plain(clock):
+def test_compilers_and_exporters_get_the_original_forward(clock):
     clock(bf16=0.5)
     module, plain = afi(), afi()
     optimize(module, X, tolerance=5e-2)
@@ -154,11 +156,11 @@ def test_while_it_is_compiled_or_exported_it_is_plain(clock):
         assert torch.equal(torch.jit.trace(module, X, check_trace=False)(X), plain(X))
 
 
-def test_nothing_to_hasten():
+def test_a_model_without_interpolators():
     with pytest.raises(ValueError, match="No interpolator of FeatLift runs in this Conv2d"):
         optimize(torch.nn.Conv2d(8, 8, 1).eval(), X)
 
 
-def test_what_learns_is_not_hastened():
+def test_a_model_in_training_mode_is_rejected():
     with pytest.raises(ValueError, match="call eval"):
         optimize(afi().train(), X)

@@ -14,12 +14,12 @@ PLAIN = UpscaleOptions(scale=2, precision="fp32", tile_size=0)
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     (folder / "more").mkdir(parents=True)
     rgb, gray = rng.integers(90, 160, (9, 14, 3), np.uint8), rng.integers(0, 255, (12, 8), np.uint8)
     Image.fromarray(rgb).save(folder / "a.png")
     Image.fromarray(gray).save(folder / "more" / "b.jpg", quality=100)
-    (folder / "read me.txt").write_text("not a picture")
+    (folder / "read me.txt").write_text("not an image")
     return folder
 
 
@@ -34,12 +34,12 @@ def test_names_folders_and_formats_are_kept(folder, tmp_path):
 
 def test_pixels_are_pillows(folder, tmp_path):
     (written,) = upscale_images(folder / "a.png", tmp_path / "out", PLAIN)
-    with Image.open(folder / "a.png") as picture, Image.open(written) as ours:
-        pillow = np.asarray(picture.resize((28, 18), Image.Resampling.BICUBIC)).astype(int)
-        assert abs(pillow - np.asarray(ours).astype(int)).max() <= 1
+    with Image.open(folder / "a.png") as image, Image.open(written) as upscaled:
+        pillow = np.asarray(image.resize((28, 18), Image.Resampling.BICUBIC)).astype(int)
+        assert abs(pillow - np.asarray(upscaled).astype(int)).max() <= 1
 
 
-def test_what_is_there_is_left_alone(folder, tmp_path):
+def test_existing_files_are_skipped(folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_text("mine")
     upscale_images(folder, tmp_path / "out", PLAIN)
@@ -47,7 +47,7 @@ def test_what_is_there_is_left_alone(folder, tmp_path):
     assert (tmp_path / "out" / "more" / "b.jpg").exists()
 
 
-def test_tiles_and_the_measured_way_change_little(folder, tmp_path):
+def test_tiles_and_the_fastest_precision_change_little(folder, tmp_path):
     network = super_resolver("edsr-baseline", 2, blocks=1, width=8)
     torch.nn.init.zeros_(network.tail[1].weight)
     save(network, tmp_path / "run" / SUPER_RESOLVER_FILE)
@@ -69,7 +69,7 @@ def test_networks_by_name(tmp_path):
         == load_super_resolver_by_name(str(tmp_path / SUPER_RESOLVER_FILE)).scale
         == 3
     )
-    with pytest.raises(ValueError, match="no weights by itself"):
+    with pytest.raises(ValueError, match="architecture without weights"):
         load_super_resolver_by_name("edsr")
     with pytest.raises(ValueError, match="no file"):
         load_super_resolver_by_name("nothing.pth")

@@ -1,4 +1,4 @@
-"""Other forms of the same function, each beside the plain module, in float64 where the form keeps it."""
+"""Each variant compared with the plain module, in float64 where the variant keeps it."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from featlift.deployment.winograd import WinogradConv2d
 from featlift.interpolators import INTERPOLATORS, interpolator
 
 
-def shaken(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.2)
     for norm in module.modules():
@@ -20,47 +20,49 @@ def shaken(module: nn.Module) -> nn.Module:
     return module.double().eval()
 
 
-def picture(*shape):
+def noise(*shape):
     return torch.randn(*shape, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("form", EAGER_VARIANTS)
+@pytest.mark.parametrize("variant", EAGER_VARIANTS)
 @pytest.mark.parametrize("name", INTERPOLATORS)
-def test_every_form_of_every_interpolator(name, form, monkeypatch):
-    monkeypatch.setattr(variants, "WIDE", 5)
-    plain, x = shaken(interpolator(name, 8)), picture(2, 8, 5, 7)
+def test_every_variant_of_every_interpolator(name, variant, monkeypatch):
+    monkeypatch.setattr(variants, "MIN_WINOGRAD_CHANNELS", 5)
+    plain, x = randomized(interpolator(name, 8)), noise(2, 8, 5, 7)
     before = {key: value.clone() for key, value in plain.state_dict().items()}
-    made = VARIANTS[form](plain)
-    y, expected = made(x), plain(x)
+    optimized = VARIANTS[variant](plain)
+    y, expected = optimized(x), plain(x)
     assert y.dtype == x.dtype
-    assert not any(parameter.requires_grad for parameter in made.parameters())
-    most = 0.2 if form == "bf16, winograd 4x4" else 5e-2 if "bf16" in form else 1e-10  # of branches that dominate here
-    assert (y - expected).norm() / expected.norm() < most
+    assert not any(parameter.requires_grad for parameter in optimized.parameters())
+    tolerance = (
+        0.2 if variant == "bf16, winograd 4x4" else 5e-2 if "bf16" in variant else 1e-10
+    )  # the branches dominate here
+    assert (y - expected).norm() / expected.norm() < tolerance
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
 
 
 def test_wide_convolutions_have_fewer_multiplications():
-    made = VARIANTS["winograd"](interpolator("afi", 64))
-    kinds = [type(module) for module in made.modules()]
+    optimized = VARIANTS["winograd"](interpolator("afi", 64))
+    kinds = [type(module) for module in optimized.modules()]
     assert (
         kinds.count(WinogradConv2d) == 3 + 1 + 3
-    )  # first, middle, last; the deconvolution; what reads x in each block
-    assert kinds.count(nn.Conv2d) == 3 * 4  # what reads the 32 grown channels
+    )  # first, middle, last; the deconvolution; the convolutions of x in each block
+    assert kinds.count(nn.Conv2d) == 3 * 4  # the convolutions of the 32 grown channels
 
 
-def test_channels_last_is_what_it_says():
-    seen = []
+def test_channels_last_maps_and_weights():
+    inputs = []
     module = nn.Conv2d(8, 8, 3, padding=1)
-    module.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    module.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     ChannelsLast(module)(torch.randn(1, 8, 5, 6))
-    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert inputs[0].is_contiguous(memory_format=torch.channels_last)
     assert module.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_compiled_is_the_same_function():
-    """Traced as a whole, without a break; the code generator, which takes half a minute, is left to the benchmark."""
-    plain, x = shaken(interpolator("afi", 4, blocks=1, growth=2)).float(), torch.randn(1, 4, 5, 7)
-    made = VARIANTS["compiled"](plain)
-    assert made._compiled_call_impl is not None
-    made.compile(backend="eager", fullgraph=True)
-    torch.testing.assert_close(made(x), plain(x), rtol=1e-4, atol=1e-4)
+    """Traced as a whole, without a break; the code generator takes half a minute and is only run in the benchmark."""
+    plain, x = randomized(interpolator("afi", 4, num_blocks=1, growth_rate=2)).float(), torch.randn(1, 4, 5, 7)
+    optimized = VARIANTS["compiled"](plain)
+    assert optimized._compiled_call_impl is not None
+    optimized.compile(backend="eager", fullgraph=True)
+    torch.testing.assert_close(optimized(x), plain(x), rtol=1e-4, atol=1e-4)

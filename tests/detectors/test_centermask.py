@@ -1,4 +1,4 @@
-"""CenterMask: levels by share of the picture, two scores, losses on pictures with and without objects."""
+"""CenterMask: levels by area ratio, two scores, losses on images with and without objects."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from featlift.interpolators import NearestInterpolator
 
 
 class Pools(nn.Module):
-    """A backbone of means and one convolution each."""
+    """Backbone of average pooling and a convolution per level."""
 
     def __init__(self):
         super().__init__()
@@ -24,7 +24,7 @@ class Pools(nn.Module):
 
 def centermask():
     torch.manual_seed(0)
-    return detector("centermask", extractor("centermask", Pools(), [NearestInterpolator(16)], 16), 2, width=16)
+    return detector("centermask", extractor("centermask", Pools(), [NearestInterpolator(16)], 16), 2, fc_dim=16)
 
 
 def target(size, boxes):
@@ -39,7 +39,7 @@ def target(size, boxes):
 
 
 def test_levels_by_share():
-    """⌈5 - log2(A_picture / A_RoI)⌉: the whole picture is drawn on p5, less than half on p4, less than a quarter on p3."""
+    """⌈5 - log2(A_image / A_RoI)⌉: the whole image is on p5, less than half on p4, less than a quarter on p3."""
     mapper = AreaRatioLevelMapper(["p3", "p4", "p5"], [(64, 64), (128, 64)])
     sides = [(64.0, 64.0), (64.0, 33.0), (64.0, 31.0), (32.0, 30.0), (4.0, 4.0)]
     boxes = torch.tensor([[0.0, 0.0, w, h] for w, h in sides])
@@ -47,13 +47,13 @@ def test_levels_by_share():
 
 
 def test_masks_have_their_own_score():
-    found = centermask().eval()([torch.rand(3, 70, 90)])[0]
-    count = len(found["boxes"])
+    detections = centermask().eval()([torch.rand(3, 70, 90)])[0]
+    count = len(detections["boxes"])
     assert count
-    assert found["masks"].shape == (count, 1, 70, 90)
-    assert found["mask_scores"].shape == (count,)
-    assert (found["mask_scores"] <= found["scores"]).all()
-    assert (found["scores"].diff() <= 1e-6).all()  # ranked by the box
+    assert detections["masks"].shape == (count, 1, 70, 90)
+    assert detections["mask_scores"].shape == (count,)
+    assert (detections["mask_scores"] <= detections["scores"]).all()
+    assert (detections["scores"].diff() <= 1e-6).all()  # ranked by the box
 
 
 def test_losses_of_equation_7():

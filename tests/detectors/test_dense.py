@@ -22,7 +22,7 @@ def test_retinanet_has_nine_anchors_per_cell_from_32_to_813_pixels():
     assert detector.anchor_generator.num_anchors_per_location() == [9] * 5
 
 
-def test_fcos_asks_one_point_per_cell():
+def test_fcos_has_one_point_per_cell():
     detector = fcos(small("fcos"), num_classes=3)
     assert detector.anchor_generator.num_anchors_per_location() == [1] * 5
     sides = [(cell[0, 2:] - cell[0, :2]).tolist() for cell in detector.anchor_generator.cell_anchors]
@@ -32,14 +32,14 @@ def test_fcos_asks_one_point_per_cell():
 @pytest.mark.parametrize(("build", "most"), [(retinanet, 0.012), (fcos, 0.12)])
 def test_a_fresh_detector_believes_in_little(build, most):
     """The prior of the focal loss is 0.01; FCOS takes the root of it times a centerness near ½."""
-    detector = build(small(build.__name__), classes=3).eval()
+    detector = build(small(build.__name__), num_classes=3).eval()
     detector.score_thresh = 0.0
     assert 0 < detector([torch.rand(3, 64, 64)])[0]["scores"].max() < most
 
 
 @pytest.mark.parametrize("build", [retinanet, fcos])
 def test_the_background_is_no_class(build):
-    detector = build(small(build.__name__), classes=3)
+    detector = build(small(build.__name__), num_classes=3)
     target = {"boxes": torch.tensor([[8.0, 8.0, 40.0, 40.0]]), "labels": torch.tensor([3])}
     losses = detector.train()([torch.rand(3, 64, 64)], [target])
     sum(losses.values()).backward()

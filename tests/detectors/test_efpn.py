@@ -1,4 +1,4 @@
-"""EFPN's detector: who sees which map, who judges which RoI, and that a copied head on a copied level changes nothing."""
+"""EFPN's detector: levels of the RPN, routing of RoIs, and identical results of a copied head on a copied level."""
 
 import copy
 
@@ -17,20 +17,20 @@ from featlift.pyramids.efpn import FTT, ExtendedLevel
 C = 8
 
 
-def plain(name="faster-rcnn", pyramid="fpn", backbone="resnet10t"):
+def build_base(name="faster-rcnn", pyramid="fpn", backbone="resnet10t"):
     torch.manual_seed(0)
     levels = detectors.backbone_levels(name, pyramid)
     F = detectors.extractor(name, Backbone(backbone, levels), build_interpolators("nearest", C, 3), C, pyramid)
-    options = {"anchor_scale": 4.0, "width": 16, "proposals": 30} if name.endswith("rcnn") else {}
+    options = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 30} if name.endswith("rcnn") else {}
     return detectors.detector(name, F, 3, **options)
 
 
-def extended(name="faster-rcnn", **options):
-    detector = plain(name)
+def build_extended(name="faster-rcnn", **options):
+    detector = build_base(name)
     return extend_detector(detector, ExtendedLevel(64, C, FTT(C, hidden_channels=8)), **options)
 
 
-def pictures():
+def make_batch():
     torch.manual_seed(1)
     boxes = torch.tensor([[4.0, 6, 20, 24], [10, 10, 90, 100]])
     masks = torch.zeros(2, 96, 128, dtype=torch.uint8)
@@ -68,15 +68,15 @@ def test_exclusive_at_56_is_torchvisions_mapping_with_one_level_more():
     assert torch.equal(ExclusiveRouting()(boxes)[1], pool.map_levels([boxes]) == 0)
 
 
-def test_the_rpn_never_sees_the_finer_level():
-    T, seen = extended().eval(), []
-    T.rpn.rpn.register_forward_pre_hook(lambda _, inputs: seen.append(list(inputs[1])))
-    T(pictures()[0])
-    assert seen == [["p2", "p3", "p4", "p5", "p6"]]
+def test_the_rpn_never_sees_the_extended_level():
+    T, levels = build_extended().eval(), []
+    T.rpn.rpn.register_forward_pre_hook(lambda _, inputs: levels.append(list(inputs[1])))
+    T(make_batch()[0])
+    assert levels == [["p2", "p3", "p4", "p5", "p6"]]
 
 
-def test_the_extractor_gives_what_it_gave_and_what_is_beneath():
-    detector = plain().eval()
+def test_the_extractor_adds_the_extension_inputs():
+    detector = build_base().eval()
     both = ExtendedExtractor(detector.backbone, ExtendedLevel(64, C, FTT(C, hidden_channels=8))).eval()
     image = torch.rand(1, 3, 64, 96)
     before, after = detector.backbone(image), both(image)
@@ -93,9 +93,9 @@ def test_the_extractor_gives_what_it_gave_and_what_is_beneath():
 
 @pytest.mark.parametrize("name", ["faster-rcnn", "mask-rcnn"])
 def test_with_no_small_roi_nothing_changes(name):
-    detector = plain(name).eval()
+    detector = build_base(name).eval()
     T = extend_detector(detector, ExtendedLevel(64, C, FTT(C, hidden_channels=8)), ExclusiveRouting(0.0)).eval()
-    for before, after in zip(detector(pictures()[0]), T(pictures()[0]), strict=True):
+    for before, after in zip(detector(make_batch()[0]), T(make_batch()[0]), strict=True):
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
         assert len(before["boxes"])
@@ -103,21 +103,21 @@ def test_with_no_small_roi_nothing_changes(name):
 
 @pytest.mark.parametrize(("routing", "share"), [(ExclusiveRouting(56.0), 1), (DuplicateRouting(56.0), 2)])
 def test_each_roi_goes_to_its_head(routing, share):
-    T, judged = extended(routing=routing).eval(), {}
-    T.roi_heads.fine.register_forward_hook(lambda _, inputs, outputs: judged.update(new=len(inputs[0])))
-    T.roi_heads.coarse.box_head.register_forward_hook(lambda _, inputs, outputs: judged.update(old=len(inputs[0])))
-    images, _ = T.transform(pictures()[0])
+    T, counts = build_extended(routing=routing).eval(), {}
+    T.roi_heads.fine.register_forward_hook(lambda _, inputs, outputs: counts.update(new=len(inputs[0])))
+    T.roi_heads.coarse.box_head.register_forward_hook(lambda _, inputs, outputs: counts.update(old=len(inputs[0])))
+    images, _ = T.transform(make_batch()[0])
     proposals, _ = T.rpn(images, T.backbone(images.tensors))
     small = sum(int(routing(boxes)[1].sum()) for boxes in proposals)
-    T(pictures()[0])
-    assert 0 < judged["new"] == small
-    assert judged["new"] + judged["old"] == sum(map(len, proposals)) + (share - 1) * small
+    T(make_batch()[0])
+    assert 0 < counts["new"] == small
+    assert counts["new"] + counts["old"] == sum(map(len, proposals)) + (share - 1) * small
 
 
 def test_two_heads_end_in_one_suppression():
     """The old head says class 1, the new one class 2, of all RoIs: both answers are there, each without overlaps above ½."""
-    T = extended().eval()
-    images, _ = T.transform(pictures()[0])
+    T = build_extended().eval()
+    images, _ = T.transform(make_batch()[0])
     boxes = torch.cat(T.rpn(images, T.backbone(images.tensors))[0])
     limit = float((boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt().median())
     T.roi_heads.routing = ExclusiveRouting(limit)
@@ -127,19 +127,19 @@ def test_two_heads_end_in_one_suppression():
             predictor.bbox_pred.weight.zero_()
             predictor.bbox_pred.bias.zero_()
             predictor.cls_score.bias.copy_(4.0 * (torch.arange(4) == label))
-    for found in T(pictures()[0]):
-        sides = (found["boxes"][:, 2:] - found["boxes"][:, :2]).prod(dim=1).sqrt()
-        assert set(found["labels"].tolist()) == {1, 2}
-        assert (sides[found["labels"] == 2] < limit + 0.01).all()
-        assert (sides[found["labels"] == 1] > limit - 0.01).all()
+    for detections in T(make_batch()[0]):
+        sides = (detections["boxes"][:, 2:] - detections["boxes"][:, :2]).prod(dim=1).sqrt()
+        assert set(detections["labels"].tolist()) == {1, 2}
+        assert (sides[detections["labels"] == 2] < limit + 0.01).all()
+        assert (sides[detections["labels"] == 1] > limit - 0.01).all()
         for label in (1, 2):
-            boxes = found["boxes"][found["labels"] == label]
+            boxes = detections["boxes"][detections["labels"] == label]
             assert (box_iou(boxes, boxes).fill_diagonal_(0) <= 0.5).all()
 
 
-def test_detections_of_several_pictures_are_those_of_each():
-    T = extended(routing=DuplicateRouting(40.0)).eval()
-    image = pictures()[0][0]
+def test_detections_of_a_batch_are_those_of_each_image():
+    T = build_extended(routing=DuplicateRouting(40.0)).eval()
+    image = make_batch()[0][0]
     single, (first, second) = T([image])[0], T([image, image.flip(-1)])
     for key, value in single.items():
         torch.testing.assert_close(first[key], value)
@@ -147,20 +147,20 @@ def test_detections_of_several_pictures_are_those_of_each():
 
 
 def test_detections_on_features_are_the_detectors():
-    T = extended().eval()
-    images, _ = T.transform(pictures()[0])
+    T = build_extended().eval()
+    images, _ = T.transform(make_batch()[0])
     on = T.transform.postprocess(
         detections_from_features(T, images, T.backbone(images.tensors)), images.image_sizes, [(96, 128), (64, 64)]
     )
-    for whole, part in zip(T(pictures()[0]), on, strict=True):
+    for whole, part in zip(T(make_batch()[0]), on, strict=True):
         assert all(torch.equal(whole[key], part[key]) for key in whole)
 
 
 @pytest.mark.parametrize("name", ["faster-rcnn", "mask-rcnn"])
 def test_training_gives_the_new_heads_losses(name):
-    T = extended(name).train()
+    T = build_extended(name).train()
     T.rpn.eval()
-    images, targets = pictures()
+    images, targets = make_batch()
     losses = T(images, targets)
     assert set(losses) == {"loss_classifier", "loss_box_reg"}
     sum(losses.values()).backward()
@@ -174,83 +174,83 @@ def test_training_gives_the_new_heads_losses(name):
 
 
 def test_no_small_roi_is_no_loss_but_a_graph():
-    T = extended(routing=ExclusiveRouting(0.0)).train()
+    T = build_extended(routing=ExclusiveRouting(0.0)).train()
     T.rpn.eval()
-    losses = T(*pictures())
+    losses = T(*make_batch())
     assert [loss.item() for loss in losses.values()] == [0, 0]
     sum(losses.values()).backward()
     assert T.roi_heads.fine[1].cls_score.weight.grad is not None
 
 
 def test_as_many_rois_as_are_hard():
-    T, kept = extended(hard=4).train(), []
+    T = build_extended(ohem_per_image=4).train()
     T.rpn.eval()
     heads = T.roi_heads
-    images, targets = pictures()
+    images, targets = make_batch()
     batch, boxes = T.transform(images, targets)
     features = T.backbone(batch.tensors)
     proposals, _ = T.rpn(batch, features)
-    few = heads.losses(features, proposals, boxes)
-    heads.hard = 10_000
-    kept = heads.losses(features, proposals, boxes)
-    assert few["loss_classifier"] > kept["loss_classifier"]
+    few = heads.compute_losses(features, proposals, boxes)
+    heads.ohem_per_image = 10_000
+    all_rois = heads.compute_losses(features, proposals, boxes)
+    assert few["loss_classifier"] > all_rois["loss_classifier"]
 
 
-def test_windows_give_the_same_detections():
-    T = extended(routing=ExclusiveRouting(30.0)).eval()
-    whole = T(pictures()[0])
-    T.roi_heads.reader = SparseReader(T.backbone.extended, tile_size=2)
-    for before, after in zip(whole, T(pictures()[0]), strict=True):
+def test_tiles_give_the_same_detections():
+    T = build_extended(routing=ExclusiveRouting(30.0)).eval()
+    whole = T(make_batch()[0])
+    T.roi_heads.roi_reader = SparseReader(T.backbone.extended_levels, tile_size=2)
+    for before, after in zip(whole, T(make_batch()[0]), strict=True):
         torch.testing.assert_close(before["boxes"], after["boxes"], rtol=1e-4, atol=1e-3)
 
 
 def test_a_copy_answers_for_itself():
-    T = extended().eval()
+    T = build_extended().eval()
     other = copy.deepcopy(T)
-    assert other.roi_heads.reader.extend.__self__ is other.backbone
+    assert other.roi_heads.roi_reader.extend.__self__ is other.backbone
 
 
 @pytest.mark.parametrize("name", ["cascade-rcnn", "retinanet"])
 def test_other_detectors_are_refused(name):
     with pytest.raises(TypeError, match="EFPN extends Faster and Mask R-CNN"):
-        extend_detector(plain(name), ExtendedLevel(64, C, FTT(C, hidden_channels=8)))
+        extend_detector(build_base(name), ExtendedLevel(64, C, FTT(C, hidden_channels=8)))
 
 
 def test_other_pyramids_are_refused():
-    with pytest.raises(TypeError, match="begins at p3"):
-        extend_detector(plain(pyramid="bifpn"), ExtendedLevel(64, C, FTT(C, hidden_channels=8)))
+    with pytest.raises(TypeError, match="starts at p3"):
+        extend_detector(build_base(pyramid="bifpn"), ExtendedLevel(64, C, FTT(C, hidden_channels=8)))
 
 
 def test_other_stems_are_refused():
     with pytest.raises(TypeError, match="the ResNet family"):
-        extend_detector(plain(backbone="convnext_atto"), ExtendedLevel(40, C, FTT(C, hidden_channels=8)))
+        extend_detector(build_base(backbone="convnext_atto"), ExtendedLevel(40, C, FTT(C, hidden_channels=8)))
 
 
 def test_pafpn_is_extended_too():
-    T = extend_detector(plain(pyramid="pafpn"), ExtendedLevel(64, C, FTT(C, hidden_channels=8))).eval()
-    assert T(pictures()[0])[0]["boxes"].shape[1] == 4
+    T = extend_detector(build_base(pyramid="pafpn"), ExtendedLevel(64, C, FTT(C, hidden_channels=8))).eval()
+    assert T(make_batch()[0])[0]["boxes"].shape[1] == 4
 
 
-@pytest.mark.parametrize("glance", [1e-6, 0.3, 0.999])
-def test_a_glance_leaves_out_what_the_old_head_calls_background(glance):
-    """Which RoIs the new head judges, found again by running the old head on p2 … p5 by hand."""
-    T, judged = extended(glance=glance).eval(), {}
+@pytest.mark.parametrize("score", [1e-6, 0.3, 0.999])
+def test_the_prefilter_leaves_out_what_the_old_head_calls_background(score):
+    """RoIs that the new head classifies, computed by running the old head on p2 … p5 by hand."""
+    T, counts = build_extended(prefilter_score=score).eval(), {}
     with torch.no_grad():
         T.roi_heads.coarse.box_predictor.cls_score.weight.mul_(40)
-    T.roi_heads.fine.register_forward_hook(lambda _, inputs, outputs: judged.update(new=len(inputs[0])))
-    images, _ = T.transform(pictures()[0])
+    T.roi_heads.fine.register_forward_hook(lambda _, inputs, outputs: counts.update(new=len(inputs[0])))
+    images, _ = T.transform(make_batch()[0])
     features = T.backbone(images.tensors)
     proposals, _ = T.rpn(images, features)
     old = T.roi_heads.coarse
     logits, _ = old.box_predictor(old.box_head(old.box_roi_pool(features, proposals, images.image_sizes)))
-    seen = logits.softmax(dim=1)[:, 1:].sum(dim=1) >= glance
+    is_foreground = logits.softmax(dim=1)[:, 1:].sum(dim=1) >= score
     small = ExclusiveRouting()(torch.cat(proposals))[1]
-    T(pictures()[0])
-    assert judged["new"] == int((seen & small).sum())
+    T(make_batch()[0])
+    assert counts["new"] == int((is_foreground & small).sum())
 
 
-def test_a_glance_at_everything_changes_nothing():
-    plain, glancing = extended().eval(), extended(glance=1e-9).eval()
-    for before, after in zip(plain(pictures()[0]), glancing(pictures()[0]), strict=True):
+def test_a_prefilter_that_keeps_everything_changes_nothing():
+    base, prefiltered = build_extended().eval(), build_extended(prefilter_score=1e-9).eval()
+    for before, after in zip(base(make_batch()[0]), prefiltered(make_batch()[0]), strict=True):
         assert all(torch.equal(before[key], after[key]) for key in before)
         assert len(before["boxes"])

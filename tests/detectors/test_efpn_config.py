@@ -1,4 +1,4 @@
-"""An EFPN from words: what is built, how it reads, and which words are refused."""
+"""Construction of an EFPN from its configuration, inference settings, and invalid values."""
 
 import pytest
 import torch
@@ -13,13 +13,13 @@ from featlift.interpolators.conv import PixelShuffleConv
 from featlift.pyramids.efpn import ESPCN
 
 
-def plain(backbone="resnet10t"):
+def build_base(backbone="resnet10t"):
     F = detectors.extractor("faster-rcnn", Backbone(backbone), build_interpolators("nearest", 8, 3), 8)
-    return detectors.detector("faster-rcnn", F, 3, anchor_scale=4.0, width=16, proposals=30).eval()
+    return detectors.detector("faster-rcnn", F, 3, anchor_scale=4.0, fc_dim=16, num_proposals=30).eval()
 
 
-def test_words_become_parts():
-    M = plain()
+def test_the_configuration_builds_modules():
+    M = build_base()
     T = build_efpn(
         M,
         ExtendedLevelConfig(
@@ -36,7 +36,7 @@ def test_words_become_parts():
 
 
 def test_how_it_reads_is_set_afterwards():
-    T = build_efpn(plain(), ExtendedLevelConfig(transfer_options={"width": 4}))
+    T = build_efpn(build_base(), ExtendedLevelConfig(transfer_options={"hidden_channels": 4}))
     _, heads = efpn_modules(T)
     assert heads.routing == ExclusiveRouting(56.0)
     configure_inference(T, ExtendedLevelConfig(tile_size=4, prefilter_score=0.1))
@@ -47,26 +47,28 @@ def test_how_it_reads_is_set_afterwards():
     assert heads.prefilter_score == 0
 
 
-def test_a_mobilenet_has_a_finer_level_too():
-    T = build_efpn(plain("mobilenetv2_035"), ExtendedLevelConfig(transfer_options={"width": 4}, tile_size=2)).eval()
-    picture = [torch.rand(3, 128, 192)]
-    whole = T(picture)[0]
+def test_a_mobilenet_has_a_extended_level_too():
+    T = build_efpn(
+        build_base("mobilenetv2_035"), ExtendedLevelConfig(transfer_options={"hidden_channels": 4}, tile_size=2)
+    ).eval()
+    images = [torch.rand(3, 128, 192)]
+    whole = T(images)[0]
     assert len(whole["boxes"])
     configure_inference(T, ExtendedLevelConfig(tile_size=2))
-    for key, value in T(picture)[0].items():
+    for key, value in T(images)[0].items():
         torch.testing.assert_close(value, whole[key])
 
 
 @pytest.mark.parametrize(
-    ("words", "match"),
+    ("options", "match"),
     [
         ({"routing": "both"}, "exclusive or duplicate"),
-        ({"start": "zero"}, "detector or random"),
+        ({"init": "zero"}, "detector or random"),
         ({"transfer": "fft"}, "Did you mean 'ftt'"),
         ({"transfer_options": {"wide": 3}}, "no option wide"),
-        ({"doubling": "nearst"}, "Did you mean 'nearest'"),
+        ({"upsampler": "nearst"}, "Did you mean 'nearest'"),
     ],
 )
-def test_wrong_words_are_refused_at_once(words, match):
+def test_invalid_options_are_rejected(options, match):
     with pytest.raises(ValueError, match=match):
-        ExtendedLevelConfig(**words)
+        ExtendedLevelConfig(**options)

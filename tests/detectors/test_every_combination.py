@@ -1,4 +1,4 @@
-"""Laws of the whole table: every pyramid × detector, and every pyramid × interpolator, builds, learns and answers. Tiny networks."""
+"""Properties of all combinations: every pyramid × detector, and every pyramid × interpolator, builds, trains and detects. Tiny networks."""
 
 import copy
 
@@ -19,17 +19,17 @@ from featlift.interpolators import INTERPOLATORS, build_interpolators, interpola
 from featlift.pyramids import PYRAMIDS
 
 CHANNELS, CLASSES = 16, 3
-SMALL = {"afi": {"blocks": 1, "growth": 2}, "srf": {"blocks": 1}, "afi-rb": {"blocks": 1}}
-NARROW = {"width": 16}
+SMALL = {"afi": {"num_blocks": 1, "growth_rate": 2}, "srf": {"num_blocks": 1}, "afi-rb": {"num_blocks": 1}}
+NARROW = {"fc_dim": 16}
 OPTIONS = {"retinanet": {}, "fcos": {}, "centermask": NARROW} | {
-    name: NARROW | {"proposals": 20} for name in ("faster-rcnn", "mask-rcnn", "cascade-rcnn", "cascade-mask-rcnn")
+    name: NARROW | {"num_proposals": 20} for name in ("faster-rcnn", "mask-rcnn", "cascade-rcnn", "cascade-mask-rcnn")
 }
 
 
-def build(name, pyramid, doubling):
+def build(name, pyramid, interpolators):
     torch.manual_seed(0)
     backbone = Backbone("test_resnet", levels=backbone_levels(name, pyramid), frozen_stages=2)
-    return detector(name, extractor(name, backbone, doubling, CHANNELS, pyramid), CLASSES, **OPTIONS[name])
+    return detector(name, extractor(name, backbone, interpolators, CHANNELS, pyramid), CLASSES, **OPTIONS[name])
 
 
 def scene(size, boxes):
@@ -41,7 +41,7 @@ def scene(size, boxes):
 
 
 def one_step(network, scenes):
-    """Losses of one step of plain descent, and the names of the tensors that it changed."""
+    """Losses of one SGD step, and the names of the changed tensors."""
     images, targets = zip(*scenes, strict=True)
     before = copy.deepcopy(network.state_dict())
     trained = [p for p in network.parameters() if p.requires_grad]
@@ -65,14 +65,14 @@ def check(network):
     assert not idle
     network.eval()
     with torch.inference_mode():
-        answers = network([torch.rand(3, 45, 70), torch.zeros(3, 33, 33)])
-    for answer, (height, width) in zip(answers, [(45, 70), (33, 33)], strict=True):
-        boxes = answer["boxes"]
-        assert set(answer["labels"].tolist()) <= set(range(1, CLASSES + 1))
+        results = network([torch.rand(3, 45, 70), torch.zeros(3, 33, 33)])
+    for detections, (height, width) in zip(results, [(45, 70), (33, 33)], strict=True):
+        boxes = detections["boxes"]
+        assert set(detections["labels"].tolist()) <= set(range(1, CLASSES + 1))
         assert (boxes >= 0).all()
         assert (boxes <= torch.tensor([width, height, width, height])).all()
-        if "masks" in answer:
-            assert answer["masks"].shape == (len(boxes), 1, height, width)
+        if "masks" in detections:
+            assert detections["masks"].shape == (len(boxes), 1, height, width)
 
 
 @pytest.mark.parametrize("pyramid", PYRAMIDS)
@@ -82,15 +82,21 @@ def test_every_detector_on_every_pyramid(name, pyramid):
 
 
 @pytest.mark.parametrize("pyramid", PYRAMIDS)
-@pytest.mark.parametrize("doubling", INTERPOLATORS)
-def test_every_interpolator_in_every_pyramid(doubling, pyramid):
+@pytest.mark.parametrize("interpolator_name", INTERPOLATORS)
+def test_every_interpolator_in_every_pyramid(interpolator_name, pyramid):
     steps = num_upsampling_steps("retinanet", pyramid)
-    check(build("retinanet", pyramid, build_interpolators(doubling, CHANNELS, steps, **SMALL.get(doubling, {}))))
+    check(
+        build(
+            "retinanet",
+            pyramid,
+            build_interpolators(interpolator_name, CHANNELS, steps, **SMALL.get(interpolator_name, {})),
+        )
+    )
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_a_picture_without_objects_alone(name):
-    """Two pictures of pure background: finite losses with a gradient, nothing else."""
+def test_images_without_objects(name):
+    """Two images without objects: finite losses with a gradient, nothing else."""
     network = build(name, "fpn", [interpolator("nearest", CHANNELS)]).train()
     images, targets = zip(scene((64, 64), []), scene((40, 60), []), strict=True)
     losses = network(list(images), list(targets))
@@ -100,7 +106,7 @@ def test_a_picture_without_objects_alone(name):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_driven_from_features(name):
-    """Features first, then losses or detections on them: the same as the detector called whole."""
+    """Features first, then losses or detections on them: the same as in a call of the detector."""
     network = build(name, "fpn", [interpolator("nearest", CHANNELS)])
     image, target = scene((64, 64), [(4, 4, 30, 20), (20, 20, 60, 60)])
     network.train()
@@ -114,11 +120,11 @@ def test_driven_from_features(name):
     with torch.inference_mode():
         (expected,) = network([image])
         images, _ = network.transform([image])
-        found = detections_from_features(network, images, network.backbone(images.tensors))
-    (found,) = network.transform.postprocess(found, images.image_sizes, [(64, 64)])
-    assert set(found) == set(expected)
+        detections = detections_from_features(network, images, network.backbone(images.tensors))
+    (detections,) = network.transform.postprocess(detections, images.image_sizes, [(64, 64)])
+    assert set(detections) == set(expected)
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value)
+        torch.testing.assert_close(detections[key], value)
 
 
 def test_the_wrong_backbone_is_refused():

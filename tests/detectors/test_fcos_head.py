@@ -1,4 +1,4 @@
-"""FCOS's head against torchvision's, and its places against hand-made numbers."""
+"""FCOS's head against torchvision's, and its anchors against hand-computed numbers."""
 
 import torch
 from torchvision.models.detection.fcos import FCOSRegressionHead
@@ -7,7 +7,7 @@ from torchvision.models.detection.image_list import ImageList
 from featlift.detectors.fcos_head import CellCenterAnchors, ScaledRegressionHead, fcos_head
 
 
-def test_a_cell_speaks_for_its_center():
+def test_anchors_are_at_cell_centers():
     maps = [torch.zeros(1, 4, 2, 3), torch.zeros(1, 4, 1, 2)]
     (anchors,) = CellCenterAnchors(["p3", "p4"])(
         ImageList(torch.zeros(1, 3, 16, 24), [(16, 24)]), maps
@@ -19,10 +19,10 @@ def test_a_cell_speaks_for_its_center():
 
 def test_with_scales_of_one_it_is_torchvisions():
     torch.manual_seed(0)
-    ours, theirs = ScaledRegressionHead(64, num_levels=2), FCOSRegressionHead(64, 1)
-    theirs.load_state_dict({k: v for k, v in ours.state_dict().items() if k != "scales"})
+    head, reference = ScaledRegressionHead(64, num_levels=2), FCOSRegressionHead(64, 1)
+    reference.load_state_dict({k: v for k, v in head.state_dict().items() if k != "scales"})
     maps = [torch.randn(2, 64, 5, 3), torch.randn(2, 64, 2, 2)]
-    for a, b in zip(ours(maps), theirs(maps), strict=True):
+    for a, b in zip(head(maps), reference(maps), strict=True):
         torch.testing.assert_close(a, b)
 
 

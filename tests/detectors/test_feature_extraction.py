@@ -10,7 +10,7 @@ from featlift.detectors.feature_extraction import FeatureExtractor, extract_feat
 from featlift.resolution import frozen_copy
 
 
-def trunk():
+def small_network():
     return nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1),
         nn.BatchNorm2d(4),
@@ -20,57 +20,57 @@ def trunk():
     )
 
 
-def test_hears_what_the_layers_say():
-    net, x = trunk().eval(), torch.rand(1, 3, 6, 6)
-    heard = extract_features(net, ["0", "3"], x)
-    torch.testing.assert_close(heard["3"], net[:4](x))
-    assert list(heard) == ["0", "3"]
+def test_features_are_the_layer_outputs():
+    net, x = small_network().eval(), torch.rand(1, 3, 6, 6)
+    features = extract_features(net, ["0", "3"], x)
+    torch.testing.assert_close(features["3"], net[:4](x))
+    assert list(features) == ["0", "3"]
 
 
-def test_stops_when_it_has_heard_enough():
-    net = trunk()
+def test_the_forward_pass_stops_early():
+    net = small_network()
     net[4] = nn.Conv2d(99, 1, 1)  # would fail if it ran
     assert extract_features(net, ["3"], torch.rand(1, 3, 6, 6))["3"].shape == (1, 4, 6, 6)
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_inplace_layers_do_not_overwrite_what_was_heard():
-    net, x = trunk().eval(), torch.rand(1, 3, 6, 6)
-    tap = FeatureExtractor(net, ["1", "3"], (0, 0, 0), (1, 1, 1))
-    torch.testing.assert_close(tap(x)["1"], net[:2](x))
-    assert tap(x)["1"].min() < 0
+def test_inplace_layers_do_not_overwrite_captured_maps():
+    net, x = small_network().eval(), torch.rand(1, 3, 6, 6)
+    extractor = FeatureExtractor(net, ["1", "3"], (0, 0, 0), (1, 1, 1))
+    torch.testing.assert_close(extractor(x)["1"], net[:2](x))
+    assert extractor(x)["1"].min() < 0
 
 
-def test_gradient_reaches_the_picture_and_nothing_else_moves():
-    net = trunk().train()
-    tap = frozen_copy(FeatureExtractor(net, ["3"]))
-    tap.train()
-    before = copy.deepcopy(tap.state_dict())
-    picture = torch.rand(2, 3, 6, 6, requires_grad=True)
-    tap(picture)["3"].square().sum().backward()
-    assert picture.grad is not None
-    assert picture.grad.abs().sum() > 0
-    assert all(p.grad is None for p in tap.parameters())
-    assert all(value.equal(before[name]) for name, value in tap.state_dict().items())
-    assert net.training, "the caller's trunk is not touched"
+def test_gradient_reaches_the_image_only():
+    net = small_network().train()
+    extractor = frozen_copy(FeatureExtractor(net, ["3"]))
+    extractor.train()
+    before = copy.deepcopy(extractor.state_dict())
+    image = torch.rand(2, 3, 6, 6, requires_grad=True)
+    extractor(image)["3"].square().sum().backward()
+    assert image.grad is not None
+    assert image.grad.abs().sum() > 0
+    assert all(p.grad is None for p in extractor.parameters())
+    assert all(value.equal(before[name]) for name, value in extractor.state_dict().items())
+    assert net.training, "the caller's network is not changed"
 
 
 def test_normalizes_by_itself():
     x = torch.rand(1, 3, 4, 4)
-    heard = FeatureExtractor(nn.Sequential(nn.Identity()), ["0"], (0.5, 0.4, 0.3), (0.1, 0.2, 0.25))(x)["0"]
+    features = FeatureExtractor(nn.Sequential(nn.Identity()), ["0"], (0.5, 0.4, 0.3), (0.1, 0.2, 0.25))(x)["0"]
     for channel, (mean, std) in enumerate([(0.5, 0.1), (0.4, 0.2), (0.3, 0.25)]):
-        torch.testing.assert_close(heard[:, channel], (x[:, channel] - mean) / std)
+        torch.testing.assert_close(features[:, channel], (x[:, channel] - mean) / std)
 
 
 def test_resnet_c4_is_layer3():
     body = torchvision.models.resnet50(weights=None).eval()
-    tap, x = FeatureExtractor(body, ["layer3"], (0, 0, 0), (1, 1, 1)), torch.rand(1, 3, 64, 64)
+    extractor, x = FeatureExtractor(body, ["layer3"], (0, 0, 0), (1, 1, 1)), torch.rand(1, 3, 64, 64)
     stem = body.maxpool(body.relu(body.bn1(body.conv1(x))))
     expected = body.layer3(body.layer2(body.layer1(stem)))
-    assert tap(x)["layer3"].shape == (1, 1024, 4, 4)
-    torch.testing.assert_close(tap(x)["layer3"], expected)
-    trunk = [body.conv1, body.bn1, body.layer1, body.layer2, body.layer3]
-    assert sum(p.numel() for part in trunk for p in part.parameters()) == 8_543_296
+    assert extractor(x)["layer3"].shape == (1, 1024, 4, 4)
+    torch.testing.assert_close(extractor(x)["layer3"], expected)
+    layers = [body.conv1, body.bn1, body.layer1, body.layer2, body.layer3]
+    assert sum(p.numel() for layer in layers for p in layer.parameters()) == 8_543_296
 
 
 def test_vgg19_54_is_before_the_relu():
@@ -98,7 +98,7 @@ def test_timm_networks():
     assert maps["layer2"].dim() == 4
 
 
-def test_levels_of_our_extractor():
+def test_levels_of_a_featlift_extractor():
     from featlift.detectors.extractor import Extractor
 
     class Backbone(nn.Module):
@@ -129,7 +129,7 @@ class Silent(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("layer", "says"),
+    ("layer", "message"),
     [
         ("head.7", "no module"),
         ("p5", "the maps p2"),
@@ -138,6 +138,6 @@ class Silent(nn.Module):
         ("count", "the maps p2"),
     ],
 )
-def test_wrong_layers_are_explained(layer, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_layers(layer, message):
+    with pytest.raises(ValueError, match=message):
         extract_features(Silent(), [layer], torch.rand(1, 3, 4, 4))

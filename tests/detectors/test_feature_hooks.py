@@ -24,22 +24,22 @@ from featlift.resolution import frozen_copy
 TARGET = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 36.0]]), "labels": torch.tensor([1])}
 
 
-def ours(name="faster-rcnn"):
+def featlift_detector(name="faster-rcnn"):
     torch.manual_seed(0)
     backbone = Backbone("test_resnet", detectors.backbone_levels(name), "batch", False, None, 0)
-    doubling = build_interpolators("nearest", 16, len(detectors.backbone_levels(name)) - 1)
-    options = {"width": 32, "proposals": 50} if name == "faster-rcnn" else {}
-    return detectors.detector(name, detectors.extractor(name, backbone, doubling, 16), 3, **options)
+    interpolators = build_interpolators("nearest", 16, len(detectors.backbone_levels(name)) - 1)
+    options = {"fc_dim": 32, "num_proposals": 50} if name == "faster-rcnn" else {}
+    return detectors.detector(name, detectors.extractor(name, backbone, interpolators, 16), 3, **options)
 
 
-def torchvisions():
+def torchvision_detector():
     torch.manual_seed(0)
     return fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=4)
 
 
 def test_layers_by_the_papers_names():
     images = torch.rand(1, 3, 64, 96)
-    detector = ours().eval()
+    detector = featlift_detector().eval()
     maps = detector_feature_extractor(detector, ["c4", "p3"])(images)
     torch.testing.assert_close(maps["backbone.c4"], detector.backbone.backbone(images)["c4"])
     torch.testing.assert_close(maps["p3"], detector.backbone(images)["p3"])
@@ -55,16 +55,18 @@ def test_layers_of_torchvisions_resnet():
     torch.testing.assert_close(maps["1"], detector.backbone(normalized)["1"])
 
 
-def test_places_of_plain_networks():
+def test_layers_of_classifiers():
     with torch.device("meta"):
         assert resolve_layer(torchvision.models.resnet18(weights=None), "c4") == "layer3"
         assert resolve_layer(torchvision.models.vgg19(weights=None), "features.34") == "features.34"
 
 
 @pytest.mark.parametrize(
-    "make", [ours, lambda: ours("retinanet"), torchvisions], ids=["faster-rcnn", "retinanet", "torchvision"]
+    "make",
+    [featlift_detector, lambda: featlift_detector("retinanet"), torchvision_detector],
+    ids=["faster-rcnn", "retinanet", "torchvision"],
 )
-def test_losses_move_nothing_but_reach_the_picture(make):
+def test_losses_move_nothing_but_reach_the_image(make):
     detector = frozen_copy(make())
     before = copy.deepcopy(detector.state_dict())
     images = torch.rand(1, 3, 64, 64, requires_grad=True)
@@ -79,12 +81,12 @@ def test_losses_move_nothing_but_reach_the_picture(make):
 
 def test_targets_stay_as_they_are():
     target = {name: value.clone() for name, value in TARGET.items()}
-    eval_mode_losses(torchvisions(), torch.rand(1, 3, 64, 64), [target])
+    eval_mode_losses(torchvision_detector(), torch.rand(1, 3, 64, 64), [target])
     assert target["boxes"].equal(TARGET["boxes"])
 
 
 def test_normalization_is_that_of_evaluation():
-    """A picture alone and the same picture in a batch with another: batch statistics would differ."""
+    """An image alone and the same image in a batch with another: batch statistics would differ."""
     detector = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, trainable_backbone_layers=5)
     detector.backbone.body = torchvision.models._utils.IntermediateLayerGetter(
         torchvision.models.resnet18(weights=None), {"layer2": "0", "layer3": "1", "layer4": "2"}
@@ -101,7 +103,7 @@ def test_normalization_is_that_of_evaluation():
 
 
 def test_evaluating_gives_back_each_mode():
-    detector = ours().train()
+    detector = featlift_detector().train()
     detector.backbone.eval()
     with eval_mode(detector):
         assert not any(part.training for part in detector.modules())

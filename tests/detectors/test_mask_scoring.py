@@ -15,9 +15,9 @@ def test_a_mask_is_compared_with_the_whole_object():
     """The box is the left half of a 56x56 object: a perfect mask inside it covers half of the object."""
     masks = torch.stack([square(0, 0, 56, 56)])
     boxes = torch.tensor([[0.0, 0.0, 56.0, 56.0], [0.0, 0.0, 28.0, 56.0]])
-    everything = torch.ones(2, 28, 28)
-    found = mask_ious(everything, masks, boxes, torch.tensor([0, 0]))
-    torch.testing.assert_close(found, torch.tensor([1.0, 0.5]), atol=1e-3, rtol=0)
+    mask_logits = torch.ones(2, 28, 28)
+    ious = mask_ious(mask_logits, masks, boxes, torch.tensor([0, 0]))
+    torch.testing.assert_close(ious, torch.tensor([1.0, 0.5]), atol=1e-3, rtol=0)
 
 
 def test_an_empty_mask_has_no_iou_and_no_part_in_the_loss():
@@ -37,9 +37,9 @@ def test_attention_is_one_factor_for_each_place():
     assert sum(p.numel() for p in attention.parameters()) == 18
 
 
-def test_the_guess_sees_the_mask():
+def test_the_prediction_depends_on_the_mask():
     torch.manual_seed(0)
-    guess, pooled = MaskIoUHead(4, num_classes=3, fc_dim=8), torch.rand(1, 4, 14, 14)
-    first, second = (guess(pooled, torch.full((1, 1, 28, 28), value)) for value in (0.0, 1.0))
+    head, pooled = MaskIoUHead(4, num_classes=3, fc_dim=8), torch.rand(1, 4, 14, 14)
+    first, second = (head(pooled, torch.full((1, 1, 28, 28), value)) for value in (0.0, 1.0))
     assert first.shape == (1, 4)
     assert not torch.allclose(first, second)

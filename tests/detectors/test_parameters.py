@@ -1,13 +1,12 @@
 """The parameter columns of the papers, and the exact counts behind them.
 
-Counts are of Detectron2's heads, which predict K classes. torchvision's, which ours are made of, have one unused row more for the
-background:
+Counts are of Detectron2's heads, which predict K classes. torchvision's, which FeatLift uses, have an unused background class:
 
 * class-specific boxes of Faster and Mask R-CNN: 4 · (1024 + 1);
-* masks: 256 + 1; guessed mask IoU: 1024 + 1;
+* masks: 256 + 1; predicted mask IoU: 1024 + 1;
 * classes of RetinaNet: 9 anchors · (9 · 256 + 1), of FCOS: 9 · 256 + 1.
 
-The classifier of the R-CNNs has the background row in both, and Cascade R-CNN's boxes are class-agnostic.
+The classifier of the R-CNNs has the background class in both, and Cascade R-CNN's boxes are class-agnostic.
 """
 
 import functools
@@ -66,13 +65,17 @@ def resnet50():
 
 
 def published(name, interpolator, pyramid="fpn"):
-    """The count with heads of K classes; everything but the backbone is built without memory."""
+    """The count with heads of K classes; all but the backbone is built on the meta device."""
     backbone, levels = resnet50(), backbone_levels(name, pyramid)
-    shown = nn.Module()
-    shown.channels, shown.mean, shown.whole = {n: backbone.channels[n] for n in levels}, backbone.mean, backbone
+    levels_only = nn.Module()
+    levels_only.channels, levels_only.mean, levels_only.whole = (
+        {n: backbone.channels[n] for n in levels},
+        backbone.mean,
+        backbone,
+    )
     with torch.device("meta"):
-        doubling = build_interpolators(interpolator, 256, num_upsampling_steps(name, pyramid))
-        built = detector(name, extractor(name, shown, doubling, 256, pyramid), 80)
+        interpolators = build_interpolators(interpolator, 256, num_upsampling_steps(name, pyramid))
+        built = detector(name, extractor(name, levels_only, interpolators, 256, pyramid), 80)
     return sum(p.numel() for p in built.parameters()) - BACKGROUND[name]
 
 
@@ -100,8 +103,8 @@ def printed():
                     )
 
 
-def test_every_printed_count_is_ours_cut_to_millions():
-    """The papers cut, they do not round: 37.9 M is printed as 37."""
+def test_every_printed_count_is_truncated_to_millions():
+    """The papers truncate, they do not round: 37.9 M is printed as 37."""
     cells = list(printed())
     assert len(cells) == 12 + 8 + 11  # AFI Tables 3 and 6, SRF Table 1
     for where, name, interpolation, millions in cells:
@@ -116,5 +119,5 @@ def test_resnest_rows(pyramid, count):
         neck = extractor(
             "cascade-mask-rcnn", backbone, build_interpolators("afi", 256, 3), 256, pyramid, nn.BatchNorm2d
         )
-        built = detector("cascade-mask-rcnn", neck, 80, convolutions=4, norm=nn.BatchNorm2d)
+        built = detector("cascade-mask-rcnn", neck, 80, num_convs=4, norm_layer=nn.BatchNorm2d)
     assert sum(p.numel() for p in built.parameters()) - BACKGROUND["cascade-mask-rcnn"] == count

@@ -29,7 +29,7 @@ def test_default_anchors_are_32_to_512_pixels():
 
 
 def pooled_level(side: float) -> int:
-    """Which of p2 … p5 a square RoI of this side is pooled from, told by maps that hold their own number."""
+    """Which of p2 … p5 a square RoI of this side is pooled from, found from maps that contain their level number."""
     maps = {f"p{n}": torch.full((1, 1, 512 // 2**n, 512 // 2**n), float(n)) for n in (2, 3, 4, 5)}
     box = torch.tensor([[0.0, 0.0, side, side]])
     return int(PyramidRoIAlign(list(maps), 1)(maps, [box], [(512, 512)]).item())
@@ -39,8 +39,8 @@ def test_each_roi_is_pooled_from_its_level():
     assert [pooled_level(side) for side in (20, 111, 113, 223, 225, 447, 449, 500)] == [2, 2, 3, 3, 4, 4, 5, 5]
 
 
-def test_a_tiny_padded_picture_is_pooled_at_the_right_place():
-    """20x20 px on a canvas of 32x32: torchvision guesses stride 2 from 8 / 20 cells per pixel."""
+def test_a_tiny_padded_image_is_pooled_at_the_right_place():
+    """20x20 pixels padded to 32x32: torchvision estimates stride 2 from 8 / 20 cells per pixel."""
     maps = {"p2": torch.randn(1, 3, 8, 8), "p3": torch.randn(1, 3, 4, 4)}
     box = torch.tensor([[4.0, 2.0, 16.0, 18.0]])
     expected = roi_align(maps["p2"], [box], 7, spatial_scale=1 / 4, sampling_ratio=2)
@@ -52,7 +52,7 @@ def count(module: nn.Module) -> int:
 
 
 def test_mask_rcnn_on_resnet50_has_the_papers_parameters():
-    """44,343,216 with nearest, 52,177,840 with AFI in Detectron2; torchvision's heads have a row for the background more."""
+    """44,343,216 with nearest, 52,177,840 with AFI in Detectron2; torchvision's heads have an additional background class."""
     backbone = Backbone("resnet50")
     network = extractor("mask-rcnn", backbone, [interpolator("nearest", 256)])
     background = 4 * (1024 + 1) + 256 + 1  # a box and a mask

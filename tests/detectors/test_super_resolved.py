@@ -28,9 +28,9 @@ class Corner(nn.Module):
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("size", [(32, 48), (33, 47), (30, 45)])
 def test_restored_keeps_the_size(factor, size):
-    look, images = DegradeAndUpscale(BicubicSR(4), factor), torch.rand(2, 3, *size)
-    assert look(images).shape == images.shape
-    assert look.degrade(images).shape[-1] == -(-size[1] // factor)
+    upscale, images = DegradeAndUpscale(BicubicSR(4), factor), torch.rand(2, 3, *size)
+    assert upscale(images).shape == images.shape
+    assert upscale.degrade(images).shape[-1] == -(-size[1] // factor)
 
 
 def test_restored_is_shrunk_stored_enlarged_stored():
@@ -42,36 +42,36 @@ def test_restored_is_shrunk_stored_enlarged_stored():
 
 
 def test_another_factor_than_the_networks_is_resampled():
-    """Flat pictures stay what they are, and a ramp keeps its place."""
+    """A ramp keeps its position."""
     ramp = torch.linspace(0, 1, 48).expand(1, 3, 48, 48)
     for factor in (2, 3, 6):
-        seen = DegradeAndUpscale(BicubicSR(4), factor)(ramp)
-        assert (seen - ramp)[..., 8:-8, 8:-8].abs().max() < 0.02
+        restored = DegradeAndUpscale(BicubicSR(4), factor)(ramp)
+        assert (restored - ramp)[..., 8:-8, 8:-8].abs().max() < 0.02
 
 
-def test_through_shows_the_detector_what_look_makes():
+def test_the_detector_receives_preprocessed_images():
     image = torch.zeros(3, 16, 16)
     image[:, 5, 9] = 1
-    found = SRDetector(Corner(), lambda images: images.flip(-1))([image])
-    assert found[0]["boxes"].tolist() == [[6, 5, 7, 6]]
+    detections = SRDetector(Corner(), lambda images: images.flip(-1))([image])
+    assert detections[0]["boxes"].tolist() == [[6, 5, 7, 6]]
 
 
-def test_through_refuses_other_sizes():
-    with pytest.raises(ValueError, match="Magnified"):
+def test_preprocessing_must_keep_the_size():
+    with pytest.raises(ValueError, match="UpscaledDetector"):
         SRDetector(Corner(), super_resolver("bicubic", 2))([torch.rand(3, 8, 8)])
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_magnified_answers_in_small_pixels(scale):
+def test_upscaled_detector_returns_input_pixels(scale):
     image = torch.zeros(3, 12, 20)
     image[:, 3, 14] = 1
-    found = UpscaledDetector(Corner(), BicubicSR(scale)).eval()([image])[0]
-    x, y = found["boxes"][0, :2].tolist()
+    detections = UpscaledDetector(Corner(), BicubicSR(scale)).eval()([image])[0]
+    x, y = detections["boxes"][0, :2].tolist()
     assert (x, y) == pytest.approx((14.5, 3.5), abs=0.6)
-    assert found["masks"].shape == (1, 1, 12, 20)
-    assert found["masks"][0, 0].argmax() == 3 * 20 + 14
+    assert detections["masks"].shape == (1, 1, 12, 20)
+    assert detections["masks"][0, 0].argmax() == 3 * 20 + 14
 
 
-def test_magnified_does_not_train():
+def test_upscaled_detector_does_not_train():
     with pytest.raises(ValueError, match="eval"):
         UpscaledDetector(Corner(), BicubicSR(2))([torch.rand(3, 8, 8)])

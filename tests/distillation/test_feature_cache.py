@@ -1,4 +1,4 @@
-"""A picture is looked at once, and what is found on disk is what would be said again."""
+"""Each image is processed once, and cached maps equal computed maps."""
 
 import pytest
 import torch
@@ -7,69 +7,69 @@ from torch import nn
 from featlift.distillation.feature_cache import CachedExtractor, extractor_fingerprint
 
 
-class Eye(nn.Module):
-    """Two levels; counts the pictures that it looks at."""
+class CountingExtractor(nn.Module):
+    """Extractor with two levels that counts the images it processes."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.look = nn.Conv2d(3, 4, 3, padding=1)
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)
-        self.seen = 0
+        self.count = 0
 
     def forward(self, images):
-        self.seen += len(images)
-        fine = self.look(images)
+        self.count += len(images)
+        fine = self.conv(images)
         return {"p3": fine, "p10": nn.functional.avg_pool2d(fine, 2)}
 
 
-PICTURES = torch.rand(4, 3, 8, 6)
+IMAGES = torch.rand(4, 3, 8, 6)
 
 
-def test_each_picture_is_looked_at_once_over_runs_too(tmp_path):
-    plain, eye = Eye(), Eye()
-    kept = CachedExtractor(eye, tmp_path)
+def test_each_image_is_processed_once_across_runs(tmp_path):
+    plain, extractor = CountingExtractor(), CountingExtractor()
+    cached = CachedExtractor(extractor, tmp_path)
     for order in ([0, 1], [1, 2], [2, 0], [3, 1, 0]):
-        said, expected = kept(PICTURES[order]), plain(PICTURES[order])
-        assert list(said) == ["p3", "p10"]
-        for level in said:
-            torch.testing.assert_close(said[level], expected[level])
-    assert eye.seen == 4
-    later = Eye()
-    assert torch.equal(CachedExtractor(later, tmp_path)(PICTURES)["p3"], kept(PICTURES)["p3"])
-    assert later.seen == 0
-    assert kept.mean is eye.mean
+        maps, expected = cached(IMAGES[order]), plain(IMAGES[order])
+        assert list(maps) == ["p3", "p10"]
+        for level in maps:
+            torch.testing.assert_close(maps[level], expected[level])
+    assert extractor.count == 4
+    later = CountingExtractor()
+    assert torch.equal(CachedExtractor(later, tmp_path)(IMAGES)["p3"], cached(IMAGES)["p3"])
+    assert later.count == 0
+    assert cached.mean is extractor.mean
 
 
 @pytest.mark.parametrize("change", ["weight", "pixel", "shape"])
-def test_what_is_not_the_same_is_looked_at_anew(tmp_path, change):
-    CachedExtractor(Eye(), tmp_path)(PICTURES[:1])
-    eye, picture = Eye(), PICTURES[:1].clone()
+def test_changed_inputs_are_processed_again(tmp_path, change):
+    CachedExtractor(CountingExtractor(), tmp_path)(IMAGES[:1])
+    extractor, image = CountingExtractor(), IMAGES[:1].clone()
     if change == "weight":
-        eye.look.weight.data[0, 0, 0, 0] += 1e-4
+        extractor.conv.weight.data[0, 0, 0, 0] += 1e-4
     elif change == "pixel":
-        picture[0, 2, 7, 5] += 1e-4
+        image[0, 2, 7, 5] += 1e-4
     else:
-        picture = picture.reshape(1, 3, 6, 8)
-    said = CachedExtractor(eye, tmp_path)(picture)
-    assert eye.seen == 1
-    assert torch.equal(said["p3"], eye(picture)["p3"])
+        image = image.reshape(1, 3, 6, 8)
+    maps = CachedExtractor(extractor, tmp_path)(image)
+    assert extractor.count == 1
+    assert torch.equal(maps["p3"], extractor(image)["p3"])
 
 
-def test_room_that_is_full(tmp_path):
-    """A picture's maps have 4·48 + 4·12 numbers: one of them has a place in 1,000 bytes, and none is left for the next."""
-    eye = Eye()
-    kept = CachedExtractor(eye, tmp_path, max_gigabytes=1e-6)
-    kept(PICTURES[:1]), kept(PICTURES[1:2])
+def test_full_cache(tmp_path):
+    """The maps of an image have 4·48 + 4·12 values: 1,000 bytes hold the maps of a single image."""
+    extractor = CountingExtractor()
+    cached = CachedExtractor(extractor, tmp_path, max_gigabytes=1e-6)
+    cached(IMAGES[:1]), cached(IMAGES[1:2])
     assert len(list(tmp_path.glob("*/*.safetensors"))) == 1
-    kept(PICTURES[:2])
-    assert eye.seen == 3
-    assert CachedExtractor(eye, tmp_path, max_gigabytes=1e-6).free_bytes < 40
+    cached(IMAGES[:2])
+    assert extractor.count == 3
+    assert CachedExtractor(extractor, tmp_path, max_gigabytes=1e-6).free_bytes < 40
 
 
 def test_fingerprints():
-    eye, other = Eye(), Eye()
-    assert extractor_fingerprint(eye) == extractor_fingerprint(other)
-    other.look = nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")
-    other.look.load_state_dict(eye.look.state_dict())
-    assert extractor_fingerprint(eye) != extractor_fingerprint(other)
+    extractor, other = CountingExtractor(), CountingExtractor()
+    assert extractor_fingerprint(extractor) == extractor_fingerprint(other)
+    other.conv = nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")
+    other.conv.load_state_dict(extractor.conv.state_dict())
+    assert extractor_fingerprint(extractor) != extractor_fingerprint(other)

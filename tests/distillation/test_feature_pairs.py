@@ -8,9 +8,9 @@ from featlift.distillation.feature_pairs import DownscaleConfig
 from featlift.features import crop_to_match
 
 
-def mirrored(image, half):
-    """Whether the bright object of ``half`` is on the other side than that of ``image``."""
-    return (image.mean((0, 1)).argmax() < image.shape[-1] / 2) != (half.mean((0, 1)).argmax() < half.shape[-1] / 2)
+def mirrored(image, small):
+    """Whether the bright objects of ``small`` and ``image`` are on different sides."""
+    return (image.mean((0, 1)).argmax() < image.shape[-1] / 2) != (small.mean((0, 1)).argmax() < small.shape[-1] / 2)
 
 
 def test_both_views_share_their_flip(marked):
@@ -21,30 +21,28 @@ def test_both_views_share_their_flip(marked):
 
 
 def test_the_published_code_mirrors_half_of_the_pairs(marked):
-    apart = 0
+    num_mirrored = 0
     torch.manual_seed(0)
     for seed in range(200):
         image, target = marked(seed=seed)
-        (small,), (told,) = feature_pairs.downscale_batch([image], [target], DownscaleConfig(same_flip=False))
-        apart += bool(mirrored(image, small))
-        left, top, right, bottom = told["boxes"][0].round().int().tolist()
-        assert (
-            small[:, top + 1 : bottom - 1, left + 1 : right - 1].min() > 0.9
-        )  # boxes and masks flip with their picture
-        assert told["masks"][0, top + 1 : bottom - 1, left + 1 : right - 1].all()
-    assert 70 < apart < 130
+        (small,), (small_target,) = feature_pairs.downscale_batch([image], [target], DownscaleConfig(same_flip=False))
+        num_mirrored += bool(mirrored(image, small))
+        left, top, right, bottom = small_target["boxes"][0].round().int().tolist()
+        assert small[:, top + 1 : bottom - 1, left + 1 : right - 1].min() > 0.9  # boxes and masks flip with their image
+        assert small_target["masks"][0, top + 1 : bottom - 1, left + 1 : right - 1].all()
+    assert 70 < num_mirrored < 130
 
 
 @pytest.mark.parametrize("size", [(64, 96), (75, 101), (41, 53)])
-def test_boxes_and_masks_are_halved_within_a_pixel(marked, size):
+def test_boxes_and_masks_are_downscaled_within_a_pixel(marked, size):
     image, target = marked(*size)
-    (small,), (told,) = feature_pairs.downscale_batch([image], [target], DownscaleConfig())
+    (small,), (small_target,) = feature_pairs.downscale_batch([image], [target], DownscaleConfig())
     assert small.shape == (3, size[0] // 2, size[1] // 2)
-    assert (told["boxes"] - target["boxes"] / 2).abs().max() <= 1
-    rows, columns = told["masks"][0].nonzero().T
+    assert (small_target["boxes"] - target["boxes"] / 2).abs().max() <= 1
+    rows, columns = small_target["masks"][0].nonzero().T
     tight = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert (tight - target["boxes"][0] / 2).abs().max() <= 1
-    assert told["area"].item() == pytest.approx(48, rel=0.05)
+    assert small_target["area"].item() == pytest.approx(48, rel=0.05)
 
 
 def test_sizes_of_the_paper_for_sides_of_800():
@@ -58,7 +56,7 @@ def test_sizes_of_the_paper_for_sides_of_800():
     assert [x.shape[-1] for x in second.values()] == [100, 50, 25, 12, 6]
 
 
-def test_each_level_is_doubled_by_the_interpolator_of_its_step():
+def test_each_level_is_upsampled_by_the_interpolator_of_its_step():
     class Marks(nn.Module):
         def __init__(self, mark):
             super().__init__()
@@ -75,12 +73,12 @@ def test_each_level_is_doubled_by_the_interpolator_of_its_step():
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
-def test_each_degradation_makes_another_small_picture(marked, mode):
+def test_each_degradation_gives_another_small_image(marked, mode):
     image, target = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0)), marked(32, 48)[1]
     (small,), _ = feature_pairs.downscale_batch([image], [target], DownscaleConfig(image_mode=mode))
-    by_hand = {
+    expected = {
         "nearest": image[:, ::2, ::2],
         "bilinear": image.view(3, 16, 2, 24, 2).mean((2, 4)),
     }
     assert small.shape == (3, 16, 24)
-    assert all(torch.allclose(small, other, atol=1e-6) == (mode == name) for name, other in by_hand.items())
+    assert all(torch.allclose(small, other, atol=1e-6) == (mode == name) for name, other in expected.items())

@@ -1,4 +1,4 @@
-"""Ground truths and detections of every sort: random ones for comparisons with pycocotools."""
+"""Random ground truth and detections for comparisons with pycocotools."""
 
 from typing import Any
 
@@ -27,10 +27,10 @@ def _rle(box: list[float], side: int) -> dict[str, Any]:
     return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 
-def truth(seed: int, pictures: int = 12, classes: int = 3, side: int = 160) -> dict[str, Any]:
-    """Random objects of all sizes, crowds among them, and pictures without any; ids neither sorted nor contiguous."""
+def make_ground_truth(seed: int, num_images: int = 12, classes: int = 3, side: int = 160) -> dict[str, Any]:
+    """Random objects of all sizes, including crowds, and images without objects; ids neither sorted nor contiguous."""
     random, annotations = np.random.default_rng(seed), []
-    ids = [int(i) for i in random.permutation(np.arange(3, 3 + 2 * pictures, 2))]
+    ids = [int(i) for i in random.permutation(np.arange(3, 3 + 2 * num_images, 2))]
     for image_id in ids[2:]:
         for _ in range(random.integers(1, 7)):
             box = _box(random, side)
@@ -52,15 +52,15 @@ def truth(seed: int, pictures: int = 12, classes: int = 3, side: int = 160) -> d
     }
 
 
-def perturbed(truth: dict[str, Any], seed: int, jitter: float = 0.08, found: float = 0.8) -> list[dict[str, Any]]:
-    """Detections: most objects, moved and rescaled by about ``jitter``, some doubled, some of a wrong class, and false
-    alarms.
-    """
+def make_detections(
+    ground_truth: dict[str, Any], seed: int, jitter: float = 0.08, recall: float = 0.8
+) -> list[dict[str, Any]]:
+    """Detections: most objects, shifted and rescaled by about ``jitter``, some duplicated, some of a wrong class, and false positives."""
     random, results = np.random.default_rng(seed), []
-    side = truth["images"][0]["width"]
-    classes = len(truth["categories"])
-    for annotation in truth["annotations"] * 2:
-        if random.random() > found * 0.7:
+    side = ground_truth["images"][0]["width"]
+    classes = len(ground_truth["categories"])
+    for annotation in ground_truth["annotations"] * 2:
+        if random.random() > recall * 0.7:
             continue
         box = np.array(annotation["bbox"])
         box[:2] += random.normal(0, jitter, 2) * box[2:]
@@ -69,7 +69,7 @@ def perturbed(truth: dict[str, Any], seed: int, jitter: float = 0.08, found: flo
         box[2:] = np.maximum(np.minimum(box[2:], side - box[:2]), 3)
         label = annotation["category_id"] if random.random() < 0.85 else int(random.integers(1, classes + 1))
         results.append(_result(annotation["image_id"], label, box.tolist(), float(random.uniform(0.2, 1)), side))
-    for image in truth["images"]:
+    for image in ground_truth["images"]:
         for _ in range(random.integers(0, 3)):
             label = int(random.integers(1, classes + 1))
             results.append(_result(image["id"], label, _box(random, side), float(random.uniform(0, 0.7)), side))
@@ -81,10 +81,10 @@ def _result(image_id: int, label: int, box: list[float], score: float, side: int
 
 
 @pytest.fixture
-def random_truth():
-    return truth
+def random_ground_truth():
+    return make_ground_truth
 
 
 @pytest.fixture
 def random_detections():
-    return perturbed
+    return make_detections

@@ -17,38 +17,38 @@ from featlift.evaluation.average_precision import (
 )
 
 
-def arrays(truth, detections, kind):
+def pycocotools_arrays(ground_truth, detections, kind):
     """Precision and recall by pycocotools, at most 100 detections."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
         objects = COCO()
-        objects.dataset = deepcopy(truth)
+        objects.dataset = deepcopy(ground_truth)
         objects.createIndex()
-        kept = "bbox" if kind == "boxes" else "segmentation"
-        names = ("image_id", "category_id", "score", kept)
+        field = "bbox" if kind == "boxes" else "segmentation"
+        names = ("image_id", "category_id", "score", field)
         results = objects.loadRes([{name: deepcopy(d[name]) for name in names} for d in detections])
-        found = COCOeval(objects, results, "bbox" if kind == "boxes" else "segm")
-        found.params.areaRng = [list(AREA_RANGES[size]) for size in AREA_RANGES]
-        found.params.areaRngLbl = list(AREA_RANGES)
-        found.evaluate()
-        found.accumulate()
-    return found.eval["precision"][..., -1], found.eval["recall"][..., -1]
+        evaluator = COCOeval(objects, results, "bbox" if kind == "boxes" else "segm")
+        evaluator.params.areaRng = [list(AREA_RANGES[size]) for size in AREA_RANGES]
+        evaluator.params.areaRngLbl = list(AREA_RANGES)
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return evaluator.eval["precision"][..., -1], evaluator.eval["recall"][..., -1]
 
 
 def mean(values):
     return values[values > -1].mean() if (values > -1).any() else None
 
 
-def oracle(truth, detections, kind):
-    """The same names, by pycocotools."""
-    precision, recall = arrays(truth, detections, kind)
+def pycocotools_metrics(ground_truth, detections, kind):
+    """The metrics of coco_metrics, by pycocotools."""
+    precision, recall = pycocotools_arrays(ground_truth, detections, kind)
     expected = {"ap": mean(precision[..., 0]), "ap50": mean(precision[0, ..., 0]), "ap75": mean(precision[5, ..., 0])}
     for i, size in enumerate(AREA_RANGES):
         end = "" if size == "all" else f"_{size}"
         expected |= {f"ap{end}": mean(precision[..., i]), f"ar{end}": mean(recall[..., i])}
-    expected |= {category["name"]: mean(precision[:, :, k, 0]) for k, category in enumerate(truth["categories"])}
+    expected |= {category["name"]: mean(precision[:, :, k, 0]) for k, category in enumerate(ground_truth["categories"])}
     return expected
 
 
@@ -65,7 +65,7 @@ def one_object(**changes):
     return {
         "images": [{"id": 1, "width": 100, "height": 100}, {"id": 2, "width": 100, "height": 100}],
         "annotations": [annotation],
-        "categories": [{"id": 1, "name": "sign"}, {"id": 2, "name": "never seen"}],
+        "categories": [{"id": 1, "name": "sign"}, {"id": 2, "name": "unused"}],
     }
 
 
@@ -75,11 +75,11 @@ def box(x, y, width, height, score, image_id=1, label=1):
 
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
 @pytest.mark.parametrize("seed", range(4))
-def test_equals_pycocotools(random_truth, random_detections, kind, seed):
-    truth = random_truth(seed)
-    detections = random_detections(truth, seed)
-    measured = coco_metrics(truth, detections, kind)
-    expected = oracle(truth, detections, kind)
+def test_equals_pycocotools(random_ground_truth, random_detections, kind, seed):
+    ground_truth = random_ground_truth(seed)
+    detections = random_detections(ground_truth, seed)
+    measured = coco_metrics(ground_truth, detections, kind)
+    expected = pycocotools_metrics(ground_truth, detections, kind)
     measured |= measured.pop("per_class")
     assert measured.keys() == expected.keys()
     assert measured["ap"] > 0.1
@@ -88,16 +88,14 @@ def test_equals_pycocotools(random_truth, random_detections, kind, seed):
 
 
 def test_ap_computed_by_hand():
-    """IoU 0.8 (10x8 inside 10x10): right at 0.50 … 0.80, seven of ten IoUs; one better-scored false alarm halves the
-    precision.
-    """
-    found = [box(10, 10, 10, 8, score=0.5)]
-    assert coco_metrics(one_object(), found)["ap"] == pytest.approx(0.7)
-    alarmed = coco_metrics(one_object(), [*found, box(60, 60, 10, 10, score=0.9)])
-    assert alarmed["ap"] == pytest.approx(0.35)
-    assert (alarmed["ap50"], alarmed["ap75"]) == (pytest.approx(0.5), pytest.approx(0.5))
-    assert alarmed["ar"] == pytest.approx(0.7)
-    assert alarmed["per_class"] == {"sign": pytest.approx(0.35), "never seen": None}
+    """IoU 0.8 (10x8 inside 10x10): matched at 0.50 … 0.80, seven of ten thresholds; a false positive of higher score halves precision."""
+    detections = [box(10, 10, 10, 8, score=0.5)]
+    assert coco_metrics(one_object(), detections)["ap"] == pytest.approx(0.7)
+    with_false_positive = coco_metrics(one_object(), [*detections, box(60, 60, 10, 10, score=0.9)])
+    assert with_false_positive["ap"] == pytest.approx(0.35)
+    assert (with_false_positive["ap50"], with_false_positive["ap75"]) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert with_false_positive["ar"] == pytest.approx(0.7)
+    assert with_false_positive["per_class"] == {"sign": pytest.approx(0.35), "unused": None}
 
 
 def test_tiny_lies_inside_small():
@@ -110,20 +108,20 @@ def test_tiny_lies_inside_small():
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
-def test_no_detections(random_truth, kind):
-    metrics = coco_metrics(random_truth(0), [], kind)
+def test_no_detections(random_ground_truth, kind):
+    metrics = coco_metrics(random_ground_truth(0), [], kind)
     assert metrics["ap"] == metrics["ar"] == 0
 
 
 def test_no_objects():
-    truth = one_object() | {"annotations": []}
-    assert coco_metrics(truth, [])["ap"] is None
-    assert coco_metrics(truth, [box(1, 1, 5, 5, 0.9)])["ap"] is None
+    ground_truth = one_object() | {"annotations": []}
+    assert coco_metrics(ground_truth, [])["ap"] is None
+    assert coco_metrics(ground_truth, [box(1, 1, 5, 5, 0.9)])["ap"] is None
 
 
-def test_a_mask_has_its_own_size_even_beside_a_box(random_truth):
-    """A thin mask in a wide box: as COCO's code is used for masks, its area decides whether a false alarm is 'tiny'."""
-    truth = one_object(bbox=[10, 10, 10, 10], segmentation=[[10, 10, 20, 10, 20, 20, 10, 20]])
+def test_a_mask_has_its_own_size_even_with_a_box(random_ground_truth):
+    """A thin mask in a wide box: the area of the mask decides whether a false positive is 'tiny'."""
+    ground_truth = one_object(bbox=[10, 10, 10, 10], segmentation=[[10, 10, 20, 10, 20, 20, 10, 20]])
     thin = np.zeros((100, 100), np.uint8)
     thin[40, 30:90] = 1
     thin[50:52, 30:90] = 1
@@ -133,46 +131,46 @@ def test_a_mask_has_its_own_size_even_beside_a_box(random_truth):
         box(10, 10, 10, 10, 0.5) | {"segmentation": encode_coco_rle(square)},
         box(30, 40, 60, 30, 0.9) | {"segmentation": encode_coco_rle(thin)},
     ]
-    assert coco_metrics(truth, detections, "masks")["ap_tiny"] == pytest.approx(0.5)
-    assert coco_metrics(truth, detections, "boxes")["ap_tiny"] == pytest.approx(1)
+    assert coco_metrics(ground_truth, detections, "masks")["ap_tiny"] == pytest.approx(0.5)
+    assert coco_metrics(ground_truth, detections, "boxes")["ap_tiny"] == pytest.approx(1)
 
 
-def test_only_the_best_count():
-    """Two detections a picture and class at most: the third, which is the right one, comes too late."""
+def test_only_the_highest_scores_count():
+    """At most two detections per image and class: the third, which is correct, is ignored."""
     detections = [box(60, 60, 9, 9, 0.9), box(30, 60, 9, 9, 0.8), box(10, 10, 10, 10, 0.7)]
     assert coco_metrics(one_object(), detections, max_detections=2)["ap"] == 0
     assert coco_metrics(one_object(), detections, max_detections=3)["ap"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
-    ("detection", "kind", "words"),
+    ("detection", "kind", "message"),
     [
-        (box(0, 0, 5, 5, 0.5, image_id=77), "boxes", "picture 77"),
-        (box(0, 0, 5, 5, 0.5, label=3), "boxes", "class 3.*1 sign, 2 never seen"),
+        (box(0, 0, 5, 5, 0.5, image_id=77), "boxes", "image 77"),
+        (box(0, 0, 5, 5, 0.5, label=3), "boxes", "class 3.*1 sign, 2 unused"),
         (box(0, 0, 5, 5, 0.5), "masks", "no masks"),
         (box(0, 0, 5, 5, 0.5), "keypoints", "boxes, masks"),
     ],
 )
-def test_errors_teach(detection, kind, words):
-    with pytest.raises(ValueError, match=words):
+def test_error_messages(detection, kind, message):
+    with pytest.raises(ValueError, match=message):
         coco_metrics(one_object(), [detection], kind)
 
 
-def test_masks_asked_of_boxes_name_the_detection():
-    truth = one_object(segmentation=[[10, 10, 20, 10, 20, 20, 10, 20]])
+def test_detections_without_masks_are_named():
+    ground_truth = one_object(segmentation=[[10, 10, 20, 10, 20, 20, 10, 20]])
     with pytest.raises(ValueError, match="Detection 0 has no 'segmentation'"):
-        coco_metrics(truth, [box(0, 0, 5, 5, 0.5)], "masks")
+        coco_metrics(ground_truth, [box(0, 0, 5, 5, 0.5)], "masks")
 
 
-def test_masks_are_ranked_by_their_own_scores(random_truth, random_detections):
-    """CenterMask: the box's score ranks boxes, the mask's ranks masks."""
-    truth = random_truth(3)
-    plain = random_detections(truth, 4)
-    both = [{**detection, "mask_score": 1 - detection["score"]} for detection in plain]
-    turned = [{**detection, "score": 1 - detection["score"]} for detection in plain]
-    assert coco_metrics(truth, both, "boxes") == coco_metrics(truth, plain, "boxes")
-    assert coco_metrics(truth, both, "masks") == coco_metrics(truth, turned, "masks")
-    assert coco_metrics(truth, both, "masks")["ap"] != coco_metrics(truth, plain, "masks")["ap"]
+def test_masks_are_ranked_by_their_own_scores(random_ground_truth, random_detections):
+    """CenterMask: box scores rank boxes, mask scores rank masks."""
+    ground_truth = random_ground_truth(3)
+    box_scores = random_detections(ground_truth, 4)
+    both = [{**detection, "mask_score": 1 - detection["score"]} for detection in box_scores]
+    inverted = [{**detection, "score": 1 - detection["score"]} for detection in box_scores]
+    assert coco_metrics(ground_truth, both, "boxes") == coco_metrics(ground_truth, box_scores, "boxes")
+    assert coco_metrics(ground_truth, both, "masks") == coco_metrics(ground_truth, inverted, "masks")
+    assert coco_metrics(ground_truth, both, "masks")["ap"] != coco_metrics(ground_truth, box_scores, "masks")["ap"]
 
 
 def test_masks_survive_encoding():
@@ -185,13 +183,13 @@ def test_masks_survive_encoding():
     assert square[1:4, 2:6].all()
 
 
-def test_has_masks(random_truth):
-    assert has_masks(random_truth(0))
+def test_has_masks(random_ground_truth):
+    assert has_masks(random_ground_truth(0))
     assert not has_masks(one_object())
     assert not has_masks(one_object(segmentation=[]))
 
 
-def test_matches_tell_who_found_what():
+def test_matches_of_each_class():
     detections = [box(10, 10, 10, 8, 0.5), box(60, 60, 10, 10, 0.9), box(3, 3, 4, 4, 0.4, image_id=2, label=2)]
     sign, other = match_detections(one_object(id=41), detections)
     assert sign.detection_index.tolist() == [1, 0]
@@ -207,19 +205,22 @@ def test_matches_tell_who_found_what():
 
 
 def test_an_annotation_with_id_0_is_found():
-    """pycocotools takes the id 0 for "none"."""
+    """pycocotools treats the id 0 as no match."""
     detections = [box(10, 10, 10, 10, 0.5)]
     assert coco_metrics(one_object(id=0), detections)["ap"] == pytest.approx(1)
     assert match_detections(one_object(id=0), detections)[0].annotation_id.tolist() == [0]
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
-def test_at_half_equals_pycocotools(random_truth, random_detections, kind):
-    truth = random_truth(0)
-    detections = random_detections(truth, 0)
-    measured, (precision, recall) = coco_metrics_at_iou50(truth, detections, kind), arrays(truth, detections, kind)
-    ends = ["" if size == "all" else f"_{size}" for size in AREA_RANGES]
-    expected = {f"ap50{end}": mean(precision[0, ..., i]) for i, end in enumerate(ends)}
-    expected |= {f"ar50{end}": mean(recall[0, ..., i]) for i, end in enumerate(ends)}
+def test_metrics_at_iou50_equal_pycocotools(random_ground_truth, random_detections, kind):
+    ground_truth = random_ground_truth(0)
+    detections = random_detections(ground_truth, 0)
+    measured, (precision, recall) = (
+        coco_metrics_at_iou50(ground_truth, detections, kind),
+        pycocotools_arrays(ground_truth, detections, kind),
+    )
+    suffixes = ["" if size == "all" else f"_{size}" for size in AREA_RANGES]
+    expected = {f"ap50{end}": mean(precision[0, ..., i]) for i, end in enumerate(suffixes)}
+    expected |= {f"ar50{end}": mean(recall[0, ..., i]) for i, end in enumerate(suffixes)}
     assert measured == {name: pytest.approx(value) for name, value in expected.items()}
-    assert measured["ap50"] == coco_metrics(truth, detections, kind)["ap50"]
+    assert measured["ap50"] == coco_metrics(ground_truth, detections, kind)["ap50"]

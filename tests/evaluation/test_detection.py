@@ -19,7 +19,7 @@ SIDE = 32
 
 
 class Squares:
-    """Six pictures, each with a white square on black but the last, which is empty; ids 10, 20, …"""
+    """Six images: a white square on black in each except the last, which is empty; ids 10, 20, …"""
 
     def __init__(self, masks=False):
         self.masks = masks
@@ -50,64 +50,64 @@ class Squares:
         return {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "square"}]}
 
 
-class Finder(nn.Module):
-    """Finds the bright pixels' box; a detector of torchvision's contract."""
+class SquareDetector(nn.Module):
+    """Detects the bounding box of bright pixels, with torchvision's detector interface."""
 
     def __init__(self, masks=False):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(()))
         self.masks = masks
-        self.asked: list[int] = []
+        self.batch_sizes: list[int] = []
 
     def forward(self, images):
         assert not self.training
         assert torch.is_inference_mode_enabled()
-        self.asked.append(len(images))
-        return [self.one(image[0] + self.bias) for image in images]
+        self.batch_sizes.append(len(images))
+        return [self.detect(image[0] + self.bias) for image in images]
 
-    def one(self, gray):
+    def detect(self, gray):
         ys, xs = torch.nonzero(gray > 0.5, as_tuple=True)
         boxes = (
             torch.empty(0, 4)
             if not len(ys)
             else torch.stack([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])[None].float()
         )
-        output = {
+        prediction = {
             "boxes": boxes,
             "labels": torch.ones(len(boxes), dtype=torch.int64),
             "scores": torch.full((len(boxes),), 0.9),
         }
-        return output | ({"masks": gray[None, None].repeat(len(boxes), 1, 1, 1)} if self.masks else {})
+        return prediction | ({"masks": gray[None, None].repeat(len(boxes), 1, 1, 1)} if self.masks else {})
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("masks", [False, True])
 def test_a_perfect_detector(batch_size, masks):
-    finder = Finder(masks).train()
-    evaluation = evaluate_detector(finder, Squares(masks), batch_size=batch_size, device="cpu", progress=False)
+    detector = SquareDetector(masks).train()
+    evaluation = evaluate_detector(detector, Squares(masks), batch_size=batch_size, device="cpu", progress=False)
     assert set(evaluation.metrics) == ({"boxes", "masks"} if masks else {"boxes"})
     assert all(metrics["ap"] == pytest.approx(1) for metrics in evaluation.metrics.values())
     assert sorted(evaluation.seconds_per_image) == [10, 20, 30, 40, 50, 60]
     assert all(seconds > 0 for seconds in evaluation.seconds_per_image.values())
-    assert max(finder.asked) == batch_size
-    assert finder.training, "the detector comes back in the mode it had"
+    assert max(detector.batch_sizes) == batch_size
+    assert detector.training, "the mode is restored"
     json.dumps(evaluation.detections)
 
 
 def test_masks_are_measured_only_where_the_data_have_them():
-    assert set(evaluate_detector(Finder(masks=True), Squares(), progress=False).metrics) == {"boxes"}
+    assert set(evaluate_detector(SquareDetector(masks=True), Squares(), progress=False).metrics) == {"boxes"}
 
 
 def test_a_detector_that_finds_nothing():
-    blind = Finder(masks=True)
+    blind = SquareDetector(masks=True)
     nn.init.constant_(blind.bias, -1)
     evaluation = evaluate_detector(blind, Squares(masks=True), progress=False)
     assert evaluation.detections == []
     assert evaluation.metrics["boxes"]["ap"] == evaluation.metrics["masks"]["ap"] == 0
 
 
-def test_the_mode_comes_back_after_an_error():
-    class Broken(Finder):
+def test_the_mode_is_restored_after_an_error():
+    class Broken(SquareDetector):
         def forward(self, images):
             raise RuntimeError("broken")
 
@@ -117,47 +117,49 @@ def test_the_mode_comes_back_after_an_error():
     assert broken.training
 
 
-def test_results_have_cocos_form():
+def test_results_are_in_coco_format():
     masks = torch.zeros(2, 1, 6, 9)
     masks[1, 0, 2:5, 3:7] = 0.51
-    output = {
+    prediction = {
         "boxes": torch.tensor([[1.0, 2, 4, 8], [3, 2, 7, 5]]),
         "labels": torch.tensor([2, 1]),
         "scores": torch.tensor([0.5, 0.25]),
         "masks": masks,
     }
-    first, second = to_coco_results([output], [7])
+    first, second = to_coco_results([prediction], [7])
     assert first["bbox"] == [1, 2, 3, 6]
     assert (first["image_id"], first["category_id"], first["score"]) == (7, 2, 0.5)
     assert decode_coco_segmentation(first["segmentation"], (6, 9)).sum() == 0
     assert np.array_equal(decode_coco_segmentation(second["segmentation"], (6, 9)), masks[1, 0].round().numpy())
 
 
-def test_scores_of_masks_go_along():
-    output = {
+def test_mask_scores_are_included():
+    prediction = {
         "boxes": torch.tensor([[1.0, 2.0, 5.0, 8.0]]),
         "labels": torch.tensor([1]),
         "scores": torch.tensor([0.5]),
         "masks": torch.ones(1, 1, 10, 10),
         "mask_scores": torch.tensor([0.25]),
     }
-    (result,) = to_coco_results([output], [7])
+    (result,) = to_coco_results([prediction], [7])
     assert (result["score"], result["mask_score"]) == (0.5, 0.25)
-    assert "mask_score" not in to_coco_results([{k: v for k, v in output.items() if k != "mask_scores"}], [7])[0]
+    assert "mask_score" not in to_coco_results([{k: v for k, v in prediction.items() if k != "mask_scores"}], [7])[0]
 
 
 def test_shards_equal_the_whole():
     data = Squares()
-    whole = evaluate_detector(Finder(), data, progress=False)
-    shards = [detect_dataset(Finder(), data, indices, progress=False) for indices in ([1, 3, 5], [0, 2, 4])]
+    expected = evaluate_detector(SquareDetector(), data, progress=False)
+    shards = [detect_dataset(SquareDetector(), data, indices, progress=False) for indices in ([1, 3, 5], [0, 2, 4])]
     merged = compute_metrics(merge_evaluations(shards), data.coco())
-    assert merged.detections == whole.detections
-    assert merged.metrics == whole.metrics
+    assert merged.detections == expected.detections
+    assert merged.metrics == expected.metrics
     assert list(merged.seconds_per_image) == [10, 20, 30, 40, 50, 60]
 
 
-def test_a_picture_seen_by_two_processes_counts_once():
+def test_an_image_in_two_shards_counts_once():
     data = Squares()
-    shards = [detect_dataset(Finder(), data, indices, progress=False) for indices in ([0, 1, 2], [3, 4, 5], [5, 0, 1])]
-    assert merge_evaluations(shards).detections == detect_dataset(Finder(), data, progress=False).detections
+    shards = [
+        detect_dataset(SquareDetector(), data, indices, progress=False) for indices in ([0, 1, 2], [3, 4, 5], [5, 0, 1])
+    ]
+    assert merge_evaluations(shards).detections == detect_dataset(SquareDetector(), data, progress=False).detections
     assert merge_evaluations([]) == EvaluationResult()

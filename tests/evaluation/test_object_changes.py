@@ -18,7 +18,7 @@ def scene(*annotations):
     }
 
 
-def seen(x, score=0.9, label=1, side=10.0, width=None):
+def detection(x, score=0.9, label=1, side=10.0, width=None):
     return {"image_id": 1, "category_id": label, "bbox": [x, 10, width or side, side], "score": score}
 
 
@@ -27,51 +27,51 @@ FIVE = scene(
 )
 
 
-def test_every_fate():
-    first = [seen(50), seen(100, side=40, width=30), seen(200, label=2), seen(300, label=2)]
-    second = [seen(0), seen(100, side=40), seen(200, label=2, width=9.5)]
-    found = compare_objects(FIVE, first, second, score_thresholds=(0.5, 0.5))
-    assert [(fate.annotation_id, fate.outcome) for fate in found.outcomes] == [
+def test_every_outcome():
+    first = [detection(50), detection(100, side=40, width=30), detection(200, label=2), detection(300, label=2)]
+    second = [detection(0), detection(100, side=40), detection(200, label=2, width=9.5)]
+    changes = compare_objects(FIVE, first, second, score_thresholds=(0.5, 0.5))
+    assert [(item.annotation_id, item.outcome) for item in changes.outcomes] == [
         (1, "gained"),
         (2, "lost"),
-        (3, "moved"),
-        (4, "kept"),
+        (3, "shifted"),
+        (4, "unchanged"),
         (5, "missed"),
     ]
-    assert [fate.iou_change for fate in found.outcomes] == pytest.approx([1, -1, 0.25, -0.05, 0])
-    assert found.false_positives == (1, 0), "the right place with the wrong class is a false alarm"
-    assert found.count_by_size()["tiny"] == {"gained": 1, "lost": 1, "kept": 1, "missed": 1}
-    assert found.count_by_size()["medium"] == {"moved": 1}
-    assert list(found.count_by_size()) == list(AREA_BINS)
-    assert found.count_by_category()["lamp"] == {"kept": 1}
-    (moved,) = found.with_outcome("moved")
-    assert moved.first_detection["bbox"] == [100, 10, 30, 40]
-    assert moved.box == (100, 10, 40, 40)
+    assert [item.iou_change for item in changes.outcomes] == pytest.approx([1, -1, 0.25, -0.05, 0])
+    assert changes.false_positives == (1, 0), "the right place with the wrong class is a false positive"
+    assert changes.count_by_size()["tiny"] == {"gained": 1, "lost": 1, "unchanged": 1, "missed": 1}
+    assert changes.count_by_size()["medium"] == {"shifted": 1}
+    assert list(changes.count_by_size()) == list(AREA_BINS)
+    assert changes.count_by_category()["lamp"] == {"unchanged": 1}
+    (shifted,) = changes.with_outcome("shifted")
+    assert shifted.first_detection["bbox"] == [100, 10, 30, 40]
+    assert shifted.box == (100, 10, 40, 40)
 
 
 def test_below_the_threshold_is_not_found():
-    found = compare_objects(FIVE, [seen(0, score=0.4)], [seen(0, score=0.5)], score_thresholds=(0.5, 0.5))
-    assert found.outcomes[0].outcome == "gained"
-    assert found.outcomes[0].first_detection is None
+    changes = compare_objects(FIVE, [detection(0, score=0.4)], [detection(0, score=0.5)], score_thresholds=(0.5, 0.5))
+    assert changes.outcomes[0].outcome == "gained"
+    assert changes.outcomes[0].first_detection is None
 
 
 def test_half_an_overlap_is_needed():
-    found = compare_objects(FIVE, [seen(0, width=4.9)], [seen(0, width=5.0)], score_thresholds=(0.1, 0.1))
-    assert found.outcomes[0].outcome == "gained"
-    assert found.outcomes[0].ious == (0, pytest.approx(0.5))
+    changes = compare_objects(FIVE, [detection(0, width=4.9)], [detection(0, width=5.0)], score_thresholds=(0.1, 0.1))
+    assert changes.outcomes[0].outcome == "gained"
+    assert changes.outcomes[0].ious == (0, pytest.approx(0.5))
 
 
-def test_crowds_are_nobodys():
+def test_crowds_are_ignored():
     crowd = scene(annotation(1, 0, iscrowd=1), annotation(2, 50))
-    found = compare_objects(crowd, [seen(0), seen(50)], [seen(50)], score_thresholds=(0.5, 0.5))
-    assert [fate.outcome for fate in found.outcomes] == ["kept"]
-    assert found.false_positives == (0, 0)
+    changes = compare_objects(crowd, [detection(0), detection(50)], [detection(50)], score_thresholds=(0.5, 0.5))
+    assert [item.outcome for item in changes.outcomes] == ["unchanged"]
+    assert changes.false_positives == (0, 0)
 
 
 def test_largest_changes_come_first():
-    first = [seen(0, width=6), seen(50, width=8.5)]
-    found = compare_objects(FIVE, first, [seen(0), seen(50)], score_thresholds=(0.5, 0.5))
-    assert [round(fate.iou_change, 2) for fate in found.with_outcome("moved")] == [0.4, 0.15]
+    first = [detection(0, width=6), detection(50, width=8.5)]
+    changes = compare_objects(FIVE, first, [detection(0), detection(50)], score_thresholds=(0.5, 0.5))
+    assert [round(item.iou_change, 2) for item in changes.with_outcome("shifted")] == [0.4, 0.15]
 
 
 def test_masks_are_compared_as_masks():
@@ -79,39 +79,42 @@ def test_masks_are_compared_as_masks():
     whole, part = np.zeros((2, 200, 400), np.uint8)
     whole[10:20, 0:10] = 1
     part[10:16, 0:10] = 1
-    truth = scene(annotation(1, 0, segmentation=[[0, 10, 10, 10, 10, 20, 0, 20]]))
-    first, second = ([seen(0) | {"segmentation": encode_coco_rle(mask)}] for mask in (part, whole))
-    (fate,) = compare_objects(truth, first, second, "masks", score_thresholds=(0.5, 0.5)).outcomes
-    assert fate.outcome == "moved"
-    assert fate.ious == pytest.approx((0.6, 1.0))
+    ground_truth = scene(annotation(1, 0, segmentation=[[0, 10, 10, 10, 10, 20, 0, 20]]))
+    first, second = ([detection(0) | {"segmentation": encode_coco_rle(mask)}] for mask in (part, whole))
+    (item,) = compare_objects(ground_truth, first, second, "masks", score_thresholds=(0.5, 0.5)).outcomes
+    assert item.outcome == "shifted"
+    assert item.ious == pytest.approx((0.6, 1.0))
 
 
-def test_best_f1_equals_trying_every_threshold(random_truth, random_detections):
-    truth = random_truth(5, pictures=30)
-    detections = random_detections(truth, 5)
-    objects = sum(not one["iscrowd"] for one in truth["annotations"])
+def test_best_f1_equals_trying_every_threshold(random_ground_truth, random_detections):
+    ground_truth = random_ground_truth(5, num_images=30)
+    detections = random_detections(ground_truth, 5)
+    objects = sum(not annotation["iscrowd"] for annotation in ground_truth["annotations"])
 
     def f1(threshold):
-        """Matching done afresh on the detections that are left."""
-        left = [detection for detection in detections if detection["score"] >= threshold]
-        found = match_detections(truth, left)
-        right, wrong = (
-            sum(int(one.sum()) for one in several)
-            for several in zip(*((m.true_positive[0], m.false_positive[0]) for m in found), strict=True)
-        )
-        return 2 * right / (right + wrong + objects)
+        """Matches the remaining detections again."""
+        left = [d for d in detections if d["score"] >= threshold]
+        class_matches = match_detections(ground_truth, left)
+        tp = sum(int(matches.true_positive[0].sum()) for matches in class_matches)
+        fp = sum(int(matches.false_positive[0].sum()) for matches in class_matches)
+        return 2 * tp / (tp + fp + objects)
 
-    best = best_f1_threshold(match_detections(truth, detections))
-    tried = {detection["score"]: f1(detection["score"]) for detection in detections}
+    best = best_f1_threshold(match_detections(ground_truth, detections))
+    tried = {d["score"]: f1(d["score"]) for d in detections}
     assert f1(best) == pytest.approx(max(tried.values()))
-    assert compare_objects(truth, detections, []).score_thresholds == (best, float("inf"))
+    assert compare_objects(ground_truth, detections, []).score_thresholds == (best, float("inf"))
 
 
 def test_equal_scores_stand_or_fall_together():
     """Three detections with one score: the threshold cannot keep the right one and drop the two wrong ones."""
-    truth = scene(annotation(1, 0), annotation(2, 50))
-    detections = [seen(0, score=0.5), seen(150, score=0.5), seen(250, score=0.5), seen(50, score=0.4)]
-    assert best_f1_threshold(match_detections(truth, detections)) == 0.4
+    ground_truth = scene(annotation(1, 0), annotation(2, 50))
+    detections = [
+        detection(0, score=0.5),
+        detection(150, score=0.5),
+        detection(250, score=0.5),
+        detection(50, score=0.4),
+    ]
+    assert best_f1_threshold(match_detections(ground_truth, detections)) == 0.4
 
 
 @pytest.mark.parametrize(

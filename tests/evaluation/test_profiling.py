@@ -16,7 +16,7 @@ from featlift.evaluation.profiling import (
 
 
 class Tower(nn.Module):
-    """A detector of torchvision's contract that is nothing but two convolutions."""
+    """Two convolutions, with torchvision's detector interface."""
 
     def __init__(self, channels=4):
         super().__init__()
@@ -27,19 +27,19 @@ class Tower(nn.Module):
         return [self.body(image[None]) for image in images]
 
 
-def test_the_cost_of_a_network_counted_by_hand():
+def test_profile_counted_by_hand():
     tower = Tower().train()
-    measured = profile_detector(tower, (100, 200), rounds=3)
-    assert measured.num_parameters == 3 * 4 * 9 + 4 + 4
-    assert measured.gmacs == pytest.approx(100 * 200 * (3 * 4 * 9 + 4) / 1e9)
+    profile = profile_detector(tower, (100, 200), rounds=3)
+    assert profile.num_parameters == 3 * 4 * 9 + 4 + 4
+    assert profile.gmacs == pytest.approx(100 * 200 * (3 * 4 * 9 + 4) / 1e9)
     maps = 100 * 200 * (4 + 1) * 4
-    assert maps <= measured.peak_memory < 5 * maps, "oneDNN rounds channels up to 8 or 16 in its scratch"
-    assert measured.image_size == (100, 200)
-    assert 0 < measured.latency.minimum <= measured.latency.median
-    assert tower.training, "the mode comes back"
+    assert maps <= profile.peak_memory < 5 * maps, "oneDNN pads channels to 8 or 16 in its scratch space"
+    assert profile.image_size == (100, 200)
+    assert 0 < profile.latency.minimum <= profile.latency.median
+    assert tower.training, "the mode is restored"
 
 
-def test_a_real_picture_gives_the_size():
+def test_an_image_gives_the_size():
     assert profile_detector(Tower(), torch.rand(3, 7, 9), rounds=1).image_size == (7, 9)
 
 
@@ -47,15 +47,15 @@ def test_several_are_measured_in_turns():
     calls = []
     measure_latencies({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, warmup=1)
     assert calls == ["a", "b"] * 3
-    both = profile_detectors({"slim": Tower(1), "wide": Tower(8)}, (8, 8), rounds=2)
-    assert list(both) == ["slim", "wide"]
-    assert both["wide"].gmacs > 4 * both["slim"].gmacs
+    profiles = profile_detectors({"slim": Tower(1), "wide": Tower(8)}, (8, 8), rounds=2)
+    assert list(profiles) == ["slim", "wide"]
+    assert profiles["wide"].gmacs > 4 * profiles["slim"].gmacs
 
 
 def test_warm_up_does_not_count():
     waits = iter([0.05, 0.0, 0.0, 0.0])
-    measured = measure_latencies({"late": lambda: time.sleep(next(waits))}, rounds=3, warmup=1)["late"]
-    assert measured.median < 0.04
+    latency = measure_latencies({"late": lambda: time.sleep(next(waits))}, rounds=3, warmup=1)["late"]
+    assert latency.median < 0.04
 
 
 def test_no_round_is_an_error():
@@ -88,8 +88,8 @@ def test_a_deformable_convolution_counts_like_a_plain_one():
     assert count_macs(lambda: deformable(x, offset)) == count_macs(lambda: plain(x)) > 0
 
 
-def test_memory_is_what_lives_at_once():
-    """Three maps one after the other, of which two are alive together."""
+def test_peak_memory():
+    """Three tensors in sequence, of which two are allocated at the same time."""
 
     def call():
         first = torch.ones(1000)

@@ -1,4 +1,4 @@
-"""The trapezoid precision against published golden values, a literal area and hand-made rankings."""
+"""Trapezoid AP against published values, a literal computation of the area, and manual rankings."""
 
 import random
 from types import SimpleNamespace
@@ -34,45 +34,45 @@ from featlift.evaluation.retrieval import (
         ([], 2, 0.0),
     ],
 )
-def test_golden_precisions(ranks, positives, expected):
+def test_published_values(ranks, positives, expected):
     assert trapezoid_average_precision(ranks, positives) == pytest.approx(expected, abs=5e-7)
 
 
-def walked(ranking, positives):
-    """The benchmark's own description: walk down the ranking, add the trapezoid between the old and the new
+def walk_ap(ranking, positives):
+    """The benchmark's definition: walk down the ranking, add the trapezoid between the old and the new
     precision.
     """
     area, old_recall, old_precision, found = 0.0, 0.0, 1.0, 0
-    for place, row in enumerate(ranking):
+    for rank, row in enumerate(ranking):
         found += row in positives
-        recall, precision = found / len(positives), found / (place + 1)
+        recall, precision = found / len(positives), found / (rank + 1)
         area += (recall - old_recall) * (old_precision + precision) / 2
         old_recall, old_precision = recall, precision
     return area
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_rankings_against_a_walk(seed):
-    luck = random.Random(seed)
-    rows = luck.sample(range(40), 40)
-    positives = set(luck.sample(range(40), luck.randint(1, 12)))
+def test_random_rankings_against_the_definition(seed):
+    rng = random.Random(seed)
+    rows = rng.sample(range(40), 40)
+    positives = set(rng.sample(range(40), rng.randint(1, 12)))
     assert trapezoid_average_precision(positive_ranks(rows, positives), len(positives)) == pytest.approx(
-        walked(rows, positives)
+        walk_ap(rows, positives)
     )
 
 
-def test_junk_leaves_the_ranking_before_places_are_counted():
+def test_junk_is_removed_before_ranks_are_counted():
     assert positive_ranks([7, 3, 9, 1, 2], positives={9, 2}, junk={7, 1}) == [1, 2]
     assert positive_ranks([7, 3], positives={7}, junk={7}) == []
 
 
 @pytest.mark.parametrize(("ranks", "positives"), [([], 0), ([0, 1], 1)])
-def test_impossible_counts_are_refused(ranks, positives):
+def test_impossible_counts_are_rejected(ranks, positives):
     with pytest.raises(ValueError, match="positives"):
         trapezoid_average_precision(ranks, positives)
 
 
-def wanted(*positives, junk=()):
+def relevance(*positives, junk=()):
     return SimpleNamespace(positives=frozenset(positives), junk=frozenset(junk))
 
 
@@ -80,50 +80,52 @@ DATABASE = torch.eye(4)
 QUERIES = nnf.normalize(torch.tensor([[4.0, 3, 2, 1], [1, 2, 3, 4]]), dim=1)
 
 
-def test_precisions_rank_the_whole_database():
-    assert query_average_precisions(QUERIES, DATABASE, [wanted(0), wanted(0)]) == pytest.approx([1.0, (0 + 1 / 4) / 2])
-    assert query_average_precisions(QUERIES, DATABASE, [wanted(1, junk=(0,)), wanted(3, 2)]) == pytest.approx(
+def test_average_precisions_rank_the_whole_database():
+    assert query_average_precisions(QUERIES, DATABASE, [relevance(0), relevance(0)]) == pytest.approx(
+        [1.0, (0 + 1 / 4) / 2]
+    )
+    assert query_average_precisions(QUERIES, DATABASE, [relevance(1, junk=(0,)), relevance(3, 2)]) == pytest.approx(
         [1.0, 1.0]
     )
-    assert mean_average_precision(QUERIES, DATABASE, [wanted(0), wanted(0)]) == pytest.approx(0.5625)
+    assert mean_average_precision(QUERIES, DATABASE, [relevance(0), relevance(0)]) == pytest.approx(0.5625)
     with pytest.raises(ValueError, match="2 descriptors for 1"):
-        query_average_precisions(QUERIES, DATABASE, [wanted(0)])
+        query_average_precisions(QUERIES, DATABASE, [relevance(0)])
 
 
 def test_curves():
-    at = {1.0: QUERIES, 2.0: QUERIES.flip(1)}
-    assert map_by_ratio(at, DATABASE, [wanted(0), wanted(3)]) == pytest.approx({1.0: 1.0, 2.0: 0.125})
-    crowd = nnf.normalize(torch.tensor([[9.0, 9, 9, 9], [0, 0, 0, -1]]), dim=1)
-    large = map_by_num_distractors(QUERIES, DATABASE, crowd, [wanted(0), wanted(3)], counts=[0, 1, 2])
-    assert large == pytest.approx({0: 1.0, 1: 0.25, 2: 0.25})
+    queries = {1.0: QUERIES, 2.0: QUERIES.flip(1)}
+    assert map_by_ratio(queries, DATABASE, [relevance(0), relevance(3)]) == pytest.approx({1.0: 1.0, 2.0: 0.125})
+    distractors = nnf.normalize(torch.tensor([[9.0, 9, 9, 9], [0, 0, 0, -1]]), dim=1)
+    by_count = map_by_num_distractors(QUERIES, DATABASE, distractors, [relevance(0), relevance(3)], counts=[0, 1, 2])
+    assert by_count == pytest.approx({0: 1.0, 1: 0.25, 2: 0.25})
     with pytest.raises(ValueError, match="3 distractors"):
-        map_by_num_distractors(QUERIES, DATABASE, crowd, [wanted(0), wanted(3)], counts=[3])
-    apart = distance_by_ratio({4.0: torch.tensor([[3.0, 0], [0, 5]])}, torch.zeros(2, 2))
-    assert apart[4.0] == pytest.approx((4.0, 1.0))
+        map_by_num_distractors(QUERIES, DATABASE, distractors, [relevance(0), relevance(3)], counts=[3])
+    distances = distance_by_ratio({4.0: torch.tensor([[3.0, 0], [0, 5]])}, torch.zeros(2, 2))
+    assert distances[4.0] == pytest.approx((4.0, 1.0))
 
 
-def test_bits_of_a_picture():
+def test_bits_of_an_image():
     noise = torch.rand(3, 40, 50)
     assert 8 * 3 * 40 * 50 * 0.95 < png_bits(noise) < 8 * 3 * 40 * 50 * 1.2  # noise does not compress
     assert png_bits(torch.zeros(3, 40, 50)) < png_bits(noise) / 10
 
 
-def test_who_moved():
+def test_ap_changes():
     assert classify_ap_changes([0.5, 0.5, 0.5, 0.5], [0.6, 0.9, 0.1, 0.505]) == {
         "gained": [1, 0],
         "lost": [2],
-        "kept": [3],
+        "unchanged": [3],
     }
 
 
-def test_curves_are_drawn(tmp_path):
+def test_curves_are_plotted(tmp_path):
     plot_seed_curves({"raw": {1.0: [0.9, 0.8], 2.0: [0.5, 0.6]}}, tmp_path / "a.png", "ratio", "mAP")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_as_good_is_within_a_standard_error_of_the_difference():
-    """By hand: behind "best" by 0.1 everywhere is behind for sure; by (0.3, -0.1, 0.1, 0) on average 0.075 ± 0.085 is not."""
+def test_selection_within_a_standard_error_of_the_difference():
+    """By hand: a gap of 0.1 on all queries is significant; (0.3, -0.1, 0.1, 0), on average 0.075 ± 0.085, is not."""
     best = torch.tensor([0.9, 0.5, 0.7, 0.6])
-    surely, perhaps = best - 0.1, best - torch.tensor([0.3, -0.1, 0.1, 0.0])
-    assert select_within_one_standard_error({"surely": surely, "perhaps": perhaps, "best": best}) == ["best", "perhaps"]
+    worse, similar = best - 0.1, best - torch.tensor([0.3, -0.1, 0.1, 0.0])
+    assert select_within_one_standard_error({"worse": worse, "similar": similar, "best": best}) == ["best", "similar"]
     assert select_within_one_standard_error({"alone": best}) == ["alone"]

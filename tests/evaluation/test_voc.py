@@ -6,23 +6,29 @@ import pytest
 from featlift.evaluation.voc import eleven_point_average_precision, voc_average_precision
 
 
-def thing(image, box, difficult=0, label=1):
+def annotation(image, box, difficult=0, label=1):
     return {"image_id": image, "category_id": label, "bbox": box, "difficult": difficult}
 
 
-def found(image, box, score, label=1):
+def detection(image, box, score, label=1):
     return {"image_id": image, "category_id": label, "bbox": box, "score": score}
 
 
-def truth(*things):
-    return {"annotations": list(things), "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "dog"}]}
+def make_ground_truth(*annotations):
+    return {"annotations": list(annotations), "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "dog"}]}
 
 
 def test_by_hand():
-    """Three cars; right, wrong, right: precision 1, 1/2, 2/3 at recall 1/3, 1/3, 2/3."""
-    objects = truth(thing(1, [0, 0, 10, 10]), thing(1, [20, 0, 10, 10]), thing(2, [0, 0, 10, 10]))
-    answers = [found(1, [0, 0, 10, 10], 0.9), found(1, [50, 50, 10, 10], 0.8), found(2, [1, 0, 10, 10], 0.7)]
-    assert voc_average_precision(objects, answers)["car"] == pytest.approx((4 * 1 + 3 * 2 / 3) / 11)
+    """Three cars; true, false, true positive: precision 1, 1/2, 2/3 at recall 1/3, 1/3, 2/3."""
+    objects = make_ground_truth(
+        annotation(1, [0, 0, 10, 10]), annotation(1, [20, 0, 10, 10]), annotation(2, [0, 0, 10, 10])
+    )
+    detections = [
+        detection(1, [0, 0, 10, 10], 0.9),
+        detection(1, [50, 50, 10, 10], 0.8),
+        detection(2, [1, 0, 10, 10], 0.7),
+    ]
+    assert voc_average_precision(objects, detections)["car"] == pytest.approx((4 * 1 + 3 * 2 / 3) / 11)
 
 
 @pytest.mark.parametrize(
@@ -38,58 +44,58 @@ def test_eleven_points(recall, precision, expected):
     assert eleven_point_average_precision(np.array(recall), np.array(precision)) == pytest.approx(expected)
 
 
-def test_second_hit_is_wrong():
-    answers = [found(1, [0, 0, 10, 10], 0.9), found(1, [0, 0, 10, 10], 0.8)]
-    assert voc_average_precision(truth(thing(1, [0, 0, 10, 10])), answers)["car"] == 1
-    late = [found(2, [0, 0, 10, 10], 0.95), *answers]
-    assert voc_average_precision(truth(thing(1, [0, 0, 10, 10])), late)["car"] == 0.5
+def test_second_match_is_a_false_positive():
+    detections = [detection(1, [0, 0, 10, 10], 0.9), detection(1, [0, 0, 10, 10], 0.8)]
+    assert voc_average_precision(make_ground_truth(annotation(1, [0, 0, 10, 10])), detections)["car"] == 1
+    late = [detection(2, [0, 0, 10, 10], 0.95), *detections]
+    assert voc_average_precision(make_ground_truth(annotation(1, [0, 0, 10, 10])), late)["car"] == 0.5
 
 
-def test_only_the_best_overlap_is_asked():
-    """The second answer overlaps both cars by half or more, but the taken one more: wrong for VOC, right for COCO."""
-    objects = truth(thing(1, [0, 0, 12, 10]), thing(1, [4, 0, 12, 10]))
-    answers = [found(1, [0, 0, 12, 10], 0.9), found(1, [1, 0, 12, 10], 0.8)]
-    assert voc_average_precision(objects, answers)["car"] == pytest.approx(6 / 11)
+def test_only_the_best_overlap_is_matched():
+    """The second detection overlaps both cars with IoU ≥ 0.5, the matched one more: false positive in VOC, true positive in COCO."""
+    objects = make_ground_truth(annotation(1, [0, 0, 12, 10]), annotation(1, [4, 0, 12, 10]))
+    detections = [detection(1, [0, 0, 12, 10], 0.9), detection(1, [1, 0, 12, 10], 0.8)]
+    assert voc_average_precision(objects, detections)["car"] == pytest.approx(6 / 11)
 
 
-def test_difficult_ones_count_neither_way():
-    objects = truth(thing(1, [0, 0, 10, 10]), thing(1, [30, 0, 10, 10], difficult=1))
-    answers = [found(1, [30, 0, 10, 10], 0.9), found(1, [0, 0, 10, 10], 0.8)]
-    assert voc_average_precision(objects, answers)["car"] == 1
-    assert voc_average_precision(truth(thing(1, [0, 0, 9, 9], difficult=1)), answers)["car"] is None
+def test_difficult_objects_are_ignored():
+    objects = make_ground_truth(annotation(1, [0, 0, 10, 10]), annotation(1, [30, 0, 10, 10], difficult=1))
+    detections = [detection(1, [30, 0, 10, 10], 0.9), detection(1, [0, 0, 10, 10], 0.8)]
+    assert voc_average_precision(objects, detections)["car"] == 1
+    assert voc_average_precision(make_ground_truth(annotation(1, [0, 0, 9, 9], difficult=1)), detections)["car"] is None
 
 
-def test_mean_over_classes_that_are_there():
-    objects = truth(thing(1, [0, 0, 10, 10]), thing(1, [30, 0, 10, 10], label=2))
-    values = voc_average_precision(objects, [found(1, [0, 0, 10, 10], 0.9)])
+def test_mean_over_classes_with_objects():
+    objects = make_ground_truth(annotation(1, [0, 0, 10, 10]), annotation(1, [30, 0, 10, 10], label=2))
+    values = voc_average_precision(objects, [detection(1, [0, 0, 10, 10], 0.9)])
     assert (values["car"], values["dog"], values["mAP"]) == (1, 0, 0.5)
-    assert voc_average_precision(truth(thing(1, [0, 0, 10, 10])), [])["mAP"] == 0
+    assert voc_average_precision(make_ground_truth(annotation(1, [0, 0, 10, 10])), [])["mAP"] == 0
 
 
-def test_half_is_enough():
-    objects, half = truth(thing(1, [0, 0, 10, 10])), [found(1, [0, 0, 10, 5], 0.9)]
+def test_iou_of_half_is_a_match():
+    objects, half = make_ground_truth(annotation(1, [0, 0, 10, 10])), [detection(1, [0, 0, 10, 5], 0.9)]
     assert voc_average_precision(objects, half)["car"] == 1
     assert voc_average_precision(objects, half, iou_threshold=0.51)["car"] == 0
 
 
 def test_matches_coco_where_rules_agree():
-    """One object and one answer per picture: eleven-point AP by pycocotools' precision at IoU 0.5."""
+    """One object and one detection per image: eleven-point AP by pycocotools' precision at IoU 0.5."""
     pycocotools = pytest.importorskip("pycocotools.cocoeval")
     from pycocotools.coco import COCO
 
     rng = np.random.default_rng(0)
-    things, answers = [], []
+    annotations, detections = [], []
     for image in range(1, 40):
         box = [10.0, 10.0, 20.0, 20.0]
-        things.append({**thing(image, box), "id": image, "area": 400, "iscrowd": 0})
-        answers.append(found(image, [10 + float(rng.uniform(0, 14)), 10.0, 20.0, 20.0], float(rng.random())))
-    objects = {"images": [{"id": i} for i in range(1, 40)], **truth(*things)}
+        annotations.append({**annotation(image, box), "id": image, "area": 400, "iscrowd": 0})
+        detections.append(detection(image, [10 + float(rng.uniform(0, 14)), 10.0, 20.0, 20.0], float(rng.random())))
+    objects = {"images": [{"id": i} for i in range(1, 40)], **make_ground_truth(*annotations)}
     gt: Any = COCO()
     gt.dataset = objects
     gt.createIndex()
-    run = pycocotools.COCOeval(gt, gt.loadRes(answers), "bbox")
+    run = pycocotools.COCOeval(gt, gt.loadRes(detections), "bbox")
     run.params.iouThrs, run.params.recThrs = np.array([0.5]), np.linspace(0, 1, 11)
     run.evaluate()
     run.accumulate()
-    ours = voc_average_precision(objects, answers)["car"]
-    assert ours == pytest.approx(run.eval["precision"][0, :, 0, 0, 2].mean(), abs=1e-9)
+    ap = voc_average_precision(objects, detections)["car"]
+    assert ap == pytest.approx(run.eval["precision"][0, :, 0, 0, 2].mean(), abs=1e-9)

@@ -1,4 +1,4 @@
-"""``featlift train efpn``: what it leaves in its folder, and that a finished run is only measured again."""
+"""``featlift train efpn``: the files of a run, and that a finished run is only evaluated again."""
 
 import json
 from pathlib import Path
@@ -13,52 +13,53 @@ from featlift.papers import baseline, efpn
 
 
 @pytest.fixture(scope="module")
-def words(coco, tmp_path_factory):
+def argv(coco, tmp_path_factory):
     folder = tmp_path_factory.mktemp("efpn")
     return [
         "train", "efpn", "--data", str(coco), "--run", str(folder), "--data.min_size", "[64]", "--data.batch_size", "2",
-        "--model.pyramid_channels", "8", "--model.detector_options", '{"anchor_scale": 4.0, "width": 16, "proposals": 20}',
-        "--extended_level.transfer_options", '{"width": 4}', "--detector.steps", "1", "--extension.steps", "1", "--head.steps", "1",
-        "--device", "cpu",
+        "--model.pyramid_channels", "8", "--model.detector_options", '{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}',
+        "--extended_level.transfer_options", '{"hidden_channels": 4}', "--detector.steps", "1",
+        "--extension.steps", "1", "--head.steps", "1", "--device", "cpu",
     ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def run(words):
+def run(argv):
     """The folder after a training."""
-    assert main.main(words) == 0
-    return Path(words[words.index("--run") + 1])
+    assert main.main(argv) == 0
+    return Path(argv[argv.index("--run") + 1])
 
 
-def test_the_run_says_how_it_was_before_and_after(run):
+def test_the_result_has_the_metrics_of_both_detectors(run):
     result = json.loads((run / "result.json").read_text())
     assert result["result"]["name"] == "efpn"
-    assert set(result["result"]["before"]) == set(result["result"]["metrics"]) == {"boxes"}
+    assert set(result["result"]["base_metrics"]) == set(result["result"]["metrics"]) == {"boxes"}
     assert set(result["stages"]) == {"detector", "extension", "head"}
 
 
 def test_the_page_has_both_and_the_maps(run):
     page = (run / "report.html").read_text()
     assert all(
-        word in page for word in (efpn_evaluation.BASELINE_NAME, "What efpn found and missed", "p3x", "p2x", "target")
+        text in page
+        for text in (efpn_evaluation.BASELINE_NAME, "Objects found and missed by efpn", "p3x", "p2x", "target")
     )
 
 
-def test_a_finished_run_is_only_measured_again(run, words, capsys):
+def test_a_finished_run_is_only_evaluated_again(run, argv, capsys):
     before, _ = read_tensors(run / "detector.safetensors")
-    assert main.main(words) == 0
-    told = capsys.readouterr().out
-    assert all(f"{stage} is finished" in told for stage in ("detector", "extension", "head"))
-    assert "parameters" in told
+    assert main.main(argv) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{stage} is finished" in printed for stage in ("detector", "extension", "head"))
+    assert "parameters" in printed
     after, _ = read_tensors(run / "detector.safetensors")
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_maps_are_the_target_and_what_is_made_of_it(run):
+def test_maps_of_the_target_and_of_the_extension(run):
     T = baseline.load_detector(run)[0].eval()
     image = torch.rand(3, 50, 64)
     maps = efpn.extended_level_maps(T, image)
-    sizes = {name: {level: tuple(x.shape[-2:]) for level, x in one.items()} for name, one in maps.items()}
+    sizes = {name: {level: tuple(x.shape[-2:]) for level, x in levels.items()} for name, levels in maps.items()}
     assert sizes["extension"] == {"p3x": (16, 16), "p2x": (32, 32)}
     assert sizes["target"] == {"image": (64, 64), **sizes["extension"]}
     F, _ = efpn.efpn_modules(T)

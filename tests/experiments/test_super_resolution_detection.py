@@ -25,25 +25,25 @@ from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
 from featlift.papers import baseline
 
 
-class Sharpness(nn.Module):
-    """A detector that answers with the truth where the picture it sees is the original, and with nothing where it is not."""
+class OriginalsOnly(nn.Module):
+    """A detector that returns the ground truth of original images, and no detections on any other image."""
 
     def __init__(self, scenes):
         super().__init__()
-        self.known = {image.numpy().tobytes(): target for image, target in (scenes[i] for i in range(len(scenes)))}
+        self.targets = {image.numpy().tobytes(): target for image, target in (scenes[i] for i in range(len(scenes)))}
 
     def forward(self, images, targets=None):
-        return [self._answer(image) for image in images]
+        return [self._detect(image) for image in images]
 
-    def _answer(self, image):
-        target = self.known.get(image.numpy().tobytes())
+    def _detect(self, image):
+        target = self.targets.get(image.numpy().tobytes())
         count = 0 if target is None else len(target["boxes"])
-        kept = (
+        detections = (
             {name: target[name] for name in ("boxes", "labels")}
             if count
             else {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long()}
         )
-        return kept | {"scores": torch.full((count,), 0.9)}
+        return detections | {"scores": torch.full((count,), 0.9)}
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +53,19 @@ def scenes():
 
 def test_rows_of_the_table():
     detector, tuned, network = nn.Identity(), nn.Identity(), BicubicSR(2)
-    rows = build_pipelines(detector, {"fdsr": network}, tuned)
-    assert list(rows) == ["bicubic", "fdsr", "fine-tuned", "original"]
-    assert rows["fine-tuned"].detector is tuned
-    assert rows["bicubic"].super_resolver.scale == rows["fine-tuned"].super_resolver.scale == 2
-    assert rows["original"].build_detector(4) is detector
-    seen = rows["fdsr"].build_detector(4)
-    assert isinstance(seen, SRDetector)
-    assert isinstance(seen.preprocess, DegradeAndUpscale)
-    assert seen.preprocess.factor == 4
+    pipelines = build_pipelines(detector, {"fdsr": network}, tuned)
+    assert list(pipelines) == ["bicubic", "fdsr", "fine-tuned", "original"]
+    assert pipelines["fine-tuned"].detector is tuned
+    assert pipelines["bicubic"].super_resolver.scale == pipelines["fine-tuned"].super_resolver.scale == 2
+    assert pipelines["original"].build_detector(4) is detector
+    detector_with_sr = pipelines["fdsr"].build_detector(4)
+    assert isinstance(detector_with_sr, SRDetector)
+    assert isinstance(detector_with_sr.preprocess, DegradeAndUpscale)
+    assert detector_with_sr.preprocess.factor == 4
 
 
-def test_each_method_sees_its_pictures(scenes):
-    result = evaluate_pipelines(build_pipelines(Sharpness(scenes), {}), scenes, downscale=4, num_quality_images=1)
+def test_each_pipeline_gets_its_images(scenes):
+    result = evaluate_pipelines(build_pipelines(OriginalsOnly(scenes), {}), scenes, downscale=4, num_quality_images=1)
     assert result["original"]["metrics"]["ap"] == pytest.approx(1)
     assert result["bicubic"]["metrics"]["ap"] == 0
     assert "quality" not in result["original"]
@@ -73,64 +73,69 @@ def test_each_method_sees_its_pictures(scenes):
     assert result["bicubic"]["seconds"] > 0
 
 
-def test_sharp_pictures_come_through_a_factor_of_one(scenes):
-    """With factor 1 and a network that changes nothing the detector sees the originals: AP 1 there, 0 elsewhere."""
+def test_a_factor_of_one_keeps_the_originals(scenes):
+    """With factor 1 and an identity network the detector gets the originals: AP 1; other factors give 0."""
 
-    class Same(nn.Module):
+    class Identity(nn.Module):
         scale = 1
 
         def forward(self, x):
             return x
 
     curves = compute_robustness(
-        {"same": SRPipeline(Sharpness(scenes), Same()), "original": SRPipeline(Sharpness(scenes), None)}, scenes, (1, 2)
+        {"same": SRPipeline(OriginalsOnly(scenes), Identity()), "original": SRPipeline(OriginalsOnly(scenes), None)},
+        scenes,
+        (1, 2),
     )
     assert curves["same"] == pytest.approx({1: 1.0, 2: 0.0})
     assert curves["original"] == pytest.approx({1: 1.0, 2: 1.0})
 
 
-def test_plot_is_a_picture(tmp_path):
+def test_plot_is_a_png(tmp_path):
     plot_robustness({"bicubic": {1: 0.4, 2: 0.3}, "original": {1: 0.4, 2: 0.4}}, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_side_by_side_has_a_panel_for_each_and_what_arrives(scenes):
-    whole = make_detection_grid(build_pipelines(Sharpness(scenes), {"fdsr": BicubicSR(4)}), scenes[0], crop_size=32)
-    assert whole.width == 4 * (4 * 32 + 4) - 4
+def test_the_grid_has_a_panel_for_each_pipeline_and_the_low_resolution_image(scenes):
+    grid = make_detection_grid(build_pipelines(OriginalsOnly(scenes), {"fdsr": BicubicSR(4)}), scenes[0], crop_size=32)
+    assert grid.width == 4 * (4 * 32 + 4) - 4
 
 
 def small_detector(folder):
     model = replace(
-        baseline.quick_detector_config(), pyramid_channels=16, detector_options={"width": 32, "proposals": 20}
+        baseline.quick_detector_config(), pyramid_channels=16, detector_options={"fc_dim": 32, "num_proposals": 20}
     )
     return baseline.save_detector(baseline.build_detector(model, 6), model, SyntheticScenes(2).classes, folder)
 
 
-def test_a_run_brings_the_detector_that_learned_with_its_network(tmp_path):
+def test_a_joint_run_is_evaluated_with_its_own_detector(tmp_path):
     small_detector(tmp_path / "sr4ir")
     networks = {"fdsr": BicubicSR(2), "sr4ir": BicubicSR(2)}
-    rows = build_joint_pipelines({"fdsr": str(tmp_path / "fdsr"), "sr4ir": str(tmp_path / "sr4ir")}, networks)
-    assert list(rows) == ["sr4ir"]
-    assert rows["sr4ir"].super_resolver is networks["sr4ir"]
+    pipelines = build_joint_pipelines({"fdsr": str(tmp_path / "fdsr"), "sr4ir": str(tmp_path / "sr4ir")}, networks)
+    assert list(pipelines) == ["sr4ir"]
+    assert pipelines["sr4ir"].super_resolver is networks["sr4ir"]
     assert torch.equal(
-        next(rows["sr4ir"].detector.parameters()), next(baseline.load_detector(tmp_path / "sr4ir")[0].parameters())
+        next(pipelines["sr4ir"].detector.parameters()), next(baseline.load_detector(tmp_path / "sr4ir")[0].parameters())
     )
 
 
-def test_measured_and_written(tmp_path):
+def test_results_are_written(tmp_path):
     detector = tmp_path / "detector"
     small_detector(detector)
     data = asdict(baseline.DataConfig("scenes", num_scenes=1, num_val_scenes=2, scene_size=64))
     (detector / "settings.json").write_text(json.dumps({"data": data}))
     save(super_resolver("srcnn", 4), tmp_path / "sr" / SUPER_RESOLVER_FILE)
-    how = SRDetectionConfig(
+    config = SRDetectionConfig(
         str(detector), {"srcnn": str(tmp_path / "sr")}, downscale_sweep=(2, 4), num_quality_images=1, num_examples=1
     )
-    found = evaluate_sr_detection(how, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "two_step.json").read_text())["rows"].keys() == found["rows"].keys()
-    assert list(found["rows"]) == ["bicubic", "srcnn", "original"]
+    results = evaluate_sr_detection(config, tmp_path / "out")
+    assert (
+        json.loads((tmp_path / "out" / "sr_detection.json").read_text())["pipelines"].keys()
+        == results["pipelines"].keys()
+    )
+    assert list(results["pipelines"]) == ["bicubic", "srcnn", "original"]
     assert (tmp_path / "out" / "robustness.png").exists()
-    assert len(list((tmp_path / "out").glob("picture-*.png"))) == 1
+    assert len(list((tmp_path / "out").glob("image-*.png"))) == 1
 
 
 def test_table_in_per_cent():

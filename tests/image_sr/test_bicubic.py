@@ -11,11 +11,11 @@ from featlift.image_sr.bicubic import BicubicSR, apply_to_luma, studio_luma, ups
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_is_pillows(scale):
-    picture = torch.rand(3, 9, 14)
-    channels = [Image.fromarray(c.numpy()).resize((14 * scale, 9 * scale), Image.Resampling.BICUBIC) for c in picture]
+def test_equals_pillow(scale):
+    image = torch.rand(3, 9, 14)
+    channels = [Image.fromarray(c.numpy()).resize((14 * scale, 9 * scale), Image.Resampling.BICUBIC) for c in image]
     pillow = torch.from_numpy(np.stack([np.asarray(c) for c in channels]))
-    torch.testing.assert_close(upsample_bicubic(picture[None], scale)[0], pillow, rtol=0, atol=1e-6)
+    torch.testing.assert_close(upsample_bicubic(image[None], scale)[0], pillow, rtol=0, atol=1e-6)
 
 
 def test_stays_between_black_and_white():
@@ -33,7 +33,7 @@ def test_luma_of_the_primaries():
 
 
 def test_luma_is_replaced_and_chroma_kept():
-    """Against the full matrix of BT.601, there and back."""
+    """Compared with the full matrix of BT.601 and its inverse."""
     matrix = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
     image = torch.rand(1, 3, 4, 5)
     out = apply_to_luma(lambda y: 0.5 * y + 0.1, image)
@@ -49,7 +49,7 @@ SET5 = Path(os.environ.get("FEATLIFT_DATA", Path(__file__).parents[3] / "shared"
 @pytest.mark.skipif(not SET5.is_dir(), reason="needs Set5 in $FEATLIFT_DATA/sr/Set5")
 @pytest.mark.parametrize(("scale", "published"), [(2, 33.66), (4, 28.42)])
 def test_set5_has_the_published_psnr(scale, published):
-    """The bicubic line of every super-resolution table: Y, border cut by the scale, mean over the five pictures."""
+    """The bicubic line of every super-resolution table: Y, border cropped by the scale, mean over the five images."""
     from featlift.evaluation.image_quality import psnr_y
     from featlift.image_sr.degradation import quantize_8bit
 

@@ -15,17 +15,17 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", [name for name in SUPER_RESOLVERS if name != "bicubic"])
-def test_built_again_from_its_file(name, tmp_path):
+def test_rebuilt_from_its_file(name, tmp_path):
     network = super_resolver(name, 2, **OPTIONS.get(name, {})).eval()
     save(network, tmp_path / SUPER_RESOLVER_FILE)
-    again, low = load_super_resolver(tmp_path), torch.rand(1, 3, 8, 8)
-    assert again.scale == 2
-    assert not again.training
-    torch.testing.assert_close(again(low), network(low), rtol=0, atol=0)
+    loaded, low = load_super_resolver(tmp_path), torch.rand(1, 3, 8, 8)
+    assert loaded.scale == 2
+    assert not loaded.training
+    torch.testing.assert_close(loaded(low), network(low), rtol=0, atol=0)
     torch.testing.assert_close(load_super_resolver(tmp_path / SUPER_RESOLVER_FILE)(low), network(low), rtol=0, atol=0)
 
 
-def test_other_parts_are_refused(tmp_path, monkeypatch):
+def test_other_modules_are_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr("featlift.image_sr.checkpoint.load", lambda path: nn.Linear(1, 1))
     with pytest.raises(ValueError, match="Linear, no super-resolver"):
         load_super_resolver(tmp_path)

@@ -9,7 +9,7 @@ def test_starts_as_bicubic():
     torch.testing.assert_close(CompactSR(3)(low), upsample_bicubic(low, 3), rtol=0, atol=0)
 
 
-def test_learns_in_one_step_what_bicubic_lacks():
+def test_one_step_reduces_the_error():
     torch.manual_seed(0)
     network, high = CompactSR(2, depth=3, width=8), torch.rand(1, 3, 16, 16)
     low = torch.nn.functional.avg_pool2d(high, 2)

@@ -6,7 +6,7 @@ from featlift.image_sr.dbpn import DDBPN
 
 
 def literal_dbpn(s, low, stages, scale):
-    """D-DBPN under the names of the published files, unit after unit; concatenation newest first."""
+    """D-DBPN with the keys of the published files, unit by unit; concatenation newest first."""
 
     def act(name, x):
         return nnf.prelu(x, s[f"{name}.act.weight"])
@@ -37,21 +37,21 @@ def literal_dbpn(s, low, stages, scale):
     return nnf.conv2d(torch.cat(highs, 1), s["output_conv.conv.weight"], s["output_conv.conv.bias"], padding=1)
 
 
-def published_state(stages, scale, width=4, initial=8):
-    """Random weights under the published names."""
-    kernel, source = scale + 4, torch.Generator().manual_seed(1)
+def published_state(stages, scale, width=4, initial_channels=8):
+    """Random weights with the published keys."""
+    kernel, generator = scale + 4, torch.Generator().manual_seed(1)
 
     def layer(name, kind, shape):
-        weights = torch.randn(shape, generator=source) * (2 / (shape[1] * shape[2] ** 2)) ** 0.5
+        weights = torch.randn(shape, generator=generator) * (2 / (shape[1] * shape[2] ** 2)) ** 0.5
         size = shape[1] if kind == "deconv" else shape[0]
-        slope = torch.rand(1, generator=source)
+        slope = torch.rand(1, generator=generator)
         return {
             f"{name}.{kind}.weight": weights,
-            f"{name}.{kind}.bias": torch.randn(size, generator=source) * 0.1,
+            f"{name}.{kind}.bias": torch.randn(size, generator=generator) * 0.1,
             f"{name}.act.weight": slope,
         }
 
-    s = layer("feat0", "conv", (initial, 3, 3, 3)) | layer("feat1", "conv", (width, initial, 1, 1))
+    s = layer("feat0", "conv", (initial_channels, 3, 3, 3)) | layer("feat1", "conv", (width, initial_channels, 1, 1))
     square = (width, width, kernel, kernel)
     for side, kinds, last, squeezed_from in (
         ("up", ("deconv", "conv", "deconv"), stages, 3),
@@ -79,6 +79,6 @@ def test_is_the_published_network(stages, scale):
     torch.testing.assert_close(network(low), literal_dbpn(state, low, stages, scale), rtol=1e-4, atol=1e-4)
 
 
-def test_does_not_shrink():
+def test_scale_of_one_is_rejected():
     with pytest.raises(ValueError, match="2 or more"):
         DDBPN(1)

@@ -18,33 +18,33 @@ from featlift.image_sr.degradation import (
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
-def test_shrink_is_pillows(factor):
-    picture = torch.rand(1, 3, 4 * factor, 7 * factor)
-    channels = [Image.fromarray(c.numpy()).resize((7, 4), Image.Resampling.BICUBIC) for c in picture[0]]
+def test_downscale_equals_pillow(factor):
+    image = torch.rand(1, 3, 4 * factor, 7 * factor)
+    channels = [Image.fromarray(c.numpy()).resize((7, 4), Image.Resampling.BICUBIC) for c in image[0]]
     pillow = torch.from_numpy(np.stack([np.asarray(c) for c in channels])).clamp(0, 1)
-    torch.testing.assert_close(BicubicDownscale(factor)(picture)[0], pillow, rtol=0, atol=5e-7)
+    torch.testing.assert_close(BicubicDownscale(factor)(image)[0], pillow, rtol=0, atol=5e-7)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("size", [(16, 24), (17, 23), (3, 40)])
-def test_enlarged_again_covers_the_picture(factor, size):
+def test_upscaled_image_covers_the_original(factor, size):
     low = BicubicDownscale(factor)(torch.rand(2, 3, *size))
     assert low.shape == (2, 3, -(-size[0] // factor), -(-size[1] // factor))
     assert low.shape[-2] * factor >= size[0]
 
 
 @pytest.mark.parametrize("size", [(32, 48), (33, 47), (30, 45)])
-def test_what_is_drawn_stays_where_it_is(size):
-    """A square shrunk, enlarged and cut keeps its center, whatever the size: boxes need no change."""
-    picture = torch.zeros(1, 3, *size)
-    picture[..., 8:16, 12:28] = 1
-    again = upsample_bicubic(BicubicDownscale(4)(picture), 4)[0, 0, : size[0], : size[1]]
-    rows, columns = (again.sum(dim) / again.sum() for dim in (1, 0))
+def test_positions_are_preserved(size):
+    """A square, downscaled, upscaled and cropped, keeps its center at any image size: boxes need no change."""
+    image = torch.zeros(1, 3, *size)
+    image[..., 8:16, 12:28] = 1
+    upscaled = upsample_bicubic(BicubicDownscale(4)(image), 4)[0, 0, : size[0], : size[1]]
+    rows, columns = (upscaled.sum(dim) / upscaled.sum() for dim in (1, 0))
     assert (rows * torch.arange(size[0])).sum().item() == pytest.approx(11.5, abs=0.05)
     assert (columns * torch.arange(size[1])).sum().item() == pytest.approx(19.5, abs=0.05)
 
 
-def test_padding_mirrors_and_tiny_pictures_repeat():
+def test_padding_reflects_and_tiny_images_replicate():
     row = torch.arange(5.0).view(1, 1, 1, 5)
     assert pad_to_multiple(row, 4)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
     assert pad_to_multiple(row, 4).shape[-2:] == (4, 8)
@@ -61,22 +61,22 @@ def test_blur_keeps_the_mean_and_spreads_by_sigma():
     assert (spread.sum(0) * offsets**2).sum().sqrt().item() == pytest.approx(2.0, abs=0.06)
 
 
-def test_noise_has_its_amount_and_its_seed():
+def test_noise_has_its_sigma_and_its_seed():
     gray = torch.full((1, 3, 64, 64), 0.5)
     assert (GaussianNoise(0.1)(gray) - 0.5).std().item() == pytest.approx(0.1, abs=0.005)
     assert GaussianNoise(0.1, seed=3)(gray).equal(GaussianNoise(0.1, seed=3)(gray))
     assert not GaussianNoise(0.1, seed=3)(gray).equal(GaussianNoise(0.1, seed=4)(gray))
 
 
-def test_jpeg_is_close_to_pillows():
-    picture = quantize_8bit(upsample_bicubic(torch.rand(2, 3, 6, 8), 4))
-    ours = JPEG(60)(picture)
-    for mine, before in zip(ours, picture, strict=True):
+def test_jpeg_is_close_to_pillow():
+    image = quantize_8bit(upsample_bicubic(torch.rand(2, 3, 6, 8), 4))
+    compressed = JPEG(60)(image)
+    for actual, before in zip(compressed, image, strict=True):
         file = io.BytesIO()
         Image.fromarray((before * 255).byte().permute(1, 2, 0).numpy()).save(file, "jpeg", quality=60)
         pillow = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) / 255
-        assert (mine - pillow).abs().mean() < 0.004
-        assert (mine - before).abs().mean() > 0.004
+        assert (actual - pillow).abs().mean() < 0.004
+        assert (actual - before).abs().mean() > 0.004
 
 
 def test_they_compose():
@@ -84,14 +84,14 @@ def test_they_compose():
     assert chain(torch.rand(2, 3, 33, 21)).shape == (2, 3, 9, 6)
 
 
-def test_as_stored_has_256_steps():
+def test_quantization_has_256_levels():
     out = quantize_8bit(torch.tensor([-0.2, 0.5, 1.3, 1 / 255 + 1e-4]))
     torch.testing.assert_close(out, torch.tensor([0.0, 128 / 255, 1.0, 1 / 255]))
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda: BicubicDownscale(0), lambda: GaussianBlur(0), lambda: JPEG(0), lambda: JPEG(101)]
+    "make", [lambda: BicubicDownscale(0), lambda: GaussianBlur(0), lambda: JPEG(0), lambda: JPEG(101)]
 )
-def test_impossible_amounts(wrong):
+def test_invalid_parameters(make):
     with pytest.raises(ValueError):
-        wrong()
+        make()

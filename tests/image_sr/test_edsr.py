@@ -4,8 +4,8 @@ import torch.nn.functional as nnf
 from featlift.image_sr.edsr import EDSR
 
 
-def literal_edsr(s, low, blocks, share):
-    """The network of the paper written out, on 0…255."""
+def literal_edsr(s, low, blocks, res_scale):
+    """The network of the paper, written explicitly, on 0…255."""
     mean = torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1) * 255
 
     def conv(name, x):
@@ -13,7 +13,7 @@ def literal_edsr(s, low, blocks, share):
 
     head = x = conv("head.0", low * 255 - mean)
     for k in range(blocks):
-        x = x + share * conv(f"body.{k}.body.2", conv(f"body.{k}.body.0", x).relu())
+        x = x + res_scale * conv(f"body.{k}.body.2", conv(f"body.{k}.body.0", x).relu())
     x = head + conv(f"body.{blocks}", x)
     for k in (0, 2):
         x = nnf.pixel_shuffle(conv(f"tail.0.{k}", x), 2)

@@ -21,8 +21,8 @@ SMALL = {
     "edsr": {"blocks": 2, "width": 8},
     "edsr-baseline": {"blocks": 2, "width": 8},
     "rcan": {"groups": 2, "blocks": 2, "width": 16, "reduction": 4},
-    "d-dbpn": {"stages": 3, "initial": 16, "width": 8},
-    "dbpnll": {"stages": 4, "initial": 16, "width": 8},
+    "d-dbpn": {"stages": 3, "initial_channels": 16, "width": 8},
+    "dbpnll": {"stages": 4, "initial_channels": 16, "width": 8},
 }
 
 
@@ -53,7 +53,7 @@ def test_parameters_of_d_dbpn_at_other_scales(scale, parameters):
 
 @pytest.mark.parametrize("scale", SR_SCALES)
 @pytest.mark.parametrize("name", SUPER_RESOLVERS)
-def test_enlarges_any_size_alone_or_in_a_batch(name, scale):
+def test_upscales_any_size_alone_or_in_a_batch(name, scale):
     network = small(name, scale)
     low = torch.rand(2, 3, 5, 7)
     high = network(low)
@@ -67,14 +67,14 @@ def test_every_parameter_learns(name):
     network = small(name, 2)
     for parameter in network.parameters():
         if not parameter.any():
-            torch.nn.init.normal_(parameter)  # a last layer that starts at zero stops what is before it for one step
+            torch.nn.init.normal_(parameter)  # a zero-initialized last layer gives the previous layers zero gradient
     network(torch.rand(1, 3, 8, 8)).square().mean().backward()
     dead = [
         name
         for name, p in network.named_parameters()
         if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
     ]
-    # a Relu or a shared slope may sleep in one picture; a whole convolution may not
+    # a ReLU or a shared slope may be inactive for one image; a whole convolution may not
     assert [name for name in dead if name.endswith("weight") and network.get_parameter(name).dim() == 4] == []
 
 
@@ -87,13 +87,15 @@ def test_saved_and_loaded(name, tmp_path):
     torch.testing.assert_close(first(low), second(low), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in SUPER_RESOLVERS if hasattr(small(name, 2), "recompute")])
-def test_recomputing_changes_no_gradient(name):
+@pytest.mark.parametrize(
+    "name", [name for name in SUPER_RESOLVERS if hasattr(small(name, 2), "gradient_checkpointing")]
+)
+def test_gradient_checkpointing_changes_no_gradient(name):
     network, low = small(name, 2), torch.rand(1, 3, 6, 6)
-    plain = torch.autograd.grad(network(low).square().sum(), list(network.parameters()))
-    network.recompute = True  # type: ignore[assignment]
-    again = torch.autograd.grad(network(low).square().sum(), list(network.parameters()))
-    torch.testing.assert_close(again, plain)
+    expected = torch.autograd.grad(network(low).square().sum(), list(network.parameters()))
+    network.gradient_checkpointing = True  # type: ignore[assignment]
+    gradients = torch.autograd.grad(network(low).square().sum(), list(network.parameters()))
+    torch.testing.assert_close(gradients, expected)
 
 
 def test_unknown_name_or_scale():

@@ -5,16 +5,18 @@ from featlift.image_sr import super_resolver
 from featlift.image_sr.network import SuperResolverConfig, build_super_resolver
 
 
-def test_recompute_only_where_there_are_blocks():
+def test_gradient_checkpointing_only_where_there_are_blocks():
     assert (
-        build_super_resolver(SuperResolverConfig("d-dbpn", 2, {"stages": 2}, gradient_checkpointing=True)).recompute
+        build_super_resolver(
+            SuperResolverConfig("d-dbpn", 2, {"stages": 2}, gradient_checkpointing=True)
+        ).gradient_checkpointing
         is True
     )
-    with pytest.raises(ValueError, match="recompute"):
+    with pytest.raises(ValueError, match="gradient_checkpointing"):
         build_super_resolver(SuperResolverConfig("srcnn", 2, gradient_checkpointing=True))
 
 
-def test_published_weights_start_the_network(tmp_path):
+def test_published_weights_are_loaded(tmp_path):
     torch.save(super_resolver("srcnn", 3).state_dict(), tmp_path / "srcnn_x3.pth")
     network = build_super_resolver(SuperResolverConfig("srcnn", 3, weights=str(tmp_path / "srcnn_x3.pth")))
     expected = torch.load(tmp_path / "srcnn_x3.pth", weights_only=True)

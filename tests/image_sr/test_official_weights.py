@@ -25,31 +25,31 @@ def test_published_layouts_load(network, prefix, zipped, tmp_path):
     assert all((p == 0.25).all() for p in network.parameters())
 
 
-def test_names_and_shapes_of_dbpn_x4():
-    """A few names from the public file, with their shapes, found in our full-size network."""
-    known = {
-        "module.feat0.conv.weight": ("lift.0.weight", (256, 3, 3, 3)),
-        "module.feat1.act.weight": ("narrow.1.weight", (1,)),
-        "module.up1.up_conv1.deconv.weight": ("ups.0.there.0.weight", (64, 64, 8, 8)),
+def test_keys_and_shapes_of_dbpn_x4():
+    """Some keys of the public file, with their shapes, present in the full-size network."""
+    expected = {
+        "module.feat0.conv.weight": ("feat0.0.weight", (256, 3, 3, 3)),
+        "module.feat1.act.weight": ("feat1.1.weight", (1,)),
+        "module.up1.up_conv1.deconv.weight": ("ups.0.project.0.weight", (64, 64, 8, 8)),
         "module.down2.conv.conv.weight": ("downs.1.squeeze.0.weight", (64, 128, 1, 1)),
         "module.up7.conv.conv.weight": ("ups.6.squeeze.0.weight", (64, 384, 1, 1)),
-        "module.down6.down_conv2.deconv.bias": ("downs.5.back.0.bias", (64,)),
-        "module.down6.down_conv3.act.weight": ("downs.5.again.1.weight", (1,)),
-        "module.output_conv.conv.weight": ("paint.weight", (3, 448, 3, 3)),
+        "module.down6.down_conv2.deconv.bias": ("downs.5.back_project.0.bias", (64,)),
+        "module.down6.down_conv3.act.weight": ("downs.5.project_residual.1.weight", (1,)),
+        "module.output_conv.conv.weight": ("output_conv.weight", (3, 448, 3, 3)),
     }
     with torch.device("meta"):
-        ours = DDBPN(4).state_dict()
-    for published, (name, shape) in known.items():
+        state = DDBPN(4).state_dict()
+    for published, (name, shape) in expected.items():
         assert (
             next(iter(convert_published_keys({published: torch.zeros(1), "feat0.conv.weight": torch.zeros(1)}))) == name
         )
-        assert ours[name].shape == shape
+        assert state[name].shape == shape
 
 
-def test_pickled_networks_are_refused(tmp_path):
-    """As pytorch-vdsr publishes them: reading such a file would run its code."""
+def test_pickled_networks_are_rejected(tmp_path):
+    """As published by pytorch-vdsr: reading such a file would execute its code."""
     torch.save({"epoch": 50, "model": nn.Conv2d(1, 1, 1)}, tmp_path / "whole.pth")
-    with pytest.raises(ValueError, match="run any code"):
+    with pytest.raises(ValueError, match="execute any code"):
         load_published_weights(SRCNN(2), tmp_path / "whole.pth")
 
 

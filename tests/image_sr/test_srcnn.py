@@ -4,7 +4,7 @@ from featlift.image_sr.bicubic import upsample_bicubic
 from featlift.image_sr.srcnn import SRCNN
 
 
-def test_keeps_the_chroma_of_the_enlarged_picture():
+def test_keeps_the_chroma_of_the_upsampled_image():
     low = torch.rand(1, 3, 6, 7)
     change = SRCNN(3)(low) - upsample_bicubic(low, 3)
     assert change.abs().max() > 0

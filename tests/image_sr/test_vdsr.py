@@ -11,7 +11,7 @@ def test_one_network_serves_several_scales():
     assert network(low).shape[-2:] == (15, 18)
 
 
-def test_adds_to_the_enlarged_picture():
+def test_adds_to_the_upsampled_image():
     network, low = VDSR(2, depth=3, width=4), torch.rand(1, 3, 5, 6)
     for parameter in network.features[-1].parameters():
         torch.nn.init.zeros_(parameter)

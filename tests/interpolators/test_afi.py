@@ -1,4 +1,4 @@
-"""AFI-GAN's generator against its equations, with the concatenations taken apart."""
+"""AFI-GAN's generator against its equations, with the concatenations split."""
 
 import torch
 import torch.nn.functional as nnf
@@ -13,13 +13,13 @@ def activated(x: Tensor) -> Tensor:
 
 def dense(block: ResidualDenseBlock, x: Tensor) -> Tensor:
     """A convolution of a concatenation is the sum of the convolutions of its parts."""
-    seen = [x]
+    maps = [x]
     for convolution in (*block.grow, block.close):
-        weights = convolution.weight.split([part.shape[1] for part in seen], dim=1)
-        seen.append(sum(nnf.conv2d(part, weight, padding=1) for part, weight in zip(seen, weights, strict=True)))
+        weights = convolution.weight.split([part.shape[1] for part in maps], dim=1)
+        maps.append(sum(nnf.conv2d(part, weight, padding=1) for part, weight in zip(maps, weights, strict=True)))
         if convolution is not block.close:
-            seen[-1] = activated(seen[-1])
-    return x + 0.2 * seen[-1]
+            maps[-1] = activated(maps[-1])
+    return x + 0.2 * maps[-1]
 
 
 def test_dense_block():
@@ -47,7 +47,7 @@ def test_parameters_of_a_dense_block():
     assert not [name for name, _ in block.named_parameters() if "bias" in name]
 
 
-def test_reach():
+def test_receptive_field():
     """One cell of the input moves outputs at most 1 + 5·3 + 1 (at low resolution), 1 (deconvolution) and ½ (last) cells away."""
     module = AFI(4, num_blocks=3, growth_rate=2)
     x = torch.zeros(1, 4, 1, 61)

@@ -9,7 +9,7 @@ from featlift.interpolators.carafe import CARAFE
 def reassembled(module: CARAFE, x: torch.Tensor) -> torch.Tensor:
     """The paper's two steps for each output cell: predict 5x5 weights, average the neighborhood of its input cell."""
     batch, channels, height, width = x.shape
-    side, reach = module.reassembly_kernel, module.reassembly_kernel // 2
+    side, radius = module.reassembly_kernel, module.reassembly_kernel // 2
     logits = module.encode(module.compress(x))
     out = torch.zeros(batch, channels, 2 * height, 2 * width)
     for b in range(batch):
@@ -19,7 +19,7 @@ def reassembled(module: CARAFE, x: torch.Tensor) -> torch.Tensor:
                 weights = logits[b, phase::4, i, j].exp()
                 weights = weights / weights.sum()
                 for tap in range(side**2):
-                    y, z = i + tap // side - reach, j + tap % side - reach
+                    y, z = i + tap // side - radius, j + tap % side - radius
                     if 0 <= y < height and 0 <= z < width:
                         out[b, :, row, column] += weights[tap] * x[b, :, y, z]
     return out
@@ -44,6 +44,6 @@ def test_other_kernels():
 
 def test_starts_as_the_mean_of_the_neighborhood():
     module = CARAFE(1)
-    doubled = module(torch.ones(1, 1, 7, 7))[0, 0]
-    torch.testing.assert_close(doubled[4:-4, 4:-4], torch.ones(6, 6), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(doubled[0, 0], torch.tensor(9 / 25), rtol=1e-2, atol=1e-2)  # zeros beyond the border
+    upsampled = module(torch.ones(1, 1, 7, 7))[0, 0]
+    torch.testing.assert_close(upsampled[4:-4, 4:-4], torch.ones(6, 6), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(upsampled[0, 0], torch.tensor(9 / 25), rtol=1e-2, atol=1e-2)  # zeros beyond the border

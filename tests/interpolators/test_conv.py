@@ -16,28 +16,28 @@ def test_deconvolution_scatters_every_cell_with_36_taps():
     for i in range(3):
         for j in range(4):
             canvas[0, :, 2 * i : 2 * i + 6, 2 * j : 2 * j + 6] += torch.einsum("c,cokl->okl", x[0, :, i, j], weight)
-    doubled = canvas[..., 2:-2, 2:-2]
-    expected = module.last(torch.where(doubled > 0, doubled, 0.2 * doubled))
+    upsampled = canvas[..., 2:-2, 2:-2]
+    expected = module.last(torch.where(upsampled > 0, upsampled, 0.2 * upsampled))
     torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_deconvolution_favours_no_phase():
-    """Every output cell inside the map gets 3x3 taps: a constant map stays constant."""
+def test_deconvolution_treats_all_phases_equally():
+    """Every inner output cell gets 3x3 weights: a constant map stays constant."""
     module = Deconvolution(1)
     nn.init.ones_(module.deconvolution.weight)
-    doubled = module.deconvolution(torch.ones(1, 1, 5, 5))
-    assert doubled[0, 0, 2:-2, 2:-2].unique().tolist() == [9.0]
+    upsampled = module.deconvolution(torch.ones(1, 1, 5, 5))
+    assert upsampled[0, 0, 2:-2, 2:-2].unique().tolist() == [9.0]
 
 
 def test_pixel_shuffle_cell_by_cell():
     module = PixelShuffleConv(2)
     x = torch.randn(1, 2, 3, 2)
-    convolved, doubled = module.last(x)[0], module(x)[0]
+    convolved, upsampled = module.last(x)[0], module(x)[0]
     for c in range(2):
         for i in range(6):
             for j in range(4):
                 phase = 2 * (i % 2) + j % 2
-                assert doubled[c, i, j] == convolved[4 * c + phase, i // 2, j // 2]
+                assert upsampled[c, i, j] == convolved[4 * c + phase, i // 2, j // 2]
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])

@@ -10,7 +10,7 @@ from featlift.interpolators.dysample import DySample
 from featlift.interpolators.fixed import BilinearInterpolator
 
 
-def looked_up(x: Tensor, row: float, column: float) -> Tensor:
+def bilinear_sample(x: Tensor, row: float, column: float) -> Tensor:
     """``x [C, H, W]`` at a point between cell centers (bilinear); the border is repeated."""
     height, width = x.shape[-2:]
     row, column = min(max(row, 0.0), height - 1.0), min(max(column, 0.0), width - 1.0)
@@ -42,14 +42,14 @@ def sampled(module: DySample, x: Tensor) -> Tensor:
                     )
                     at = (i + (-0.25, 0.25)[row % 2] + down.item(), j + (-0.25, 0.25)[column % 2] + along.item())
                     part = slice(group * share, (group + 1) * share)
-                    out[b, part, row, column] = looked_up(x[b, part], *at)
+                    out[b, part, row, column] = bilinear_sample(x[b, part], *at)
     return out
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dyscope", [False, True])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_against_the_loop(groups, dynamic):
-    module = DySample(4, groups, dynamic)
+def test_against_the_loop(groups, dyscope):
+    module = DySample(4, groups, dyscope)
     for parameter in module.parameters():
         nn.init.normal_(parameter)
     x = torch.randn(2, 4, 3, 5)
@@ -57,11 +57,11 @@ def test_against_the_loop(groups, dynamic):
         torch.testing.assert_close(module(x), sampled(module, x), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_starts_as_bilinear(dynamic):
+@pytest.mark.parametrize("dyscope", [False, True])
+def test_starts_as_bilinear(dyscope):
     x = torch.randn(1, 8, 6, 5)
     bilinear = BilinearInterpolator(8)(x)
-    error = (DySample(8, dyscope=dynamic)(x) - bilinear).norm() / bilinear.norm()
+    error = (DySample(8, dyscope=dyscope)(x) - bilinear).norm() / bilinear.norm()
     assert error < 2e-3
 
 

@@ -7,14 +7,14 @@ import torch
 from featlift.interpolators import INTERPOLATORS, interpolator
 from featlift.interpolators.execution import EXECUTION_MODES, use_checkpointing, use_compile
 
-SMALL = {"afi": {"growth": 4}, "srf": {"blocks": 2}, "afi-rb": {"blocks": 2}}
+SMALL = {"afi": {"growth_rate": 4}, "srf": {"num_blocks": 2}, "afi-rb": {"num_blocks": 2}}
 
 
-def made(name):
+def build(name):
     return interpolator(name, 8, **SMALL.get(name, {})).train()
 
 
-def learned(module, x):
+def backward_results(module, x):
     """Output, gradients and all tensors after one forward and backward pass."""
     x = x.clone().requires_grad_()
     y = module(x)
@@ -23,40 +23,40 @@ def learned(module, x):
 
 
 @pytest.mark.parametrize("name", INTERPOLATORS)
-def test_recomputing_changes_nothing_to_the_last_bit(name):
-    """Values, gradients, and batch-norm statistics, which a second forward would have moved twice."""
-    plain = made(name)
-    other = use_checkpointing(copy.deepcopy(plain))
+def test_checkpointing_is_bitwise_equal(name):
+    """Values, gradients, and batch-norm statistics, which the recomputation must not update a second time."""
+    eager = build(name)
+    module = use_checkpointing(copy.deepcopy(eager))
     x = torch.randn(2, 8, 5, 7)
-    for a, b in zip(learned(plain, x), learned(other, x), strict=True):
+    for a, b in zip(backward_results(eager, x), backward_results(module, x), strict=True):
         assert torch.equal(a, b)
-    assert list(plain.state_dict()) == list(other.state_dict())
-    assert torch.equal(plain.eval()(x), other.eval()(x))
+    assert list(eager.state_dict()) == list(module.state_dict())
+    assert torch.equal(eager.eval()(x), module.eval()(x))
 
 
-def kept(module, x):
-    """Bytes that the graph keeps for the backward pass."""
-    seen = {}
+def saved_bytes(module, x):
+    """Bytes that the graph saves for the backward pass."""
+    sizes = {}
 
     def pack(tensor):
-        seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         module(x)
     parameters = {p.untyped_storage().data_ptr() for p in module.parameters()}
-    return sum(size for place, size in seen.items() if place not in parameters)
+    return sum(size for pointer, size in sizes.items() if pointer not in parameters)
 
 
 @pytest.mark.parametrize("name", ["afi", "srf"])
-def test_hardly_anything_is_kept(name):
-    module, x = made(name), torch.randn(1, 8, 32, 32, requires_grad=True)
-    before = kept(module, x)
-    assert kept(use_checkpointing(module), x) < before / 10
+def test_checkpointing_saves_memory(name):
+    module, x = build(name), torch.randn(1, 8, 32, 32, requires_grad=True)
+    before = saved_bytes(module, x)
+    assert saved_bytes(use_checkpointing(module), x) < before / 10
 
 
-def test_a_copy_answers_for_itself():
-    first = use_checkpointing(made("afi"))
+def test_a_copy_uses_its_own_parameters():
+    first = use_checkpointing(build("afi"))
     second = copy.deepcopy(first)
     with torch.no_grad():
         for parameter in second.parameters():
@@ -67,15 +67,17 @@ def test_a_copy_answers_for_itself():
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 def test_compiled_equals_eager_at_any_size():
-    plain = made("light")
-    other = use_compile(copy.deepcopy(plain))
+    eager = build("light")
+    module = use_compile(copy.deepcopy(eager))
     for size in ((5, 7), (9, 4)):
-        for a, b in zip(learned(plain, torch.ones(1, 8, *size)), learned(other, torch.ones(1, 8, *size)), strict=True):
+        for a, b in zip(
+            *(backward_results(module, torch.ones(1, 8, *size)) for module in (eager, module)), strict=True
+        ):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-        plain.zero_grad()
-        other.zero_grad()
-    assert list(plain.state_dict()) == list(other.state_dict())
+        eager.zero_grad()
+        module.zero_grad()
+    assert list(eager.state_dict()) == list(module.state_dict())
 
 
 def test_names():
-    assert list(EXECUTION_MODES) == ["plain", "recomputed", "compiled"]
+    assert list(EXECUTION_MODES) == ["eager", "checkpointed", "compiled"]

@@ -1,4 +1,4 @@
-"""Against loops and kernels written out by hand."""
+"""Fixed interpolation against loops and explicit kernels."""
 
 import pytest
 import torch
@@ -21,13 +21,13 @@ def cubic(distance: float, a: float = -0.75) -> float:
 
 def along_a_row(row: list[float], kernel, reach: int) -> list[float]:
     """``row`` at twice the length: each output is the kernel-weighted mean of the inputs around it, ends repeated."""
-    doubled = []
+    upsampled = []
     for position in range(2 * len(row)):
         center = (position + 0.5) / 2 - 0.5
         first = int(center // 1) - reach + 1
         taps = range(first, first + 2 * reach)
-        doubled.append(sum(kernel(center - tap) * row[min(max(tap, 0), len(row) - 1)] for tap in taps))
-    return doubled
+        upsampled.append(sum(kernel(center - tap) * row[min(max(tap, 0), len(row) - 1)] for tap in taps))
+    return upsampled
 
 
 def test_nearest_repeats_every_cell():
@@ -49,9 +49,9 @@ def test_bilinear_by_hand():
 def test_against_the_kernel(module, kernel, reach):
     row = [3.0, -1.0, 4.0, 1.0, -5.0]
     x = torch.tensor(row).view(1, 1, 1, 5).expand(1, 1, 4, 5)
-    doubled = module(x)[0, 0]
-    torch.testing.assert_close(doubled, torch.tensor([along_a_row(row, kernel, reach)] * 8), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(module(x.mT)[0, 0], doubled.T, rtol=1e-5, atol=1e-5)
+    upsampled = module(x)[0, 0]
+    torch.testing.assert_close(upsampled, torch.tensor([along_a_row(row, kernel, reach)] * 8), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(module(x.mT)[0, 0], upsampled.T, rtol=1e-5, atol=1e-5)
 
 
 def test_unknown_mode():
@@ -60,4 +60,4 @@ def test_unknown_mode():
 
 
 def test_the_mode_is_printed():
-    assert repr(BicubicInterpolator(4)) == "Bicubic(bicubic)"
+    assert repr(BicubicInterpolator(4)) == "BicubicInterpolator(bicubic)"

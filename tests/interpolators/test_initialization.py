@@ -1,4 +1,4 @@
-"""Where learned interpolators start, and what they start from."""
+"""Initialization of learned interpolators, and their shortcuts."""
 
 import math
 
@@ -12,7 +12,7 @@ from featlift.interpolators.fixed import FixedInterpolator
 from featlift.interpolators.initialization import Shortcut, init_weights
 
 WITH_SHORTCUT = ("afi", "srf", "afi-rb", "light", "light-agnostic")
-ALONE = ("nearest-5conv", "bilinear-5conv", "bicubic-5conv", "deconv", "pixel-shuffle")
+WITHOUT_SHORTCUT = ("nearest-5conv", "bilinear-5conv", "bicubic-5conv", "deconv", "pixel-shuffle")
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
@@ -23,13 +23,13 @@ def test_zero_adds_exactly_nothing(name, mode):
     assert torch.equal(module(x), FixedInterpolator(8, mode)(x))
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", WITHOUT_SHORTCUT)
 def test_zero_without_a_shortcut_is_zero(name):
     assert not interpolator(name, 8, init="zero")(torch.randn(1, 8, 3, 3)).any()
 
 
 @pytest.mark.parametrize("name", WITH_SHORTCUT)
-def test_zero_wakes_up_at_the_first_step(name):
+def test_zero_trains_from_the_first_step(name):
     """The last layer has a gradient at once, and all others after it has moved."""
     module = interpolator(name, 8, init="zero").eval()
     x, target = torch.randn(1, 8, 4, 4), torch.randn(1, 8, 8, 8)
@@ -68,13 +68,13 @@ def test_spread_of_the_weights(init, first, inside, last):
     assert not module.first.bias.any()
 
 
-def test_shortcut_none_leaves_the_branch_alone():
+def test_shortcut_none_returns_the_branch():
     x, branch = torch.randn(1, 2, 3, 3), torch.randn(1, 2, 6, 6)
     assert torch.equal(Shortcut(2, "none")(x, branch), branch)
     assert torch.equal(Shortcut(2, "nearest")(x, branch), branch + x.repeat_interleave(2, 2).repeat_interleave(2, 3))
 
 
-def test_unknown_start_and_unknown_shortcut():
+def test_unknown_initialization_and_shortcut():
     with pytest.raises(ValueError, match="'xavier'; choose one of mild, official, zero"):
         init_weights(nn.Conv2d(2, 2, 1), "xavier", nn.Conv2d(2, 2, 1))
     with pytest.raises(ValueError, match="'linear'; choose one of nearest, bilinear, bicubic, none"):

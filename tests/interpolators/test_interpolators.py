@@ -1,4 +1,4 @@
-"""Laws that every interpolator obeys, and the parameter counts of the papers."""
+"""Properties of all interpolators, and the parameter counts of the papers."""
 
 import pytest
 import torch
@@ -12,8 +12,8 @@ STARTS_AS_ZERO = ("light", "light-agnostic")  # by default: then only the last l
 SIZES = [(1, 1), (1, 6), (5, 1), (3, 7), (4, 6)]
 
 
-def ready(name: str, **options: object) -> nn.Module:
-    """An interpolator in evaluation mode whose branches all matter: every parameter is shaken."""
+def randomized(name: str, **options: object) -> nn.Module:
+    """An interpolator in evaluation mode with random values for all parameters."""
     module = interpolator(name, CHANNELS, **options).eval()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.2)
@@ -26,9 +26,9 @@ def count(module: nn.Module) -> int:
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", NAMES)
-def test_doubles_any_size_and_keeps_channels(name, size):
+def test_upsamples_any_size_by_2(name, size):
     x = torch.randn(2, CHANNELS, *size)
-    assert ready(name)(x).shape == (2, CHANNELS, 2 * size[0], 2 * size[1])
+    assert randomized(name)(x).shape == (2, CHANNELS, 2 * size[0], 2 * size[1])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,7 +43,7 @@ def test_trains_in_training_mode(name):
 def test_keeps_the_dtype_and_the_values(name, dtype):
     """A map wider than bfloat16 can count (256 cells) comes out right in every precision."""
     x = torch.randn(1, CHANNELS, 2, 300)
-    module = ready(name)
+    module = randomized(name)
     exact = module.double()(x.double())
     y = module.to(dtype)(x.to(dtype))
     assert y.dtype == dtype
@@ -53,8 +53,8 @@ def test_keeps_the_dtype_and_the_values(name, dtype):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_the_input_and_each_parameter(name):
-    start = ready(name) if name in STARTS_AS_ZERO else interpolator(name, CHANNELS)
-    module = start.eval()  # in training mode batch norm rightly ignores the biases before it
+    start = randomized(name) if name in STARTS_AS_ZERO else interpolator(name, CHANNELS)
+    module = start.eval()  # in training mode batch norm ignores the biases before it
     x = torch.randn(2, CHANNELS, 4, 5, requires_grad=True)
     module(x).square().sum().backward()
     for parameter_name, parameter in [("input", x), *module.named_parameters()]:
@@ -66,7 +66,7 @@ def test_gradient_reaches_the_input_and_each_parameter(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_save_and_load(name):
     x = torch.randn(1, CHANNELS, 3, 4)
-    module, other = ready(name), ready(name)
+    module, other = randomized(name), randomized(name)
     if count(module):
         assert not torch.equal(module(x), other(x))
     other.load_state_dict(module.state_dict(), strict=True)
@@ -74,15 +74,15 @@ def test_save_and_load(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_equals_its_members_one_by_one(name):
+def test_a_batch_equals_its_images(name):
     x = torch.randn(3, CHANNELS, 3, 5, dtype=torch.float64)
-    module = ready(name).double()
-    torch.testing.assert_close(module(x), torch.cat([module(member[None]) for member in x]))
+    module = randomized(name).double()
+    torch.testing.assert_close(module(x), torch.cat([module(image[None]) for image in x]))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exports_with_free_sizes(name):
-    module = ready(name)
+    module = randomized(name)
     sides = {2: torch.export.Dim("height", min=2, max=64), 3: torch.export.Dim("width", min=2, max=64)}
     program = torch.export.export(module, (torch.randn(1, CHANNELS, 5, 7),), dynamic_shapes=(sides,))
     x = torch.randn(1, CHANNELS, 4, 3)
@@ -116,30 +116,30 @@ def test_parameters_at_256_channels_are_the_papers(name):
 
 def test_parameters_of_the_variants():
     with torch.device("meta"):
-        assert count(interpolator("srf", 256, end=1)) == 9_511_424
-        assert count(interpolator("dysample", 256, dynamic=True)) == 2 * 256 * 32 + 32
+        assert count(interpolator("srf", 256, last_kernel=1)) == 9_511_424
+        assert count(interpolator("dysample", 256, dyscope=True)) == 2 * 256 * 32 + 32
 
 
 def test_one_for_all_steps_or_one_for_each():
     assert len(build_interpolators("afi", CHANNELS, num_steps=3)) == 1
-    each = build_interpolators("deconv", CHANNELS, num_steps=3)
-    assert len(each) == 3
-    assert len({id(module) for module in each}) == 3
+    per_step = build_interpolators("deconv", CHANNELS, num_steps=3)
+    assert len(per_step) == 3
+    assert len({id(module) for module in per_step}) == 3
     assert set(PER_STEP_INTERPOLATORS) < set(INTERPOLATORS)
 
 
-def test_a_wrong_name_is_answered_with_the_nearest():
+def test_unknown_name_suggests_the_closest():
     with pytest.raises(ValueError, match=r"'pixelshuffle'.*Did you mean 'pixel-shuffle'\?.*nearest, bilinear"):
         interpolator("pixelshuffle", CHANNELS)
 
 
-def test_a_wrong_option_is_answered_with_the_right_ones():
-    with pytest.raises(ValueError, match=r"'afi' has no option depth; it has: blocks, growth, init, shortcut"):
+def test_unknown_option_lists_the_options():
+    with pytest.raises(ValueError, match=r"'afi' has no option depth; it has: num_blocks, growth_rate, init, shortcut"):
         interpolator("afi", CHANNELS, depth=3)
     with pytest.raises(ValueError, match=r"'nearest' has no option init; it has: none"):
         interpolator("nearest", CHANNELS, init="zero")
 
 
-def test_no_channels_cannot_be_doubled():
+def test_zero_channels():
     with pytest.raises(ValueError, match=r"0 channels"):
         interpolator("afi", 0)

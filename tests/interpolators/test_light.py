@@ -1,4 +1,4 @@
-"""The light interpolators against loops, and the laws of the channel-agnostic one."""
+"""Light interpolators against loops, and the invariances of the channel-agnostic interpolator."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from featlift.interpolators.light import ChannelAgnosticInterpolator, LightInter
 BOTH = ("light", "light-agnostic")
 
 
-def shaken(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
     return module.double()
@@ -23,15 +23,15 @@ def activated(x: Tensor) -> Tensor:
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A convolution of one picture, ``[I, H, W]`` → ``[O, H, W]``, as a sum over its taps."""
-    reach = weight.shape[-1] // 2
-    padded = torch.zeros(x.shape[0], x.shape[1] + 2 * reach, x.shape[2] + 2 * reach, dtype=x.dtype)
-    padded[:, reach : reach + x.shape[1], reach : reach + x.shape[2]] = x
+    """Convolution of one image, ``[I, H, W]`` → ``[O, H, W]``, as a sum over its taps."""
+    radius = weight.shape[-1] // 2
+    padded = torch.zeros(x.shape[0], x.shape[1] + 2 * radius, x.shape[2] + 2 * radius, dtype=x.dtype)
+    padded[:, radius : radius + x.shape[1], radius : radius + x.shape[2]] = x
     out = torch.zeros(len(weight), *x.shape[1:], dtype=x.dtype)
     for i in range(weight.shape[-1]):
         for j in range(weight.shape[-1]):
-            window = padded[:, i : i + x.shape[1], j : j + x.shape[2]].flatten(1)
-            out += (weight[:, :, i, j] @ window).view_as(out)
+            shifted = padded[:, i : i + x.shape[1], j : j + x.shape[2]].flatten(1)
+            out += (weight[:, :, i, j] @ shifted).view_as(out)
     return out if bias is None else out + bias[:, None, None]
 
 
@@ -48,16 +48,16 @@ def repeated(x: Tensor) -> Tensor:
 
 
 def test_light_against_the_sum_over_taps():
-    module, x = shaken(LightInterpolator(5, hidden_channels=3)), torch.randn(5, 4, 6, dtype=torch.float64)
+    module, x = randomized(LightInterpolator(5, hidden_channels=3)), torch.randn(5, 4, 6, dtype=torch.float64)
     y = activated(convolved(x, module.reduce.weight, module.reduce.bias))
-    y = activated(convolved(y, module.look.weight, module.look.bias))
+    y = activated(convolved(y, module.conv.weight, module.conv.bias))
     y = activated(shuffled(convolved(y, module.grow.weight, module.grow.bias)))
     expected = repeated(x) + convolved(y, module.last.weight, module.last.bias)
     torch.testing.assert_close(module(x[None])[0], expected)
 
 
 def test_agnostic_against_each_channel_alone():
-    module, x = shaken(ChannelAgnosticInterpolator(3, hidden_channels=5)), torch.randn(3, 4, 6, dtype=torch.float64)
+    module, x = randomized(ChannelAgnosticInterpolator(3, hidden_channels=5)), torch.randn(3, 4, 6, dtype=torch.float64)
     for channel, out in zip(x, module(x[None])[0], strict=True):
         phases = convolved(activated(convolved(channel[None], module.first.weight)), module.last.weight)
         torch.testing.assert_close(out, repeated(channel) + shuffled(phases)[0])
@@ -65,17 +65,17 @@ def test_agnostic_against_each_channel_alone():
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 @pytest.mark.parametrize("name", BOTH)
-def test_starts_exactly_as_the_old_interpolation(name, mode):
+def test_starts_exactly_as_the_fixed_interpolation(name, mode):
     x = torch.randn(2, 7, 5, 3)
     assert torch.equal(interpolator(name, 7, shortcut=mode)(x), FixedInterpolator(7, mode)(x))
 
 
-def test_an_agnostic_one_serves_other_channels():
+def test_channel_agnostic_weights_transfer_to_other_channels():
     """Trained on 4 channels, used on 6; their order does not matter, nor their scale."""
-    taught, used = shaken(ChannelAgnosticInterpolator(4)), ChannelAgnosticInterpolator(6).double()
-    used.load_state_dict(taught.state_dict(), strict=True)
+    trained, used = randomized(ChannelAgnosticInterpolator(4)), ChannelAgnosticInterpolator(6).double()
+    used.load_state_dict(trained.state_dict(), strict=True)
     x, order = torch.randn(2, 6, 5, 4, dtype=torch.float64), torch.tensor([3, 0, 5, 1, 4, 2])
-    torch.testing.assert_close(used(x)[:, :4], taught(x[:, :4]))
+    torch.testing.assert_close(used(x)[:, :4], trained(x[:, :4]))
     torch.testing.assert_close(used(x[:, order]), used(x)[:, order])
     torch.testing.assert_close(used(17 * x), 17 * used(x))
 
@@ -96,16 +96,16 @@ def test_only_operations_that_every_runtime_has(name):
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_learns_what_bilinear_does(name):
-    """A few steps bring it nearer to another interpolation than the nearest one it starts as."""
+def test_learns_bilinear_interpolation(name):
+    """A few steps approach bilinear interpolation, starting from nearest."""
     torch.manual_seed(0)
-    module, x = interpolator(name, 4, width=8), torch.randn(4, 4, 8, 8)
-    wanted = FixedInterpolator(4, "bilinear")(x)
+    module, x = interpolator(name, 4, hidden_channels=8), torch.randn(4, 4, 8, 8)
+    target = FixedInterpolator(4, "bilinear")(x)
     optimizer = torch.optim.Adam(module.parameters(), 1e-2)
-    first = (module(x) - wanted).abs().mean().item()
+    first = (module(x) - target).abs().mean().item()
     for _ in range(60):
         optimizer.zero_grad()
-        loss = (module(x) - wanted).square().mean()
+        loss = (module(x) - target).square().mean()
         loss.backward()
         optimizer.step()
-    assert (module(x) - wanted).abs().mean().item() < 0.7 * first
+    assert (module(x) - target).abs().mean().item() < 0.7 * first

@@ -39,23 +39,23 @@ def test_the_whole_generator():
 
 
 @pytest.mark.parametrize(
-    ("norm", "kind"), [("batch", nn.BatchNorm2d), ("sync", nn.SyncBatchNorm), ("none", nn.Identity)]
+    ("norm", "cls"), [("batch", nn.BatchNorm2d), ("sync", nn.SyncBatchNorm), ("none", nn.Identity)]
 )
-def test_norms(norm, kind):
+def test_norms(norm, cls):
     block = SRFBlock(4, norm)
-    assert type(block.norm1) is kind
-    assert type(block.norm2) is kind
+    assert type(block.norm1) is cls
+    assert type(block.norm2) is cls
 
 
-@pytest.mark.parametrize("end", [1, 3])
-def test_both_ends(end):
-    module = SRF(4, num_blocks=1, last_kernel=end)
-    assert module.last.kernel_size == (end, end)
+@pytest.mark.parametrize("last_kernel", [1, 3])
+def test_last_kernel(last_kernel):
+    module = SRF(4, num_blocks=1, last_kernel=last_kernel)
+    assert module.last.kernel_size == (last_kernel, last_kernel)
     assert module(torch.randn(2, 4, 3, 3)).shape == (2, 4, 6, 6)
 
 
 def test_frozen_keeps_the_statistics_of_batch_norm():
-    """Spec check 10: a frozen generator does not move, even inside a detector in training."""
+    """Spec check 10: a frozen generator does not change, even inside a detector in training."""
     module = frozen_copy(SRF(4, num_blocks=1))
     parent = nn.Sequential(module).train()
     before = {name: value.clone() for name, value in module.state_dict().items()}

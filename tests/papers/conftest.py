@@ -1,4 +1,4 @@
-"""The three stages in miniature: 64 px scenes, 8 channels, a step or two a stage; no backbone is fetched."""
+"""Tiny versions of the three stages: 64 px scenes, 8 channels, one or two steps per stage; no backbone is downloaded."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ from featlift.papers import afi_gan, srf_gan
 from featlift.papers.baseline import DataConfig, DetectorConfig, StageConfig
 from featlift.training import OptimizerConfig, Run
 
-HEAD = {"anchor_scale": 4.0, "width": 16, "proposals": 20}
-CHAINS = {"afi": afi_gan.Settings, "srf": srf_gan.Settings}
+HEAD = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
+SETTINGS = {"afi": afi_gan.Settings, "srf": srf_gan.Settings}
 
 
 def tiny_model(interpolator="afi", detector="faster-rcnn", **options):
@@ -39,12 +39,12 @@ def tiny_stage(steps=1):
 
 def tiny_settings(interpolator="afi", steps=1, **changes):
     """Settings of the paper that ``interpolator`` belongs to, with every stage ``steps`` long."""
-    options = {"afi": {"growth": 4, "blocks": 1}, "srf": {"blocks": 1}}.get(interpolator, {})
+    options = {"afi": {"growth_rate": 4, "num_blocks": 1}, "srf": {"num_blocks": 1}}.get(interpolator, {})
     stages = {name: tiny_stage(steps) for name in afi_gan.STAGES}
-    whole = CHAINS.get(interpolator, afi_gan.Settings)(
+    config = SETTINGS.get(interpolator, afi_gan.Settings)(
         model=tiny_model(interpolator, **options), data=tiny_data(), **stages
     )
-    return replace(whole, **changes)
+    return replace(config, **changes)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def stage():
 
 @pytest.fixture
 def run(tmp_path):
-    """A run folder of its own for ``settings``."""
+    """A new run folder for ``settings``."""
 
     def make(settings=None, name="run", **options):
         return Run(tmp_path / name, settings, device="cpu", log_every=1, **options)

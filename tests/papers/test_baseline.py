@@ -12,25 +12,25 @@ from featlift.training import OptimizerConfig
 
 
 @pytest.fixture
-def pictures():
+def images():
     return [torch.rand(3, 64, 64), torch.rand(3, 48, 70)]
 
 
 @pytest.mark.parametrize("detector", list(DETECTORS))
-def test_a_saved_detector_finds_the_same(model, detector, pictures, tmp_path):
-    described = replace(model("deconv", detector), pyramid_channels=32)
-    T = baseline.build_detector(described, 3).eval()
-    path = baseline.save_detector(T, described, ["a", "b", "c"], tmp_path)
+def test_a_saved_detector_gives_the_same_detections(model, detector, images, tmp_path):
+    config = replace(model("deconv", detector), pyramid_channels=32)
+    T = baseline.build_detector(config, 3).eval()
+    path = baseline.save_detector(T, config, ["a", "b", "c"], tmp_path)
     assert path == tmp_path / "detector.safetensors"
-    for place in (tmp_path, path):
-        again, classes = baseline.load_detector(place)
+    for source in (tmp_path, path):
+        again, classes = baseline.load_detector(source)
         T.score_thresh = again.score_thresh = 0.0  # RetinaNet and FCOS start below their thresholds
         assert classes == ["a", "b", "c"]
         with torch.inference_mode():
-            for one, other in zip(T(pictures), again.eval()(pictures), strict=True):
-                assert len(one["scores"]) > 0
-                assert one.keys() == other.keys()
-                assert all(torch.equal(one[name], other[name]) for name in one)
+            for first, second in zip(T(images), again.eval()(images), strict=True):
+                assert len(first["scores"]) > 0
+                assert first.keys() == second.keys()
+                assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
@@ -41,71 +41,73 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         baseline.load_detector(tmp_path / "nowhere")
 
 
-def test_adopting_reports_what_stayed(model):
+def test_matching_reports_unchanged_tensors(model):
     T, other = baseline.build_detector(model("nearest"), 3), baseline.build_detector(model("bilinear"), 5)
     before = {name: value.clone() for name, value in T.state_dict().items()}
-    stayed = baseline.load_matching_weights(T, other.state_dict())
-    assert set(stayed) == {f"roi_heads.box_predictor.{part}" for part in (
+    unchanged = baseline.load_matching_weights(T, other.state_dict())
+    assert set(unchanged) == {f"roi_heads.box_predictor.{part}" for part in (
         "cls_score.weight", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias")}  # fmt: skip
     for name, value in T.state_dict().items():
-        assert torch.equal(value, before[name] if name in stayed else other.state_dict()[name])
+        assert torch.equal(value, before[name] if name in unchanged else other.state_dict()[name])
 
 
-def test_nothing_given_nothing_taken(model):
+def test_without_weights_nothing_changes(model):
     T = baseline.build_detector(model("nearest"), 3)
     assert baseline.load_matching_weights(T, {}) == list(T.state_dict())
 
 
 @pytest.mark.parametrize(
-    ("mine", "given", "shift"), [("faster-rcnn", "retinanet", 1), ("retinanet", "faster-rcnn", -1)]
+    ("target", "source", "shift"), [("faster-rcnn", "retinanet", 1), ("retinanet", "faster-rcnn", -1)]
 )
-def test_a_pyramid_is_adopted_level_by_level(model, mine, given, shift):
+def test_a_pyramid_is_matched_level_by_level(model, target, source, shift):
     """A RetinaNet's finest level is p3, a Faster R-CNN's p2."""
     T, other = (
-        baseline.build_detector(model("nearest", mine), 3),
-        baseline.build_detector(model("nearest", given), 3).state_dict(),
+        baseline.build_detector(model("nearest", target), 3),
+        baseline.build_detector(model("nearest", source), 3).state_dict(),
     )
     baseline.load_matching_weights(T, other)
     own = T.state_dict()
-    for theirs in range(3 if shift > 0 else 1, 3):
+    for level in range(3 if shift > 0 else 1, 3):
         for part in ("inner_blocks.{}.0.weight", "layer_blocks.{}.0.weight"):
             name = f"backbone.pyramid.{part}"
-            assert torch.equal(own[name.format(theirs + shift)], other[name.format(theirs)])
+            assert torch.equal(own[name.format(level + shift)], other[name.format(level)])
 
 
-def test_a_start_is_taken(settings, run, model, data, stage, tmp_path, monkeypatch):
+def test_init_from_is_loaded(settings, run, model, data, stage, tmp_path, monkeypatch):
     first = Settings(model("nearest"), data(), stage())
     with run(first, "first") as folder:
         expected = {k: v.clone() for k, v in baseline.train(first, folder).state_dict().items()}
-    seen = []
+    states = []
     monkeypatch.setattr(
-        baseline, "descend", lambda T, *rest: seen.append({k: v.clone() for k, v in T.state_dict().items()})
+        baseline,
+        "train_detector",
+        lambda detector, *rest: states.append({k: v.clone() for k, v in detector.state_dict().items()}),
     )
-    second = replace(first, start=str(tmp_path / "first"))
+    second = replace(first, init_from=str(tmp_path / "first"))
     with run(second, "second") as folder:
         baseline.train(second, folder)
-    assert all(torch.equal(seen[0][name], value) for name, value in expected.items())
+    assert all(torch.equal(states[0][name], value) for name, value in expected.items())
 
 
 def test_a_finished_training_is_only_loaded(run, model, data, stage):
-    whole = Settings(model("nearest"), data(), stage(2))
-    first = baseline.train(whole, run(whole))
-    again = run(whole)
-    second = baseline.train(whole, again)
+    config = Settings(model("nearest"), data(), stage(2))
+    first = baseline.train(config, run(config))
+    again = run(config)
+    second = baseline.train(config, again)
     assert all(
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
-    assert [line["step"] for line in again.trace()] == [1, 2]
+    assert [line["step"] for line in again.read_log()] == [1, 2]
 
 
 def test_the_data_of_a_run(run, model, data, stage, tmp_path):
-    shown = data(short=(48, 64), scenes=7)
-    folder = run(Settings(model("nearest"), shown, stage())).folder
-    assert baseline.load_data_config(folder) == shown
-    assert baseline.load_data_config(folder, "elsewhere") == replace(shown, root="elsewhere")
+    dataset = data(min_size=(48, 64), num_scenes=7)
+    folder = run(Settings(model("nearest"), dataset, stage())).folder
+    assert baseline.load_data_config(folder) == dataset
+    assert baseline.load_data_config(folder, "elsewhere") == replace(dataset, root="elsewhere")
     file = folder / "detector.safetensors"
     file.touch()
-    assert baseline.load_data_config(file) == shown
+    assert baseline.load_data_config(file) == dataset
     assert baseline.load_data_config(tmp_path, "scenes") == DataConfig()
     with pytest.raises(FileNotFoundError, match="no run folder"):
         baseline.load_data_config(tmp_path)
@@ -114,15 +116,17 @@ def test_the_data_of_a_run(run, model, data, stage, tmp_path):
 def test_training_and_validation_scenes_differ(data):
     train, val = (baseline.build_dataset(data(), split) for split in ("train", "val"))
     assert (len(train), len(val)) == (4, 2)
-    names = [{shown.image_name(i) for i in range(len(shown))} for shown in (train, val)]
+    names = [{dataset.image_name(i) for i in range(len(dataset))} for dataset in (train, val)]
     assert not names[0] & names[1]
 
 
-def test_a_folder_of_pictures(data, tmp_path):
+def test_an_image_folder(data, tmp_path):
     coco_folders.write_synthetic_dataset(tmp_path / "coco", 2, 1, (64, 64), 0)
-    shown = baseline.build_dataset(data(root=str(tmp_path / "coco")), "train")
-    assert len(shown) == 2
-    images, targets = next(baseline.build_train_loader(data(short=(32,), longest=40, flip=0.0), shown, 0).iter_from(0))
+    dataset = baseline.build_dataset(data(root=str(tmp_path / "coco")), "train")
+    assert len(dataset) == 2
+    images, targets = next(
+        baseline.build_train_loader(data(min_size=(32,), max_size=40, hflip_prob=0.0), dataset, 0).iter_from(0)
+    )
     assert [tuple(image.shape) for image in images] == [(3, 32, 32)] * 2
     assert all(len(target["boxes"]) and target["boxes"].max() <= 32 for target in targets)
 
@@ -174,31 +178,33 @@ def test_parameters_of_mask_rcnn_with_80_classes():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"interpolator": "afl"}, "Unknown interpolator 'afl'. Did you mean 'afi'"),
         ({"interpolator_options": {"growht": 3}}, "'nearest' has no option growht"),
         ({"detector": "faster"}, "Unknown detector 'faster'. Did you mean 'faster-rcnn'"),
-        ({"interpolating": "fast"}, "Unknown interpolating 'fast'; choose one of plain, recomputed, compiled"),
-        ({"channels": 0}, "An interpolator of 0 channels cannot be built"),
+        ({"execution": "fast"}, "Unknown execution 'fast'; choose one of eager, checkpointed, compiled"),
+        ({"pyramid_channels": 0}, "Cannot build an interpolator for 0 channels"),
     ],
 )
-def test_a_model_that_cannot_be_is_refused_when_it_is_described(changes, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_detector_that_cannot_be_built_is_refused_by_its_config(changes, message):
+    with pytest.raises(ValueError, match=message):
         DetectorConfig(**changes)
 
 
 def test_a_model_survives_json(model):
-    described = replace(model("afi", growth=4), mean_std=(0.5, 0.25))
-    again = DetectorConfig(**json.loads(json.dumps(asdict(described))))
+    config = replace(model("afi", growth_rate=4), mean_std=(0.5, 0.25))
+    again = DetectorConfig(**json.loads(json.dumps(asdict(config))))
     T = baseline.build_detector(again, 2)
     assert torch.equal(T.backbone.mean.flatten(), torch.tensor([0.5] * 3))
 
 
-def test_training_lowers_the_loss_on_the_same_pictures(run, model, data):
-    """Three hundred pictures' worth of looks at two scenes: the sum of the losses must fall."""
-    whole = Settings(model("nearest"), data(scenes=2, flip=0.0), StageConfig(25, OptimizerConfig("adamw", lr=3e-3)))
-    folder = run(whole)
-    baseline.train(whole, folder)
-    totals = [sum(v for k, v in line.items() if k.startswith("loss")) for line in folder.trace("train")]
+def test_training_lowers_the_loss_on_the_same_images(run, model, data):
+    """25 steps on two scenes: the sum of the losses must decrease."""
+    config = Settings(
+        model("nearest"), data(num_scenes=2, hflip_prob=0.0), StageConfig(25, OptimizerConfig("adamw", lr=3e-3))
+    )
+    folder = run(config)
+    baseline.train(config, folder)
+    totals = [sum(v for k, v in line.items() if k.startswith("loss")) for line in folder.read_log("train")]
     assert sum(totals[-3:]) < 0.8 * sum(totals[:3])

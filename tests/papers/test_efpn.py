@@ -1,4 +1,4 @@
-"""EFPN's three phases in miniature: who moves, what is compared with what, and that a finished run is only loaded."""
+"""Tiny versions of EFPN's three phases: changed weights, compared maps, and loading of a finished run."""
 
 from dataclasses import replace
 
@@ -28,31 +28,31 @@ def moved(before, module):
 @pytest.fixture
 def tiny(model, data, stage):
     def make(detector="faster-rcnn", **changes):
-        finer = ExtendedLevelConfig(transfer_options={"width": 4}, small_roi_size=30.0)
-        plain = model("nearest", detector)
-        whole = Settings(
-            plain, data(short=(64,)), finer, DistillationConfig(), ClassBalance(), stage(), stage(), stage()
+        extended_level = ExtendedLevelConfig(transfer_options={"hidden_channels": 4}, small_roi_size=30.0)
+        base = model("nearest", detector)
+        config = Settings(
+            base, data(min_size=(64,)), extended_level, DistillationConfig(), ClassBalance(), stage(), stage(), stage()
         )
-        return replace(whole, **changes)
+        return replace(config, **changes)
 
     return make
 
 
 class Chain:
-    """M and T of a chain, the data, and each phase by itself."""
+    """M and T, the dataset, and each phase separately."""
 
     def __init__(self, settings, run):
         torch.manual_seed(0)
         self.settings, self.run = settings, run
-        self.shown = baseline.build_dataset(settings.data)
-        self.M = baseline.build_detector(settings.model, len(self.shown.classes))
-        self.T = efpn.build_efpn(self.M, settings.finer)
+        self.dataset = baseline.build_dataset(settings.data)
+        self.M = baseline.build_detector(settings.model, len(self.dataset.classes))
+        self.T = efpn.build_efpn(self.M, settings.extended_level)
 
-    def distil(self):
-        efpn.distil_extension(self.T, self.settings, self.shown, self.run)
+    def distill(self):
+        efpn.distill_extension(self.T, self.settings, self.dataset, self.run)
 
     def second_head(self):
-        efpn.train_small_roi_head(self.T, self.settings, self.shown, self.run)
+        efpn.train_small_roi_head(self.T, self.settings, self.dataset, self.run)
 
 
 @pytest.fixture
@@ -64,30 +64,30 @@ def chain(tiny, run):
     return make
 
 
-# ---------------------------------------------------------------------------------------------------- who moves
+# ---------------------------------------------------------------------------------------------------- changed weights
 
 
 @pytest.mark.parametrize("detector", ["faster-rcnn", "mask-rcnn"])
 def test_phase_2_moves_all_of_the_extension_and_nothing_else(chain, detector):
-    """Weights and batch-norm statistics of the backbone byte-equal, though its norms are those that learn."""
+    """Weights and batch-norm statistics of the backbone stay bit-equal, although its batch norms are not frozen by default."""
     c = chain(detector=detector)
     before = state(c.T)
-    c.distil()
+    c.distill()
     extension = {f"backbone.extension.{name}" for name, _ in c.T.backbone.extension.named_parameters()}
     assert any("running_mean" in name for name in before)
     assert moved(before, c.T) == extension
 
 
-@pytest.mark.parametrize("learns", [True, False])
-def test_phase_3_moves_the_new_head_and_perhaps_the_extension(chain, learns):
-    c = chain(extension_learns=learns)
+@pytest.mark.parametrize("train_extension", [True, False])
+def test_phase_3_moves_the_new_head_and_perhaps_the_extension(chain, train_extension):
+    c = chain(train_extension=train_extension)
     before = state(c.T)
     c.second_head()
-    found = moved(before, c.T)
-    allowed = ("roi_heads.fine.", "backbone.extension.") if learns else ("roi_heads.fine.",)
-    assert all(name.startswith(allowed) for name in found)
-    assert {"roi_heads.fine.0.fc6.weight", "roi_heads.fine.1.cls_score.weight"} <= found
-    assert ("backbone.extension.smooth.weight" in found) == learns
+    changed = moved(before, c.T)
+    allowed = ("roi_heads.fine.", "backbone.extension.") if train_extension else ("roi_heads.fine.",)
+    assert all(name.startswith(allowed) for name in changed)
+    assert {"roi_heads.fine.0.fc6.weight", "roi_heads.fine.1.cls_score.weight"} <= changed
+    assert ("backbone.extension.smooth.weight" in changed) == train_extension
 
 
 def test_the_new_head_starts_as_the_old_one(chain, stage):
@@ -104,49 +104,50 @@ def test_the_new_head_starts_as_the_old_one(chain, stage):
 @pytest.mark.parametrize(("start", "same"), [("detector", True), ("random", False)])
 def test_the_extension_begins_as_the_pyramids_finest_step(chain, stage, start, same):
     c = chain(
-        finer=ExtendedLevelConfig(transfer_options={"width": 4}, small_roi_size=30.0, init=start), extension=stage(0)
+        extended_level=ExtendedLevelConfig(transfer_options={"hidden_channels": 4}, small_roi_size=30.0, init=start),
+        extension=stage(0),
     )
-    c.distil()
+    c.distill()
     F = c.T.backbone
     assert torch.equal(F.extension.lateral.weight, F.pyramid.inner_blocks[0][0].weight) == same
     assert torch.equal(F.extension.smooth.weight, F.pyramid.layer_blocks[0][0].weight) == same
 
 
 def test_a_trained_extension_nears_its_teacher(chain, stage):
-    """60 steps on four pictures: the loss it is taught by falls well below what it was."""
+    """60 steps on four images: the distillation loss must decrease."""
     c = chain(extension=efpn.StageConfig(60, efpn.OptimizerConfig("adamw", lr=3e-3, max_grad_norm=1.0)))
-    c.distil()
-    said = [record["global"] for record in c.run.trace("extension")]
-    assert sum(said[-5:]) < 0.8 * sum(said[:5])
+    c.distill()
+    log = [record["global"] for record in c.run.read_log("extension")]
+    assert sum(log[-5:]) < 0.8 * sum(log[:5])
 
 
-# ---------------------------------------------------------------------------------------------------- what is compared
+# ---------------------------------------------------------------------------------------------------- compared maps
 
 
 def test_levels_masks_and_sizes(chain, monkeypatch):
-    c, seen = chain(), {}
-    plain = Learner.step
+    c, recorded = chain(), {}
+    original = Learner.step
 
-    def watched(learner, losses):
-        seen["losses"] = dict(losses)
-        return plain(learner, losses)
+    def record_losses(learner, losses):
+        recorded["losses"] = dict(losses)
+        return original(learner, losses)
 
-    def watched_content(student, teacher):
-        seen.update(student=student, teacher=teacher)
+    def record_maps(student, teacher):
+        recorded.update(student=student, teacher=teacher)
         return pyramid_l1(student, teacher)
 
-    monkeypatch.setattr(Learner, "descend", watched)
-    monkeypatch.setattr(efpn, "content", watched_content)
-    c.distil()
-    sizes = {level: x.shape for level, x in seen["student"].items()}
-    assert sizes == {level: x.shape for level, x in seen["teacher"].items()}
+    monkeypatch.setattr(Learner, "step", record_losses)
+    monkeypatch.setattr(efpn, "pyramid_l1", record_maps)
+    c.distill()
+    sizes = {level: x.shape for level, x in recorded["student"].items()}
+    assert sizes == {level: x.shape for level, x in recorded["teacher"].items()}
     assert sizes["p3x"][-2:] == (128 // 8, 128 // 8)  # the teacher sees 128 px, its inner3 has stride 8
     assert sizes["p2x"][-2:] == (128 // 4, 128 // 4)
-    assert list(seen["losses"]) == ["global", "foreground"]
-    assert not any(x.requires_grad for x in seen["teacher"].values())
+    assert list(recorded["losses"]) == ["global", "foreground"]
+    assert not any(x.requires_grad for x in recorded["teacher"].values())
 
 
-def test_positive_cells_are_those_of_the_teachers_picture():
+def test_positive_cells_are_those_of_the_teachers_image():
     maps = {"p3x": torch.zeros(1, 2, 32, 32), "p2x": torch.zeros(1, 2, 64, 64)}
     masks = efpn.foreground_masks(maps, [torch.tensor([[13.0, 22, 30, 41]])])
     assert {level: int(mask.sum()) for level, mask in masks.items()} == {"p3x": 12, "p2x": 30}
@@ -156,46 +157,46 @@ def test_the_teacher_is_the_detectors_own_pyramid(chain):
     c = chain()
     F = c.T.backbone.eval()
     image = torch.rand(1, 3, 64, 64)
-    taught = efpn.select_teacher_levels(F(image))
+    teacher_maps = efpn.select_teacher_levels(F(image))
     maps = F.pyramid(F.backbone(image))
-    assert torch.equal(taught["p2x"], maps["p2"])
-    torch.testing.assert_close(F.pyramid.layer_blocks[1](taught["p3x"]), maps["p3"])
+    assert torch.equal(teacher_maps["p2x"], maps["p2"])
+    torch.testing.assert_close(F.pyramid.layer_blocks[1](teacher_maps["p3x"]), maps["p3"])
 
 
 @pytest.mark.parametrize("term", ["global", "foreground"])
 def test_each_term_alone_teaches_every_part(chain, monkeypatch, term):
-    c, found = chain(), {}
+    c, gradients = chain(), {}
 
     def alone(learner, losses):
         losses[term].backward()
-        found.update({name: p.grad for name, p in learner.module.named_parameters()})
+        gradients.update({name: p.grad for name, p in learner.module.named_parameters()})
         return {name: loss.detach() for name, loss in losses.items()}
 
-    monkeypatch.setattr(Learner, "descend", alone)
-    c.distil()
-    assert found
-    assert all(grad is not None and grad.any() for name, grad in found.items() if name.endswith("weight"))
+    monkeypatch.setattr(Learner, "step", alone)
+    c.distill()
+    assert gradients
+    assert all(grad is not None and grad.any() for name, grad in gradients.items() if name.endswith("weight"))
 
 
-@pytest.mark.parametrize("options", [{"tile": 3}, {"tile": 3, "crop": 64}])
+@pytest.mark.parametrize("options", [{"tile_size": 3}, {"tile_size": 3, "crop_size": 64}])
 def test_tiles_teach_what_the_whole_map_teaches(tiny, run, options):
-    """The same steps from the same start: the same extension, to rounding."""
-    found = []
-    for tile in (0, options["tile"]):
-        settings = tiny(distillation=DistillationConfig(**{**options, "tile": tile}))
-        c = Chain(settings, run(settings, f"tile-{tile}"))
-        c.distil()
-        found.append(state(c.T.backbone.extension))
-    for name, value in found[0].items():
-        torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-5)
+    """The same steps from the same weights give the same extension up to rounding."""
+    states = []
+    for tile_size in (0, options["tile_size"]):
+        settings = tiny(distillation=DistillationConfig(**{**options, "tile_size": tile_size}))
+        c = Chain(settings, run(settings, f"tile-{tile_size}"))
+        c.distill()
+        states.append(state(c.T.backbone.extension))
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_rare_classes_are_cut_out_at_the_teachers_scale(tiny):
-    settings = tiny(balance=ClassBalance(min_per_class=50, crop_size=32))
-    shown = baseline.build_dataset(settings.data)
+def test_rare_classes_are_cropped_at_the_teachers_scale(tiny):
+    settings = tiny(class_balance=ClassBalance(min_per_class=50, crop_size=32))
+    dataset = baseline.build_dataset(settings.data)
     for stream, side in (
-        (efpn.build_labeled_loader(settings, shown, 0), 32),
-        (efpn.build_distillation_loader(settings, shown, 0), 64),
+        (efpn.build_labeled_loader(settings, dataset, 0), 32),
+        (efpn.build_distillation_loader(settings, dataset, 0), 64),
     ):
         images, targets = next(stream.iter_from(0))
         assert {tuple(image.shape) for image in images} == {(3, side, side)}
@@ -209,14 +210,14 @@ def test_without_boxes_only_the_global_term_teaches(chain, tmp_path):
         Image.effect_noise((80, 70), 60).convert("RGB").save(folder / f"{i}.png")
     c = chain(distillation=DistillationConfig(unlabeled_images=str(folder)))
     before = state(c.T.backbone.extension)
-    c.distil()
-    (said,) = c.run.trace("extension")
-    assert said["foreground"] == 0 < said["global"]
+    c.distill()
+    (log,) = c.run.read_log("extension")
+    assert log["foreground"] == 0 < log["global"]
     assert moved(before, c.T.backbone.extension)
 
 
 @pytest.mark.parametrize(("scale", "crop", "side"), [(2.0, 0, 128), (1.0, 0, 64), (3.0, 64, 64)])
-def test_what_the_teacher_sees(tiny, scale, crop, side):
+def test_the_sizes_of_the_teachers_images(tiny, scale, crop, side):
     settings = tiny(distillation=DistillationConfig(image_scale=scale, crop_size=crop))
     images, _ = next(efpn.build_distillation_loader(settings, baseline.build_dataset(settings.data), 0).iter_from(0))
     assert {tuple(image.shape) for image in images} == {(3, side, side)}
@@ -228,13 +229,15 @@ def test_what_the_teacher_sees(tiny, scale, crop, side):
 @pytest.mark.parametrize("tile", [0, 2])
 def test_the_chain(tiny, run, tile):
     settings = tiny(
-        finer=ExtendedLevelConfig("ftt", {"width": 4}, small_roi_size=30.0, routing="duplicate", tile_size=tile)
+        extended_level=ExtendedLevelConfig(
+            "ftt", {"hidden_channels": 4}, small_roi_size=30.0, routing="duplicate", tile_size=tile
+        )
     )
     folder = run(settings)
     T = efpn.train(settings, folder).eval()
-    assert list(folder.stages()) == ["detector", "extension", "head"]
+    assert list(folder.stage_progress()) == ["detector", "extension", "head"]
     again, classes = baseline.load_detector(folder.folder)
-    assert isinstance(again.roi_heads.reader, SparseReader if tile else DenseReader)
+    assert isinstance(again.roi_heads.roi_reader, SparseReader if tile else DenseReader)
     assert again.roi_heads.routing == DuplicateRouting(30.0)
     assert classes == baseline.build_dataset(settings.data).classes
     image = [torch.rand(3, 64, 64)]
@@ -247,20 +250,20 @@ def test_the_chain(tiny, run, tile):
 def test_phase_1_is_kept_for_comparison(tiny, run):
     settings = tiny()
     T = efpn.train(settings, run(settings))
-    plain, _ = baseline.load_detector(run(settings).folder / efpn.BASE_DETECTOR_FILE)
+    base, _ = baseline.load_detector(run(settings).folder / efpn.BASE_DETECTOR_FILE)
     assert all(
         torch.equal(value, T.state_dict()[name])
-        for name, value in plain.backbone.backbone.state_dict(prefix="backbone.backbone.").items()
+        for name, value in base.backbone.backbone.state_dict(prefix="backbone.backbone.").items()
     )
 
 
-def test_phase_1_may_be_somebody_elses(tiny, run):
+def test_phase_1_may_come_from_another_run(tiny, run):
     first = tiny()
     T = efpn.train(first, run(first, "first"))
     second = tiny(detector_from=str(run(first, "first").folder / efpn.BASE_DETECTOR_FILE))
     folder = run(second, "second")
     again = efpn.train(second, folder)
-    assert "detector" not in folder.stages()
+    assert "detector" not in folder.stage_progress()
     assert torch.equal(T.roi_heads.coarse.box_head.fc6.weight, again.roi_heads.coarse.box_head.fc6.weight)
 
 
@@ -285,7 +288,7 @@ def test_what_cannot_be_extended_is_refused_before_anything_is_trained(tiny, run
     folder = run(settings)
     with pytest.raises(TypeError, match=r"Faster and Mask R-CNN|ResNet family"):
         efpn.train(settings, folder)
-    assert not folder.stages()
+    assert not folder.stage_progress()
 
 
 # ---------------------------------------------------------------------------------------------------- settings
@@ -314,11 +317,11 @@ def test_defaults_are_the_papers():
 def test_official_is_the_release():
     code = Settings.official()
     assert (code.extended_level.transfer, code.extended_level.routing, code.extended_level.init) == (
-        "authors",
+        "ftt-512",
         "duplicate",
         "random",
     )
-    light = replace(code.model, backbone_weights="random", detector_options={"width": 8})
+    light = replace(code.model, backbone_weights="random", detector_options={"fc_dim": 8})
     T = efpn.build_efpn(baseline.build_detector(light, 45), code.extended_level)
     assert sum(p.numel() for p in T.backbone.extension.parameters()) == 32_512_768
     assert T.roi_heads.routing == DuplicateRouting(56.0)
@@ -331,5 +334,5 @@ def test_quick_can_be_built():
 
 
 def test_wrong_settings_are_refused_at_once():
-    with pytest.raises(ValueError, match=r"data\.short is empty"):
+    with pytest.raises(ValueError, match=r"data\.min_size is empty"):
         Settings(data=baseline.quick_data_config())

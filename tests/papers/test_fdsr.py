@@ -20,7 +20,7 @@ from featlift.training import OptimizerConfig, Run
 ADAM = OptimizerConfig("adam", 1e-3, weight_decay=0.0)
 
 
-def trunk():
+def backbone():
     torch.manual_seed(3)
     layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, 2, 1)]
     return nn.Sequential(*layers)
@@ -31,7 +31,7 @@ def detector_run(tmp_path):
     """A small detector with random weights in a run folder."""
     torch.manual_seed(0)
     model = replace(
-        baseline.quick_detector_config(), pyramid_channels=16, detector_options={"width": 32, "proposals": 50}
+        baseline.quick_detector_config(), pyramid_channels=16, detector_options={"fc_dim": 32, "num_proposals": 50}
     )
     scenes = SyntheticScenes(4, (96, 96))
     detector = baseline.build_detector(model, len(scenes.classes))
@@ -69,45 +69,45 @@ def test_the_papers_defaults():
     assert (paper.loss_weights.pixels, paper.loss_weights.features, paper.loss_weights.power) == (0.5, 1.0, 2)
     assert (paper.network.name, paper.network.scale) == ("d-dbpn", 4)
     assert (paper.data.crop_size, paper.data.batch_size, paper.data.num_images) == (384, 8, 20_000)
-    descent = paper.train.optimizer
-    assert (descent.name, descent.lr, descent.betas, descent.weight_decay) == ("adam", 1e-4, (0.9, 0.999), 0.0)
+    optimizer = paper.train.optimizer
+    assert (optimizer.name, optimizer.lr, optimizer.betas, optimizer.weight_decay) == ("adam", 1e-4, (0.9, 0.999), 0.0)
     assert paper.train.steps == 2_000_000
     assert paper.detector_optimizer is None
 
 
 def test_terms_by_hand():
     torch.manual_seed(0)
-    tap = frozen_copy(FeatureExtractor(trunk(), ["3"]))
-    judges = fdsr.SuperResolutionLoss(fdsr.LossWeights(pixels=0.5, features=2.0), tap, None)
+    extractor = frozen_copy(FeatureExtractor(backbone(), ["3"]))
+    criterion = fdsr.SuperResolutionLoss(fdsr.LossWeights(pixels=0.5, features=2.0), extractor, None)
     student, teacher = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
-    losses = judges.losses(judges.extract(student), judges.extract(teacher), [])
-    a, b = tap(student)["3"], tap(teacher)["3"]
+    losses = criterion.losses(criterion.extract(student), criterion.extract(teacher), [])
+    a, b = extractor(student)["3"], extractor(teacher)["3"]
     assert losses["pixels"].item() == pytest.approx(0.5 * np.abs(student.numpy() - teacher.numpy()).mean(), rel=1e-5)
     assert losses["features"].item() == pytest.approx(2.0 * ((a - b) ** 2).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    "terms",
+    "loss_weights",
     [
         fdsr.LossWeights(pixels=1.0, features=0.0),
         fdsr.LossWeights(pixels=0.0),
         fdsr.LossWeights(0.0, 0.0, detection=1.0),
     ],
 )
-def test_each_term_alone_teaches_every_part_of_the_network(terms, detector_run, tmp_path):
-    chosen = settings(detector_run, terms=terms)
+def test_each_term_alone_teaches_every_part_of_the_network(loss_weights, detector_run, tmp_path):
+    config = settings(detector_run, loss_weights=loss_weights)
     torch.manual_seed(0)
-    G, trace = trained(chosen, tmp_path / "run")
-    with Run(tmp_path / "start", chosen, device="cpu"):
-        before = weights(fdsr.build_super_resolver(chosen.network))
+    G, log = trained(config, tmp_path / "run")
+    with Run(tmp_path / "start", config, device="cpu"):
+        before = weights(fdsr.build_super_resolver(config.network))
     assert moved(before, weights(G)) == set(before)
-    named = {"pixels": terms.pixels, "features": terms.features, "detection": terms.detection}
-    assert {name for name in trace[-1] if name in named} == {name for name, weight in named.items() if weight}
+    named = {"pixels": loss_weights.pixels, "features": loss_weights.features, "detection": loss_weights.detection}
+    assert {name for name in log[-1] if name in named} == {name for name, weight in named.items() if weight}
 
 
 def test_the_detector_does_not_move_while_g_learns(detector_run, tmp_path):
     before = weights(baseline.load_detector(detector_run)[0])
-    trained(settings(detector_run, terms=fdsr.LossWeights(detection=1.0)), tmp_path / "run")
+    trained(settings(detector_run, loss_weights=fdsr.LossWeights(detection=1.0)), tmp_path / "run")
     assert moved(before, weights(baseline.load_detector(detector_run)[0])) == set()
 
 
@@ -119,30 +119,30 @@ def test_saved_and_loaded(detector_run, tmp_path):
 
 def test_the_features_come_nearer(detector_run, tmp_path):
     """A few steps of the feature term alone halve the distance of a random network's features."""
-    chosen = settings(
+    config = settings(
         detector_run,
-        terms=fdsr.LossWeights(pixels=0.0, scale_free=True),
+        loss_weights=fdsr.LossWeights(pixels=0.0, scale_free=True),
         train=StageConfig(24, replace(ADAM, lr=3e-3)),
         data=fdsr.CropDataConfig("scenes", crop_size=48, batch_size=2, num_images=4, num_workers=0),
     )
-    with Run(tmp_path / "run", chosen, device="cpu", log_every=2) as run:
-        fdsr.train(chosen, run)
+    with Run(tmp_path / "run", config, device="cpu", log_every=2) as run:
+        fdsr.train(config, run)
         losses = [record["features"] for record in run.read_log("super_resolver")]
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_together_moves_both_and_saves_both(detector_run, tmp_path):
-    chosen = settings(detector_run, together=ADAM)
-    _, trace = trained(chosen, tmp_path / "run")
+def test_joint_training_updates_both_and_saves_both(detector_run, tmp_path):
+    config = settings(detector_run, detector_optimizer=ADAM)
+    _, log = trained(config, tmp_path / "run")
     T, classes = baseline.load_detector(tmp_path / "run")
     learned = {name for name, p in T.named_parameters() if p.requires_grad}
     assert moved(weights(baseline.load_detector(detector_run)[0]), weights(T)) >= learned
     assert classes == SyntheticScenes(1).classes
-    views = {name.split("_loss")[0] for name in trace[-1] if "_loss" in name}
-    assert views == {"painted", "original", "patchwork"}
+    views = {name.split("_loss")[0] for name in log[-1] if "_loss" in name}
+    assert views == {"upscaled", "original", "mixed"}
 
 
-def test_patchwork_takes_whole_patches_of_both():
+def test_cross_quality_mix_takes_whole_cells_of_both():
     torch.manual_seed(0)
     mixed = fdsr.cross_quality_mix(torch.zeros(4, 3, 32, 32), torch.ones(4, 3, 32, 32), grid_size=4)
     patches = mixed.unfold(2, 8, 8).unfold(3, 8, 8).flatten(4)
@@ -151,24 +151,24 @@ def test_patchwork_takes_whole_patches_of_both():
     assert mixed[:, :1].expand_as(mixed).equal(mixed)
 
 
-def test_fine_tuning_moves_the_detector_and_not_what_it_looks_through(detector_run, tmp_path):
+def test_fine_tuning_moves_the_detector_and_not_the_preprocessing(detector_run, tmp_path):
     from featlift.detectors.super_resolved import DegradeAndUpscale
 
     T = baseline.load_detector(detector_run)[0]
-    look = DegradeAndUpscale(
+    preprocess = DegradeAndUpscale(
         fdsr.build_super_resolver(fdsr.SuperResolverConfig("edsr-baseline", 2, {"blocks": 1, "width": 8})), 2
     )
-    before, looked = weights(T), copy.deepcopy(look.state_dict())
-    chosen = settings(detector_run)
-    with Run(tmp_path / "run", chosen, device="cpu") as run:
-        fdsr.fine_tune_detector(T, look, fdsr.build_crop_loader(chosen.data, 0), StageConfig(1, ADAM), run)
+    before, preprocess_before = weights(T), copy.deepcopy(preprocess.state_dict())
+    config = settings(detector_run)
+    with Run(tmp_path / "run", config, device="cpu") as run:
+        fdsr.fine_tune_detector(T, preprocess, fdsr.build_crop_loader(config.data, 0), StageConfig(1, ADAM), run)
     assert moved(before, weights(T))
-    assert moved(looked, look.state_dict()) == set()
+    assert moved(preprocess_before, preprocess.state_dict()) == set()
     fdsr.save_joint_detector(T, str(detector_run), tmp_path)
     assert moved(weights(T), weights(baseline.load_detector(tmp_path)[0])) == set()
 
 
-def test_windows_of_photographs_and_of_annotated_folders(tmp_path):
+def test_crops_of_photographs_and_of_annotated_folders(tmp_path):
     rng = np.random.default_rng(0)
     for number, side in enumerate([50, 70, 90]):
         Image.fromarray(rng.integers(0, 255, (side, 80, 3), np.uint8)).save(tmp_path / f"{number}.png")

@@ -1,4 +1,4 @@
-"""FSR-GAN's training: who learns from what, what a critic can teach, and that what was learned helps."""
+"""FSR-GAN's training: updated networks, gradients through the critic, and the effect of training."""
 
 import copy
 from dataclasses import replace
@@ -13,7 +13,7 @@ from featlift.gallery import CollectionConfig, EmbedderConfig
 from featlift.papers import fsr_gan
 from featlift.papers.fsr_gan import (
     GAN_LOSSES,
-    REGULARISATION_CANDIDATES,
+    REGULARIZATION_CANDIDATES,
     GANConfig,
     RegularizationConfig,
     Settings,
@@ -28,7 +28,7 @@ from featlift.retrieval.linear_baselines import IdentityGenerator
 from featlift.training import OptimizerConfig, Run
 
 
-def made_up(n=200, dimension=64, seed=0):
+def synthetic_pairs(n=200, dimension=64, seed=0):
     """Descriptors that lose the second half of their numbers step by step; what is lost follows from what stays."""
     draw = torch.Generator().manual_seed(seed)
     code, mixing = (
@@ -42,7 +42,7 @@ def made_up(n=200, dimension=64, seed=0):
 
 
 def small(**changes):
-    """A laptop's laptop."""
+    """Tiny settings."""
     base = Settings(
         hidden_dim=32,
         ratios=(1, 2, 4),
@@ -53,26 +53,29 @@ def small(**changes):
     return replace(base, **changes)
 
 
-def error(lift, pairs):
+def error(generator, pairs):
     ratio = torch.tensor(pairs.ratios).repeat_interleave(len(pairs.high)).float()
     with torch.no_grad():
         return (
-            (lift(pairs.low.flatten(0, 1), ratio) - pairs.high.repeat(len(pairs.ratios), 1)).norm(dim=1).mean().item()
+            (generator(pairs.low.flatten(0, 1), ratio) - pairs.high.repeat(len(pairs.ratios), 1))
+            .norm(dim=1)
+            .mean()
+            .item()
         )
 
 
 @pytest.fixture
 def trained_parts(monkeypatch):
     """Copies of G and D before training, for comparing afterwards."""
-    kept = {}
+    networks = {}
     real = fsr_gan.train_with_critic
 
     def spy(D, G, *rest):
-        kept["D"], kept["D before"] = D, copy.deepcopy(D)
+        networks["D"], networks["D before"] = D, copy.deepcopy(D)
         return real(D, G, *rest)
 
-    monkeypatch.setattr(fsr_gan, "against", spy)
-    return kept
+    monkeypatch.setattr(fsr_gan, "train_with_critic", spy)
+    return networks
 
 
 def moved(before, after):
@@ -83,8 +86,8 @@ def moved(before, after):
 
 @pytest.mark.parametrize("kind", GAN_LOSSES)
 @pytest.mark.parametrize("name", ["residual", "conditioned", "paper"])
-def test_both_players_move(tmp_path, trained_parts, kind, name):
-    pairs, settings = made_up(), small(generator=name, game=GANConfig(kind, n_critic=2))
+def test_both_networks_are_updated(tmp_path, trained_parts, kind, name):
+    pairs, settings = synthetic_pairs(), small(generator=name, adversarial=GANConfig(kind, n_critic=2))
     G = build_generator(settings, 64)
     before = copy.deepcopy(G)
     with Run(tmp_path, device="cpu", log_every=1) as run:
@@ -100,17 +103,17 @@ def test_both_players_move(tmp_path, trained_parts, kind, name):
 
 @pytest.mark.parametrize("kind", GAN_LOSSES)
 def test_the_adversarial_term_alone_reaches_the_generator(kind):
-    """The bug of a detached critic: the term is there, and trains nothing."""
+    """With a detached critic the term would have no gradient."""
     torch.manual_seed(0)
     G, D = build_generator(small(), 64), MLPDiscriminator(64, 16)
-    _, fool = GAN_LOSSES[kind]
-    fool(D(G(made_up().low[2]))).backward()
+    _, generator_loss = GAN_LOSSES[kind]
+    generator_loss(D(G(synthetic_pairs().low[2]))).backward()
     assert G.correction.weight.grad.abs().sum() > 0
 
 
-def test_a_generator_learns_what_is_lost_and_leaves_the_sharp_alone(tmp_path):
-    pairs, fresh = made_up(), made_up(seed=1)
-    settings = small(steps=150, descent=OptimizerConfig("adam", 3e-3, weight_decay=0.0, schedule="cosine"))
+def test_a_generator_learns_what_is_lost_and_preserves_full_resolution(tmp_path):
+    pairs, fresh = synthetic_pairs(), synthetic_pairs(seed=1)
+    settings = small(steps=150, optimizer=OptimizerConfig("adam", 3e-3, weight_decay=0.0, schedule="cosine"))
     with Run(tmp_path, device="cpu") as run:
         G = train_generator(build_generator(settings, 64), pairs, settings, run)
     assert error(G, fresh) < 0.6 * error(IdentityGenerator(), fresh)
@@ -118,14 +121,14 @@ def test_a_generator_learns_what_is_lost_and_leaves_the_sharp_alone(tmp_path):
 
 
 def test_a_relative_loss_leaves_alone_what_lost_little(tmp_path):
-    """Equal steps: what is done to ratio 2 relative to ratio 4 is less."""
-    pairs, fresh = made_up(), made_up(seed=1)
+    """After equal steps, the error at ratio 2 is smaller."""
+    pairs, fresh = synthetic_pairs(), synthetic_pairs(seed=1)
     errors = {}
     for relative in (False, True):
         settings = small(
             steps=60,
-            caution=RegularizationConfig(relative_loss=relative),
-            descent=OptimizerConfig("adam", 3e-3, weight_decay=0.0),
+            regularization=RegularizationConfig(relative_loss=relative),
+            optimizer=OptimizerConfig("adam", 3e-3, weight_decay=0.0),
         )
         with Run(tmp_path / str(relative), device="cpu") as run:
             G = train_generator(build_generator(settings, 64), pairs, settings, run)
@@ -133,30 +136,30 @@ def test_a_relative_loss_leaves_alone_what_lost_little(tmp_path):
     assert errors[True] < errors[False]
 
 
-def test_the_caution_that_finds_more_is_taken(tmp_path, places, monkeypatch):
-    """Trials learn from three quarters; the last quarter is asked for by crops. Three of four shift all queries far in one direction."""
-    taught = []
+def test_the_regularization_with_the_highest_map_is_selected(tmp_path, places, monkeypatch):
+    """Trials train on three quarters and query the last one by crops. Three of four candidates shift all queries in one direction."""
+    trials = []
 
-    def pretend(G, pairs, settings, run, stage):
-        taught.append((settings.caution, len(pairs.high), settings.game.kind))
-        if settings.caution != RegularizationConfig(relative_loss=True):
+    def fake_training(G, pairs, settings, run, stage):
+        trials.append((settings.regularization, len(pairs.high), settings.adversarial.kind))
+        if settings.regularization != RegularizationConfig(relative_loss=True):
             torch.nn.init.constant_(G.gate.bias, 50)
-            if settings.caution.rank:
+            if settings.regularization.rank:
                 torch.nn.init.normal_(G.correction[-1].weight)
-            constant = G.correction[0] if settings.caution.rank else G.correction
+            constant = G.correction[0] if settings.regularization.rank else G.correction
             torch.nn.init.normal_(constant.bias, std=1e4)
         return G.eval()
 
-    monkeypatch.setattr(fsr_gan, "descend", pretend)
-    F, files = fsr_gan.build_descriptor_cache(places.encoding), fsr_gan.list_train_images(places.collection)
+    monkeypatch.setattr(fsr_gan, "train_generator", fake_training)
+    F, files = fsr_gan.build_descriptor_cache(places.embedder), fsr_gan.list_train_images(places.collection)
     pairs = fsr_gan.build_descriptor_pairs(F, files, places.ratios)
     with Run(tmp_path / "run", device="cpu") as run:
-        found = select_regularization(replace(places, adversarial=GANConfig("wgan-gp")), F, files, pairs, run)
-        assert [line["step"] for line in run.read_log("suited")] == [1, 2, 3, 4]
-    assert found.regularization == RegularizationConfig(relative_loss=True)
-    assert found.adversarial.kind == "wgan-gp"
-    assert taught == [(caution, 9, "off") for caution in REGULARISATION_CANDIDATES]
-    assert select_regularization(found, F, files, pairs, run) is found
+        results = select_regularization(replace(places, adversarial=GANConfig("wgan-gp")), F, files, pairs, run)
+        assert [line["step"] for line in run.read_log("regularization")] == [1, 2, 3, 4]
+    assert results.regularization == RegularizationConfig(relative_loss=True)
+    assert results.adversarial.kind == "wgan-gp"
+    assert trials == [(candidate, 9, "off") for candidate in REGULARIZATION_CANDIDATES]
+    assert select_regularization(results, F, files, pairs, run) is results
 
 
 def test_the_paper_is_what_the_text_says():
@@ -168,7 +171,7 @@ def test_the_paper_is_what_the_text_says():
         8e-4,
     )
     assert paper.ratios == (2, 3, 4, 5, 6, 7, 8)
-    assert paper.encoding.encoder == "vgg16-fc7"
+    assert paper.embedder.encoder == "vgg16-fc7"
 
 
 @pytest.fixture
@@ -180,33 +183,33 @@ def places(tmp_path):
         tmp_path / "places" / "learn", num_landmarks=6, gallery_views=2, query_views=0, image_size=48, seed=1
     )
     images = str(tmp_path / "places")
-    collection = CollectionConfig("classes", images, train_images=str(tmp_path / "places" / "learn"))
+    collection = CollectionConfig("class-folders", images, train_images=str(tmp_path / "places" / "learn"))
     return small(
-        collection=collection, encoding=EmbedderConfig("gist", input_size=64, cache_folder=str(tmp_path / "cache"))
+        collection=collection, embedder=EmbedderConfig("gist", input_size=64, cache_folder=str(tmp_path / "cache"))
     )
 
 
-def test_from_pictures_to_curves(tmp_path, places):
+def test_from_images_to_curves(tmp_path, places):
     with Run(tmp_path / "run", places, device="cpu") as run:
         G = fsr_gan.train(places, run)
     again = load(tmp_path / "run" / "generator.safetensors").eval()
-    found = evaluate_generators({"raw": IdentityGenerator(), "fsr-gan": G, "loaded": again}, places)
-    assert set(found["map"]) == {"raw", "fsr-gan", "loaded"}
-    assert found["map"]["fsr-gan"] == found["map"]["loaded"]
-    assert found["distance"]["raw"][1] == (0, 0)
-    assert found["distance"]["raw"][4][0] > found["distance"]["raw"][2][0] > 0
-    assert found["short_side"] == {1: 48, 2: 24, 4: 12}
-    assert found["bits"][1] > found["bits"][2] > found["bits"][4]
+    results = evaluate_generators({"raw": IdentityGenerator(), "fsr-gan": G, "loaded": again}, places)
+    assert set(results["map"]) == {"raw", "fsr-gan", "loaded"}
+    assert results["map"]["fsr-gan"] == results["map"]["loaded"]
+    assert results["distance"]["raw"][1] == (0, 0)
+    assert results["distance"]["raw"][4][0] > results["distance"]["raw"][2][0] > 0
+    assert results["short_side"] == {1: 48, 2: 24, 4: 12}
+    assert results["bits"][1] > results["bits"][2] > results["bits"][4]
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
-        (lambda: GANConfig("poker"), "wgan-gp"),
+        (lambda: GANConfig("unknown"), "wgan-gp"),
         (lambda: CollectionConfig("zoo"), "holidays"),
         (lambda: build_generator(Settings(generator="nothing"), 64), "residual, conditioned"),
     ],
 )
-def test_unknown_names_are_answered_with_the_known(make, words):
-    with pytest.raises(ValueError, match=words):
+def test_errors_for_unknown_names_list_the_known(make, message):
+    with pytest.raises(ValueError, match=message):
         make()

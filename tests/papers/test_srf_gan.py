@@ -42,21 +42,21 @@ def test_quick_has_equal_steps_with_afi_gan():
 def test_parameters_of_both_ends():
     """Spec §1: 10,035,712 with the 3x3 end that fits the tables, 9,511,424 with the 1x1 end of the text."""
     for end, count in ((3, 10_035_712), (1, 9_511_424)):
-        described = baseline.replace(Settings().model, interpolator_options={"end": end})
-        (G,) = baseline.build_pyramid_interpolators(described)
+        model = baseline.replace(Settings().model, interpolator_options={"last_kernel": end})
+        (G,) = baseline.build_pyramid_interpolators(model)
         assert isinstance(G, SRF)
         assert sum(p.numel() for p in G.parameters()) == count
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_the_chain(settings, run, model, norm):
-    whole = settings("srf", model=model("srf", blocks=1, norm=norm), freeze_interpolator=True)
-    assert isinstance(whole, Settings)
-    folder = run(whole)
-    M = srf_gan.train(whole, folder, "extractor")
+    config = settings("srf", model=model("srf", num_blocks=1, norm=norm), freeze_interpolator=True)
+    assert isinstance(config, Settings)
+    folder = run(config)
+    M = srf_gan.train(config, folder, "extractor")
     learned = {name: value.clone() for name, value in get_interpolators(M).state_dict().items()}
-    T = srf_gan.train(whole, folder)
-    kept = get_interpolators(T).state_dict()
-    assert all(torch.equal(value, learned[name]) for name, value in kept.items())
-    assert any("running_mean" in name for name in kept) == (norm == "batch")
-    assert set(folder.stages()) == {"teacher", "interpolator", "extractor", "target"}
+    T = srf_gan.train(config, folder)
+    interpolators = get_interpolators(T).state_dict()
+    assert all(torch.equal(value, learned[name]) for name, value in interpolators.items())
+    assert any("running_mean" in name for name in interpolators) == (norm == "batch")
+    assert set(folder.stage_progress()) == {"teacher", "interpolator", "extractor", "target"}

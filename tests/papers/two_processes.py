@@ -1,4 +1,4 @@
-"""Stage 1 of AFI-GAN by one process and by two (gloo) on the same batches; run as ``python two_processes.py FOLDER``."""
+"""Stage 1 of AFI-GAN with one process and with two (gloo) on the same batches; run as ``python two_processes.py FOLDER``."""
 
 import os
 import sys
@@ -21,8 +21,10 @@ def stage_1(folder: Path, name: str, settings: afi_gan.Settings) -> None:
 
 
 def both(folder: Path) -> int:
-    levels = ("p2", "p3", "p4", "p5")  # p6 has one cell, too few for the critic's batch norm with one picture
-    alone = tiny_settings(steps=2, adversary=AdversarialConfig(weight=0.0, levels=levels), data=tiny_data(batch=2))
+    levels = ("p2", "p3", "p4", "p5")  # p6 has one cell, too few for the batch norm of the discriminator with one image
+    alone = tiny_settings(
+        steps=2, adversarial=AdversarialConfig(weight=0.0, levels=levels), data=tiny_data(batch_size=2)
+    )
     with Run(folder / "teacher", alone, device="cpu") as run:
         afi_gan.train(alone, run, "teacher")
     settings = replace(alone, teacher_from=str(folder / "teacher" / "teacher.safetensors"))

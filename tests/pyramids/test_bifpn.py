@@ -1,4 +1,4 @@
-"""BiFPN against a literal version of its picture, and the counts of the published layout."""
+"""BiFPN against a literal version of its figure, and the counts of the published layout."""
 
 import pytest
 import torch
@@ -21,27 +21,27 @@ def none(channels):
     return nn.Identity()
 
 
-def test_one_layer_is_the_picture_of_the_paper():
+def test_one_layer_is_the_figure_of_the_paper():
     torch.manual_seed(0)
     bifpn = BiFPN(TINY, 4, [NearestInterpolator(4)], norm_layer=none, num_layers=1)
     for p in bifpn.parameters():
         nn.init.normal_(p, std=0.5)
     c = maps(128, 256)
-    doubled, halved = lambda x: nnf.interpolate(x, scale_factor=2), lambda x: nnf.max_pool2d(x, 3, 2, 1)
+    upsample, downsample = lambda x: nnf.interpolate(x, scale_factor=2), lambda x: nnf.max_pool2d(x, 3, 2, 1)
     p3, p4, p5 = (bifpn.laterals[name](c[name]) for name in TINY)
-    p6 = halved(bifpn.p6(c["c5"]))
-    p7 = halved(p6)
+    p6 = downsample(bifpn.p6(c["c5"]))
+    p7 = downsample(p6)
     layer = bifpn.layers[0]
-    t6 = layer.down[0](p6, doubled(p7))
-    t5 = layer.down[1](p5, doubled(t6))
-    t4 = layer.down[2](p4, doubled(t5))
-    t3 = layer.down[3](p3, doubled(t4))
-    y4 = layer.up[0](bifpn.skips["c4"](c["c4"]), t4, halved(t3))
-    y5 = layer.up[1](bifpn.skips["c5"](c["c5"]), t5, halved(y4))
-    y6 = layer.up[2](p6, t6, halved(y5))
-    y7 = layer.up[3](p7, halved(y6))
-    for ours, literal in zip(bifpn(c).values(), (t3, y4, y5, y6, y7), strict=True):
-        torch.testing.assert_close(ours, literal)
+    t6 = layer.down[0](p6, upsample(p7))
+    t5 = layer.down[1](p5, upsample(t6))
+    t4 = layer.down[2](p4, upsample(t5))
+    t3 = layer.down[3](p3, upsample(t4))
+    y4 = layer.up[0](bifpn.skips["c4"](c["c4"]), t4, downsample(t3))
+    y5 = layer.up[1](bifpn.skips["c5"](c["c5"]), t5, downsample(y4))
+    y6 = layer.up[2](p6, t6, downsample(y5))
+    y7 = layer.up[3](p7, downsample(y6))
+    for output, expected in zip(bifpn(c).values(), (t3, y4, y5, y6, y7), strict=True):
+        torch.testing.assert_close(output, expected)
 
 
 def test_a_second_layer_goes_on_from_the_first():
@@ -56,16 +56,16 @@ def test_a_second_layer_goes_on_from_the_first():
 
 
 def test_weights_are_rectified_and_normalized():
-    junction = WeightedFusion(3, 2, none)
-    junction.weights.data = torch.tensor([2.0, -5.0, 6.0])
-    torch.testing.assert_close(junction.normalized_weights(), torch.tensor([0.25, 0.0, 0.75]), atol=1e-4, rtol=0)
+    fusion = WeightedFusion(3, 2, none)
+    fusion.weights.data = torch.tensor([2.0, -5.0, 6.0])
+    torch.testing.assert_close(fusion.normalized_weights(), torch.tensor([0.25, 0.0, 0.75]), atol=1e-4, rtol=0)
     x = torch.randn(3, 1, 2, 4, 4)
-    with_other = junction(x[0], x[0] * 100, x[2])
-    torch.testing.assert_close(junction(*x), with_other)  # the second input counts nothing
+    with_other = fusion(x[0], x[0] * 100, x[2])
+    torch.testing.assert_close(fusion(*x), with_other)  # the second input counts nothing
 
 
-@pytest.mark.parametrize("layers", [1, 3])
-def test_each_step_of_each_layer_can_have_its_own(layers):
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_each_step_of_each_layer_can_have_its_own(num_layers):
     """The steps are taken coarse → fine, layer by layer."""
     order = []
 
@@ -74,18 +74,18 @@ def test_each_step_of_each_layer_can_have_its_own(layers):
             order.append((self.number, x.shape[-1]))
             return super().forward(x)
 
-    given = [Recording(4) for _ in range(4 * layers)]
-    for number, one in enumerate(given):
-        one.number = number
-    BiFPN(TINY, 4, given, num_layers=layers)(maps(256, 256))
-    assert order == [(i, (2, 4, 8, 16)[i % 4]) for i in range(4 * layers)]
+    interpolators = [Recording(4) for _ in range(4 * num_layers)]
+    for number, module in enumerate(interpolators):
+        module.number = number
+    BiFPN(TINY, 4, interpolators, num_layers=num_layers)(maps(256, 256))
+    assert order == [(i, (2, 4, 8, 16)[i % 4]) for i in range(4 * num_layers)]
 
 
 @pytest.mark.parametrize("size", [(33, 47), (130, 127), (1, 1)])
 def test_any_size(size):
-    given = maps(*size)
-    out = BiFPN(TINY, 4, [interpolator("afi", 4, blocks=1)], norm_layer=none)(given)
-    assert [x.shape[-2:] for x in out.values()][:3] == [x.shape[-2:] for x in given.values()]
+    inputs = maps(*size)
+    out = BiFPN(TINY, 4, [interpolator("afi", 4, num_blocks=1)], norm_layer=none)(inputs)
+    assert [x.shape[-2:] for x in out.values()][:3] == [x.shape[-2:] for x in inputs.values()]
     assert list(out) == ["p3", "p4", "p5", "p6", "p7"]
 
 
@@ -97,7 +97,7 @@ def test_counts_of_the_published_neck():
     assert 3.875e6 < sum(p.numel() for p in resnet.parameters()) < 3.885e6
 
 
-def test_refuses_what_it_cannot_be():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="c3, c4, c5"):
         BiFPN({"c2": 3, **TINY}, 4, [NearestInterpolator(4)])
     with pytest.raises(ValueError, match="12, coarse to fine"):

@@ -1,4 +1,4 @@
-"""EFPN's extension: exact counts, shapes, the literal equations, who gets a gradient."""
+"""EFPN's extended level: exact counts, shapes, the literal equations, gradients."""
 
 import pytest
 import torch
@@ -17,13 +17,13 @@ from featlift.pyramids.efpn import (
     texture_transfer,
 )
 
-SLOTS = 655_360  # the 1x1 and the 3x3 convolution of p2x at 256 channels
+LEVEL_CONVS = 655_360  # the 1x1 and the 3x3 convolution of p2x at 256 channels
 COUNTS = {
     "ftt": 2_656_128,
     "ftt-256": 8_850_944,
-    "authors": 31_857_408,
-    "authors-2-blocks": 31_857_408 + 2 * (512 * 512 * 9 + 512),
-    "paper-literal": 8_260_864,
+    "ftt-512": 31_857_408,
+    "ftt-512-2-blocks": 31_857_408 + 2 * (512 * 512 * 9 + 512),
+    "ftt-paper": 8_260_864,
     "espcn": 724_064,
 }
 CHEAP = [name for name in INTERPOLATORS if name not in ("afi", "srf", "afi-rb")]
@@ -36,16 +36,16 @@ def count(module):
 @pytest.mark.parametrize("name", TEXTURE_TRANSFERS)
 def test_parameters(name):
     with torch.device("meta"):
-        made = texture_transfer(name, 256)
-        assert count(made) == COUNTS[name]
-        assert count(ExtendedLevel(256, 256, made)) == COUNTS[name] + SLOTS
+        module = texture_transfer(name, 256)
+        assert count(module) == COUNTS[name]
+        assert count(ExtendedLevel(256, 256, module)) == COUNTS[name] + LEVEL_CONVS
 
 
 def test_the_extensions_of_the_paper():
     with torch.device("meta"):
-        assert count(ExtendedLevel(256, 256, texture_transfer("authors", 256))) == 32_512_768
-        assert round(count(ExtendedLevel(256, 256, texture_transfer("paper-literal", 256))) / 1e6, 2) == 8.92
-        assert count(ExtendedLevel(256, 256, texture_transfer("nearest", 256))) == SLOTS
+        assert count(ExtendedLevel(256, 256, texture_transfer("ftt-512", 256))) == 32_512_768
+        assert round(count(ExtendedLevel(256, 256, texture_transfer("ftt-paper", 256))) / 1e6, 2) == 8.92
+        assert count(ExtendedLevel(256, 256, texture_transfer("nearest", 256))) == LEVEL_CONVS
 
 
 def narrow(name):
@@ -53,113 +53,113 @@ def narrow(name):
     return FTT(8, hidden_channels=6) if name == "ftt" else texture_transfer(name, 8)
 
 
-@pytest.mark.parametrize("name", ["ftt", "paper-literal", "espcn", *CHEAP])
+@pytest.mark.parametrize("name", ["ftt", "ftt-paper", "espcn", *CHEAP])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
 def test_shapes_and_gradients(name, size):
     extension = ExtendedLevel(4, 8, narrow(name))
     height, width = size
     inputs = [torch.randn(2, 8, height, width), torch.randn(2, 8, 2 * height, 2 * width)]
     inputs.append(torch.randn(2, 4, 4 * height, 4 * width))
-    found = extension(*inputs)
-    assert list(found) == ["p3x", "p2x"]
-    assert found["p3x"].shape == (2, 8, 2 * height, 2 * width)
-    assert found["p2x"].shape == (2, 8, 4 * height, 4 * width)
-    found["p2x"].square().sum().backward()
+    outputs = extension(*inputs)
+    assert list(outputs) == ["p3x", "p2x"]
+    assert outputs["p3x"].shape == (2, 8, 2 * height, 2 * width)
+    assert outputs["p2x"].shape == (2, 8, 4 * height, 4 * width)
+    outputs["p2x"].square().sum().backward()
     assert all(p.grad is not None for p in extension.parameters())
 
 
 def test_odd_fine_maps_are_fitted():
-    """A picture of 36 px has 5 cells of stride 8, but 9 of stride 4 and 18 of stride 2."""
-    found = ExtendedLevel(4, 8, narrow("ftt"))(
+    """An image of 36 px has 5 cells of stride 8, but 9 of stride 4 and 18 of stride 2."""
+    outputs = ExtendedLevel(4, 8, narrow("ftt"))(
         torch.randn(1, 8, 5, 5), torch.randn(1, 8, 9, 9), torch.randn(1, 4, 18, 18)
     )
-    assert found["p3x"].shape[-2:] == (9, 9)
-    assert found["p2x"].shape[-2:] == (18, 18)
+    assert outputs["p3x"].shape[-2:] == (9, 9)
+    assert outputs["p2x"].shape[-2:] == (18, 18)
 
 
 def convolved(x, layer, padding=1):
     return nnf.conv2d(x, layer.weight, layer.bias, padding=padding)
 
 
-def block(x, made):
-    return torch.relu(x + convolved(torch.relu(convolved(x, made.first)), made.second))
+def block(x, module):
+    return torch.relu(x + convolved(torch.relu(convolved(x, module.first)), module.second))
 
 
 def test_ftt_layer_by_layer():
     """Spec §1.2, written out."""
-    made, coarse, fine = narrow("ftt"), torch.randn(1, 8, 3, 4), torch.randn(1, 8, 6, 8)
-    head = nnf.leaky_relu(convolved(coarse, made.content.head), 0.1)
-    content = head + block(head, made.content.body[0])
-    content = nnf.leaky_relu(nnf.pixel_shuffle(convolved(content, made.upsampler.last), 2), 0.1)
-    texture = nnf.leaky_relu(convolved(torch.cat((content, fine), 1), made.texture.head), 0.1)
-    texture = block(block(texture, made.texture.body[0]), made.texture.body[1])
-    end = convolved(nnf.leaky_relu(convolved(texture + content, made.tail[0]), 0.1), made.tail[2])
+    module, coarse, fine = narrow("ftt"), torch.randn(1, 8, 3, 4), torch.randn(1, 8, 6, 8)
+    head = nnf.leaky_relu(convolved(coarse, module.content.head), 0.1)
+    content = head + block(head, module.content.body[0])
+    content = nnf.leaky_relu(nnf.pixel_shuffle(convolved(content, module.upsampler.last), 2), 0.1)
+    texture = nnf.leaky_relu(convolved(torch.cat((content, fine), 1), module.texture.head), 0.1)
+    texture = block(block(texture, module.texture.body[0]), module.texture.body[1])
+    end = convolved(nnf.leaky_relu(convolved(texture + content, module.tail[0]), 0.1), module.tail[2])
     expected = end + coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    torch.testing.assert_close(made(coarse, fine), expected)
+    torch.testing.assert_close(module(coarse, fine), expected)
 
 
-def test_literal_ftt_is_equation_3():
-    made, coarse, fine = PaperFTT(4), torch.randn(1, 4, 3, 3), torch.randn(1, 4, 6, 6)
-    content = block(block(coarse, made.content[0]), made.content[1])
-    content = nnf.leaky_relu(nnf.pixel_shuffle(convolved(content, made.upsampler.last), 2), 0.1)
-    texture = nnf.leaky_relu(convolved(torch.cat((fine, content), 1), made.texture.head), 0.1)
-    texture = block(block(texture, made.texture.body[0]), made.texture.body[1])
-    torch.testing.assert_close(made(coarse, fine), texture + content)
+def test_paper_ftt_is_equation_3():
+    module, coarse, fine = PaperFTT(4), torch.randn(1, 4, 3, 3), torch.randn(1, 4, 6, 6)
+    content = block(block(coarse, module.content[0]), module.content[1])
+    content = nnf.leaky_relu(nnf.pixel_shuffle(convolved(content, module.upsampler.last), 2), 0.1)
+    texture = nnf.leaky_relu(convolved(torch.cat((fine, content), 1), module.texture.head), 0.1)
+    texture = block(block(texture, module.texture.body[0]), module.texture.body[1])
+    torch.testing.assert_close(module(coarse, fine), texture + content)
 
 
 def test_p2x_is_equation_1_with_its_two_convolutions():
-    made = ExtendedLevel(4, 8, narrow("nearest"))
+    module = ExtendedLevel(4, 8, narrow("nearest"))
     inner3, inner2, c2x = torch.randn(1, 8, 2, 3), torch.randn(1, 8, 4, 6), torch.randn(1, 4, 8, 12)
-    doubled = inner3.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    expected = nnf.conv2d(nnf.conv2d(c2x, made.lateral.weight) + doubled, made.smooth.weight, padding=1)
-    torch.testing.assert_close(made(inner3, inner2, c2x)["p2x"], expected)
-    assert made.lateral.bias is made.smooth.bias is None
+    upsampled = inner3.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    expected = nnf.conv2d(nnf.conv2d(c2x, module.lateral.weight) + upsampled, module.smooth.weight, padding=1)
+    torch.testing.assert_close(module(inner3, inner2, c2x)["p2x"], expected)
+    assert module.lateral.bias is module.smooth.bias is None
 
 
 @pytest.mark.parametrize("name", CHEAP)
 def test_any_interpolator_takes_the_place_of_both_steps(name):
     inside = FTT(8, hidden_channels=4, upsampler=interpolator(name, 4))
-    made = ExtendedLevel(4, 8, inside, interpolator(name, 8))
-    found = made(torch.randn(1, 8, 2, 3), torch.randn(1, 8, 4, 6), torch.randn(1, 4, 8, 12))
-    assert found["p2x"].shape == (1, 8, 8, 12)
-    found["p2x"].square().sum().backward()
-    assert all(p.grad is not None for p in [*inside.upsampler.parameters(), *made.upsampler.parameters()])
+    module = ExtendedLevel(4, 8, inside, interpolator(name, 8))
+    outputs = module(torch.randn(1, 8, 2, 3), torch.randn(1, 8, 4, 6), torch.randn(1, 4, 8, 12))
+    assert outputs["p2x"].shape == (1, 8, 8, 12)
+    outputs["p2x"].square().sum().backward()
+    assert all(p.grad is not None for p in [*inside.upsampler.parameters(), *module.upsampler.parameters()])
 
 
 def test_weights_start_as_the_release_does():
     """U(-√(3/fan_in), √(3/fan_in)), zero biases."""
-    made = ExtendedLevel(16, 16, FTT(16, hidden_channels=16))
-    for layer in (part for part in made.modules() if isinstance(part, nn.Conv2d)):
+    module = ExtendedLevel(16, 16, FTT(16, hidden_channels=16))
+    for layer in (part for part in module.modules() if isinstance(part, nn.Conv2d)):
         limit = (3 / layer.weight[0].numel()) ** 0.5
         assert 0.9 * limit < layer.weight.abs().max() <= limit
         assert layer.bias is None or not layer.bias.any()
 
 
-def test_unknown_names_are_told_what_there_is():
+def test_unknown_name():
     with pytest.raises(ValueError, match="Did you mean 'espcn'"):
         texture_transfer("espnc", 8)
 
 
 def test_options_are_those_of_the_class():
-    assert texture_transfer("ftt", 8, width=4).content.head.out_channels == 4
-    assert len(texture_transfer("authors", 8, width=4, texture_blocks=5).texture.body) == 5
-    with pytest.raises(ValueError, match=r"'espcn' has no option width; it has: none"):
-        texture_transfer("espcn", 8, width=4)
+    assert texture_transfer("ftt", 8, hidden_channels=4).content.head.out_channels == 4
+    assert len(texture_transfer("ftt-512", 8, hidden_channels=4, texture_blocks=5).texture.body) == 5
+    with pytest.raises(ValueError, match=r"'espcn' has no option hidden_channels; it has: none"):
+        texture_transfer("espcn", 8, hidden_channels=4)
 
 
 def test_saved_and_built_again(tmp_path):
-    made = ExtendedLevel(4, 8, FTT(8, hidden_channels=4, upsampler=interpolator("bilinear", 4)))
-    again = checkpoints.load(checkpoints.save(made, tmp_path / "extension.safetensors"))
-    assert isinstance(again, ExtendedLevel)
+    module = ExtendedLevel(4, 8, FTT(8, hidden_channels=4, upsampler=interpolator("bilinear", 4)))
+    loaded = checkpoints.load(checkpoints.save(module, tmp_path / "extension.safetensors"))
+    assert isinstance(loaded, ExtendedLevel)
     x = torch.randn(1, 8, 2, 2), torch.randn(1, 8, 4, 4), torch.randn(1, 4, 8, 8)
-    assert torch.equal(made(*x)["p2x"], again(*x)["p2x"])
+    assert torch.equal(module(*x)["p2x"], loaded(*x)["p2x"])
 
 
-# ---------------------------------------------------------------------------------------------------- where it begins
+# ---------------------------------------------------------------------------------------------------- initialization
 
 
-class Given(nn.Module):
-    """A transfer that has nothing left to learn."""
+class FixedTransfer(nn.Module):
+    """A transfer with a fixed output."""
 
     def __init__(self, p3x):
         super().__init__()
@@ -169,25 +169,25 @@ class Given(nn.Module):
         return self.p3x
 
 
-def pyramid(norm=None):
+def pyramid(norm_layer=None):
     torch.manual_seed(0)
-    made = FPN({"c2": 4, "c3": 5}, 8, [interpolator("nearest", 8)], norm_layer=norm).eval()
-    for block in (*made.inner_blocks, *made.layer_blocks):
+    module = FPN({"c2": 4, "c3": 5}, 8, [interpolator("nearest", 8)], norm_layer=norm_layer).eval()
+    for block in (*module.inner_blocks, *module.layer_blocks):
         if block[0].bias is not None:
             nn.init.zeros_(block[0].bias)
-    return made
+    return module
 
 
-def test_with_the_right_c2x_and_p3x_nothing_is_left_to_learn():
-    """What the pyramid gives at p2 of the larger picture, from its c2 and inner3 in the places of c2x and p3x."""
+def test_with_ideal_c2x_and_p3x_the_output_is_exact():
+    """With c2 and inner3 of the larger image as c2x and p3x, the extended level gives p2 of the larger image."""
     F, large = pyramid(), {"c2": torch.randn(1, 4, 12, 16), "c3": torch.randn(1, 5, 6, 8)}
-    extension = ExtendedLevel(4, 8, Given(F.inner_maps(large)[1]))
+    extension = ExtendedLevel(4, 8, FixedTransfer(F.inner_maps(large)[1]))
     init_extended_level(extension, F.inner_blocks[0], F.layer_blocks[0])
-    made = extension(torch.zeros(1, 8, 3, 4), torch.zeros(1, 8, 6, 8), large["c2"])
-    torch.testing.assert_close(made["p2x"], F(large)["p2"])
+    module = extension(torch.zeros(1, 8, 3, 4), torch.zeros(1, 8, 6, 8), large["c2"])
+    torch.testing.assert_close(module["p2x"], F(large)["p2"])
 
 
-def test_ftt_begins_near_its_shortcut_and_all_of_it_learns():
+def test_ftt_starts_near_its_shortcut_and_all_parameters_get_gradients():
     F, extension = pyramid(), ExtendedLevel(4, 8, FTT(8, hidden_channels=6))
     coarse, fine, c2x = torch.randn(1, 8, 3, 4), torch.randn(1, 8, 6, 8), torch.randn(1, 4, 12, 16)
     shortcut = nnf.interpolate(coarse, scale_factor=2.0, mode="nearest")
@@ -200,7 +200,7 @@ def test_ftt_begins_near_its_shortcut_and_all_of_it_learns():
 
 
 def test_a_step_with_a_norm_is_left_out():
-    F, extension = pyramid(norm=nn.BatchNorm2d), ExtendedLevel(4, 8, texture_transfer("nearest", 8))
+    F, extension = pyramid(norm_layer=nn.BatchNorm2d), ExtendedLevel(4, 8, texture_transfer("nearest", 8))
     before = extension.lateral.weight.clone()
     init_extended_level(extension, F.inner_blocks[0], F.layer_blocks[0])
     assert torch.equal(extension.lateral.weight, before)

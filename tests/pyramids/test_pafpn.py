@@ -14,7 +14,7 @@ def count(module):
     return sum(p.numel() for p in module.parameters())
 
 
-def test_the_way_up_is_what_the_paper_says():
+def test_bottom_up_path():
     torch.manual_seed(0)
     channels = {"c3": 3, "c4": 5, "c5": 7}
     pafpn = PAFPN(channels, 4, [NearestInterpolator(4)])
@@ -37,7 +37,7 @@ def test_counts_of_the_papers():
         assert count(necks[1]) - count(necks[0]) == more
 
 
-def test_only_the_way_down_doubles():
+def test_only_the_top_down_path_upsamples():
     class Counting(NearestInterpolator):
         calls = 0
 
@@ -50,7 +50,7 @@ def test_only_the_way_down_doubles():
     assert Counting.calls == 3
 
 
-def test_interpolator_learns_through_both_ways():
+def test_interpolator_gets_gradients_from_both_paths():
     pafpn = PAFPN({"c3": 4, "c4": 4}, 4, [AFI(4, num_blocks=1, growth_rate=2)])
     pafpn({"c3": torch.randn(1, 4, 6, 6), "c4": torch.randn(1, 4, 3, 3)})["p4"].sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in pafpn.interpolators.parameters())

@@ -8,7 +8,7 @@ from featlift.interpolators import INTERPOLATORS, NearestInterpolator, build_int
 from featlift.pyramids import PYRAMIDS, pyramid, pyramid_spec
 
 CHANNELS = 8
-SMALL = {"afi": {"blocks": 1, "growth": 2}, "srf": {"blocks": 1}, "afi-rb": {"blocks": 1}}
+SMALL = {"afi": {"num_blocks": 1, "growth_rate": 2}, "srf": {"num_blocks": 1}, "afi-rb": {"num_blocks": 1}}
 
 
 def backbone_maps(levels, height, width):
@@ -23,21 +23,21 @@ def test_every_pyramid_with_every_interpolator(name, interpolator, shared):
     levels = pyramid_spec(name).backbone_levels or ("c2", "c3", "c4", "c5")
     steps = 1 if shared else pyramid_spec(name).num_upsampling_steps(len(levels))
     options = SMALL.get(interpolator, {})
-    doubling = [build_interpolators(interpolator, CHANNELS, 1, **options)[0] for _ in range(steps)]
-    neck = pyramid(name, dict.fromkeys(levels, 3), CHANNELS, doubling)
-    given = backbone_maps(levels, 40, 72)
-    out = neck(given)
+    interpolators = [build_interpolators(interpolator, CHANNELS, 1, **options)[0] for _ in range(steps)]
+    neck = pyramid(name, dict.fromkeys(levels, 3), CHANNELS, interpolators)
+    inputs = backbone_maps(levels, 40, 72)
+    out = neck(inputs)
     assert tuple(out) == neck.levels
-    for level in given:
-        assert out[f"p{level[1:]}"].shape == (2, CHANNELS, *given[level].shape[-2:])
+    for level in inputs:
+        assert out[f"p{level[1:]}"].shape == (2, CHANNELS, *inputs[level].shape[-2:])
     sum(x.square().mean() for x in out.values()).backward()
-    idle = [key for key, p in neck.named_parameters() if p.grad is None]
-    assert not idle
+    without_gradient = [key for key, p in neck.named_parameters() if p.grad is None]
+    assert not without_gradient
 
 
 def test_without_laterals_only_the_coarsest_map_counts():
     torch.manual_seed(0)
-    neck = pyramid("fpn-top-down", {"c2": 3, "c3": 3, "c4": 3, "c5": 3}, CHANNELS, [NearestInterpolator(CHANNELS)])
+    neck = pyramid("fpn-no-lateral", {"c2": 3, "c3": 3, "c4": 3, "c5": 3}, CHANNELS, [NearestInterpolator(CHANNELS)])
     maps = backbone_maps(neck.in_channels, 64, 64)
     before = neck(maps)
     for level in ("c2", "c3", "c4"):
@@ -52,9 +52,9 @@ def test_saved_and_built_again(name, tmp_path):
         name, dict.fromkeys(levels, 3), CHANNELS, build_interpolators("afi", CHANNELS, 1, **SMALL["afi"])
     ).eval()
     save(neck, tmp_path / "neck.safetensors")
-    again = load(tmp_path / "neck.safetensors").eval()
+    loaded = load(tmp_path / "neck.safetensors").eval()
     maps = backbone_maps(levels, 64, 64)
-    torch.testing.assert_close(again(maps), neck(maps), rtol=0, atol=0)
+    torch.testing.assert_close(loaded(maps), neck(maps), rtol=0, atol=0)
 
 
 def test_unknown_names_are_answered():

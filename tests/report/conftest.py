@@ -1,4 +1,4 @@
-"""Two small runs on eight pictures: the second finds more."""
+"""Two small runs on eight images: the second finds more."""
 
 import pytest
 import torch
@@ -31,17 +31,17 @@ def _truth():
     }
 
 
-def _found(truth, ids, score):
+def _detections(truth, ids, score):
     return [
-        {"image_id": one["image_id"], "category_id": one["category_id"], "bbox": one["bbox"], "score": score}
-        for one in truth["annotations"]
-        if one["id"] in ids
+        {key: annotation[key] for key in ("image_id", "category_id", "bbox")} | {"score": score}
+        for annotation in truth["annotations"]
+        if annotation["id"] in ids
     ]
 
 
 def _run(name, truth, detections, seconds):
     log = [
-        {"stage": "gan", "step": i, "time": 0.1 * i, "critic": 1 / (i + 1), "critic_accuracy_real": 0.5}
+        {"stage": "gan", "step": i, "time": 0.1 * i, "discriminator": 1 / (i + 1), "discriminator_accuracy_real": 0.5}
         for i in range(50)
     ]
     return RunRecord(
@@ -51,7 +51,7 @@ def _run(name, truth, detections, seconds):
         12.5,
         log,
         detections,
-        {"interpolator": name, "descent": {"rate": 0.01}},
+        {"interpolator": name, "optimizer": {"lr": 0.01}},
         {"commit": "abc1234", "seed": 0},
     )
 
@@ -63,8 +63,8 @@ def truth():
 
 @pytest.fixture
 def runs(truth):
-    first = _run("nearest", truth, _found(truth, range(1, 9), 0.6), 0.050)
-    second = _run("afi", truth, _found(truth, range(3, 15), 0.8), 0.075)
+    first = _run("nearest", truth, _detections(truth, range(1, 9), 0.6), 0.050)
+    second = _run("afi", truth, _detections(truth, range(3, 15), 0.8), 0.075)
     return first, second
 
 
@@ -74,18 +74,18 @@ def comparison(truth, runs):
 
 
 @pytest.fixture
-def evidence(truth):
-    def picture(image_id):
+def dataset(truth):
+    def load_image(image_id):
         return torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(image_id))
 
-    return ReportDataset(truth, picture)
+    return ReportDataset(truth, load_image)
 
 
 @pytest.fixture
 def features():
-    def one(seed):
+    def pyramid(seed):
         random = torch.Generator().manual_seed(seed)
         maps = {f"p{i}": torch.randn(1, 6, SIDE >> i, SIDE >> i, generator=random) for i in (2, 3)}
         return {"image": torch.rand(1, 3, SIDE, SIDE), **maps}
 
-    return {"nearest": one(0), "afi": one(1)}
+    return {"nearest": pyramid(0), "afi": pyramid(1)}

@@ -16,11 +16,11 @@ from featlift.report.annotated_crops import (
 )
 
 
-def opened(uri):
+def decode(uri):
     return np.array(Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1]))))
 
 
-def test_pixels_of_a_picture():
+def test_pixels_of_an_image():
     image = torch.zeros(3, 2, 4)
     image[0, 1, 3], image[2] = 2.0, 0.5
     pixels = to_uint8(image)
@@ -38,23 +38,23 @@ def test_pixels_of_a_picture():
         ((0, 0, 90, 90), (0, 0, 200, 100)),
     ],
 )
-def test_windows_stay_inside_a_picture_of_100_by_200(box, expected):
+def test_crops_stay_inside_an_image_of_100_by_200(box, expected):
     assert crop_around(box, (100, 200)) == expected
 
 
-def test_a_part_shows_its_pixels_and_its_boxes():
+def test_a_crop_has_its_pixels_and_its_boxes():
     image = torch.rand(3, 40, 60)
     near, far = StyledBox(12, 22, 5, 5, "truth"), StyledBox(50, 0, 5, 5, "truth")
     part = annotate_image(image, [near, far], (10, 20, 16, 12), "caption")
-    assert np.array_equal(opened(part.uri), to_uint8(image)[20:32, 10:26])
+    assert np.array_equal(decode(part.uri), to_uint8(image)[20:32, 10:26])
     assert part.boxes == [StyledBox(2, 2, 5, 5, "truth")]
     assert (part.width, part.height, part.caption) == (16, 12, "caption")
     assert annotate_image(image, [near, far]).boxes == [near, far]
 
 
-def test_outlines_of_a_picture(truth, runs):
-    outlines = build_styled_boxes(truth, runs[1].detections, 2, 0.8, "second")
-    assert outlines == [
+def test_boxes_of_an_image(truth, runs):
+    boxes = build_styled_boxes(truth, runs[1].detections, 2, 0.8, "second")
+    assert boxes == [
         make_styled_box((5, 6, 14, 14), "truth"),
         make_styled_box((35, 6, 20, 20), "truth"),
         make_styled_box((5, 6, 14, 14), "second", "sign 80"),

@@ -1,4 +1,4 @@
-"""The page shows what was found, marks the differences, and needs no other file."""
+"""The page shows the hits, marks the differences, and is self-contained."""
 
 from pathlib import Path
 
@@ -7,21 +7,21 @@ from PIL import Image
 from featlift.report.contact_sheet import build_query_results, thumbnail_data_uri, write_contact_sheet
 
 
-def picture(folder, name, size=(300, 200)):
+def write_image(folder, name, size=(300, 200)):
     Image.new("RGB", size, (9, 99, 199)).save(folder / name)
     return folder / name
 
 
 def test_differences_are_marked(tmp_path):
-    q, a, b, c = (picture(tmp_path, f"{n}.png") for n in "qabc")
-    made = build_query_results(q, {"raw": [(a, 0.9), (b, 0.8)], "lifted": [(c, 0.95), (a, 0.7)]})
+    q, a, b, c = (write_image(tmp_path, f"{n}.png") for n in "qabc")
+    made = build_query_results(q, {"raw": [(a, 0.9), (b, 0.8)], "super-resolved": [(c, 0.95), (a, 0.7)]})
     marks = {r.name: [(h.name.split("/")[-1], h.mark) for h in r.hits] for r in made.rankings}
     assert made.rankings[0].hits[0].name == f"{tmp_path.name}/a.png"
-    assert marks == {"raw": [("a.png", ""), ("b.png", "gone")], "lifted": [("c.png", "new"), ("a.png", "")]}
+    assert marks == {"raw": [("a.png", ""), ("b.png", "gone")], "super-resolved": [("c.png", "new"), ("a.png", "")]}
 
 
 def test_page_is_one_file_and_escapes_names(tmp_path):
-    q = picture(tmp_path, "a<b>&.png")
+    q = write_image(tmp_path, "a<b>&.png")
     write_contact_sheet(tmp_path / "page.html", [build_query_results(q, {"raw": [(q, 0.5)]})], "Title <x>")
     page = (tmp_path / "page.html").read_text()
     assert "a&lt;b&gt;&amp;.png" in page
@@ -33,4 +33,4 @@ def test_page_is_one_file_and_escapes_names(tmp_path):
 
 def test_thumbnails(tmp_path):
     assert thumbnail_data_uri(Path("nowhere.png")) == ""
-    assert len(thumbnail_data_uri(picture(tmp_path, "big.png"))) < 5000
+    assert len(thumbnail_data_uri(write_image(tmp_path, "big.png"))) < 5000

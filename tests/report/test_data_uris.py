@@ -8,7 +8,7 @@ from PIL import Image
 from featlift.report.data_uris import encode_data_uri, figure_data_uri, image_data_uri
 
 
-def opened(uri):
+def decode(uri):
     return np.array(Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1]))))
 
 
@@ -16,8 +16,8 @@ def test_png_keeps_every_pixel():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     uri = image_data_uri(pixels)
     assert uri.startswith("data:image/png;base64,")
-    assert np.array_equal(opened(uri), pixels)
-    assert opened(image_data_uri(pixels, "JPEG")).shape == (5, 7, 3)
+    assert np.array_equal(decode(uri), pixels)
+    assert decode(image_data_uri(pixels, "JPEG")).shape == (5, 7, 3)
 
 
 def test_a_figure_is_the_same_svg_each_time():

@@ -36,13 +36,13 @@ def test_the_first_component_is_red():
     assert (pixels[..., 2] == pixels[0, 0, 2]).all()
 
 
-def test_levels_in_their_order_without_the_picture(features):
+def test_levels_in_their_order_without_the_image(features):
     levels = build_level_maps(features)
-    assert [(one.level, one.size) for one in levels] == [("p2", (16, 16)), ("p3", (8, 8))]
+    assert [(level.level, level.size) for level in levels] == [("p2", (16, 16)), ("p3", (8, 8))]
     assert list(levels[0].heatmaps) == list(levels[0].pca_images) == ["nearest", "afi"]
 
 
-def test_different_pictures_are_an_error(features):
+def test_different_images_are_an_error(features):
     features["afi"]["p3"] = torch.zeros(1, 6, 9, 8)
-    with pytest.raises(ValueError, match="Give all runs the same picture"):
+    with pytest.raises(ValueError, match="Give all runs the same image"):
         build_level_maps(features)

@@ -29,8 +29,8 @@ class Links(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_a_page_needs_nothing_but_itself(tmp_path, runs, comparison, evidence, features):
-    path = write_report(tmp_path / "new", runs, [comparison], evidence, features)
+def test_a_page_is_self_contained(tmp_path, runs, comparison, dataset, features):
+    path = write_report(tmp_path / "new", runs, [comparison], dataset, features)
     assert path == tmp_path / "new" / "report.html"
     assert list(path.parent.iterdir()) == [path], "no unfinished file stays"
     page = path.read_text()
@@ -41,10 +41,10 @@ def test_a_page_needs_nothing_but_itself(tmp_path, runs, comparison, evidence, f
     assert not re.search(r"https?://|@import|<script|url\(", page)
 
 
-def test_a_comparison_says_what_was_measured(tmp_path, runs, comparison, evidence, features):
-    page = write_report(tmp_path, runs, [comparison], evidence, features).read_text()
+def test_a_comparison_says_what_was_measured(tmp_path, runs, comparison, dataset, features):
+    page = write_report(tmp_path, runs, [comparison], dataset, features).read_text()
     ap = comparison.intervals["boxes"]["ap"].difference
-    for words in (
+    for text in (
         "afi against nearest",
         f"{100 * ap:+.1f}",
         "1.50×",
@@ -54,15 +54,15 @@ def test_a_comparison_says_what_was_measured(tmp_path, runs, comparison, evidenc
         "6</span>",
         "−2</span>",
     ):
-        assert words in page, words
+        assert text in page, text
     assert "&lt;lamp&gt;" in page
     assert "<lamp>" not in page
 
 
-def test_a_run_alone(tmp_path, runs, evidence):
-    page = write_report(tmp_path, runs[:1], dataset=evidence).read_text()
+def test_a_run_alone(tmp_path, runs, dataset):
+    page = write_report(tmp_path, runs[:1], dataset=dataset).read_text()
     assert "<h1>nearest</h1>" in page
-    assert "picture 1, detections" in page
+    assert "image 1, detections" in page
     assert "difference" not in page
 
 
@@ -75,7 +75,7 @@ def test_a_run_that_has_only_a_name(tmp_path):
 
 
 def test_three_runs(tmp_path, runs, comparison):
-    third = dataclasses.replace(runs[0], name="carafe", cost=None)
+    third = dataclasses.replace(runs[0], name="carafe", profile=None)
     page = write_report(tmp_path, [*runs, third], [comparison], title="Which one?").read_text()
     assert "<h1>Which one?</h1>" in page
     assert "afi and carafe against nearest" in write_report(tmp_path, [*runs, third], [comparison]).read_text()
@@ -84,7 +84,7 @@ def test_three_runs(tmp_path, runs, comparison):
 def test_settings_that_differ_are_marked(tmp_path, runs):
     page = write_report(tmp_path, runs).read_text()
     assert re.search(r'class="differ"><td>interpolator', page)
-    assert re.search(r'class=""><td>descent.rate', page)
+    assert re.search(r'class=""><td>optimizer.lr', page)
 
 
 def test_errors_teach(tmp_path, runs, comparison):

@@ -8,8 +8,8 @@ from featlift.report.pareto import _build_figure, pareto_data_uri, pareto_front,
 POINTS = {"cheap": (1.0, [40.0, 42.0]), "worse": (2.0, [39.0, 41.0]), "good": (3.0, [44.0]), "dear": (9.0, [44.0])}
 
 
-def test_who_is_beaten_by_nobody():
-    """Hand: "worse" is dearer and lower than "cheap"; "dear" gives what "good" does for three times as much."""
+def test_pareto_front():
+    """Hand: "worse" costs more and is lower than "cheap"; "dear" is as good as "good" at three times the cost."""
     assert pareto_front(POINTS) == ["cheap", "good"]
 
 
@@ -18,7 +18,7 @@ def test_of_two_that_cost_the_same_the_better_counts():
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
-def test_a_picture_is_written_whole(tmp_path, ending):
+def test_a_figure_is_written_atomically(tmp_path, ending):
     path = plot_pareto(tmp_path / "made" / f"p.{ending}", POINTS, "ms", "AP")
     assert [file.name for file in path.parent.iterdir()] == [f"p.{ending}"]
     if ending == "png":
@@ -27,14 +27,14 @@ def test_a_picture_is_written_whole(tmp_path, ending):
         assert all(f"<!-- {word} -->" in path.read_text() for word in [*POINTS, "ms", "AP"])
 
 
-def test_the_same_picture_inside_a_page():
+def test_the_same_figure_inside_a_page():
     kind, _, content = pareto_data_uri(POINTS, "ms", "AP").partition(",")
     assert kind == "data:image/svg+xml;base64"
     assert all(f"<!-- {word} -->" in base64.b64decode(content).decode() for word in [*POINTS, "ms", "AP"])
 
 
 def test_names_of_close_dots_do_not_cover_each_other():
-    """Six dots within a hundredth of the axis: every two names have boxes of their own."""
+    """Five dots within a hundredth of the axis: no two labels overlap."""
     points = {f"a long name {i}": (10 + 0.02 * i, [40 + 0.01 * i]) for i in range(5)} | {"far": (20.0, [44.0])}
     figure = _build_figure(points, "ms", "AP")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]

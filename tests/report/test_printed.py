@@ -37,19 +37,19 @@ def test_every_table_can_be_read(paper):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
         (("afi-gna", "4"), "Did you mean 'afi-gan'"),
-        (("afi-gan", "2"), "has no table '2' here; there are 1, 3, 4, 5, 6, 7, 8, 9. Table 2 is missing"),
+        (("afi-gan", "2"), "has no table '2'; choose one of 1, 3, 4, 5, 6, 7, 8, 9. Table 2 is missing"),
     ],
 )
-def test_what_is_not_there(words, told):
-    with pytest.raises(ValueError, match=told):
-        load_paper_table(*words)
+def test_unknown_papers_and_tables(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_paper_table(*arguments)
 
 
-def test_a_wheel_has_the_tables_where_they_are_looked_for(tmp_path, monkeypatch):
-    """What the build puts into the wheel, laid out by hand: no checkout around it."""
+def test_a_wheel_has_the_tables_in_its_own_folder(tmp_path, monkeypatch):
+    """The layout of the wheel, built by hand, without a checkout around it."""
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     ((source, target),) = build["force-include"].items()
     installed = tmp_path / target
@@ -59,5 +59,5 @@ def test_a_wheel_has_the_tables_where_they_are_looked_for(tmp_path, monkeypatch)
     monkeypatch.setattr(module, "__file__", str(tmp_path / "featlift" / "report" / "printed.py"))
     assert load_paper_table("afi-gan", "9").rows[0]["variant"] == "B1"
     installed.unlink()
-    with pytest.raises(FileNotFoundError, match="install featlift anew"):
+    with pytest.raises(FileNotFoundError, match="reinstall featlift"):
         list_papers()

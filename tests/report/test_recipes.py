@@ -8,20 +8,20 @@ from featlift.report.recipes import build_recipe, identifying_options
 TABLES = [("afi-gan", str(i)) for i in (1, 3, 4, 5, 6, 7, 8, 9)] + [("srf-gan", str(i)) for i in range(1, 8)]
 
 
-def made(paper, number):
+def recipes_of(paper, number):
     table = load_paper_table(paper, number)
     return {i: found for i, row in enumerate(table.rows) if (found := build_recipe(table, row))}
 
 
 def settings(found):
-    return parser.parse_training_args(found.paper, "featlift train", found.words)
+    return parser.parse_training_args(found.paper, "featlift train", found.argv)
 
 
 @pytest.mark.parametrize(
     ("paper", "number"), [table for table in TABLES if table[1] != "1" and table != ("srf-gan", "2")]
 )
 def test_every_row_of_an_ablation_has_a_command_of_its_own(paper, number):
-    recipes = made(paper, number)
+    recipes = recipes_of(paper, number)
     assert len(recipes) == len(load_paper_table(paper, number).rows)
     assert len({found.command for found in recipes.values()}) == len(recipes)
 
@@ -37,35 +37,35 @@ def test_every_row_of_an_ablation_has_a_command_of_its_own(paper, number):
     ],
 )
 def test_progressive_learning(name, attributes):
-    """AFI-GAN, Table 4 and the paragraph that describes A1 … A6."""
+    """AFI-GAN, Table 4 and the paragraph about A1 … A6."""
     table = load_paper_table("afi-gan", "4")
     found = settings(build_recipe(table, next(row for row in table.rows if row["name"] == name)))
-    assert found["running"].until == ("extractor" if name == "A3" else "target")
+    assert found["run_options"].stop_after == ("extractor" if name == "A3" else "target")
     assert {key: getattr(found["settings"], key) for key in attributes} == attributes
     assert found["settings"].interpolator == afi_gan.Settings().interpolator
 
 
 def test_the_baseline_has_no_stages():
-    first = made("afi-gan", "4")[0]
+    first = recipes_of("afi-gan", "4")[0]
     assert first.command == "featlift train baseline --preset paper --model.interpolator nearest"
 
 
 def test_heads_of_table_3():
-    found = [settings(recipe)["settings"] for recipe in made("afi-gan", "3").values()]
+    found = [settings(recipe)["settings"] for recipe in recipes_of("afi-gan", "3").values()]
     heads = [(s.model.detector, s.extractor_detector) for s in found if hasattr(s, "extractor_detector")]
     names = ("mask-rcnn", "retinanet", "centermask")
     assert heads == [(target, head) for target in names for head in names]
     dense = [s for s in found if s.model.detector != "mask-rcnn"]
-    assert {getattr(s, "target", getattr(s, "train", None)).descent.rate for s in dense} == {0.01}
+    assert {getattr(s, "target", getattr(s, "train", None)).optimizer.lr for s in dense} == {0.01}
 
 
 def test_backbones_and_pyramids_of_table_1():
-    recipes = made("afi-gan", "1")
+    recipes = recipes_of("afi-gan", "1")
     rows = {load_paper_table("afi-gan", "1").rows[i]["row"]: found for i, found in recipes.items()}
-    assert not {1, 13, 25, 39, 42} & set(rows)  # other people's, and self-training on unlabeled pictures
+    assert not {1, 13, 25, 39, 42} & set(rows)  # third-party detectors, and self-training on unlabeled images
     swin = settings(rows[38])["settings"]
     assert (swin.model.backbone, swin.model.pyramid) == ("swin_tiny_patch4_window7_224", "bifpn-7")
-    assert (swin.target.descent.optimizer, swin.target.descent.rate, swin.target.steps) == ("adamw", 1e-4, 270_000)
+    assert (swin.target.optimizer.name, swin.target.optimizer.lr, swin.target.steps) == ("adamw", 1e-4, 270_000)
     assert settings(rows[36])["settings"].model.pyramid == "pafpn"
     assert settings(rows[36])["settings"].model.backbone == "resnest101e"
 
@@ -74,12 +74,12 @@ def test_37_epochs_are_270_thousand_steps():
     table = load_paper_table("srf-gan", "1")
     long = settings(build_recipe(table, table.rows[10]))["settings"].target
     assert (table.rows[10]["epochs"], long.steps) == (37, 270_000)
-    rates = [long.descent.rate_at(step, long.steps) for step in (209_990, 210_010, 250_010)]
-    assert rates == pytest.approx([0.02, 0.002, 0.0002])
+    lrs = [long.optimizer.lr_at(step, long.steps) for step in (209_990, 210_010, 250_010)]
+    assert lrs == pytest.approx([0.02, 0.002, 0.0002])
 
 
-def test_schedules_do_not_tell_rows_apart():
-    assert identifying_options(made("srf-gan", "1")) == (
+def test_schedules_do_not_identify_rows():
+    assert identifying_options(recipes_of("srf-gan", "1")) == (
         "model.detector", "model.backbone", "model.pyramid", "model.interpolator", "reuse",
     )  # fmt: skip
 

@@ -25,16 +25,16 @@ def test_numbers_and_differences(runs, comparison):
 
 
 @pytest.mark.parametrize(("low", "high", "verdict"), [(0.1, 0.3, "better"), (-0.1, 0.3, "")])
-def test_only_what_is_certain_is_called_better(runs, comparison, low, high, verdict):
+def test_only_significant_differences_are_better(runs, comparison, low, high, verdict):
     comparison.intervals["boxes"]["ap"] = dataclasses.replace(comparison.intervals["boxes"]["ap"], low=low, high=high)
     assert metric_rows(runs, [comparison], "boxes")[0].cells[1].verdict == verdict
 
 
-def test_worse_is_called_worse(runs, truth):
+def test_a_negative_difference_is_worse(runs, truth):
     from featlift.evaluation.comparison import compare_detections
 
-    turned = compare_detections(truth, runs[1].detections, runs[0].detections, ("afi", "nearest"), n_resamples=50)
-    cell = metric_rows(runs[::-1], [turned], "boxes")[1].cells[1]
+    swapped = compare_detections(truth, runs[1].detections, runs[0].detections, ("afi", "nearest"), n_resamples=50)
+    cell = metric_rows(runs[::-1], [swapped], "boxes")[1].cells[1]
     assert cell.change.startswith("−")
     assert cell.verdict in ("worse", "")
 

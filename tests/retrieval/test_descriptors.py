@@ -1,4 +1,4 @@
-"""Unit vectors, the paper's layer, and small pictures as Pillow makes them."""
+"""Unit vectors, the paper's layer, and downscaling as in Pillow."""
 
 import numpy as np
 import pytest
@@ -31,10 +31,10 @@ class Maps(nn.Module):
 
 
 def test_descriptors_are_unit_vectors_without_graph_and_never_in_training_mode():
-    describer = Embedder(Maps(), AveragePooling(), input_size=8)
+    embedder = Embedder(Maps(), AveragePooling(), input_size=8)
     image = torch.rand(2, 3, 8, 8)
-    out = describer.train()(image)
-    assert torch.equal(out, describer(image))  # no dropout
+    out = embedder.train()(image)
+    assert torch.equal(out, embedder(image))  # no dropout
     torch.testing.assert_close(out.norm(dim=1), torch.ones(2))
     assert not out.requires_grad
     with pytest.raises(ValueError, match="pooling"):
@@ -50,7 +50,7 @@ def test_pooling_by_hand():
 
 
 @pytest.mark.parametrize("pool", [AveragePooling(), GeM()])
-def test_tokens_are_places(pool):
+def test_tokens_equal_locations(pool):
     maps = torch.rand(2, 5, 3, 4)
     torch.testing.assert_close(pool(maps), pool(maps.flatten(2).transpose(1, 2)))
 
@@ -67,21 +67,21 @@ def test_the_36th_layer_is_fc7_after_its_relu():
     assert fc7.classifier[-2].out_features == 4096
 
 
-def pillow(image, sides):
+def pillow(image, size):
     """Pillow's own float bicubic, one channel at a time."""
-    channels = [Image.fromarray(c.numpy()).resize(sides[::-1], Image.Resampling.BICUBIC) for c in image]
+    channels = [Image.fromarray(c.numpy()).resize(size[::-1], Image.Resampling.BICUBIC) for c in image]
     return torch.stack([torch.from_numpy(np.array(c)) for c in channels]).clamp(0, 1)
 
 
 @pytest.mark.parametrize("ratio", [1.0, 2.0, 3.0, 8.0])
-def test_small_pictures_are_pillows(ratio):
+def test_downscaling_equals_pillow(ratio):
     torch.manual_seed(0)
     image = torch.rand(3, 50, 70)
     small = pillow(image, (round(50 / ratio), round(70 / ratio))) if ratio > 1 else image
     torch.testing.assert_close(downscale_then_resize(image, ratio, 32), pillow(small, (32, 32)), atol=1e-5, rtol=0)
 
 
-def test_the_input_protocol_leaves_as_many_pixels_in_every_picture():
+def test_the_input_mode_leaves_as_many_pixels_in_every_image():
     torch.manual_seed(0)
     image = torch.rand(3, 128, 128)
     expected = pillow(pillow(pillow(image, (32, 32)), (8, 8)), (32, 32))
@@ -89,26 +89,26 @@ def test_the_input_protocol_leaves_as_many_pixels_in_every_picture():
     assert torch.equal(resize_then_downscale(image, 1, 32), downscale_then_resize(image, 1, 32))
 
 
-def test_decimation_takes_pixels_as_they_are():
+def test_decimation_does_not_interpolate():
     image = torch.zeros(3, 8, 8)
     image[:, 1::2, 1::2] = 1
     assert set(decimate_then_resize(image, 2, 4).unique().tolist()) <= {0.0, 1.0}
 
 
-@pytest.mark.parametrize("view", DOWNSCALERS.values(), ids=list(DOWNSCALERS))
-def test_every_view_keeps_range_and_size_down_to_one_pixel(view):
+@pytest.mark.parametrize("downscale", DOWNSCALERS.values(), ids=list(DOWNSCALERS))
+def test_every_downscaler_keeps_range_and_size_down_to_one_pixel(downscale):
     image = torch.rand(3, 5, 9)
     for ratio in (1, 2.5, 100):
-        seen = view(image, ratio, 16)
-        assert seen.shape == (3, 16, 16)
-        assert seen.min() >= 0
-        assert seen.max() <= 1
+        result = downscale(image, ratio, 16)
+        assert result.shape == (3, 16, 16)
+        assert result.min() >= 0
+        assert result.max() <= 1
     with pytest.raises(ValueError, match="at least 1"):
-        view(image, 0.5, 16)
+        downscale(image, 0.5, 16)
 
 
 def test_batches_do_not_matter():
-    describer = Embedder(Maps(), AveragePooling(), input_size=8)
+    embedder = Embedder(Maps(), AveragePooling(), input_size=8)
     images = list(torch.rand(7, 3, 8, 8))
-    torch.testing.assert_close(embed_images(describer, images, batch_size=3), describer(torch.stack(images)))
-    assert embed_images(describer, []).shape == (0, 0)
+    torch.testing.assert_close(embed_images(embedder, images, batch_size=3), embedder(torch.stack(images)))
+    assert embed_images(embedder, []).shape == (0, 0)

@@ -1,4 +1,4 @@
-"""Exact search against one big matrix product."""
+"""Exact search compared with a single matrix product."""
 
 import pytest
 import torch
@@ -14,35 +14,35 @@ def units(n, dimension=8, seed=0):
 
 @pytest.fixture
 def store(tmp_path):
-    made = VectorStore(tmp_path, 8)
+    store = VectorStore(tmp_path, 8)
     vectors = units(50)
     for low in range(0, 50, 17):
-        made.add([f"n{i}" for i in range(low, min(50, low + 17))], vectors[low : low + 17])
-    return made
+        store.add([f"n{i}" for i in range(low, min(50, low + 17))], vectors[low : low + 17])
+    return store
 
 
-@pytest.mark.parametrize("block", [3, 17, 1000])
-def test_is_the_whole_ranking(store, block):
+@pytest.mark.parametrize("batch_size", [3, 17, 1000])
+def test_is_the_whole_ranking(store, batch_size):
     queries = units(4, seed=1)
-    found = exact_search(store, queries, 50, block)
+    results = exact_search(store, queries, 50, batch_size)
     expected = (queries @ units(50).T).sort(dim=1, descending=True)
-    assert torch.equal(found.rows, expected.indices)
-    torch.testing.assert_close(found.scores, expected.values)
-    assert found.names[2][0] == f"n{expected.indices[2, 0]}"
-    assert torch.equal(exact_search(store, queries, 5, block).rows, expected.indices[:, :5])
+    assert torch.equal(results.rows, expected.indices)
+    torch.testing.assert_close(results.scores, expected.values)
+    assert results.names[2][0] == f"n{expected.indices[2, 0]}"
+    assert torch.equal(exact_search(store, queries, 5, batch_size).rows, expected.indices[:, :5])
 
 
 def test_removed_vectors_are_never_found(store):
     (best,) = exact_search(store, units(50)[7:8], 1).names
     assert best == ["n7"]
     store.remove(["n7"])
-    found = exact_search(store, units(50)[7:8], 100)
-    assert "n7" not in found.names[0]
-    assert found.rows.shape == (1, 49)
-    assert found.scores.isfinite().all()
+    results = exact_search(store, units(50)[7:8], 100)
+    assert "n7" not in results.names[0]
+    assert results.rows.shape == (1, 49)
+    assert results.scores.isfinite().all()
 
 
-def test_refusals(store, tmp_path):
+def test_errors(store, tmp_path):
     with pytest.raises(ValueError, match=r"\[Q, 8\]"):
         exact_search(store, units(2, 7), 3)
     with pytest.raises(ValueError, match="empty"):

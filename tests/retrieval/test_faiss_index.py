@@ -1,4 +1,4 @@
-"""FAISS beside exact search: every kind, interrupted and continued, with rows removed and rows not yet in."""
+"""FAISS compared with exact search: every index type, interrupted builds, removed rows and rows not yet indexed."""
 
 import pytest
 import torch
@@ -12,10 +12,10 @@ faiss = pytest.importorskip("faiss")
 
 
 def units(n, seed=0, dimension=32):
-    """Clustered, as descriptors are."""
-    draw = torch.Generator().manual_seed(seed)
+    """Clustered unit vectors, similar to descriptors."""
+    generator = torch.Generator().manual_seed(seed)
     centers = torch.randn(20, dimension, generator=torch.Generator().manual_seed(99))
-    return nnf.normalize(centers[torch.arange(n) % 20] + 0.5 * torch.randn(n, dimension, generator=draw), dim=1)
+    return nnf.normalize(centers[torch.arange(n) % 20] + 0.5 * torch.randn(n, dimension, generator=generator), dim=1)
 
 
 @pytest.fixture
@@ -35,50 +35,50 @@ def index(request, store):
 
 def recall(index, k=10):
     queries = units(20, seed=1)
-    near, exact = index.search(queries, k, probes=8).names, exact_search(index.store, queries, k).names
+    near, exact = index.search(queries, k, nprobe=8).names, exact_search(index.store, queries, k).names
     return sum(len(set(a) & set(b)) for a, b in zip(near, exact, strict=True)) / (20 * k)
 
 
-def test_finds_what_exact_search_finds_with_the_same_scores(index):
-    assert recall(index) > (0.99 if index.kind == "flat" else 0.9)
+def test_equals_exact_search_with_the_same_scores(index):
+    assert recall(index) > (0.99 if index.index_type == "flat" else 0.9)
     queries = units(3, seed=2)
-    found = index.search(queries, 5)
-    expected = (queries[:, None] * index.store.take(found.rows.flatten().tolist()).view(3, 5, 32)).sum(2)
-    torch.testing.assert_close(found.scores, expected)
-    assert (found.scores.diff(dim=1) <= 0).all()
-    assert found.names[0][0] == index.store.names[found.rows[0, 0]]
+    results = index.search(queries, 5)
+    expected = (queries[:, None] * index.store.take(results.rows.flatten().tolist()).view(3, 5, 32)).sum(2)
+    torch.testing.assert_close(results.scores, expected)
+    assert (results.scores.diff(dim=1) <= 0).all()
+    assert results.names[0][0] == index.store.names[results.rows[0, 0]]
 
 
-def test_removed_rows_are_not_found_and_fresh_ones_are(index):
+def test_removed_rows_are_excluded_and_new_ones_included(index):
     query = units(1)
     assert index.search(query, 1).names == [["n0"]]
     index.store.remove(["n0"])
     assert "n0" not in index.search(query, 20).names[0]
-    index.store.add(["fresh"], query)  # not in the FAISS index yet
-    assert index.search(query, 1).names == [["fresh"]]
+    index.store.add(["new"], query)  # not in the FAISS index yet
+    assert index.search(query, 1).names == [["new"]]
     assert index.build() == 1
-    assert index.search(query, 1).names == [["fresh"]]
+    assert index.search(query, 1).names == [["new"]]
     assert recall(index) > 0.9
 
 
-def test_building_goes_on_after_an_interruption(store, monkeypatch):
+def test_build_resumes_after_an_interruption(store, monkeypatch):
     store.add([f"m{i}" for i in range(3000)], units(3000, seed=5))
     index = FaissIndex(store, "ivf-rabitq", nlist=16)
-    whole = store.blocks
+    iter_batches = store.iter_batches
 
-    def dies(start=0, size=0):
-        for first, vectors in whole(start, size):
+    def interrupted(start=0, batch_size=0):
+        for first, vectors in iter_batches(start, batch_size):
             if first >= 2000:
                 raise KeyboardInterrupt
             yield first, vectors
 
-    monkeypatch.setattr(store, "blocks", dies)
+    monkeypatch.setattr(store, "iter_batches", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index.build(batch_size=500)
     monkeypatch.undo()
-    held = faiss.read_index(str(index.path)).ntotal
-    assert 500 <= held <= 2000
-    assert FaissIndex(store, "ivf-rabitq").build(batch_size=500) == 4200 - held
+    num_indexed = faiss.read_index(str(index.path)).ntotal
+    assert 500 <= num_indexed <= 2000
+    assert FaissIndex(store, "ivf-rabitq").build(batch_size=500) == 4200 - num_indexed
     assert faiss.read_index(str(index.path)).ntotal == 4200
     assert recall(FaissIndex(store, "ivf-rabitq")) > 0.9
     assert not list(store.folder.glob("*.part"))
@@ -92,7 +92,7 @@ def test_small_collections_get_few_cells(tmp_path):
     assert index.search(units(1), 10).names[0][0] == "a"
 
 
-def test_errors_say_what_to_do(store, tmp_path):
+def test_errors(store, tmp_path):
     with pytest.raises(ValueError, match="ivf-rabitq"):
         FaissIndex(store, "magic")
     with pytest.raises(FileNotFoundError, match=r"build\(\)"):
@@ -101,6 +101,6 @@ def test_errors_say_what_to_do(store, tmp_path):
         FaissIndex(VectorStore(tmp_path / "new", 32), "flat").build()
 
 
-@pytest.mark.parametrize(("dimension", "parts"), [(1280, 256), (32, 16), (576, 192), (4096, 256), (7, 1)])
-def test_product_codes_divide_the_descriptor(dimension, parts):
-    assert INDEX_FACTORY_STRINGS["ivf-pq"](dimension, 5) == f"IVF5,PQ{parts}x4fs"
+@pytest.mark.parametrize(("dimension", "number"), [(1280, 256), (32, 16), (576, 192), (4096, 256), (7, 1)])
+def test_product_codes_divide_the_descriptor(dimension, number):
+    assert INDEX_FACTORY_STRINGS["ivf-pq"](dimension, 5) == f"IVF5,PQ{number}x4fs"

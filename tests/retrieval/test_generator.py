@@ -1,4 +1,4 @@
-"""Counts of the paper's tables, the identity at the start, and what each generator is told."""
+"""Parameter counts of the paper's tables, identity initialization, and the use of the ratio."""
 
 import copy
 
@@ -62,7 +62,7 @@ def test_padding_is_tensorflows_same(kernel, stride, before, after):
 def test_batched_equals_single_and_every_parameter_learns(generator):
     x, ratio = unit(5), torch.tensor([2.0, 3, 4, 5, 8])
     with torch.no_grad():
-        for p in generator.parameters():  # a zero last layer would hide the others
+        for p in generator.parameters():  # a zero last layer gives the others zero gradient
             p.add_(0.05 * torch.randn_like(p))
     together = generator(x, ratio)
     alone = torch.cat([generator(x[i : i + 1], ratio[i : i + 1]) for i in range(5)])
@@ -78,15 +78,15 @@ def test_untrained_residual_generators_are_the_identity(name):
 
 
 @pytest.mark.parametrize("rank", [1, 3])
-@pytest.mark.parametrize("kind", [ResidualGenerator, ConditionedGenerator])
-def test_corrections_lie_in_as_many_directions_as_the_rank_says(kind, rank):
-    model, x = kind(64, hidden=32, drop=0.0, rank=rank).double(), unit(20).double()
+@pytest.mark.parametrize("cls", [ResidualGenerator, ConditionedGenerator])
+def test_corrections_have_the_given_rank(cls, rank):
+    model, x = cls(64, hidden_dim=32, dropout=0.0, rank=rank).double(), unit(20).double()
     torch.nn.init.normal_(model.correction[-1].weight)
-    found = torch.linalg.matrix_rank((model(x, torch.full((20,), 4.0).double()) - x).detach(), rtol=1e-9)
-    assert found == rank
+    actual = torch.linalg.matrix_rank((model(x, torch.full((20,), 4.0).double()) - x).detach(), rtol=1e-9)
+    assert actual == rank
 
 
-def test_a_negative_rank_is_refused():
+def test_a_negative_rank_is_rejected():
     with pytest.raises(ValueError, match="-1"):
         ResidualGenerator(64, rank=-1)
 
@@ -99,7 +99,7 @@ def test_the_conditioned_generator_never_touches_a_sharp_query():
     assert not torch.equal(model(x, torch.full((3,), 2.0)), x)
 
 
-def test_blind_generators_do_not_look_at_the_ratio(generator):
+def test_blind_generators_ignore_the_ratio(generator):
     x = unit(3)
     if isinstance(generator, ConditionedGenerator):
         with pytest.raises(ValueError, match="ratio"):
@@ -109,27 +109,27 @@ def test_blind_generators_do_not_look_at_the_ratio(generator):
 
 
 def test_gain_keeps_the_input_alive():
-    """With gain 1 the biases drown unit vectors: two different descriptors give nearly one direction (spec §7.1)."""
+    """With gain 1, the biases dominate unit vectors: two different descriptors give nearly the same direction (spec §7.1)."""
     torch.manual_seed(0)
     pair = unit(2, 4096)
     scaled, printed = DescriptorGenerator(dropout=0.0), DescriptorGenerator(dropout=0.0, gain=1.0)
     printed.load_state_dict(copy.deepcopy(scaled.state_dict()))
-    apart = [1 - nnf.cosine_similarity(*model(pair).split(1)).item() for model in (scaled, printed)]
-    assert apart[0] > 20 * apart[1]
+    distances = [1 - nnf.cosine_similarity(*model(pair).split(1)).item() for model in (scaled, printed)]
+    assert distances[0] > 20 * distances[1]
 
 
-def test_lifted_is_of_unit_length_and_carries_no_graph(generator):
+def test_super_resolved_descriptors_are_unit_vectors_without_graph(generator):
     out = super_resolve_descriptors(generator, unit(3), torch.full((3,), 4.0))
     torch.testing.assert_close(out.norm(dim=1), torch.ones(3))
     assert not out.requires_grad
 
 
 @pytest.mark.parametrize(("dimension", "side"), [(64, 8), (576, 24), (4096, 64)])
-def test_square_pictures(dimension, side):
+def test_square_grids(dimension, side):
     assert descriptor_grid_side(dimension) == side
 
 
 @pytest.mark.parametrize("dimension", [1280, 100, 512])
-def test_a_descriptor_that_is_no_picture_is_refused(dimension):
+def test_a_descriptor_that_is_no_square_grid_is_rejected(dimension):
     with pytest.raises(ValueError, match="ResidualGenerator"):
         DescriptorGenerator(dimension)

@@ -1,4 +1,4 @@
-"""The baselines against scikit-free algebra and literal choices."""
+"""Linear baselines compared with explicit algebra."""
 
 import pytest
 import torch
@@ -14,36 +14,36 @@ def test_identity():
 def test_ridge_finds_a_linear_map_exactly():
     torch.manual_seed(0)
     low, slope, shift = torch.randn(200, 6), torch.randn(6, 6), torch.randn(6)
-    lift = fit_ridge(low, low @ slope + shift, alpha=1e-6)
-    fresh = torch.randn(5, 6)
-    torch.testing.assert_close(lift(fresh), fresh @ slope + shift, rtol=1e-4, atol=1e-4)
+    generator = fit_ridge(low, low @ slope + shift, alpha=1e-6)
+    x = torch.randn(5, 6)
+    torch.testing.assert_close(generator(x), x @ slope + shift, rtol=1e-4, atol=1e-4)
 
 
 def test_ridge_is_the_minimum():
-    """Moving any number of the solution does not lower error + strength·‖A‖²."""
+    """Changing any parameter of the solution does not lower error + alpha·‖A‖²."""
     torch.manual_seed(0)
-    low, high, strength = torch.randn(20, 3).double(), torch.randn(20, 3).double(), 2.0
-    lift = fit_ridge(low, high, strength)
+    low, high, alpha = torch.randn(20, 3).double(), torch.randn(20, 3).double(), 2.0
+    generator = fit_ridge(low, high, alpha)
 
-    def cost():
-        return ((lift(low) - high).square().sum() + strength * lift.slope.square().sum()).item()
+    def loss():
+        return ((generator(low) - high).square().sum() + alpha * generator.slope.square().sum()).item()
 
-    best = cost()
-    for buffer in (lift.slope.view(-1), lift.shift):
+    best = loss()
+    for buffer in (generator.slope.view(-1), generator.shift):
         for i in range(len(buffer)):
             for step in (-1e-3, 1e-3):
                 buffer[i] += step
-                assert cost() > best
+                assert loss() > best
                 buffer[i] -= step
 
 
 def test_strong_ridge_only_shifts_by_the_mean():
     low, high = torch.rand(30, 4), torch.rand(30, 4)
-    lift = fit_ridge(low, high, alpha=1e12)
-    torch.testing.assert_close(lift(low), low + (high - low).mean(0))
+    generator = fit_ridge(low, high, alpha=1e12)
+    torch.testing.assert_close(generator(low), low + (high - low).mean(0))
 
 
-def test_ridge_refuses_nonsense():
+def test_ridge_errors():
     with pytest.raises(ValueError, match="equal shape"):
         fit_ridge(torch.rand(3, 2), torch.rand(4, 2))
     with pytest.raises(ValueError, match="positive"):

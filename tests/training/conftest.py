@@ -1,4 +1,4 @@
-"""A game of two for the tests: a generator called inside another module, a critic, and batches that are a function of their number."""
+"""Toy adversarial training for the tests: a generator called inside another module, a discriminator, and batches seeded by their step."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,22 +9,24 @@ from torch import Tensor, nn
 
 from featlift.training import Learner, OptimizerConfig
 
-PICTURES = 4
+NUM_IMAGES = 4
 
 
 class ToyBatches:
-    """Batch k: four pictures [3, 6, 6] drawn with seed k; process r of w has every w-th."""
+    """Batch k: four images [3, 6, 6] drawn with seed k; process r of w has every w-th."""
 
-    def since(self, step: int, rank: int = 0, world: int = 1) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
+    def iter_from(
+        self, step: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
         while True:
-            images = torch.rand(PICTURES, 3, 6, 6, generator=torch.Generator().manual_seed(step))
-            mine = range(rank, PICTURES, world)
+            images = torch.rand(NUM_IMAGES, 3, 6, 6, generator=torch.Generator().manual_seed(step))
+            mine = range(rank, NUM_IMAGES, world_size)
             yield [images[i] for i in mine], [{"labels": torch.tensor([i])} for i in mine]
             step += 1
 
 
 class Pyramid(nn.Module):
-    """Calls what it was given from inside, and has a layer that only picture 0 uses (other processes call it if ``everywhere``)."""
+    """Calls the generator from inside, and has a layer that only image 0 uses (all processes call it if ``everywhere``)."""
 
     def __init__(self, generator: nn.Module, everywhere: bool = False) -> None:
         super().__init__()
@@ -37,17 +39,17 @@ class Pyramid(nn.Module):
         return low + first * self.rare(low) if self.everywhere or first.any() else low
 
 
-def plain_game(everywhere: bool = False) -> tuple[Pyramid, nn.Module]:
-    """Pyramid and critic without batch statistics or draws: a big batch equals two small ones."""
+def deterministic_models(everywhere: bool = False) -> tuple[Pyramid, nn.Module]:
+    """Pyramid and discriminator without batch statistics or draws: a big batch equals two small ones."""
     return Pyramid(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Tanh()), everywhere), nn.Conv2d(4, 1, 3)
 
 
-def drawing_game() -> tuple[Pyramid, nn.Module]:
+def stochastic_models() -> tuple[Pyramid, nn.Module]:
     """The same with batch norm and dropout: state in buffers, draws in every step."""
     return Pyramid(nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(0.3), nn.Conv2d(4, 4, 1))), nn.Conv2d(4, 1, 3)
 
 
-def critic_loss(D: nn.Module, x: Tensor, made: Tensor) -> Tensor:
+def discriminator_loss(D: nn.Module, x: Tensor, made: Tensor) -> Tensor:
     return (D(x.repeat(1, 2, 1, 1)[:, :4]) - 1).square().mean() + D(made.detach()).square().mean()
 
 
@@ -55,24 +57,28 @@ def generator_losses(D: nn.Module, x: Tensor, made: Tensor) -> dict[str, Tensor]
     return {"content": (made - x.mean()).abs().mean(), "adversarial": (D(made) - 1).square().mean()}
 
 
-def step_of(pyramid: Pyramid, D: nn.Module, generator: Learner, critic: Learner) -> Callable[..., dict[str, Tensor]]:
+def build_step(
+    pyramid: Pyramid, D: nn.Module, generator: Learner, discriminator: Learner
+) -> Callable[..., dict[str, Tensor]]:
     def step(images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         x = torch.stack(images)
         made = pyramid(x, targets)
-        return critic.step({"critic": critic_loss(D, x, made)}) | generator.step(generator_losses(D, x, made))
+        return discriminator.step({"discriminator": discriminator_loss(D, x, made)}) | generator.step(
+            generator_losses(D, x, made)
+        )
 
     return step
 
 
-def players(
-    steps: int, build: Callable[[], tuple[Pyramid, nn.Module]], **descent: Any
+def build_learners(
+    steps: int, build: Callable[[], tuple[Pyramid, nn.Module]], **options: Any
 ) -> tuple[Callable[..., dict[str, Tensor]], dict[str, Learner]]:
     pyramid, D = build()
     learners = {
-        "generator": Learner(pyramid, OptimizerConfig(**descent), steps),
-        "critic": Learner(D, OptimizerConfig(lr=0.1), steps),
+        "generator": Learner(pyramid, OptimizerConfig(**options), steps),
+        "discriminator": Learner(D, OptimizerConfig(lr=0.1), steps),
     }
-    return step_of(pyramid, D, learners["generator"], learners["critic"]), learners
+    return build_step(pyramid, D, learners["generator"], learners["discriminator"]), learners
 
 
 @pytest.fixture
@@ -81,12 +87,12 @@ def batches() -> ToyBatches:
 
 
 @pytest.fixture
-def play() -> Callable[..., tuple[Callable[..., dict[str, Tensor]], dict[str, Learner]]]:
-    """``play(steps, **descent)`` → (step, learners) of the game with draws."""
-    return lambda steps, **descent: players(steps, drawing_game, **descent)
+def make_training() -> Callable[..., tuple[Callable[..., dict[str, Tensor]], dict[str, Learner]]]:
+    """``make_training(steps, **options)`` → (step, learners) of the models with random draws."""
+    return lambda steps, **options: build_learners(steps, stochastic_models, **options)
 
 
 @pytest.fixture
-def play_plainly() -> Callable[..., tuple[Callable[..., dict[str, Tensor]], dict[str, Learner]]]:
-    """``play_plainly(steps, **descent)`` → (step, learners) of the game without draws."""
-    return lambda steps, **descent: players(steps, plain_game, **descent)
+def make_deterministic_training() -> Callable[..., tuple[Callable[..., dict[str, Tensor]], dict[str, Learner]]]:
+    """``make_deterministic_training(steps, **options)`` → (step, learners) of the models without random draws."""
+    return lambda steps, **options: build_learners(steps, deterministic_models, **options)

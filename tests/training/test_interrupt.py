@@ -8,15 +8,15 @@ from featlift.training.interrupt import Interrupt
 
 
 @pytest.fixture(autouse=True)
-def _hears_signals():
-    """A shell starts its background jobs deaf to Ctrl-C; these tests need Python's own handler."""
+def _default_sigint_handler():
+    """Shells start background jobs with SIGINT ignored; these tests need Python's default handler."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_and_the_handlers_come_back(number):
+def test_the_first_signal_sets_requested_and_the_handlers_are_restored(number):
     before = signal.getsignal(number)
     with Interrupt() as interrupt:
         assert not interrupt.requested
@@ -32,14 +32,14 @@ def test_the_second_interrupts():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_in_other_threads_it_never_asks():
-    asked = []
+def test_in_other_threads_requested_stays_false():
+    requests = []
 
     def work() -> None:
         with Interrupt() as interrupt:
-            asked.append(interrupt.requested)
+            requests.append(interrupt.requested)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert asked == [False]
+    assert requests == [False]

@@ -19,21 +19,21 @@ def batch(k: int, size: int = 4) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_a_descent_is_what_torch_does(optimizer):
+def test_updates_equal_torch(optimizer):
     module, twin = linear(), linear()
     learner = Learner(module, OptimizerConfig(optimizer, lr=0.1, weight_decay=0.01, warmup_steps=3), total_steps=6)
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     options = {"momentum": 0.9} if optimizer == "sgd" else {}
     theirs = kinds[optimizer](twin.parameters(), lr=0.1, weight_decay=0.01, **options)
     for k in range(6):
-        found = learner.step({"a": module(batch(k)).square().mean(), "b": module(batch(k + 50)).abs().mean()})
+        losses = learner.step({"a": module(batch(k)).square().mean(), "b": module(batch(k + 50)).abs().mean()})
         a, b = twin(batch(k)).square().mean(), twin(batch(k + 50)).abs().mean()
         theirs.zero_grad()
         (a + b).backward()
         theirs.param_groups[0]["lr"] = 0.1 * [0.001, 0.334, 0.667, 1, 1, 1][k]
         theirs.step()
-        assert (found["a"], found["b"]) == (a, b)
-        assert not found["a"].requires_grad
+        assert (losses["a"], losses["b"]) == (a, b)
+        assert not losses["a"].requires_grad
     torch.testing.assert_close(module.state_dict(), twin.state_dict())
 
 
@@ -44,32 +44,34 @@ def test_a_loss_that_is_not_finite_is_named_and_nothing_moves(losses, named):
     module = linear()
     before = copy.deepcopy(module.state_dict())
     learner = Learner(module, OptimizerConfig(), 1)
-    with pytest.raises(FloatingPointError, match=rf"At step 0 {named} is not finite \(.*Try a lower rate"):
+    with pytest.raises(FloatingPointError, match=rf"At step 0 {named} is not finite \(.*Try a lower lr"):
         learner.step({name: module(batch(0)).mean() * value for name, value in losses.items()})
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
-def test_gradients_pass_through_the_critic_and_none_falls_on_it():
+def test_gradients_pass_through_the_discriminator_and_none_falls_on_it():
     G, D = linear(), nn.Linear(1, 1)
-    generator, critic = Learner(G, OptimizerConfig(lr=1.0, **PLAIN), 1), Learner(D, OptimizerConfig(**PLAIN), 1)
+    generator, discriminator = Learner(G, OptimizerConfig(lr=1.0, **PLAIN), 1), Learner(D, OptimizerConfig(**PLAIN), 1)
     G_before, D_before = copy.deepcopy(G), copy.deepcopy(D)
     generator.step({"adversarial": D(G(batch(0))).mean()})
     assert all(p.grad is None for p in D.parameters())
-    assert not critic.optimizer.state
+    assert not discriminator.optimizer.state
     for p, q in zip(D.parameters(), D_before.parameters(), strict=True):
         assert torch.equal(p, q)
     expected = G_before.weight - D.weight * batch(0).mean(0, keepdim=True)  # d mean(w·G(x) + b) / dG.weight = w·mean(x)
     torch.testing.assert_close(G.weight, expected)
 
 
-@pytest.mark.parametrize("clip", [0.05, 100.0])
-def test_clipping_bounds_the_norm_of_all_gradients_together(clip):
+@pytest.mark.parametrize("max_grad_norm", [0.05, 100.0])
+def test_clipping_bounds_the_norm_of_all_gradients_together(max_grad_norm):
     module = linear()
     before = torch.cat([p.detach().flatten().clone() for p in module.parameters()])
-    Learner(module, OptimizerConfig(lr=1.0, max_grad_norm=clip, **PLAIN), 1).step({"loss": 3 * module(batch(0)).mean()})
+    Learner(module, OptimizerConfig(lr=1.0, max_grad_norm=max_grad_norm, **PLAIN), 1).step(
+        {"loss": 3 * module(batch(0)).mean()}
+    )
     step = before - torch.cat([p.detach().flatten() for p in module.parameters()])
     gradient = 3 * torch.cat([batch(0).mean(0), torch.ones(1)])
-    torch.testing.assert_close(step, gradient * min(1.0, clip / gradient.norm().item()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(step, gradient * min(1.0, max_grad_norm / gradient.norm().item()), rtol=1e-5, atol=1e-6)
 
 
 def test_accumulated_small_batches_are_the_big_batch():
@@ -95,7 +97,7 @@ def test_what_is_left_at_the_end_makes_an_update_of_its_own():
     torch.testing.assert_close(module.state_dict(), twin.state_dict())
 
 
-def test_the_average_is_the_literal_loop_and_can_be_looked_at():
+def test_the_average_is_the_literal_loop_and_can_be_evaluated():
     module = linear()
     learner = Learner(module, OptimizerConfig(lr=0.5, ema_decay=0.7), 5)
     average = None
@@ -126,7 +128,7 @@ def test_a_parameter_without_a_part_in_the_loss_has_gradient_zero():
 
 
 @pytest.mark.parametrize("detach", [True, False])
-def test_losses_that_teach_nobody_are_an_error(detach):
+def test_losses_without_trainable_parameters_are_an_error(detach):
     module, other = linear(), linear(1)
     made = module(batch(0)).detach() if detach else other(batch(0))
     with pytest.raises(

@@ -9,53 +9,56 @@ from featlift.training import Learner, OptimizerConfig, Run, fit
 from featlift.training.loop import move_to_device
 
 
-def test_the_log_has_means_over_windows_and_the_rates(tmp_path, play, batches):
+def test_the_log_has_means_per_record_and_the_learning_rates(tmp_path, make_training, batches):
     run = Run(tmp_path, log_every=4)
-    step, learners = play(10, rate=0.01, schedule="steps", milestones=(6,))
-    seen = []
+    step, learners = make_training(10, lr=0.01, schedule="multistep", milestones=(6,))
+    contents = []
 
-    def watched(images, targets):
+    def recorded_step(images, targets):
         losses = step(images, targets)
-        seen.append(losses["content"].item())
+        contents.append(losses["content"].item())
         return losses
 
-    fit(watched, batches, 10, run, learners)
+    fit(recorded_step, batches, 10, run, learners)
     lines = run.read_log()
     assert [line["step"] for line in lines] == [4, 8, 10]
-    expected = [sum(seen[a:b]) / (b - a) for a, b in ((0, 4), (4, 8), (8, 10))]
+    expected = [sum(contents[a:b]) / (b - a) for a, b in ((0, 4), (4, 8), (8, 10))]
     assert [line["content"] for line in lines] == pytest.approx(expected)
-    assert [line["rate/generator"] for line in lines] == pytest.approx([0.01, 0.001, 0.001])
+    assert [line["lr/generator"] for line in lines] == pytest.approx([0.01, 0.001, 0.001])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_so_and_goes_on_as_if_nothing_had_been(tmp_path, play, batches, number, capsys):
-    options = {"optimizer": "adam", "rate": 0.01, "accumulate": 2}
-    whole, cut = Run(tmp_path / "whole", log_every=3), Run(tmp_path / "cut", log_every=3)
+def test_an_interrupted_run_reports_it_and_resumes_exactly(tmp_path, make_training, batches, number, capsys):
+    options = {"name": "adam", "lr": 0.01, "accumulation_steps": 2}
+    uninterrupted_run, interrupted_run = (
+        Run(tmp_path / "uninterrupted", log_every=3),
+        Run(tmp_path / "interrupted", log_every=3),
+    )
     torch.manual_seed(0)
-    step, learners = play(12, **options)
-    fit(step, batches, 12, whole, learners)
+    step, learners = make_training(12, **options)
+    fit(step, batches, 12, uninterrupted_run, learners)
     torch.manual_seed(0)
-    step, learners = play(12, **options)
+    step, learners = make_training(12, **options)
 
     def interrupted(images, targets):
-        if learners["critic"].calls == 6:
+        if learners["discriminator"].num_calls == 6:
             os.kill(os.getpid(), number)
         return step(images, targets)
 
-    with pytest.raises(SystemExit, match=r"Stopped at step 7 of 12; the same command goes on from there \(.*cut\)"):
-        fit(interrupted, batches, 12, cut, learners)
-    step, learners = play(12, **options)
-    fit(step, batches, 12, cut, learners)
-    assert "train goes on at step 7 of 12" in capsys.readouterr().out
-    assert cut.read_log() == whole.read_log()
+    with pytest.raises(SystemExit, match=r"Stopped at step 7 of 12; run the same command to resume \(.*interrupted\)"):
+        fit(interrupted, batches, 12, interrupted_run, learners)
+    step, learners = make_training(12, **options)
+    fit(step, batches, 12, interrupted_run, learners)
+    assert "train resumes at step 7 of 12" in capsys.readouterr().out
+    assert interrupted_run.read_log() == uninterrupted_run.read_log()
 
 
-def test_a_finished_stage_is_loaded_and_leaves_the_same_seed(tmp_path, play, batches):
+def test_a_finished_stage_is_loaded_and_leaves_the_same_seed(tmp_path, make_training, batches):
     run = Run(tmp_path)
-    step, learners = play(3)
+    step, learners = make_training(3)
     fit(step, batches, 3, run, learners)
     drawn = torch.rand(1)
-    again = play(3)[1]
+    again = make_training(3)[1]
 
     def never(images, targets):
         raise AssertionError("the stage is finished")
@@ -66,24 +69,24 @@ def test_a_finished_stage_is_loaded_and_leaves_the_same_seed(tmp_path, play, bat
         assert torch.equal(again["generator"].module.state_dict()[name], tensor)
 
 
-def test_draws_within_a_step_do_not_depend_on_the_steps_before(tmp_path, play, batches):
+def test_draws_within_a_step_do_not_depend_on_the_steps_before(tmp_path, make_training, batches):
     drawn = []
-    for name, thirst in (("a", 0), ("b", 5)):
-        step, learners = play(2)
+    for name, num_extra_draws in (("a", 0), ("b", 5)):
+        step, learners = make_training(2)
 
-        def thirsty(images, targets, step=step, thirst=thirst):
+        def drawing_step(images, targets, step=step, num_extra_draws=num_extra_draws):
             drawn.append(torch.rand(1).item())
-            torch.rand(thirst)
+            torch.rand(num_extra_draws)
             return step(images, targets)
 
-        fit(thirsty, batches, 2, Run(tmp_path / name), learners)
+        fit(drawing_step, batches, 2, Run(tmp_path / name), learners)
     assert drawn[:2] == drawn[2:]
 
 
 @pytest.mark.parametrize(
-    ("precision", "inside"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+    ("precision", "expected_dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
 )
-def test_precision_is_that_of_the_step_and_the_parameters_stay_whole(tmp_path, batches, precision, inside):
+def test_precision_is_that_of_the_step_and_the_parameters_stay_whole(tmp_path, batches, precision, expected_dtype):
     module, kinds = nn.Conv2d(3, 1, 3), []
     learner = Learner(module, OptimizerConfig(lr=0.01, max_grad_norm=1.0), 3)
 
@@ -93,23 +96,23 @@ def test_precision_is_that_of_the_step_and_the_parameters_stay_whole(tmp_path, b
         return learner.step({"loss": y.square().mean()})
 
     fit(step, batches, 3, Run(tmp_path, precision=precision), {"only": learner})
-    assert set(kinds) == {inside}
+    assert set(kinds) == {expected_dtype}
     assert module.weight.dtype == torch.float32
     assert module.weight.isfinite().all()
 
 
-def test_batches_that_end_are_an_error(tmp_path, play, batches):
+def test_batches_that_end_are_an_error(tmp_path, make_training, batches):
     class Short:
-        def since(self, step, rank=0, world=1):
-            yield from [next(batches.since(k)) for k in range(2)]
+        def iter_from(self, step, rank=0, world_size=1):
+            yield from [next(batches.iter_from(k)) for k in range(2)]
 
-    step, learners = play(5)
+    step, learners = make_training(5)
     with pytest.raises(RuntimeError, match=r"The batches ended before step 2 of 5.*endless"):
         fit(step, Short(), 5, Run(tmp_path), learners)
 
 
-def test_modules_are_set_to_training(tmp_path, play, batches):
-    step, learners = play(1)
+def test_modules_are_set_to_training(tmp_path, make_training, batches):
+    step, learners = make_training(1)
     learners["generator"].module.eval()
     fit(step, batches, 1, Run(tmp_path), learners)
     assert learners["generator"].module.training

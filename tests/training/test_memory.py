@@ -1,4 +1,4 @@
-"""The peak goes up with what is held, and down again when it is forgotten."""
+"""The peak rises with allocated memory, and falls after a reset."""
 
 from mmap import mmap
 
@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 MEGABYTE = 2**20
 
 
-def test_what_was_held_counts_until_it_is_forgotten():
+def test_the_peak_counts_released_memory_until_it_is_reset():
     memory.reset_peak_memory(CPU)
     before = memory.read_peak_memory(CPU)
     with mmap(
@@ -21,11 +21,11 @@ def test_what_was_held_counts_until_it_is_forgotten():
     after = memory.read_peak_memory(CPU)
     assert 48 * MEGABYTE < after - before < 128 * MEGABYTE
     if not memory.PROC_CLEAR_REFS.exists():
-        pytest.skip("only Linux can forget a peak")
+        pytest.skip("only Linux can reset the peak")
     memory.reset_peak_memory(CPU)
     assert memory.read_peak_memory(CPU) < after - 32 * MEGABYTE
 
 
-def test_without_linux_the_process_is_asked(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
+def test_without_proc_status_the_peak_comes_from_getrusage(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "PROC_STATUS", tmp_path / "none")
     assert 10 * MEGABYTE < memory.read_peak_memory(CPU) < 2**40

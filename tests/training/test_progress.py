@@ -6,9 +6,9 @@ from featlift.training.progress import LineProgress, ProgressBar, SilentProgress
 
 
 def test_lines_at_every_tenth(capsys):
-    with LineProgress("train", 0, 200) as shown:
+    with LineProgress("train", 0, 200) as progress:
         for step in range(1, 201):
-            shown.update(step, {"loss": 0.12345} if step > 20 else {})
+            progress.update(step, {"loss": 0.12345} if step > 20 else {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == [f"{k}/200" for k in range(20, 201, 20)]
     assert re.fullmatch(r"train 20/200 · [\d.]+ it/s · \d+:\d\d left", lines[0])
@@ -16,21 +16,21 @@ def test_lines_at_every_tenth(capsys):
 
 
 def test_fewer_than_ten_steps(capsys):
-    shown = LineProgress("train", 0, 3)
+    progress = LineProgress("train", 0, 3)
     for step in range(1, 4):
-        shown.update(step, {})
+        progress.update(step, {})
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_a_bar_that_starts_in_the_middle():
-    with ProgressBar("train", 5, 10) as shown:
-        shown.update(8, {"loss": 1.0})
-        task = shown.bar.tasks[0]
+    with ProgressBar("train", 5, 10) as progress:
+        progress.update(8, {"loss": 1.0})
+        task = progress.bar.tasks[0]
         assert (task.completed, task.total) == (8, 10)
         assert task.fields["losses"] == "loss 1"
         assert task.fields["pace"].endswith("it/s")
 
 
-@pytest.mark.parametrize(("shown", "kind"), [(False, SilentProgress), (True, LineProgress)])
-def test_who_sees_what(shown, kind):
-    assert type(make_progress("train", 0, 10, shown)) is kind
+@pytest.mark.parametrize(("is_visible", "kind"), [(False, SilentProgress), (True, LineProgress)])
+def test_which_progress_display_is_chosen(is_visible, kind):
+    assert type(make_progress("train", 0, 10, is_visible)) is kind

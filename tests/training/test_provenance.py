@@ -26,8 +26,8 @@ def test_the_commit_of_a_folder_and_whether_it_was_changed(tmp_path):
 
 
 def test_versions_and_device():
-    found = collect_provenance(torch.device("cpu"), world_size=2)
-    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert found["versions"]["python"] == platform.python_version()
-    assert found["device"].startswith("cpu: ")
-    assert found["processes"] == 2
+    provenance = collect_provenance(torch.device("cpu"), world_size=2)
+    assert provenance["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert provenance["versions"]["python"] == platform.python_version()
+    assert provenance["device"].startswith("cpu: ")
+    assert provenance["world_size"] == 2

@@ -12,22 +12,22 @@ from featlift.training.run import to_jsonable
 
 @dataclass
 class Optimizer:
-    rate: float = 0.1
+    lr: float = 0.1
     milestones: tuple[int, ...] = (2, 3)
 
 
 @dataclass
 class Settings:
-    data: Path = Path("pictures")
+    data: Path = Path("images")
     steps: int = 10
     optimizer: Optimizer = field(default_factory=Optimizer)
 
 
 def test_settings_are_kept_as_json(tmp_path):
     Run(tmp_path / "new" / "run", Settings(), seed=4)
-    kept = json.loads((tmp_path / "new" / "run" / "settings.json").read_text())
-    optimizer = {"rate": 0.1, "milestones": [2, 3]}
-    assert kept == {"data": "pictures", "steps": 10, "optimizer": optimizer, "seed": 4, "precision": "fp32"}
+    stored = json.loads((tmp_path / "new" / "run" / "settings.json").read_text())
+    optimizer = {"lr": 0.1, "milestones": [2, 3]}
+    assert stored == {"data": "images", "steps": 10, "optimizer": optimizer, "seed": 4, "precision": "fp32"}
 
 
 def test_the_same_settings_again_are_welcome(tmp_path):
@@ -41,13 +41,13 @@ def test_a_run_that_never_got_to_a_checkpoint_is_begun_again(tmp_path):
     assert json.loads((tmp_path / "settings.json").read_text())["steps"] == 20
 
 
-def test_other_settings_are_refused_and_shown(tmp_path, play, batches):
-    step, learners = play(1)
+def test_other_settings_are_refused_and_listed(tmp_path, make_training, batches):
+    step, learners = make_training(1)
     fit(step, batches, 1, Run(tmp_path, Settings()), learners)
     with pytest.raises(ValueError) as error:
-        Run(tmp_path, Settings(steps=20, optimizer=Optimizer(rate=0.2)), seed=1)
+        Run(tmp_path, Settings(steps=20, optimizer=Optimizer(lr=0.2)), seed=1)
     text = str(error.value)
-    for row in ("steps: 10 there, 20 now", "optimizer.rate: 0.1 there, 0.2 now", "seed: 0 there, 1 now"):
+    for row in ("steps: 10 stored, 20 given", "optimizer.lr: 0.1 stored, 0.2 given", "seed: 0 stored, 1 given"):
         assert row in text
     assert "milestones" not in text
     assert "another folder" in text
@@ -58,7 +58,7 @@ def test_other_settings_are_refused_and_shown(tmp_path, play, batches):
     [
         ({"precision": "fp8"}, "Unknown precision 'fp8'; choose one of fp32, bf16, fp16"),
         ({"save_every": 0}, "save_every is 0"),
-        ({"device": "cuda:99"}, "'cuda:99' was asked for, but PyTorch sees"),
+        ({"device": "cuda:99"}, "'cuda:99' is not available: PyTorch sees"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path, options, message):
@@ -75,21 +75,21 @@ def test_a_run_makes_what_is_built_next_the_same(tmp_path):
     assert torch.equal(*weights)
 
 
-def test_the_result_says_where_it_comes_from(tmp_path, play, batches):
+def test_the_result_says_where_it_comes_from(tmp_path, make_training, batches):
     run = Run(tmp_path, Settings(), seed=2)
-    step, learners = play(3)
+    step, learners = make_training(3)
     fit(step, batches, 3, run, learners, "one")
     run.write_result({"AP": torch.tensor(0.25)}, data_fingerprint="abc")
-    found = json.loads((tmp_path / "result.json").read_text())
-    assert found["result"] == {"AP": 0.25}
-    assert (found["data"], found["seed"], found["settings"]["steps"]) == ("abc", 2, 10)
-    assert found["stages"]["one"]["step"] == found["stages"]["one"]["steps"] == 3
-    assert found["minutes"] == found["stages"]["one"]["minutes"] > 0
-    assert found["started"] <= found["ended"]
-    assert found.keys() >= {"commit", "dirty", "versions", "device", "processes"}
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["result"] == {"AP": 0.25}
+    assert (result["data"], result["seed"], result["settings"]["steps"]) == ("abc", 2, 10)
+    assert result["stages"]["one"]["step"] == result["stages"]["one"]["steps"] == 3
+    assert result["minutes"] == result["stages"]["one"]["minutes"] > 0
+    assert result["started"] <= result["finished"]
+    assert result.keys() >= {"commit", "dirty", "versions", "device", "world_size"}
 
 
-def test_a_line_that_was_cut_off_is_not_in_the_trace(tmp_path):
+def test_a_line_that_was_truncated_is_skipped(tmp_path):
     run = Run(tmp_path)
     for step in (1, 2, 3):
         run.log({"stage": "a", "step": step, "loss": 0.5})
@@ -102,24 +102,24 @@ def test_a_line_that_was_cut_off_is_not_in_the_trace(tmp_path):
     assert (tmp_path / "log.jsonl").read_text().endswith("}\n")
 
 
-def test_tensorboard_on_demand(tmp_path, play, batches):
+def test_tensorboard_on_demand(tmp_path, make_training, batches):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with Run(tmp_path, log_every=1, tensorboard=True) as run:
-        step, learners = play(2)
+        step, learners = make_training(2)
         fit(step, batches, 2, run, learners)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    drawn = [event.value for event in events.Scalars("train/content")]
-    assert drawn == pytest.approx([line["content"] for line in run.read_log()])
+    logged = [event.value for event in events.Scalars("train/content")]
+    assert logged == pytest.approx([line["content"] for line in run.read_log()])
 
 
-def test_place_brings_teachers(tmp_path):
+def test_to_device_moves_teachers(tmp_path):
     module = nn.Linear(2, 2)
     assert Run(tmp_path).to_device(module) is module
 
 
-def test_plain_words():
+def test_to_jsonable():
     assert to_jsonable(
         {"a": (1, torch.tensor([2.0])), "b": {3, 1}, "c": Path("x"), "d": torch.device("cpu"), 5: None}
     ) == {

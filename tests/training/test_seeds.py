@@ -19,9 +19,9 @@ def test_draws_are_a_function_of_the_key():
 
 def test_every_part_of_the_key_matters():
     keys = [(0, "train", 5, 0), (1, "train", 5, 0), (0, "other", 5, 0), (0, "train", 6, 0), (0, "train", 5, 1)]
-    found = [draws(*key) for key in keys]
+    results = [draws(*key) for key in keys]
     for generator in range(3):
-        assert len({draw[generator] for draw in found}) == len(keys)
+        assert len({draw[generator] for draw in results}) == len(keys)
 
 
 def test_seeds_fit_into_sixty_three_bits():

@@ -1,4 +1,4 @@
-"""Networks shaped like other people's, small: a YOLO, an RT-DETR, torchvision's detectors."""
+"""Small third-party-like networks: a YOLO, an RT-DETR, torchvision's detectors."""
 
 from collections.abc import Callable
 
@@ -35,18 +35,18 @@ class Yolo(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, 3, H, W]`` → ``[B, 6, H, W]``."""
-        seen: list[Tensor] = []
+        outputs: list[Tensor] = []
         for layer in self.model:
             if layer.f != -1:
                 assert isinstance(layer.f, list)
-                x = torch.cat([x if source == -1 else seen[source] for source in layer.f], dim=1)
+                x = torch.cat([x if source == -1 else outputs[source] for source in layer.f], dim=1)
             x = layer(x)
-            seen.append(x)
+            outputs.append(x)
         return x
 
 
 class HybridEncoder(nn.Module):
-    """Doubles twice, inline; ``out_channels`` is read by its owner."""
+    """Upsamples by 2 twice, inline; ``out_channels`` is read by its owner."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,14 +56,14 @@ class HybridEncoder(nn.Module):
 
     def forward(self, maps: list[Tensor], padding: Tensor | None = None) -> list[Tensor]:
         """Maps ``[B, 8, H, W]``, fine → coarse → the same; ``padding [B, H, W]`` (booleans) is resized and unused."""
-        found = [maps[-1]]
+        results = [maps[-1]]
         for step, (lateral, block) in enumerate(zip(self.lateral, self.blocks, strict=True)):
-            top = lateral(found[0])
+            top = lateral(results[0])
             larger = nnf.interpolate(top, scale_factor=2.0, mode="nearest")
-            found.insert(0, block(torch.cat([larger, maps[-2 - step]], dim=1)))
+            results.insert(0, block(torch.cat([larger, maps[-2 - step]], dim=1)))
         if padding is not None:
-            nnf.interpolate(padding[None].float(), size=found[0].shape[-2:])
-        return found
+            nnf.interpolate(padding[None].float(), size=results[0].shape[-2:])
+        return results
 
 
 class MaskHead(nn.Module):
@@ -73,7 +73,7 @@ class MaskHead(nn.Module):
 
 
 class RTDetr(nn.Module):
-    """``masks`` says whether there is a second module that doubles."""
+    """``masks`` says whether a second module upsamples by 2."""
 
     def __init__(self, masks: bool) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def rtdetr_with_masks() -> nn.Module:
     return RTDetr(masks=True).eval()
 
 
-class Trunk(nn.Sequential):
+class Backbone(nn.Sequential):
     """Three stages of stride 8, 16, 32."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class Trunk(nn.Sequential):
 def pyramid() -> nn.Module:
     """A small backbone with torchvision's FPN: 16 channels, strides 8, 16, 32."""
     torch.manual_seed(0)
-    return BackboneWithFPN(Trunk(), {"0": "c3", "1": "c4", "2": "c5"}, [4, 6, 8], 16).eval()
+    return BackboneWithFPN(Backbone(), {"0": "c3", "1": "c4", "2": "c5"}, [4, 6, 8], 16).eval()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A finer level in torchvision's detectors: nothing changes until it is read, then only small RoIs; and it goes without a trace."""
+"""Extended level in torchvision's detectors: no change until it is enabled, then only for small RoIs; downgrade restores the detector."""
 
 import copy
 
@@ -19,7 +19,7 @@ from featlift.upgrading import (
 )
 from featlift.upgrading.extended_level import ExtendableFeatures, get_small_roi_size, level_teacher_maps
 
-NARROW = {"width": 4}
+NARROW = {"hidden_channels": 4}
 
 
 def detector(name="fasterrcnn_resnet50_fpn"):
@@ -37,37 +37,37 @@ def detector(name="fasterrcnn_resnet50_fpn"):
     return model
 
 
-def answer(model):
+def detect(model):
     with torch.no_grad():
         return model([torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(0))])[0]
 
 
 @pytest.fixture(scope="module")
-def plain():
+def base():
     return detector()
 
 
 @pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn"])
 def test_nothing_changes_until_it_is_read_and_nothing_is_left_behind(name):
     model = detector(name)
-    before, names, kinds = answer(model), list(model.state_dict()), [type(m) for m in model.modules()]
+    before, names, kinds = detect(model), list(model.state_dict()), [type(m) for m in model.modules()]
     report = upgrade(model, level="p2x", **NARROW)
-    for key, value in answer(model).items():
+    for key, value in detect(model).items():
         assert torch.equal(value, before[key]), key
     assert len(before["boxes"])
     assert set(names) < set(model.state_dict())
     assert report.parameters == sum(p.numel() for p in added_parameters(model).values())
     assert all(path.startswith("backbone.added.") for path in added_parameters(model))
     enable_level(model, 1000)
-    assert not torch.equal(answer(model)["boxes"], before["boxes"])
+    assert not torch.equal(detect(model)["boxes"], before["boxes"])
     downgrade(model)
     assert list(model.state_dict()) == names
     assert [type(m) for m in model.modules()] == kinds
-    assert all(torch.equal(value, before[key]) for key, value in answer(model).items())
+    assert all(torch.equal(value, before[key]) for key, value in detect(model).items())
 
 
-def test_small_rois_are_read_from_p2x_and_the_others_as_before(plain):
-    model = copy.deepcopy(plain)
+def test_small_rois_are_read_from_p2x_and_the_others_as_before(base):
+    model = copy.deepcopy(base)
     upgrade(model, level="p2x", **NARROW)
     images = torch.rand(1, 3, 96, 128)
     boxes = [torch.tensor([[3.0, 4, 20, 30], [0, 0, 90, 80], [40, 40, 95.9, 95.9], [40, 40, 96, 96]])]
@@ -77,27 +77,27 @@ def test_small_rois_are_read_from_p2x_and_the_others_as_before(plain):
         before = pool(features, boxes, sizes)
         enable_level(model, 56)
         after = pool(features, boxes, sizes)
-        p2x = model.backbone.extended(features.beneath)["p2x"]
+        p2x = model.backbone.extended_levels(features.extension_inputs)["p2x"]
     assert p2x.shape == (1, 256, 48, 64)
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [False, True, False, True]
     torch.testing.assert_close(after[[0, 2]], roi_align(p2x, [boxes[0][[0, 2]]], 7, 0.5, 2))
 
 
-def test_the_rpn_sees_the_levels_it_saw(plain):
-    model, seen = copy.deepcopy(plain), []
+def test_the_rpn_sees_the_levels_it_saw(base):
+    model, sizes = copy.deepcopy(base), []
     upgrade(model, level="p2x", **NARROW)
     enable_level(model)
-    model.rpn.head.register_forward_pre_hook(lambda _, inputs: seen.append([tuple(x.shape[-2:]) for x in inputs[0]]))
-    answer(model)
-    assert seen == [[(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)]]
+    model.rpn.head.register_forward_pre_hook(lambda _, inputs: sizes.append([tuple(x.shape[-2:]) for x in inputs[0]]))
+    detect(model)
+    assert sizes == [[(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)]]
 
 
-def test_windows_answer_as_the_whole_map(plain):
-    whole, tiled = copy.deepcopy(plain), copy.deepcopy(plain)
+def test_tiles_equal_the_whole_map(base):
+    whole, tiled = copy.deepcopy(base), copy.deepcopy(base)
     torch.manual_seed(1)
     upgrade(whole, "nearest", level="p2x")
     torch.manual_seed(1)
-    upgrade(tiled, "nearest", level="p2x", tile=2)
+    upgrade(tiled, "nearest", level="p2x", tile_size=2)
     for model in (whole, tiled):
         enable_level(model, 20)
     images = torch.rand(1, 3, 256, 384)
@@ -110,21 +110,21 @@ def test_windows_answer_as_the_whole_map(plain):
 # ---------------------------------------------------------------------------------------------------- distillation
 
 
-def test_the_teacher_is_the_detector_at_twice_the_size(plain):
-    model = copy.deepcopy(plain)
+def test_the_teacher_is_the_detector_at_twice_the_size(base):
+    model = copy.deepcopy(base)
     upgrade(model, level="p2x", **NARROW)
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        taught = level_teacher_maps(model.backbone(image))
-        original = plain.backbone(image)
-        smoothed = model.backbone.fpn.layer_blocks[1](taught["p3x"])
-    assert torch.equal(taught["p2x"], original["0"])
+        teacher_maps = level_teacher_maps(model.backbone(image))
+        original = base.backbone(image)
+        smoothed = model.backbone.fpn.layer_blocks[1](teacher_maps["p3x"])
+    assert torch.equal(teacher_maps["p2x"], original["0"])
     torch.testing.assert_close(smoothed, original["1"])
 
 
-def test_only_the_level_learns_and_it_does(plain):
-    model = copy.deepcopy(plain)
-    upgrade(model, level="p2x", width=8)
+def test_only_the_level_learns_and_it_does(base):
+    model = copy.deepcopy(base)
+    upgrade(model, level="p2x", hidden_channels=8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batch = torch.rand(2, 3, 128, 64, generator=torch.Generator().manual_seed(3))
     optimizer = torch.optim.Adam(added_parameters(model).values(), lr=3e-3)
@@ -141,9 +141,9 @@ def test_only_the_level_learns_and_it_does(plain):
     assert moved == set(added_parameters(model))
 
 
-def test_distillation_says_what_it_needs(plain):
-    model = copy.deepcopy(plain)
-    with pytest.raises(ValueError, match="adds one"):
+def test_distillation_says_what_it_needs(base):
+    model = copy.deepcopy(base)
+    with pytest.raises(ValueError, match="add it with"):
         level_distillation_loss(model, torch.rand(1, 3, 64, 64))
     upgrade(model, level="p2x", **NARROW)
     with pytest.raises(ValueError, match="multiples of 64"):
@@ -155,29 +155,29 @@ def test_distillation_says_what_it_needs(plain):
 # ---------------------------------------------------------------------------------------------------- keeping it
 
 
-def test_a_delta_brings_the_level_and_its_limit(plain, tmp_path):
-    model = copy.deepcopy(plain)
+def test_a_delta_brings_the_level_and_its_limit(base, tmp_path):
+    model = copy.deepcopy(base)
     upgrade(model, level="p2x", **NARROW)
     enable_level(model, 40)
     with torch.no_grad():
         for p in added_parameters(model).values():
             p.add_(0.01)
     save_delta(model, tmp_path / "level.safetensors")
-    again = copy.deepcopy(plain)
+    again = copy.deepcopy(base)
     load_delta(again, tmp_path / "level.safetensors")
     assert get_small_roi_size(again) == 40
-    assert all(torch.equal(value, answer(model)[key]) for key, value in answer(again).items())
+    assert all(torch.equal(value, detect(model)[key]) for key, value in detect(again).items())
 
 
-def test_a_copy_reads_its_own_level(plain):
-    model = copy.deepcopy(plain)
+def test_a_copy_reads_its_own_level(base):
+    model = copy.deepcopy(base)
     upgrade(model, level="p2x", **NARROW)
     enable_level(model, 1000)
     other = copy.deepcopy(model)
     with torch.no_grad():
         for p in added_parameters(other).values():
             p.mul_(3)
-    assert not torch.equal(answer(other)["boxes"], answer(model)["boxes"])
+    assert not torch.equal(detect(other)["boxes"], detect(model)["boxes"])
     assert isinstance(other.backbone(torch.rand(1, 3, 64, 64)), ExtendableFeatures)
 
 
@@ -192,22 +192,25 @@ def test_a_copy_reads_its_own_level(plain):
         lambda: nn.Linear(2, 2),
     ],
 )
-def test_what_cannot_have_one_is_told_who_can(make):
+def test_what_cannot_have_one_is_rejected(make):
     model = make()
     names = list(model.state_dict())
-    with pytest.raises(ValueError, match=r"cannot have a finer level.*maskrcnn_resnet50_fpn"):
+    with pytest.raises(ValueError, match=r"does not support an extended level.*maskrcnn_resnet50_fpn"):
         upgrade(model, level="p2x")
     assert list(model.state_dict()) == names
 
 
-def test_wrong_words_leave_the_model_alone(plain):
-    model = copy.deepcopy(plain)
-    for words, match in [({"level": "p1"}, "there is p2x"), ({"level": "p2x", "name": "fft"}, "Did you mean 'ftt'")]:
+def test_invalid_options_leave_the_model_alone(base):
+    model = copy.deepcopy(base)
+    for options, match in [
+        ({"level": "p1"}, "choose one of p2x"),
+        ({"level": "p2x", "name": "fft"}, "Did you mean 'ftt'"),
+    ]:
         with pytest.raises(ValueError, match=match):
-            upgrade(model, **words)
-        assert type(model.backbone) is type(plain.backbone)
+            upgrade(model, **options)
+        assert type(model.backbone) is type(base.backbone)
     upgrade(model, level="p2x", **NARROW)
-    with pytest.raises(ValueError, match="upgraded already"):
+    with pytest.raises(ValueError, match="already upgraded"):
         upgrade(model, level="p2x")
-    with pytest.raises(ValueError, match="limit is -1"):
+    with pytest.raises(ValueError, match="small_roi_size is -1"):
         enable_level(model, -1)

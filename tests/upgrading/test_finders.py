@@ -16,13 +16,13 @@ def test_upsamples_that_are_not_twice_are_left(yolo: nn.Module):
         ("model.3", 16, "nearest", 8),
         ("model.5", 10, "bilinear", 4),
     ]
-    assert report.skipped == ("model.7: nn.Upsample that is not twice",)
+    assert report.skipped == ("model.7: nn.Upsample, factor is not 2",)
     assert type(yolo.model[7]) is nn.Upsample  # type: ignore[index]
 
 
 def test_only_the_neck_is_redirected(rtdetr_with_masks: nn.Module):
     with pytest.raises(
-        ValueError, match=r"Several modules double maps: 'encoder' \(2\), 'masks' \(1\).*neck='encoder'"
+        ValueError, match=r"Several modules upsample maps by 2: 'encoder' \(2\), 'masks' \(1\).*neck='encoder'"
     ):
         upgrade(rtdetr_with_masks, "deconv")
     report = upgrade(rtdetr_with_masks, "deconv", neck="encoder")
@@ -41,7 +41,7 @@ def test_the_neck_is_found_alone(rtdetr: nn.Module):
     assert {row.site for row in report.rows} == {"encoder"}
 
 
-def test_nothing_found_says_what_was_looked_at():
+def test_no_match_reports_what_was_tried():
     with pytest.raises(ValueError, match=r"no torchvision FeaturePyramidNetwork.*no nn.Upsample.*no F.interpolate"):
         upgrade(nn.Conv2d(3, 4, 3), "deconv")
     quarter = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Upsample(scale_factor=4))
@@ -49,11 +49,9 @@ def test_nothing_found_says_what_was_looked_at():
         upgrade(quarter, "deconv")
 
 
-def test_a_network_that_takes_no_picture_needs_an_example():
+def test_a_network_that_takes_no_image_needs_example_inputs():
     network = nn.Sequential(nn.Conv2d(5, 4, 3), nn.Upsample(scale_factor=2))
-    with pytest.raises(
-        ValueError, match=r"could not be run on a black picture.*RuntimeError.*Give what it takes as example"
-    ):
+    with pytest.raises(ValueError, match=r"failed on a black image.*RuntimeError.*Pass valid inputs as example_inputs"):
         upgrade(network, "deconv")
     assert upgrade(network, "deconv", example_inputs=torch.zeros(1, 5, 16, 16)).rows[0].channels == 4
 
@@ -66,7 +64,7 @@ def test_several_arguments_are_a_tuple(rtdetr: nn.Module):
 
 def test_a_pyramid_of_one_stride_is_refused(torchvision_detector: Callable[[str], nn.Module]):
     model = torchvision_detector("fasterrcnn_mobilenet_v3_large_320_fpn")  # reads two maps of stride 32
-    with pytest.raises(ValueError, match=r"doubles nothing: backbone.fpn: nearest, 256 channels, 8x8 → 8x8"):
+    with pytest.raises(ValueError, match=r"upsamples no map by 2: backbone.fpn: nearest, 256 channels, 8x8 → 8x8"):
         upgrade(model)
 
 

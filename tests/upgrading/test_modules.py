@@ -9,7 +9,7 @@ from featlift.upgrading.residual import StepAdapters, build_adapter
 
 
 class Repeated(nn.Module):
-    """Doubles as often as it is told; also makes what does not count: a quarter, one of integers, one of a sequence."""
+    """Upsamples by 2 the given number of times; other calls (half, 4x, integers, a sequence) do not count."""
 
     def forward(self, x: Tensor, times: int) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2^times · H, 2^times · W]``."""
@@ -23,13 +23,13 @@ class Repeated(nn.Module):
 
 
 def bright(channels: int = 2) -> nn.Module:
-    """An addition of exactly 1."""
+    """An adapter that adds exactly 1."""
     part = build_adapter("pixel-shuffle", channels, {})
     part.branch.last.bias.data.fill_(1)  # type: ignore[union-attr]
     return part
 
 
-def test_only_doublings_of_maps_are_redirected():
+def test_only_2x_upsampling_of_maps_is_intercepted():
     neck = Repeated()
     UpgradedNeck.upgrade(neck, StepAdapters([bright(), bright()]))
     assert isinstance(neck, Repeated)
@@ -40,10 +40,10 @@ def test_only_doublings_of_maps_are_redirected():
 
 
 @pytest.mark.parametrize("times", [0, 1, 3])
-def test_another_number_of_doublings_is_an_error(times: int):
+def test_another_number_of_upsampling_steps_is_an_error(times: int):
     neck = Repeated()
     UpgradedNeck.upgrade(neck, StepAdapters([bright(), bright()]))
-    with pytest.raises(RuntimeError, match=f"for 2 doublings but made {times}"):
+    with pytest.raises(RuntimeError, match=f"for 2 upsampling steps but made {times}"):
         neck(torch.zeros(1, 2, 4, 4), times)
 
 
@@ -62,7 +62,7 @@ def test_one_class_for_each_foreign_class():
 
 
 @pytest.mark.parametrize("kind", [nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d])
-def test_upsample_comes_back_as_it_was(kind: type[nn.Upsample]):
+def test_upsample_is_restored(kind: type[nn.Upsample]):
     module, x = kind(scale_factor=2), torch.rand(1, 2, 3, 3)
     old, attributes = module(x), set(module.__dict__)
     UpgradedUpsample.upgrade(module, bright())

@@ -7,7 +7,7 @@ from featlift.upgrading.residual import GatedAdapter, ResidualAdapter, StepAdapt
 
 
 class Twice(nn.Module):
-    """Everything 7, at twice the size."""
+    """Constant 7, at twice the size."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
@@ -16,18 +16,18 @@ class Twice(nn.Module):
 
 @pytest.mark.parametrize("name", INTERPOLATORS)
 @pytest.mark.parametrize("target", [(6, 10), (5, 9), (7, 11)])
-def test_every_addition_starts_as_nothing(name: str, target: tuple[int, int]):
+def test_every_adapter_starts_at_zero(name: str, target: tuple[int, int]):
     x, old = torch.randn(2, 8, 3, 5), torch.randn(2, 8, *target)
     assert torch.equal(build_adapter(name, 8, {})(x, old), old)
 
 
-def test_a_residual_is_added_and_a_blend_goes_from_old_to_new():
+def test_a_residual_is_added_and_a_gated_adapter_goes_from_old_to_new():
     x, old = torch.zeros(1, 2, 1, 1), torch.ones(1, 2, 2, 2)
     assert torch.equal(ResidualAdapter(Twice())(x, old), torch.full((1, 2, 2, 2), 8.0))
-    blend = GatedAdapter(Twice(), 2)
-    blend.gate.data = torch.tensor([0.5, 1.0]).view(2, 1, 1)
+    gated = GatedAdapter(Twice(), 2)
+    gated.gate.data = torch.tensor([0.5, 1.0]).view(2, 1, 1)
     expected = torch.tensor([4.0, 7.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    assert torch.equal(blend(x, old), expected)
+    assert torch.equal(gated(x, old), expected)
 
 
 def test_steps_share_and_leave_out():
@@ -41,6 +41,6 @@ def test_steps_share_and_leave_out():
 
 @pytest.mark.parametrize(("name", "distinct"), [("afi", 2), ("srf", 2), ("deconv", 3), ("carafe", 3)])
 def test_shared_by_channels_or_one_each(name: str, distinct: int):
-    made = build_adapters(name, [8, None, 8, 4], {})
-    assert made[1] is None
-    assert len({id(part) for part in made if part is not None}) == distinct
+    adapters = build_adapters(name, [8, None, 8, 4], {})
+    assert adapters[1] is None
+    assert len({id(adapter) for adapter in adapters if adapter is not None}) == distinct

@@ -19,11 +19,11 @@ DETECTORS = (
     "retinanet_resnet50_fpn",
     "fcos_resnet50_fpn",
 )
-SMALL = {"afi": {"blocks": 1, "growth": 4}, "srf": {"blocks": 1}, "afi-rb": {"blocks": 1}}
+SMALL = {"afi": {"num_blocks": 1, "growth_rate": 4}, "srf": {"num_blocks": 1}, "afi-rb": {"num_blocks": 1}}
 FOREIGN = {"pyramid": "", "yolo": "", "rtdetr": "", "rtdetr_with_masks": "encoder"}
 
 
-def picture(height: int = 96, width: int = 64, batch: int = 1) -> Tensor:
+def random_images(height: int = 96, width: int = 64, batch: int = 1) -> Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(7))
 
 
@@ -35,7 +35,7 @@ def flat(answer: Any) -> list[Tensor]:
 
 
 @torch.no_grad()
-def look(model: nn.Module, x: Any) -> list[Tensor]:
+def outputs(model: nn.Module, x: Any) -> list[Tensor]:
     return [t.clone() for t in flat(model(x))]
 
 
@@ -59,77 +59,77 @@ def test_torchvision_detectors_give_the_same_until_trained_and_after_downgrade(
     name: str, torchvision_detector: Callable[[str], nn.Module]
 ):
     model = torchvision_detector(name)
-    images = [picture(70, 91)[0], picture(64, 64)[0]]
-    before, keys = look(model, images), list(model.state_dict())
+    images = [random_images(70, 91)[0], random_images(64, 64)[0]]
+    before, keys = outputs(model, images), list(model.state_dict())
     pyramid: Any = model.backbone.fpn  # type: ignore[union-attr]
     report = upgrade(model, "afi", **SMALL["afi"])
     assert [row.level for row in report.rows] == (["p4", "p3", "p2"] if "rcnn" in name else ["p4", "p3"])
     assert isinstance(pyramid, FPN)
     assert [key for key in model.state_dict() if ".added." not in key] == keys
     assert sum(len(x) for x in before) > 0
-    assert_same(look(model, images), before)
+    assert_same(outputs(model, images), before)
     for parameter in model.parameters():
         parameter.data.mul_(1.5)
     downgrade(model)
     assert type(pyramid) is FeaturePyramidNetwork
     assert list(model.state_dict()) == keys
-    assert_same(look(model, images), before)
+    assert_same(outputs(model, images), before)
 
 
 @pytest.mark.parametrize("name", [name for name in INTERPOLATORS if name != "nearest"])
 @pytest.mark.parametrize("network", FOREIGN)
-def test_every_interpolator_through_every_door(name: str, network: str, request: pytest.FixtureRequest):
+def test_every_interpolator_with_every_finder(name: str, network: str, request: pytest.FixtureRequest):
     model = request.getfixturevalue(network)
-    before = look(model, picture())
+    before = outputs(model, random_images())
     modules = {path: type(module) for path, module in model.named_modules()}
     options = {"groups": 2} if name == "dysample" else SMALL.get(name, {})
     report = upgrade(model, name, neck=FOREIGN[network], **options)
     assert len(report.rows) == 2
     assert report.parameters == sum(p.numel() for p in added_parameters(model).values()) > 0
-    assert_same(look(model, picture()), before)
-    loss = sum(x.square().mean() for x in flat(model(picture())))
+    assert_same(outputs(model, random_images()), before)
+    loss = sum(x.square().mean() for x in flat(model(random_images())))
     loss.backward()  # type: ignore[union-attr]
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in added_parameters(model).values())
     shake(model)
-    assert_different(look(model, picture()), before)
+    assert_different(outputs(model, random_images()), before)
     downgrade(model)
     assert {path: type(module) for path, module in model.named_modules()} == modules
-    assert_same(look(model, picture()), before)
+    assert_same(outputs(model, random_images()), before)
 
 
 @pytest.mark.parametrize("name", ["afi", "deconv", "carafe"])
-def test_one_addition_is_shared_by_a_pyramid_or_there_is_one_per_step(name: str, pyramid: nn.Module):
+def test_an_adapter_is_shared_or_there_is_one_per_step(name: str, pyramid: nn.Module):
     report = upgrade(pyramid, name)
     each = [row.parameters for row in report.rows]
-    one = sum(p.numel() for p in interpolator(name, 16).parameters()) + (16 if name == "carafe" else 0)
-    assert each == ([one, one] if name in PER_STEP_INTERPOLATORS else [one, 0])
+    count = sum(p.numel() for p in interpolator(name, 16).parameters()) + (16 if name == "carafe" else 0)
+    assert each == ([count, count] if name in PER_STEP_INTERPOLATORS else [count, 0])
 
 
 @pytest.mark.parametrize("size", [(33, 47), (100, 75), (32, 32), (257, 31)])
 def test_odd_sizes(size: tuple[int, int], pyramid: nn.Module, rtdetr: nn.Module):
-    before = look(pyramid, picture(*size))
+    before = outputs(pyramid, random_images(*size))
     upgrade(pyramid, "afi", **SMALL["afi"])
-    assert_same(look(pyramid, picture(*size)), before)
+    assert_same(outputs(pyramid, random_images(*size)), before)
     shake(pyramid)
-    assert [x.shape for x in look(pyramid, picture(*size))] == [x.shape for x in before]
+    assert [x.shape for x in outputs(pyramid, random_images(*size))] == [x.shape for x in before]
 
 
 @pytest.mark.parametrize("network", FOREIGN)
 @pytest.mark.parametrize("name", ["afi", "carafe"])
 def test_bfloat16(name: str, network: str, request: pytest.FixtureRequest):
     model = request.getfixturevalue(network).bfloat16()
-    before = look(model, picture().bfloat16())
+    before = outputs(model, random_images().bfloat16())
     upgrade(model, name, neck=FOREIGN[network])
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-    assert_same(look(model, picture().bfloat16()), before)
+    assert_same(outputs(model, random_images().bfloat16()), before)
 
 
 @pytest.mark.parametrize("name", ["afi", "carafe"])
 def test_autocast_keeps_types_and_values(name: str, pyramid: nn.Module):
     with torch.autocast("cpu", torch.bfloat16):
-        before = look(pyramid, picture())
+        before = outputs(pyramid, random_images())
         upgrade(pyramid, name)
-        after = look(pyramid, picture())
+        after = outputs(pyramid, random_images())
     assert [x.dtype for x in after] == [x.dtype for x in before]
     assert_same(after, before)
 
@@ -142,7 +142,7 @@ def test_modes_copies_state_dicts_and_pickles(network: str, request: pytest.Fixt
     assert not any(module.training for module in model.modules())
     assert all(module.training for module in model.train().modules())
     shake(model.eval())
-    trained = look(model, picture())
+    trained = outputs(model, random_images())
     copied = copy.deepcopy(model)
     torch.save(model, tmp_path / "whole.pt")
     pickled = torch.load(tmp_path / "whole.pt", weights_only=False)
@@ -151,9 +151,9 @@ def test_modes_copies_state_dicts_and_pickles(network: str, request: pytest.Fixt
     fresh.load_state_dict(model.state_dict())
     downgrade(model)
     for other in (copied, pickled, fresh):
-        assert_same(look(other, picture()), trained)
+        assert_same(outputs(other, random_images()), trained)
         downgrade(other)
-        assert_same(look(other, picture()), look(original, picture()))
+        assert_same(outputs(other, random_images()), outputs(original, random_images()))
 
 
 def test_upgrading_leaves_modes_gradients_and_statistics_alone(yolo: nn.Module):
@@ -176,11 +176,11 @@ def test_attributes_references_and_hooks_survive(yolo: nn.Module, rtdetr: Any, p
     upgrade(rtdetr, "pixel-shuffle")
     assert rtdetr.encoder is encoder
     assert encoder.out_channels == [8, 8, 8]
-    seen: list[str] = []
-    pyramid.fpn.register_forward_hook(lambda *_: seen.append("ran"))  # type: ignore[operator, union-attr]
+    calls: list[str] = []
+    pyramid.fpn.register_forward_hook(lambda *_: calls.append("ran"))  # type: ignore[operator, union-attr]
     upgrade(pyramid, "pixel-shuffle")
-    look(pyramid, picture())
-    assert "ran" in seen
+    outputs(pyramid, random_images())
+    assert "ran" in calls
 
 
 @pytest.mark.parametrize(("name", "network"), [("afi", "pyramid"), *(("deconv", network) for network in FOREIGN)])
@@ -188,11 +188,11 @@ def test_exported_and_compiled_equal_eager(name: str, network: str, request: pyt
     model = request.getfixturevalue(network)
     upgrade(model, name, neck=FOREIGN[network], **SMALL.get(name, {}))
     shake(model)
-    expected = look(model, picture())
-    exported = torch.export.export(model, (picture(),)).module()
+    expected = outputs(model, random_images())
+    exported = torch.export.export(model, (random_images(),)).module()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     for other in (exported, compiled):
-        for a, b in zip(look(other, picture()), expected, strict=True):
+        for a, b in zip(outputs(other, random_images()), expected, strict=True):
             torch.testing.assert_close(a, b)
     torch._dynamo.reset()
 
@@ -218,54 +218,54 @@ class Backbone(nn.Module):
 
 @pytest.mark.parametrize("name", ["afi", "deconv"])
 @pytest.mark.parametrize("family", ["retinanet", "fcos"])
-def test_our_detectors(family: str, name: str):
+def test_featlift_detectors(family: str, name: str):
     torch.manual_seed(0)
     model = detector(family, extractor(family, Backbone(), [interpolator("nearest", 64)], 64), num_classes=2).eval()
-    keys, images = list(model.state_dict()), [picture()[0]]
-    before = look(model, images)
+    keys, images = list(model.state_dict()), [random_images()[0]]
+    before = outputs(model, images)
     report = upgrade(model, name, **SMALL.get(name, {}))
     assert report.finder == "FeatLift pyramid"
     assert [row.level for row in report.rows] == ["p4", "p3"]
     assert (report.rows[1].parameters > 0) == (name in PER_STEP_INTERPOLATORS)
-    assert_same(look(model, images), before)
+    assert_same(outputs(model, images), before)
     shake(model)
     downgrade(model)
     assert list(model.state_dict()) == keys
-    assert_same(look(model, images), before)
+    assert_same(outputs(model, images), before)
 
 
 def test_learned_pyramids_refuse():
     steps = build_interpolators("deconv", 32, 2)
     model = detector("retinanet", extractor("retinanet", Backbone(), steps, 32), num_classes=2)
-    with pytest.raises(ValueError, match=r"'backbone.pyramid' already has learned interpolators: Deconvolution"):
+    with pytest.raises(ValueError, match=r"'backbone.pyramid' already has learned interpolators \(Deconvolution"):
         upgrade(model)
 
 
 def test_twice_is_refused(pyramid: nn.Module):
     upgrade(pyramid, "deconv")
-    with pytest.raises(ValueError, match=r"upgraded already, at 'fpn'.*downgrade it first"):
+    with pytest.raises(ValueError, match=r"already upgraded at 'fpn'.*downgrade it first"):
         upgrade(pyramid, "deconv")
-    with pytest.raises(ValueError, match=r"upgraded already, at 'inner.fpn'"):
+    with pytest.raises(ValueError, match=r"already upgraded at 'inner.fpn'"):
         upgrade(nn.ModuleDict({"inner": pyramid}), "deconv")
-    with pytest.raises(ValueError, match=r"Its part 'inner' was"):
+    with pytest.raises(ValueError, match=r"Its submodule 'inner' is"):
         downgrade(nn.ModuleDict({"inner": pyramid}))
 
 
-def test_what_is_there_already_is_refused(pyramid: nn.Module, yolo: nn.Module):
-    with pytest.raises(ValueError, match="nearest interpolation is what is there already"):
+def test_the_existing_interpolation_is_rejected(pyramid: nn.Module, yolo: nn.Module):
+    with pytest.raises(ValueError, match="already uses nearest interpolation"):
         upgrade(pyramid, "nearest")
-    upgrade(yolo, "nearest")  # one of its two is bilinear
+    upgrade(yolo, "nearest")  # its second upsampling is bilinear
 
 
 def test_downgrade_needs_an_upgrade_and_the_old_parts(pyramid: nn.Module):
-    with pytest.raises(ValueError, match="was not upgraded"):
+    with pytest.raises(ValueError, match="is not upgraded"):
         downgrade(pyramid)
     upgrade(pyramid, "deconv")
-    kept = pyramid.body
+    body = pyramid.body
     pyramid.body = nn.Identity()
-    with pytest.raises(ValueError, match=r"have no place in it any more \(body\.0"):
+    with pytest.raises(ValueError, match=r"no longer match the network \(body\.0"):
         downgrade(pyramid)
-    pyramid.body = kept
+    pyramid.body = body
     downgrade(pyramid)
 
 
@@ -275,7 +275,7 @@ def test_downgrade_needs_an_upgrade_and_the_old_parts(pyramid: nn.Module):
         ({"name": "afii"}, "Did you mean 'afi'"),
         ({"name": "afi", "block": 3}, "has no option block"),
         ({"name": "afi", "init": "mild"}, "An upgrade sets init itself"),
-        ({"neck": "fnp"}, "There is no module 'fnp'"),
+        ({"neck": "fnp"}, "has no module 'fnp'"),
     ],
 )
 def test_what_is_refused_changes_nothing(options: dict[str, Any], message: str, pyramid: nn.Module):
@@ -290,23 +290,23 @@ def test_an_fpn_itself_can_be_upgraded():
     torch.manual_seed(0)
     model = FeaturePyramidNetwork([4, 6], 8)
     maps = {"c4": torch.rand(1, 4, 7, 9), "c5": torch.rand(1, 6, 4, 5)}
-    before = look(model, maps)
+    before = outputs(model, maps)
     report = upgrade(model, "deconv")
     assert report.rows[0].gmac is None
     assert list(model(maps)) == ["c4", "c5"]
-    assert_same(look(model, maps), before)
+    assert_same(outputs(model, maps), before)
     downgrade(model)
     assert type(model) is FeaturePyramidNetwork
 
 
 def test_training_only_what_was_added_lowers_a_loss(pyramid: nn.Module):
-    wanted = picture(12, 8)[:, :1]
+    target = random_images(12, 8)[:, :1]
     upgrade(pyramid, "deconv")
     state = {name: x.clone() for name, x in pyramid.state_dict().items() if ".added." not in name}
     optimizer = torch.optim.Adam(added_parameters(pyramid).values(), lr=1e-2)
     losses = []
     for _ in range(20):
-        loss = (pyramid(picture())["c3"] - wanted).square().mean()
+        loss = (pyramid(random_images())["c3"] - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,4 +1,4 @@
-"""Which maps a detector doubles: counted by hand for a picture of 64x96 px."""
+"""Upsampling steps of a detector, counted by hand for an image of 64x96 pixels."""
 
 import pytest
 import torch
@@ -9,34 +9,34 @@ from featlift.papers import baseline
 from featlift.upgrading import upgrade
 from featlift.upgrading.upsampling_steps import backbone_and_pyramid, find_upsampling_steps
 
-PICTURE = torch.rand(3, 64, 96)
+IMAGE = torch.rand(3, 64, 96)
 STEPS = [("p5→p4", (2, 3), (4, 6)), ("p4→p3", (4, 6), (8, 12)), ("p3→p2", (8, 12), (16, 24))]
 
 
-def ours(interpolator: str, pyramid: str = "fpn") -> nn.Module:
+def featlift_detector(interpolator: str, pyramid: str = "fpn") -> nn.Module:
     model = baseline.DetectorConfig(
         "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, pyramid=pyramid, interpolator=interpolator,
-        detector_options={"anchor_scale": 4.0, "width": 16, "proposals": 20},
+        detector_options={"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20},
     )  # fmt: skip
     return baseline.build_detector(model, 2).eval()
 
 
-def told(detector: nn.Module) -> list[tuple[str, tuple[int, int], tuple[int, int]]]:
-    return [(step.name, step.in_size, step.out_size) for step in find_upsampling_steps(detector, PICTURE)]
+def step_sizes(detector: nn.Module) -> list[tuple[str, tuple[int, int], tuple[int, int]]]:
+    return [(step.name, step.in_size, step.out_size) for step in find_upsampling_steps(detector, IMAGE)]
 
 
 @pytest.mark.parametrize("pyramid", ["fpn", "pafpn"])
 @pytest.mark.parametrize("interpolator", ["nearest", "afi", "deconv"])
-def test_ours(interpolator, pyramid):
-    detector = ours(interpolator, pyramid)
-    steps = find_upsampling_steps(detector, PICTURE)
-    assert told(detector) == STEPS
+def test_featlift_detectors(interpolator, pyramid):
+    detector = featlift_detector(interpolator, pyramid)
+    steps = find_upsampling_steps(detector, IMAGE)
+    assert step_sizes(detector) == STEPS
     assert len({step.module for step in steps}) == (3 if interpolator == "deconv" else 1)
 
 
-def test_a_bifpn_doubles_in_every_layer():
-    """Its canvas is 128x128, so p7 is one cell, and three layers take four steps each."""
-    names = [name for name, *_ in told(ours("nearest", "bifpn"))]
+def test_a_bifpn_upsamples_in_every_layer():
+    """Its padded input is 128x128, so p7 has one cell; each of three layers has four steps."""
+    names = [name for name, *_ in step_sizes(featlift_detector("nearest", "bifpn"))]
     assert names == ["p7→p6", "p6→p5", "p5→p4", "p4→p3"] * 3
 
 
@@ -44,14 +44,14 @@ def test_a_bifpn_doubles_in_every_layer():
 def test_torchvisions_before_and_after_an_upgrade(torchvision_detector, name):
     detector = torchvision_detector(name)
     expected = STEPS if "rcnn" in name else STEPS[:2]
-    plain = find_upsampling_steps(detector, PICTURE)
-    assert told(detector) == expected
-    assert all(step.module is None for step in plain)
+    steps = find_upsampling_steps(detector, IMAGE)
+    assert step_sizes(detector) == expected
+    assert all(step.module is None for step in steps)
     upgrade(detector, "light")
-    upgraded = find_upsampling_steps(detector, PICTURE)
-    assert told(detector) == expected
+    upgraded = find_upsampling_steps(detector, IMAGE)
+    assert step_sizes(detector) == expected
     assert all(step.module is upgraded[0].module is not None for step in upgraded)
-    for before, after in zip(plain, upgraded, strict=True):
+    for before, after in zip(steps, upgraded, strict=True):
         x = before.random_input()
         y = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
         assert torch.equal(before.upsample(x), y)
@@ -59,7 +59,7 @@ def test_torchvisions_before_and_after_an_upgrade(torchvision_detector, name):
 
 
 def test_backbone_and_pyramid(torchvision_detector):
-    detector, other = ours("nearest"), torchvision_detector("fasterrcnn_resnet50_fpn")
+    detector, other = featlift_detector("nearest"), torchvision_detector("fasterrcnn_resnet50_fpn")
     assert backbone_and_pyramid(detector) == (detector.backbone.backbone, detector.backbone.pyramid)
     assert backbone_and_pyramid(other) == (other.backbone.body, other.backbone.fpn)
 
@@ -67,11 +67,11 @@ def test_backbone_and_pyramid(torchvision_detector):
 def test_without_a_pyramid():
     detector = nn.Module()
     detector.backbone = nn.Conv2d(3, 3, 1)
-    with pytest.raises(ValueError, match=r"has no pyramid that is known here .its backbone is a Conv2d"):
-        find_upsampling_steps(detector, PICTURE)
+    with pytest.raises(ValueError, match=r"has no known pyramid .its backbone is a Conv2d"):
+        find_upsampling_steps(detector, IMAGE)
 
 
-def test_a_pyramid_that_doubles_nothing():
+def test_a_pyramid_without_upsampling():
     detector = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None, min_size=64, max_size=96).eval()
-    with pytest.raises(ValueError, match="doubles no map"):
-        find_upsampling_steps(detector, PICTURE)
+    with pytest.raises(ValueError, match="upsamples no map"):
+        find_upsampling_steps(detector, IMAGE)

@@ -1,4 +1,4 @@
-"""Backbones: any timm network as ``{c2 … c5}``."""
+"""Backbones: timm networks with the feature maps ``{c2 … c5}`` as outputs."""
 
 from featlift.backbones.timm_backbone import BACKBONE_LEVELS, Backbone, ImageEncoder, image_encoder, load_weights
 

@@ -1,8 +1,8 @@
-"""Stage 2 of a backbone without the step that halves the map before it: EFPN's C2' (Sec. III-A, Table I).
+"""Stage 2 of a backbone without its downsampling: EFPN's C2' of stride 2 (Sec. III-A, Table I).
 
-In a ResNet that step is a max-pooling, and leaving it out is all there is to do. In a network of the EfficientNet family (MobileNetV2,
-V3, EfficientNet) it is the stride of stage 2's first depthwise convolution; taking that convolution at every cell instead of every other
-one is the same thing, and every other cell of it is what was there before. The paper has ResNets only.
+A ResNet downsamples before stage 2 by max-pooling, which is skipped. A network of the EfficientNet family (MobileNetV2, V3, EfficientNet)
+downsamples in stage 2's first depthwise convolution, which is evaluated with stride 1; every second cell of its output equals the
+strided output. The paper covers ResNets only.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-TimmNetwork = Any  # timm's networks
+TimmNetwork = Any  # a timm network
 
 
 def stem_layers(network: TimmNetwork) -> list[nn.Module]:
-    """The layers, in their order, that lead to the last map of stride 2.
+    """Return the layers up to the last map of stride 2, in order.
 
     Raises:
-        TypeError: if the network is built like neither a ResNet nor an EfficientNet.
+        TypeError: If the network has the structure of neither a ResNet nor an EfficientNet.
     """
     names = [name for name, _ in network.named_children()]
     if _is_resnet_like(names):
@@ -28,7 +28,7 @@ def stem_layers(network: TimmNetwork) -> list[nn.Module]:
 
 
 def unpooled_stage2(network: TimmNetwork, c1: Tensor) -> Tensor:
-    """Stage 2 on every cell of what :func:`stem_layers` gives: ``[B, C1, H/2, W/2]`` → ``[B, C2, H/2, W/2]``. Raises TypeError as it does."""
+    """Apply stage 2 with stride 1 to the stem's output ``[B, C1, H/2, W/2]`` → ``[B, C2, H/2, W/2]``. Raises as :func:`stem_layers`."""
     names = [name for name, _ in network.named_children()]
     if _is_resnet_like(names):
         return network["layer1"](c1)
@@ -42,7 +42,7 @@ def unpooled_stage2(network: TimmNetwork, c1: Tensor) -> Tensor:
 
 @contextmanager
 def stride_one(module: nn.Module) -> Iterator[None]:
-    """For a moment the convolutions of ``module`` have stride 1."""
+    """Set the stride of all convolutions of ``module`` to 1 within the context."""
     strided = [(part, part.stride) for part in module.modules() if isinstance(part, nn.Conv2d)]
     for convolution, _ in strided:
         convolution.stride = (1, 1)
@@ -58,18 +58,18 @@ def _is_resnet_like(names: list[str]) -> bool:
 
 
 def _block_names(network: TimmNetwork, names: list[str], stride: int) -> list[str]:
-    """The names of the blocks of an EfficientNet whose maps have this stride."""
+    """Return the names of an EfficientNet's blocks whose maps have ``stride``."""
     if "blocks" not in names or names[0] != "conv_stem":
         raise TypeError(
-            f"This network begins with {', '.join(names[:4])}; EFPN's finer level needs one whose stem has a map of stride 2: the ResNet "
-            "family (resnet50, resnext101_32x8d, resnest101e, …), MobileNet (mobilenetv2_100, …) and EfficientNet. Stems of patches "
+            f"This network begins with {', '.join(names[:4])}; EFPN's extended level needs a stem with a map of stride 2: the ResNet "
+            "family (resnet50, resnext101_32x8d, resnest101e, …), MobileNet (mobilenetv2_100, …) or EfficientNet. Patch stems "
             "(Swin, ConvNeXt) have none."
         )
     ends = {info["reduction"]: info["module"] for info in network.feature_info.info}
-    last, before = (_block_index(ends.get(side, "")) for side in (stride, stride // 2))
-    return [f"blocks.{number}" for number in range(before + 1, last + 1)]
+    last, previous = (_block_index(ends.get(reduction, "")) for reduction in (stride, stride // 2))
+    return [f"blocks.{index}" for index in range(previous + 1, last + 1)]
 
 
 def _block_index(module: str) -> int:
-    """Of a block; -1 is before them all."""
+    """Return the index of a block, or -1 for a module before the blocks."""
     return int(module.removeprefix("blocks.")) if module.startswith("blocks.") else -1

@@ -1,10 +1,9 @@
-"""Weights in files. Ours carry the part's class and arguments, so that `load` needs nothing else; other people's are
-read, too.
+"""Checkpoints: FeatLift modules in files that contain class and arguments, and weight files of other libraries.
 
-* `save`, `load`: a part in a safetensors file, to be rebuilt by anybody.
-* `load_state`: other people's tensors into a module that exists, with a report of every key.
-* `write_tensors`, `read_tensors`: named tensors with words beside them, for those who bring their own description.
-* `from_pretrained`, `push_to_hub`: the same files on the Hugging Face Hub. Nothing is fetched unless its name is given.
+* `save`, `load`: write a module to a safetensors file and rebuild it from the file alone.
+* `load_state_file`: load a weight file of any source into an existing module, with a report of every key.
+* `write_tensors`, `read_tensors`: named tensors with metadata.
+* `from_pretrained`, `push_to_hub`: the same files on the Hugging Face Hub. Only explicitly named repositories are downloaded.
 """
 
 from featlift.checkpoints.hub import from_pretrained, push_to_hub

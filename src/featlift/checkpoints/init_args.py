@@ -1,4 +1,4 @@
-"""Parts that remember the arguments they were built with, so that a checkpoint can build them again."""
+"""Class decorator that stores constructor arguments, so that checkpoints can rebuild modules."""
 
 import functools
 import inspect
@@ -11,41 +11,42 @@ _ClassT = TypeVar("_ClassT", bound=type)
 
 
 def store_init_args(**overrides: object) -> Callable[[_ClassT], _ClassT]:
-    """A class decorator: instances keep their constructor's arguments, defaults included, as the dict ``.arguments``.
+    """Class decorator: instances store their constructor arguments, including defaults, as the dict ``.init_args``.
 
-    ``overrides`` names arguments that are to be remembered as something else. ``@remember(pretrained=False)``: weights
-    that were fetched once are in the checkpoint, and must not be fetched again when it is loaded.
+    A subclass with its own ``__init__`` must be decorated, too.
 
-    A subclass with an ``__init__`` of its own has to be decorated, too.
+    Args:
+        **overrides: Values to store instead of the given arguments. With ``@store_init_args(pretrained=False)``, pretrained weights are
+            not downloaded again when the checkpoint, which contains them, is loaded.
 
     Raises:
-        TypeError: while decorating, if the constructor takes ``*args`` or ``**kwargs``: those have no names to remember.
+        TypeError: At decoration, if the constructor takes ``*args`` or ``**kwargs``.
     """
 
-    def decorate(part: _ClassT) -> _ClassT:
-        build = part.__init__
-        signature = _init_signature(part)
+    def decorate(cls: _ClassT) -> _ClassT:
+        original_init = cls.__init__
+        signature = _init_signature(cls)
 
-        @functools.wraps(build)
-        def __init__(self: Any, *args: Any, **named: Any) -> None:
-            build(self, *args, **named)
-            if type(self).__init__ is __init__:  # and not called by a subclass
-                bound = signature.bind(*args, **named)
+        @functools.wraps(original_init)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            original_init(self, *args, **kwargs)
+            if type(self).__init__ is __init__:  # not called by a subclass
+                bound = signature.bind(*args, **kwargs)
                 bound.apply_defaults()
-                self.arguments = dict(bound.arguments) | overrides
+                self.init_args = dict(bound.arguments) | overrides
 
-        part.__init__ = __init__
-        return part
+        cls.__init__ = __init__
+        return cls
 
     return decorate
 
 
-def _init_signature(part: type) -> inspect.Signature:
-    """Of the constructor, without ``self``; empty where there is only PyTorch's."""
-    if part.__init__ is nn.Module.__init__:
+def _init_signature(cls: type) -> inspect.Signature:
+    """Return the signature of the constructor without ``self``; empty for ``nn.Module.__init__``."""
+    if cls.__init__ is nn.Module.__init__:
         return inspect.Signature()
-    found = inspect.signature(part)
-    nameless = [p.name for p in found.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if nameless:
-        raise TypeError(f"{part.__name__} takes *{nameless[0]}, which cannot be remembered: name every argument.")
-    return found
+    signature = inspect.signature(cls)
+    variadic = [p.name for p in signature.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if variadic:
+        raise TypeError(f"{cls.__name__} takes *{variadic[0]}, which cannot be stored; declare every argument by name.")
+    return signature

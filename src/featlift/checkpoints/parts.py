@@ -1,4 +1,4 @@
-"""A part in a file of its own: class, arguments and tensors (safetensors), enough to build it again."""
+"""Self-contained module files: class, constructor arguments and tensors (safetensors)."""
 
 import importlib
 import json
@@ -18,69 +18,73 @@ PACKAGE = "featlift"
 
 
 def save(module: nn.Module, path: str | Path) -> Path:
-    """Write ``module`` to ``path`` (``….safetensors``): its tensors, and in the metadata its class and arguments.
+    """Write ``module`` to ``path`` (``….safetensors``): its tensors, and as metadata its class and arguments.
 
-    Parts among the arguments (a pyramid's interpolators) are described in the same way. Before writing, the
-    description is tried: what is built from it must have the tensors of ``module``.
+    Modules among the arguments (a pyramid's interpolators) are described recursively. Before writing, the module is rebuilt from its
+    description to verify that the tensors match.
 
     Raises:
-        TypeError: if the module, or a part it was given, did not remember its arguments
-            (see `featlift.checkpoints.init_args.store_init_args`).
-        ValueError: if it was changed after it was built, so that its arguments no longer describe it.
+        TypeError: If the class of the module or of a module argument is not decorated with
+            `featlift.checkpoints.init_args.store_init_args`.
+        ValueError: If the module was modified after construction, so that its arguments no longer describe it.
     """
-    state, words = unique_state_dict(module), describe_module(module)
+    state, description = unique_state_dict(module), describe_module(module)
     with torch.random.fork_rng(devices=[]):
-        fit = compare_states(state, rebuild_module(words))
-    if not fit.is_complete:
+        report = compare_states(state, rebuild_module(description))
+    if not report.is_complete:
         raise ValueError(
-            f"This {type(module).__name__} is not what its arguments build; was a part of it replaced afterwards? {fit}\n"
-            "Use featlift.save_delta for a detector that was upgraded."
+            f"This {type(module).__name__} differs from a module built with its arguments; was a submodule replaced? {report}\n"
+            "Use featlift.save_delta for an upgraded detector."
         )
-    metadata = {"class": words["class"], "arguments": json.dumps(words["arguments"]), "featlift": version("featlift")}
+    metadata = {
+        "class": description["class"],
+        "arguments": json.dumps(description["arguments"]),
+        "featlift": version("featlift"),
+    }
     return write_tensors(path, state, metadata)
 
 
 def load(path: str | Path) -> nn.Module:
-    """The part that `save` wrote to ``path``, on the CPU and in training mode, as one that was just built.
+    """Rebuild the module that `save` wrote to ``path``, on the CPU and in training mode.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a file of `save`, names a class that is not ours, or its tensors do not fit.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file was not written by `save`, names a class outside of FeatLift, or its tensors do not fit.
     """
-    tensors, words = read_tensors(path)
-    if not {"class", "arguments"} <= words.keys():
+    tensors, metadata = read_tensors(path)
+    if not {"class", "arguments"} <= metadata.keys():
         raise ValueError(
-            f"{path} does not say which part it is: it was not written by featlift.checkpoints.save. "
-            "Build the module yourself and use load_state(module, path)."
+            f"{path} does not contain class and arguments: it was not written by featlift.checkpoints.save. "
+            "Build the module yourself and use load_state_file(module, path)."
         )
-    module = rebuild_module({"class": words["class"], "arguments": json.loads(words["arguments"])})
+    module = rebuild_module({"class": metadata["class"], "arguments": json.loads(metadata["arguments"])})
     copy_matching(module, tensors, path)
     return module
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
-    """``{"class": "featlift.interpolators.afi:AFI", "arguments": {…}}`` of a part, in JSON's words.
+    """Return the JSON description ``{"class": "featlift.interpolators.afi:AFI", "arguments": {…}}`` of a module.
 
     Raises:
-        TypeError: if the part did not remember its arguments, or one of them cannot be said in JSON.
+        TypeError: If the class does not store its arguments, or an argument has no JSON form.
     """
-    kind = type(module)
-    arguments = getattr(module, "arguments", None)
-    if not isinstance(arguments, Mapping) or not _is_featlift_module(kind.__module__):
+    cls = type(module)
+    init_args = getattr(module, "init_args", None)
+    if not isinstance(init_args, Mapping) or not _is_featlift_module(cls.__module__):
         raise TypeError(
-            f"{kind.__module__}.{kind.__qualname__} cannot be saved as a part: only classes of {PACKAGE} that are decorated "
-            "with @remember() can be built again. Save its state_dict() with safetensors instead."
+            f"{cls.__module__}.{cls.__qualname__} cannot be saved as a module file: only classes of {PACKAGE} decorated with "
+            "@store_init_args() can be rebuilt. Save its state_dict() with safetensors instead."
         )
-    words = {name: _to_json(value, f"{kind.__qualname__}({name}=…)") for name, value in arguments.items()}
-    return {"class": f"{kind.__module__}:{kind.__qualname__}", "arguments": words}
+    arguments = {name: _to_json(value, f"{cls.__qualname__}({name}=…)") for name, value in init_args.items()}
+    return {"class": f"{cls.__module__}:{cls.__qualname__}", "arguments": arguments}
 
 
 def _to_json(value: Any, location: str) -> Any:
     if isinstance(value, nn.Module):
         return describe_module(value)
     if is_dataclass(value) and not isinstance(value, type) and _is_featlift_module(type(value).__module__):
-        inside = {field.name: _to_json(getattr(value, field.name), location) for field in fields(value)}
-        return {"class": f"{type(value).__module__}:{type(value).__qualname__}", "arguments": inside}
+        arguments = {field.name: _to_json(getattr(value, field.name), location) for field in fields(value)}
+        return {"class": f"{type(value).__module__}:{type(value).__qualname__}", "arguments": arguments}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {key: _to_json(item, location) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -90,24 +94,24 @@ def _to_json(value: Any, location: str) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(
-        f"{location} is a {type(value).__name__}, which a checkpoint cannot hold; give numbers, names or parts."
+        f"{location} is a {type(value).__name__}, which a checkpoint cannot store; use numbers, strings or FeatLift modules."
     )
 
 
 def rebuild_module(description: Mapping[str, Any]) -> Any:
-    """The part that `describe` described, with new tensors.
+    """Build a module from the output of `describe_module`, with newly initialized tensors.
 
     Raises:
-        ValueError: if the class is not one of ours, or does not take these arguments.
+        ValueError: If the class is not part of FeatLift or does not accept the arguments.
     """
-    kind = _resolve_class(description["class"])
+    cls = _resolve_class(description["class"])
     arguments = {name: _from_json(value) for name, value in description["arguments"].items()}
     try:
-        return kind(**arguments)
+        return cls(**arguments)
     except TypeError as error:
         raise ValueError(
-            f"{description['class']} does not take the arguments of this checkpoint ({', '.join(arguments) or 'none'}): {error}. "
-            "It may be of another version of featlift."
+            f"{description['class']} does not accept the arguments of this checkpoint ({', '.join(arguments) or 'none'}): {error}. "
+            "The checkpoint may be of another version of featlift."
         ) from error
 
 
@@ -122,23 +126,21 @@ def _from_json(value: Any) -> Any:
 
 
 def _resolve_class(name: str) -> type:
-    """The class behind ``"featlift.…:Class"``: only modules that remember their arguments and dataclasses, only
-    ours.
-    """
-    home, _, title = name.partition(":")
-    if not _is_featlift_module(home):
-        raise ValueError(f"The checkpoint asks for {name}; only parts of {PACKAGE} are built from files.")
+    """Return the class ``"featlift.…:Class"``; only modules and dataclasses of FeatLift are allowed."""
+    module_name, _, class_name = name.partition(":")
+    if not _is_featlift_module(module_name):
+        raise ValueError(f"The checkpoint refers to {name}; only classes of {PACKAGE} are built from files.")
     try:
-        kind = getattr(importlib.import_module(home), title)
+        cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"The checkpoint asks for {name}, which this version of {PACKAGE} does not have.") from error
+        raise ValueError(f"The checkpoint refers to {name}, which this version of {PACKAGE} does not have.") from error
     if not (
-        isinstance(kind, type)
-        and _is_featlift_module(kind.__module__)
-        and (issubclass(kind, nn.Module) or is_dataclass(kind))
+        isinstance(cls, type)
+        and _is_featlift_module(cls.__module__)
+        and (issubclass(cls, nn.Module) or is_dataclass(cls))
     ):
-        raise ValueError(f"The checkpoint asks for {name}, which is not a part.")
-    return kind
+        raise ValueError(f"The checkpoint refers to {name}, which is not a module or dataclass of {PACKAGE}.")
+    return cls
 
 
 def _is_featlift_module(module: str) -> bool:

@@ -1,6 +1,4 @@
-"""Named tensors of a file beside those of a module: what fits, what is missing, what is left over; and other people's
-files.
-"""
+"""Weight files of any source: reading, comparison with a module's tensors, and loading with a report."""
 
 import pickle
 from collections.abc import Mapping
@@ -20,13 +18,13 @@ MAX_ROWS = 12
 
 @dataclass(frozen=True)
 class LoadReport:
-    """How the tensors of a file fit a module, by name. `str` gives a table.
+    """Comparison of the tensors of a file and of a module by name; `str` returns a table.
 
     Attributes:
-        matched: in both, with one shape.
-        missing: in the module only.
-        unexpected: in the file only.
-        mismatched: in both; name → (shape in the file, shape in the module).
+        matched: Names in both, with equal shapes.
+        missing: Names only in the module.
+        unexpected: Names only in the file.
+        mismatched: Names in both with different shapes → (shape in the file, shape in the module).
     """
 
     matched: list[str]
@@ -36,88 +34,87 @@ class LoadReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether file and module have the same names and shapes."""
+        """Return whether file and module have the same names and shapes."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
-        shapes = [f"{name}  file {there}, module {here}" for name, (there, here) in self.mismatched.items()]
+        shapes = [f"{name}  file {source}, module {target}" for name, (source, target) in self.mismatched.items()]
         rows = (
             _format_rows("other shape", shapes)
             + _format_rows("missing", self.missing)
             + _format_rows("unexpected", self.unexpected)
         )
-        return "\n".join([f"{len(self.matched)} tensors fit", *rows])
+        return "\n".join([f"{len(self.matched)} tensors match", *rows])
 
 
 def _format_rows(title: str, names: list[str]) -> list[str]:
-    shown = [f"  {title:<12} {name}" for name in names[:MAX_ROWS]]
-    return [*shown, f"  {title:<12} … and {len(names) - MAX_ROWS} more"] if len(names) > MAX_ROWS else shown
+    rows = [f"  {title:<12} {name}" for name in names[:MAX_ROWS]]
+    return [*rows, f"  {title:<12} … and {len(names) - MAX_ROWS} more"] if len(names) > MAX_ROWS else rows
 
 
 def unique_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """The tensors of ``module`` by name; one that has several names under its first."""
+    """Return the tensors of ``module`` by name; a shared tensor only under its first name."""
     state: dict[str, Tensor] = {}
-    seen: set[int] = set()
+    ids: set[int] = set()
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
+        if id(tensor) not in ids:
             state[name] = tensor.detach()
-        seen.add(id(tensor))
+        ids.add(id(tensor))
     return state
 
 
 def compare_states(state: Mapping[str, Tensor], module: nn.Module) -> LoadReport:
-    """How ``state`` fits ``module``."""
-    own, every = unique_state_dict(module), module.state_dict()
-    shapes = {name: (list(state[name].shape), list(t.shape)) for name, t in every.items() if name in state}
+    """Compare ``state`` with the tensors of ``module``."""
+    unique, tensors = unique_state_dict(module), module.state_dict()
+    shapes = {name: (list(state[name].shape), list(t.shape)) for name, t in tensors.items() if name in state}
     return LoadReport(
-        matched=[name for name, (there, here) in shapes.items() if there == here],
-        missing=[name for name in own if name not in state],
-        unexpected=[name for name in state if name not in every],
-        mismatched={name: (there, here) for name, (there, here) in shapes.items() if there != here},
+        matched=[name for name, (source, target) in shapes.items() if source == target],
+        missing=[name for name in unique if name not in state],
+        unexpected=[name for name in state if name not in tensors],
+        mismatched={name: (source, target) for name, (source, target) in shapes.items() if source != target},
     )
 
 
 def copy_matching(module: nn.Module, state: Mapping[str, Tensor], source: object, strict: bool = True) -> LoadReport:
-    """Copy the tensors of ``state`` that fit into ``module``.
+    """Copy the matching tensors of ``state`` into ``module``; ``source`` names their origin in the error message.
 
     Raises:
-        ValueError: if none fits or, with ``strict``, if not all do; then the module is as it was.
+        ValueError: If no tensor matches or, with ``strict``, not all match; the module is not changed.
     """
-    fit = compare_states(state, module)
-    if not fit.is_complete and (strict or not fit.matched):
-        raise ValueError(f"{source} does not fit {type(module).__name__}: {fit}")
-    module.load_state_dict({name: state[name] for name in fit.matched}, strict=False)
-    return fit
+    report = compare_states(state, module)
+    if not report.is_complete and (strict or not report.matched):
+        raise ValueError(f"{source} does not fit {type(module).__name__}: {report}")
+    module.load_state_dict({name: state[name] for name in report.matched}, strict=False)
+    return report
 
 
 def load_state_file(module: nn.Module, path: str | Path, strict: bool = True) -> LoadReport:
-    """Copy the tensors of somebody's file (see `read_state`) into ``module``; returns how they fit.
+    """Load a weight file (see `read_state_dict`) into ``module``; returns a report of all tensors.
 
-    ``strict=False`` takes what fits and reports the rest: print the result.
+    ``strict=False`` loads the matching tensors only; print the report to see the others.
 
     Raises:
-        ValueError: if nothing fits or, with ``strict``, a tensor is missing, left over, or of another shape; all are
-            listed.
+        ValueError: If no tensor matches or, with ``strict``, a tensor is missing, unexpected or of another shape; all are listed.
     """
     return copy_matching(module, read_state_dict(path), path, strict)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The named tensors of a safetensors or PyTorch file, on the CPU.
+    """Read the named tensors of a safetensors or PyTorch file to the CPU.
 
-    A pickle is only read with ``weights_only=True``, which runs no code of the file. Wrappings ("model",
-    "state_dict") and the prefixes of DistributedDataParallel and torch.compile are taken off.
+    Pickles are read with ``weights_only=True``, which executes no code of the file. Wrapper keys ("model", "state_dict", …) and the
+    prefixes of DistributedDataParallel and torch.compile are removed.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, holds more than tensors and plain values, or no tensors.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, contains Python objects other than tensors and plain values, or no tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}; nothing is downloaded unasked.")
+        raise FileNotFoundError(f"There is no file {path}; nothing is downloaded automatically.")
     state = _unwrap_state(_read_file(path))
     if not state:
-        raise ValueError(f"{path} holds no named tensors (looked at the top and below {', '.join(WRAPPER_KEYS)}).")
+        raise ValueError(f"{path} holds no named tensors, also not below {', '.join(WRAPPER_KEYS)}.")
     return state
 
 
@@ -128,12 +125,12 @@ def _read_file(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} was refused: it is no PyTorch file, or holds Python objects besides tensors, and reading those could "
-            f"run any code. If you trust where it came from, open it with torch.load(…, weights_only=False) yourself and "
-            f"save its state dict alone. PyTorch says: {_first_line(error)}"
+            f"{path} was rejected: it is not a PyTorch file, or contains Python objects other than tensors, and reading those "
+            f"could execute any code. If you trust its source, open it with torch.load(…, weights_only=False) yourself and "
+            f"save only its state dict. PyTorch reports: {_first_line(error)}"
         ) from error
     except (SafetensorError, EOFError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
+        raise ValueError(f"{path} is damaged or not a checkpoint: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Named tensors in a safetensors file, with words beside them."""
+"""Safetensors files of named tensors with metadata."""
 
 import os
 from collections.abc import Mapping
@@ -10,42 +10,41 @@ from torch import Tensor
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write ``tensors`` and ``metadata`` (the metadata) to ``path``; the file is the old one or the new one, never half
-    of either.
+    """Write ``tensors`` and ``metadata`` to ``path`` atomically; returns the path.
 
-    Tensors that share memory are written out each; folders are made.
+    Tensors that share memory are written separately. Missing folders are created.
     """
-    path, seen, apart = Path(path), set(), {}
+    path, pointers, unshared = Path(path), set(), {}
     for name, tensor in tensors.items():
-        plain = tensor.detach().contiguous()
-        shared = plain.numel() > 0 and plain.untyped_storage().data_ptr() in seen
-        apart[name] = plain.clone() if shared else plain
-        seen.add(plain.untyped_storage().data_ptr())
+        contiguous = tensor.detach().contiguous()
+        pointer = contiguous.untyped_storage().data_ptr()
+        unshared[name] = contiguous.clone() if contiguous.numel() > 0 and pointer in pointers else contiguous
+        pointers.add(pointer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(apart, writing, dict(metadata or {}))
-    writing.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(unshared, temporary, dict(metadata or {}))
+    temporary.replace(path)
     return path
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors in ``path``, on the CPU, and the words beside them.
+    """Return the tensors in ``path``, on the CPU, and the metadata.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no safetensors file, or a damaged one.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a safetensors file or is damaged.
     """
     path = Path(path)
-    words = read_metadata(path)
-    return load_file(path), words
+    metadata = read_metadata(path)
+    return load_file(path), metadata
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The words in ``path`` alone; raises what `read_tensors` does."""
+    """Return only the metadata in ``path``; raises the same errors as `read_tensors`."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {path}; nothing is downloaded unasked.")
+        raise FileNotFoundError(f"There is no file {path}; nothing is downloaded automatically.")
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error

@@ -1,1 +1,1 @@
-"""The command line: ``featlift VERB …``; :func:`featlift.cli.main.main` runs it."""
+"""Command line: ``featlift COMMAND …``, run by :func:`featlift.cli.main.main`."""

@@ -1,6 +1,6 @@
-"""``featlift VERB …``: the command line. It finds the verb, reads its options from the function behind it, and calls that.
+"""``featlift COMMAND …``: find the command, parse the options of its function, and call the function.
 
-Nothing heavy is imported before a verb is chosen, so ``featlift --help`` answers at once.
+Heavy modules are imported only after the command is known, so ``featlift --help`` is fast.
 """
 
 import importlib
@@ -13,57 +13,58 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Command:
-    """A line of ``featlift --help`` and where its function is; ``make`` builds a parser for verbs with presets."""
+    """A command: its line in ``featlift --help``, and its function as ``"module:function"`` below `featlift.commands`."""
 
     summary: str
     function: str
 
 
 PAPERS: dict[str, str] = {
-    "baseline": "a detector as it is, any interpolator in its pyramid",
+    "baseline": "a detector with any interpolator in its pyramid",
     "afi-gan": "AFI-GAN: interpolator, extractor and target detector in three stages",
     "srf-gan": "SRF-GAN: the same stages with residual blocks and batch norm",
-    "efpn": "EFPN: a finer pyramid level for small objects, learned from the detector itself at 2x",
-    "light": "a light interpolator, taught by a heavy one, and its detector tuned",
-    "fsr-gan": "FSR-GAN: the descriptor of a tiny query lifted to what the large picture would give",
-    "fdsr": "FDSR: a super-resolution network taught by a detector's features",
+    "efpn": "EFPN: an extended pyramid level for small objects, distilled from the detector at 2x resolution",
+    "light": "a light interpolator distilled from a heavy one, then fine-tuned with its detector",
+    "fsr-gan": "FSR-GAN: super-resolution of the descriptors of small query images",
+    "fdsr": "FDSR: an image super-resolution network trained with a detector's features",
 }
 
 COMMANDS: dict[str, Command | dict[str, Command]] = {
-    "demo": Command("train, compare and report on built-in pictures, about 12 minutes", "demo:demo"),
+    "demo": Command("train, compare and report on synthetic images, about 12 minutes", "demo:demo"),
     "train": {name: Command(summary, "train:train") for name, summary in PAPERS.items()},
-    "evaluate": Command("AP and AR of a run on pictures, by size; curves of a search", "evaluate:evaluate"),
-    "predict": Command("find objects in pictures: drawn pictures and COCO json out", "predict:predict"),
-    "compare": Command("two runs: what was gained, what was lost, what it costs", "compare:compare"),
-    "versus": Command("interpolators against each other at equal budget, over several seeds", "benchmark:versus"),
-    "table": Command("a paper's table beside our runs, and the commands behind its rows", "table:table"),
-    "upgrade": Command("put a learned interpolator into a torchvision detector", "upgrade:upgrade"),
-    "cost": Command(
-        "parameters, multiply-adds, time and memory of each part, and of every interpolator", "profile:cost"
+    "evaluate": Command("AP and AR of a run by object size; retrieval curves of an FSR-GAN run", "evaluate:evaluate"),
+    "predict": Command("detect objects in images; write annotated images and COCO JSON", "predict:predict"),
+    "compare": Command("compare two runs: objects gained and lost, differences in AP, cost", "compare:compare"),
+    "benchmark": Command("compare interpolators at an equal training budget over several seeds", "benchmark:benchmark"),
+    "table": Command(
+        "print a paper's table with FeatLift's runs and the commands that train its rows", "table:paper_table"
     ),
-    "export": Command("write a run for ONNX, OpenVINO or torch.export, checked against itself", "export:export"),
-    "finer": Command(
-        "add a finer level for small objects to a torchvision detector, without labels", "add_level:finer"
+    "upgrade": Command("put a learned interpolator into a torchvision detector", "upgrade:upgrade_detector"),
+    "profile": Command(
+        "parameters, multiply-adds, latency and memory of each part and of every interpolator", "profile:profile"
     ),
-    "sr": Command("enlarge pictures with a super-resolution network", "upscale:sr"),
-    "index": Command("describe a folder of pictures for search", "search:index"),
-    "search": Command("pictures like a query, plainly and lifted, on a contact sheet", "search:search"),
+    "export": Command("export a run to ONNX, OpenVINO or torch.export and verify the outputs", "export:export"),
+    "add-level": Command(
+        "add an extended level for small objects to a torchvision detector, without labels", "add_level:add_level"
+    ),
+    "upscale": Command("upscale images with a super-resolution network", "upscale:upscale"),
+    "index": Command("compute descriptors of a folder of images for search", "search:index"),
+    "search": Command("search by image, with raw and super-resolved queries; write a contact sheet", "search:search"),
     "data": {
-        "make": Command("write built-in pictures as a COCO folder", "data:make"),
-        "check": Command("read a COCO folder and say what is in it and what is wrong", "data:check"),
+        "generate": Command("write synthetic images as a COCO folder", "data:generate_data"),
+        "check": Command("read a COCO folder; print statistics and problems", "data:check_data"),
     },
-    "list": Command("names that options take: interpolators, pyramids, detectors, presets", "listing:show"),
+    "list": Command("list the names of interpolators, pyramids, detectors, presets", "listing:list_names"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``featlift`` with ``argv`` (the command line's by default); returns the exit code.
+    """Run ``featlift`` with the arguments ``argv`` (default: ``sys.argv[1:]``) and return the exit code.
 
-    What the user can mend is said in a sentence, without a traceback (``FEATLIFT_TRACEBACK=1`` shows it).
+    Errors that the user can fix are printed as a sentence without a traceback; ``FEATLIFT_TRACEBACK=1`` raises them.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(given, COMMANDS, "featlift")
+        return _dispatch(list(sys.argv[1:] if argv is None else argv), COMMANDS, "featlift")
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("FEATLIFT_TRACEBACK"):
             raise
@@ -79,40 +80,42 @@ def _dispatch(argv: list[str], commands: Mapping[str, Command | dict[str, Comman
         print(f"featlift {_read_version()}")
         return 0
     if argv[0] not in commands:
-        raise ValueError(f"Unknown '{prog} {argv[0]}'.{_suggest(argv[0], commands)} There are: {', '.join(commands)}.")
-    verb, rest = commands[argv[0]], argv[1:]
-    if isinstance(verb, dict):
-        return _dispatch(rest, verb, f"{prog} {argv[0]}")
-    _run_command(verb, argv[0], f"{prog} {argv[0]}", rest)
+        raise ValueError(
+            f"Unknown command '{prog} {argv[0]}'.{_suggest(argv[0], commands)} Available: {', '.join(commands)}."
+        )
+    command, rest = commands[argv[0]], argv[1:]
+    if isinstance(command, dict):
+        return _dispatch(rest, command, f"{prog} {argv[0]}")
+    _run_command(command, argv[0], f"{prog} {argv[0]}", rest)
     return 0
 
 
 def _run_command(command: Command, name: str, prog: str, argv: list[str]) -> None:
     from featlift.cli import parser
 
-    module, function = command.function.split(":")
-    called: Callable[..., Any] = getattr(importlib.import_module(f"featlift.commands.{module}"), function)
+    module, attribute = command.function.split(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(f"featlift.commands.{module}"), attribute)
     if module == "train":
-        called(**parser.parse_training_args(name, prog, argv))
+        function(**parser.parse_training_args(name, prog, argv))
     else:
-        called(**parser.parse_function_args(called, prog, command.summary, argv))
+        function(**parser.parse_function_args(function, prog, command.summary, argv))
 
 
 def _format_help(commands: Mapping[str, Command | dict[str, Command]], prog: str) -> str:
-    rows = [f"  {name:<10} {_format_summary(verb)}" for name, verb in commands.items()]
-    ends = "" if prog != "featlift" else "\n\nStart with: featlift demo"
-    return f"usage: {prog} VERB …\n\n" + "\n".join(rows) + f"\n\n{prog} VERB --help explains a verb.{ends}"
+    rows = [f"  {name:<12} {_format_summary(command)}" for name, command in commands.items()]
+    footer = "" if prog != "featlift" else "\n\nStart with: featlift demo"
+    return f"usage: {prog} COMMAND …\n\n" + "\n".join(rows) + f"\n\nHelp on a command: {prog} COMMAND --help{footer}"
 
 
 def _format_summary(command: Command | dict[str, Command]) -> str:
     return command.summary if isinstance(command, Command) else " | ".join(command)
 
 
-def _suggest(word: str, candidates: Mapping[str, Any]) -> str:
+def _suggest(name: str, candidates: Mapping[str, Any]) -> str:
     import difflib
 
-    near = difflib.get_close_matches(word, candidates, n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    matches = difflib.get_close_matches(name, candidates, n=1)
+    return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
 def _read_version() -> str:

@@ -1,4 +1,4 @@
-"""From words to the arguments of a function, by its signature and docstring; presets become defaults."""
+"""Parse command-line arguments into the arguments of a function, by its signature and docstring; presets become defaults."""
 
 import difflib
 import importlib
@@ -12,20 +12,20 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 PRESETS = {
-    "quick": "a laptop: small networks on the built-in pictures",
-    "short": "one GPU and a night",
-    "paper": "what the paper says",
+    "quick": "for a laptop: small networks on the synthetic images",
+    "short": "one GPU, one night",
+    "paper": "as in the paper",
     "dense": "the papers' schedule for RetinaNet, FCOS and CenterMask",
     "transformer": "the papers' schedule for Swin",
-    "official": "what the published code does",
+    "official": "as in the published code",
 }
 
 
 class SuggestingParser(ArgumentParser):
-    """A parser whose errors name the nearest option instead of printing the whole usage."""
+    """Argument parser whose errors suggest the closest option instead of printing the whole usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Print ``message`` and what was probably meant, and leave with code 2."""
+        """Print ``message`` with a suggested option and exit with code 2."""
         print(
             f"{self.prog}: {message}{self._suggest(message)}\n{self.prog} --help lists every option.", file=sys.stderr
         )
@@ -36,46 +36,45 @@ class SuggestingParser(ArgumentParser):
         if not unknown:
             return ""
         options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
-        last = {option.rpartition(".")[2]: option for option in options}
-        word = unknown[1]
-        near = difflib.get_close_matches(word, options, n=1) or [
-            last[name] for name in difflib.get_close_matches(word.rpartition(".")[2].lstrip("-"), last, n=1)
+        by_last_name = {option.rpartition(".")[2]: option for option in options}
+        last_name = unknown[1].rpartition(".")[2].lstrip("-")
+        matches = difflib.get_close_matches(unknown[1], options, n=1, cutoff=0.75) or [
+            by_last_name[name] for name in difflib.get_close_matches(last_name, by_last_name, n=1)
         ]
-        return f"\nDid you mean {near[0]}?" if near else ""
+        return f"\nDid you mean {matches[0]}?" if matches else ""
 
 
 def parse_function_args(function: Callable[..., Any], prog: str, summary: str, argv: Sequence[str]) -> dict[str, Any]:
-    """The arguments of ``function`` out of ``argv``; those without a default are positional, and a list of names takes all words left.
+    """Return the keyword arguments of ``function`` parsed from ``argv``.
 
-    The fields of an argument that is a dataclass are options of their own.
+    Parameters without a default are positional; a list of strings takes all remaining arguments. Each field of a dataclass parameter
+    is an option.
     """
     parser = SuggestingParser(prog=prog, description=summary)
-    parser.add_argument("--config", action="config", help="A YAML file with these options.")
+    parser.add_argument("--config", action="config", help="YAML file with these options.")
     parameters = inspect.signature(function).parameters.values()
     grouped: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
     lists = [p for p in parameters if p.annotation in (list[str], tuple[str, ...])]
     skipped: set[str | int] = {*(p.name for p in lists), *grouped}
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=skipped)
-    for kind in grouped.values():
-        parser.add_class_arguments(kind, None, as_group=False)
+    for config_class in grouped.values():
+        parser.add_class_arguments(config_class, None, as_group=False)
     for p in lists:
-        explained = re.search(rf"{p.name}: (.+)", function.__doc__ or "")
-        parser.add_argument(
-            p.name, nargs="+" if p.default is p.empty else "*", help=explained[1] if explained else None
-        )
+        text = re.search(rf"{p.name}: (.+)", function.__doc__ or "")
+        parser.add_argument(p.name, nargs="+" if p.default is p.empty else "*", help=text[1] if text else None)
     values = _parse(parser, argv)
-    for name, kind in grouped.items():
-        values[name] = kind(**{field: values.pop(field) for field in kind.__dataclass_fields__})
+    for name, config_class in grouped.items():
+        values[name] = config_class(**{field: values.pop(field) for field in config_class.__dataclass_fields__})
     return values
 
 
 def parse_training_args(paper: str, prog: str, argv: Sequence[str]) -> dict[str, Any]:
-    """The settings of a paper out of ``argv``: a preset, changed by a YAML file, changed by options.
+    """Return the arguments of :func:`featlift.commands.train.train`: the preset's settings, overridden by a YAML file and by options.
 
     ``--data FOLDER`` is short for ``--data.root FOLDER``.
 
     Raises:
-        ValueError: for a preset that does not exist.
+        ValueError: If the preset does not exist.
     """
     from featlift.commands.train import RunOptions
 
@@ -85,53 +84,53 @@ def parse_training_args(paper: str, prog: str, argv: Sequence[str]) -> dict[str,
     parser.add_argument(
         "--preset",
         default=preset,
-        help=f"{', '.join(PRESETS)} (featlift list presets explains them).",
+        help=f"Preset: {', '.join(PRESETS)} (see featlift list presets).",
     )
-    parser.add_argument("--config", action="config", help="A YAML file with these options.")
-    parser.add_class_arguments(RunOptions, None, as_group=False, skip=set() if hasattr(module, "STAGES") else {"until"})
+    parser.add_argument("--config", action="config", help="YAML file with these options.")
+    skipped: set[str | int] = set() if hasattr(module, "STAGES") else {"stop_after"}
+    parser.add_class_arguments(RunOptions, None, as_group=False, skip=skipped)
     parser.add_class_arguments(module.Settings, None)
     parser.set_defaults({"run": f"runs/{paper}", **asdict(_build_preset(module.Settings, preset))})
     values = _parse(parser, argv, expand_data=module.Settings)
     values.pop("preset")
-    running = {name: values.pop(name) for name in list(values) if name in RunOptions.__dataclass_fields__}
-    return {"paper": paper, "settings": module.Settings(**values), "running": RunOptions(**running)}
+    run_options = {name: values.pop(name) for name in list(values) if name in RunOptions.__dataclass_fields__}
+    return {"paper": paper, "settings": module.Settings(**values), "run_options": RunOptions(**run_options)}
 
 
 def _build_preset(settings: Any, name: str) -> Any:
-    made = settings() if name == "paper" else getattr(settings, name, lambda: None)()
-    if name not in PRESETS or made is None:
-        there = [preset for preset in PRESETS if preset == "paper" or hasattr(settings, preset)]
-        raise ValueError(f"Unknown preset '{name}'; there are {', '.join(there)}.")
-    return made
+    instance = settings() if name == "paper" else getattr(settings, name, lambda: None)()
+    if name not in PRESETS or instance is None:
+        available = [preset for preset in PRESETS if preset == "paper" or hasattr(settings, preset)]
+        raise ValueError(f"Unknown preset '{name}'; choose one of {', '.join(available)}.")
+    return instance
 
 
 def _split_preset(argv: Sequence[str]) -> tuple[list[str], str]:
-    left, preset = [], "quick"
+    remaining, preset = [], "quick"
     stream = iter(argv)
-    for word in stream:
-        if word == "--preset":
+    for arg in stream:
+        if arg == "--preset":
             preset = next(stream, "")
-        elif word.startswith("--preset="):
-            preset = word.partition("=")[2]
+        elif arg.startswith("--preset="):
+            preset = arg.partition("=")[2]
         else:
-            left.append(word)
-    return left, preset
+            remaining.append(arg)
+    return remaining, preset
 
 
 def _parse(parser: ArgumentParser, argv: Sequence[str], expand_data: Any = None) -> dict[str, Any]:
-    spelled = list(_normalize_options(parser, _expand_data_option(argv) if expand_data else argv))
-    parsed = parser.parse_args(spelled)
-    values = dict(vars(parser.instantiate(parsed)))
+    normalized = list(_normalize_options(parser, _expand_data_option(argv) if expand_data else argv))
+    values = dict(vars(parser.instantiate(parser.parse_args(normalized))))
     values.pop("config", None)
     return values
 
 
 def _normalize_options(parser: ArgumentParser, argv: Sequence[str]) -> Iterator[str]:
-    """``--skip-broken`` as ``--skip_broken true``: hyphens as in names elsewhere, and yes-or-no options without a value mean yes."""
-    for word, following in zip(argv, [*argv, "--"][1:], strict=True):
-        option, equals, value = word.partition("=")
+    """Replace hyphens in option names by underscores, and add ``true`` to Boolean options without a value."""
+    for arg, following in zip(argv, [*argv, "--"][1:], strict=True):
+        option, equals, value = arg.partition("=")
         if not option.startswith("--"):
-            yield word
+            yield arg
             continue
         option = option.replace("-", "_").replace("__", "--", 1)
         yield f"{option}{equals}{value}"
@@ -144,14 +143,14 @@ def _option_default(parser: ArgumentParser, name: str) -> Any:
 
 
 def _expand_data_option(argv: Sequence[str]) -> list[str]:
-    """``--data X`` as ``--data.root X``, unless X is a YAML file or inline settings; ``--skip-broken`` as ``--data.skip-broken``."""
-    changed = [re.sub(r"^--skip[-_]broken(?==|$)", "--data.skip_broken", word) for word in argv]
-    for i, word in enumerate(changed):
-        value = word.partition("=")[2] if word.startswith("--data=") else changed[i + 1] if i + 1 < len(changed) else ""
+    """Replace ``--data X`` by ``--data.root X``, unless X is a YAML file or inline JSON; ``--skip-broken`` by ``--data.skip_broken``."""
+    args = [re.sub(r"^--skip[-_]broken(?==|$)", "--data.skip_broken", arg) for arg in argv]
+    for i, arg in enumerate(args):
+        value = arg.partition("=")[2] if arg.startswith("--data=") else args[i + 1] if i + 1 < len(args) else ""
         inline = value.startswith("{") or value.endswith((".yaml", ".yml"))
-        if not inline and (word == "--data" or word.startswith("--data=")):
-            changed[i] = word.replace("--data", "--data.root", 1)
-    return changed
+        if not inline and (arg == "--data" or arg.startswith("--data=")):
+            args[i] = arg.replace("--data", "--data.root", 1)
+    return args
 
 
 def _first_line(text: str | None) -> str:

@@ -1,1 +1,1 @@
-"""The verbs of the command line, as functions."""
+"""Functions of the commands of the command line."""

@@ -1,10 +1,10 @@
-"""``featlift versus``: interpolators against each other at equal budget, pre-training counted; the controls that the papers lack.
+"""``featlift benchmark``: compare interpolators at an equal training budget, pre-training included, with controls that the papers lack.
 
-All begin with one detector with nearest interpolation (the teacher, F) and take as many steps from there as AFI-GAN's stages 1, 2 and 3
-have together. ``NAME`` goes through the stages with that interpolator in the place of G: "bilinear" is distillation alone, and
-what learns nothing in stage 1 gets its steps in stage 3. ``NAME:plain`` is trained by its detection losses alone: "nearest:plain" is
-the teacher, trained on for as long. ``NAME:taught`` goes the light interpolator's way: in the steps of stage 1 it learns from the teacher's
-pyramid of the large picture, without a critic, and is tuned with the detector in the others (`featlift.papers.light`).
+All candidates start from one detector with nearest interpolation (the teacher, F) and train for the total steps of AFI-GAN's stages 1, 2
+and 3. ``NAME`` is trained in these stages with the interpolator in place of G: "bilinear" is distillation alone, and an interpolator
+without parameters gets the steps of stage 1 in stage 3. ``NAME:plain`` is trained with the detection losses alone: "nearest:plain" is the
+teacher, trained further. ``NAME:distilled`` is trained like the light interpolator: in the steps of stage 1 it is distilled from the
+teacher's pyramid of the large image, without a discriminator, and then fine-tuned with the detector (`featlift.papers.light`).
 """
 
 import importlib
@@ -34,7 +34,7 @@ DEFAULT_CANDIDATES = ("nearest:plain", "nearest", "bilinear", "deconv", "dysampl
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of those that are compared: its name, and what it is trained with from the common start."""
+    """Candidate of the benchmark: its specification ("NAME", "NAME:plain", "NAME:distilled"), paper and settings from the common start."""
 
     spec: str
     paper: str
@@ -42,7 +42,7 @@ class Candidate:
 
     @property
     def steps(self) -> int:
-        """Steps that it takes from the common start, in all stages that it has."""
+        """Total steps of all stages after the common start."""
         if self.paper == "baseline":
             return self.settings.train.steps
         if self.paper == "light":
@@ -57,7 +57,7 @@ class Candidate:
 
 def benchmark(
     candidates: tuple[str, ...] = (),
-    out: str = "runs/versus",
+    out: str = "runs/benchmark",
     data: str = "",
     num_seeds: int = 3,
     preset: str = "quick",
@@ -65,33 +65,34 @@ def benchmark(
     device: str = "auto",
     n_resamples: int = 1000,
 ) -> dict[str, Any]:
-    """Train interpolators from one start for equally many steps, with several seeds, and compare all with the first.
+    """Train interpolators from one start for equal numbers of steps with several seeds, and compare all with the first.
 
     Args:
-        candidates: interpolators, "NAME" through AFI-GAN's stages, "NAME:plain" by detection losses alone, or "NAME:taught"; the first is what
-            the others are compared with. Without any: nearest:plain nearest bilinear deconv dysample carafe afi.
-        out: folder; the same folder again goes on where it was.
-        data: a COCO folder; empty takes the preset's.
-        num_seeds: how many times everything is done, with seeds 0, 1, ….
-        preset: of AFI-GAN's settings: quick, paper, dense, transformer, official.
-        step_scale: multiplies every stage.
-        device: "auto", "cpu" or "cuda".
-        n_resamples: draws of pictures and seeds behind the intervals.
+        candidates: Interpolators: "NAME" (AFI-GAN's stages), "NAME:plain" (detection losses alone) or "NAME:distilled" (as `light`).
+            The first is the reference. Default: nearest:plain nearest bilinear deconv dysample carafe afi.
+        out: Output folder; an interrupted benchmark resumes in the same folder.
+        data: COCO folder; default: the preset's data.
+        num_seeds: Number of repetitions, with the seeds 0, 1, ….
+        preset: Preset of AFI-GAN's settings: quick, paper, dense, transformer, official.
+        step_scale: Factor on the steps of every stage.
+        device: Device: "auto", "cpu" or "cuda".
+        n_resamples: Number of bootstrap resamples of images and seeds for the confidence intervals.
+
+    Returns:
+        The content of ``benchmark.json``: ``{"tables", "metadata"}``.
 
     Raises:
-        ValueError: for an unknown name or preset, a name that comes twice, or no seed.
+        ValueError: If a name or preset is unknown, a name is repeated, or there is no seed.
     """
-    words, settings = candidates or DEFAULT_CANDIDATES, scale_steps(load_preset(preset, data), step_scale)
-    command = shlex.join(["featlift", "versus", *words, "--data", settings.data.root, "--seeds", str(num_seeds)])
-    tables = run_benchmark(words, settings, Path(out), num_seeds, device, n_resamples)
-    whole = {
-        "tables": tables,
-        "made": build_metadata(f"{command} --preset {preset} --steps {step_scale:g}", num_seeds, device),
-    }
-    write_json(Path(out) / "versus.json", whole)
+    specs, settings = candidates or DEFAULT_CANDIDATES, scale_steps(load_preset(preset, data), step_scale)
+    command = shlex.join(["featlift", "benchmark", *specs, "--data", settings.data.root, "--num-seeds", str(num_seeds)])
+    tables = run_benchmark(specs, settings, Path(out), num_seeds, device, n_resamples)
+    metadata = build_metadata(f"{command} --preset {preset} --step-scale {step_scale:g}", num_seeds, device)
+    content = {"tables": tables, "metadata": metadata}
+    write_json(Path(out) / "benchmark.json", content)
     ranking.print_ranking(tables[0]["rows"], tables[0]["caption"])
-    print(Path(out) / "versus.json")
-    return whole
+    print(Path(out) / "benchmark.json")
+    return content
 
 
 def run_benchmark(
@@ -102,84 +103,85 @@ def run_benchmark(
     device: str = "auto",
     n_resamples: int = 1000,
 ) -> list[dict[str, Any]]:
-    """All of ``specs`` (see :func:`benchmark`) from the common starts of ``num_seeds`` seeds, with the steps of ``settings``.
+    """Train and evaluate ``specs`` (see :func:`benchmark`) from the common start of each seed, with the steps of ``settings``.
 
-    Leaves ``seed-0/`` … with a run of each, ``pareto.png``, accuracy against time, and ``report.html`` about the first seed in ``folder``.
-    Returns one table, ``{"caption", "rows"}``.
+    Writes ``seed-0/`` … with a run per candidate, ``pareto.png`` (AP against latency) and ``report.html`` on the first seed into
+    ``folder``. Returns a list with one table, ``{"caption", "rows"}``.
 
     Raises:
-        ValueError: as :func:`benchmark`.
+        ValueError: As in :func:`benchmark`.
     """
     if len(set(specs)) < len(specs) or num_seeds < 1:
         raise ValueError(
-            f"Name each interpolator once and at least one seed; these are {', '.join(specs)}, {num_seeds} seeds."
+            f"Give each interpolator once and at least one seed; given: {', '.join(specs)}, {num_seeds} seeds."
         )
-    everyone = [build_candidate(word, settings, "") for word in specs]  # what cannot be built is refused now
+    candidates = [build_candidate(spec, settings, "") for spec in specs]  # raises errors before any training
     for seed in range(num_seeds):
         train_candidates(specs, settings, folder / f"seed-{seed}", RunOptions(seed=seed, device=device, save_every=100))
     records = {
-        word: [read_run(candidate_folder(folder / f"seed-{seed}", word)) for seed in range(num_seeds)] for word in specs
+        spec: [read_run(candidate_folder(folder / f"seed-{seed}", spec)) for seed in range(num_seeds)] for spec in specs
     }
-    shown = baseline.build_dataset(settings.data, "val")
-    taken = measure_detector_latencies(specs, folder / "seed-0", shown)
-    rows = ranking.build_ranking(records, {one.spec: one.steps for one in everyone}, taken, shown, n_resamples)
-    plot_pareto(
-        folder / "pareto.png", ranking.build_pareto_points(records, taken), "milliseconds a picture", "box AP, per cent"
-    )
-    print(ranking.write_ranking_report(folder, records, taken, shown, n_resamples))
-    return [{"caption": benchmark_caption(everyone[0], settings), "rows": rows}]
+    dataset = baseline.build_dataset(settings.data, "val")
+    latencies = measure_detector_latencies(specs, folder / "seed-0", dataset)
+    steps = {candidate.spec: candidate.steps for candidate in candidates}
+    rows = ranking.build_ranking(records, steps, latencies, dataset, n_resamples)
+    points = ranking.build_pareto_points(records, latencies)
+    plot_pareto(folder / "pareto.png", points, "milliseconds per image", "box AP, per cent")
+    print(ranking.write_ranking_report(folder, records, latencies, dataset, n_resamples))
+    return [{"caption": benchmark_caption(candidates[0], settings), "rows": rows}]
 
 
 def measure_detector_latencies(specs: Sequence[str], folder: Path, dataset: ImageDataset) -> dict[str, Latency]:
-    """Seconds that each detector of one seed takes for one picture, measured in turns."""
-    detectors = {word: baseline.load_detector(candidate_folder(folder, word))[0].eval() for word in specs}
-    calls = {word: (lambda T=T: T([dataset[0][0]])) for word, T in detectors.items()}
+    """Measure the latency in seconds of each detector of a seed on one image, interleaved."""
+    detectors = {spec: baseline.load_detector(candidate_folder(folder, spec))[0].eval() for spec in specs}
+    calls = {spec: (lambda T=T: T([dataset[0][0]])) for spec, T in detectors.items()}
     with torch.no_grad():
         return measure_latencies(calls)
 
 
 def load_preset(preset: str, data: str) -> afi_gan.Settings:
-    """AFI-GAN's settings called ``preset``, on other ``data`` if they are named.
+    """Return AFI-GAN's settings of ``preset``, with the data root ``data`` unless it is empty.
 
     Raises:
-        ValueError: if there is no such preset.
+        ValueError: If the preset is unknown.
     """
     presets = {"paper": afi_gan.Settings} | {
         name: getattr(afi_gan.Settings, name) for name in ("quick", "dense", "transformer", "official")
     }
     if preset not in presets:
-        raise ValueError(f"Unknown preset '{preset}'; there are {', '.join(presets)}.")
+        raise ValueError(f"Unknown preset '{preset}'; choose one of {', '.join(presets)}.")
     settings = presets[preset]()
     return replace(settings, data=replace(settings.data, root=data or settings.data.root))
 
 
 def build_candidate(spec: str, settings: afi_gan.Settings, teacher: str) -> Candidate:
-    """What ``spec`` stands for, with the steps of stages 1, 2 and 3 of ``settings``, from the detector file ``teacher``.
+    """Build the candidate of ``spec`` with the total steps of stages 1, 2 and 3 of ``settings``, from the detector file ``teacher``.
 
     Raises:
-        ValueError: for an unknown interpolator, or another ending than ":plain".
+        ValueError: If the interpolator is unknown, or the suffix is neither ":plain" nor ":distilled".
     """
-    name, _, way = spec.partition(":")
-    if way not in ("", "plain", "taught"):
+    name, _, mode = spec.partition(":")
+    if mode not in ("", "plain", "distilled"):
         raise ValueError(
-            f"'{spec}' ends in ':{way}'; a name may end in ':plain' or ':taught', or goes through AFI-GAN's stages."
+            f"'{spec}' ends in ':{mode}'; the suffix is ':plain', ':distilled' or none (AFI-GAN's stages)."
         )
     options = settings.model.interpolator_options if name == settings.model.interpolator else {}
     model = replace(settings.model, interpolator=name, interpolator_options=options)
-    spare = settings.interpolator.steps
-    if way == "plain":
-        stage = replace(settings.target, steps=spare + settings.extractor.steps + settings.target.steps)
+    stage_1_steps = settings.interpolator.steps
+    if mode == "plain":
+        stage = replace(settings.target, steps=stage_1_steps + settings.extractor.steps + settings.target.steps)
         return Candidate(spec, "baseline", baseline.Settings(model, settings.data, stage, teacher))
-    if way == "taught":
+    if mode == "distilled":
         return Candidate(spec, "light", _distillation_settings(model, settings, teacher))
-    longer = replace(settings.target, steps=settings.target.steps + (0 if has_learned_interpolator(model) else spare))
-    return Candidate(spec, "afi-gan", replace(settings, model=model, target=longer, teacher_from=teacher))
+    extra_steps = 0 if has_learned_interpolator(model) else stage_1_steps
+    target = replace(settings.target, steps=settings.target.steps + extra_steps)
+    return Candidate(spec, "afi-gan", replace(settings, model=model, target=target, teacher_from=teacher))
 
 
 def _distillation_settings(model: baseline.DetectorConfig, settings: afi_gan.Settings, teacher: str) -> light.Settings:
-    """The teacher doubles with nearest interpolation, so there is nothing to learn from its own doublings: from its large picture alone."""
+    """Settings of "NAME:distilled": cross-resolution distillation only, because the teacher upsamples with nearest interpolation."""
     if not has_learned_interpolator(model):
-        raise ValueError(f"'{model.interpolator}' has nothing that could be taught; name a learned interpolator.")
+        raise ValueError(f"'{model.interpolator}' has no parameters to distill; choose a learned interpolator.")
     return light.Settings(
         model=model,
         data=settings.data,
@@ -191,39 +193,38 @@ def _distillation_settings(model: baseline.DetectorConfig, settings: afi_gan.Set
 
 
 def has_learned_interpolator(model: baseline.DetectorConfig) -> bool:
-    """Whether the interpolator of ``model`` has something to learn in stage 1."""
+    """Whether the interpolator of ``model`` has parameters, which stage 1 trains."""
     with torch.device("meta"):
         return any(True for module in baseline.build_pyramid_interpolators(model) for _ in module.parameters())
 
 
 def candidate_folder(folder: Path, spec: str) -> Path:
-    """The run folder of ``spec`` in the folder of a seed."""
+    """Run folder of ``spec`` in ``folder``, the folder of a seed."""
     return folder / spec.replace(":", "-")
 
 
 def train_candidates(specs: Sequence[str], settings: afi_gan.Settings, folder: Path, run_options: RunOptions) -> None:
-    """Everything of one seed: the common start, then each of ``specs``; what is finished is left alone."""
+    """Train the common start of a seed, then each of ``specs``; finished runs are skipped."""
     with open_run(settings, replace(run_options, run=folder / "start")) as run:
         afi_gan.train(settings, run, "teacher")
-    for word in specs:
-        one = build_candidate(word, settings, str(folder / "start" / "teacher.safetensors"))
-        with open_run(one.settings, replace(run_options, run=candidate_folder(folder, word))) as run:
+    for spec in specs:
+        candidate = build_candidate(spec, settings, str(folder / "start" / "teacher.safetensors"))
+        with open_run(candidate.settings, replace(run_options, run=candidate_folder(folder, spec))) as run:
             if not (run.folder / "result.json").exists():
-                module = importlib.import_module(f"featlift.papers.{one.paper.replace('-', '_')}")
-                evaluate_and_report(module.train(one.settings, run), settings.data, run, one.paper)
+                module = importlib.import_module(f"featlift.papers.{candidate.paper.replace('-', '_')}")
+                evaluate_and_report(module.train(candidate.settings, run), settings.data, run, candidate.paper)
 
 
 def benchmark_caption(first: Candidate, settings: afi_gan.Settings) -> str:
-    """What is compared on which pictures, and with how many steps."""
-    before = settings.teacher.steps
+    """Caption of the table: dataset, steps, batch size and reference."""
     return (
-        f"Equal budget on {Path(settings.data.root).name}: {first.steps:,} steps of {settings.data.batch_size} pictures after a common "
-        f"start of {before:,}, pre-training counted; differences from {first.spec}"
+        f"Equal budget on {Path(settings.data.root).name}: {first.steps:,} steps of {settings.data.batch_size} images after a common "
+        f"start of {settings.teacher.steps:,}, pre-training included; differences from {first.spec}"
     )
 
 
 def build_metadata(command: str, num_seeds: int, device: str) -> dict[str, Any]:
-    """Where and when the numbers were made, in the form of ``benchmarks/results``."""
+    """Command, date, seeds and provenance of the results, with the keys of ``benchmarks/results``."""
     return {
         "command": command,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

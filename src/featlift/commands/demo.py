@@ -1,4 +1,4 @@
-"""``featlift demo``: the whole of AFI-GAN on built-in pictures, beside a detector that had the same number of steps."""
+"""``featlift demo``: AFI-GAN on synthetic images, compared with a detector trained for the same number of steps."""
 
 from collections import Counter
 from dataclasses import replace
@@ -17,36 +17,38 @@ from featlift.training.run import write_json
 
 
 def demo(out: str = "runs/demo", seed: int = 0, step_scale: float = 0.7, device: str = "auto") -> dict[str, Any]:
-    """Train two detectors with equal numbers of steps, compare them, and write a page.
+    """Train two detectors for equal numbers of steps, compare them, and write a report.
 
-    A small Faster R-CNN with nearest interpolation is trained on procedural scenes: the common start. Then one copy goes on as it is, the
-    other through AFI-GAN's three stages. Both end with the same number of steps, and both page and table say what was gained and lost.
+    A small Faster R-CNN with nearest interpolation is trained on procedural scenes. From this common start, the control is trained
+    further with nearest interpolation, the other copy in AFI-GAN's three stages, for the same number of steps. The report and the
+    printed table list AP differences and the objects gained and lost.
 
     Args:
-        out: folder; the same folder again goes on where it was.
-        seed: of everything that is drawn.
-        step_scale: of every stage, as a share of the quick preset's (1 is ``benchmarks/equal_steps.py scenes``, 0.05 a smoke test).
-        device: "auto", "cpu" or "cuda".
+        out: Output folder; an interrupted demo resumes in the same folder.
+        seed: Random seed.
+        step_scale: Factor on the steps of every stage of the quick preset (1: ``benchmarks/equal_steps.py scenes``; 0.05: smoke test).
+        device: Device: "auto", "cpu" or "cuda".
     """
     return run_equal_steps(scale_steps(afi_gan.Settings.quick(), step_scale), Path(out), seed, device)
 
 
 def run_equal_steps(settings: afi_gan.Settings, folder: Path, seed: int = 0, device: str = "auto") -> dict[str, Any]:
-    """AFI-GAN's chain with the settings ``settings``, and a detector with nearest interpolation that has as many steps from the same start.
+    """Train AFI-GAN with ``settings``, and a control with nearest interpolation from the same start for as many steps.
 
-    Writes the runs ``afi-gan`` and ``nearest`` into ``folder``, and a ``report.html`` and ``result.json`` about both. Returns the latter.
+    Writes the runs ``afi-gan`` and ``nearest`` into ``folder``, and ``report.html`` and ``result.json`` on both. Returns the content of
+    ``result.json``.
     """
-    plain = control_settings(settings, folder / "afi-gan" / "teacher.safetensors")
+    control = control_settings(settings, folder / "afi-gan" / "teacher.safetensors")
     results = {}
     with open_run(settings, RunOptions(folder / "afi-gan", seed=seed, device=device, save_every=100)) as run:
         results["afi-gan"] = evaluate_and_report(afi_gan.train(settings, run), settings.data, run, "afi-gan")
-    with open_run(plain, RunOptions(folder / "nearest", seed=seed, device=device, save_every=100)) as run:
-        results["nearest"] = evaluate_and_report(baseline.train(plain, run), plain.data, run, "nearest")
+    with open_run(control, RunOptions(folder / "nearest", seed=seed, device=device, save_every=100)) as run:
+        results["nearest"] = evaluate_and_report(baseline.train(control, run), control.data, run, "nearest")
     return compare_and_report(folder, results, settings)
 
 
 def scale_steps(settings: afi_gan.Settings, factor: float) -> afi_gan.Settings:
-    """The settings with ``factor`` times the steps in every stage, at least one."""
+    """Return ``settings`` with the steps of every stage multiplied by ``factor``, at least 1."""
     stages = {name: getattr(settings, name) for name in afi_gan.STAGES}
     return replace(
         settings, **{name: replace(stage, steps=max(1, round(stage.steps * factor))) for name, stage in stages.items()}
@@ -54,68 +56,68 @@ def scale_steps(settings: afi_gan.Settings, factor: float) -> afi_gan.Settings:
 
 
 def control_settings(settings: afi_gan.Settings, start_file: Path) -> baseline.Settings:
-    """Plain training with nearest interpolation, from the same start and for as many steps as stages 1, 2 and 3 have."""
+    """Settings of the control: nearest interpolation, from the same start, for the total steps of stages 1, 2 and 3."""
     steps = settings.interpolator.steps + settings.extractor.steps + settings.target.steps
     model = replace(settings.model, interpolator="nearest", interpolator_options={})
     return baseline.Settings(model, settings.data, replace(settings.target, steps=steps), str(start_file))
 
 
 def compare_and_report(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.Settings) -> dict[str, Any]:
-    """Compare the two runs; write ``report.html`` and ``result.json`` with both, and print the table."""
+    """Compare the two runs; write ``report.html`` and ``result.json`` on both, and print the table."""
     folders = (folder / "nearest", folder / "afi-gan")
-    shown = baseline.build_dataset(settings.data, "val")
-    runs = [report.read_run(one) for one in folders]
-    profile_runs(runs, folders, shown[0][0])
+    dataset = baseline.build_dataset(settings.data, "val")
+    runs = [report.read_run(run_folder) for run_folder in folders]
+    profile_runs(runs, folders, dataset[0][0])
     for run in runs:
         run.minutes = minutes_after_start(results[run.name])
-    found = compare.compare_runs(runs, shown, 1000)
-    maps = compare.extract_feature_maps(runs, folders, shown)
-    page = report.write_report(
-        folder, runs, [found], build_report_dataset(shown), maps, "AFI-GAN against nearest interpolation, equal steps"
-    )
-    whole = {**results, "comparison": compare.comparison_to_dict(found), "steps": stage_steps(settings)}
-    write_json(folder / "result.json", whole)
-    plot_largest_changes(folder, found, (runs[0], runs[1]), shown)
-    print(compare.format_comparison(runs, found))
+    comparison = compare.compare_runs(runs, dataset, 1000)
+    maps = compare.extract_feature_maps(runs, folders, dataset)
+    title = "AFI-GAN and nearest interpolation at equal steps"
+    page = report.write_report(folder, runs, [comparison], build_report_dataset(dataset), maps, title)
+    content = {**results, "comparison": compare.comparison_to_dict(comparison), "steps": stage_steps(settings)}
+    write_json(folder / "result.json", content)
+    plot_largest_changes(folder, comparison, (runs[0], runs[1]), dataset)
+    print(compare.format_comparison(runs, comparison))
     print(page)
-    return whole
+    return content
 
 
 def plot_largest_changes(
     folder: Path, comparison: Comparison, runs: tuple[RunRecord, RunRecord], dataset: ImageDataset
 ) -> Path | None:
-    """``before_after.png``: the picture in which most objects were gained or lost, and up to three of these, the largest changes first.
+    """Write ``before_after.png``: the image with the most gained or lost objects, and up to three of these, largest IoU change first.
 
-    Nothing is written if no object was gained or lost.
+    Returns None and writes nothing if no object was gained or lost.
     """
-    seen = build_report_dataset(dataset)
-    changed = sorted(
+    report_dataset = build_report_dataset(dataset)
+    changes = sorted(
         comparison.object_changes.with_outcome("gained") + comparison.object_changes.with_outcome("lost"),
-        key=lambda fate: -abs(fate.iou_change),
+        key=lambda change: -abs(change.iou_change),
     )
-    if not changed:
+    if not changes:
         return None
-    most = Counter(fate.image_id for fate in changed).most_common(1)[0][0]
-    outlines = report.ComparisonExamples(seen, comparison, runs).image_boxes(most)
-    focus = [fate.box for fate in changed if fate.image_id == most][:3]
+    image_id = Counter(change.image_id for change in changes).most_common(1)[0][0]
+    boxes = report.ComparisonExamples(report_dataset, comparison, runs).image_boxes(image_id)
+    focus = [change.box for change in changes if change.image_id == image_id][:3]
     names = (f"{comparison.first_name} interpolation", f"{comparison.second_name} interpolation")
-    return report.plot_before_after(folder / "before_after.png", seen.load_image(most), outlines, names, focus)
+    image = report_dataset.load_image(image_id)
+    return report.plot_before_after(folder / "before_after.png", image, boxes, names, focus)
 
 
 def profile_runs(runs: list[RunRecord], folders: tuple[Path, Path], image: Any) -> None:
-    """Measure both detectors' cost in one interleaved run, so that their ratio means something."""
-    measured = profile_detectors(
+    """Profile both detectors with interleaved measurements, so that the latency ratio is reliable; sets ``profile`` of both runs."""
+    profiles = profile_detectors(
         {run.name: baseline.load_detector(folder)[0] for run, folder in zip(runs, folders, strict=True)}, image
     )
     for run in runs:
-        run.profile = measured[run.name]
+        run.profile = profiles[run.name]
 
 
 def minutes_after_start(result: dict[str, Any]) -> float:
-    """Minutes of training after the common start, which both have."""
+    """Training minutes of all stages after the common start (the stage "teacher")."""
     return sum(stage["minutes"] for name, stage in result["stages"].items() if name != "teacher")
 
 
 def stage_steps(settings: afi_gan.Settings) -> dict[str, int]:
-    """Steps of every stage; the control has those of the teacher and all the others' in one."""
+    """Steps of every stage; the control has the teacher's steps and the sum of the others."""
     return {name: getattr(settings, name).steps for name in afi_gan.STAGES}

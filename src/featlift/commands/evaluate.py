@@ -1,4 +1,4 @@
-"""``featlift evaluate``: AP and AR of a detector on pictures; of a descriptor generator, what is found."""
+"""``featlift evaluate``: AP and AR of a detector; retrieval metrics of a descriptor generator."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ from featlift.training.run import write_json
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How a detector looks at the pictures.
+    """Batch size, device and test-time augmentation.
 
     Attributes:
-        batch_size: pictures at a time.
-        device: "cpu", "cuda", ….
-        scales: factors of the test size at which each picture is looked at; several are merged (multi-scale test).
-        flip: look at the mirrored picture, too.
-        merge_method: of what several looks found: "nms" or "soft-nms".
+        batch_size: Number of images per batch.
+        device: Device: "cpu", "cuda", ….
+        scales: Factors of the test size; the detections of several scales are merged (multi-scale testing).
+        flip: Also detect in the horizontally flipped image.
+        merge_method: Method that merges the detections: "nms" or "soft-nms".
     """
 
     batch_size: int = 4
@@ -35,7 +35,7 @@ class InferenceOptions:
 
     @property
     def has_augmentation(self) -> bool:
-        """Whether it looks more than once, or at another size."""
+        """Whether test-time augmentation is used: flipping, or other scales than 1."""
         return self.flip or self.scales != (1.0,)
 
 
@@ -49,19 +49,24 @@ def evaluate(
     downscale_sweep: tuple[int, ...] = (),
     inference: InferenceOptions = InferenceOptions(),
 ) -> dict[str, Any]:
-    """COCO AP and AR, also for tiny objects (< 16²), of a run's detector; of a run of FSR-GAN, :func:`featlift.experiments.retrieval_evaluation.evaluate_retrieval`.
+    """Evaluate a detector: COCO AP and AR, also of tiny objects (< 16²).
+
+    An FSR-GAN run is evaluated by :func:`featlift.experiments.retrieval_evaluation.evaluate_retrieval`.
 
     Args:
-        model: a run folder or a detector file.
-        data: a COCO folder, TT100K's folder (then its own tool's numbers are told, too), or "scenes"; empty takes what the run was
-            trained on.
-        split: "val" (TT100K's "test") or "train".
-        out: where to write metrics and detections (json; of TT100K accuracy-recall curves beside it); by default beside the detector.
-        super_resolvers: super-resolution networks by name, ``--through.fdsr runs/fdsr``: pictures are shrunk, enlarged by each, by bicubic
-            interpolation and not at all, and shown to the detector (FDSR, Sec. 3). ``out`` is then a folder.
-        downscale: how much smaller a side becomes for ``super_resolvers``.
-        downscale_sweep: further ones, for a picture of AP against them (``robustness.png``); each costs as much as the first.
-        inference: batch, device and multi-scale test.
+        model: Run folder or detector file.
+        data: COCO folder, TT100K folder (adds the metrics of TT100K's own protocol) or "scenes"; default: the run's training data.
+        split: Split: "val" (TT100K's "test") or "train".
+        out: JSON file for metrics and detections (TT100K's accuracy-recall plot is written next to it); default: next to the detector.
+        super_resolvers: Super-resolution networks by name, such as ``--super-resolvers.fdsr runs/fdsr``. The detector is evaluated on
+            images that are downscaled and then upscaled by each network and by bicubic interpolation, and on the original images (FDSR,
+            Sec. 3). ``out`` is then a folder.
+        downscale: Factor by which image sides are reduced for ``super_resolvers``.
+        downscale_sweep: Further factors for a plot of AP against the factor (``robustness.png``); each adds one evaluation.
+        inference: Batch size, device and test-time augmentation.
+
+    Raises:
+        ValueError: If the classes of the dataset differ from the detector's.
     """
     if (Path(model) / GENERATOR_FILE).exists():
         return evaluate_retrieval(Path(model), data, Path(out) if out else None)
@@ -77,38 +82,43 @@ def evaluate(
                 downscale_sweep=downscale_sweep,
                 device=inference.device,
             ),
-            Path(out or f"{model}/through"),
+            Path(out or f"{model}/super_resolved"),
         )
     detector, classes = baseline.load_detector(model)
-    shown = baseline.build_dataset(baseline.load_data_config(model, data), split)
-    if list(shown.classes) != classes:
-        raise ValueError(f"The detector knows {', '.join(classes)}; these pictures have {', '.join(shown.classes)}.")
-    seeing = (
+    dataset = baseline.build_dataset(baseline.load_data_config(model, data), split)
+    if list(dataset.classes) != classes:
+        raise ValueError(
+            f"The detector has the classes {', '.join(classes)}; the dataset has {', '.join(dataset.classes)}."
+        )
+    predictor = (
         MultiScaleTTA(detector, inference.scales, inference.flip, inference.merge_method)
         if inference.has_augmentation
         else detector
     )
-    measured = detection.evaluate_detector(seeing, shown, inference.batch_size, inference.device)
+    evaluation = detection.evaluate_detector(predictor, dataset, inference.batch_size, inference.device)
     folder = Path(model) if Path(model).is_dir() else Path(model).parent
-    ending = "-multi-scale" if inference.has_augmentation else ""
-    path = Path(out) if out else folder / f"evaluation-{Path(data or 'own').name}-{split}{ending}.json"
-    found = {"data": dataset_fingerprint(shown), "metrics": measured.metrics, "detections": measured.detections}
-    print(format_metrics(Path(model).name, measured))
-    if isinstance(shown, TT100KDataset):
-        found["signs"] = tt100k_evaluation.evaluate_tt100k(
-            seeing, shown, measured, inference.batch_size, inference.device
+    suffix = "-multi-scale" if inference.has_augmentation else ""
+    path = Path(out) if out else folder / f"evaluation-{Path(data or 'own').name}-{split}{suffix}.json"
+    results = {
+        "data": dataset_fingerprint(dataset),
+        "metrics": evaluation.metrics,
+        "detections": evaluation.detections,
+    }
+    print(format_metrics(Path(model).name, evaluation))
+    if isinstance(dataset, TT100KDataset):
+        results["tt100k"] = tt100k_evaluation.evaluate_tt100k(
+            predictor, dataset, evaluation, inference.batch_size, inference.device
         )
-        print(tt100k_evaluation.format_tt100k(found["signs"]))
-        print(
-            tt100k_evaluation.plot_accuracy_recall(found["signs"], path.with_name(f"{path.stem}-accuracy-recall.png"))
-        )
-    write_json(path, found)
+        print(tt100k_evaluation.format_tt100k(results["tt100k"]))
+        plot_file = path.with_name(f"{path.stem}-accuracy-recall.png")
+        print(tt100k_evaluation.plot_accuracy_recall(results["tt100k"], plot_file))
+    write_json(path, results)
     print(path)
-    return found["metrics"]
+    return results["metrics"]
 
 
 def _evaluate_super_resolved(config: super_resolution_detection.SRDetectionConfig, folder: Path) -> dict[str, Any]:
-    found = super_resolution_detection.evaluate_sr_detection(config, folder)
-    print(super_resolution_detection.format_sr_detection(found["rows"]))
+    results = super_resolution_detection.evaluate_sr_detection(config, folder)
+    print(super_resolution_detection.format_sr_detection(results["pipelines"]))
     print(folder)
-    return found
+    return results

@@ -1,4 +1,4 @@
-"""``featlift export``: a run for other runtimes, each file checked against the network it was made from."""
+"""``featlift export``: export a run for other runtimes; each file is verified against the PyTorch module."""
 
 from pathlib import Path
 from typing import Any
@@ -16,67 +16,67 @@ from featlift.papers import baseline
 
 EXPORTABLE_PARTS = ("detector", "extractor", "interpolator")
 CHECK_MAP_SIZES = ((12, 17), (25, 9))
-"""Heights and widths in cells that an interpolator is checked on."""
+"""Heights and widths, in cells, of the feature maps that verify an interpolator."""
 CHECK_IMAGE_BLOCKS = ((4, 3), (5, 7))
-"""Heights and widths that an extractor is checked on, in units of its ``divisible``."""
+"""Heights and widths, in units of ``size_divisible``, of the images that verify an extractor."""
 
 
 def export(
     model: str, format: str = "onnx", part: str = "detector", data: str = "", out: str = ""
 ) -> list[ExportResult]:
-    """Write a detector, its extractor or its interpolators for other runtimes; nothing is written that answers differently.
+    """Export a detector, its extractor or its interpolators for other runtimes; a file whose outputs differ is not written.
 
-    Beside each file stands a record (json): errors of the check, opset, versions.
+    A JSON file next to each exported file lists the numerical errors, opset and versions.
 
     Args:
-        model: a run folder or detector file, a detector of torchvision, or the file of an interpolator (G.safetensors).
-        format: "onnx", "openvino", or "torch-export" (extractors and interpolators).
-        part: "detector", "extractor" or "interpolator".
-        data: for detectors, the pictures to check on: a COCO folder or "scenes"; by default those of the run.
-        out: the file; by default beside the run.
+        model: Run folder, detector file, name of a torchvision detector, or file of an interpolator (G.safetensors).
+        format: Format: "onnx", "openvino", or "torch-export" (extractors and interpolators only).
+        part: Part to export: "detector", "extractor" or "interpolator".
+        data: Images that verify a detector: a COCO folder or "scenes"; default: the run's data.
+        out: Output file; default: in the run folder.
 
     Returns:
-        What was written: one file, or one for each interpolator of the pyramid.
+        The exported files: one, or one for each interpolator of the pyramid.
 
     Raises:
-        ValueError: for an unknown part or format, or if the check fails.
+        ValueError: If the part or format is unknown, or the verification fails.
     """
     if part not in EXPORTABLE_PARTS:
         raise ValueError(f"Unknown part '{part}'; choose one of {', '.join(EXPORTABLE_PARTS)}.")
     if format not in EXPORT_FORMATS:
         raise ValueError(f"Unknown format '{format}'; choose one of {', '.join(EXPORT_FORMATS)}.")
-    alone = _load_part(model)
-    path = Path(out) if out else _default_path(model, "interpolator" if alone else part, format)
-    made = (
-        _export_interpolators([alone], path, format)
-        if alone
+    module = _load_part(model)
+    path = Path(out) if out else _default_path(model, "interpolator" if module else part, format)
+    results = (
+        _export_interpolators([module], path, format)
+        if module
         else _export_from_detector(model, part, path, format, data)
     )
-    print("\n".join(map(str, made)))
-    return made
+    print("\n".join(map(str, results)))
+    return results
 
 
 @torch.no_grad()
 def select_check_images(detector: nn.Module, dataset: ImageDataset) -> list[Tensor]:
-    """Two pictures ``[3, H, W]``, sides multiples of 32: one in which ``detector`` finds something, and its upper two thirds.
+    """Return two images ``[3, H, W]``, sides multiples of 32: the first with detections, and its upper two thirds.
 
     Raises:
-        ValueError: if nothing is found in the first 20 of ``dataset``.
+        ValueError: If ``detector`` detects nothing in the first 20 images of ``dataset``.
     """
     detector.eval()
     for i in range(min(20, len(dataset))):
-        picture = dataset[i][0]
-        height, width = (max(32, side // 32 * 32) for side in picture.shape[-2:])
-        if len(detector([picture[:, :height, :width]])[0]["boxes"]):
-            return [picture[:, :height, :width], picture[:, : max(32, height * 2 // 96 * 32), :width]]
+        image = dataset[i][0]
+        height, width = (max(32, side // 32 * 32) for side in image.shape[-2:])
+        if len(detector([image[:, :height, :width]])[0]["boxes"]):
+            return [image[:, :height, :width], image[:, : max(32, height * 2 // 96 * 32), :width]]
     raise ValueError(
-        "The detector finds nothing in 20 pictures, so nothing of what it does with objects could be written or checked; "
-        "train it longer, or name other pictures with --data."
+        "The detector has no detections in 20 images, so its box heads can be neither traced nor verified; "
+        "train it longer, or give other images with --data."
     )
 
 
 def _load_part(model: str) -> Any:
-    """The module in ``model`` if that is the file of a part, else None."""
+    """Load the module if ``model`` is the file of a part, else return None."""
     path = Path(model)
     if not path.is_file() or "class" not in read_metadata(path):
         return None
@@ -90,9 +90,9 @@ def _export_from_detector(model: str, part: str, path: Path, format: str, data: 
     if part == "interpolator":
         return _export_interpolators(list(get_interpolators(detector)), path, format)
     extractor = get_extractor(detector)
-    step = extractor.size_divisible
-    examples = [torch.rand(1, 3, height * step, width * step) for height, width in CHECK_IMAGE_BLOCKS]
-    return [export_module(extractor, examples, path, format, step)]
+    stride = extractor.size_divisible
+    examples = [torch.rand(1, 3, height * stride, width * stride) for height, width in CHECK_IMAGE_BLOCKS]
+    return [export_module(extractor, examples, path, format, stride)]
 
 
 def _check_dataset(model: str, data: str) -> ImageDataset:
@@ -101,14 +101,13 @@ def _check_dataset(model: str, data: str) -> ImageDataset:
     )
 
 
-def _export_interpolators(modules: list[nn.Module], path: Path, format: str) -> list[ExportResult]:
-    names = [path] if len(modules) == 1 else [path.with_stem(f"{path.stem}{i}") for i in range(len(modules))]
-    return [
-        export_module(
-            module, [torch.randn(1, module.arguments["channels"], *size) for size in CHECK_MAP_SIZES], name, format
-        )  # type: ignore[index]
-        for module, name in zip(modules, names, strict=True)
-    ]
+def _export_interpolators(modules: list[Any], path: Path, format: str) -> list[ExportResult]:
+    paths = [path] if len(modules) == 1 else [path.with_stem(f"{path.stem}{i}") for i in range(len(modules))]
+    results = []
+    for module, file in zip(modules, paths, strict=True):
+        examples = [torch.randn(1, module.init_args["channels"], *size) for size in CHECK_MAP_SIZES]
+        results.append(export_module(module, examples, file, format))
+    return results
 
 
 def _default_path(model: str, part: str, format: str) -> Path:

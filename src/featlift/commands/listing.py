@@ -1,4 +1,4 @@
-"""``featlift list``: the names that options take."""
+"""``featlift list``: print the names that options accept."""
 
 from collections.abc import Callable
 
@@ -11,29 +11,29 @@ from featlift.pyramids.efpn import TEXTURE_TRANSFERS, texture_transfer
 
 
 def list_names(lists: tuple[str, ...] = (), channels: int = 256) -> None:
-    """Print the names that options take.
+    """Print the names that options accept.
 
     Args:
-        lists: interpolators (with their parameters), pyramids, transfers (what makes EFPN's finer level), detectors, super-resolvers,
-            presets; all if none is named.
-        channels: of the map, for the parameter counts.
+        lists: Lists to print: interpolators (with parameter counts), pyramids, texture-transfers (EFPN's extended level),
+            detectors, super-resolvers, presets; default: all.
+        channels: Channels of the feature map, for the parameter counts.
 
     Raises:
-        ValueError: if there is no such list.
+        ValueError: If a list is unknown.
     """
     unknown = [name for name in lists if name not in NAME_LISTS]
     if unknown:
-        raise ValueError(f"Unknown list '{unknown[0]}'; choose {', '.join(NAME_LISTS)}.")
+        raise ValueError(f"Unknown list '{unknown[0]}'; choose from {', '.join(NAME_LISTS)}.")
     for name in lists or NAME_LISTS:
         print(name)
-        for entry, meaning in NAME_LISTS[name](channels):
-            print(f"  {entry:<20}{meaning}".rstrip())
+        for entry, details in NAME_LISTS[name](channels):
+            print(f"  {entry:<20}{details}".rstrip())
 
 
 def _list_interpolators(channels: int) -> list[tuple[str, str]]:
     counts = {name: sum(p.numel() for p in interpolator(name, channels).parameters()) for name in INTERPOLATORS}
-    each = {name: " for each step" if name in PER_STEP_INTERPOLATORS else "" for name in INTERPOLATORS}
-    return [(name, f"{count:>12,} parameters{each[name]}") for name, count in counts.items()]
+    suffixes = {name: " per upsampling step" if name in PER_STEP_INTERPOLATORS else "" for name in INTERPOLATORS}
+    return [(name, f"{count:>12,} parameters{suffixes[name]}") for name, count in counts.items()]
 
 
 def _list_transfers(channels: int) -> list[tuple[str, str]]:
@@ -44,9 +44,9 @@ def _list_transfers(channels: int) -> list[tuple[str, str]]:
 NAME_LISTS: dict[str, Callable[[int], list[tuple[str, str]]]] = {
     "interpolators": _list_interpolators,
     "pyramids": lambda channels: [(name, "") for name in PYRAMIDS],
-    "transfers": _list_transfers,
+    "texture-transfers": _list_transfers,
     "detectors": lambda channels: [(name, " ".join(family.levels)) for name, family in DETECTORS.items()],
     "super-resolvers": lambda channels: [(name, "") for name in SUPER_RESOLVERS],
     "presets": lambda channels: list(PRESETS.items()),
 }
-"""What each list has at so many channels: names and what there is to say of them."""
+"""List name → function of the channels that returns (name, details) pairs."""

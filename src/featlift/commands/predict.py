@@ -1,4 +1,4 @@
-"""``featlift predict``: pictures in; the same pictures with what was found drawn on them, and a COCO json, out."""
+"""``featlift predict``: detect objects in images; write annotated images and COCO JSON."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,15 +23,19 @@ def predict(
     device: str = "cpu",
     skip_broken: bool = False,
 ) -> Path:
-    """Find objects in pictures.
+    """Detect objects in images.
 
     Args:
-        model: a run folder or a detector file.
-        sources: files and folders (searched through).
-        out: folder for the drawn pictures and ``predictions.json``.
-        score_threshold: what is drawn has at least this score; the json has everything.
-        device: "cpu", "cuda", ….
-        skip_broken: go on without unreadable pictures and list them in the json.
+        model: Run folder or detector file.
+        sources: Image files and folders (searched recursively).
+        out: Output folder for the annotated images and ``predictions.json``.
+        score_threshold: Minimum score of drawn detections; the JSON file contains all.
+        device: Device: "cpu", "cuda", ….
+        skip_broken: Skip unreadable images and list them in the JSON file.
+
+    Raises:
+        FileNotFoundError: If a source does not exist or contains no image.
+        ValueError: If an image is unreadable and ``skip_broken`` is False.
     """
     detector, classes = baseline.load_detector(model)
     detector.to(device).eval()
@@ -44,35 +48,35 @@ def predict(
             image = read_image(file)
         except ValueError as error:
             if not skip_broken:
-                raise ValueError(f"{error} (--skip-broken goes on without it)") from error
+                raise ValueError(f"{error} (--skip-broken skips unreadable images)") from error
             broken.append({"file": str(file), "reason": str(error)})
             continue
-        found = _detect(detector, image.to(device))
+        detections = _detect(detector, image.to(device))
         images.append({"id": number, "file_name": str(file), "height": image.shape[1], "width": image.shape[2]})
-        results += to_coco_results([found], [number])
-        draw_predictions(image, found, classes, score_threshold, Path(out) / f"{number:05d}_{file.stem}.png")
+        results += to_coco_results([detections], [number])
+        draw_predictions(image, detections, classes, score_threshold, Path(out) / f"{number:05d}_{file.stem}.png")
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
-    whole = {"images": images, "categories": categories, "annotations": results, "skipped": broken}
-    write_json(Path(out) / "predictions.json", whole)
-    print(f"{len(images)} pictures, {len(results)} detections, {len(broken)} skipped: {out}")
+    content = {"images": images, "categories": categories, "annotations": results, "skipped": broken}
+    write_json(Path(out) / "predictions.json", content)
+    print(f"{len(images)} images, {len(results)} detections, {len(broken)} skipped: {out}")
     return Path(out)
 
 
 def find_images(paths: list[str]) -> list[Path]:
-    """Every picture file among ``paths`` files and below ``paths`` folders, in order.
+    """Return the files among ``paths`` and all image files below the folders among them, in order.
 
     Raises:
-        FileNotFoundError: if something is not there, or holds no picture.
+        FileNotFoundError: If a path does not exist or contains no image.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise FileNotFoundError(f"There is no '{path}'.")
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES) if path.is_dir() else [path]
-        if not inside:
-            raise FileNotFoundError(f"'{path}' holds no picture ({', '.join(_IMAGE_SUFFIXES)}).")
-        found += inside
-    return found
+            raise FileNotFoundError(f"'{path}' does not exist.")
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES) if path.is_dir() else [path]
+        if not files:
+            raise FileNotFoundError(f"'{path}' contains no image ({', '.join(_IMAGE_SUFFIXES)}).")
+        images += files
+    return images
 
 
 @torch.inference_mode()
@@ -83,21 +87,21 @@ def _detect(detector: nn.Module, image: Tensor) -> dict[str, Tensor]:
 def draw_predictions(
     image: Tensor, detections: dict[str, Tensor], classes: list[str], score_threshold: float, path: Path
 ) -> None:
-    """Write ``image [3, H, W]`` with the boxes (and masks) of ``detections`` that score at least ``score_threshold``."""
+    """Write ``image [3, H, W]`` with the boxes and masks of the ``detections`` with at least ``score_threshold``."""
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
     keep = detections["scores"] >= score_threshold
-    shown = (image * 255).round().clamp(0, 255).byte()
-    texts = [
+    canvas = (image * 255).round().clamp(0, 255).byte()
+    labels = [
         f"{classes[label - 1]} {score:.2f}"
         for label, score in zip(detections["labels"][keep].tolist(), detections["scores"][keep].tolist(), strict=True)
     ]
     if "masks" in detections and keep.any():
-        shown = draw_segmentation_masks(shown, detections["masks"][keep][:, 0] > 0.5, alpha=0.4, colors="#e6194b")
-    if texts:
-        shown = draw_bounding_boxes(shown, detections["boxes"][keep], texts, colors="#e6194b", width=2)
-    to_pil_image(shown).save(path)
+        canvas = draw_segmentation_masks(canvas, detections["masks"][keep][:, 0] > 0.5, alpha=0.4, colors="#e6194b")
+    if labels:
+        canvas = draw_bounding_boxes(canvas, detections["boxes"][keep], labels, colors="#e6194b", width=2)
+    to_pil_image(canvas).save(path)
 
 
 def _with_progress(files: list[Path]) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""``featlift cost``: what each part of a detector costs, and what its doublings would cost with every other interpolator."""
+"""``featlift profile``: cost of each part of a detector, and of its upsampling steps with every other interpolator."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,21 +12,20 @@ from featlift.commands.upgrade import load_detector_by_name
 from featlift.deployment.latency_budget import random_image
 from featlift.detectors import detections_from_features
 from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
-from featlift.interpolators import INTERPOLATORS
-from featlift.interpolators import build_interpolators as built
+from featlift.interpolators import INTERPOLATORS, build_interpolators
 from featlift.upgrading.upsampling_steps import UpsamplingStep, backbone_and_pyramid, find_upsampling_steps
 
 
 @dataclass(frozen=True)
 class PartProfile:
-    """The cost of one part for one picture.
+    """Cost of a part of the detector for one image.
 
     Attributes:
-        name: of the part.
-        num_parameters: those shared with a part that was counted before are left out.
-        gmacs: 10⁹ multiply-adds.
-        latency_ms: median over the rounds.
-        peak_memory_mb: 10⁶ bytes: the largest sum of allocations alive at once, weights and input not counted.
+        name: Name of the part.
+        num_parameters: Number of parameters, without those shared with an earlier part.
+        gmacs: Multiply-adds in 10⁹.
+        latency_ms: Median latency over the rounds in milliseconds.
+        peak_memory_mb: Peak allocated memory in 10⁶ bytes, without weights and input.
     """
 
     name: str
@@ -38,11 +37,11 @@ class PartProfile:
 
 @dataclass(frozen=True)
 class ProfileReport:
-    """What :func:`profile` measured.
+    """Result of :func:`profile`.
 
     Attributes:
-        parts: backbone, pyramid, the doublings in it, heads, and the whole detector.
-        interpolators: name of an interpolator → what each doubling costs with it.
+        parts: Backbone, pyramid, its upsampling steps, heads, and the whole detector.
+        interpolators: Name of an interpolator → the cost of each upsampling step with it.
     """
 
     parts: tuple[PartProfile, ...]
@@ -55,52 +54,54 @@ def profile(
     device: str = "cpu",
     interpolators: tuple[str, ...] = (),
     rounds: int = 5,
-    plot_file: str = "cost.png",
+    plot_file: str = "profile.png",
 ) -> ProfileReport:
-    """Measure a detector part by part, and its doublings with every interpolator, in turns; prints two tables and draws a picture.
+    """Profile each part of a detector, and its upsampling steps with every interpolator; print two tables and write a plot.
+
+    Latencies are measured interleaved.
 
     Args:
-        model: a run folder or detector file of ours, or a detector of torchvision ("maskrcnn_resnet50_fpn"; random weights will do).
-        image_size: of the picture, HEIGHTxWIDTH in px.
-        device: "cpu" or "cuda".
-        interpolators: names to compare; all if none is named.
-        rounds: how often each is timed, after two that do not count.
-        plot_file: PNG or SVG to draw into; empty draws nothing.
+        model: Run folder, detector file, or name of a torchvision detector, such as "maskrcnn_resnet50_fpn" (random weights).
+        image_size: Image size HEIGHTxWIDTH in pixels.
+        device: Device: "cpu" or "cuda".
+        interpolators: Names of the interpolators to compare; default: all.
+        rounds: Number of timed runs, after two warm-up runs.
+        plot_file: PNG or SVG file of the plot; empty writes none.
 
     Raises:
-        ValueError: for a size of another form, an unknown interpolator, or a detector that doubles nothing.
+        ValueError: If the image size is malformed, an interpolator is unknown, or the detector has no upsampling steps.
     """
     unknown = [name for name in interpolators if name not in INTERPOLATORS]
     if unknown:
-        raise ValueError(f"Unknown interpolator '{unknown[0]}'. There are: {', '.join(INTERPOLATORS)}.")
+        raise ValueError(f"Unknown interpolator '{unknown[0]}'. Available: {', '.join(INTERPOLATORS)}.")
     image = random_image(image_size, device)
     detector = load_detector_by_name(model).eval().to(device)
     steps = find_upsampling_steps(detector, image)
-    now = profile_parts(detector, image, steps, rounds)
-    costs = ProfileReport(
-        now, profile_interpolators(interpolators or tuple(INTERPOLATORS), steps, image.device, rounds)
+    parts = profile_parts(detector, image, steps, rounds)
+    profile_report = ProfileReport(
+        parts, profile_interpolators(interpolators or tuple(INTERPOLATORS), steps, image.device, rounds)
     )
     height, width = detector.transform([image])[0].tensors.shape[-2:]  # type: ignore[operator]
-    print(f"{model} on {device}, a picture of {image_size}, which it sees as {height}x{width}")
-    print(f"{format_part_table(costs)}\n\n{format_interpolator_table(costs)}")
+    print(f"{model} on {device}, image of {image_size}, resized to {height}x{width}")
+    print(f"{format_part_table(profile_report)}\n\n{format_interpolator_table(profile_report)}")
     if plot_file:
-        print(plot_profile(costs, Path(plot_file)))
-    return costs
+        print(plot_profile(profile_report, Path(plot_file)))
+    return profile_report
 
 
 @torch.no_grad()
 def profile_parts(
     detector: nn.Module, image: Tensor, upsampling_steps: Sequence[UpsamplingStep], rounds: int
 ) -> tuple[PartProfile, ...]:
-    """Backbone, pyramid, each doubling inside it, heads, and the whole detector on ``image`` ``[3, H, W]``."""
+    """Profile backbone, pyramid, each of its upsampling steps, heads, and the whole detector on ``image`` ``[3, H, W]``."""
     body, pyramid = backbone_and_pyramid(detector)
     batch = detector.transform([image])[0]  # type: ignore[operator]
-    below = body(batch.tensors)
-    features, backbone = pyramid(below), detector.backbone
-    heads = [module for name, module in detector.named_children() if module is not backbone]
+    backbone_maps = body(batch.tensors)
+    features, backbone = pyramid(backbone_maps), detector.backbone
+    heads = [module for module in detector.children() if module is not backbone]
     calls: dict[str, tuple[Sequence[nn.Module], Callable[[], Any]]] = {
         "backbone": ([body], lambda: body(batch.tensors)),
-        "pyramid": ([pyramid], lambda: pyramid(below)),
+        "pyramid": ([pyramid], lambda: pyramid(backbone_maps)),
         **{
             f"  {step.name}": (_new_modules(upsampling_steps, i), _build_noise_call(step.upsample, step, image.device))
             for i, step in enumerate(upsampling_steps)
@@ -115,25 +116,26 @@ def profile_parts(
 def profile_interpolators(
     names: Sequence[str], upsampling_steps: Sequence[UpsamplingStep], device: torch.device, rounds: int
 ) -> dict[str, tuple[PartProfile, ...]]:
-    """The doublings with each interpolator of ``names``, new ones, shared by the steps as their papers do."""
+    """Profile the upsampling steps with new interpolators ``names``, shared between the steps as in their papers."""
     calls: dict[str, tuple[Sequence[nn.Module], Callable[[], Any]]] = {}
     for name in names:
-        made = [module.eval().to(device) for module in built(name, upsampling_steps[0].channels, len(upsampling_steps))]
+        modules = build_interpolators(name, upsampling_steps[0].channels, len(upsampling_steps))
+        modules = [module.eval().to(device) for module in modules]
         for i, step in enumerate(upsampling_steps):
-            counted = [made[i]] if i < len(made) else []
-            calls[f"{name} {i}"] = counted, _build_noise_call(made[i % len(made)], step, device)
+            new_modules = [modules[i]] if i < len(modules) else []
+            calls[f"{name} {i}"] = new_modules, _build_noise_call(modules[i % len(modules)], step, device)
     rows, count = _profile_calls(calls, device, rounds), len(upsampling_steps)
     return {
         name: tuple(
-            replace(row, name=s.name)
-            for row, s in zip(rows[count * k : count * (k + 1)], upsampling_steps, strict=True)
+            replace(row, name=step.name)
+            for row, step in zip(rows[count * k : count * (k + 1)], upsampling_steps, strict=True)
         )
         for k, name in enumerate(names)
     }
 
 
 def sum_profiles(parts: Sequence[PartProfile], name: str) -> PartProfile:
-    """One after the other: sums, and the largest memory."""
+    """Total of parts that run in sequence: sums, and the maximum of the peak memory."""
     return PartProfile(
         name,
         sum(row.num_parameters for row in parts),
@@ -144,32 +146,31 @@ def sum_profiles(parts: Sequence[PartProfile], name: str) -> PartProfile:
 
 
 def format_part_table(profile_report: ProfileReport) -> str:
-    """A line for each part."""
-    head = f"{'part':<20}{'parameters':>14}{'GMAC':>10}{'ms':>10}{'MB':>10}"
-    return "\n".join([head, *(f"{row.name:<20}{_format_numbers(row)}" for row in profile_report.parts)])
+    """Format a table with one line per part."""
+    header = f"{'part':<20}{'parameters':>14}{'GMAC':>10}{'ms':>10}{'MB':>10}"
+    return "\n".join([header, *(f"{row.name:<20}{_format_numbers(row)}" for row in profile_report.parts)])
 
 
 def format_interpolator_table(profile_report: ProfileReport) -> str:
-    """A line for each interpolator: all doublings together, the milliseconds of each, and of the whole detector with them."""
+    """Format a table with one line per interpolator: total of the upsampling steps, milliseconds of each step and of the whole detector."""
     names = [row.name for row in next(iter(profile_report.interpolators.values()))]
-    head = f"{'interpolator':<20}{'parameters':>14}{'GMAC':>10}{'ms':>10}{'MB':>10}"
-    lines = [head + "".join(f"{name:>10}" for name in names) + f"{'whole ms':>10}"]
+    header = f"{'interpolator':<20}{'parameters':>14}{'GMAC':>10}{'ms':>10}{'MB':>10}"
+    lines = [header + "".join(f"{name:>10}" for name in names) + f"{'whole ms':>10}"]
     for name, rows in profile_report.interpolators.items():
-        each = "".join(f"{row.latency_ms:>10.2f}" for row in rows)
-        lines.append(
-            f"{name:<20}{_format_numbers(sum_profiles(rows, name))}{each}{estimate_detector_latency(profile_report, rows):>10.0f}"
-        )
+        step_latencies = "".join(f"{row.latency_ms:>10.2f}" for row in rows)
+        detector_latency = estimate_detector_latency(profile_report, rows)
+        lines.append(f"{name:<20}{_format_numbers(sum_profiles(rows, name))}{step_latencies}{detector_latency:>10.0f}")
     return "\n".join(lines)
 
 
 def estimate_detector_latency(profile_report: ProfileReport, step_profiles: Sequence[PartProfile]) -> float:
-    """Milliseconds of the whole detector if its doublings cost what ``step_profiles`` say."""
-    now = sum(row.latency_ms for row in profile_report.parts if row.name.startswith("  "))
-    return profile_report.parts[-1].latency_ms - now + sum(row.latency_ms for row in step_profiles)
+    """Estimate milliseconds of the whole detector with upsampling steps of the latencies in ``step_profiles``."""
+    current = sum(row.latency_ms for row in profile_report.parts if row.name.startswith("  "))
+    return profile_report.parts[-1].latency_ms - current + sum(row.latency_ms for row in step_profiles)
 
 
 def plot_profile(profile_report: ProfileReport, path: Path) -> Path:
-    """Milliseconds as bars: the parts at the left, the doublings with each interpolator at the right, a color for each step."""
+    """Plot latency bars: the parts on the left, the upsampling steps with each interpolator on the right, one color per step."""
     from matplotlib.figure import Figure
 
     figure = Figure(
@@ -182,27 +183,27 @@ def plot_profile(profile_report: ProfileReport, path: Path) -> Path:
         [row.name for row in profile_report.parts], [row.latency_ms for row in profile_report.parts], color="#3b6ea5"
     )
     left.bar_label(bars, labels=[f"{row.latency_ms:.0f}" for row in profile_report.parts], padding=3)
-    left.set(title="parts, now", xlabel="milliseconds")
+    left.set(title="parts of the detector", xlabel="milliseconds")
     _plot_stacked_bars(right, profile_report.interpolators)
     for axes in (left, right):
         axes.margins(x=0.15)
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    figure.savefig(unfinished, format=path.suffix[1:], dpi=150)
-    return unfinished.replace(path)
+    temporary = path.with_name(f".{path.name}.part")
+    figure.savefig(temporary, format=path.suffix[1:], dpi=150)
+    return temporary.replace(path)
 
 
 def _plot_stacked_bars(axes: Any, rows: Mapping[str, Sequence[PartProfile]]) -> None:
     names, ends = list(rows), [0.0] * len(rows)
     for i, step in enumerate(row.name for row in next(iter(rows.values()))):
-        widths = [of[i].latency_ms for of in rows.values()]
+        widths = [steps[i].latency_ms for steps in rows.values()]
         axes.barh(names, widths, left=ends, label=step, color=f"C{i}")
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
     for row, end in enumerate(ends):
         axes.annotate(f"{end:.0f}", (end, row), xytext=(3, 0), textcoords="offset points", va="center")
-    axes.set(title="doublings, with each interpolator", xlabel="milliseconds")
+    axes.set(title="upsampling steps with each interpolator", xlabel="milliseconds")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(names))
 
 
@@ -211,7 +212,7 @@ def _format_numbers(row: PartProfile) -> str:
 
 
 def _new_modules(upsampling_steps: Sequence[UpsamplingStep], i: int) -> list[nn.Module]:
-    """What learns in step ``i`` and was in none before it."""
+    """The module of upsampling step ``i`` if no earlier step shares it, else an empty list."""
     module = upsampling_steps[i].module
     return [] if module is None or module in [step.module for step in upsampling_steps[:i]] else [module]
 

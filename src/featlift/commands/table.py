@@ -1,4 +1,4 @@
-"""``featlift table``: a table as the paper prints it, and beside each row what our runs of it found."""
+"""``featlift table``: print a paper's table with the results of FeatLift's runs below each row."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,88 +27,89 @@ COLUMN_METRICS = {
         strict=True,
     )
 }
-"""Column of a table → kind and name of our number."""
+"""Table column → IoU type and key of the metric in ``result.json``."""
 HIDDEN_COLUMNS = ("row", "ours", "reimplemented", "paper", "note", "flag_source", "source", "self_training_unlabeled")
-"""Columns that are not shown; neither are those about the reading of the paper's text (``ocr_…``)."""
+"""Columns that are not printed, like the OCR notes (``ocr_…``)."""
 IGNORED_SETTINGS = (
     "seed",
     "teacher_from",
     "interpolator_from",
     "extractor_from",
-    "start",
+    "init_from",
     "data.num_workers",
     "precision",
 )
-"""Settings whose difference says nothing about the result."""
+"""Settings that do not affect the result and are not listed as differences."""
+SCENE_SETTINGS = ("data.num_scenes", "data.num_val_scenes", "data.scene_size")
+"""Settings that apply to the synthetic scenes only."""
 
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs of one row with the same settings and different seeds, and what in these settings differs from the paper's."""
+    """Runs of a row with equal settings and different seeds, and the differences of these settings from the paper's."""
 
     runs: tuple[RunRecord, ...]
     differences: tuple[str, ...]
 
     def format_value(self, column: str) -> str:
-        """Mean (± standard deviation over seeds) in per cent, or parameters in millions, cut as the papers do; "" if not measured."""
+        """Format the mean (± standard deviation over seeds) in per cent, or the parameters in millions, truncated; "" if absent."""
         if column == "params_M":
             return str(self.runs[0].profile.num_parameters // 10**6) if self.runs[0].profile else ""
-        kind, key = COLUMN_METRICS.get(column, ("", ""))
-        found = [run.metrics[kind][key] for run in self.runs if run.metrics.get(kind, {}).get(key) is not None]
-        spread = f" ±{100 * stdev(found):.1f}" if len(found) > 1 else ""
-        return f"{100 * mean(found):.1f}{spread}" if found else ""
+        iou_type, key = COLUMN_METRICS.get(column, ("", ""))
+        values = [run.metrics[iou_type][key] for run in self.runs if run.metrics.get(iou_type, {}).get(key) is not None]
+        spread = f" ±{100 * stdev(values):.1f}" if len(values) > 1 else ""
+        return f"{100 * mean(values):.1f}{spread}" if values else ""
 
 
 def paper_table(paper: str, number: str, runs: tuple[str, ...] = (), runs_folder: str = "runs") -> None:
-    """A paper's table with our runs beside it, what differs between them, and the commands that make the rows.
+    """Print a paper's table with FeatLift's runs, the differences in their settings, and the commands that train the rows.
 
-    The column "here" has the parameters of the row's detector, built now, in millions, cut as the papers print them.
+    The column "here" has the parameters of FeatLift's detector of the row in millions, truncated as in the papers.
 
     Args:
-        paper: afi-gan, srf-gan, fdsr, ….
-        number: of the table.
-        runs: run folders to lay beside; without any, those below ``runs_folder`` are searched.
-        runs_folder: where finished runs are looked for.
+        paper: Paper: afi-gan, srf-gan, fdsr, ….
+        number: Number of the table.
+        runs: Run folders to print; default: all finished runs below ``runs_folder``.
+        runs_folder: Folder that is searched for finished runs.
 
     Raises:
-        ValueError: if there is no such table.
+        ValueError: If the table does not exist.
     """
     from rich.console import Console
 
-    whole = load_paper_table(paper, number)
-    recipes = {i: made for i, row in enumerate(whole.rows) if (made := build_recipe(whole, row))}
+    table = load_paper_table(paper, number)
+    recipes = {i: recipe for i, row in enumerate(table.rows) if (recipe := build_recipe(table, row))}
     records = [read_run(folder) for folder in (runs or find_finished_runs(Path(runs_folder)))]
-    groups = {i: group_runs(made, identifying_options(recipes), records) for i, made in recipes.items()}
-    footnotes = list(dict.fromkeys(g.differences for of_row in groups.values() for g in of_row if g.differences))
-    drawn = _build_table(whole, recipes, groups, footnotes)
+    groups = {i: group_runs(recipe, identifying_options(recipes), records) for i, recipe in recipes.items()}
+    footnotes = list(dict.fromkeys(g.differences for row in groups.values() for g in row if g.differences))
+    output = _build_table(table, recipes, groups, footnotes)
     console = Console(highlight=False)
-    wide = console.measure(drawn, options=console.options.update(width=400)).maximum
-    console.width = max(console.width, wide)
-    console.print(drawn)
-    for text in _footer_lines(whole, recipes, footnotes, any(groups.values())):
-        console.print(text, soft_wrap=True, markup=False)
+    console.width = max(console.width, console.measure(output, options=console.options.update(width=400)).maximum)
+    console.print(output)
+    for line in _footer_lines(table, recipes, footnotes, any(groups.values())):
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def find_finished_runs(folder: Path) -> list[str]:
-    """Folders of finished runs below ``folder``."""
+    """Return the folders of finished runs below ``folder``, sorted."""
     return sorted(str(path.parent) for path in folder.rglob("result.json") if (path.parent / "settings.json").exists())
 
 
 def group_runs(recipe: TrainingRecipe, identifying: Sequence[str], records: Iterable[RunRecord]) -> list[RunGroup]:
-    """The runs of ``recipe``, which must agree with it in all ``identifying`` options; those least unlike the paper come first."""
-    asked = comparable_settings(to_jsonable(_recipe_settings(recipe)), data_root="COCO")
-    found: dict[tuple[str, ...], list[RunRecord]] = {}
+    """Group the runs that agree with ``recipe`` in all ``identifying`` options by settings; fewest differences from the paper first."""
+    expected = comparable_settings(to_jsonable(_recipe_settings(recipe)), data_root="COCO")
+    groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for record in records:
-        there = comparable_settings(record.settings, data_root=record.settings.get("data", {}).get("root", ""))
+        actual = comparable_settings(record.settings, data_root=record.settings.get("data", {}).get("root", ""))
         if record.name == _result_name(recipe) and all(
-            _is_equivalent(asked.get(n), there.get(n)) for n in identifying if n in asked
+            _is_equivalent(expected.get(name), actual.get(name)) for name in identifying if name in expected
         ):
-            found.setdefault(settings_differences(asked, there), []).append(record)
-    return [RunGroup(tuple(found[key]), key) for key in sorted(found, key=len)]
+            groups.setdefault(settings_differences(expected, actual), []).append(record)
+    return [RunGroup(tuple(groups[key]), key) for key in sorted(groups, key=len)]
 
 
 def settings_differences(expected: dict[str, Any], actual: dict[str, Any]) -> tuple[str, ...]:
-    """``name: the paper's → the run's``, for each setting that tells something."""
+    """List ``name: expected → actual`` for each setting that differs, without :data:`IGNORED_SETTINGS`."""
     names = [name for name in dict.fromkeys([*expected, *actual]) if name not in IGNORED_SETTINGS]
     return tuple(
         f"{name}: {expected.get(name, '–')} → {actual.get(name, '–')}"
@@ -118,18 +119,18 @@ def settings_differences(expected: dict[str, Any], actual: dict[str, Any]) -> tu
 
 
 def comparable_settings(settings: Any, data_root: str) -> dict[str, Any]:
-    """Settings under dotted names, of a training on ``data_root``; only the built-in ones have a number and a size in the settings."""
-    found = flatten_settings(settings) | {"data.root": data_root}
-    return {name: value for name, value in found.items() if data_root == "scenes" or not name.startswith("data.scene")}
+    """Settings under dotted names of a training on ``data_root``; the settings of the synthetic scenes are kept for "scenes" only."""
+    flat = flatten_settings(settings) | {"data.root": data_root}
+    return {name: value for name, value in flat.items() if data_root == "scenes" or name not in SCENE_SETTINGS}
 
 
 def flatten_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names; the arguments of parts stay together."""
-    found: dict[str, Any] = {}
+    """Flatten nested settings to dotted names; dictionaries ``…_options`` stay whole."""
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         nested = isinstance(value, dict) and not name.endswith("_options")
-        found |= flatten_settings(value, f"{prefix}{name}.") if nested else {prefix + name: value}
-    return found
+        flat |= flatten_settings(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return flat
 
 
 def _recipe_settings(recipe: TrainingRecipe) -> Any:
@@ -137,17 +138,17 @@ def _recipe_settings(recipe: TrainingRecipe) -> Any:
 
 
 def _result_name(recipe: TrainingRecipe) -> str:
-    """The name that `featlift train` writes into the result."""
-    return f"{recipe.paper}, {recipe.options['until']}" if "until" in recipe.options else recipe.paper
+    """The name that `featlift train` writes into ``result.json``."""
+    return f"{recipe.paper}, {recipe.options['stop_after']}" if "stop_after" in recipe.options else recipe.paper
 
 
 def _is_equivalent(expected: Any, actual: Any) -> bool:
-    """The residual-block variant and AFI's own blocks are one row: the paper's tables mix them."""
+    """Whether two settings are equal; "afi-rb" and "afi" are treated as equal because the paper's tables mix them."""
     return {"afi-rb": "afi"}.get(str(expected), expected) == {"afi-rb": "afi"}.get(str(actual), actual)
 
 
 def count_recipe_parameters(recipe: TrainingRecipe) -> int:
-    """Parameters of the row's detector with COCO's 80 classes; no weights are fetched."""
+    """Count the parameters of the row's detector with COCO's 80 classes; downloads no weights."""
     return _count_parameters(
         json.dumps(to_jsonable(replace(_recipe_settings(recipe).model, backbone_weights="random")))
     )
@@ -156,9 +157,9 @@ def count_recipe_parameters(recipe: TrainingRecipe) -> int:
 @lru_cache(maxsize=64)
 def _count_parameters(model_json: str) -> int:
     model = DetectorConfig(**json.loads(model_json))
-    below = baseline.build_backbone(model)
+    backbone = baseline.build_backbone(model)
     with torch.device("meta"):
-        return sum(p.numel() for p in baseline.build_on_backbone(below, model, 80).parameters())
+        return sum(p.numel() for p in baseline.build_on_backbone(backbone, model, 80).parameters())
 
 
 def _build_table(
@@ -169,37 +170,37 @@ def _build_table(
 
     columns = [name for name in table.columns if name not in HIDDEN_COLUMNS and not name.startswith("ocr_")]
     columns = [name for name in columns if any(row[name] != "" for row in table.rows)]
-    drawn = Table(
+    output = Table(
         box=box.SIMPLE_HEAD, title=f"{table.paper} table {table.number}: {table.caption}", title_justify="left"
     )
     for name in [*columns, "here"]:
         numeric = name in COLUMN_METRICS or name in ("params_M", "here")
-        drawn.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=True)
+        output.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=True)
     for i, row in enumerate(table.rows):
-        counted = f"{count_recipe_parameters(recipes[i]) // 10**6} M" if i in recipes else ""
-        drawn.add_row(*(str(row[name]) for name in columns), counted)
+        parameters = f"{count_recipe_parameters(recipes[i]) // 10**6} M" if i in recipes else ""
+        output.add_row(*(str(row[name]) for name in columns), parameters)
         for group in groups.get(i, []):
-            drawn.add_row(*_format_run_row(group, columns, footnotes), style="cyan")
-    return drawn
+            output.add_row(*_format_run_row(group, columns, footnotes), style="cyan")
+    return output
 
 
 def _format_run_row(group: RunGroup, columns: Sequence[str], footnotes: list[Any]) -> list[str]:
     mark = f" [{footnotes.index(group.differences) + 1}]" if group.differences else ""
     runs = "" if len(group.runs) == 1 else f" ({len(group.runs)} runs)"
-    return [f"  ours{runs}{mark}".replace("[", r"\["), *(group.format_value(name) for name in columns[1:]), ""]
+    return [f"  FeatLift{runs}{mark}".replace("[", r"\["), *(group.format_value(name) for name in columns[1:]), ""]
 
 
 def _footer_lines(
     table: PaperTable, recipes: dict[int, TrainingRecipe], footnotes: list[Any], has_runs: bool
 ) -> Iterator[str]:
     yield f"{table.source}{f', {table.split}' if table.split else ''}. AP in per cent."
-    for i, told in enumerate(footnotes, 1):
-        yield f"[{i}] differs from the paper: {'; '.join(told)}"
+    for i, differences in enumerate(footnotes, 1):
+        yield f"[{i}] differs from the paper: {'; '.join(differences)}"
     if not recipes:
-        yield "Rows of this paper are not laid beside runs."
+        yield "The rows of this table cannot be compared with runs."
     elif not has_runs:
-        first = {made.command: i for i, made in reversed(recipes.items())}
-        yield "No run of ours is beside it; these commands make the rows (--data FOLDER names the pictures):"
+        first = {recipe.command: i for i, recipe in reversed(recipes.items())}
+        yield "No run matches this table; these commands train its rows (add --data FOLDER for the images):"
         yield "\n".join(
-            f"  {word} --run runs/{table.paper}-{table.number}-{i + 1}" for word, i in reversed(first.items())
+            f"  {command} --run runs/{table.paper}-{table.number}-{i + 1}" for command, i in reversed(first.items())
         )

@@ -1,4 +1,4 @@
-"""``featlift train``: a paper's training in a run folder, measured and reported when it is done."""
+"""``featlift train``: train a paper's method in a run folder, evaluate it and write a report."""
 
 import importlib
 import json
@@ -21,17 +21,17 @@ from featlift.training.run import write_json
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how a training runs.
+    """Run folder, device, precision and logging of a training run.
 
     Attributes:
-        run: the folder; the same folder again means: go on.
-        stop_after: the last stage to run: "teacher", "interpolator", "extractor" (afi-gan, srf-gan) or "target".
-        seed: of everything that is drawn.
-        device: "auto" (a GPU if there is one), "cpu", "cuda".
+        run: Run folder; training resumes if the folder contains an unfinished run.
+        stop_after: Last stage to run: "teacher", "interpolator", "extractor" (afi-gan, srf-gan) or "target".
+        seed: Random seed.
+        device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         precision: "fp32", or autocast to "bf16" or "fp16".
-        save_every: steps between checkpoints.
-        log_every: steps that make a line of the log.
-        tensorboard: write TensorBoard files too.
+        save_every: Steps between checkpoints.
+        log_every: Steps between log lines.
+        tensorboard: Also write TensorBoard files.
     """
 
     run: Path = Path("runs/train")
@@ -45,30 +45,28 @@ class RunOptions:
 
 
 def train(paper: str, settings: Any, run_options: RunOptions) -> dict[str, Any]:
-    """Train ``paper`` ("baseline", "afi-gan", …) with its ``settings`` and measure the detector that comes out.
+    """Train ``paper`` ("baseline", "afi-gan", …) with ``settings`` and evaluate the resulting detector.
 
-    Writes ``result.json``, ``detections.json`` and ``report.html`` into the run. With ``running.until`` the detector of that stage is
-    measured (A3 of AFI-GAN's Table 4 is "extractor") and the result bears the stage's name, "afi-gan, extractor"; an interpolator alone
-    cannot be. Returns what ``result.json`` holds (empty if nothing was measured).
+    Writes ``result.json``, ``detections.json`` and ``report.html`` into the run folder. With ``run_options.stop_after`` the detector of
+    that stage is evaluated ("extractor" is A3 of AFI-GAN's Table 4), and the result is named "afi-gan, extractor"; after
+    "interpolator" there is no detector to evaluate. Returns the content of ``result.json`` (empty without evaluation).
     """
     module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
     with open_run(settings, run_options) as run:
         if not hasattr(module, "STAGES"):
-            made = module.train(settings, run)
-            return (
-                PAPER_EVALUATORS[paper](made, settings, run)
-                if paper in PAPER_EVALUATORS
-                else evaluate_and_report(made, settings.data, run, paper)
-            )
-        made = module.train(settings, run, run_options.stop_after)
+            model = module.train(settings, run)
+            if paper in PAPER_EVALUATORS:
+                return PAPER_EVALUATORS[paper](model, settings, run)
+            return evaluate_and_report(model, settings.data, run, paper)
+        model = module.train(settings, run, run_options.stop_after)
         if run_options.stop_after == "interpolator":
             return {}
         name = paper if run_options.stop_after == "target" else f"{paper}, {run_options.stop_after}"
-        return evaluate_and_report(made, settings.data, run, name)
+        return evaluate_and_report(model, settings.data, run, name)
 
 
 def open_run(settings: Any, run_options: RunOptions) -> Run:
-    """The run folder of a training, made or found again."""
+    """Open the run folder of a training run, new or resumed."""
     return Run(
         run_options.run,
         settings,
@@ -82,82 +80,85 @@ def open_run(settings: Any, run_options: RunOptions) -> Run:
 
 
 def evaluate_and_report(detector: nn.Module, data: baseline.DataConfig, run: Run, name: str) -> dict[str, Any]:
-    """Measure ``detector`` on the validation pictures of ``data`` and write down what came out; process 0 does it."""
+    """Evaluate ``detector`` on the validation images of ``data`` on process 0; write results and report, return ``result.json``."""
     if run.rank != 0:
         return {}
-    shown = baseline.build_dataset(data, "val")
-    measured = evaluate_detector(detector, shown, data.batch_size, run.device)
-    cost = profile_detectors({name: detector}, shown[0][0].to(run.device))[name]
-    write_json(run.folder / "detections.json", measured.detections)
-    result = run.write_result({"name": name, "metrics": measured.metrics, "cost": cost}, dataset_fingerprint(shown))
-    report.write_report(run.folder, [report.read_run(run.folder)], dataset=build_report_dataset(shown))
-    print(format_metrics(name, measured))
-    print(f"{run.folder / 'report.html'}")
+    dataset = baseline.build_dataset(data, "val")
+    evaluation = evaluate_detector(detector, dataset, data.batch_size, run.device)
+    profile = profile_detectors({name: detector}, dataset[0][0].to(run.device))[name]
+    write_json(run.folder / "detections.json", evaluation.detections)
+    content = {"name": name, "metrics": evaluation.metrics, "profile": profile}
+    result = run.write_result(content, dataset_fingerprint(dataset))
+    report.write_report(run.folder, [report.read_run(run.folder)], dataset=build_report_dataset(dataset))
+    print(format_metrics(name, evaluation))
+    print(run.folder / "report.html")
     return result
 
 
 def evaluate_super_resolver(super_resolver: nn.Module, settings: Any, run: Run) -> dict[str, Any]:
-    """Measure a super-resolution network (FDSR's) by what the detector that taught it finds in enlarged pictures."""
+    """Evaluate a super-resolution network (FDSR) by the AP of its training detector on upscaled images."""
     from featlift.experiments import super_resolution_detection
 
-    how = super_resolution_detection.SRDetectionConfig(
-        detector=settings.prior.network, super_resolvers={"fdsr": str(run.folder)}, device=str(run.device)
+    config = super_resolution_detection.SRDetectionConfig(
+        detector=settings.feature_extractor.network, super_resolvers={"fdsr": str(run.folder)}, device=str(run.device)
     )
-    found = super_resolution_detection.evaluate_sr_detection(how, run.folder)
-    print(super_resolution_detection.format_sr_detection(found["rows"]))
-    return run.write_result({"name": "fdsr", "rows": found["rows"]})
+    results = super_resolution_detection.evaluate_sr_detection(config, run.folder)
+    print(super_resolution_detection.format_sr_detection(results["pipelines"]))
+    return run.write_result({"name": "fdsr", "pipelines": results["pipelines"]})
 
 
 def evaluate_generator(generator: nn.Module, settings: Any, run: Run) -> dict[str, Any]:
-    """Measure a descriptor generator (FSR-GAN's): mean average precision at every ratio, raw and lifted."""
+    """Evaluate a descriptor generator (FSR-GAN): mAP at every ratio with raw and super-resolved queries."""
     from featlift.papers import fsr_gan
     from featlift.retrieval.linear_baselines import IdentityGenerator
 
-    found = fsr_gan.evaluate_generators({"raw": IdentityGenerator(), "fsr-gan": generator.eval()}, settings)
+    results = fsr_gan.evaluate_generators({"raw": IdentityGenerator(), "fsr-gan": generator.eval()}, settings)
     for ratio in settings.ratios:
         print(
             f"1/{ratio:g} per side: "
-            + "  ".join(f"{name} mAP {100 * by[ratio]:.1f}" for name, by in found["map"].items())
+            + "  ".join(f"{name} mAP {100 * by_ratio[ratio]:.1f}" for name, by_ratio in results["map"].items())
         )
-    return run.write_result({"name": "fsr-gan", **found})
+    return run.write_result({"name": "fsr-gan", **results})
 
 
 def _evaluate_efpn(detector: Any, settings: Any, run: Run) -> dict[str, Any]:
-    """Measure EFPN beside the detector that it began as; see `featlift.experiments.efpn_evaluation`."""
+    """Evaluate EFPN and its base detector; see `featlift.experiments.efpn_evaluation`."""
     from featlift.experiments import efpn_evaluation
 
     return efpn_evaluation.evaluate_efpn(detector, settings, run)
 
 
 PAPER_EVALUATORS = {"fdsr": evaluate_super_resolver, "fsr-gan": evaluate_generator, "efpn": _evaluate_efpn}
-"""Papers that end otherwise than with one detector to be measured → how what they make is measured."""
+"""Evaluation functions of the papers whose result is not a single detector."""
 
 
 def build_report_dataset(dataset: ImageDataset) -> ReportDataset:
-    """Ground truth and pictures for a report."""
-    truth = dataset.coco()
-    index = {image["id"]: i for i, image in enumerate(truth["images"])}
-    return ReportDataset(truth, lambda image_id: dataset[index[image_id]][0])
+    """Ground truth and images of ``dataset`` for a report."""
+    ground_truth = dataset.coco()
+    index = {image["id"]: i for i, image in enumerate(ground_truth["images"])}
+    return ReportDataset(ground_truth, lambda image_id: dataset[index[image_id]][0])
 
 
 def format_metrics(name: str, evaluation: EvaluationResult) -> str:
-    """One line for each kind: AP and AP by size, in per cent."""
+    """Format AP and AP by size in per cent, one line per IoU type."""
     keys = ("ap", "ap50", "ap_tiny", "ap_small", "ap_medium", "ap_large", "ar")
     lines = [
-        f"{name}, {kind}: "
-        + "  ".join(f"{key} {100 * numbers[key]:.1f}" for key in keys if numbers.get(key) is not None)
-        for kind, numbers in evaluation.metrics.items()
+        f"{name}, {iou_type}: "
+        + "  ".join(f"{key} {100 * metrics[key]:.1f}" for key in keys if metrics.get(key) is not None)
+        for iou_type, metrics in evaluation.metrics.items()
     ]
     return "\n".join(lines)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """``result.json`` of a run.
+    """Read ``result.json`` of a run.
 
     Raises:
-        FileNotFoundError: if the run has not come to its end.
+        FileNotFoundError: If the folder is not a run, or the run is not finished.
     """
     path = folder / "result.json"
     if not path.exists():
-        raise FileNotFoundError(f"{folder} has no result.json: it is no run, or not finished. Train it again to go on.")
+        raise FileNotFoundError(
+            f"{folder} has no result.json: it is not a run, or not finished. Run the training again to resume."
+        )
     return json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""``featlift upgrade``: a learned interpolator in a torchvision detector, trained a little, as a delta file."""
+"""``featlift upgrade``: put a learned interpolator into a torchvision detector, fine-tune it, write a delta file."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,18 +10,17 @@ from featlift.deployment.latency_budget import UNLIMITED_BUDGET, LatencyBudget, 
 from featlift.papers import baseline
 from featlift.resolution import freeze
 from featlift.training import Learner, Run, fit
-from featlift.upgrading import added_parameters, load_delta, save_delta
-from featlift.upgrading import upgrade as upgraded
+from featlift.upgrading import added_parameters, load_delta, save_delta, upgrade
 
 
 @dataclass(frozen=True)
 class FineTuneOptions:
-    """How what was added is trained.
+    """Training of the added modules.
 
     Attributes:
-        steps: of two pictures.
-        lr: of AdamW, a cosine.
-        train_all: train the whole detector and not only what was added.
+        steps: Number of training steps of two images; 0 trains nothing.
+        lr: Initial learning rate of AdamW with cosine decay.
+        train_all: Train the whole detector instead of the added modules only.
     """
 
     steps: int = 0
@@ -38,30 +37,30 @@ def upgrade_detector(
     latency_budget: LatencyBudget = UNLIMITED_BUDGET,
     out: str = "upgrade.safetensors",
 ) -> Path:
-    """Upgrade a detector in place, train what was added, and write a file that holds only the difference.
+    """Upgrade a detector in place, train the added modules, and write a file that contains only the difference.
 
-    Without steps it prints what would be added and checks that the outputs are the same to the last bit.
+    Without steps the command prints the added modules and checks that the outputs are bit-identical.
 
     Args:
-        model: a detector of torchvision ("fasterrcnn_resnet50_fpn"), or a run folder of ours.
-        interpolator: see `featlift list interpolators`.
-        weights: for torchvision: "none", "DEFAULT" (downloads them) or a file.
+        model: Name of a torchvision detector, such as "fasterrcnn_resnet50_fpn", or a run folder.
+        interpolator: Name of the interpolator; see `featlift list interpolators`.
+        weights: Weights of a torchvision detector: "none", "DEFAULT" (downloaded) or a file.
         data: COCO folder to train on, or "scenes".
-        fine_tuning: steps, rate, and what is trained.
-        latency_budget: choose the interpolator by what it costs.
-        out: the delta file; `featlift.load_delta` puts it onto the same detector again. The training's log is beside it (``….run``).
+        fine_tuning: Training of the added modules.
+        latency_budget: Latency limit by which the interpolator is chosen.
+        out: Delta file; load it with `featlift.load_delta` onto the same detector. The training log is written to ``….run``.
 
     Raises:
-        ValueError: for unknown names, or if no interpolator keeps to the budget.
+        ValueError: If a name is unknown, or no interpolator meets the budget.
     """
     detector = load_detector_by_name(model, weights, data)
     if latency_budget.max_latency_ms:
         interpolator = select_within_budget(detector, latency_budget)
-    picture = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
-    before = run_detector(detector, picture)
-    print(upgraded(detector, interpolator))
-    same = all(torch.equal(x, y) for x, y in zip(before, run_detector(detector, picture), strict=True))
-    print(f"outputs on a picture before and after: {'the same to the last bit' if same else 'DIFFERENT'}")
+    image = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
+    before = run_detector(detector, image)
+    print(upgrade(detector, interpolator))
+    same = all(torch.equal(x, y) for x, y in zip(before, run_detector(detector, image), strict=True))
+    print(f"outputs on an image before and after: {'bit-identical' if same else 'DIFFERENT'}")
     if fine_tuning.steps:
         _fine_tune(detector, data or "scenes", fine_tuning, Path(f"{out}.run"))
     save_delta(detector, out)
@@ -70,26 +69,29 @@ def upgrade_detector(
 
 
 def load_upgraded_detector(model: str, delta: str, weights: str = "none") -> nn.Module:
-    """The detector called ``model`` with a delta file of :func:`upgrade_detector` put onto it."""
+    """Load the detector ``model`` and apply a delta file of :func:`upgrade_detector`."""
     detector = load_detector_by_name(model, weights)
     load_delta(detector, delta)
     return detector
 
 
 def load_detector_by_name(model: str, weights: str = "none", data: str = "") -> nn.Module:
-    """torchvision's detector called ``model``, built for the classes of ``data`` unless it brings weights, or that of a run folder."""
+    """Load the detector of the run folder ``model``, or build torchvision's ``model`` for the classes of ``data``.
+
+    With "DEFAULT" weights, or without ``data``, the classes are COCO's.
+    """
     if Path(model).exists():
         return baseline.load_detector(model)[0]
     from torchvision.models import get_model
 
     if model not in _list_torchvision_detectors():
         raise ValueError(
-            f"'{model}' is neither a run folder nor a detector of torchvision ({', '.join(_list_torchvision_detectors())})."
+            f"'{model}' is neither a run folder nor a torchvision detector ({', '.join(_list_torchvision_detectors())})."
         )
     if weights == "DEFAULT":
         return get_model(model, weights="DEFAULT")
-    count = len(baseline.build_dataset(baseline.DataConfig(root=data)).classes) if data else 90
-    detector = get_model(model, weights=None, weights_backbone=None, num_classes=count + 1)
+    num_classes = len(baseline.build_dataset(baseline.DataConfig(root=data)).classes) if data else 90
+    detector = get_model(model, weights=None, weights_backbone=None, num_classes=num_classes + 1)
     if weights != "none":
         from featlift.checkpoints import load_state_file
 
@@ -105,22 +107,22 @@ def _list_torchvision_detectors() -> list[str]:
 
 @torch.inference_mode()
 def run_detector(detector: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
-    """What ``detector`` finds in ``image [3, H, W]``: boxes, labels, scores, …"""
+    """Output tensors of ``detector`` on ``image [3, H, W]``: boxes, labels, scores, …"""
     return list(detector.eval()([image])[0].values())
 
 
 def _fine_tune(detector: nn.Module, data: str, options: FineTuneOptions, folder: Path) -> None:
     if not options.train_all:
         _freeze_all_but_added(detector)
-    shown = replace(baseline.quick_data_config(), root=data, batch_size=2)
-    descent = replace(baseline.quick_optimizer(options.lr), warmup_steps=min(10, options.steps // 10))
-    settings = {"data": shown, "steps": options.steps, "descent": descent, "everything": options.train_all}
+    config = replace(baseline.quick_data_config(), root=data, batch_size=2)
+    optimizer = replace(baseline.quick_optimizer(options.lr), warmup_steps=min(10, options.steps // 10))
+    settings = {"data": config, "steps": options.steps, "optimizer": optimizer, "train_all": options.train_all}
     with Run(folder, settings) as run:
-        learner = Learner(detector, descent, options.steps)
-        stream = baseline.build_train_loader(shown, baseline.build_dataset(shown), run.seed)
+        learner = Learner(detector, optimizer, options.steps)
+        loader = baseline.build_train_loader(config, baseline.build_dataset(config), run.seed)
         fit(
             lambda images, targets: learner.step(detector(images, targets)),
-            stream,
+            loader,
             options.steps,
             run,
             {"detector": learner},
@@ -128,10 +130,10 @@ def _fine_tune(detector: nn.Module, data: str, options: FineTuneOptions, folder:
 
 
 def _freeze_all_but_added(detector: nn.Module) -> None:
-    """Keep everything but the added parameters as it is, batch-norm statistics too."""
+    """Freeze all parameters except the added ones, and all batch-norm statistics except those of added layers."""
     added = set(map(id, added_parameters(detector).values()))
     for parameter in detector.parameters():
         parameter.requires_grad_(id(parameter) in added)
-    for part in detector.modules():
-        if isinstance(part, nn.BatchNorm2d) and id(part.weight) not in added:
-            freeze(part)
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d) and id(module.weight) not in added:
+            freeze(module)

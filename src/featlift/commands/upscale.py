@@ -1,17 +1,17 @@
-"""``featlift sr``: pictures enlarged."""
+"""``featlift upscale``: upscale images with a super-resolution network."""
 
 from featlift.deployment.upscaling import UpscaleOptions, upscale_images
 
 DEFAULT_UPSCALE = UpscaleOptions()
 
 
-def upscale(images: str, out: str = "enlarged", options: UpscaleOptions = DEFAULT_UPSCALE) -> None:
-    """Enlarge a picture or a folder of pictures; names, sub-folders and formats are kept.
+def upscale(images: str, out: str = "upscaled", options: UpscaleOptions = DEFAULT_UPSCALE) -> None:
+    """Upscale an image or a folder of images; file names, sub-folders and formats are kept.
 
     Args:
-        images: a file or a folder.
-        out: where the enlarged ones go; files that are there already are left as they are.
-        options: which network, and how it runs.
+        images: Image file or folder.
+        out: Output folder; existing files are skipped.
+        options: Network, scale, tiling and precision.
     """
     files = upscale_images(images, out, options)
-    print(f"{len(files)} pictures: {out}")
+    print(f"{len(files)} images: {out}")

@@ -1,11 +1,11 @@
-"""Published weights into our modules: the layouts of AFI-GAN, SRF-GAN, CenterMask and Detectron2's model zoo.
+"""Import of published weights: the layouts of AFI-GAN, SRF-GAN, CenterMask and Detectron2's model zoo.
 
-``print(import_weights(detector, "model_final.pth"))`` tells what became of every key. Nothing is downloaded.
+``print(import_weights(detector, "model_final.pth"))`` reports the result for every key. Nothing is downloaded. Supported modules:
 
-* `AFI`: their stage-1 generator, or the one inside a detector's file.
-* `PatchCritic`: their stage-1 discriminator.
-* Mask, Faster and Cascade (mask) R-CNN, RetinaNet, FCOS, CenterMask on FPN or PAFPN: detectors of :mod:`featlift.detectors` on
-  :func:`detectron2_resnet` or :func:`detectron2_resnest`.
+* `AFI`: the stage-1 generator, or the generator inside a detector's file.
+* `PatchDiscriminator`: the stage-1 discriminator.
+* Detectors of :mod:`featlift.detectors` on :func:`detectron2_resnet` or :func:`detectron2_resnest` with FPN or PAFPN: Mask, Faster and
+  Cascade (mask) R-CNN, RetinaNet, FCOS, CenterMask.
 * :class:`PublishedBiFPN`: the neck of the Swin-L model.
 """
 

@@ -1,8 +1,8 @@
-"""Backbones as Detectron2's published weights know them, and the rules for their names.
+"""Backbones of Detectron2's published weights, and the rules for their keys.
 
-Two things of MSRA's ResNets are not torchvision's, and mixing them up costs several AP. Pictures were BGR in 0…255 with standard
-deviation 1: here the first convolution's channels are turned round and the statistics scaled, so pictures stay RGB in 0…1. And the
-stride of a stage sits in the first 1x1 convolution of its first block, not in the 3x3: :func:`detectron2_resnet` moves it there.
+MSRA's ResNets differ from torchvision's in two respects; confusing them costs several AP. Their images are BGR in 0…255 with standard
+deviation 1: here the input channels of the first convolution are reversed and the statistics scaled, so images stay RGB in 0…1. The
+stride of a stage is in the first 1x1 convolution of its first block instead of the 3x3: :func:`detectron2_resnet` moves it there.
 """
 
 import re
@@ -19,7 +19,7 @@ _NORM_TENSOR = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 
 
 def detectron2_resnet(depth: int = 50, levels: Sequence[str] = BACKBONE_LEVELS) -> Backbone:
-    """MSRA's ResNet with random weights: strides in the 1x1 convolutions, frozen up to c2, statistics for RGB in 0…1."""
+    """Create MSRA's ResNet with random weights: strides in the 1x1 convolutions, frozen up to c2, statistics for RGB in 0…1."""
     backbone = Backbone(f"resnet{depth}", levels=levels, mean_std=MSRA_MEAN_STD, frozen_stages=2)
     for stage in ("layer2", "layer3", "layer4"):
         block = backbone.network.get_submodule(f"{stage}.0")
@@ -28,26 +28,28 @@ def detectron2_resnet(depth: int = 50, levels: Sequence[str] = BACKBONE_LEVELS) 
 
 
 def detectron2_resnest(depth: int = 101, levels: Sequence[str] = BACKBONE_LEVELS) -> Backbone:
-    """The ResNeSt of the papers' S-101 rows with random weights: batch norms frozen up to c2 only, statistics for RGB in 0…1."""
+    """Create the ResNeSt of the papers' S-101 rows with random weights: batch norms frozen up to c2 only, statistics for RGB in 0…1."""
     name = {50: "resnest50d", 101: "resnest101e"}[depth]
     return Backbone(name, levels=levels, norm="batch", mean_std=RESNEST_MEAN_STD, frozen_stages=2)
 
 
 def backbone_rules(backbone: Backbone) -> list[KeyRule]:
-    """The rules for ``bottom_up.*`` into ``backbone``.
+    """Return the rules that map the keys below ``bottom_up.`` to ``backbone``.
 
     Raises:
-        ValueError: if it is no ResNet or ResNeSt, or a ResNet whose strides are in the 3x3 convolutions.
+        ValueError: If it is neither a ResNet nor a ResNeSt, or a ResNet with strides in the 3x3 convolutions.
     """
     network = backbone.network
     if not hasattr(network, "layer4"):
-        raise ValueError("Published bodies are read into ResNets and ResNeSts; take a Swin's own weights from timm.")
+        raise ValueError(
+            "Published backbone weights exist for ResNet and ResNeSt; load other backbones (e.g. Swin) with weights from timm."
+        )
     if isinstance(network.conv1, nn.Sequential):
         return [*_deep_stem_rules(), *_split_attention_rules(), *_residual_block_rules("downsample.1", "downsample.2")]
     if network.get_submodule("layer2.0").conv1.stride != (2, 2):
         raise ValueError(
-            "These weights have the stride of each stage in its first 1x1 convolution, this backbone in the 3x3: the same weights "
-            "would see other pixels, at the cost of several AP. Build it with featlift.conversion.detectron2_resnet()."
+            "These weights have the stride of each stage in its first 1x1 convolution, this backbone in the 3x3 convolution, "
+            "which would cost several AP. Build the backbone with featlift.conversion.detectron2_resnet()."
         )
     first = KeyRule(r"stem\.conv1\.weight", "network.conv1.weight", lambda x: x.flip(1), "input channels BGR → RGB")
     return [
@@ -80,9 +82,9 @@ def _deep_stem_rules() -> list[KeyRule]:
 
 
 def _split_attention_rules() -> list[KeyRule]:
-    inside = r"res(\d)\.(\d+)\.conv2\."
+    conv2 = r"res(\d)\.(\d+)\.conv2\."
     return [
-        KeyRule(inside + r"conv\.weight", lambda m: f"{_block_path(m)}.conv2.conv.weight"),
-        KeyRule(inside + r"(fc1|fc2)\.(weight|bias)", lambda m: f"{_block_path(m)}.conv2.{m[3]}.{m[4]}"),
-        KeyRule(inside + r"(bn0|bn1)\." + _NORM_TENSOR, lambda m: f"{_block_path(m)}.conv2.{m[3]}.{m[4]}"),
+        KeyRule(conv2 + r"conv\.weight", lambda m: f"{_block_path(m)}.conv2.conv.weight"),
+        KeyRule(conv2 + r"(fc1|fc2)\.(weight|bias)", lambda m: f"{_block_path(m)}.conv2.{m[3]}.{m[4]}"),
+        KeyRule(conv2 + r"(bn0|bn1)\." + _NORM_TENSOR, lambda m: f"{_block_path(m)}.conv2.{m[3]}.{m[4]}"),
     ]

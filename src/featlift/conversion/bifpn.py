@@ -1,8 +1,8 @@
-"""The BiFPN that was published with AFI-GAN's Swin-L model, quirks included, for its weights; and the rules for their names.
+"""BiFPN published with AFI-GAN's Swin-L model, for loading its weights, and the rules for their keys.
 
-Other than in EfficientDet and in :class:`featlift.pyramids.BiFPN`: fusion weights are neither rectified nor normalized; from the
-second layer on, the way up takes the maps from before the first layer instead of those the layer was given; max-pooling pads with
-zeros, at the right and bottom only.
+Differences to EfficientDet and :class:`featlift.pyramids.BiFPN`: fusion weights are neither rectified nor normalized; from the second
+layer on, the bottom-up path takes the inputs of the first layer instead of the inputs of the layer; max-pooling pads with zeros, at the
+right and bottom only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,15 @@ from featlift.pyramids.bifpn import (
 
 
 class RawWeightedFusion(WeightedFusion):
-    """A junction whose weights count as they are."""
+    """Fusion with unnormalized weights."""
 
     def normalized_weights(self) -> Tensor:
-        """The weights ``[inputs]``, of any sign and sum."""
+        """Return the unnormalized weights ``[num_inputs]``."""
         return self.weights
 
 
 class PublishedBiFPNLayer(BiFPNLayer):
-    """A layer of raw junctions, with the published max-pooling."""
+    """Layer with unnormalized fusion weights and the published max-pooling."""
 
     def __init__(self, channels: int):
         super().__init__(channels, efficientdet_batch_norm)
@@ -52,13 +52,13 @@ class PublishedBiFPNLayer(BiFPNLayer):
 
 @store_init_args()
 class PublishedBiFPN(BiFPN):
-    """``{c3, c4, c5}`` of a picture whose sides are multiples of 128 in, ``{p3 … p7}`` out.
+    """Published BiFPN: ``{c3, c4, c5}`` → ``{p3 … p7}`` for images whose sides are multiples of 128.
 
     Args:
-        in_channels: channels of c3, c4 and c5 (Swin-L: 384, 768, 1536).
-        out_channels: C (256).
-        interpolators: one for all steps (the published file has one), or four for each layer.
-        num_layers: 7; the published code has no other number.
+        in_channels: Number of channels of c3, c4 and c5 (Swin-L: 384, 768, 1536).
+        out_channels: Number of channels C of every output level (256).
+        interpolators: One interpolator for all steps (as in the published file), or four per layer.
+        num_layers: Number of layers; 7 in the published code.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class PublishedBiFPN(BiFPN):
         self.layers = nn.ModuleList(PublishedBiFPNLayer(out_channels) for _ in range(num_layers))
 
     def forward(self, x: Features) -> Features:
-        """``{"c3": [B, C3, H/8, W/8], …}`` → ``{"p3": [B, C, H/8, W/8], …, "p7": …}``; H and W are those of the picture."""
-        before, skips = self.input_maps(x)
-        maps = before
+        """``{"c3": [B, C3, H/8, W/8], …}`` → ``{"p3": [B, C, H/8, W/8], …, "p7": …}``; H and W are those of the image."""
+        inputs, skips = self.input_maps(x)
+        maps = inputs
         for number, layer in enumerate(self.layers):
-            maps = layer(maps, before if number else skips, self.layer_interpolators(number))
+            maps = layer(maps, inputs if number else skips, self.layer_interpolators(number))
         return dict(zip(BIFPN_OUT_LEVELS, maps, strict=True))
 
     def input_maps(self, x: Features) -> tuple[list[Tensor], list[Tensor]]:
-        """The maps before the first layer, ``[B, C, H, W]`` for p3 … p7, and what its way up takes in their place."""
+        """Return the inputs p3 … p7 of the first layer's top-down and of its bottom-up path, each ``[B, C, H, W]``."""
         p6 = _zero_padded_max_pool_2x(self.p6(x["c5"]))
         laterals = [self.laterals[name](x[name]) for name in BIFPN_IN_LEVELS]
         coarse = [p6, _zero_padded_max_pool_2x(p6)]
@@ -88,7 +88,7 @@ def _zero_padded_max_pool_2x(x: Tensor) -> Tensor:
 
 
 def bifpn_rules() -> list[KeyRule]:
-    """Their names of the neck (their "up" is up-sampling, our ``up`` the way up) into :class:`PublishedBiFPN`, without G."""
+    """Return the rules for :class:`PublishedBiFPN` without G. In the published keys, "up" is the upsampling (top-down) path."""
     rest = r"\.(.+)"
     layer = r"BiFPNLayer_(\d+)_"
     return [

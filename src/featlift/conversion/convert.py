@@ -1,4 +1,4 @@
-"""A file of somebody else's weights into one of our modules."""
+"""Import of published weight files into FeatLift modules."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -37,50 +37,50 @@ from featlift.pyramids import FPN
 FCOS_SCALE_KEY = re.compile(r"(.*fcos_head\.scales)\.(\d+)\.scale")
 SKIP_OTHER_PARTS = KeyRule(r".*", None, reason="belongs to another part of the published model")
 KNOWN_DIFFERENCES: dict[type[nn.Module], str] = {
-    PyramidRoIAlign: "RoIs are pooled half a cell to the lower right (torchvision's RoIAlign has no aligned=True here).",
+    PyramidRoIAlign: "RoIs are pooled half a cell to the lower right (torchvision's RoIAlign is used without aligned=True).",
     RegionProposalNetwork: "anchors are rounded to whole pixels; Detectron2's are not.",
-    FCOS: "scores are cut off after centerness is multiplied in; the published code cuts before.",
+    FCOS: "the score threshold applies after multiplication by the centerness; in the published code, before.",
 }
 
 
 def import_weights(module: nn.Module, source: str | Path | Mapping[str, Tensor]) -> ImportReport:
-    """Fill ``module`` with published weights; returns, and prints as a table, what became of every key.
+    """Load published weights into ``module`` and return a report of every key.
 
     Args:
-        module: an :class:`AFI`, a :class:`PatchDiscriminator`, a :class:`PublishedBiFPN`, or a detector of :mod:`featlift.detectors` whose
-            backbone is of :mod:`featlift.conversion`. AFI and the BiFPN take their part of a whole detector's file.
-        source: a file (torch, safetensors, or the zoo's ``.pkl``, see :func:`read_detectron2_pickle`) or the named tensors themselves.
+        module: An :class:`AFI`, a :class:`PatchDiscriminator`, a :class:`PublishedBiFPN`, or a detector of :mod:`featlift.detectors` with a
+            backbone of :mod:`featlift.conversion`. AFI and the BiFPN also read their part of a detector's file.
+        source: Weight file (torch, safetensors, or Detectron2's ``.pkl``, see :func:`read_detectron2_pickle`) or a state dict.
 
     Raises:
-        ValueError: if the layout is unknown for such a module, a key is not known, a tensor is missing or of another shape (all
-            are listed), the backbone has its strides elsewhere, or the file was refused. The module is then as it was.
-        FileNotFoundError: if there is no such file.
+        ValueError: If no layout is known for the module, a key is unknown, a tensor is missing or has another shape (all are listed), the
+            backbone has its strides in other convolutions, or the file was rejected. The module is not changed.
+        FileNotFoundError: If the file does not exist.
     """
     state = _stack_fcos_scales(source if isinstance(source, Mapping) else _read_tensors(Path(source)))
-    ours, report = convert_state_dict(state, key_rules(module), module)
+    converted, report = convert_state_dict(state, key_rules(module), module)
     report.notes = [
-        note for kind, note in KNOWN_DIFFERENCES.items() if any(isinstance(part, kind) for part in module.modules())
+        note for cls, note in KNOWN_DIFFERENCES.items() if any(isinstance(part, cls) for part in module.modules())
     ]
-    module.load_state_dict(ours, strict=False)
+    module.load_state_dict(converted, strict=False)
     return report
 
 
 def key_rules(module: nn.Module) -> list[KeyRule]:
-    """The rules that read published weights into ``module``. Raises ValueError if there are none."""
-    for kind, rules in RULES_BY_CLASS.items():
-        if isinstance(module, kind):
+    """Return the rules that map published keys to ``module``. Raises ValueError if there are none."""
+    for cls, rules in RULES_BY_CLASS.items():
+        if isinstance(module, cls):
             return rules()
     backbone: Any = getattr(module, "backbone", None)
     if not isinstance(backbone, Extractor) or not isinstance(backbone.pyramid, FPN):
         raise ValueError(
-            f"No published layout is known for a {type(module).__name__}: there are {', '.join(kind.__name__ for kind in RULES_BY_CLASS)}, and "
-            "detectors on an Extractor with an FPN or PAFPN."
+            f"No published layout is known for a {type(module).__name__}; supported are "
+            f"{', '.join(cls.__name__ for cls in RULES_BY_CLASS)}, and detectors on an Extractor with an FPN or PAFPN."
         )
-    first = level_stride(backbone.levels[0]).bit_length() - 1
-    body: Any = backbone.backbone
+    finest_level = level_stride(backbone.levels[0]).bit_length() - 1
+    network: Any = backbone.backbone
     return [
-        *with_prefix("backbone.backbone.", backbone_rules(body), r"backbone\.bottom_up\."),
-        *with_prefix("backbone.pyramid.", neck_rules(first), r"backbone\."),
+        *with_prefix("backbone.backbone.", backbone_rules(network), r"backbone\.bottom_up\."),
+        *with_prefix("backbone.pyramid.", neck_rules(finest_level), r"backbone\."),
         *_head_rules(module),
     ]
 
@@ -93,8 +93,7 @@ def _head_rules(detector: Any) -> list[KeyRule]:
     if isinstance(detector.roi_heads, CenterMaskRoIHeads):
         return centermask_rules()
     if isinstance(detector.roi_heads, CascadeRoIHeads):
-        convolutions = sum(isinstance(m, nn.Conv2d) for m in detector.roi_heads.stages[0].modules())
-        return cascade_rules(convolutions)
+        return cascade_rules(sum(isinstance(m, nn.Conv2d) for m in detector.roi_heads.stages[0].modules()))
     return rcnn_rules()
 
 
@@ -119,9 +118,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _stack_fcos_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """FCOS's scales, a scalar for each level in the file, as one tensor ``[levels]``."""
-    found = sorted((int(m[2]), m[1], key) for key in state if (m := FCOS_SCALE_KEY.fullmatch(key)))
-    rest = {key: value for key, value in state.items() if not FCOS_SCALE_KEY.fullmatch(key)}
-    if found:
-        rest[found[0][1]] = torch.cat([state[key].reshape(1) for _, _, key in found])
-    return rest
+    """Stack FCOS's scales, one scalar per level in the file, into one tensor ``[levels]``."""
+    scales = sorted((int(m[2]), m[1], key) for key in state if (m := FCOS_SCALE_KEY.fullmatch(key)))
+    stacked = {key: value for key, value in state.items() if not FCOS_SCALE_KEY.fullmatch(key)}
+    if scales:
+        stacked[scales[0][1]] = torch.cat([state[key].reshape(1) for _, _, key in scales])
+    return stacked

@@ -1,7 +1,7 @@
-"""The rules for the names of necks and heads: Detectron2's R-CNNs and RetinaNet, centermask2's FCOS and CenterMask.
+"""Rules for the keys of necks and heads: Detectron2's R-CNNs and RetinaNet, centermask2's FCOS and CenterMask.
 
-Detectron2 puts the background row last and predicts boxes and masks for K classes; torchvision puts it first and has a row for it
-everywhere.
+Detectron2 puts the background row last and predicts boxes and masks for K classes; torchvision puts it first and has a background row in
+all predictors.
 """
 
 from collections.abc import Callable
@@ -13,61 +13,61 @@ from featlift.conversion.rules import KeyRule, with_prefix
 
 WEIGHT_OR_BIAS = r"(weight|bias)"
 NORM_TENSOR = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
-UNUSED_CLASS_LOGIT = -1e4  # the logit of a background row that is never used, as in a new detector
+UNUSED_CLASS_LOGIT = -1e4  # logit of an unused background row, as in a new detector
 SKIP_RPN_ANCHORS = KeyRule(
-    r"proposal_generator\.anchor_generator\.cell_anchors\.\d+", None, reason="anchors follow from settings"
+    r"proposal_generator\.anchor_generator\.cell_anchors\.\d+", None, reason="anchors follow from the configuration"
 )
 
 
 def move_background_first(x: Tensor) -> Tensor:
-    """``[K + 1, …]`` with the background last → first."""
+    """Move the background row of ``[K + 1, …]`` from last to first."""
     return x.roll(1, dims=0)
 
 
 def prepend_background(rows: int = 1, bias: float = 0.0) -> Callable[[Tensor], Tensor]:
-    """``[rows · K, …]`` → ``[rows · (K + 1), …]``: zeros in front of weights, ``bias`` in front of biases."""
+    """Return the transform ``[rows · K, …]`` → ``[rows · (K + 1), …]`` that prepends zeros to weights and ``bias`` to biases."""
 
-    def change(x: Tensor) -> Tensor:
+    def transform(x: Tensor) -> Tensor:
         return torch.cat([x.new_full((rows, *x.shape[1:]), bias if x.dim() == 1 else 0.0), x])
 
-    return change
+    return transform
 
 
 def reorder_retinanet_anchors(values_per_anchor: int, add_background: bool) -> Callable[[Tensor], Tensor]:
-    """``[9 · values, …]`` with anchors by size, then ratio → by ratio, then size; with a silent background row before the values."""
+    """Return the transform of ``[9 · values, …]`` from anchor order (size, ratio) to (ratio, size); can add unused background rows."""
 
-    def change(x: Tensor) -> Tensor:
+    def transform(x: Tensor) -> Tensor:
         by_anchor = x.reshape(3, 3, values_per_anchor, *x.shape[1:]).transpose(0, 1)
         if add_background:
-            silent = UNUSED_CLASS_LOGIT if x.dim() == 1 else 0.0
-            by_anchor = torch.cat([by_anchor.new_full((3, 3, 1, *x.shape[1:]), silent), by_anchor], dim=2)
+            logit = UNUSED_CLASS_LOGIT if x.dim() == 1 else 0.0
+            by_anchor = torch.cat([by_anchor.new_full((3, 3, 1, *x.shape[1:]), logit), by_anchor], dim=2)
         return by_anchor.reshape(-1, *x.shape[1:])
 
-    return change
+    return transform
 
 
 def afi_rules() -> list[KeyRule]:
-    """G of AFI-GAN, inside a detector below ``backbone.srf_module.``, into :class:`featlift.interpolators.AFI`."""
-    ends = {0: "first", 2: "middle", 3: "deconvolution", 4: "last"}
+    """Return the rules from AFI-GAN's G (in a detector below ``backbone.srf_module.``) to :class:`featlift.interpolators.AFI`."""
+    layers = {0: "first", 2: "middle", 3: "deconvolution", 4: "last"}
     block = r"Generators\.0\.1\.RDBs\.(\d+)\."
     return [
-        KeyRule(r"Generators\.0\.([0234])\.0\." + WEIGHT_OR_BIAS, lambda m: f"{ends[int(m[1])]}.{m[2]}"),
+        KeyRule(r"Generators\.0\.([0234])\.0\." + WEIGHT_OR_BIAS, lambda m: f"{layers[int(m[1])]}.{m[2]}"),
         KeyRule(block + r"conv([1234])\.0\.weight", lambda m: f"blocks.{m[1]}.grow.{int(m[2]) - 1}.weight"),
         KeyRule(block + r"conv5\.weight", r"blocks.\1.close.weight"),
     ]
 
 
 def discriminator_rules() -> list[KeyRule]:
-    """D of AFI-GAN into :class:`featlift.discriminators.PatchDiscriminator`."""
+    """Return the rules from AFI-GAN's D to :class:`featlift.discriminators.PatchDiscriminator`."""
     return [
-        KeyRule(r"Discriminators\.0\.([012])\.0\." + WEIGHT_OR_BIAS, lambda m: f"judge.{3 * int(m[1])}.{m[2]}"),
-        KeyRule(r"Discriminators\.0\.([012])\.0\.norm\." + NORM_TENSOR, lambda m: f"judge.{3 * int(m[1]) + 1}.{m[2]}"),
+        KeyRule(r"Discriminators\.0\.([012])\.0\." + WEIGHT_OR_BIAS, lambda m: f"body.{3 * int(m[1])}.{m[2]}"),
+        KeyRule(r"Discriminators\.0\.([012])\.0\.norm\." + NORM_TENSOR, lambda m: f"body.{3 * int(m[1]) + 1}.{m[2]}"),
         KeyRule(r"Discriminators\.0\.3\.0\." + WEIGHT_OR_BIAS, r"last.\1"),
     ]
 
 
 def neck_rules(finest_level: int) -> list[KeyRule]:
-    """FPN and PAFPN whose finest level is p``finest_level``, and what is on top, into :class:`featlift.pyramids.FPN` and ``PAFPN``."""
+    """Return the rules to :class:`featlift.pyramids.FPN` and ``PAFPN`` with finest level p``finest_level``, including extra levels."""
     return [
         *with_prefix("interpolators.0.", afi_rules(), r"srf_module\."),
         *_fpn_conv_rules(r"fpn_lateral(\d)\.", "inner_blocks", finest_level),
@@ -85,7 +85,7 @@ def _fpn_conv_rules(pattern: str, prefix: str, finest_level: int) -> list[KeyRul
 
 
 def rcnn_rules() -> list[KeyRule]:
-    """RPN, box head and mask head of Faster and Mask R-CNN."""
+    """Return the rules for RPN, box head and mask head of Faster and Mask R-CNN."""
     return [
         *_rpn_rules(),
         KeyRule(
@@ -97,14 +97,14 @@ def rcnn_rules() -> list[KeyRule]:
             r"roi_heads\.box_predictor\.bbox_pred\." + WEIGHT_OR_BIAS,
             r"roi_heads.box_predictor.bbox_pred.\1",
             prepend_background(rows=4),
-            "a box of zeros for the background added",
+            "zero background box added",
         ),
         *_mask_rules("roi_heads.mask_head."),
     ]
 
 
 def cascade_rules(num_convs: int) -> list[KeyRule]:
-    """RPN, the three box heads and the mask head of Cascade R-CNN; ``num_convs`` in each box head."""
+    """Return the rules for RPN, the three box heads (``num_convs`` convolutions each) and the mask head of Cascade R-CNN."""
     stage, head = r"roi_heads\.box_head\.(\d)\.", "roi_heads.stages.{0}.head.{1}"
     return [
         *_rpn_rules(),
@@ -138,7 +138,7 @@ def _classifier_rules(pattern: str, prefix: str) -> list[KeyRule]:
             f"{pattern}cls_score\\.{end}",
             f"{prefix}cls_score.{end}",
             move_background_first,
-            "background row from last to first",
+            "background row moved from last to first",
         )
         for end in ("weight", "bias")
     ]
@@ -154,23 +154,23 @@ def _mask_rules(prefix: str) -> list[KeyRule]:
             head + r"predictor\." + WEIGHT_OR_BIAS,
             r"roi_heads.mask_predictor.mask_fcn_logits.\1",
             prepend_background(),
-            "an empty mask for the background added",
+            "empty background mask added",
         ),
     ]
 
 
 def fcos_rules(prefix: str) -> list[KeyRule]:
-    """The head of FCOS in centermask2's names, below ``prefix`` (``"head."``). The five scales are one tensor here."""
+    """Return the rules from centermask2's FCOS head to the keys below ``prefix`` (``"head."``). The five scales are one tensor here."""
     head = r"proposal_generator\.fcos_head\."
-    silent = prepend_background(bias=UNUSED_CLASS_LOGIT)
+    add_unused_background = prepend_background(bias=UNUSED_CLASS_LOGIT)
     return [
         KeyRule(head + r"cls_tower\.(\d+)\." + WEIGHT_OR_BIAS, prefix + r"classification_head.conv.\1.\2"),
         KeyRule(head + r"bbox_tower\.(\d+)\." + WEIGHT_OR_BIAS, prefix + r"regression_head.conv.\1.\2"),
         KeyRule(
             head + r"cls_logits\." + WEIGHT_OR_BIAS,
             prefix + r"classification_head.cls_logits.\1",
-            silent,
-            "a silent background row added",
+            add_unused_background,
+            "unused background row added",
         ),
         KeyRule(head + r"bbox_pred\." + WEIGHT_OR_BIAS, prefix + r"regression_head.bbox_reg.\1"),
         KeyRule(head + r"ctrness\." + WEIGHT_OR_BIAS, prefix + r"regression_head.bbox_ctrness.\1"),
@@ -179,7 +179,7 @@ def fcos_rules(prefix: str) -> list[KeyRule]:
 
 
 def centermask_rules() -> list[KeyRule]:
-    """FCOS, the attentive mask head and the mask-IoU head of CenterMask."""
+    """Return the rules for FCOS, the attentive mask head and the mask-IoU head of CenterMask."""
     iou = r"roi_heads\.maskiou_head\."
     return [
         *fcos_rules("rpn.dense.head."),
@@ -194,16 +194,16 @@ def centermask_rules() -> list[KeyRule]:
             iou + r"maskiou\." + WEIGHT_OR_BIAS,
             r"roi_heads.mask_iou.last.\1",
             prepend_background(),
-            "a row for the background added",
+            "background row added",
         ),
     ]
 
 
 def retinanet_rules(num_classes: int) -> list[KeyRule]:
-    """The head of Detectron2's RetinaNet with K ``num_classes`` and nine anchors."""
+    """Return the rules for the head of Detectron2's RetinaNet with ``num_classes`` classes and nine anchors."""
     towers = {"cls": "classification", "bbox": "regression"}
     return [
-        KeyRule(r"anchor_generator\.cell_anchors\.\d+", None, reason="anchors follow from settings"),
+        KeyRule(r"anchor_generator\.cell_anchors\.\d+", None, reason="anchors follow from the configuration"),
         KeyRule(
             r"head\.(cls|bbox)_subnet\.(\d)\." + WEIGHT_OR_BIAS,
             lambda m: f"head.{towers[m[1]]}_head.conv.{int(m[2]) // 2}.0.{m[3]}",
@@ -212,12 +212,12 @@ def retinanet_rules(num_classes: int) -> list[KeyRule]:
             r"head\.cls_score\." + WEIGHT_OR_BIAS,
             r"head.classification_head.cls_logits.\1",
             reorder_retinanet_anchors(num_classes, add_background=True),
-            "anchors by ratio, then size; silent background rows added",
+            "anchors reordered by ratio, then size; unused background rows added",
         ),
         KeyRule(
             r"head\.bbox_pred\." + WEIGHT_OR_BIAS,
             r"head.regression_head.bbox_reg.\1",
             reorder_retinanet_anchors(4, add_background=False),
-            "anchors by ratio, then size",
+            "anchors reordered by ratio, then size",
         ),
     ]

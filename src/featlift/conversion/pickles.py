@@ -1,4 +1,4 @@
-"""Detectron2's model zoo: pickles of numpy arrays, read without running anything that is in them."""
+"""Safe reader for the pickled numpy arrays of Detectron2's model zoo; executes no code of the file."""
 
 import pickle
 from collections.abc import Mapping
@@ -23,35 +23,35 @@ ALLOWED_GLOBALS = {
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that knows numpy's arrays and numbers, dictionaries, and nothing else."""
+    """Unpickler restricted to numpy arrays, numbers and dictionaries."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The class behind a name in the file. Raises ``pickle.UnpicklingError`` for all but the few allowed."""
+        """Return the class ``module.name``. Raises ``pickle.UnpicklingError`` unless it is in :data:`ALLOWED_GLOBALS`."""
         if (module, name) not in ALLOWED_GLOBALS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}")
         return super().find_class(module, name)
 
 
 def read_detectron2_pickle(path: str | Path) -> dict[str, Tensor]:
-    """The named tensors of a pickled zoo file (``{"model": {name: array}, …}``), on the CPU.
+    """Read the tensors of a pickled model-zoo file (``{"model": {name: array}, …}``) to the CPU.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds anything but arrays, numbers and text (it is refused before anything of it runs), or no arrays.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it contains objects other than arrays, numbers and text (rejected before execution), or no arrays.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}; nothing is downloaded unasked.")
+        raise FileNotFoundError(f"There is no file {path}; nothing is downloaded automatically.")
     try:
         with path.open("rb") as file:
             content = ArrayUnpickler(file, encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
         raise ValueError(
-            f"{path} was refused: {error}. A pickle can run any code when it is read, so only arrays, numbers and text are. "
-            "If you trust where it came from, load it yourself and save its arrays with safetensors."
+            f"{path} was rejected: {error}. Reading a pickle can execute any code, so only arrays, numbers and text are allowed. "
+            "If you trust its source, load it yourself and save its arrays with safetensors."
         ) from error
     model = content.get("model", content) if isinstance(content, Mapping) else {}
     arrays = {str(name): value for name, value in model.items() if getattr(value, "dtype", None) is not None}
     if not arrays or any(value.dtype.kind not in "fiu" for value in arrays.values()):
-        raise ValueError(f"{path} holds no named arrays of numbers; a zoo file is {{'model': {{name: array}}, …}}.")
+        raise ValueError(f"{path} holds no named arrays of numbers; expected {{'model': {{name: array}}, …}}.")
     return {name: torch.tensor(value) for name, value in arrays.items()}

@@ -1,3 +1,3 @@
-"""Pictures with objects. Every dataset here obeys :class:`featlift.data.dataset.ImageDataset`; nothing here knows a
-detector.
+"""Image datasets, augmentations and loaders. Every dataset implements :class:`featlift.data.dataset.ImageDataset`; this
+package does not depend on detectors.
 """

@@ -1,7 +1,7 @@
 """Augmentations: callables ``(image [3, H, W], target, generator) → (image, target)``.
 
-All chance comes from the generator they are given, so the same generator state gives the same picture. Objects that
-vanish leave together with their labels, areas and masks; a picture may end without objects.
+All random numbers come from the given generator, so equal generator states give equal images. Objects that leave the
+image are removed with their labels, areas and masks; an image may end up without objects.
 """
 
 import math
@@ -18,7 +18,7 @@ Augmentation = Callable[[Tensor, Target, torch.Generator], Sample]
 
 
 class RandomHorizontalFlip:
-    """Mirror the picture left to right with ``p``."""
+    """Flip the image horizontally with probability ``p``."""
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = p
@@ -36,97 +36,100 @@ class RandomHorizontalFlip:
 
 
 class RandomShortestSize:
-    """Scale the picture so that its short edge is one of ``min_size`` (drawn evenly), its long edge at most ``max_size``
-    pixels.
+    """Resize the image so that its shorter side is one of ``min_size`` (drawn uniformly) and its longer side at most
+    ``max_size`` pixels.
 
-    The schedule of the detectors the papers build on: short edge 800 (or 640 … 800), long edge at most 1333.
+    The papers' detectors use a shorter side of 800 (or 640 … 800) and a longer side of at most 1333.
+
+    Raises:
+        ValueError: if ``min_size`` is empty or a size is below 1.
     """
 
     def __init__(self, min_size: Sequence[int] | int, max_size: int = 1333) -> None:
         self.min_size = [min_size] if isinstance(min_size, int) else list(min_size)
         self.max_size = max_size
         if not self.min_size or min(self.min_size) < 1 or max_size < 1:
-            raise ValueError(f"Resize(short={min_size}, longest={max_size}): edges are pixels, at least 1 each.")
+            raise ValueError(
+                f"RandomShortestSize(min_size={min_size}, max_size={max_size}): sizes are pixels, at least 1 each."
+            )
 
     def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
-        """``[3, H, W]`` → ``[3, H', W']``, the aspect ratio kept to a pixel."""
-        edges = sorted(image.shape[-2:])
-        scale = min(_random_choice(generator, self.min_size) / edges[0], self.max_size / edges[1])
+        """``[3, H, W]`` → ``[3, H', W']``; keeps the aspect ratio up to rounding to whole pixels."""
+        shorter, longer = sorted(image.shape[-2:])
+        scale = min(_random_choice(generator, self.min_size) / shorter, self.max_size / longer)
         return rescale_sample(image, target, scale)
 
 
 class HalfSizeView:
-    """Other augmentations, and beside what they make, the picture before them at half the size of the result, as ``target["half"]``.
+    """Apply ``augmentations`` and add the original image at half the size of the result as ``target["downscaled"]``.
 
-    Resized in one step from the original (bilinear, antialiased), it keeps more detail than a halved result: the published AFI-GAN code
-    makes its low-resolution view so.
+    The view is resized from the original in one step (bilinear, antialiased) and keeps more detail than a downscaled
+    result. The published AFI-GAN code makes its low-resolution view this way.
     """
 
     def __init__(self, *augmentations: Augmentation) -> None:
         self.augmentations = augmentations
 
     def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
-        """``[3, H, W]`` → ``[3, H', W']``, with ``"half"`` ``[3, ⌊H'/2⌋, ⌊W'/2⌋]`` in the target."""
+        """``[3, H, W]`` → ``[3, H', W']``, with ``"downscaled"`` ``[3, ⌊H'/2⌋, ⌊W'/2⌋]`` in the target."""
         original = image
-        for change in self.augmentations:
-            image, target = change(image, target, generator)
+        for augment in self.augmentations:
+            image, target = augment(image, target, generator)
         size = [max(1, side // 2) for side in image.shape[-2:]]
-        return image, dict(target, half=tv.resize(original, size, antialias=True).clamp(0, 1))
+        return image, dict(target, downscaled=tv.resize(original, size, antialias=True).clamp(0, 1))
 
 
 class LargeScaleJitter:
-    """Large-scale jitter: scale by a factor drawn evenly from ``scale_range``, then cut a random window of the picture's
-    own size.
+    """Large-scale jitter (Ghiasi et al., "Simple Copy-Paste", 2021, with scales 0.1 … 2): rescale by a factor drawn
+    uniformly from ``scale_range``, then take a random crop of the original size.
 
-    A picture that became smaller than the window stays at the top left and is not padded. (Ghiasi et al., "Simple
-    Copy-Paste", 2021, use scales 0.1 … 2.)
+    An image that is smaller than the crop after rescaling is not padded.
+
+    Raises:
+        ValueError: if ``scale_range`` is not an increasing pair of positive factors.
     """
 
     def __init__(self, scale_range: tuple[float, float] = (0.5, 2.0), min_box_size: float = 2.0) -> None:
         self.scale_range, self.min_box_size = scale_range, min_box_size
         if not 0 < scale_range[0] <= scale_range[1]:
             raise ValueError(
-                f"ScaleJitter(scales={scale_range}): give the smallest and the largest factor, both above 0."
+                f"LargeScaleJitter(scale_range={scale_range}): give the smallest and the largest factor, both above 0."
             )
 
     def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
-        """``[3, H, W]`` → ``[3, ≤ H, ≤ W]``; objects of which less than ``smallest`` pixels a side are left are
-        dropped.
-        """
-        window = image.shape[-2:]
+        """``[3, H, W]`` → ``[3, ≤ H, ≤ W]``; removes objects whose clipped box has a side below ``min_box_size`` pixels."""
+        crop_size = image.shape[-2:]
         image, target = rescale_sample(image, target, _uniform(generator, *self.scale_range))
-        height, width = (min(side, whole) for side, whole in zip(image.shape[-2:], window, strict=True))
+        height, width = (min(side, limit) for side, limit in zip(image.shape[-2:], crop_size, strict=True))
         top = int(_uniform(generator, 0, image.shape[-2] - height + 1))
         left = int(_uniform(generator, 0, image.shape[-1] - width + 1))
         return crop_sample(image, target, (top, left, height, width), self.min_box_size)
 
 
 class ColorJitter:
-    """Change brightness, contrast and saturation by factors within ``1 ± strength``, in this order."""
+    """Scale brightness, contrast and saturation, in this order, by random factors in ``1 ± strength``."""
 
     def __init__(self, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2) -> None:
         self.strengths = (brightness, contrast, saturation)
 
     def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
         """``[3, H, W]`` → ``[3, H, W]`` in 0…1."""
-        for change, strength in zip(
+        for adjust, strength in zip(
             (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation), self.strengths, strict=True
         ):
-            image = change(image, _uniform(generator, max(0.0, 1 - strength), 1 + strength))
+            image = adjust(image, _uniform(generator, max(0.0, 1 - strength), 1 + strength))
         return image, target
 
 
 def rescale_sample(image: Tensor, target: Target, scale: float) -> Sample:
-    """Picture, boxes, masks and areas at ``scale`` times the size, each side rounded to whole pixels; antialiased
-    when shrinking.
-    """
+    """Resize image, boxes, masks and areas by ``scale`` (bilinear, antialiased); each side is rounded to whole pixels."""
     size = [max(1, round(side * scale)) for side in image.shape[-2:]]
     if size == list(image.shape[-2:]):
         return image, target
-    down, right = (new / old for new, old in zip(size, image.shape[-2:], strict=True))
-    target = dict(target, boxes=target["boxes"] * target["boxes"].new_tensor([right, down, right, down]))
+    scale_y, scale_x = (new / old for new, old in zip(size, image.shape[-2:], strict=True))
+    target = dict(target, boxes=target["boxes"] * target["boxes"].new_tensor([scale_x, scale_y] * 2))
     if "area" in target:
-        target["area"] = target["area"] * (down * right)
+        target["area"] = target["area"] * (scale_y * scale_x)
     if "masks" in target:
         target["masks"] = _resize_masks(target["masks"], size)
     return tv.resize(image, size, antialias=True).clamp(0, 1), target
@@ -139,27 +142,27 @@ def _resize_masks(masks: Tensor, size: list[int]) -> Tensor:
 
 
 def crop_sample(image: Tensor, target: Target, crop: tuple[int, int, int, int], min_box_size: float = 1.0) -> Sample:
-    """What is seen through ``crop`` (top, left, height, width), boxes clipped to it.
+    """Crop image and target to ``crop`` (top, left, height, width) in pixels; boxes are clipped.
 
-    An object leaves if less than ``min_box_size`` pixels of a side of its box, or nothing of its mask, can be seen. Areas
-    shrink with the masks, or with the boxes where there are none.
+    An object is removed if a side of its clipped box is below ``min_box_size`` pixels or its mask is empty. Areas are
+    scaled by the visible fraction of the masks, or of the boxes without masks.
     """
     top, left, height, width = crop
     offset, limit = (target["boxes"].new_tensor(corner * 2) for corner in ([left, top], [width, height]))
     boxes = (target["boxes"] - offset).clamp(min=0).minimum(limit)
     keep = ((boxes[:, 2:] - boxes[:, :2]) >= min_box_size).all(dim=1)
-    seen = dict(target, boxes=boxes)
+    cropped = dict(target, boxes=boxes)
     if "masks" in target:
-        seen["masks"] = target["masks"][:, top : top + height, left : left + width]
-        keep &= (seen["masks"] != 0).flatten(1).any(dim=1)
+        cropped["masks"] = target["masks"][:, top : top + height, left : left + width]
+        keep &= (cropped["masks"] != 0).flatten(1).any(dim=1)
     if "area" in target:
-        seen["area"] = target["area"] * _visible_fraction(target, seen)
-    seen = {name: value[keep] if name in PER_OBJECT_KEYS else value for name, value in seen.items()}
-    return image[:, top : top + height, left : left + width], seen
+        cropped["area"] = target["area"] * _visible_fraction(target, cropped)
+    cropped = {name: value[keep] if name in PER_OBJECT_KEYS else value for name, value in cropped.items()}
+    return image[:, top : top + height, left : left + width], cropped
 
 
 def _visible_fraction(target: Target, cropped: Target) -> Tensor:
-    """The part of each object that is still seen, 0…1, ``[N]``."""
+    """Visible fraction of each object after the crop, 0…1, ``[N]``."""
     if "masks" in target:
         before, after = (t["masks"].flatten(1).sum(1).float() for t in (target, cropped))
     else:

@@ -1,5 +1,5 @@
-"""Batches whose order and chance follow from two whole numbers, so that a run can go on anywhere, on any number of
-machines.
+"""Data loaders whose batches depend only on a seed and the batch number, so a run can resume at any step and on any
+number of processes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,29 +18,29 @@ from featlift.resolution import Target
 
 DetectionBatch = tuple[list[Tensor], list[Target]]
 SeededIndex = tuple[int, int]
-"""Which picture, and the seed of its augmentations."""
+"""Image index and the seed of its augmentations."""
 
 
 class ResumableDataLoader:
-    """Endless batches of ``batch_size`` pictures; batch ``k`` is a function of ``(seed, k)`` alone, augmentations included.
+    """Endless batches of ``batch_size`` images; batch ``k``, augmentations included, is a function of ``(seed, k)``.
 
-    A position in training is therefore one number, and `iter_from` goes on from there as if nothing had happened. An
-    epoch shows every picture at least once; the pictures that fill its last batch are drawn from the same epoch.
-    Crowd regions are left out of the targets.
+    The state of the loader is therefore one number, and `iter_from` resumes from it exactly. Without weights an epoch
+    contains every image at least once; its last batch is filled with images of the same epoch. Crowd regions are
+    removed from the targets.
 
     Args:
-        dataset: obeys `featlift.data.dataset.ImageDataset`.
-        batch_size: pictures per batch, over all processes together.
-        seed: a whole number ≥ 0.
-        augmentations: callables ``(image, target, generator) → (image, target)``, applied in order; see
-        `featlift.data.augment`. group: put pictures that are wide and pictures that are tall into different batches
-        (less padding). weights: how often each picture is shown, relative to the others: in an epoch about
-        ``len(dataset)·wᵢ/Σw`` times,
-            rounded down or up. See `repeat_factors`.
-        num_workers: processes that read pictures; 0 reads them in this one. The batches are the same.
+        dataset: Images and targets; implements `featlift.data.dataset.ImageDataset`.
+        batch_size: Images per batch, summed over all processes.
+        seed: Non-negative integer.
+        augmentations: Callables ``(image, target, generator) → (image, target)``, applied in order; see
+            `featlift.data.augment`.
+        group_by_aspect_ratio: Put wide and tall images into different batches, which reduces padding.
+        image_weights: Relative sampling frequency of each image: about ``len(dataset)·wᵢ/Σw`` times per epoch, rounded
+            down or up. See `repeat_factors`.
+        num_workers: Worker processes that read images; 0 reads in the main process. The batches do not depend on it.
 
     Raises:
-        ValueError: if the dataset is empty, ``batch_size`` is under 1, or ``image_weights`` do not fit.
+        ValueError: if the dataset is empty, ``batch_size`` is below 1, or ``image_weights`` are invalid.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class ResumableDataLoader:
         num_workers: int = 0,
     ) -> None:
         if not len(dataset):
-            raise ValueError("The dataset is empty: there is nothing to make batches of.")
+            raise ValueError("The dataset is empty; a data loader needs at least one image.")
         if batch_size < 1:
-            raise ValueError(f"size is {batch_size}; a batch has at least one picture.")
+            raise ValueError(f"batch_size is {batch_size}; a batch has at least one image.")
         self.batch_size, self.num_workers = batch_size, num_workers
         self._dataset = _AugmentedDataset(dataset, augmentations)
         self._sampler = _BatchSampler(
@@ -68,58 +68,58 @@ class ResumableDataLoader:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in which every picture is shown at least once (without ``weights``)."""
+        """Batches in an epoch, which contains every image at least once (without ``image_weights``)."""
         return self._sampler.batches_per_epoch
 
     def iter_from(self, step: int, rank: int = 0, world_size: int = 1) -> Iterator[DetectionBatch]:
-        """Batches ``step``, ``step + 1``, … without end: lists of images ``[3, H, W]`` and their targets.
+        """Iterate endlessly over batches ``step``, ``step + 1``, …: lists of images ``[3, H, W]`` and their targets.
 
-        Of ``world_size`` processes, the one with ``rank`` gets its share: the shares in order of rank are the batch of a
+        Each of ``world_size`` processes gets its part of the batch; the parts in order of ``rank`` are the batch of a
         single process.
 
         Raises:
-            ValueError: if the batch cannot be divided by ``world_size``.
+            ValueError: if ``batch_size`` is not divisible by ``world_size``.
         """
         if self.batch_size % world_size:
             raise ValueError(
-                f"A batch of {self.batch_size} pictures cannot be shared by {world_size} processes; choose a multiple of {world_size}."
+                f"A batch of {self.batch_size} images cannot be divided among {world_size} processes; choose a multiple of {world_size}."
             )
-        share = self.batch_size // world_size
-        draws = (self._sampler.batch(k)[rank * share : (rank + 1) * share] for k in count(step))
-        return iter(_data_loader(self._dataset, draws, self.num_workers))
+        local_size = self.batch_size // world_size
+        batches = (self._sampler.batch(k)[rank * local_size : (rank + 1) * local_size] for k in count(step))
+        return iter(_data_loader(self._dataset, batches, self.num_workers))
 
 
 def evaluation_batches(
     dataset: ImageDataset, batch_size: int = 1, rank: int = 0, world_size: int = 1, num_workers: int = 0
 ) -> Iterator[tuple[list[int], list[Tensor], list[Target]]]:
-    """Every picture once, in order: ``(indices, images, targets)`` of at most ``batch_size``. For evaluation: crowds stay,
-    nothing is changed.
+    """Iterate once over the dataset in order: ``(indices, images, targets)`` of at most ``batch_size`` images.
 
-    Of ``world_size`` processes each gets every ``world_size``-th picture, none twice.
+    For evaluation: no augmentation, crowd regions are kept. Process ``rank`` of ``world_size`` gets every
+    ``world_size``-th image, without duplicates.
     """
     indices = list(range(rank, len(dataset), world_size))
-    chunks = [indices[k : k + batch_size] for k in range(0, len(indices), batch_size)]
-    loader = _data_loader(_UnchangedDataset(dataset), iter(chunks), num_workers)
-    for chunk, (images, targets) in zip(chunks, loader, strict=True):
-        yield chunk, images, targets
+    batches = [indices[k : k + batch_size] for k in range(0, len(indices), batch_size)]
+    loader = _data_loader(_UnchangedDataset(dataset), iter(batches), num_workers)
+    for batch, (images, targets) in zip(batches, loader, strict=True):
+        yield batch, images, targets
 
 
 def repeat_factors(dataset: ImageDataset, threshold: float = 0.1) -> list[float]:
-    """A weight per picture that shows rare classes more often, for `Batches`.
+    """Repeat factor of each image, which oversamples rare classes: ``image_weights`` of `ResumableDataLoader`.
 
-    ``max(1, √(threshold / f))`` of the picture's rarest class, where ``f`` is the share of pictures that have the class
+    ``max(1, √(threshold / f))`` of the image's rarest class, where ``f`` is the fraction of images with the class
     (Gupta et al., "LVIS", 2019, appendix B).
     """
     truth = dataset.coco()
-    owned: dict[int, set[int]] = {image["id"]: set() for image in truth["images"]}
+    classes: dict[int, set[int]] = {image["id"]: set() for image in truth["images"]}
     for annotation in truth["annotations"]:
-        owned[annotation["image_id"]].add(annotation["category_id"])
-    share = {c["id"]: sum(c["id"] in has for has in owned.values()) / len(owned) for c in truth["categories"]}
-    return [max([1.0, *((threshold / share[c]) ** 0.5 for c in owned[image["id"]])]) for image in truth["images"]]
+        classes[annotation["image_id"]].add(annotation["category_id"])
+    frequency = {c["id"]: sum(c["id"] in ids for ids in classes.values()) / len(classes) for c in truth["categories"]}
+    return [max([1.0, *((threshold / frequency[c]) ** 0.5 for c in classes[image["id"]])]) for image in truth["images"]]
 
 
 class _BatchSampler:
-    """Which pictures batch ``k`` has, and with which seeds."""
+    """Image indices and augmentation seeds of batch ``k``."""
 
     def __init__(self, is_wide: NDArray[np.bool_], batch_size: int, seed: int, weights: NDArray[np.float64]) -> None:
         self._is_wide, self._batch_size, self._seed, self._weights = is_wide, batch_size, seed, weights
@@ -127,27 +127,27 @@ class _BatchSampler:
         self._cached_epoch = lru_cache(maxsize=2)(self._shuffle_epoch)
 
     def batch(self, k: int) -> list[SeededIndex]:
-        epoch, place = divmod(k, self.batches_per_epoch)
+        epoch, position = divmod(k, self.batches_per_epoch)
         seeds = np.random.SeedSequence((self._seed, 1, k)).generate_state(self._batch_size, np.uint64) >> np.uint64(1)
-        return list(zip(self._cached_epoch(epoch)[place].tolist(), seeds.tolist(), strict=True))
+        return list(zip(self._cached_epoch(epoch)[position].tolist(), seeds.tolist(), strict=True))
 
     def _shuffle_epoch(self, epoch: int) -> NDArray[np.int64]:
-        """The batches of an epoch, ``[per_epoch, size]``: first full ones of one shape, then what is left over; then
-        shuffled.
+        """Image indices of an epoch, ``[batches_per_epoch, batch_size]``: batches of one aspect group, then of the
+        remaining images, in random order.
         """
-        chance = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, 0, epoch))))
-        order = chance.permutation(_systematic_sample(self._weights, chance.random()))
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((self._seed, 0, epoch))))
+        order = rng.permutation(_systematic_sample(self._weights, rng.random()))
         wide, tall = order[self._is_wide[order]], order[~self._is_wide[order]]
         full = [part[: len(part) - len(part) % self._batch_size] for part in (wide, tall)]
         rest = [part[len(part) - len(part) % self._batch_size :] for part in (wide, tall)]
-        line = np.concatenate([*full, *rest])
-        line = np.concatenate([line, np.resize(order, self.batches_per_epoch * self._batch_size - len(line))])
-        return chance.permutation(line.reshape(self.batches_per_epoch, self._batch_size))
+        indices = np.concatenate([*full, *rest])
+        indices = np.concatenate([indices, np.resize(order, self.batches_per_epoch * self._batch_size - len(indices))])
+        return rng.permutation(indices.reshape(self.batches_per_epoch, self._batch_size))
 
 
 def _systematic_sample(weights: NDArray[np.float64], offset: float) -> NDArray[np.int64]:
-    """Each index about ``weights`` times, rounded down or up, ``len(expected)`` in all: systematic sampling at
-    ``offset`` in 0…1.
+    """Systematic sampling at ``offset`` in 0…1: ``len(weights)`` indices, each in proportion to its weight, rounded down
+    or up.
     """
     ends = np.cumsum(weights)
     ends *= len(weights) / ends[-1]
@@ -155,7 +155,7 @@ def _systematic_sample(weights: NDArray[np.float64], offset: float) -> NDArray[n
 
 
 def _wide_images(dataset: ImageDataset, group_by_aspect_ratio: bool) -> NDArray[np.bool_]:
-    """True for each picture that is at least as wide as tall; all true without grouping."""
+    """Whether each image is at least as wide as tall, ``[N]``; all true without grouping."""
     if not group_by_aspect_ratio:
         return np.ones(len(dataset), dtype=bool)
     return np.array([height <= width for height, width in map(dataset.image_size, range(len(dataset)))])
@@ -164,24 +164,24 @@ def _wide_images(dataset: ImageDataset, group_by_aspect_ratio: bool) -> NDArray[
 def _validated_weights(weights: Sequence[float] | None, length: int) -> NDArray[np.float64]:
     values = np.ones(length) if weights is None else np.asarray(weights, dtype=np.float64)
     if len(values) != length:
-        raise ValueError(f"{len(values)} weights for {length} pictures; give one weight to each.")
+        raise ValueError(f"{len(values)} weights for {length} images; give one weight per image.")
     if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
         raise ValueError("Weights must be finite and not negative, and at least one above 0.")
     return values
 
 
 class _AugmentedDataset(Dataset[Sample]):
-    """The dataset under (index, seed): pictures for training, without crowds, augmented."""
+    """Training view of a dataset, indexed by (index, seed): augmented, without crowd regions."""
 
     def __init__(self, dataset: ImageDataset, augmentations: Sequence[Augmentation]) -> None:
         self._dataset, self._augmentations = dataset, tuple(augmentations)
 
-    def __getitem__(self, draw: SeededIndex) -> Sample:
-        index, seed = draw
+    def __getitem__(self, seeded_index: SeededIndex) -> Sample:
+        index, seed = seeded_index
         image, target = self._dataset[index]
         target, generator = drop_crowds(target), torch.Generator().manual_seed(seed)
-        for change in self._augmentations:
-            image, target = change(image, target, generator)
+        for augment in self._augmentations:
+            image, target = augment(image, target, generator)
         return image, target
 
 
@@ -196,9 +196,7 @@ class _UnchangedDataset(Dataset[Sample]):
 def _data_loader(
     dataset: Dataset[Sample], batches: Iterator[Sequence[object]], num_workers: int
 ) -> DataLoader[DetectionBatch]:
-    """A loader with its own generator: PyTorch would otherwise draw from the global one, and a resumed run would
-    differ.
-    """
+    """PyTorch data loader with its own generator: draws from the global one would make a resumed run differ."""
     return DataLoader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]
@@ -208,5 +206,5 @@ def _data_loader(
     )
 
 
-def _collate(examples: list[Sample]) -> DetectionBatch:
-    return [image for image, _ in examples], [target for _, target in examples]
+def _collate(samples: list[Sample]) -> DetectionBatch:
+    return [image for image, _ in samples], [target for _, target in samples]

@@ -1,4 +1,4 @@
-"""Rare classes shown more often, each time cut and colored anew (EFPN, Sec. IV-A: every class of TT100K to about 1000 instances)."""
+"""Oversampling of rare classes with crops and color jitter (EFPN, Sec. IV-A: about 1000 instances per class of TT100K)."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from featlift.resolution import Target
 
 @dataclass(frozen=True)
 class ClassBalance:
-    """How often pictures are shown, and how each showing differs from the last.
+    """Sampling frequency of training images and their additional augmentations.
 
     Attributes:
-        min_per_class: pictures whose rarest class has fewer objects than this (the paper: 1000) are shown more often; 0 shows all alike, as
-            they are.
-        crop_size: side in px of the resized picture of squares around an object, drawn at random; 0 shows whole pictures.
-        color_jitter: brightness, contrast and saturation change by up to this share of theirs.
+        min_per_class: Images whose rarest class has fewer objects than this are sampled more often (the paper: 1000); 0
+            samples all images equally and turns the augmentations off.
+        crop_size: Side in pixels of a random square crop of the resized image that contains an object; 0 keeps whole images.
+        color_jitter: Maximum relative change of brightness, contrast and saturation.
     """
 
     min_per_class: int = 0
@@ -27,38 +27,41 @@ class ClassBalance:
     color_jitter: float = 0.2
 
     def image_weights(self, dataset: ImageDataset) -> list[float] | None:
-        """How often to show each picture, for ``Batches(…, weights=…)``; None shows all alike."""
+        """Sampling weight of each image for `featlift.data.batches.ResumableDataLoader`, or None for equal weights."""
         return class_balance_weights(dataset, self.min_per_class) if self.min_per_class else None
 
     def augmentations(self, scale: float = 1.0) -> list[Augmentation]:
-        """What happens to a resized picture, which has ``scale`` times the size that ``crop`` is meant for; none without ``wanted``."""
-        cut: list[Augmentation] = [RandomObjectCrop(round(scale * self.crop_size))] if self.crop_size else []
-        return (
-            [*cut, ColorJitter(self.color_jitter, self.color_jitter, self.color_jitter)] if self.min_per_class else []
-        )
+        """Augmentations of a resized image at ``scale`` times the size ``crop_size`` refers to; none if ``min_per_class`` is 0."""
+        if not self.min_per_class:
+            return []
+        crop: list[Augmentation] = [RandomObjectCrop(round(scale * self.crop_size))] if self.crop_size else []
+        return [*crop, ColorJitter(self.color_jitter, self.color_jitter, self.color_jitter)]
 
 
 class RandomObjectCrop:
-    """An augmentation: a random window of ``size`` × ``size`` px that holds the middle of an object, any one of them.
+    """Augmentation: a random crop of ``size`` × ``size`` pixels that contains the center of a random object.
 
-    Without objects the window is anywhere; a picture that is smaller than the window stays as large as it is on that side.
+    Without objects the crop is anywhere. A side of the image that is shorter than ``size`` is not cropped.
+
+    Raises:
+        ValueError: if ``size`` is below 1.
     """
 
     def __init__(self, size: int, min_box_size: float = 2.0) -> None:
         if size < 1:
-            raise ValueError(f"Around(side={size}): give the side of the window in px, at least 1.")
+            raise ValueError(f"RandomObjectCrop(size={size}): give the side of the crop in pixels, at least 1.")
         self.size, self.min_box_size = size, min_box_size
 
     def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
-        """``[3, H, W]`` → ``[3, ≤ side, ≤ side]``; objects of which less than ``smallest`` px a side are left are dropped."""
+        """``[3, H, W]`` → ``[3, ≤ size, ≤ size]``; removes objects whose clipped box has a side below ``min_box_size`` pixels."""
         height, width = image.shape[-2:]
-        down, right = (min(self.size, side) for side in (height, width))
+        crop_height, crop_width = (min(self.size, side) for side in (height, width))
         y, x = self._random_object_center(target["boxes"], generator) or (None, None)
-        top, left = _crop_start(y, down, height, generator), _crop_start(x, right, width, generator)
-        return crop_sample(image, target, (top, left, down, right), self.min_box_size)
+        top, left = _crop_start(y, crop_height, height, generator), _crop_start(x, crop_width, width, generator)
+        return crop_sample(image, target, (top, left, crop_height, crop_width), self.min_box_size)
 
     def _random_object_center(self, boxes: Tensor, generator: torch.Generator) -> tuple[float, float] | None:
-        """(y, x) of the middle of one of ``boxes [N, 4]``, or None."""
+        """Center (y, x) of a random box of ``boxes [N, 4]``, or None without boxes."""
         if not len(boxes):
             return None
         left, top, right, bottom = boxes[int(torch.randint(len(boxes), (), generator=generator))].tolist()
@@ -66,10 +69,10 @@ class RandomObjectCrop:
 
 
 def class_balance_weights(dataset: ImageDataset, min_per_class: int = 1000) -> list[float]:
-    """How often to show each picture, relative to the others: ``Batches(…, weights=…)``.
+    """Relative sampling weight of each image: ``max(1, min_per_class / n)``, where ``n`` is the number of objects of the
+    image's rarest class.
 
-    EFPN brings each class to about 1000 instances by crops and colors (Sec. IV-A); here the pictures come more often. A picture
-    counts as its rarest class does, ``min_per_class`` over the number of its objects, and never below 1.
+    EFPN augments each class to about 1000 instances by crops and color changes (Sec. IV-A); here images are oversampled.
     """
     truth = dataset.coco()
     count = Counter(a["category_id"] for a in truth["annotations"])
@@ -80,7 +83,7 @@ def class_balance_weights(dataset: ImageDataset, min_per_class: int = 1000) -> l
 
 
 def _crop_start(center: float | None, crop_size: int, image_size: int, generator: torch.Generator) -> int:
-    """Where a window of ``crop_size`` begins that holds ``center`` and lies inside 0 … ``image_size``, drawn evenly."""
+    """Uniformly random start of a crop of ``crop_size`` that contains ``center`` and lies inside 0 … ``image_size``."""
     low, high = 0, image_size - crop_size
     if center is not None:
         low, high = max(low, int(center) - crop_size + 1), min(high, int(center))

@@ -1,4 +1,4 @@
-"""Pictures in a folder, objects in a COCO json."""
+"""COCO datasets: a folder of images and a JSON file of annotations."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,22 +18,21 @@ from featlift.resolution import Target
 
 
 class CocoDataset:
-    """The pictures in ``image_folder`` with the objects that ``annotation_file``, a COCO json, says are in them.
+    """Images of ``image_folder`` with the objects of ``annotation_file``.
 
-    Category ids become labels 1…K in the order of the ids; polygons and run lengths become masks. Crowd regions stay,
-    with ``iscrowd`` 1; `featlift.data.batches.ResumableDataLoader` leaves them out. Every entry of the json is checked against
-    its picture's header before anything is trained, and ``report`` tells what was found and left out.
+    Category ids become labels 1…K in the order of the ids; polygons and run lengths become masks. Crowd regions are kept
+    with ``iscrowd`` 1; `featlift.data.batches.ResumableDataLoader` removes them. Every annotation is validated, also
+    against the header of its image file; ``report`` counts the entries and lists the skipped ones.
 
     Args:
-        annotation_file: a COCO json of instances.
-        image_folder: where its pictures are.
-        skip_broken: leave out what is broken and list it in ``report``, instead of raising. Every picture is then
-            read in
-            full, because only so a truncated one is found.
-        load_masks: give masks to every target if every object has one; without, pictures load faster.
+        annotation_file: COCO JSON file of instances.
+        image_folder: Folder of the images.
+        skip_broken: Skip broken images and annotations and list them in ``report`` instead of raising. Every image is then
+            decoded in full, which detects truncated files.
+        load_masks: Add masks to the targets if every object has one; images load faster without.
 
     Raises:
-        BrokenData: naming file and entry of everything that is wrong, or if nothing usable is left.
+        DatasetError: naming the file and entry of every problem, or if no usable image remains.
     """
 
     def __init__(
@@ -50,10 +49,10 @@ class CocoDataset:
             reader.problems.extend(unreadable)
         elif reader.problems:
             raise DatasetError(
-                reader.problems, "Repair the data, or pass skip_broken=True (--skip-broken) to leave these out."
+                reader.problems, "Repair the data, or pass skip_broken=True (--skip-broken) to skip these entries."
             )
         if not entries:
-            raise DatasetError(reader.problems, f"{annotation_file}: no usable picture is left.")
+            raise DatasetError(reader.problems, f"{annotation_file}: no usable image is left.")
         self.classes = reader.classes
         self._entries = entries
         self.has_masks = load_masks and _all_have_masks(entries)
@@ -63,16 +62,16 @@ class CocoDataset:
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Sample:
-        """Picture ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.dataset`.
+        """Image ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.dataset`.
 
         Raises:
-            BrokenPicture: naming the file, if it cannot be read.
+            ImageReadError: naming the file, if it cannot be read.
         """
         entry = self._entries[index]
         return read_image(entry.path, entry.size), self._target(entry)
 
     def image_name(self, index: int) -> str:
-        """The picture's file name, as in the json."""
+        """File name of the image in the JSON file."""
         return self._entries[index].file_name
 
     def image_size(self, index: int) -> tuple[int, int]:
@@ -80,37 +79,36 @@ class CocoDataset:
         return self._entries[index].size
 
     def coco(self) -> dict[str, Any]:
-        """The ground truth as it is used here: our category ids 1…K, boxes inside their pictures, nothing that was
-        left out.
-        """
+        """Ground truth as a COCO dictionary: category ids 1…K, boxes clipped to their images, skipped entries removed."""
         images = [
             {"id": e.image_id, "file_name": e.file_name, "height": e.size[0], "width": e.size[1]} for e in self._entries
         ]
         annotations = []
         for entry in self._entries:
-            for thing in entry.objects:
-                left, top, right, bottom = thing.box
+            for instance in entry.objects:
+                left, top, right, bottom = instance.box
                 annotations.append({
-                    "id": len(annotations) + 1, "image_id": entry.image_id, "category_id": thing.label,
-                    "bbox": [left, top, right - left, bottom - top], "area": thing.area, "iscrowd": int(thing.is_crowd),
+                    "id": len(annotations) + 1, "image_id": entry.image_id, "category_id": instance.label,
+                    "bbox": [left, top, right - left, bottom - top], "area": instance.area,
+                    "iscrowd": int(instance.is_crowd),
                 })  # fmt: skip
-                if self.has_masks and thing.rle:
-                    annotations[-1]["segmentation"] = thing.rle
+                if self.has_masks and instance.rle:
+                    annotations[-1]["segmentation"] = instance.rle
         return {"images": images, "annotations": annotations, "categories": coco_categories(self.classes)}
 
     def _target(self, entry: CocoImage) -> Target:
-        things = entry.objects
+        objects = entry.objects
         target = {
-            "boxes": torch.tensor([thing.box for thing in things], dtype=torch.float32).reshape(-1, 4),
-            "labels": torch.tensor([thing.label for thing in things], dtype=torch.int64),
-            "iscrowd": torch.tensor([int(thing.is_crowd) for thing in things], dtype=torch.int64),
-            "area": torch.tensor([thing.area for thing in things], dtype=torch.float32),
+            "boxes": torch.tensor([instance.box for instance in objects], dtype=torch.float32).reshape(-1, 4),
+            "labels": torch.tensor([instance.label for instance in objects], dtype=torch.int64),
+            "iscrowd": torch.tensor([int(instance.is_crowd) for instance in objects], dtype=torch.int64),
+            "area": torch.tensor([instance.area for instance in objects], dtype=torch.float32),
             "image_id": torch.tensor(entry.image_id),
         }
         if self.has_masks:
             empty = np.zeros((0, *entry.size), dtype=np.uint8)
             target["masks"] = torch.from_numpy(
-                np.stack([rle_to_mask(t.rle) for t in things if t.rle]) if things else empty
+                np.stack([rle_to_mask(instance.rle) for instance in objects if instance.rle]) if objects else empty
             )
         return target
 
@@ -118,22 +116,22 @@ class CocoDataset:
 def open_coco_split(
     root: str | PathLike[str], split: str, skip_broken: bool = False, load_masks: bool = True
 ) -> CocoDataset:
-    """The ``split`` ("train" or "val") of the COCO folder ``root``, whichever of the usual layouts it has.
+    """Open the ``split`` ("train" or "val") of the COCO folder ``root`` in one of the usual layouts.
 
-    These are ``annotations/instances_train2017.json`` with ``train2017/`` (any year, or none; also below
-    ``images/``), and ``instances_train.json`` with ``train/``. For anything else, name the two: ``CocoPictures(file,
-    folder)``.
+    The layouts are ``annotations/instances_train2017.json`` with ``train2017/`` (any year or none; also below
+    ``images/``), and ``instances_train.json`` with ``train/``. For other layouts use ``CocoDataset(annotation_file,
+    image_folder)``.
 
     Raises:
-        FileNotFoundError: saying what was looked for and what is there.
-        BrokenData: see `CocoPictures`.
+        FileNotFoundError: naming the expected and the present files.
+        DatasetError: see `CocoDataset`.
     """
-    file, folder = find_coco_split(Path(root), split)
-    return CocoDataset(file, folder, skip_broken, load_masks)
+    annotation_file, image_folder = find_coco_split(Path(root), split)
+    return CocoDataset(annotation_file, image_folder, skip_broken, load_masks)
 
 
 def find_coco_split(root: Path, split: str) -> tuple[Path, Path]:
-    """The json and the picture folder of ``split`` in ``root``; errors as in `open_split`."""
+    """Annotation file and image folder of ``split`` in ``root``; raises as `open_coco_split`."""
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}.")
     files = [*sorted(root.glob(f"annotations/instances_{split}*.json")), *sorted(root.glob(f"instances_{split}*.json"))]
@@ -142,12 +140,14 @@ def find_coco_split(root: Path, split: str) -> tuple[Path, Path]:
         return pairs[0]
     if pairs:
         listed = ", ".join(str(file.relative_to(root)) for file, _ in pairs)
-        raise FileNotFoundError(f"{root} has several sets called {split}: {listed}. Name the json and the folder.")
+        raise FileNotFoundError(
+            f"{root} has several splits called {split}: {listed}. Give the JSON file and the image folder."
+        )
     present = ", ".join(sorted(path.name for path in root.iterdir())[:12]) or "nothing"
     raise FileNotFoundError(
-        f"No split '{split}' in {root}. Looked for annotations/instances_{split}*.json or instances_{split}.json, and "
-        f"for a folder of pictures of the same name ({split}…/ or images/{split}…/). There is: {present}. "
-        "If your data have other names, give the json and the folder."
+        f"No split '{split}' in {root}. Expected annotations/instances_{split}*.json or instances_{split}.json, and "
+        f"an image folder of the same name ({split}…/ or images/{split}…/). Present: {present}. "
+        "If your data have other names, give the JSON file and the image folder."
     )
 
 
@@ -157,19 +157,17 @@ def _image_folder(root: Path, file: Path) -> Path | None:
 
 
 def _all_have_masks(entries: Sequence[CocoImage]) -> bool:
-    runs = [thing.rle for entry in entries for thing in entry.objects]
-    return bool(runs) and all(runs)
+    rles = [instance.rle for entry in entries for instance in entry.objects]
+    return bool(rles) and all(rles)
 
 
 def _drop_unreadable(entries: Sequence[CocoImage], file: Path) -> tuple[list[CocoImage], list[DataProblem]]:
-    """The entries whose pictures can be read to their end, and what is wrong with the others. Several are read at a
-    time.
-    """
+    """Entries whose images decode in full, and the problems of the others; images are read in parallel."""
     with ThreadPoolExecutor() as pool:
         errors = list(pool.map(_read_error, entries))
     pairs = list(zip(entries, errors, strict=True))
     return [entry for entry, error in pairs if not error], [
-        DataProblem(file, f"image {entry.image_id} ({entry.file_name})", "broken picture", error)
+        DataProblem(file, f"image {entry.image_id} ({entry.file_name})", "broken image", error)
         for entry, error in pairs
         if error
     ]
@@ -184,17 +182,17 @@ def _read_error(entry: CocoImage) -> str:
 
 
 def _build_report(reader: CocoReader, entries: Sequence[CocoImage]) -> DatasetReport:
-    things = [thing for entry in entries for thing in entry.objects]
-    masked = sum(thing.rle is not None for thing in things)
-    note = f"{masked} of {len(things)} objects have a mask; masks are only used if all have one"
+    objects = [instance for entry in entries for instance in entry.objects]
+    masked = sum(instance.rle is not None for instance in objects)
+    note = f"{masked} of {len(objects)} objects have a mask; masks are only used if all have one"
     return DatasetReport(
         file=reader.annotation_file,
         num_images=len(entries),
-        num_objects=sum(not thing.is_crowd for thing in things),
+        num_objects=sum(not instance.is_crowd for instance in objects),
         num_classes=len(reader.classes),
         num_empty_images=sum(not entry.objects for entry in entries),
-        num_crowds=sum(thing.is_crowd for thing in things),
-        num_clipped_boxes=sum(thing.was_clipped for thing in things),
-        notes=[note] if 0 < masked < len(things) else [],
+        num_crowds=sum(instance.is_crowd for instance in objects),
+        num_clipped_boxes=sum(instance.was_clipped for instance in objects),
+        notes=[note] if 0 < masked < len(objects) else [],
         problems=reader.problems,
     )

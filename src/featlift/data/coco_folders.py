@@ -1,4 +1,4 @@
-"""Writing datasets as COCO folders, and looking such folders over."""
+"""Write datasets as COCO folders, and validate COCO folders."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from featlift.data.problems import DatasetReport
 from featlift.data.synthetic.scenes import SyntheticScenes
 
 SIZE_RANGES = {"tiny": (0, 16), "small": (16, 32), "medium": (32, 96), "large": (96, float("inf"))}
-"""Sizes of objects: the root of the area in pixels, from … up to. COCO's, with its small divided at 16."""
+"""Object sizes as half-open ranges of the square root of the area in pixels: COCO's, with "small" divided at 16."""
 
 
 def write_synthetic_dataset(
@@ -28,8 +28,10 @@ def write_synthetic_dataset(
     image_size: tuple[int, int] = (160, 160),
     seed: int = 0,
 ) -> dict[str, SyntheticScenes]:
-    """Write procedural scenes as a COCO folder with the splits "train" and "val", and return them. Errors as in
-    `export_coco`.
+    """Write procedural scenes as a COCO folder with the splits "train" and "val", and return the datasets.
+
+    Raises:
+        FileExistsError: if ``folder`` exists and is not empty.
     """
     splits = {
         "train": SyntheticScenes(num_train, image_size, seed),
@@ -40,17 +42,17 @@ def write_synthetic_dataset(
 
 
 def write_coco_dataset(splits: Mapping[str, ImageDataset], folder: str | PathLike[str]) -> None:
-    """Write each split as ``instances_<split>.json`` and ``<split>/`` with its pictures as PNG, as
+    """Write each split as ``instances_<split>.json`` and ``<split>/*.png``, the layout that
     `featlift.data.coco.open_coco_split` reads.
 
-    The folder appears when all of it is written, and not before.
+    The folder is created atomically: it appears when all files are written.
 
     Raises:
         FileExistsError: if ``folder`` exists and is not empty.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty. Choose another folder, or remove this one first.")
+        raise FileExistsError(f"{folder} is not empty. Choose another folder, or remove it first.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -75,8 +77,9 @@ def _write_split(dataset: ImageDataset, folder: Path, split: str) -> None:
 
 @dataclass
 class SplitStatistics:
-    """What there is in one split: the report of its reading, objects per class, and objects per size of `BINS`.
-    ``print`` it.
+    """Statistics of a split: the report of its reading, objects per class, and objects per size of `SIZE_RANGES`.
+
+    ``str()`` formats them for printing.
     """
 
     split: str
@@ -86,7 +89,7 @@ class SplitStatistics:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing at all is wrong."""
+        """Whether no problem was found."""
         return not self.report.problems
 
     def __str__(self) -> str:
@@ -98,32 +101,30 @@ class SplitStatistics:
 
 
 def check_coco_dataset(root: str | PathLike[str]) -> dict[str, SplitStatistics]:
-    """Read the splits "train" and "val" of a COCO folder in full, every picture to its end, and say what there is and
-    what is wrong.
+    """Decode every image of the splits "train" and "val" of a COCO folder and validate every annotation.
 
     Raises:
-        FileNotFoundError: if there is neither split; it says what was looked for.
-        BrokenData: if a json is no COCO json, or not one picture of it can be used.
+        FileNotFoundError: if neither split exists; names the expected files.
+        DatasetError: if a JSON file is not in COCO's format, or none of its images is usable.
     """
     root = Path(root)
-    found, missing = {}, []
+    splits, errors = {}, []
     for split in ("train", "val"):
         try:
-            found[split] = find_coco_split(root, split)
+            splits[split] = find_coco_split(root, split)
         except FileNotFoundError as error:
-            missing.append(error)
-    if not found:
-        raise missing[0]
+            errors.append(error)
+    if not splits:
+        raise errors[0]
     return {
-        split: compute_split_statistics(split, CocoDataset(*places, skip_broken=True))
-        for split, places in found.items()
+        split: compute_split_statistics(split, CocoDataset(*paths, skip_broken=True)) for split, paths in splits.items()
     }
 
 
 def compute_split_statistics(split: str, dataset: CocoDataset) -> SplitStatistics:
-    """Count the objects of ``dataset`` (crowd regions left out) per class, most frequent first, and per size."""
+    """Count the objects of ``dataset`` without crowd regions, per class (most frequent first) and per size."""
     objects = [a for a in dataset.coco()["annotations"] if not a["iscrowd"]]
-    classes = Counter(dataset.classes[a["category_id"] - 1] for a in objects)
-    roots = [a["area"] ** 0.5 for a in objects]
-    sizes = {name: sum(low <= root < high for root in roots) for name, (low, high) in SIZE_RANGES.items()}
-    return SplitStatistics(split, dataset.report, dict(classes.most_common()), sizes)
+    per_class = Counter(dataset.classes[a["category_id"] - 1] for a in objects)
+    sizes = [a["area"] ** 0.5 for a in objects]
+    per_size = {name: sum(low <= size < high for size in sizes) for name, (low, high) in SIZE_RANGES.items()}
+    return SplitStatistics(split, dataset.report, dict(per_class.most_common()), per_size)

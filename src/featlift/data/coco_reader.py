@@ -1,4 +1,4 @@
-"""Reading and checking the entries of a COCO json: nothing gets past here that training would stumble over."""
+"""Read and validate a COCO JSON file, so that invalid entries are reported before training."""
 
 import json
 import math
@@ -12,14 +12,12 @@ from featlift.data.masks import segmentation_to_rle
 from featlift.data.problems import DataProblem, DatasetError
 
 BOX_TOLERANCE = 1.0
-"""Pixels a box may reach out of its picture; it is clipped. Rounding does that much, a mistake does more."""
+"""Pixels a box may exceed its image by rounding; such boxes are clipped, larger excesses are reported."""
 
 
 @dataclass
 class CocoObject:
-    """An object: its class 1…K, its box ``xyxy`` in pixels, its area in pixels, and its run lengths if it has a
-    mask.
-    """
+    """Object: class 1…K, box ``xyxy`` in pixels, area in pixels, and compressed run lengths if it has a mask."""
 
     label: int
     box: tuple[float, float, float, float]
@@ -31,7 +29,7 @@ class CocoObject:
 
 @dataclass
 class CocoImage:
-    """A picture of the json: its id there, its file, its size and its objects."""
+    """Image: id in the JSON file, file, size (height, width) and objects."""
 
     image_id: int
     file_name: str
@@ -41,12 +39,12 @@ class CocoImage:
 
 
 class CocoReader:
-    """Reads ``annotation_file`` (a COCO json) with the pictures in ``image_folder``.
+    """Reader of ``annotation_file``, a COCO JSON file, with the images in ``image_folder``.
 
-    After `read_images`, ``problems`` has everything that was left out. What makes the whole file useless raises at once.
+    After `read_images`, ``problems`` lists every skipped entry.
 
     Raises:
-        BrokenData: if the json is missing, is no COCO json, or has no usable categories.
+        DatasetError: if the JSON file is missing, is not in COCO's format, or has no usable categories.
     """
 
     def __init__(self, annotation_file: Path, image_folder: Path) -> None:
@@ -56,11 +54,11 @@ class CocoReader:
         self.classes, self._category_to_label = self._read_categories()
 
     def read_images(self) -> list[CocoImage]:
-        """The pictures that can be used, in the order of the json, with the objects that can be used."""
+        """Valid images in the order of the JSON file, with their valid objects."""
         entries: dict[int, CocoImage] = {}
         skipped: set[int] = set()
-        for place, image in enumerate(self._document["images"]):
-            entry = self._read_image(place, image, entries)
+        for index, image in enumerate(self._document["images"]):
+            entry = self._read_image(index, image, entries)
             if isinstance(entry, CocoImage):
                 entries[entry.image_id] = entry
             elif isinstance(image, dict) and isinstance(image.get("id"), int):
@@ -77,13 +75,13 @@ class CocoReader:
             raise self._fatal_error("broken json", "the file", f"this is not JSON ({error})") from error
         if not isinstance(document, dict):
             raise self._fatal_error(
-                "broken json", "the file", f"a COCO json is an object, this is a {type(document).__name__}"
+                "broken json", "the file", f"a COCO JSON file holds an object, not a {type(document).__name__}"
             )
         for key in ("images", "annotations", "categories"):
             if not isinstance(document.get(key), list):
-                found = ", ".join(map(str, document)) or "nothing"
+                keys = ", ".join(map(str, document)) or "nothing"
                 raise self._fatal_error(
-                    "broken json", f"'{key}'", f"a COCO json has a list of this name; here there is {found}"
+                    "broken json", f"'{key}'", f"a COCO JSON file has a list of this name; this file has {keys}"
                 )
         for key in ("images", "categories"):
             if not document[key]:
@@ -91,81 +89,83 @@ class CocoReader:
         return document
 
     def _read_categories(self) -> tuple[list[str], dict[int, int]]:
-        """Class names in the order of their ids, and id → label 1…K."""
+        """Class names in the order of their ids, and the map from id to label 1…K."""
         names: dict[int, str] = {}
-        for place, category in enumerate(self._document["categories"]):
+        for index, category in enumerate(self._document["categories"]):
             if not isinstance(category, dict) or not isinstance(category.get("id"), int) or "name" not in category:
                 raise self._fatal_error(
-                    "category", f"categories[{place}]", "a category has a whole number 'id' and a 'name'"
+                    "category", f"categories[{index}]", "a category has an integer 'id' and a 'name'"
                 )
             if category["id"] in names:
                 raise self._fatal_error("category", f"category {category['id']}", "this id is used twice")
             names[category["id"]] = str(category["name"])
-        order = sorted(names)
-        return [names[number] for number in order], {number: label for label, number in enumerate(order, start=1)}
+        ids = sorted(names)
+        return [names[id_] for id_ in ids], {id_: label for label, id_ in enumerate(ids, start=1)}
 
     def _read_image(self, index: int, image: Any, known: dict[int, CocoImage]) -> CocoImage | None:
         missing = _missing_keys_message(image, ("id", "file_name", "width", "height"))
         if missing:
-            return self._record_problem("picture entry", f"images[{index}]", missing)
-        where = f"image {image['id']} ({image['file_name']})"
+            return self._record_problem("image entry", f"images[{index}]", missing)
+        location = f"image {image['id']} ({image['file_name']})"
         if not isinstance(image["id"], int):
-            return self._record_problem("picture entry", where, "its id is not a whole number")
+            return self._record_problem("image entry", location, "its id is not an integer")
         if image["id"] in known:
             return self._record_problem(
-                "duplicate id", where, f"this id is also that of {known[image['id']].file_name}"
+                "duplicate id", location, f"this id is also that of {known[image['id']].file_name}"
             )
         if not all(isinstance(image[side], int) and image[side] > 0 for side in ("width", "height")):
             return self._record_problem(
-                "picture entry", where, f"its size is {image['width']}x{image['height']} pixels"
+                "image entry", location, f"its size is {image['width']}x{image['height']} pixels"
             )
         name = str(image["file_name"])
         entry = CocoImage(image["id"], name, self.image_folder / name, (image["height"], image["width"]))
-        return entry if self._has_valid_image(entry, where) else None
+        return entry if self._has_valid_image(entry, location) else None
 
     def _has_valid_image(self, entry: CocoImage, location: str) -> bool:
         if not entry.path.is_file():
-            self._record_problem("missing picture", location, f"there is no file {entry.path}")
+            self._record_problem("missing image", location, f"there is no file {entry.path}")
             return False
         try:
             sizes = read_image_sizes(entry.path)
         except ImageReadError as error:
-            self._record_problem("broken picture", location, str(error))
+            self._record_problem("broken image", location, str(error))
             return False
         if entry.size not in sizes:
-            told, is_ = (f"{width}x{height}" for height, width in (entry.size, sizes[0]))
-            self._record_problem("other size", location, f"the json says {told} pixels, the file has {is_}")
+            declared, actual = (f"{width}x{height}" for height, width in (entry.size, sizes[0]))
+            self._record_problem(
+                "image size mismatch", location, f"the json says {declared} pixels, the file has {actual}"
+            )
             return False
         return True
 
     def _add_annotations(self, entries: dict[int, CocoImage], skipped: set[int]) -> None:
-        """Put each annotation to its picture."""
-        seen: set[int] = set()
-        for place, annotation in enumerate(self._document["annotations"]):
+        """Validate each annotation and add it to its image; annotations of ``skipped`` images are ignored."""
+        known_ids: set[int] = set()
+        for index, annotation in enumerate(self._document["annotations"]):
             missing = _missing_keys_message(
                 annotation, ("id", "image_id", "category_id", "bbox")
             ) or _non_integer_id_message(annotation)
             if missing:
-                self._record_problem("object entry", f"annotations[{place}]", missing)
+                self._record_problem("object entry", f"annotations[{index}]", missing)
                 continue
             if annotation["image_id"] in skipped:
-                continue  # its picture is among the problems already
-            where = f"annotation {annotation['id']} (image {annotation['image_id']})"
-            wrong = next(self._annotation_errors(annotation, entries, seen), None)
-            seen.add(annotation["id"])
-            if wrong:
-                self._record_problem(wrong[0], where, wrong[1])
+                continue  # its image is reported already
+            location = f"annotation {annotation['id']} (image {annotation['image_id']})"
+            error = next(self._annotation_errors(annotation, entries, known_ids), None)
+            known_ids.add(annotation["id"])
+            if error:
+                self._record_problem(error[0], location, error[1])
                 continue
-            self._add_object(annotation, entries[annotation["image_id"]], where)
+            self._add_object(annotation, entries[annotation["image_id"]], location)
 
     def _annotation_errors(
         self, annotation: dict[str, Any], entries: dict[int, CocoImage], known_ids: set[int]
     ) -> Iterator[tuple[str, str]]:
-        """What is wrong with the ids and the box of an annotation: kind and words, the gravest first."""
+        """Problems of the ids and the box of an annotation as (kind, message), most severe first."""
         if annotation["id"] in known_ids:
             yield "duplicate id", "this id is used twice"
         if annotation["image_id"] not in entries:
-            yield "unknown picture", f"there is no image with id {annotation['image_id']}"
+            yield "unknown image", f"there is no image with id {annotation['image_id']}"
         elif annotation["category_id"] not in self._category_to_label:
             yield (
                 "unknown category",
@@ -177,10 +177,10 @@ class CocoReader:
             yield "object entry", f"iscrowd is {annotation['iscrowd']!r}; it is 0 or 1"
 
     def _add_object(self, annotation: dict[str, Any], entry: CocoImage, location: str) -> None:
-        runs = None
+        rle = None
         if annotation.get("segmentation"):
             try:
-                runs = segmentation_to_rle(annotation["segmentation"], entry.size)
+                rle = segmentation_to_rle(annotation["segmentation"], entry.size)
             except ValueError as error:
                 self._record_problem("broken segmentation", location, str(error))
                 return
@@ -189,7 +189,7 @@ class CocoReader:
         if not isinstance(area, (int, float)) or not math.isfinite(area) or area <= 0:
             area = (box[2] - box[0]) * (box[3] - box[1])
         label, crowd = self._category_to_label[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
-        entry.objects.append(CocoObject(label, box, float(area), crowd, runs, clipped))
+        entry.objects.append(CocoObject(label, box, float(area), crowd, rle, clipped))
 
     def _record_problem(self, kind: str, location: str, message: str) -> None:
         self.problems.append(DataProblem(self.annotation_file, location, kind, message))
@@ -200,36 +200,36 @@ class CocoReader:
 
 def _missing_keys_message(entry: Any, keys: tuple[str, ...]) -> str:
     if not isinstance(entry, dict):
-        return f"this is no entry but {entry!r}"
+        return f"an entry is an object, not {entry!r}"
     missing = [key for key in keys if key not in entry]
     return f"it has no {', '.join(missing)}" if missing else ""
 
 
 def _non_integer_id_message(annotation: dict[str, Any]) -> str:
-    wrong = [key for key in ("id", "image_id", "category_id") if not isinstance(annotation[key], int)]
-    return f"its {wrong[0]} is {annotation[wrong[0]]!r}, not a whole number" if wrong else ""
+    invalid = [key for key in ("id", "image_id", "category_id") if not isinstance(annotation[key], int)]
+    return f"its {invalid[0]} is {annotation[invalid[0]]!r}, not an integer" if invalid else ""
 
 
 def _box_errors(box: Any, size: ImageSize) -> Iterator[tuple[str, str]]:
     if not isinstance(box, list) or len(box) != 4:
-        yield "broken box", f"its bbox is {box!r}; it takes four numbers: left, top, width, height"
+        yield "broken box", f"its bbox is {box!r}; a box is four numbers: left, top, width, height"
         return
     if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in box):
-        yield "broken box", f"its bbox {box} has something that is not a finite number"
+        yield "broken box", f"its bbox {box} has a value that is not a finite number"
         return
     left, top, width, height = box
     if width <= 0 or height <= 0:
         yield "broken box", f"its bbox {box} has no area (left, top, width, height)"
-    beyond = max(-left, -top, left + width - size[1], top + height - size[0])
-    if beyond > BOX_TOLERANCE:
-        yield "box outside", f"its bbox {box} reaches {beyond:g} px out of the picture of {size[1]}x{size[0]} pixels"
+    excess = max(-left, -top, left + width - size[1], top + height - size[0])
+    if excess > BOX_TOLERANCE:
+        yield "box outside", f"its bbox {box} exceeds the image of {size[1]}x{size[0]} pixels by {excess:g} px"
 
 
 def _clip_box(box: list[float], size: ImageSize) -> tuple[tuple[float, float, float, float], bool]:
-    """``xyxy`` inside the picture, and whether anything was cut off."""
+    """Box ``xyxy`` clipped to the image, and whether it was changed."""
     left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
-    inside = (max(0.0, left), max(0.0, top), min(float(size[1]), right), min(float(size[0]), bottom))
-    return inside, inside != (left, top, right, bottom)
+    clipped = (max(0.0, left), max(0.0, top), min(float(size[1]), right), min(float(size[0]), bottom))
+    return clipped, clipped != (left, top, right, bottom)
 
 
 def _format_ids(ids: dict[int, int]) -> str:

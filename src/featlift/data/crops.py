@@ -1,4 +1,4 @@
-"""Windows of one size out of pictures of any size."""
+"""Fixed-size crops, and the images large enough for them."""
 
 import torch
 from torch import Tensor
@@ -9,21 +9,21 @@ from featlift.resolution import Target
 
 
 class RandomCrop:
-    """An augmentation: a random window of ``size`` × ``size`` pixels (FDSR, Sec. 3.1: 384).
+    """Augmentation: a random crop of ``size`` × ``size`` pixels (FDSR, Sec. 3.1: 384).
 
     Raises:
-        ValueError: when it meets a smaller picture; :func:`select_large_images` leaves those out.
+        ValueError: on a smaller image; :func:`select_large_images` excludes those.
     """
 
     def __init__(self, size: int, min_box_size: float = 2.0) -> None:
         self.size, self.min_box_size = size, min_box_size
 
     def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
-        """``[3, H, W]`` → ``[3, side, side]``; objects of which less than ``smallest`` px a side are left are dropped."""
+        """``[3, H, W]`` → ``[3, size, size]``; removes objects whose clipped box has a side below ``min_box_size`` pixels."""
         height, width = image.shape[-2:]
         if min(height, width) < self.size:
             raise ValueError(
-                f"A window of {self.size} px does not fit into a picture of {height}x{width}; leave small pictures out."
+                f"A crop of {self.size} px does not fit into an image of {height}x{width}; exclude small images."
             )
         top = int(torch.randint(height - self.size + 1, (), generator=generator))
         left = int(torch.randint(width - self.size + 1, (), generator=generator))
@@ -31,7 +31,7 @@ class RandomCrop:
 
 
 class DatasetSubset:
-    """The pictures of ``dataset`` with the given ``indices``, in their order."""
+    """The images of ``dataset`` at ``indices``, in this order."""
 
     def __init__(self, dataset: ImageDataset, indices: list[int]) -> None:
         self.classes = dataset.classes
@@ -41,11 +41,11 @@ class DatasetSubset:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> Sample:
-        """Picture ``index`` of the selection; see `featlift.data.dataset`."""
+        """Image ``index`` of the subset; see `featlift.data.dataset`."""
         return self._dataset[self._indices[index]]
 
     def image_name(self, index: int) -> str:
-        """Its name in the whole dataset."""
+        """Name of the image in the full dataset."""
         return self._dataset.image_name(self._indices[index])
 
     def image_size(self, index: int) -> tuple[int, int]:
@@ -53,29 +53,31 @@ class DatasetSubset:
         return self._dataset.image_size(self._indices[index])
 
     def coco(self) -> dict:
-        """The ground truth of the selected pictures alone; ids as in the whole dataset."""
-        whole = self._dataset.coco()
-        images = [whole["images"][index] for index in self._indices]
+        """Ground truth of the selected images; ids are those of the full dataset."""
+        truth = self._dataset.coco()
+        images = [truth["images"][index] for index in self._indices]
         ids = {image["id"] for image in images}
-        annotations = [annotation for annotation in whole["annotations"] if annotation["image_id"] in ids]
-        return {**whole, "images": images, "annotations": annotations}
+        annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in ids]
+        return {**truth, "images": images, "annotations": annotations}
 
 
 def select_large_images(
     dataset: ImageDataset, min_size: int, num_images: int | None = None, seed: int = 0
 ) -> DatasetSubset:
-    """The pictures whose both sides have ``min_size`` px or more; of these, ``num_images`` drawn by ``seed`` (all without).
+    """Images with both sides of at least ``min_size`` pixels, or a random ``num_images`` of them drawn with ``seed``.
 
-    FDSR, Sec. 3.1: 20,000 pictures of COCO with both sides above 384.
+    FDSR, Sec. 3.1: 20,000 images of COCO with both sides above 384.
 
     Raises:
-        ValueError: if no picture is large enough.
+        ValueError: if no image is large enough.
     """
     large = [index for index in range(len(dataset)) if min(dataset.image_size(index)) >= min_size]
     if not large:
         largest = max(min(dataset.image_size(index)) for index in range(len(dataset)))
-        raise ValueError(f"No picture has {min_size} px a side; the largest has {largest}. Choose smaller crops.")
+        raise ValueError(
+            f"No image has both sides of at least {min_size} px; the largest has {largest}. Choose smaller crops."
+        )
     if num_images is not None and num_images < len(large):
         order = torch.randperm(len(large), generator=torch.Generator().manual_seed(seed))
-        large = sorted(large[place] for place in order[:num_images].tolist())
+        large = sorted(large[index] for index in order[:num_images].tolist())
     return DatasetSubset(dataset, large)

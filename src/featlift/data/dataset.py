@@ -1,4 +1,4 @@
-"""What every dataset of this library is: `Pictures`, and what it says of its objects in COCO's form."""
+"""The dataset protocol `ImageDataset`, its samples, and helpers for COCO ground truth."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -8,44 +8,44 @@ from torch import Tensor
 from featlift.resolution import Target
 
 Sample = tuple[Tensor, Target]
-"""A picture ``[3, H, W]`` float32 in 0…1, and its target: ``boxes`` [N, 4] xyxy in pixels, float32; ``labels`` [N]
-int64 in 1…K; ``iscrowd`` [N] int64; ``area`` [N] float32, of the mask where there is one; ``image_id`` 0-dim int64;
-``masks`` [N, H, W] uint8 in {0, 1}, only if the data have masks."""
+"""Image ``[3, H, W]`` float32 in 0…1 and its target: ``boxes`` [N, 4] xyxy in pixels, float32; ``labels`` [N]
+int64 in 1…K; ``iscrowd`` [N] int64; ``area`` [N] float32, of the mask if present; ``image_id`` 0-dim int64;
+``masks`` [N, H, W] uint8 in {0, 1}, only if the dataset has masks."""
 
 
 @runtime_checkable
 class ImageDataset(Protocol):
-    """A dataset of pictures with objects. Label ``k`` is called ``classes[k - 1]``; 0 is left to the background."""
+    """Images with objects. Label ``k`` has the name ``classes[k - 1]``; 0 is the background."""
 
     classes: list[str]
 
     def __len__(self) -> int:
-        """How many pictures there are."""
+        """Number of images."""
         ...
 
     def __getitem__(self, index: int) -> Sample:
-        """Picture ``index`` and its target; crowd regions are among the objects, with ``iscrowd`` 1."""
+        """Image ``index`` and its target; crowd regions are objects with ``iscrowd`` 1."""
         ...
 
     def image_name(self, index: int) -> str:
-        """A short name of picture ``index``, unique in this dataset: its file name where there is one."""
+        """Unique short name of image ``index``: its file name if it has one."""
         ...
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """Height and width of picture ``index`` in pixels, without reading it."""
+        """Height and width of image ``index`` in pixels, without decoding it."""
         ...
 
     def coco(self) -> dict[str, Any]:
-        """The ground truth as a COCO dictionary, with this dataset's own category ids 1…K."""
+        """Ground truth as a COCO dictionary with category ids 1…K."""
         ...
 
 
 def coco_categories(classes: Sequence[str]) -> list[dict[str, Any]]:
-    """COCO's ``categories`` for ``classes``: ids 1…K in their order."""
-    return [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
+    """COCO's ``categories`` of ``classes``, with ids 1…K in this order."""
+    return [{"id": label, "name": name} for label, name in enumerate(classes, start=1)]
 
 
 def drop_crowds(target: Target) -> Target:
-    """``target`` without its crowd regions: no detector is trained on "many people, somewhere here"."""
+    """``target`` without crowd regions, which detectors are not trained on."""
     keep = target["iscrowd"] == 0
     return {name: value[keep] if value.ndim else value for name, value in target.items()}

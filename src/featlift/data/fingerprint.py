@@ -1,4 +1,4 @@
-"""A short name for exactly these data, so that a result says what it was measured on."""
+"""Dataset fingerprints, which identify the data of a result."""
 
 import hashlib
 import json
@@ -9,19 +9,19 @@ from featlift.data.synthetic.scenes import SyntheticScenes
 
 
 def dataset_fingerprint(dataset: ImageDataset) -> str:
-    """Sixteen hexadecimal digits that change whenever an image id or size, a class, a box or a crowd flag does.
+    """Hash of all image ids and sizes, classes, boxes and crowd flags: 16 hexadecimal digits.
 
-    Of `Scenes` the settings and the bytes of the first picture are taken, so the whole set need not be painted.
-    Pixels of picture files are not looked at.
+    Of `SyntheticScenes` only the settings and the first image are hashed, without rendering the others. Pixels of image
+    files are not read.
     """
     facts = _synthetic_facts(dataset) if isinstance(dataset, SyntheticScenes) else _ground_truth_facts(dataset)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _synthetic_facts(scenes: SyntheticScenes) -> dict[str, Any]:
-    picture, owner, labels = scenes.render(0)
-    painted = hashlib.sha256(picture.tobytes() + owner.astype("<i4").tobytes()).hexdigest()
-    return {"scenes": scenes.settings, "painted": painted, "labels": labels}
+    image, instance_map, labels = scenes.render(0)
+    digest = hashlib.sha256(image.tobytes() + instance_map.astype("<i4").tobytes()).hexdigest()
+    return {"scenes": scenes.settings, "painted": digest, "labels": labels}  # the keys are hashed: do not rename them
 
 
 def _ground_truth_facts(dataset: ImageDataset) -> dict[str, Any]:

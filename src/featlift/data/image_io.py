@@ -1,4 +1,4 @@
-"""Reading picture files of every mode as ``[3, H, W]`` in 0…1, upright."""
+"""Read image files of any mode as upright RGB ``[3, H, W]`` in 0…1."""
 
 from pathlib import Path
 
@@ -15,48 +15,44 @@ _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
 class ImageReadError(ValueError):
-    """A picture file that cannot be read."""
+    """An image file cannot be read."""
 
 
 def read_image_sizes(path: Path) -> list[ImageSize]:
-    """The size as a viewer shows the picture, and as it is stored; they differ if a camera noted that it was held
-    upright.
-
-    Only the header is read.
+    """Size after the EXIF rotation, followed by the stored size if they differ. Only the header is read.
 
     Raises:
-        BrokenPicture: if there is no picture in the file.
+        ImageReadError: if the file is not an image.
     """
     try:
-        with Image.open(path) as picture:
-            stored = (picture.height, picture.width)
-            tagged = (
-                picture.format != "PNG" or "exif" in picture.info
-            )  # else Pillow would read the whole PNG to look for it
-            turned = tagged and picture.getexif().get(_ORIENTATION, 1) >= 5
+        with Image.open(path) as image:
+            stored = (image.height, image.width)
+            # Pillow would decode a whole PNG to find its EXIF data
+            has_exif = image.format != "PNG" or "exif" in image.info
+            is_rotated = has_exif and image.getexif().get(_ORIENTATION, 1) >= 5
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageReadError(f"{path} is not a picture that can be read ({error}).") from error
-    return [stored[::-1], stored] if turned else [stored]
+        raise ImageReadError(f"{path} is not a readable image ({error}).") from error
+    return [stored[::-1], stored] if is_rotated else [stored]
 
 
 def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
-    """The picture ``[3, H, W]``, float32 in 0…1. Gray, palette, 16-bit and CMYK become RGB; what is transparent is
-    laid on white.
+    """Image ``[3, H, W]``, float32 in 0…1. Gray, palette, 16-bit and CMYK images become RGB; transparent pixels are
+    composited onto white.
 
-    It is turned upright as its EXIF data say, unless only the stored picture has ``size`` (height, width): then its
-    boxes were drawn on the stored one.
+    The image is rotated by its EXIF orientation, unless only the stored image has ``size`` (height, width): then its
+    boxes refer to the stored image.
 
     Raises:
-        BrokenPicture: if the file is truncated or no picture.
+        ImageReadError: if the file is truncated or not an image.
     """
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            drawn_on_stored = (picture.height, picture.width) == size != (upright.height, upright.width)
-            return _to_rgb_tensor(picture if drawn_on_stored else upright)
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            keep_stored = (image.height, image.width) == size != (upright.height, upright.width)
+            return _to_rgb_tensor(image if keep_stored else upright)
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageReadError(f"{path} is broken or cut short ({error}).") from error
+        raise ImageReadError(f"{path} is broken or truncated ({error}).") from error
 
 
 def _to_rgb_tensor(image: Image.Image) -> Tensor:

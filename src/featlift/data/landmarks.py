@@ -1,8 +1,7 @@
-"""Collections to search in: Oxford5k, Paris6k, both revisited, Holidays, Flickr100k, and folders by class.
+"""Image retrieval collections: Oxford5k, Paris6k, both revisited, Holidays, Flickr100k, and class folders.
 
-Each is read into one form, :class:`RetrievalCollection`: the pictures of the database, and queries that know which of its rows
-are right. Nothing is downloaded. Positions are rows of ``database``; boxes are ``(x1, y1, x2, y2)`` in pixels of the
-query's picture.
+Each is read as a :class:`RetrievalCollection`: the database images, and queries with their ground truth as rows of
+``database``. Boxes are ``(x1, y1, x2, y2)`` in pixels of the query image. Nothing is downloaded.
 """
 
 import pickle
@@ -33,12 +32,12 @@ PARIS_CORRUPT = frozenset(
     }.items()
     for number in numbers
 )
-"""The 20 files of Paris6k that hold no picture, as its authors list them; 6,392 of 6,412 remain."""
+"""Stems of the 20 corrupt files of Paris6k, as listed by its authors; 6,392 of 6,412 images remain."""
 
 
 @dataclass(frozen=True)
 class RetrievalQuery:
-    """One question: a picture (or the ``box`` in it), the rows it should find and the rows that do not count."""
+    """Query: an image (or the ``box`` in it), its positive database rows and the junk rows, which are ignored."""
 
     image_path: Path
     positives: frozenset[int]
@@ -48,23 +47,23 @@ class RetrievalQuery:
 
 @dataclass(frozen=True)
 class RetrievalCollection:
-    """A database of pictures and the queries put to it."""
+    """Database images and queries."""
 
     database: list[Path]
     queries: list[RetrievalQuery]
 
 
 def load_oxford5k(image_folder: Path, ground_truth: Path) -> RetrievalCollection:
-    """Oxford5k (Philbin et al., CVPR 2007): 55 queries with boxes; right are "good" and "ok", "junk" does not count.
+    """Oxford5k (Philbin et al., CVPR 2007): 55 queries with boxes; "good" and "ok" are positives, "junk" is ignored.
 
-    The query's own picture stays in the database, as in the official protocol.
+    The query's own image stays in the database, as in the official protocol.
 
     Args:
-        image_folder: folder with the pictures.
-        ground_truth: folder with ``<landmark>_<k>_{query,good,ok,junk}.txt``.
+        image_folder: Folder of the images.
+        ground_truth: Folder with ``<landmark>_<k>_{query,good,ok,junk}.txt``.
 
     Raises:
-        FileNotFoundError: if there are no pictures or no query files, or the truth names a picture that is not there.
+        FileNotFoundError: if there are no images or no query files, or the ground truth names a missing image.
     """
     return _load_buildings(list_collection_images(image_folder), Path(ground_truth), prefix="oxc1_")
 
@@ -83,51 +82,50 @@ def _load_buildings(database: list[Path], ground_truth: Path, prefix: str) -> Re
     files = sorted(ground_truth.glob("*_query.txt"))
     if not files:
         raise FileNotFoundError(
-            f"No '<landmark>_<k>_query.txt' in {ground_truth}; this is the folder of the official ground-truth archive."
+            f"No '<landmark>_<k>_query.txt' in {ground_truth}; give the folder of the official ground-truth archive."
         )
 
-    def listed(query: Path, kind: str) -> frozenset[int]:
+    def read_rows(query: Path, kind: str) -> frozenset[int]:
         names = query.with_name(query.name.replace("_query.txt", f"_{kind}.txt")).read_text().split()
         return frozenset(_database_row(rows, name, query) for name in names if name not in PARIS_CORRUPT)
 
     queries = []
     for file in files:
         name, *box = file.read_text().split()
-        picture = database[_database_row(rows, name.removeprefix(prefix), file)]
+        image_path = database[_database_row(rows, name.removeprefix(prefix), file)]
         x1, y1, x2, y2 = map(float, box)
-        queries.append(
-            RetrievalQuery(picture, listed(file, "good") | listed(file, "ok"), listed(file, "junk"), (x1, y1, x2, y2))
-        )
+        positives, junk = read_rows(file, "good") | read_rows(file, "ok"), read_rows(file, "junk")
+        queries.append(RetrievalQuery(image_path, positives, junk, (x1, y1, x2, y2)))
     return RetrievalCollection(database, queries)
 
 
 def _database_row(rows: dict[str, int], name: str, source: Path) -> int:
     if name not in rows:
         raise FileNotFoundError(
-            f"{source.name} names '{name}', which is not among the {len(rows)} pictures of the database."
+            f"{source.name} names '{name}', which is not among the {len(rows)} images of the database."
         )
     return rows[name]
 
 
 def load_revisited(image_folder: Path, ground_truth: Path, difficulty: str = "medium") -> RetrievalCollection:
-    """ROxford and RParis (Radenović et al., CVPR 2018): queries are cropped and not in the database; those without a
-    positive are dropped.
+    """ROxford and RParis (Radenović et al., CVPR 2018): queries are cropped and not in the database; queries without
+    positives are dropped.
 
-    | difficulty | right | do not count |
+    | difficulty | positives | ignored |
     |---|---|---|
     | easy | easy | junk, hard |
     | medium | easy, hard | junk |
     | hard | hard | junk, easy |
 
     Args:
-        image_folder: folder with the pictures of Oxford5k or Paris6k.
-        ground_truth: ``gnd_roxford5k.pkl`` or ``gnd_rparis6k.pkl``; only plain data and NumPy arrays in it are read, code in
-            it is refused.
+        image_folder: Folder of the images of Oxford5k or Paris6k.
+        ground_truth: ``gnd_roxford5k.pkl`` or ``gnd_rparis6k.pkl``; only plain data and NumPy arrays are unpickled.
         difficulty: "easy", "medium" or "hard".
 
     Raises:
         ValueError: if the difficulty is unknown.
-        FileNotFoundError: if a picture is missing.
+        pickle.UnpicklingError: if the ground truth contains anything else.
+        FileNotFoundError: if an image is missing.
     """
     kinds = {
         "easy": (("easy",), ("junk", "hard")),
@@ -136,22 +134,21 @@ def load_revisited(image_folder: Path, ground_truth: Path, difficulty: str = "me
     }
     if difficulty not in kinds:
         raise ValueError(f"Unknown difficulty '{difficulty}'; choose one of {', '.join(kinds)}.")
-    right, ignored = kinds[difficulty]
+    positive_kinds, junk_kinds = kinds[difficulty]
     with Path(ground_truth).open("rb") as file:
         record = _SafeUnpickler(file).load()
-    found = {file.stem: file for file in list_collection_images(image_folder)}
-    rows = {stem: row for row, stem in enumerate(found)}
-    every = list(found.values())
+    images = list_collection_images(image_folder)
+    rows = {file.stem: row for row, file in enumerate(images)}
     queries = []
     for name, entry in zip(record["qimlist"], record["gnd"], strict=True):
-        positives, junk = _collect_rows(entry, right), _collect_rows(entry, ignored)
+        positives, junk = _collect_rows(entry, positive_kinds), _collect_rows(entry, junk_kinds)
         x1, y1, x2, y2 = (float(value) for value in entry["bbx"])
         if positives:
             queries.append(
-                RetrievalQuery(every[_database_row(rows, name, Path(ground_truth))], positives, junk, (x1, y1, x2, y2))
+                RetrievalQuery(images[_database_row(rows, name, Path(ground_truth))], positives, junk, (x1, y1, x2, y2))
             )
     return RetrievalCollection(
-        [every[_database_row(rows, name, Path(ground_truth))] for name in record["imlist"]], queries
+        [images[_database_row(rows, name, Path(ground_truth))] for name in record["imlist"]], queries
     )
 
 
@@ -160,20 +157,21 @@ def _collect_rows(entry: dict[str, Iterable[int]], kinds: Sequence[str]) -> froz
 
 
 class _SafeUnpickler(pickle.Unpickler):
-    """Unpickles dictionaries, lists, strings, numbers and NumPy arrays; anything else could run code."""
+    """Unpickle dictionaries, lists, strings, numbers and NumPy arrays only; other types could execute code."""
 
     def find_class(self, module: str, name: str) -> object:
         if module.split(".")[0] == "numpy" and name in {"_reconstruct", "ndarray", "dtype", "scalar"}:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(
-            f"The file wants to load {module}.{name}; a ground-truth file holds only lists, numbers and arrays."
+            f"The file refers to {module}.{name}; a ground-truth file holds only lists, numbers and arrays."
         )
 
 
 def load_holidays(image_folder: Path) -> RetrievalCollection:
-    """INRIA Holidays (Jégou et al., ECCV 2008): numbers divisible by 100 ask, the rest of their hundred is right, the
-    query itself does not count. 500 queries and 991 positives in the whole set. Pictures are turned by their EXIF mark
-    only; there are "upright" copies in use, so say which you have.
+    """INRIA Holidays (Jégou et al., ECCV 2008): 500 queries with 991 positives.
+
+    Files with numbers divisible by 100 are queries, the others of their hundred are positives; the query itself is
+    ignored. Images are only rotated by their EXIF orientation. Manually "upright" copies exist: report which is used.
     """
     database = list_collection_images(image_folder)
     numbers = [int(file.stem) for file in database]
@@ -189,48 +187,48 @@ def load_holidays(image_folder: Path) -> RetrievalCollection:
 
 
 def load_class_folders(gallery_folder: Path, query_folder: Path | None = None) -> RetrievalCollection:
-    """Folders by class: ``gallery/<class>/*`` is the database, each of ``query/<class>/*`` should find the gallery's
-    pictures of its class.
+    """Class folders: ``gallery/<class>/*`` is the database; the positives of ``query/<class>/*`` are the gallery images
+    of its class.
 
-    Without ``query_folder`` every picture of the gallery asks for the others of its class and does not count itself; a picture
-    that is alone in its class only stands in the way of the others.
+    Without ``query_folder`` every gallery image is a query for the others of its class and ignores itself; the only image
+    of a class is not a query.
 
     Raises:
-        FileNotFoundError: if there are no pictures, or a query's class is not in the gallery.
+        FileNotFoundError: if there are no images, or the gallery lacks the class of a query.
     """
     database = list_collection_images(gallery_folder)
     classes: dict[str, set[int]] = {}
     for row, file in enumerate(database):
         classes.setdefault(file.parent.name, set()).add(row)
     if query_folder is None:
-        own = [
+        queries = [
             RetrievalQuery(f, frozenset(classes[f.parent.name] - {row}), frozenset({row}))
             for row, f in enumerate(database)
         ]
-        return RetrievalCollection(database, [q for q in own if q.positives])
-    asked = list_collection_images(query_folder)
-    unknown = sorted({file.parent.name for file in asked} - set(classes))
+        return RetrievalCollection(database, [q for q in queries if q.positives])
+    files = list_collection_images(query_folder)
+    unknown = sorted({file.parent.name for file in files} - set(classes))
     if unknown:
         raise FileNotFoundError(f"The gallery has no folder for the query classes {', '.join(unknown)}.")
-    return RetrievalCollection(database, [RetrievalQuery(file, frozenset(classes[file.parent.name])) for file in asked])
+    return RetrievalCollection(database, [RetrievalQuery(file, frozenset(classes[file.parent.name])) for file in files])
 
 
 def list_collection_images(folder: Path) -> list[Path]:
-    """Every picture under ``folder``, sorted; also how Flickr100k, 100,071 distractors, is read.
+    """All images below ``folder``, sorted; also reads Flickr100k with its 100,071 distractors.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there is no image.
     """
-    found = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in LANDMARK_SUFFIXES)
-    if not found:
-        raise FileNotFoundError(f"No picture ({', '.join(LANDMARK_SUFFIXES)}) under {folder}.")
-    return found
+    files = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in LANDMARK_SUFFIXES)
+    if not files:
+        raise FileNotFoundError(f"No image ({', '.join(LANDMARK_SUFFIXES)}) in {folder}.")
+    return files
 
 
 def read_image_crop(path: Path, box: CropBox | None = None) -> Tensor:
-    """``[3, H, W]`` in 0…1, upright by its EXIF mark, cut to ``box`` (rounded to whole pixels) if there is one."""
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
+    """Image ``[3, H, W]`` in 0…1, rotated by its EXIF orientation and cropped to ``box`` (rounded to whole pixels) if given."""
+    with Image.open(path) as file:
+        image = ImageOps.exif_transpose(file).convert("RGB")
     if box is not None:
         left, top, right, bottom = (round(value) for value in box)
         image = image.crop((left, top, right, bottom))
@@ -239,23 +237,23 @@ def read_image_crop(path: Path, box: CropBox | None = None) -> Tensor:
 
 
 def random_crop_box(file: Path, seed: int = 0) -> CropBox:
-    """A window of 70 to 90 % of a picture's sides, the same whenever it is asked for: another view of what it shows."""
-    luck, (height, width) = random.Random(seed), read_image_crop(file).shape[1:]
-    share = luck.uniform(0.7, 0.9)
-    left, top = luck.uniform(0, 1 - share) * width, luck.uniform(0, 1 - share) * height
-    return left, top, left + share * width, top + share * height
+    """Random crop box with 70 to 90 % of the image's sides, deterministic in ``seed``."""
+    rng, (height, width) = random.Random(seed), read_image_crop(file).shape[1:]
+    scale = rng.uniform(0.7, 0.9)
+    left, top = rng.uniform(0, 1 - scale) * width, rng.uniform(0, 1 - scale) * height
+    return left, top, left + scale * width, top + scale * height
 
 
 def split_image_files(files: Sequence[Path], num_train: int, seed: int = 0) -> tuple[list[Path], list[Path]]:
-    """``(train, rest)``, drawn at random: the paper's way (Oxford 4,500 / 562, Paris 5,800 / 612).
+    """Random split ``(train, rest)``, the paper's protocol (Oxford 4,500 / 562, Paris 5,800 / 612).
 
-    Views of one landmark then fall on both sides, and training pictures are database pictures. To train on one city and
-    test on the other has neither leak.
+    Views of a landmark then occur in both parts, and training images are database images. Training on one city and
+    testing on the other avoids both leaks.
 
     Raises:
-        ValueError: if there are not more than ``num_train`` pictures.
+        ValueError: unless there are more than ``num_train`` ≥ 1 images.
     """
     if not 0 < num_train < len(files):
-        raise ValueError(f"Cannot train on {num_train} of {len(files)} pictures and keep some for testing.")
+        raise ValueError(f"Cannot train on {num_train} of {len(files)} images and keep some for testing.")
     order = random.Random(seed).sample(range(len(files)), len(files))
     return [files[i] for i in sorted(order[:num_train])], [files[i] for i in sorted(order[num_train:])]

@@ -1,4 +1,4 @@
-"""Masks in the forms COCO knows: run lengths (compressed or not) and polygons."""
+"""Conversion between masks and COCO's run-length encodings and polygons."""
 
 import math
 from typing import Any
@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 
 
 def mask_to_rle(mask: NDArray[Any]) -> dict[str, Any]:
-    """``mask`` [H, W] as compressed run lengths that JSON can hold: ``{"size": [H, W], "counts": "…"}``."""
+    """Compressed run lengths of ``mask`` [H, W], serializable as JSON: ``{"size": [H, W], "counts": "…"}``."""
     import hotcoco.mask
 
     return _json_rle(hotcoco.mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
 
 
 def segmentation_to_rle(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
-    """A ``segmentation`` as COCO files have it, as compressed run lengths for a picture of ``size`` (height, width).
+    """Convert COCO's ``segmentation`` to compressed run lengths for an image of ``size`` (height, width).
 
-    It is a list of polygons ``[x1, y1, x2, y2, …]`` whose union is the object, or run lengths with ``counts`` as a
-    list or as text.
+    A segmentation is a list of polygons ``[x1, y1, x2, y2, …]`` whose union is the object, or run lengths with
+    ``counts`` as a list or a string.
 
     Raises:
-        ValueError: saying what is wrong with it.
+        ValueError: if the segmentation is invalid.
     """
     import hotcoco.mask
 
@@ -32,7 +32,7 @@ def segmentation_to_rle(segmentation: Any, size: tuple[int, int]) -> dict[str, A
 
 
 def rle_to_mask(rle: dict[str, Any]) -> NDArray[np.uint8]:
-    """Compressed run lengths as ``[H, W]`` of 0 and 1."""
+    """Decode compressed run lengths to ``[H, W]`` uint8 in {0, 1}."""
     import hotcoco.mask
 
     return np.ascontiguousarray(hotcoco.mask.decode(rle))
@@ -42,26 +42,26 @@ def _parse_rle(segmentation: dict[str, Any], size: tuple[int, int]) -> dict[str,
     import hotcoco.mask
 
     if list(segmentation.get("size", [])) != list(size):
-        raise ValueError(f"its run lengths are for size {segmentation.get('size')}, the picture has {list(size)}")
+        raise ValueError(f"its run lengths are for size {segmentation.get('size')}, the image has {list(size)}")
     try:
-        runs = hotcoco.mask.fr_py_objects(segmentation, *size)
-        hotcoco.mask.area(runs)
+        rle = hotcoco.mask.fr_py_objects(segmentation, *size)
+        hotcoco.mask.area(rle)
     except (TypeError, ValueError) as error:
         raise ValueError(f"its run lengths cannot be read ({error})") from error
     counts = segmentation["counts"]
     if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
         raise ValueError(f"its run lengths add up to {sum(counts)}, not to {size[0]}·{size[1]} pixels")
-    return runs
+    return rle
 
 
 def _check_polygons(polygons: Any) -> None:
     if not isinstance(polygons, list) or not polygons or not all(isinstance(polygon, list) for polygon in polygons):
         raise ValueError("it is neither a list of polygons nor run lengths")
-    for number, polygon in enumerate(polygons):
+    for index, polygon in enumerate(polygons):
         if len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"polygon {number} has {len(polygon)} numbers; it takes x and y of at least three points")
+            raise ValueError(f"polygon {index} has {len(polygon)} numbers; it takes x and y of at least three points")
         if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in polygon):
-            raise ValueError(f"polygon {number} has a coordinate that is not a finite number")
+            raise ValueError(f"polygon {index} has a coordinate that is not a finite number")
 
 
 def _json_rle(rle: dict[str, Any]) -> dict[str, Any]:

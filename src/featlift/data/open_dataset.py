@@ -1,4 +1,4 @@
-"""What ``--data`` names: a folder in COCO's form, or Tsinghua-Tencent 100K."""
+"""Open the dataset of the option ``--data``: a COCO folder or Tsinghua-Tencent 100K."""
 
 from os import PathLike
 from pathlib import Path
@@ -7,18 +7,18 @@ from featlift.data.coco import open_coco_split
 from featlift.data.dataset import ImageDataset
 from featlift.data.tt100k import TT100K_RELEASES, TT100KDataset
 
-TT100K_SPLITS = {"train": "learned", "val": "test"}
-"""Our splits → TT100K's: what it calls train is learned from but for the part that is held out to choose a score limit."""
+TT100K_SPLITS = {"train": "train-fit", "val": "test"}
+"""FeatLift's split → TT100K's. "train-fit" is TT100K's "train" without the part held out to choose a score threshold."""
 
 
 def open_dataset(root: str | PathLike[str], split: str, skip_broken: bool = False) -> ImageDataset:
-    """The ``split`` ("train", "val", or TT100K's own) of ``root``.
+    """Open the ``split`` ("train", "val", or one of TT100K's) of ``root``.
 
-    ``root`` is a folder in COCO's form, TT100K's folder, or TT100K's json, which says which release is meant where there are two.
+    ``root`` is a COCO folder, the folder of TT100K, or the JSON file of a TT100K release, which selects the release.
 
     Raises:
-        FileNotFoundError: saying what was looked for and what is there.
-        BrokenData: see `featlift.data.coco.CocoDataset`.
+        FileNotFoundError: naming the expected and the present files.
+        DatasetError: see `featlift.data.coco.CocoDataset`.
         ValueError: see `featlift.data.tt100k.TT100KDataset`.
     """
     folder, release = _find_release(Path(root))
@@ -28,6 +28,6 @@ def open_dataset(root: str | PathLike[str], split: str, skip_broken: bool = Fals
 
 
 def _find_release(root: Path) -> tuple[Path, str]:
-    """TT100K's folder and release, if its json is named; ``root`` and nothing for all else."""
+    """TT100K's folder and release if ``root`` is its JSON file, else ``root`` and an empty release."""
     releases = {file: release for release, file in TT100K_RELEASES.items()}
     return (root.parent, releases[root.name]) if root.name in releases and root.is_file() else (root, "")

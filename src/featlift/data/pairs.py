@@ -1,4 +1,4 @@
-"""Batches of descriptors: what the small picture gave, how small it was, and what the large picture gave."""
+"""Pairs of low-resolution and full-resolution descriptors, and their loader."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DescriptorPairs:
-    """N pictures at R ratios.
+    """Descriptors of N images at R downscaling ratios.
 
     Attributes:
-        ratios: R of them, per side.
-        low: ``[R, N, …]``, what is known of each picture at each ratio: its unit vector ``[D]``, or its number.
-        high: ``[N, D]``, unit vectors of the pictures as they are.
+        ratios: R downscaling ratios per side.
+        low: ``[R, N, …]``, unit-norm descriptor ``[D]`` or index of each image at each ratio.
+        high: ``[N, D]``, unit-norm descriptors of the images at full size.
+
+    Raises:
+        ValueError: if the shapes are inconsistent.
     """
 
     ratios: Sequence[float]
@@ -24,34 +27,35 @@ class DescriptorPairs:
     def __post_init__(self) -> None:
         if self.low.shape[:2] != (len(self.ratios), len(self.high)):
             low, high = tuple(self.low.shape), tuple(self.high.shape)
-            raise ValueError(f"{len(self.ratios)} ratios, low {low} and high {high} do not fit: [R, N, …] and [N, D].")
+            raise ValueError(
+                f"{len(self.ratios)} ratios, low {low} and high {high} do not match [R], [R, N, …] and [N, D]."
+            )
 
     def at_ratio(self, ratio: float) -> "DescriptorPairs":
-        """The same pictures at one of the ratios."""
-        place = list(self.ratios).index(ratio)
-        return DescriptorPairs([ratio], self.low[place : place + 1], self.high)
+        """Pairs at one of ``ratios``."""
+        index = list(self.ratios).index(ratio)
+        return DescriptorPairs([ratio], self.low[index : index + 1], self.high)
 
     def split(self, fraction: float) -> tuple["DescriptorPairs", "DescriptorPairs"]:
-        """The first ``fraction`` of the pictures, and the rest."""
-        first = round(fraction * len(self.high))
-        known, held = (
+        """Pairs of the first ``fraction`` of the images, and of the rest."""
+        size = round(fraction * len(self.high))
+        first, rest = (
             DescriptorPairs(self.ratios, self.low[:, part], self.high[part])
-            for part in (slice(first), slice(first, None))
+            for part in (slice(size), slice(size, None))
         )
-        return known, held
+        return first, rest
 
 
 @dataclass(frozen=True)
 class DescriptorPairLoader:
-    """An endless stream of random pairs, for :func:`featlift.training.fit`: every picture and every ratio equally
-    often.
+    """Endless random batches of pairs; images and ratios are sampled uniformly.
 
-    Batch k is a function of (seed, k, rank), so a position in the stream is one number.
+    Batch k is a function of (seed, k, rank), so the state of the loader is one number.
 
     Attributes:
-        pairs: what is drawn from.
-        batch_size: B, pairs in a batch.
-        seed: of the draws.
+        pairs: Pairs to sample from.
+        batch_size: B, pairs per batch.
+        seed: Seed of the sampling.
     """
 
     pairs: DescriptorPairs
@@ -61,11 +65,11 @@ class DescriptorPairLoader:
     def iter_from(
         self, step: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
-        """Batches ``step``, ``step + 1``, …: ``((low [B, …], ratio [B]), high [B, D])``."""
+        """Iterate endlessly over batches ``step``, ``step + 1``, …: ``((low [B, …], ratio [B]), high [B, D])``."""
         ratios = torch.tensor([float(ratio) for ratio in self.pairs.ratios])
         while True:
-            draw = torch.Generator().manual_seed(hash((self.seed, step, rank)) % 2**63)
-            which = torch.randint(len(ratios), (self.batch_size,), generator=draw)
-            picture = torch.randint(len(self.pairs.high), (self.batch_size,), generator=draw)
-            yield (self.pairs.low[which, picture], ratios[which]), self.pairs.high[picture]
+            generator = torch.Generator().manual_seed(hash((self.seed, step, rank)) % 2**63)
+            r = torch.randint(len(ratios), (self.batch_size,), generator=generator)
+            i = torch.randint(len(self.pairs.high), (self.batch_size,), generator=generator)
+            yield (self.pairs.low[r, i], ratios[r]), self.pairs.high[i]
             step += 1

@@ -1,4 +1,4 @@
-"""What a dataset says of itself before anything is trained on it: what it has, what was left out, and why."""
+"""Dataset reports: the counts of a dataset, and its invalid entries with reasons."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MAX_PRINTED_PROBLEMS = 10
-"""How many problems of a kind are printed; the rest is counted."""
+"""Maximum number of printed problems per kind; the others are counted."""
 
 
 @dataclass(frozen=True)
 class DataProblem:
-    """Something wrong: in which file, with which entry of it, and what. ``kind`` sorts problems of one sort
-    together.
-    """
+    """Invalid entry: the file, the entry's location in it, and a message. Reports group problems by ``kind``."""
 
     file: Path
     location: str
@@ -25,7 +23,7 @@ class DataProblem:
 
 
 class DatasetError(ValueError):
-    """The data cannot be used as they are. ``problems`` has all of them; the message shows the first ten."""
+    """A dataset is invalid. ``problems`` lists all problems; the message contains the first ten."""
 
     def __init__(self, problems: Sequence[DataProblem], hint: str = "") -> None:
         self.problems = list(problems)
@@ -34,11 +32,10 @@ class DatasetError(ValueError):
 
 @dataclass
 class DatasetReport:
-    """What was read from ``file``, and everything that was left out with the reason. ``print`` it.
+    """Counts of the valid entries of ``file``, and the problems of the skipped ones. ``str()`` formats them for printing.
 
-    ``num_images`` and ``num_objects`` are what is left; ``num_empty_images`` pictures have no object and are kept; ``num_crowds`` are
-    regions that evaluation knows of and training does not; ``num_clipped_boxes`` boxes reached up to a pixel out of their
-    picture.
+    ``num_empty_images`` counts images without objects, which are kept; ``num_crowds`` counts crowd regions, which are used
+    in evaluation only; ``num_clipped_boxes`` counts boxes that exceeded their image by up to one pixel.
     """
 
     file: Path
@@ -52,23 +49,20 @@ class DatasetReport:
     problems: list[DataProblem] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{self.file}: {self.num_images} pictures, {self.num_objects} objects of {self.num_classes} classes"]
-        lines += [f"  {self.num_empty_images} pictures have no object (kept: they teach what is background)"] * (
-            self.num_empty_images > 0
-        )
-        lines += [f"  {self.num_crowds} crowd regions are left out of training, kept for evaluation"] * (
-            self.num_crowds > 0
-        )
-        lines += [f"  {self.num_clipped_boxes} boxes reached up to 1 px out of their picture and were clipped"] * (
-            self.num_clipped_boxes > 0
-        )
+        lines = [f"{self.file}: {self.num_images} images, {self.num_objects} objects of {self.num_classes} classes"]
+        if self.num_empty_images:
+            lines.append(f"  {self.num_empty_images} images have no object (kept as background examples)")
+        if self.num_crowds:
+            lines.append(f"  {self.num_crowds} crowd regions are excluded from training, kept for evaluation")
+        if self.num_clipped_boxes:
+            lines.append(f"  {self.num_clipped_boxes} boxes exceeded their image by up to 1 px and were clipped")
         lines += [f"  {note}" for note in self.notes]
-        for kind, number in Counter(problem.kind for problem in self.problems).items():
-            lines.append(f"  left out, {kind}: {number}")
+        for kind, count in Counter(problem.kind for problem in self.problems).items():
+            lines.append(f"  skipped, {kind}: {count}")
             lines += [f"    {line}" for line in _format_problems([p for p in self.problems if p.kind == kind])]
         return "\n".join(lines)
 
 
 def _format_problems(problems: Sequence[DataProblem]) -> list[str]:
-    more = len(problems) - MAX_PRINTED_PROBLEMS
-    return [str(problem) for problem in problems[:MAX_PRINTED_PROBLEMS]] + ([f"… and {more} more"] if more > 0 else [])
+    rest = len(problems) - MAX_PRINTED_PROBLEMS
+    return [str(problem) for problem in problems[:MAX_PRINTED_PROBLEMS]] + ([f"… and {rest} more"] if rest > 0 else [])

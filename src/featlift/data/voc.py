@@ -19,7 +19,7 @@ VOC_CLASSES = (
 
 @dataclass(frozen=True)
 class VocAnnotation:
-    """One xml file: height and width, and per object label, box xyxy in px and whether it is marked difficult."""
+    """XML annotation: image size (height, width), and per object the label, the box xyxy in pixels and the difficult flag."""
 
     size: tuple[int, int]
     labels: list[int]
@@ -30,57 +30,57 @@ class VocAnnotation:
 class VocDataset:
     """The ``split`` ("train", "val", "trainval", "test") of a year's folder, such as ``VOCdevkit/VOC2007``.
 
-    Difficult objects have ``iscrowd`` 1: like crowds they are no training targets, and finding them counts neither for nor against.
-    VOC counts pixels from 1 and includes the last; boxes here are edges from 0, so widths are the same as VOC's.
+    Difficult objects have ``iscrowd`` 1: like crowd regions they are excluded from training and ignored in evaluation.
+    VOC's pixel coordinates start at 1 and include the last pixel; boxes here are edges starting at 0, of the same width.
 
     Raises:
-        FileNotFoundError: naming what is missing.
-        ValueError: naming the file and the class that is none of VOC's.
+        FileNotFoundError: naming the missing file.
+        ValueError: naming the file and its unknown class.
     """
 
     def __init__(self, folder: str | PathLike[str], split: str = "trainval") -> None:
         self.classes = list(VOC_CLASSES)
         self.folder = Path(folder)
-        listed = self.folder / "ImageSets" / "Main" / f"{split}.txt"
-        if not listed.is_file():
-            found = sorted(path.stem for path in listed.parent.glob("*.txt") if "_" not in path.stem)
+        split_file = self.folder / "ImageSets" / "Main" / f"{split}.txt"
+        if not split_file.is_file():
+            splits = sorted(path.stem for path in split_file.parent.glob("*.txt") if "_" not in path.stem)
             raise FileNotFoundError(
-                f"There is no {listed}. Splits there: {', '.join(found) or 'none'}. Name a folder like VOC2007."
+                f"There is no {split_file}. Splits: {', '.join(splits) or 'none'}. Give a folder like VOC2007."
             )
-        self._names = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
+        self._names = [line.split()[0] for line in split_file.read_text().splitlines() if line.strip()]
         self._annotations = [_read_annotation(self.folder / "Annotations" / f"{name}.xml") for name in self._names]
 
     def __len__(self) -> int:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Sample:
-        """Picture ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.dataset`."""
-        found = self._annotations[index]
-        boxes = torch.tensor(found.boxes, dtype=torch.float32).reshape(-1, 4)
+        """Image ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.dataset`."""
+        annotation = self._annotations[index]
+        boxes = torch.tensor(annotation.boxes, dtype=torch.float32).reshape(-1, 4)
         return read_image(self.folder / "JPEGImages" / self.image_name(index)), {
             "boxes": boxes,
-            "labels": torch.tensor(found.labels, dtype=torch.int64),
-            "iscrowd": torch.tensor(found.difficult, dtype=torch.int64),
+            "labels": torch.tensor(annotation.labels, dtype=torch.int64),
+            "iscrowd": torch.tensor(annotation.difficult, dtype=torch.int64),
             "area": (boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
             "image_id": torch.tensor(index % len(self) + 1),
         }
 
     def image_name(self, index: int) -> str:
-        """The file name in ``JPEGImages``."""
+        """File name in ``JPEGImages``."""
         return f"{self._names[index]}.jpg"
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """Height and width in pixels, as the xml says."""
+        """Height and width in pixels, from the XML file."""
         return self._annotations[index].size
 
     def coco(self) -> dict[str, Any]:
-        """The ground truth in COCO's form; ``difficult`` is kept, and repeated as ``iscrowd``."""
+        """Ground truth as a COCO dictionary; the difficult flag is stored as ``difficult`` and as ``iscrowd``."""
         images, annotations = [], []
-        for index, found in enumerate(self._annotations):
-            height, width = found.size
+        for index, annotation in enumerate(self._annotations):
+            height, width = annotation.size
             images.append({"id": index + 1, "file_name": self.image_name(index), "height": height, "width": width})
             for label, (left, top, right, bottom), difficult in zip(
-                found.labels, found.boxes, found.difficult, strict=True
+                annotation.labels, annotation.boxes, annotation.difficult, strict=True
             ):
                 annotations.append({
                     "id": len(annotations) + 1, "image_id": index + 1, "category_id": label,
@@ -92,28 +92,30 @@ class VocDataset:
 
 def _read_annotation(path: Path) -> VocAnnotation:
     if not path.is_file():
-        raise FileNotFoundError(f"There is no {path}, though the split lists it.")
+        raise FileNotFoundError(f"There is no {path}, which is listed in the split.")
     root = xml.parse(path).getroot()
-    things = root.findall("object")
-    names = [_element_text(thing, "name") for thing in things]
+    objects = root.findall("object")
+    names = [_element_text(instance, "name") for instance in objects]
     for name in names:
         if name not in VOC_CLASSES:
-            raise ValueError(f"{path}: '{name}' is no class of PASCAL VOC; there are {', '.join(VOC_CLASSES)}.")
+            raise ValueError(
+                f"{path}: '{name}' is not a class of PASCAL VOC; the classes are {', '.join(VOC_CLASSES)}."
+            )
     return VocAnnotation(
         size=(int(_element_text(root, "size/height")), int(_element_text(root, "size/width"))),
         labels=[VOC_CLASSES.index(name) + 1 for name in names],
         boxes=[
             _pixel_box_to_edges(
-                [float(_element_text(thing, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
+                [float(_element_text(instance, f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")]
             )
-            for thing in things
+            for instance in objects
         ],
-        difficult=[int(thing.findtext("difficult", "0")) for thing in things],
+        difficult=[int(instance.findtext("difficult", "0")) for instance in objects],
     )
 
 
 def _pixel_box_to_edges(box: list[float]) -> list[float]:
-    """First and last pixel, counted from 1 → left and right edge, from 0."""
+    """First and last pixel, counted from 1 → box edges, counted from 0."""
     return [box[0] - 1, box[1] - 1, box[2], box[3]]
 
 

@@ -1,1 +1,1 @@
-"""From a trained network to the form in which it runs: faster, smaller, exported."""
+"""Deployment of trained networks: faster inference, latency budgets, export, upscaling of images."""

@@ -1,9 +1,9 @@
-"""Out of PyTorch: ``torch.export``, ONNX and OpenVINO, each file checked against the network it was made from before it gets its name.
+"""Export to ``torch.export``, ONNX and OpenVINO, with a parity check of each file against its PyTorch module.
 
-Two ways, because one does not do everything: maps and features (interpolators, extractors) go through ``torch.export``, with free
-height and width; whole detectors, whose lists of boxes have no fixed length, through ONNX's older exporter, which follows one picture.
+Interpolators and extractors are exported by ``torch.export`` with dynamic height and width. Whole detectors, whose outputs have a dynamic
+number of boxes, are exported by ONNX's older exporter, which traces one image.
 
-A file that answers differently is not left behind. Beside ``x.onnx`` stands ``x.onnx.json``: errors of the check, opset, versions.
+A file that fails the check is not kept. ``x.onnx.json`` next to ``x.onnx`` records errors of the check, opset and versions.
 """
 
 import copy
@@ -25,9 +25,9 @@ from featlift.deployment.optimize import restore
 
 ONNX_OPSET = 18
 EXPORT_TOLERANCE = 1e-4
-"""The largest relative error that is let through."""
+"""Largest allowed relative error."""
 EXPORT_FORMATS = {"torch-export": ".pt2", "onnx": ".onnx", "openvino": ".xml"}
-"""Format → how its files end. OpenVINO's weights are in a second one, ``.bin``."""
+"""Format → file suffix. OpenVINO has a second file for the weights, ``.bin``."""
 REQUIRED_PACKAGES = {
     "torch-export": ("torch",),
     "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
@@ -39,14 +39,14 @@ Runner = Callable[[Tensor], Outputs]
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A file that was made and checked.
+    """An exported and checked file.
 
     Attributes:
-        path: of the file.
-        format: a name of :data:`EXPORT_FORMATS`.
-        errors: "HxW" of each picture or map of the check → largest relative error of its answers.
-        opset: of ONNX, through which OpenVINO's files go too; None for torch.export.
-        versions: of the packages that made and checked it.
+        path: Path of the file.
+        format: Key of :data:`EXPORT_FORMATS`.
+        errors: "HxW" of each input of the check → largest relative error of its outputs.
+        opset: ONNX opset, also for OpenVINO; None for torch.export.
+        versions: Versions of the packages that wrote and checked the file.
     """
 
     path: Path
@@ -56,37 +56,38 @@ class ExportResult:
     versions: dict[str, str]
 
     def __str__(self) -> str:
-        """One line: file, errors, versions."""
-        checked = ", ".join(f"{error:.0e} at {size}" for size, error in self.errors.items())
-        made = ", ".join(f"{name} {number}" for name, number in self.versions.items())
-        return f"{self.path}: relative error {checked} ({made})"
+        """One line with file, errors and versions."""
+        errors = ", ".join(f"{error:.0e} at {size}" for size, error in self.errors.items())
+        versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        return f"{self.path}: relative error {errors} ({versions})"
 
 
 def export_module(
     module: nn.Module, examples: Sequence[Tensor], path: str | Path, format: str = "onnx", size_divisor: int = 1
 ) -> ExportResult:
-    """Write an interpolator or an extractor for maps or pictures of any height and width, and check it on ``examples``.
+    """Export an interpolator or an extractor with dynamic height and width, and check it on ``examples``.
 
     Args:
-        module: ``[B, C, H, W]`` → a map, or a dict of maps. It is copied, in evaluation mode, to the CPU.
-        examples: two or more inputs of different sizes and one B and C; the first is what the exporter looks at.
-        path: of the new file, with the ending of :data:`EXPORT_FORMATS`.
-        format: a name of :data:`EXPORT_FORMATS`.
-        size_divisor: height and width are free multiples of this (an extractor's ``divisible``).
+        module: Module ``[B, C, H, W]`` → a map, or a dict of maps. It is copied, in evaluation mode, to the CPU.
+        examples: Two or more inputs of different sizes with equal B and C; the exporter uses the first.
+        path: Output file, with the suffix of :data:`EXPORT_FORMATS`.
+        format: Key of :data:`EXPORT_FORMATS`.
+        size_divisor: Height and width are dynamic multiples of this (an extractor's ``size_divisible``).
 
     Raises:
-        ValueError: for an unknown format or another ending, or an answer that is off by more than :data:`EXPORT_TOLERANCE`: then there is no file.
-        ImportError: if the format needs a package that is not there.
+        ValueError: If the format is unknown, the suffix does not match it, or an output differs by more than :data:`EXPORT_TOLERANCE`; no
+            file is written then.
+        ImportError: If the format needs a package that is not installed.
     """
     path = _validate_path(path, format)
-    still = _inference_copy(module)
+    frozen = _inference_copy(module)
     rows, columns = torch.export.Dim("rows", min=2, max=1024), torch.export.Dim("columns", min=2, max=1024)
     program = torch.export.export(
-        still, (examples[0],), dynamic_shapes=({2: size_divisor * rows, 3: size_divisor * columns},)
+        frozen, (examples[0],), dynamic_shapes=({2: size_divisor * rows, 3: size_divisor * columns},)
     )
 
     def onnx(unfinished: Path) -> None:
-        names = list(_as_output_dict(still(examples[0])))
+        names = list(_as_output_dict(frozen(examples[0])))
         torch.onnx.export(
             program,
             (),
@@ -105,54 +106,54 @@ def export_module(
         return lambda x: _as_output_dict(torch.export.load(unfinished).module()(x))
 
     return _write_checked(
-        lambda x: _as_output_dict(still(x)), write, examples, ExportResult(path, format, {}, None, {})
+        lambda x: _as_output_dict(frozen(x)), write, examples, ExportResult(path, format, {}, None, {})
     )
 
 
 def export_detector(
     detector: nn.Module, images: Sequence[Tensor], path: str | Path, format: str = "onnx"
 ) -> ExportResult:
-    """Write a whole detector: a picture ``[3, H, W]`` in, boxes, labels and scores (and masks) out; any H and W.
+    """Export a whole detector: an image ``[3, H, W]`` in, boxes, labels and scores (and masks) out; dynamic H and W.
 
     Args:
-        detector: torchvision's contract. It is copied, in evaluation mode, to the CPU.
-        images: two or more of different sizes, in 0…1; the first is what the exporter follows, and all are checked. The first must show
-            at least one object, or the exporter sees none of what is done with objects.
-        path: of the new file, with the ending of :data:`EXPORT_FORMATS`.
+        detector: Detector with torchvision's interface. It is copied, in evaluation mode, to the CPU.
+        images: Two or more images of different sizes, in 0…1; the exporter traces the first, and all are checked. The detector must
+            find at least one object in the first, or the trace lacks the operations on objects.
+        path: Output file, with the suffix of :data:`EXPORT_FORMATS`.
         format: "onnx" or "openvino".
 
     Raises:
-        ValueError: for "torch-export", which has no lists of free length; for another ending; if nothing is found in the first picture;
-            or if an answer is off by more than :data:`EXPORT_TOLERANCE`: then there is no file.
-        ImportError: if the format needs a package that is not there.
+        ValueError: If the format is "torch-export", which does not support outputs of dynamic length, the suffix does not match, there are
+            no detections in the first image, or an output differs by more than :data:`EXPORT_TOLERANCE`; no file is written then.
+        ImportError: If the format needs a package that is not installed.
     """
     path = _validate_path(path, format)
     if format == "torch-export":
         raise ValueError(
-            "A whole detector can be written as onnx or openvino only; torch-export can hold its extractor."
+            "A whole detector can be exported to onnx or openvino only; use torch-export for its extractor."
         )
-    still = _inference_copy(detector)
+    frozen = _inference_copy(detector)
     with torch.no_grad():
-        found = still([images[0]])[0]
-    if not len(found["boxes"]):
-        raise ValueError("The detector finds nothing in the first picture; give one in which it finds something.")
+        detections = frozen([images[0]])[0]
+    if not len(detections["boxes"]):
+        raise ValueError("There are no detections in the first image; give an image with objects.")
 
     def onnx(unfinished: Path) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tracing and of the exporter's age; what they warn of is checked below
+            warnings.simplefilter("ignore")  # tracing and deprecation warnings; the result is checked below
             torch.onnx.export(
-                still,
+                frozen,
                 ([images[0]],),
                 unfinished,
                 dynamo=False,
                 opset_version=ONNX_OPSET,
                 input_names=["x"],
-                output_names=list(found),
-                dynamic_axes={"x": {1: "height", 2: "width"}, **{name: {0: "objects"} for name in found}},
+                output_names=list(detections),
+                dynamic_axes={"x": {1: "height", 2: "width"}, **{name: {0: "objects"} for name in detections}},
             )
 
     return _write_checked(
-        _with_batched_nms(lambda picture: still([picture])[0]),
+        _with_batched_nms(lambda image: frozen([image])[0]),
         lambda unfinished: FORMAT_WRITERS[format](onnx, unfinished),
         images,
         ExportResult(path, format, {}, None, {}),
@@ -161,17 +162,17 @@ def export_detector(
 
 
 def relative_error(outputs: Outputs, expected: Outputs) -> float:
-    """Largest norm of a difference over the norm of what was expected; infinite if names or shapes differ."""
+    """Return the largest relative error (L2 norm) over the outputs; infinite if names or shapes differ."""
     if [(name, y.shape) for name, y in outputs.items()] != [(name, y.shape) for name, y in expected.items()]:
         return float("inf")
     return max(_relative_norm(outputs[name], y) for name, y in expected.items())
 
 
 def detection_error(outputs: Outputs, expected: Outputs) -> float:
-    """How far the objects of two answers are apart, whatever their order: the largest distance of one to its nearest in the other.
+    """Return the distance of two sets of detections in any order: the largest distance of a detection to its nearest in the other set.
 
-    Boxes ``[N, 4]`` count relative to the largest coordinate, scores as they are, masks ``[N, 1, H, W]`` relative to their norm; another
-    label is 1 apart or more. Infinite if the numbers of objects differ.
+    Distances are of boxes ``[N, 4]`` relative to the largest coordinate, of scores, and of masks ``[N, 1, H, W]`` relative to their norm;
+    different labels have a distance of at least 1. Infinite if the numbers of detections differ.
     """
     if len(outputs["boxes"]) != len(expected["boxes"]):
         return float("inf")
@@ -199,17 +200,17 @@ def _inference_copy(module: nn.Module) -> nn.Module:
 
 
 def _with_batched_nms(run: Runner) -> Runner:
-    """``run`` with torchvision's other form of non-maximum suppression, which is the one that is exported.
+    """Return ``run`` with the coordinate-offset form of torchvision's batched NMS, which the export uses.
 
-    Beyond 1,000 boxes torchvision goes class by class; an exported graph shifts the classes apart and goes through them at once. The two
-    round differently, so that in some pictures a box that overlaps by just the threshold is kept by one of them alone.
+    For more than 1,000 boxes torchvision applies NMS per class; the exported graph offsets the boxes by class and applies it once. The two
+    round differently, so that a box whose overlap equals the threshold may be kept by only one of them.
     """
 
-    def runs(x: Tensor) -> Outputs:
+    def run_with_batched_nms(x: Tensor) -> Outputs:
         with patch.object(boxes, "_batched_nms_vanilla", boxes._batched_nms_coordinate_trick):
             return run(x)
 
-    return runs
+    return run_with_batched_nms
 
 
 def _write_checked(
@@ -219,7 +220,7 @@ def _write_checked(
     request: ExportResult,
     error_fn: Callable[[Outputs, Outputs], float] = relative_error,
 ) -> ExportResult:
-    """The file under its name, if all answers are as they were; its record beside it."""
+    """Write the file and its record if all outputs match the reference."""
     path = request.path
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as folder:
@@ -229,25 +230,25 @@ def _write_checked(
         _check_errors(errors)
         opset = None if request.format == "torch-export" else ONNX_OPSET
         versions = {package: version(package) for package in REQUIRED_PACKAGES[request.format]}
-        made = ExportResult(path, request.format, errors, opset, versions)
+        result = ExportResult(path, request.format, errors, opset, versions)
         record = Path(folder) / f"{path.name}.json"
-        record.write_text(json.dumps(asdict(made) | {"path": path.name}, indent=1) + "\n")
+        record.write_text(json.dumps(asdict(result) | {"path": path.name}, indent=1) + "\n")
         for file in Path(folder).iterdir():
             file.replace(path.parent / file.name)
-    return made
+    return result
 
 
 def _check_errors(errors: Mapping[str, float]) -> None:
     worst = max(errors, key=lambda size: errors[size])
     if not errors[worst] <= EXPORT_TOLERANCE:
         raise ValueError(
-            f"The exported network answers differently: relative error {errors[worst]:.1e} at {worst}, "
-            f"{EXPORT_TOLERANCE:.0e} is allowed. No file was left. (Checked: {errors})"
+            f"The outputs of the exported file differ: relative error {errors[worst]:.1e} at {worst}, "
+            f"{EXPORT_TOLERANCE:.0e} is allowed. No file was written. (Errors by size: {errors})"
         )
 
 
 def _write_onnx(write: Callable[[Path], None], path: Path) -> Runner:
-    import onnxruntime  # _allowed has looked for it
+    import onnxruntime  # availability checked by _validate_path
 
     write(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -263,13 +264,13 @@ def _write_onnx(write: Callable[[Path], None], path: Path) -> Runner:
 
 
 def _write_openvino(write: Callable[[Path], None], path: Path) -> Runner:
-    """Through ONNX; in float32 throughout, which OpenVINO would otherwise round to bfloat16 where the processor has it."""
-    import openvino  # _allowed has looked for it
+    """Convert from ONNX; inference in float32, since OpenVINO uses bfloat16 by default on processors that support it."""
+    import openvino  # availability checked by _validate_path
 
-    between = path.with_suffix(".onnx")
-    write(between)
-    openvino.save_model(openvino.convert_model(between), path, compress_to_fp16=False)
-    between.unlink()
+    onnx_path = path.with_suffix(".onnx")
+    write(onnx_path)
+    openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=False)
+    onnx_path.unlink()
     network = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [output.get_any_name() for output in network.outputs]
 
@@ -286,7 +287,7 @@ FORMAT_WRITERS: dict[str, Callable[[Callable[[Path], None], Path], Runner]] = {
     "onnx": _write_onnx,
     "openvino": _write_openvino,
 }
-"""Format → what makes of "write ONNX here" and a path the file, and returns how to run it."""
+"""Format → function of an ONNX writer and an output path that writes the file and returns its runner."""
 
 
 def _as_output_dict(output: Any) -> Outputs:
@@ -294,11 +295,11 @@ def _as_output_dict(output: Any) -> Outputs:
 
 
 def _validate_path(path: str | Path, format: str) -> Path:
-    """The path, if there is such a format, the file ends as its files do, and its packages are there."""
+    """Return the path; raise if the format is unknown, the suffix does not match or a package is missing."""
     if format not in EXPORT_FORMATS:
         raise ValueError(f"Unknown format '{format}'; choose one of {', '.join(EXPORT_FORMATS)}.")
     if Path(path).suffix != EXPORT_FORMATS[format]:
-        raise ValueError(f"A file of {format} ends in {EXPORT_FORMATS[format]}, and '{path}' does not.")
+        raise ValueError(f"The suffix of {format} is {EXPORT_FORMATS[format]}, not that of '{path}'.")
     for package in REQUIRED_PACKAGES[format]:
         try:
             __import__(package)

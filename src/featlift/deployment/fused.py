@@ -1,7 +1,7 @@
-"""The modules of the heavy and the light interpolators rewritten for inference: the same sums, asked of a machine in larger pieces.
+"""Inference modules that fuse operations of the AFI-GAN, SRF-GAN and light interpolators into fewer, larger ones.
 
-AFI-GAN's and SRF-GAN's generators spend half of their time in the dense blocks and the 6x6 deconvolution; the light one writes maps of the
-doubled size, and little else.
+AFI-GAN's and SRF-GAN's generators spend half of their time in the dense blocks and the 6x6 deconvolution; the light interpolator is
+bound by writing maps of the output size.
 """
 
 from collections.abc import Callable
@@ -27,22 +27,24 @@ class SubPixelDeconvolution(nn.Module):
     Output row 2i + a takes input row i + t - 1 through kernel row 4 - 2t + a (t = 0, 1, 2), and so do columns.
 
     Args:
-        deconvolution: whose weights are copied.
+        deconvolution: Transposed convolution whose weights are copied.
 
     Raises:
-        ValueError: if it has another kernel, stride or padding.
+        ValueError: If it has another kernel, stride or padding.
     """
 
     def __init__(self, deconvolution: nn.ConvTranspose2d):
         super().__init__()
         shape = deconvolution.kernel_size, deconvolution.stride, deconvolution.padding
         if shape != ((6, 6), (2, 2), (2, 2)):
-            raise ValueError(f"Only kernel 6, stride 2, padding 2 has this form; this one has {shape}.")
+            raise ValueError(
+                f"Only kernel 6, stride 2, padding 2 has a sub-pixel form; this deconvolution has {shape}."
+            )
         weight, bias = deconvolution.weight.detach(), deconvolution.bias
         taps = torch.stack([weight[:, :, a::2].flip(2) for a in (0, 1)], dim=2)  # [in, out, a, t, 6]
         taps = torch.stack([taps[..., b::2].flip(-1) for b in (0, 1)], dim=3)  # [in, out, a, b, t, u]
-        repeated = None if bias is None else bias.detach().repeat_interleave(4)
-        self.conv = _frozen_conv(taps.flatten(1, 3).transpose(0, 1), repeated)
+        repeated_bias = None if bias is None else bias.detach().repeat_interleave(4)
+        self.conv = _frozen_conv(taps.flatten(1, 3).transpose(0, 1), repeated_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C', 2H, 2W]``."""
@@ -50,22 +52,22 @@ class SubPixelDeconvolution(nn.Module):
 
 
 class SplitDenseBlock(nn.Module):
-    """A residual dense block without concatenations: each map is convolved once, for everybody who will read it.
+    """A residual dense block without concatenations: each map is convolved once for all layers that use it.
 
-    A convolution of concatenated maps is the sum of convolutions of each. So ``x`` is convolved once into all five results, the first
-    grown map once into the four that follow, and so on: five larger convolutions, and no map is copied.
+    A convolution of concatenated maps is the sum of the convolutions of each map. So ``x`` is convolved once for all five layers, the
+    first grown map once for the four that follow, and so on: five larger convolutions and no copies.
 
     Args:
-        block: whose weights are copied.
+        block: Dense block whose weights are copied.
     """
 
     def __init__(self, block: ResidualDenseBlock):
         super().__init__()
-        readers = [convolution.weight.detach() for convolution in [*block.grow, block.close]]  # type: ignore[union-attr]
-        channels, self.growth = readers[-1].shape[0], readers[0].shape[0]
-        ends = [channels + i * self.growth for i in range(len(readers))]
+        weights = [convolution.weight.detach() for convolution in [*block.grow, block.close]]  # type: ignore[union-attr]
+        channels, self.growth = weights[-1].shape[0], weights[0].shape[0]
+        ends = [channels + i * self.growth for i in range(len(weights))]
         self.convs = nn.ModuleList(
-            _frozen_conv(torch.cat([weight[:, start:end] for weight in readers[i:]]), None)
+            _frozen_conv(torch.cat([weight[:, start:end] for weight in weights[i:]]), None)
             for i, (start, end) in enumerate(pairwise([0, *ends]))
         )
 
@@ -73,17 +75,17 @@ class SplitDenseBlock(nn.Module):
         """``[B, C, H, W]`` → ``[B, C, H, W]``."""
         first, *others = self.convs
         sums = first(x)
-        for read in others:
+        for conv in others:
             grown, rest = nnf.leaky_relu(sums[:, : self.growth], AFI_SLOPE), sums[:, self.growth :]
-            sums = read(grown).add_(rest)
+            sums = conv(grown).add_(rest)
         return sums.mul_(AFI_RESIDUAL_SCALE).add_(x)
 
 
 class FusedSRFBlock(nn.Module):
-    """A residual block of SRF-GAN whose batch norms, with their statistics of now, are part of its convolutions.
+    """A residual block of SRF-GAN with its batch norms (in evaluation mode) folded into the convolutions.
 
     Args:
-        block: whose weights are copied.
+        block: Residual block whose weights are copied.
     """
 
     def __init__(self, block: SRFBlock):
@@ -97,10 +99,10 @@ class FusedSRFBlock(nn.Module):
 
 
 class FusedLightInterpolator(nn.Module):
-    """:class:`~featlift.interpolators.light.LightInterpolator` with one large map in memory: its last convolution is added into the shortcut's.
+    """:class:`~featlift.interpolators.light.LightInterpolator` with a single large map: the last convolution accumulates into the shortcut.
 
     Args:
-        light: whose weights are used; with a shortcut.
+        light: Light interpolator with a shortcut; its weights are shared.
     """
 
     def __init__(self, light: LightInterpolator):
@@ -124,17 +126,17 @@ class FusedLightInterpolator(nn.Module):
 
 
 def _flatten_cells(x: Tensor) -> Tensor:
-    """``[B, C, H, W]`` in channels-last memory → the same memory as ``[B·H·W, C]``."""
+    """View a channels-last map ``[B, C, H, W]`` as ``[B·H·W, C]``."""
     return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _frozen_conv(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """A 3x3 convolution with these weights ``[C', C, 3, 3]``, as fixed."""
-    made = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=bias is not None, device="meta")
-    made.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+    """Return a frozen 3x3 convolution with ``weight [C', C, 3, 3]``."""
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=bias is not None, device="meta")
+    conv.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
     if bias is not None:
-        made.bias = nn.Parameter(bias, requires_grad=False)
-    return made
+        conv.bias = nn.Parameter(bias, requires_grad=False)
+    return conv
 
 
 def _fuse_conv_norm(convolution: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
@@ -145,16 +147,16 @@ FUSED_MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.ConvTranspose2d: SubPixelDeconvolution,
     ResidualDenseBlock: SplitDenseBlock,
     SRFBlock: FusedSRFBlock,
-    LightInterpolator: lambda light: light if light.shortcut.fixed is None else FusedLightInterpolator(light),
+    LightInterpolator: lambda light: light if light.shortcut.interpolation is None else FusedLightInterpolator(light),
 }
 
 
 def replace_modules(
     module: nn.Module, replacement_for: Callable[[Any], Callable[[Any], nn.Module] | None]
 ) -> nn.Module:
-    """``module`` with each part that ``replacement_for`` has something for in that form; in place where it is not replaced itself."""
-    if (make := replacement_for(module)) is not None:
-        return make(module)
+    """Replace ``module`` or, in place, its submodules by ``replacement_for(submodule)(submodule)`` where that is not None."""
+    if (factory := replacement_for(module)) is not None:
+        return factory(module)
     for name, child in module.named_children():
         setattr(module, name, replace_modules(child, replacement_for))
     return module

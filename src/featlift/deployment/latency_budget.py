@@ -1,4 +1,4 @@
-"""``featlift upgrade --budget-ms``: which interpolator is worth its milliseconds here."""
+"""``featlift upgrade --max-latency-ms``: selection of an interpolator by its latency on this machine."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,21 +13,21 @@ from featlift.upgrading.residual import build_adapters
 from featlift.upgrading.upsampling_steps import UpsamplingStep, find_upsampling_steps
 
 BUDGET_CANDIDATES = ("afi", "srf", "deconv", "dysample", "carafe", "light", "pixel-shuffle")
-"""From the largest published gain over nearest interpolation to the smallest: AFI-GAN's Table 6 (+2.6 and, for deconvolution, +1.6 AP),
-SRF-GAN's Table 5, DySample's and CARAFE's papers (+1.2); behind them what nobody has published."""
+"""By decreasing published gain over nearest interpolation: AFI-GAN's Table 6 (+2.6 and, for deconvolution, +1.6 AP), SRF-GAN's Table 5,
+DySample's and CARAFE's papers (+1.2); then the interpolators without published results."""
 EARLY_STOP_FACTOR = 10
-"""What takes so many times the budget at its first call has no further ones."""
+"""A candidate whose first call exceeds the budget by this factor is not timed again."""
 
 
 @dataclass(frozen=True)
 class LatencyBudget:
-    """What an interpolator may cost.
+    """Latency limit of an interpolator.
 
     Attributes:
-        max_latency_ms: take, instead of the one that is named, the best whose doublings add at most so many milliseconds to a picture,
-            measured here and now; 0 measures nothing.
-        image_size: of that picture, HEIGHTxWIDTH in px.
-        device: where to measure, "cpu" or "cuda".
+        max_latency_ms: Instead of the named interpolator, take the best whose upsampling steps add at most this many ms per image,
+            measured on this machine; 0 disables the measurement.
+        image_size: Size of that image, HEIGHTxWIDTH in pixels.
+        device: Device of the measurement: "cpu" or "cuda".
     """
 
     max_latency_ms: float = 0.0
@@ -36,52 +36,58 @@ class LatencyBudget:
 
 
 UNLIMITED_BUDGET = LatencyBudget()
-"""Nothing is measured."""
+"""No limit, no measurement."""
 
 
 def select_within_budget(detector: nn.Module, budget: LatencyBudget) -> str:
-    """The first of :data:`BUDGET_CANDIDATES` whose additions to all doublings of ``detector`` together take no longer than the budget.
+    """Return the first of :data:`BUDGET_CANDIDATES` that adds at most the budget over all upsampling steps of ``detector``.
 
-    They are timed in turns, in the form an upgrade gives them, on noise of the size of the maps. Prints what was measured.
+    The candidates are timed in interleaved rounds, as the adapters of an upgrade, on noise of the size of the maps. Prints the latencies.
 
     Raises:
-        ValueError: if none of them does; the message tells what each takes.
+        ValueError: If no candidate is within the budget; the message lists the latencies.
     """
     steps = find_upsampling_steps(detector.eval().to(budget.device), random_image(budget.image_size, budget.device))
-    taken = measure_added_latency(steps, budget)
+    latencies = measure_added_latency(steps, budget)
     detector.cpu()
-    told = ", ".join(f"{name} {milliseconds:.1f}" for name, milliseconds in taken.items())
-    print(f"milliseconds that each would add to a picture of {budget.image_size} on {budget.device}: {told}")
-    fitting = [name for name, milliseconds in taken.items() if milliseconds <= budget.max_latency_ms]
-    if not fitting:
-        raise ValueError(f"No interpolator adds at most {budget.max_latency_ms:g} ms; milliseconds of each: {told}.")
-    print(f"within {budget.max_latency_ms:g} ms: {fitting[0]}")
-    return fitting[0]
+    summary = ", ".join(f"{name} {ms:.1f}" for name, ms in latencies.items())
+    print(f"added latency in ms for an image of {budget.image_size} on {budget.device}: {summary}")
+    within_budget = [name for name, ms in latencies.items() if ms <= budget.max_latency_ms]
+    if not within_budget:
+        raise ValueError(f"No interpolator adds at most {budget.max_latency_ms:g} ms; added ms of each: {summary}.")
+    print(f"within {budget.max_latency_ms:g} ms: {within_budget[0]}")
+    return within_budget[0]
 
 
 def measure_added_latency(
     upsampling_steps: Sequence[UpsamplingStep], budget: LatencyBudget, rounds: int = 5
 ) -> dict[str, float]:
-    """What each of :data:`BUDGET_CANDIDATES` would add to ``upsampling_steps``, all together: the median over the rounds."""
-    made = {name: build_adapters(name, [step.channels for step in upsampling_steps], {}) for name in BUDGET_CANDIDATES}
+    """Return the latency in ms (median over ``rounds``) that each of :data:`BUDGET_CANDIDATES` adds over all ``upsampling_steps``."""
+    channels = [step.channels for step in upsampling_steps]
+    adapters = {name: build_adapters(name, channels, {}) for name in BUDGET_CANDIDATES}
     maps = [
-        (s.random_input(budget.device), torch.zeros(1, s.channels, *s.out_size, device=budget.device))
-        for s in upsampling_steps
+        (step.random_input(budget.device), torch.zeros(1, step.channels, *step.out_size, device=budget.device))
+        for step in upsampling_steps
     ]
-    calls = {name: _build_call(parts, maps, budget.device) for name, parts in made.items()}
+    calls = {name: _build_call(modules, maps, budget.device) for name, modules in adapters.items()}
     first = {name: 1e3 * latency.median for name, latency in measure_latencies(calls, 1, warmup=0).items()}
-    near = {name: calls[name] for name, taken in first.items() if taken <= EARLY_STOP_FACTOR * budget.max_latency_ms}
-    return first | {name: 1e3 * latency.median for name, latency in measure_latencies(near, rounds, warmup=1).items()}
+    remaining = {name: calls[name] for name, ms in first.items() if ms <= EARLY_STOP_FACTOR * budget.max_latency_ms}
+    latencies = measure_latencies(remaining, rounds, warmup=1)
+    return first | {name: 1e3 * latency.median for name, latency in latencies.items()}
 
 
 def _build_call(modules: Sequence[Any], maps: Sequence[tuple[Tensor, Tensor]], device: str) -> Callable[[], Any]:
-    ready = [part.eval().to(device) for part in modules]
-    return lambda: [part(x, old) for part, (x, old) in zip(ready, maps, strict=True)]
+    on_device = [module.eval().to(device) for module in modules]
+    return lambda: [module(x, upsampled) for module, (x, upsampled) in zip(on_device, maps, strict=True)]
 
 
 def random_image(size: str, device: str = "cpu") -> Tensor:
-    """A random picture ``[3, H, W]`` in 0…1 of the ``size`` "HxW" in px. Raises ValueError for a size of another form."""
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)
-    if not found:
-        raise ValueError(f"'{size}' is no size; write HEIGHTxWIDTH in pixels, as in 800x1216.")
-    return torch.rand(3, int(found[1]), int(found[2]), generator=torch.Generator().manual_seed(0)).to(device)
+    """Return a random image ``[3, H, W]`` in 0…1 of ``size`` "HxW" in pixels.
+
+    Raises:
+        ValueError: If ``size`` has another format.
+    """
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)
+    if not match:
+        raise ValueError(f"'{size}' is not a size; write HEIGHTxWIDTH in pixels, as in 800x1216.")
+    return torch.rand(3, int(match[1]), int(match[2]), generator=torch.Generator().manual_seed(0)).to(device)

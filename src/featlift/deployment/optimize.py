@@ -1,7 +1,7 @@
-"""The fastest form of each interpolator on this machine, found by trying: nobody has to know about layouts and precisions.
+"""Selection of the fastest inference variant (memory format, precision, fusion) of each interpolator on this machine.
 
->>> for choice in hasten(detector, [picture]): print(choice)   # in place; parameters, their names and training stay as they were
->>> unhasten(detector)                                         # as if nothing had been
+>>> for choice in optimize(detector, [image]): print(choice)   # in place; parameters, their names and training are unchanged
+>>> restore(detector)                                          # undoes it
 """
 
 import copy
@@ -19,16 +19,16 @@ from featlift.evaluation.profiling import measure_latencies
 from featlift.interpolators import INTERPOLATORS
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-INTERPOLATOR_CLASSES = tuple(kind for kind in INTERPOLATORS.values() if isinstance(kind, type))
+INTERPOLATOR_CLASSES = tuple(cls for cls in INTERPOLATORS.values() if isinstance(cls, type))
 
 
 @dataclass(frozen=True)
 class VariantTiming:
-    """One form on the example.
+    """Latency and error of one variant on the example.
 
     Attributes:
-        latency_ms: median over the rounds.
-        relative_error: norm of the difference over the norm of the plain answer.
+        latency_ms: Median over the rounds, in ms.
+        relative_error: Norm of the difference to the output of the plain module, relative to the norm of that output.
     """
 
     latency_ms: float
@@ -37,13 +37,13 @@ class VariantTiming:
 
 @dataclass(frozen=True)
 class VariantChoice:
-    """The form that was chosen, and every form's trial; prints as a table.
+    """The selected variant and the timings of all variants; prints as a table.
 
     Attributes:
-        module: in that form, for inference only; the original is left as it was.
-        variant: of the form, a key of `featlift.deployment.variants.VARIANTS`.
-        timings: by name; those that are not exact enough are in it too.
-        tolerance: largest error that was allowed.
+        module: The selected variant, for inference only; the original is unchanged.
+        variant: Key of `featlift.deployment.variants.VARIANTS`.
+        timings: Variant name → timing, including variants that are not exact enough.
+        tolerance: Largest allowed relative error.
     """
 
     module: nn.Module
@@ -53,22 +53,22 @@ class VariantChoice:
 
     @property
     def speedup(self) -> float:
-        """The plain form's time over that of the chosen one."""
+        """Latency of the plain module over that of the selected variant."""
         return self.timings["plain"].latency_ms / self.timings[self.variant].latency_ms
 
     def __str__(self) -> str:
-        """A line for each form."""
-        return "\n".join(self._format_line(name, trial) for name, trial in self.timings.items())
+        """One line per variant."""
+        return "\n".join(self._format_line(name, timing) for name, timing in self.timings.items())
 
-    def _format_line(self, name: str, trial: VariantTiming) -> str:
+    def _format_line(self, name: str, timing: VariantTiming) -> str:
         mark = (
             "<- chosen"
             if name == self.variant
             else ""
-            if trial.relative_error <= self.tolerance
+            if timing.relative_error <= self.tolerance
             else "not exact enough"
         )
-        return f"{name:<32}{trial.latency_ms:9.2f} ms  error {trial.relative_error:.0e}  {mark}".rstrip()
+        return f"{name:<32}{timing.latency_ms:9.2f} ms  error {timing.relative_error:.0e}  {mark}".rstrip()
 
 
 @torch.inference_mode()
@@ -79,49 +79,52 @@ def find_fastest_variant(
     variants: Sequence[str] = EAGER_VARIANTS,
     rounds: int = 5,
 ) -> VariantChoice:
-    """The fastest form of ``module`` on maps like ``example``, among those whose answer is as it was.
+    """Return the fastest variant of ``module`` on maps like ``example`` within the error ``tolerance``.
 
-    The forms are timed in turns, so that what disturbs the machine disturbs all alike.
+    The variants are timed in interleaved rounds, so that disturbances of the machine affect all of them alike.
 
     Args:
-        module: an interpolator, on the device where it will work. It is copied.
-        example: ``[B, C, H, W]`` of the size that matters most (the finest map that is doubled), on the same device.
-        tolerance: largest relative error. 1e-4 leaves the exact forms; 1e-2 admits bfloat16.
-        variants: names of `featlift.deployment.variants.VARIANTS` to try beside "plain"; by default all that need no compiler.
-        rounds: how often each is timed.
+        module: Interpolator on the device of the deployment. It is copied.
+        example: Map ``[B, C, H, W]`` of the most relevant size (the input of the finest upsampling step), on the same device.
+        tolerance: Largest allowed relative error. 1e-4 admits the exact variants only; 1e-2 also bfloat16.
+        variants: Keys of `featlift.deployment.variants.VARIANTS` to try besides "plain"; by default all that need no compiler.
+        rounds: Number of timing rounds.
     """
-    made = {name: VARIANTS[name](module) for name in dict.fromkeys(["plain", *variants])}
-    reference = made["plain"](example)
-    errors = {name: _relative_error(form(example), reference) for name, form in made.items()}
-    times = measure_latencies({name: (lambda form=form: form(example)) for name, form in made.items()}, rounds)
-    trials = {name: VariantTiming(1e3 * times[name].median, errors[name]) for name in made}
-    exact = [name for name in made if trials[name].relative_error <= tolerance]
-    chosen = min(exact, key=lambda name: trials[name].latency_ms)
-    return VariantChoice(made[chosen], chosen, trials, tolerance)
+    candidates = {name: VARIANTS[name](module) for name in dict.fromkeys(["plain", *variants])}
+    reference = candidates["plain"](example)
+    errors = {name: _relative_error(variant(example), reference) for name, variant in candidates.items()}
+    calls = {name: (lambda variant=variant: variant(example)) for name, variant in candidates.items()}
+    latencies = measure_latencies(calls, rounds)
+    timings = {name: VariantTiming(1e3 * latencies[name].median, errors[name]) for name in candidates}
+    exact = [name for name in candidates if timings[name].relative_error <= tolerance]
+    fastest = min(exact, key=lambda name: timings[name].latency_ms)
+    return VariantChoice(candidates[fastest], fastest, timings, tolerance)
 
 
 def optimize(
     model: nn.Module, example: Any, tolerance: float = 1e-4, variants: Sequence[str] = EAGER_VARIANTS, rounds: int = 5
 ) -> list[VariantChoice]:
-    """Let each interpolator in ``model`` work in its fastest form where nothing learns; returns what was chosen for each.
+    """Run each interpolator in ``model`` in its fastest variant during inference, in place; return the choices.
 
-    Parameters, ``state_dict`` and class stay what they were. In training mode, with gradients, and in compilers and exporters a module
-    works as before; after its weights have changed, or moved to another device, its fast form is made anew.
+    Parameters, ``state_dict`` and classes are unchanged. In training mode, with gradients, and in compilers and exporters a module uses its
+    own forward. After a change of its weights or device, its variant is rebuilt.
 
     Args:
-        model: any network with interpolators of ours in it, upgraded ones too, in evaluation mode, on the device where it will work.
-        example: what to run it on, of the size it will see: its argument (``[picture]`` for a detector), or a tuple of its arguments.
-        tolerance, forms, rounds: see :func:`find_fastest_variant`; each interpolator is tried on the largest map that it doubles in the example.
+        model: Network with FeatLift interpolators (also an upgraded one) in evaluation mode, on the device of the deployment.
+        example: Input of typical size: the argument of the model (``[image]`` for a detector), or a tuple of its arguments.
+        tolerance: Largest allowed relative error, see :func:`find_fastest_variant`.
+        variants: Variants to try on the largest input that each interpolator gets from the example.
+        rounds: Number of timing rounds.
 
     Raises:
-        ValueError: if the model is in training mode, or no interpolator of ours runs in it.
+        ValueError: If the model is in training mode, or runs no FeatLift interpolator.
     """
     if model.training:
-        raise ValueError("What learns is not hastened: call eval() on the model first.")
+        raise ValueError("A model in training mode is not optimized: call eval() on it first.")
     maps = _record_largest_maps(restore(model), example)
     if not maps:
         raise ValueError(
-            f"No interpolator of FeatLift runs in this {type(model).__name__}: nothing can be made faster."
+            f"No interpolator of FeatLift runs in this {type(model).__name__}: there is nothing to optimize."
         )
     choices = [find_fastest_variant(module, x, tolerance, variants, rounds) for module, x in maps.items()]
     for module, choice in zip(maps, choices, strict=True):
@@ -131,74 +134,73 @@ def optimize(
 
 
 def restore(model: ModuleT) -> ModuleT:
-    """Every module of ``model`` by its own forward again; returns ``model``."""
+    """Undo :func:`optimize` for every module of ``model``; return ``model``."""
     for module in model.modules():
-        fast = module.__dict__.get("forward")
-        if isinstance(fast, OptimizedForward):
+        forward = module.__dict__.get("forward")
+        if isinstance(forward, OptimizedForward):
             del module.__dict__["forward"]
-            if fast.original_forward is not None:
-                module.__dict__["forward"] = fast.original_forward
+            if forward.original_forward is not None:
+                module.__dict__["forward"] = forward.original_forward
     return model
 
 
 class OptimizedForward:
-    """Stands in the place of a module's ``forward``: a fast form of it where nothing learns, its own forward elsewhere.
+    """Replacement of a module's ``forward`` that runs a variant during inference and the original forward otherwise.
 
     Args:
-        module: whose place it is; not changed.
-        variant: a key of `featlift.deployment.variants.VARIANTS`.
+        module: Module whose forward is replaced; its weights are unchanged.
+        variant: Key of `featlift.deployment.variants.VARIANTS`.
     """
 
     def __init__(self, module: nn.Module, variant: str):
         self.module, self.variant = module, variant
-        self.original_forward: Callable[[Tensor], Tensor] | None = module.__dict__.get(
-            "forward"
-        )  # `interpolators.running` puts one there
+        # `featlift.interpolators.execution` also replaces the forward of an instance.
+        self.original_forward: Callable[[Tensor], Tensor] | None = module.__dict__.get("forward")
         self._optimized: nn.Module | None = None
         self._weight_versions: tuple[tuple[int, int], ...] = ()
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
-        learning = self.module.training or torch.is_grad_enabled()
-        if learning or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        needs_gradients = self.module.training or torch.is_grad_enabled()
+        if needs_gradients or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return self.original_forward(x) if self.original_forward else type(self.module).forward(self.module, x)
         return self._optimized_module()(x)
 
     @property
     def __code__(self) -> CodeType:
-        """That of the module's own forward: exporters ask for it."""
+        """Code of the original forward, which exporters read."""
         return type(self.module).forward.__code__
 
     def _optimized_module(self) -> nn.Module:
-        """The fast form of the weights as they are now."""
+        """Return the variant for the current weights, rebuilt if they have changed."""
         tensors = chain(self.module.parameters(), self.module.buffers())
-        now = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
-        if self._optimized is None or now != self._weight_versions:
-            self._optimized, self._weight_versions = VARIANTS[self.variant](self.module), now
+        versions = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+        if self._optimized is None or versions != self._weight_versions:
+            self._optimized, self._weight_versions = VARIANTS[self.variant](self.module), versions
         return self._optimized
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OptimizedForward":
-        """A copy of the module gets its own, made when it is needed."""
+        """Copy with the module; the copy builds its own variant when needed."""
         copied = OptimizedForward(copy.deepcopy(self.module, memo), self.variant)
         copied.original_forward = copy.deepcopy(self.original_forward, memo)
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        """Saved without what can be made again."""
-        return self.__dict__ | {"_made": None, "_of": ()}
+        """State without the variant, which can be rebuilt."""
+        return self.__dict__ | {"_optimized": None, "_weight_versions": ()}
 
 
 @torch.no_grad()
 def _record_largest_maps(model: nn.Module, example: Any) -> dict[nn.Module, Tensor]:
-    """The largest map that each interpolator of ``model`` is given when it runs on ``example``."""
+    """Return the largest input of each interpolator of ``model`` when it runs on ``example``."""
     maps: dict[nn.Module, Tensor] = {}
 
-    def see(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        if module not in maps or given[0].numel() > maps[module].numel():
-            maps[module] = given[0]
+    def record_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if module not in maps or inputs[0].numel() > maps[module].numel():
+            maps[module] = inputs[0]
 
-    inner = [module for module in model.modules() if type(module) in INTERPOLATOR_CLASSES]
-    handles = [module.register_forward_pre_hook(see) for module in inner]
+    interpolators = [module for module in model.modules() if type(module) in INTERPOLATOR_CLASSES]
+    handles = [module.register_forward_pre_hook(record_input) for module in interpolators]
     try:
         model(*(example if isinstance(example, tuple) else (example,)))
     finally:

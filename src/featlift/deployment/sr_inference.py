@@ -1,7 +1,7 @@
-"""The fastest way to run a network on this machine, chosen by measuring: memory layout and number format.
+"""Selection of the fastest memory format and precision of a super-resolution network on this machine, by measurement.
 
-On the CPUs we measured, channels-last alone gives 1.4-1.6x, bfloat16 2x, both 3.5-3.7x (D-DBPN at 4x); on others bfloat16 is emulated and
-slower. So it is measured, never assumed.
+On the measured CPUs, channels-last gives a speedup of 1.4-1.6x, bfloat16 2x, both 3.5-3.7x (D-DBPN at 4x); other CPUs emulate bfloat16,
+which is slower.
 """
 
 import copy
@@ -17,18 +17,28 @@ MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.
 
 
 class InferenceNetwork(nn.Module):
-    """A copy of ``network`` for inference in one memory ``memory_format`` and one numerical ``precision``; takes and gives float32."""
+    """A copy of a network for inference in one memory format and precision, with float32 input and output.
+
+    Args:
+        network: Super-resolution network with ``scale``. It is copied.
+        memory_format: Key of :data:`MEMORY_FORMATS`.
+        precision: Key of :data:`INFERENCE_DTYPES`.
+
+    Raises:
+        ValueError: If the memory format or the precision is unknown.
+    """
 
     def __init__(self, network: nn.Module, memory_format: str = "channels-last", precision: str = "bf16") -> None:
         super().__init__()
         if memory_format not in MEMORY_FORMATS or precision not in INFERENCE_DTYPES:
             raise ValueError(
-                f"layout '{memory_format}', precision '{precision}': choose from {', '.join(MEMORY_FORMATS)} and {', '.join(INFERENCE_DTYPES)}."
+                f"Unknown memory format '{memory_format}' or precision '{precision}'; choose from {', '.join(MEMORY_FORMATS)} and "
+                f"from {', '.join(INFERENCE_DTYPES)}."
             )
         self.memory_format, self.precision = memory_format, precision
         self.scale: int = network.scale  # type: ignore[assignment]
-        still = copy.deepcopy(network).eval().requires_grad_(False)
-        self.network = still.to(dtype=INFERENCE_DTYPES[precision], memory_format=MEMORY_FORMATS[memory_format])  # type: ignore[call-overload]
+        frozen = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network = frozen.to(dtype=INFERENCE_DTYPES[precision], memory_format=MEMORY_FORMATS[memory_format])  # type: ignore[call-overload]
 
     @torch.no_grad()
     def forward(self, low: Tensor) -> Tensor:
@@ -39,7 +49,7 @@ class InferenceNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class InferenceTiming:
-    """One way to run: seconds for the picture, and its PSNR in dB against plain float32 (infinite if equal)."""
+    """Timing of one configuration: seconds per forward pass, and PSNR in dB against contiguous float32 (infinite if equal)."""
 
     network: InferenceNetwork
     seconds: float
@@ -52,17 +62,19 @@ class InferenceTiming:
 def time_inference(
     network: nn.Module, low: Tensor, precisions: tuple[str, ...] = ("fp32", "bf16"), rounds: int = 3
 ) -> list[InferenceTiming]:
-    """Every layout × format on ``low [B, 3, H, W]``, fastest first; the best of ``rounds`` interleaved runs counts."""
-    ways = [InferenceNetwork(network, layout, precision) for precision in precisions for layout in MEMORY_FORMATS]
-    plain = InferenceNetwork(network, "contiguous", "fp32")(low)
-    errors = [float((way(low).clamp(0, 1) - plain.clamp(0, 1)).square().mean()) for way in ways]
-    seconds = [
-        min(times) for times in zip(*([_time_network(way, low) for way in ways] for _ in range(rounds)), strict=True)
+    """Time every memory format × precision on ``low [B, 3, H, W]``, fastest first; the minimum of ``rounds`` interleaved runs counts."""
+    networks = [
+        InferenceNetwork(network, memory_format, precision)
+        for precision in precisions
+        for memory_format in MEMORY_FORMATS
     ]
+    reference = InferenceNetwork(network, "contiguous", "fp32")(low).clamp(0, 1)
+    errors = [float((candidate(low).clamp(0, 1) - reference).square().mean()) for candidate in networks]
+    times = zip(*([_time_network(candidate, low) for candidate in networks] for _ in range(rounds)), strict=True)
+    seconds = [min(of_network) for of_network in times]
     psnrs = [float("inf") if error == 0 else float(-10 * torch.tensor(error).log10()) for error in errors]
-    return sorted(
-        (InferenceTiming(*row) for row in zip(ways, seconds, psnrs, strict=True)), key=lambda way: way.seconds
-    )
+    timings = [InferenceTiming(*row) for row in zip(networks, seconds, psnrs, strict=True)]
+    return sorted(timings, key=lambda timing: timing.seconds)
 
 
 def _time_network(network: Callable[[Tensor], Tensor], low: Tensor) -> float:
@@ -72,8 +84,8 @@ def _time_network(network: Callable[[Tensor], Tensor], low: Tensor) -> float:
 
 
 def fastest_inference_network(network: nn.Module, low: Tensor, min_psnr: float = 45.0) -> InferenceNetwork:
-    """The quickest :class:`InferenceNetwork` copy on pictures like ``low [B, 3, H, W]`` whose result stays ``min_psnr`` dB close to float32.
+    """Return the fastest :class:`InferenceNetwork` on images like ``low [B, 3, H, W]`` with a PSNR of at least ``min_psnr`` dB to float32.
 
-    8-bit rounding alone is 59 dB away from the unrounded picture; 45 dB is far below what an eye or a detector notices.
+    8-bit rounding alone has a PSNR of 59 dB; a difference of 45 dB is not visible and does not affect detectors.
     """
-    return next(way.network for way in time_inference(network, low) if way.psnr >= min_psnr)
+    return next(timing.network for timing in time_inference(network, low) if timing.psnr >= min_psnr)

@@ -1,4 +1,4 @@
-"""``featlift sr``: a folder of pictures, each enlarged by a super-resolution network."""
+"""``featlift upscale``: super-resolution of the images of a folder."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ UPSCALE_PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class UpscaleOptions:
-    """How pictures are enlarged.
+    """Options of the upscaling of images.
 
     Attributes:
-        model: a run folder or file of ours, a file that spandrel knows (ESRGAN, SwinIR, HAT …), or "bicubic".
-        scale: for "bicubic"; the others know theirs.
-        tile_size: windows of so many px of the small picture, for large ones; 0 takes every picture whole.
-        margin: px read around each window (`featlift.image_sr.tiling`).
-        batch_size: windows at a time.
-        precision: "fp32", "bf16", "fp16", or "auto": the fastest on this machine that is not visibly worse, by measuring.
-        device: "cpu", "cuda", ….
-        quality: of JPEG and WebP files that are written, 1 to 100.
+        model: Run folder or file of FeatLift, a file supported by spandrel (ESRGAN, SwinIR, HAT …), or "bicubic".
+        scale: Scale factor of "bicubic"; other models have a fixed scale.
+        tile_size: Side of the tiles in pixels of the input image; 0 processes images as a whole.
+        margin: Context in pixels around each tile (`featlift.image_sr.tiling`).
+        batch_size: Number of tiles per batch.
+        precision: "fp32", "bf16", "fp16", or "auto": the fastest on this machine without visible loss, by measurement.
+        device: Device: "cpu", "cuda", ….
+        quality: Quality of written JPEG and WebP files, 1 to 100.
     """
 
     model: str = "bicubic"
@@ -49,36 +49,36 @@ class UpscaleOptions:
 
 
 def upscale_images(images: str | Path, out: str | Path, options: UpscaleOptions | None = None) -> list[Path]:
-    """Enlarge ``images``, a file or a folder, into the folder ``out``; names, sub-folders and formats are kept.
+    """Upscale ``images``, a file or a folder, into the folder ``out``; names, subfolders and formats are kept.
 
-    Gray becomes RGB, transparency becomes white, 16 bits become 8. A file that is in ``out`` already is left as it is, so the same
-    command goes on where it was stopped. Returns the files in ``out``.
+    Gray is converted to RGB, transparency to white, 16 bits to 8. Existing files in ``out`` are skipped, so that an interrupted command can
+    be resumed. Returns the files in ``out``.
 
     Raises:
-        FileNotFoundError: without pictures.
-        ValueError: if ``out`` is the folder of the pictures, or the network cannot be used.
-        BrokenPicture: naming a file that cannot be read.
+        FileNotFoundError: If there are no images.
+        ValueError: If ``out`` is the folder of the images, or the model cannot be used.
+        ImageReadError: If a file cannot be read; the message names it.
     """
     options, source = options or UpscaleOptions(), Path(images)
     root, files = (source.parent, [source]) if source.is_file() else (source, list_images(source))
     if Path(out).resolve() == root.resolve():
-        raise ValueError(f"{out} is where the pictures are; choose another folder, or they would be overwritten.")
+        raise ValueError(f"{out} is the folder of the images, which would be overwritten; choose another folder.")
     targets = {file: Path(out) / file.relative_to(root) for file in files}
-    waiting = [file for file, target in targets.items() if not target.exists()]
-    if waiting:
+    missing = [file for file, target in targets.items() if not target.exists()]
+    if missing:
         network = prepare_super_resolver(
-            load_super_resolver_by_name(options.model, options.scale), options, read_image(waiting[0])
+            load_super_resolver_by_name(options.model, options.scale), options, read_image(missing[0])
         )
-        for file in _with_progress(waiting):
+        for file in _with_progress(missing):
             _write_image(_upscale_image(network, read_image(file), options.device), targets[file], options.quality)
     return list(targets.values())
 
 
 def load_super_resolver_by_name(name: str, scale: int = 4) -> nn.Module:
-    """The network of a run folder or file of ours, of a foreign file, or bicubic interpolation.
+    """Load the network of a FeatLift run folder or file, of a third-party file (spandrel), or bicubic interpolation.
 
     Raises:
-        ValueError: if it is none of these; a bare name such as "edsr" has no weights.
+        ValueError: If ``name`` is none of these; a registry name such as "edsr" has no weights.
     """
     path = Path(name)
     if name in PARAMETER_FREE:
@@ -87,16 +87,18 @@ def load_super_resolver_by_name(name: str, scale: int = 4) -> nn.Module:
         return load_super_resolver(path)
     if path.is_file():
         return load_spandrel(path).eval()
-    untrained = f"'{name}' has no weights by itself. " if name in SUPER_RESOLVERS else f"There is no file '{name}'. "
-    raise ValueError(untrained + "Name the run folder of a training, a file of weights, or bicubic.")
+    reason = (
+        f"'{name}' is an architecture without weights." if name in SUPER_RESOLVERS else f"There is no file '{name}'."
+    )
+    raise ValueError(f"{reason} Give the run folder of a training, a file of weights, or bicubic.")
 
 
 def prepare_super_resolver(super_resolver: nn.Module, options: UpscaleOptions, example: Tensor) -> nn.Module:
-    """``super_resolver`` as it will run: on its device, in tiles, in the layout and precision asked for, or the fastest on ``example``."""
+    """Return ``super_resolver`` on its device, tiled, in the configured precision or the fastest one on ``example``."""
     super_resolver = super_resolver.to(options.device)
     if options.precision == "auto":
-        part = example[None, :, :96, :96].to(options.device)
-        super_resolver = fastest_inference_network(super_resolver, part)
+        crop = example[None, :, :96, :96].to(options.device)
+        super_resolver = fastest_inference_network(super_resolver, crop)
     else:
         super_resolver = InferenceNetwork(super_resolver, "channels-last", options.precision)
     return (
@@ -108,23 +110,23 @@ def prepare_super_resolver(super_resolver: nn.Module, options: UpscaleOptions, e
 
 @torch.no_grad()
 def _upscale_image(super_resolver: nn.Module, image: Tensor, device: str) -> Tensor:
-    """``[3, H, W]`` in 0…1 → ``[3, scale·H, scale·W]`` uint8."""
+    """Upscale ``[3, H, W]`` in 0…1 to ``[3, scale·H, scale·W]`` uint8."""
     return (super_resolver(image[None].to(device))[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
 def _write_image(pixels: Tensor, path: Path, quality: int) -> None:
-    """As the format of ``path``, whole or not at all."""
+    """Write ``pixels`` atomically in the format of the suffix of ``path``."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.part")
-    kind = Image.registered_extensions()[path.suffix.lower()]
-    options = {"quality": quality} if kind in ("JPEG", "WEBP") else {}
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(unfinished, kind, **options)
+    image_format = Image.registered_extensions()[path.suffix.lower()]
+    options = {"quality": quality} if image_format in ("JPEG", "WEBP") else {}
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(unfinished, image_format, **options)
     unfinished.replace(path)
 
 
 def _with_progress(files: list[Path]) -> Iterable[Path]:
     from rich.progress import track
 
-    return track(files, description="enlarging")
+    return track(files, description="upscaling")

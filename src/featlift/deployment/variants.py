@@ -1,6 +1,6 @@
-"""The same interpolator in other forms: equal functions that some machine computes faster. Made for inference; the original is what learns.
+"""Inference variants of an interpolator: equivalent modules that are faster on some machines. Only the original module is trainable.
 
-Which form is fastest depends on the machine, the channels and the map: `featlift.deployment.optimize` measures it.
+Which variant is fastest depends on the machine, the number of channels and the map size; `featlift.deployment.optimize` measures it.
 """
 
 import copy
@@ -14,15 +14,15 @@ from featlift.deployment.fused import FUSED_MODULES, replace_modules
 from featlift.deployment.winograd import WINOGRAD_F2, WINOGRAD_F4, WinogradConv2d, WinogradTransforms, supports_winograd
 
 MIN_WINOGRAD_CHANNELS = 64
-"""Channels from which on a 3x3 convolution gains by the transforms around it."""
+"""Minimum number of channels for which the Winograd form of a 3x3 convolution is faster."""
 
 
 class ChannelsLast(nn.Module):
-    """A module whose weights and maps lie in memory channel by channel within each cell.
+    """A module with weights and maps in channels-last memory format.
 
     Args:
-        module: is converted in place.
-        dtype: of its weights and maps; the answer has that of the input.
+        module: Module, converted in place.
+        dtype: Data type of weights and maps; None keeps it. The output has the type of the input.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype | None = None):
@@ -36,50 +36,53 @@ class ChannelsLast(nn.Module):
 
 
 def inference_copy(module: nn.Module) -> nn.Module:
-    """A copy of ``module`` for inference, by its own forward (`featlift.deployment.optimize.optimize` may have put another in its place)."""
+    """Return a frozen copy of ``module`` in evaluation mode.
+
+    It has the forward of its class, without a replacement by `featlift.deployment.optimize.optimize`.
+    """
     copied = copy.deepcopy(module).eval().requires_grad_(False)
-    for part in copied.modules():
-        part.__dict__.pop("forward", None)
+    for submodule in copied.modules():
+        submodule.__dict__.pop("forward", None)
     return copied
 
 
 def fused_copy(module: nn.Module) -> nn.Module:
-    """A copy of ``module`` with what `featlift.deployment.fused` has for its parts.
+    """Return a copy of ``module`` with the replacements of `featlift.deployment.fused`.
 
-    Equal to ``module`` in evaluation mode up to the order of the sums: 1e-5 relative in float32.
+    Equal to ``module`` in evaluation mode up to the order of summation: 1e-5 relative in float32.
     """
-    return replace_modules(inference_copy(module), lambda part: FUSED_MODULES.get(type(part)))
+    return replace_modules(inference_copy(module), lambda submodule: FUSED_MODULES.get(type(submodule)))
 
 
 def winograd_copy(module: nn.Module, transforms: WinogradTransforms = WINOGRAD_F4) -> nn.Module:
-    """:func:`fused_copy`, and in it the wide 3x3 convolutions as :class:`~featlift.deployment.winograd.WinogradConv2d`."""
+    """Return a :func:`fused_copy` whose wide 3x3 convolutions are :class:`~featlift.deployment.winograd.WinogradConv2d`."""
 
-    def wide(part: Any) -> Callable[[Any], nn.Module] | None:
-        is_wide = supports_winograd(part) and min(part.in_channels, part.out_channels) >= MIN_WINOGRAD_CHANNELS
+    def replacement_for(layer: Any) -> Callable[[Any], nn.Module] | None:
+        is_wide = supports_winograd(layer) and min(layer.in_channels, layer.out_channels) >= MIN_WINOGRAD_CHANNELS
         return (lambda convolution: WinogradConv2d(convolution, transforms)) if is_wide else None
 
-    return replace_modules(fused_copy(module), wide)
+    return replace_modules(fused_copy(module), replacement_for)
 
 
 def compiled_copy(module: nn.Module) -> nn.Module:
-    """:func:`fused_copy`, channels last, through ``torch.compile``: needs a compiler, and half a minute at the first map of each size."""
-    made = ChannelsLast(fused_copy(module))
-    made.compile(dynamic=False)
-    return made
+    """Return a channels-last :func:`fused_copy` with ``torch.compile``; needs a compiler, and half a minute for each new map size."""
+    compiled = ChannelsLast(fused_copy(module))
+    compiled.compile(dynamic=False)
+    return compiled
 
 
 VARIANTS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "plain": inference_copy,
-    "rewritten": fused_copy,
+    "fused": fused_copy,
     "channels-last": lambda module: ChannelsLast(inference_copy(module)),
-    "rewritten, channels-last": lambda module: ChannelsLast(fused_copy(module)),
+    "fused, channels-last": lambda module: ChannelsLast(fused_copy(module)),
     "winograd": lambda module: ChannelsLast(winograd_copy(module)),
     "bf16": lambda module: ChannelsLast(inference_copy(module), torch.bfloat16),
-    "bf16, rewritten": lambda module: ChannelsLast(fused_copy(module), torch.bfloat16),
+    "bf16, fused": lambda module: ChannelsLast(fused_copy(module), torch.bfloat16),
     "bf16, winograd 2x2": lambda module: ChannelsLast(winograd_copy(module, WINOGRAD_F2), torch.bfloat16),
     "bf16, winograd 4x4": lambda module: ChannelsLast(winograd_copy(module), torch.bfloat16),
     "compiled": compiled_copy,
 }
-"""Name → copy of a module in that form, all but the first two channels last. "plain" is the reference: the module as it is."""
+"""Name → function that copies a module in that form; all but the first two are channels-last. "plain" is the unmodified reference."""
 EAGER_VARIANTS = tuple(name for name in VARIANTS if name != "compiled")
-"""Those that need no compiler."""
+"""Variants that need no compiler."""

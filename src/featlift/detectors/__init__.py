@@ -1,6 +1,6 @@
-"""Detectors under torchvision's contract, on any extractor.
+"""Detectors with torchvision's interface on any :class:`Extractor`.
 
-``detector("mask-rcnn", extractor, classes=80)``; what each needs below it is in :data:`DETECTOR_LABELS`.
+Example: ``detector("mask-rcnn", extractor, num_classes=80)``. :data:`DETECTORS` lists the detectors and the levels they read.
 """
 
 import difflib
@@ -38,12 +38,18 @@ __all__ = [
 
 
 Detector = GeneralizedRCNN | RetinaNet | FCOS
-"""What :func:`train_base_detector` builds: ``.transform``, ``.backbone`` (an `Extractor`), heads."""
+"""Return type of :func:`detector`; has ``.transform``, ``.backbone`` (an :class:`Extractor`) and heads."""
 
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """What a detector is built by, the backbone levels it reads, and what its pyramid adds on top (from c5's channels and C)."""
+    """Registry entry of a detector.
+
+    Attributes:
+        build: Function that builds the detector.
+        levels: Backbone levels that it reads, fine → coarse.
+        extra_blocks: (channels of c5, pyramid channels C) → module that adds the coarser levels.
+    """
 
     build: Callable[..., Detector]
     levels: tuple[str, ...]
@@ -66,23 +72,23 @@ DETECTORS: dict[str, DetectorSpec] = {
 
 def _get_spec(name: str) -> DetectorSpec:
     if name not in DETECTORS:
-        near = difflib.get_close_matches(name, DETECTORS, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"Unknown detector '{name}'.{hint} There are: {', '.join(DETECTORS)}.")
+        matches = difflib.get_close_matches(name, DETECTORS, n=1)
+        hint = f" Did you mean '{matches[0]}'?" if matches else ""
+        raise ValueError(f"Unknown detector '{name}'.{hint} Choose one of: {', '.join(DETECTORS)}.")
     return DETECTORS[name]
 
 
 def backbone_levels(name: str, pyramid: str = "fpn") -> tuple[str, ...]:
-    """The backbone levels that a detector reads on a pyramid, fine → coarse (a BiFPN reads c3, c4, c5 whatever the detector).
+    """Return the backbone levels of a detector with a pyramid, fine → coarse (a BiFPN always reads c3, c4, c5).
 
     Raises:
-        ValueError: for an unknown name of a detector or of a pyramid.
+        ValueError: For an unknown detector or pyramid.
     """
     return pyramid_spec(pyramid).backbone_levels or _get_spec(name).levels
 
 
 def num_upsampling_steps(name: str, pyramid: str = "fpn") -> int:
-    """How many interpolators it takes to give every step of that pyramid its own (``interpolators(…, steps=doublings_of(…))``)."""
+    """Return the number of upsampling steps of the pyramid, i.e. of interpolators if they are not shared."""
     return pyramid_spec(pyramid).num_upsampling_steps(len(_get_spec(name).levels))
 
 
@@ -94,43 +100,45 @@ def extractor(
     pyramid: str = "fpn",
     norm_layer: Callable[[int], nn.Module] | None = None,
 ) -> Extractor:
-    """The papers' F for the detector called ``name``: ``backbone`` and a pyramid whose maps are doubled by ``interpolators``.
+    """Build the feature extractor F of the papers for a detector: a backbone and a pyramid with the given interpolators.
 
     Args:
-        name: a key of :data:`DETECTOR_LABELS`.
-        backbone: with the levels of :func:`backbone_levels`, and ``channels`` (level → channels).
-        interpolators: one for all steps, or one for each of :func:`num_upsampling_steps`, coarse → fine.
-        channels: C of the pyramid.
-        pyramid: a key of :data:`featlift.pyramids.PYRAMIDS`.
-        norm_layer: channels → the normalization after the pyramid's convolutions; None is the pyramid's own (FPN and PAFPN: none).
+        name: Detector, a key of :data:`DETECTORS`.
+        backbone: Backbone with the levels of :func:`backbone_levels` and an attribute ``channels`` (level → channels).
+        interpolators: One shared interpolator, or one for each of :func:`num_upsampling_steps`, coarse → fine.
+        channels: Channels C of the pyramid.
+        pyramid: Pyramid, a key of :data:`featlift.pyramids.PYRAMIDS`.
+        norm_layer: Channels → normalization after the pyramid's convolutions; None uses the pyramid's default (FPN and PAFPN: none).
 
     Raises:
-        ValueError: for an unknown name, a backbone with other levels, or a wrong number of interpolators.
+        ValueError: For an unknown name, a backbone with other levels, or a wrong number of interpolators.
     """
-    family, wanted = _get_spec(name), backbone_levels(name, pyramid)
-    given: dict[str, int] = backbone.channels  # type: ignore[assignment]
-    if tuple(given) != wanted:
+    spec, levels = _get_spec(name), backbone_levels(name, pyramid)
+    in_channels: dict[str, int] = backbone.channels  # type: ignore[assignment]
+    if tuple(in_channels) != levels:
         raise ValueError(
-            f"'{name}' reads {', '.join(wanted)}, but the backbone gives {', '.join(given)} (pyramid '{pyramid}'): "
-            f"build it with levels={wanted}."
+            f"'{name}' reads {', '.join(levels)}, but the backbone has {', '.join(in_channels)} (pyramid '{pyramid}'); "
+            f"build the backbone with levels={levels}."
         )
-    top = None if pyramid_spec(pyramid).backbone_levels else family.extra_blocks(given["c5"], channels)
-    return Extractor(backbone, build_pyramid(pyramid, given, channels, interpolators, top, norm_layer))
+    extra_blocks = None
+    if not pyramid_spec(pyramid).backbone_levels:
+        extra_blocks = spec.extra_blocks(in_channels["c5"], channels)
+    return Extractor(backbone, build_pyramid(pyramid, in_channels, channels, interpolators, extra_blocks, norm_layer))
 
 
 def detector(name: str, extractor: Extractor, num_classes: int, **options: object) -> Detector:
-    """The detector called ``name`` on ``extractor``; ``options`` are those of its function (test_size, anchor_scale, width, …).
+    """Build the detector ``name`` for K = ``num_classes`` classes without background; labels are 1 … K.
+
+    ``options`` are those of the detector's function (test_size, anchor_scale, fc_dim, …).
 
     Raises:
-        ValueError: for an unknown name or option, or fewer than one class.
+        ValueError: For an unknown name or option, or fewer than one class.
     """
     build = _get_spec(name).build
-    known = [option for option in inspect.signature(build).parameters if option not in ("extractor", "classes")]
+    known = [option for option in inspect.signature(build).parameters if option not in ("extractor", "num_classes")]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"'{name}' has no option {', '.join(unknown)}; it has: {', '.join(known)}.")
     if num_classes < 1:
-        raise ValueError(
-            f"A detector of {num_classes} classes cannot be built; give the number of classes without background."
-        )
+        raise ValueError(f"num_classes is {num_classes}; pass at least 1 class, without background.")
     return build(extractor, num_classes, **options)

@@ -1,7 +1,7 @@
-"""Cascade R-CNN (Cai and Vasconcelos, CVPR 2018) on any extractor, with and without masks, from torchvision's own parts.
+"""Cascade R-CNN (Cai and Vasconcelos, CVPR 2018) on any extractor, with and without masks, built from torchvision's modules.
 
-Three box heads, each trained on what the one before it made of the proposals, against a stricter overlap (spec §8): IoU 0.5, 0.6, 0.7,
-class-agnostic boxes, 2,000 proposals in training. Their losses are AFI-GAN's Eq. (4), the box terms once for each stage.
+Three box heads with increasing IoU thresholds (0.5, 0.6, 0.7), each trained on the boxes refined by the previous head; class-agnostic
+boxes, 2,000 proposals in training. The losses are AFI-GAN's Eq. (4), with box terms for each stage.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,14 +28,14 @@ Target = dict[str, Tensor]
 
 
 class CascadeStage(nn.Module):
-    """One box head of the cascade: classes, and one box for all of them.
+    """Box head of one cascade stage, with a class-agnostic box.
 
     Args:
-        head: pooled RoIs ``[R, C, 7, 7]`` → ``[R, width]``.
-        fc_dim: what the head gives.
-        num_classes: K, without background.
-        iou_threshold: overlap from which a box counts as an object.
-        bbox_reg_weights: weights of the four box offsets; the later the stage, the finer.
+        head: Pooled RoIs ``[R, C, 7, 7]`` → ``[R, fc_dim]``.
+        fc_dim: Output features of the head.
+        num_classes: Number of classes K without background.
+        iou_threshold: IoU from which a box is a positive sample.
+        bbox_reg_weights: Weights of the four box offsets.
     """
 
     def __init__(
@@ -49,32 +49,32 @@ class CascadeStage(nn.Module):
         self.box_coder = BoxCoder(bbox_reg_weights)  # type: ignore[arg-type]
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """``[R, C, 7, 7]`` → class logits ``[R, K + 1]`` and box offsets ``[R, 4]``."""
+        """Predict class logits ``[R, K + 1]`` and box offsets ``[R, 4]`` from pooled RoIs ``[R, C, 7, 7]``."""
         return self.predictor(self.head(pooled))
 
     def refine_boxes(
         self, offsets: Tensor, boxes: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
-        """The boxes ``[R_i, 4]`` of each picture moved by ``offsets [ΣR, 4]`` and clipped to its size, without gradient."""
-        moved = self.box_coder.decode(offsets.detach(), list(boxes))[:, 0].split([len(b) for b in boxes])
-        return [clip_boxes_to_image(b, size) for b, size in zip(moved, image_sizes, strict=True)]
+        """Apply ``offsets [ΣR, 4]`` to the boxes ``[R_i, 4]`` of each image and clip them to its size, without gradient."""
+        decoded = self.box_coder.decode(offsets.detach(), list(boxes))[:, 0].split([len(b) for b in boxes])
+        return [clip_boxes_to_image(b, size) for b, size in zip(decoded, image_sizes, strict=True)]
 
     def assign_targets(self, boxes: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-        """What this stage should say of ``boxes [R, 4]``: labels ``[R]``, 0 for background, and offsets ``[R, 4]``."""
+        """Return the targets of this stage for ``boxes [R, 4]``: labels ``[R]``, 0 for background, and offsets ``[R, 4]``."""
         if not len(target["boxes"]):
             return target["labels"].new_zeros(len(boxes)), torch.zeros_like(boxes)
-        matched = self.proposal_matcher(box_iou(target["boxes"], boxes))
-        labels = target["labels"][matched.clamp(min=0)].masked_fill(matched < 0, 0)
-        return labels, self.box_coder.encode([target["boxes"][matched.clamp(min=0)].to(boxes)], [boxes])[0]
+        matched_idxs = self.proposal_matcher(box_iou(target["boxes"], boxes))
+        labels = target["labels"][matched_idxs.clamp(min=0)].masked_fill(matched_idxs < 0, 0)
+        return labels, self.box_coder.encode([target["boxes"][matched_idxs.clamp(min=0)].to(boxes)], [boxes])[0]
 
 
 class CascadeRoIHeads(RoIHeads):
-    """The RoI heads of Cascade R-CNN under torchvision's contract.
+    """RoI heads of Cascade R-CNN with torchvision's interface.
 
     Args:
-        stages: the box heads, in order; the first also says which proposals are sampled.
-        box_roi_pool: pools what every stage reads.
-        mask_modules: ``mask_roi_pool``, ``mask_head`` and ``mask_predictor`` as in torchvision's ``RoIHeads``; empty draws none.
+        stages: Box heads, in order; proposals are sampled with the IoU threshold of the first.
+        box_roi_pool: RoI pooling of all stages.
+        mask_modules: ``mask_roi_pool``, ``mask_head`` and ``mask_predictor`` of torchvision's ``RoIHeads``; empty for no masks.
     """
 
     box_roi_pool: Any
@@ -103,45 +103,46 @@ class CascadeRoIHeads(RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[Target] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Level → ``[B, C, H, W]`` and boxes ``[R, 4]`` per picture → in training ``([], losses)``, else ``(detections, {})``."""
+        """Level → ``[B, C, H, W]`` and boxes ``[R, 4]`` per image → ``([], losses)`` in training, ``(detections, {})`` in evaluation."""
         if self.training:
             return [], self._compute_losses(features, proposals, image_shapes, targets)
         detections = self._detect(features, proposals, image_shapes)
         if self.has_mask() and detections:
             pooled = self.mask_roi_pool(features, [d["boxes"] for d in detections], image_shapes)
             logits = self.mask_predictor(self.mask_head(pooled))
-            for detection, masks in zip(
-                detections, maskrcnn_inference(logits, [d["labels"] for d in detections]), strict=True
-            ):
-                detection["masks"] = masks
+            masks = maskrcnn_inference(logits, [d["labels"] for d in detections])
+            for detection, detection_masks in zip(detections, masks, strict=True):
+                detection["masks"] = detection_masks
         return detections, {}
 
     def _compute_losses(
         self, features: Features, proposals: list[Tensor], image_sizes: list[tuple[int, int]], targets: Any
     ) -> dict[str, Tensor]:
-        boxes, matched, labels, offsets = self.select_training_samples(proposals, targets)
-        losses = self._mask_loss(features, boxes, matched, labels, image_sizes, targets) if self.has_mask() else {}
+        boxes, matched_idxs, labels, offsets = self.select_training_samples(proposals, targets)
+        losses = {}
+        if self.has_mask():
+            losses = self._mask_loss(features, boxes, matched_idxs, labels, image_sizes, targets)
         for number, stage in enumerate(self.stages):
             if number:
-                answers = [stage.answers(b, t) for b, t in zip(boxes, targets, strict=True)]  # type: ignore[operator]
-                labels, offsets = [list(column) for column in zip(*answers, strict=True)]
+                assigned = [stage.assign_targets(b, t) for b, t in zip(boxes, targets, strict=True)]  # type: ignore[operator]
+                labels, offsets = [list(column) for column in zip(*assigned, strict=True)]
             logits, predicted = stage(
                 _scale_gradient(self.box_roi_pool(features, boxes, image_sizes), len(self.stages))
             )
             classes, regression = fastrcnn_loss(logits, predicted.tile(logits.shape[1]), labels, offsets)
             losses |= {f"loss_classifier_{number}": classes, f"loss_box_reg_{number}": regression}
-            boxes = [_remove_empty_boxes(b) for b in stage.refined(predicted, boxes, image_sizes)]  # type: ignore[operator]
+            boxes = [_remove_empty_boxes(b) for b in stage.refine_boxes(predicted, boxes, image_sizes)]  # type: ignore[operator]
         return losses
 
     def _mask_loss(
-        self, features: Features, boxes: Any, matched: Any, labels: Any, image_sizes: Any, targets: Any
+        self, features: Features, boxes: Any, matched_idxs: Any, labels: Any, image_sizes: Any, targets: Any
     ) -> dict[str, Tensor]:
-        boxes, matched = zip(
-            *[(b[n > 0], m[n > 0]) for b, m, n in zip(boxes, matched, labels, strict=True)], strict=True
+        boxes, matched_idxs = zip(
+            *[(b[n > 0], m[n > 0]) for b, m, n in zip(boxes, matched_idxs, labels, strict=True)], strict=True
         )
         logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, list(boxes), image_sizes)))
         masks, classes = [t["masks"] for t in targets], [t["labels"] for t in targets]
-        return {"loss_mask": maskrcnn_loss(logits, boxes, masks, classes, matched)}
+        return {"loss_mask": maskrcnn_loss(logits, boxes, masks, classes, matched_idxs)}
 
     def _detect(
         self, features: Features, boxes: list[Tensor], image_sizes: list[tuple[int, int]]
@@ -150,15 +151,15 @@ class CascadeRoIHeads(RoIHeads):
         for stage in self.stages:
             logits, offsets = stage(self.box_roi_pool(features, boxes, image_sizes))
             scores.append(logits.softmax(dim=-1))
-            boxes = stage.refined(offsets, boxes, image_sizes)  # type: ignore[operator]
+            boxes = stage.refine_boxes(offsets, boxes, image_sizes)  # type: ignore[operator]
         mean = torch.stack(scores).mean(dim=0)
-        still = mean.new_zeros(len(mean), 4 * mean.shape[1])  # the boxes are final: no offset is left
-        found = self.postprocess_detections(mean.log(), still, boxes, image_sizes)
-        return [{"boxes": b, "scores": s, "labels": n} for b, s, n in zip(*found, strict=True)]
+        zero_offsets = mean.new_zeros(len(mean), 4 * mean.shape[1])  # the boxes are already refined
+        results = self.postprocess_detections(mean.log(), zero_offsets, boxes, image_sizes)
+        return [{"boxes": b, "scores": s, "labels": n} for b, s, n in zip(*results, strict=True)]
 
 
 def _scale_gradient(x: Tensor, num_stages: int) -> Tensor:
-    """``x``, of whose gradient each stage passes on its share: the stages together pull no harder than one head would."""
+    """Return ``x`` with its gradient divided by ``num_stages``, so that all stages together weigh as much as a single head."""
     return x.detach() + (x - x.detach()) / num_stages
 
 
@@ -176,22 +177,21 @@ def cascade_rcnn(
     num_convs: int = 0,
     norm_layer: NormLayer | None = None,
 ) -> FasterRCNN:
-    """Cascade R-CNN; boxes only.
+    """Cascade R-CNN without masks.
 
     Args:
-        extractor: the papers' F.
-        num_classes: K, without background; labels are 1 … K.
-        test_size: (short side, longest side) for evaluation; None keeps each picture's size.
-        anchor_scale: anchor side in strides: 8 gives 32 … 512 px on p2 … p6, and 4 the same on the p3 … p7 of a BiFPN.
-        fc_dim: of the fully connected layers of the box heads.
-        num_proposals: kept per picture in evaluation; twice as many in training.
-        num_convs: 0 for box heads of two fully connected layers; 4 for four convolutions and one (the ResNeSt rows).
-        norm_layer: channels → the normalization after each convolution of the heads (the ResNeSt rows: synchronized batch norm).
+        extractor: Feature extractor F of the papers.
+        num_classes: Number of classes K without background; labels are 1 … K.
+        test_size: (shortest side, longest side) in pixels for evaluation; None keeps the image size.
+        anchor_scale: Anchor side in strides: 8 gives 32 … 512 pixels on p2 … p6; 4 gives the same on p3 … p7 of a BiFPN.
+        fc_dim: Features of the fully connected layers of the box heads.
+        num_proposals: Proposals per image in evaluation; twice as many in training.
+        num_convs: 0 for box heads with two fully connected layers; 4 for four convolutions and one fully connected layer (ResNeSt rows).
+        norm_layer: Channels → normalization after each convolution of the heads (ResNeSt rows: synchronized batch norm).
     """
-    mask_parts: dict[str, nn.Module] = {}
     return _build_cascade(
         extractor,
-        _build_heads(extractor, num_classes, fc_dim, num_convs, norm_layer, mask_parts),
+        _build_heads(extractor, num_classes, fc_dim, num_convs, norm_layer, {}),
         anchor_scale,
         num_proposals,
         test_size,
@@ -208,16 +208,16 @@ def cascade_mask_rcnn(
     num_convs: int = 0,
     norm_layer: NormLayer | None = None,
 ) -> FasterRCNN:
-    """:func:`cascade_rcnn` and Mask R-CNN's mask head, which is trained on the proposals of the first stage."""
+    """:func:`cascade_rcnn` with Mask R-CNN's mask head, which is trained on the proposals of the first stage."""
     channels = extractor.out_channels
-    mask_parts = {
+    mask_modules: dict[str, nn.Module] = {
         "mask_roi_pool": PyramidRoIAlign(roi_pooling_levels(extractor), 14),
         "mask_head": MaskRCNNHeads(channels, (channels,) * 4, 1, norm_layer),
         "mask_predictor": MaskRCNNPredictor(channels, channels, num_classes + 1),
     }
     return _build_cascade(
         extractor,
-        _build_heads(extractor, num_classes, fc_dim, num_convs, norm_layer, mask_parts),
+        _build_heads(extractor, num_classes, fc_dim, num_convs, norm_layer, mask_modules),
         anchor_scale,
         num_proposals,
         test_size,
@@ -233,16 +233,16 @@ def _build_heads(
     mask_modules: dict[str, nn.Module],
 ) -> CascadeRoIHeads:
     channels = extractor.out_channels
-    connected = [fc_dim] if num_convs else [fc_dim, fc_dim]
+    fc_dims = [fc_dim] if num_convs else [fc_dim, fc_dim]
     stages = [
         CascadeStage(
-            FastRCNNConvFCHead((channels, 7, 7), [channels] * num_convs, connected, norm_layer),
+            FastRCNNConvFCHead((channels, 7, 7), [channels] * num_convs, fc_dims, norm_layer),
             fc_dim,
             num_classes,
-            iou,
-            precision,
+            iou_threshold,
+            bbox_reg_weights,
         )
-        for iou, precision in zip(IOU_THRESHOLDS, BBOX_REG_WEIGHTS, strict=True)
+        for iou_threshold, bbox_reg_weights in zip(IOU_THRESHOLDS, BBOX_REG_WEIGHTS, strict=True)
     ]
     return CascadeRoIHeads(stages, PyramidRoIAlign(roi_pooling_levels(extractor), 7), mask_modules)
 

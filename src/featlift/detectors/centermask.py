@@ -1,7 +1,7 @@
-"""CenterMask (Lee and Park, CVPR 2020) on any extractor: FCOS finds, a spatially attentive head draws, another guesses how well.
+"""CenterMask (Lee and Park, CVPR 2020) on any extractor: FCOS, a mask head with spatial attention, and a mask IoU head.
 
-Losses of AFI-GAN's Eq. (7): those of FCOS (Eq. 6), the mean binary cross entropy of the mask, and half the squared error of the
-guessed mask IoU. A detection keeps two scores: ``scores`` ranks its box, ``mask_scores`` = score · guessed IoU its mask.
+Losses of AFI-GAN's Eq. (7): those of FCOS (Eq. (6)), the mean binary cross entropy of the mask, and half the squared error of the
+predicted mask IoU. A detection has two scores: ``scores`` for its box and ``mask_scores`` = score · predicted IoU for its mask.
 """
 
 from collections.abc import Sequence
@@ -28,21 +28,21 @@ Detection = dict[str, Tensor]
 
 
 class FCOSProposalNetwork(nn.Module):
-    """FCOS in the place of a region proposal network: what it finds is what masks are drawn for.
+    """FCOS as region proposal network: its detections are the proposals of the mask head.
 
     Args:
-        dense: FCOS; its ``detections_per_img`` is how many are handed on, in training too.
+        dense: FCOS; its ``detections_per_img`` is the number of proposals per image, in training as well.
     """
 
     def __init__(self, dense: FCOS):
         super().__init__()
-        dense.backbone = nn.Identity()  # its maps come from the detector around it
+        dense.backbone = nn.Identity()  # the outer detector computes the features
         self.dense = dense
 
     def forward(
         self, images: ImageList, features: Features, targets: Sequence[Target] | None = None
     ) -> tuple[list[Detection], dict[str, Tensor]]:
-        """Maps ``[B, C, H, W]`` → detections per picture (boxes ``[N, 4]``, scores, labels) and, in training, the losses of Eq. (6)."""
+        """Level → ``[B, C, H, W]`` → detections per image (boxes ``[N, 4]``, scores, labels) and, in training, the losses of Eq. (6)."""
         outputs = dense_outputs(self.dense, images, features)
         losses = dense_losses(self.dense, outputs, targets or []) if self.training else {}
         with torch.no_grad():
@@ -50,11 +50,11 @@ class FCOSProposalNetwork(nn.Module):
 
 
 class AreaRatioLevelMapper:
-    """A RoI's level by the share of the picture it covers: ``⌈last - log2(A_picture / A_RoI)⌉`` (CenterMask Eq. 1, in areas).
+    """Assign RoIs to levels by their share of the image area: ``⌈max_level - log2(A_image / A_RoI)⌉`` (CenterMask, Eq. (1)).
 
     Args:
-        levels: names of the maps, fine → coarse.
-        image_sizes: (height, width) of each picture.
+        levels: Names of the levels, fine → coarse.
+        image_sizes: (height, width) of each image.
     """
 
     def __init__(self, levels: Sequence[str], image_sizes: Sequence[tuple[int, int]]):
@@ -62,26 +62,28 @@ class AreaRatioLevelMapper:
         self.image_areas = [height * width for height, width in image_sizes]
 
     def __call__(self, boxes: list[Tensor]) -> Tensor:
-        """Boxes ``[R_i, 4]`` xyxy of each picture → index of the map ``[ΣR]``."""
-        shares = torch.cat([box_area(b) / area for b, area in zip(boxes, self.image_areas, strict=True)])
-        level = torch.ceil(self.max_level + torch.log2(shares.clamp(min=1e-12)))
+        """Boxes ``[R_i, 4]`` xyxy of each image → index of the level ``[ΣR]``."""
+        ratios = torch.cat([box_area(b) / area for b, area in zip(boxes, self.image_areas, strict=True)])
+        level = torch.ceil(self.max_level + torch.log2(ratios.clamp(min=1e-12)))
         return level.clamp(self.min_level, self.max_level).long() - self.min_level
 
 
 class AreaRatioRoIAlign(PyramidRoIAlign):
-    """RoI pooling whose levels are chosen by :class:`AreaRatioLevelMapper`. Arguments as for :class:`~featlift.detectors.rcnn.PyramidRoIAlign`."""
+    """RoI pooling with :class:`AreaRatioLevelMapper`; arguments as for :class:`~featlift.detectors.rcnn.PyramidRoIAlign`."""
 
     def forward(self, x: Features, boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        """Level → ``[B, C, H, W]``, boxes ``[R_i, 4]`` per picture, sizes (height, width) → ``[ΣR, C, side, side]``."""
+        """Level → ``[B, C, H, W]``, boxes ``[R_i, 4]`` per image, sizes (height, width) → ``[ΣR, C, output_size, output_size]``."""
         self.map_levels = AreaRatioLevelMapper(self.featmap_names, image_shapes)  # type: ignore[assignment]
         return super().forward(x, boxes, image_shapes)
 
 
 class CenterMaskRoIHeads(RoIHeads):
-    """The mask heads of CenterMask under torchvision's contract for RoI heads.
+    """Mask heads of CenterMask with the interface of torchvision's RoI heads.
 
     Args:
-        mask_roi_pool, mask_head, mask_predictor: as in torchvision's ``RoIHeads``.
+        mask_roi_pool: As in torchvision's ``RoIHeads``.
+        mask_head: As in torchvision's ``RoIHeads``.
+        mask_predictor: As in torchvision's ``RoIHeads``.
         mask_iou: :class:`~featlift.detectors.mask_scoring.MaskIoUHead`.
     """
 
@@ -97,8 +99,8 @@ class CenterMaskRoIHeads(RoIHeads):
             "positive_fraction": 0.25,
         }
         unused: Any = {"bbox_reg_weights": None, "score_thresh": 0.0, "nms_thresh": 1.0, "detections_per_img": 0}
-        parts = {"mask_roi_pool": mask_roi_pool, "mask_head": mask_head, "mask_predictor": mask_predictor}
-        super().__init__(None, None, None, **sampling, **unused, **parts)
+        mask_modules = {"mask_roi_pool": mask_roi_pool, "mask_head": mask_head, "mask_predictor": mask_predictor}
+        super().__init__(None, None, None, **sampling, **unused, **mask_modules)
         self.mask_iou = mask_iou
 
     def forward(  # type: ignore[override]
@@ -108,39 +110,38 @@ class CenterMaskRoIHeads(RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[Target] | None = None,
     ) -> tuple[list[Detection], dict[str, Tensor]]:
-        """Level → ``[B, C, H, W]`` and what :class:`FCOSProposalNetwork` found → in training ``([], losses)``, else ``(detections, {})``.
+        """Level → ``[B, C, H, W]`` and detections of :class:`FCOSProposalNetwork` → losses in training, detections in evaluation.
 
-        Detections gain ``masks [N, 1, 28, 28]`` in 0…1 and ``mask_scores [N]``.
+        Returns:
+            ``([], losses)`` in training; ``(detections, {})`` in evaluation, with additional ``masks [N, 1, 28, 28]`` in 0…1 and
+            ``mask_scores [N]``.
         """
         if self.training:
             return [], self._compute_losses(features, [p["boxes"] for p in proposals], image_shapes, targets)
         labels = torch.cat([p["labels"] for p in proposals])
         pooled, logits = self._predict_masks(features, [p["boxes"] for p in proposals], image_shapes)
         masks = _select_class(logits, labels).sigmoid()[:, None]
-        guessed = _select_class(self.mask_iou(pooled, masks), labels)
+        ious = _select_class(self.mask_iou(pooled, masks), labels)
         counts = [len(p["boxes"]) for p in proposals]
-        columns = zip(proposals, masks.split(counts), guessed.split(counts), strict=True)
-        return [{**p, "masks": m, "mask_scores": p["scores"] * g.clamp(0, 1)} for p, m, g in columns], {}
+        columns = zip(proposals, masks.split(counts), ious.split(counts), strict=True)
+        return [{**p, "masks": m, "mask_scores": p["scores"] * iou.clamp(0, 1)} for p, m, iou in columns], {}
 
     def _compute_losses(
         self, features: Features, boxes: list[Tensor], image_sizes: Any, targets: Any
     ) -> dict[str, Tensor]:
-        boxes, matched, labels, _ = self.select_training_samples(boxes, targets)
+        boxes, matched_idxs, labels, _ = self.select_training_samples(boxes, targets)
         boxes = [b[n > 0] for b, n in zip(boxes, labels, strict=True)]
-        matched = [m[n > 0] for m, n in zip(matched, labels, strict=True)]
-        masks, classes = [t["masks"] for t in targets], [t["labels"] for t in targets]
+        matched_idxs = [m[n > 0] for m, n in zip(matched_idxs, labels, strict=True)]
+        positive_labels = torch.cat([n[n > 0] for n in labels])
+        gt_masks, gt_labels = [t["masks"] for t in targets], [t["labels"] for t in targets]
         pooled, logits = self._predict_masks(features, boxes, image_sizes)
-        chosen = _select_class(logits, torch.cat([n[n > 0] for n in labels]))
-        guessed = _select_class(self.mask_iou(pooled, chosen.sigmoid()[:, None]), torch.cat([n[n > 0] for n in labels]))
-        true = torch.cat(
-            [
-                mask_ious(c, m, b, i)
-                for c, m, b, i in zip(chosen.split([len(b) for b in boxes]), masks, boxes, matched, strict=True)
-            ]
-        )
+        class_logits = _select_class(logits, positive_labels)
+        predicted_ious = _select_class(self.mask_iou(pooled, class_logits.sigmoid()[:, None]), positive_labels)
+        columns = zip(class_logits.split([len(b) for b in boxes]), gt_masks, boxes, matched_idxs, strict=True)
+        target_ious = torch.cat([mask_ious(*column) for column in columns])
         return {
-            "loss_mask": maskrcnn_loss(logits, boxes, masks, classes, matched),
-            "loss_mask_iou": mask_iou_loss(guessed, true),
+            "loss_mask": maskrcnn_loss(logits, boxes, gt_masks, gt_labels, matched_idxs),
+            "loss_mask_iou": mask_iou_loss(predicted_ious, target_ious),
         }
 
     def _predict_masks(self, features: Features, boxes: list[Tensor], image_sizes: Any) -> tuple[Tensor, Tensor]:
@@ -159,17 +160,17 @@ def centermask(
     fc_dim: int = 1024,
     num_proposals: int = 100,
 ) -> GeneralizedRCNN:
-    """CenterMask: :func:`~featlift.detectors.dense.fcos` and masks on p3 … p5.
+    """CenterMask: :func:`~featlift.detectors.dense.fcos` with a mask branch on p3 … p5.
 
     Args:
-        extractor: the papers' F, with levels p3 … p7.
-        num_classes: K, without background; labels are 1 … K.
-        test_size: (short side, longest side) for evaluation; None keeps each picture's size.
-        fc_dim: of the mask-IoU head's fully connected layers.
-        num_proposals: detections that masks are drawn for (the published code: 100 in training, 50 in evaluation).
+        extractor: Feature extractor F of the papers, with levels p3 … p7.
+        num_classes: Number of classes K without background; labels are 1 … K.
+        test_size: (shortest side, longest side) in pixels for evaluation; None keeps the image size.
+        fc_dim: Features of the fully connected layers of the mask IoU head.
+        num_proposals: Detections per image with a mask (published code: 100 in training, 50 in evaluation).
     """
-    channels, finder = extractor.out_channels, fcos(extractor, num_classes)
-    finder.detections_per_img = num_proposals
+    channels, dense = extractor.out_channels, fcos(extractor, num_classes)
+    dense.detections_per_img = num_proposals
     heads = CenterMaskRoIHeads(
         AreaRatioRoIAlign([level for level in roi_pooling_levels(extractor) if level_stride(level) <= 32], 14),
         nn.Sequential(MaskRCNNHeads(channels, (channels,) * 4, 1), SpatialAttention()),
@@ -178,7 +179,7 @@ def centermask(
     )
     return GeneralizedRCNN(
         extractor,
-        FCOSProposalNetwork(finder),
+        FCOSProposalNetwork(dense),
         heads,
         BatchTransform(extractor.mean, test_size, extractor.size_divisible),
     )

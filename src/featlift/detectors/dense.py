@@ -1,7 +1,7 @@
-"""RetinaNet and FCOS on any extractor, from torchvision's own parts.
+"""RetinaNet and FCOS on any extractor, built from torchvision's modules.
 
-Differences from Detectron2's heads, which the papers used, are torchvision's: one class row more (the background; switched off here),
-box regression by L1 (RetinaNet) and GIoU (FCOS), centerness on the box tower.
+Differences from Detectron2's heads, which the papers used, are torchvision's: an additional background class (disabled here), box
+regression by L1 (RetinaNet) and GIoU (FCOS), centerness on the box tower.
 """
 
 from typing import Any
@@ -20,13 +20,13 @@ SCORE_THRESHOLD = 0.05
 def retinanet(
     extractor: Extractor, num_classes: int, test_size: tuple[int, int] | None = None, anchor_scale: float = 4.0
 ) -> RetinaNet:
-    """RetinaNet (Lin et al., ICCV 2017): nine anchors per cell. Losses of AFI-GAN's Eq. (5): focal, and L1 for the boxes.
+    """RetinaNet (Lin et al., ICCV 2017) with nine anchors per cell; losses of AFI-GAN's Eq. (5): focal loss, and L1 for boxes.
 
     Args:
-        extractor: the papers' F, with levels p3 … p7.
-        num_classes: K, without background; labels are 1 … K.
-        test_size: (short side, longest side) for evaluation; None keeps each picture's size.
-        anchor_scale: smallest anchor side in strides: 4 gives 32 … 813 px on p3 … p7.
+        extractor: Feature extractor F of the papers, with levels p3 … p7.
+        num_classes: Number of classes K without background; labels are 1 … K.
+        test_size: (shortest side, longest side) in pixels for evaluation; None keeps the image size.
+        anchor_scale: Smallest anchor side in strides: 4 gives 32 … 813 pixels on p3 … p7.
     """
     detector = RetinaNet(
         extractor,
@@ -41,17 +41,17 @@ def retinanet(
 
 
 def fcos(extractor: Extractor, num_classes: int, test_size: tuple[int, int] | None = None) -> FCOS:
-    """FCOS (Tian et al., ICCV 2019): anchor-free; every cell says how far the sides of its object are.
+    """FCOS (Tian et al., ICCV 2019): anchor-free; every cell predicts its distances to the sides of its object.
 
-    Losses of AFI-GAN's Eq. (6): focal, generalized IoU of the boxes (the paper says IoU, its code GIoU), cross entropy of the centerness.
+    Losses of AFI-GAN's Eq. (6): focal loss, generalized IoU of boxes (IoU in the paper, GIoU in its code), cross entropy of centerness.
 
     Args:
-        extractor: the papers' F, with levels p3 … p7; its channels are a multiple of 32 or, below 64, of 2.
-        num_classes: K, without background; labels are 1 … K.
-        test_size: (short side, longest side) for evaluation; None keeps each picture's size.
+        extractor: Feature extractor F of the papers, with levels p3 … p7; channels are a multiple of 32 or, below 64, of 2.
+        num_classes: Number of classes K without background; labels are 1 … K.
+        test_size: (shortest side, longest side) in pixels for evaluation; None keeps the image size.
 
     Raises:
-        ValueError: if the extractor's channels cannot be normalized in 32 groups or, below 64, in pairs.
+        ValueError: If the extractor's channels cannot be normalized in 32 groups or, below 64, in pairs.
     """
     detector = FCOS(
         extractor,
@@ -67,6 +67,6 @@ def fcos(extractor: Extractor, num_classes: int, test_size: tuple[int, int] | No
 
 
 def _disable_background_class(head: Any, num_classes: int) -> None:
-    """Row 0 of every anchor, which torchvision trains towards "no" like all others, says it from the start: no detection has label 0."""
+    """Set the bias of the background class of every anchor to -1e4, so that no detection has label 0."""
     with torch.no_grad():
         head.classification_head.cls_logits.bias.view(-1, num_classes + 1)[:, 0] = -1e4

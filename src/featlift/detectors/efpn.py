@@ -1,7 +1,7 @@
-"""EFPN's detector (Sec. III-A, IV): a detector that exists, with a finer level for its small RoIs and a head of their own.
+"""EFPN's detector (Sec. III-A and IV): an existing detector with an extended level and a second box head for small RoIs.
 
-:func:`extend_detector` turns a Faster or Mask R-CNN into one. The proposals come from p2 … p6 as before: its RPN never sees the finer level. RoIs
-below a size are pooled from p2x (stride 2) and judged by the new head, the others by the old one; one suppression ends both.
+:func:`extend_detector` converts a Faster or Mask R-CNN. The RPN still reads p2 … p6 only. RoIs below a size are pooled from p2x (stride 2)
+and classified by the new head, the others by the old head; a joint non-maximum suppression follows.
 """
 
 import copy
@@ -28,14 +28,14 @@ Target = dict[str, Tensor]
 
 
 class ExtendedExtractor(nn.Module):
-    """An extractor that also gives what the finer level is made from, and makes it.
+    """Extractor that also returns the inputs of the extended level and computes it.
 
     Args:
-        extractor: with an FPN or PAFPN that begins at p2, on a backbone of the ResNet or EfficientNet family; its weights are shared.
+        extractor: Extractor with an FPN or PAFPN that starts at p2 and a ResNet- or EfficientNet-like backbone; its modules are shared.
         extension: inner3, inner2, c2x → p3x, p2x.
 
     Raises:
-        TypeError: if the pyramid has no top-down maps to extend, or the backbone no map of stride 2.
+        TypeError: If the pyramid is no FPN or PAFPN from p2, or the backbone has no map of stride 2.
     """
 
     def __init__(self, extractor: Extractor, extension: ExtendedLevel):
@@ -43,36 +43,34 @@ class ExtendedExtractor(nn.Module):
         self.backbone, self.pyramid, self.extension = extractor.backbone, extractor.pyramid, extension
         if not isinstance(self.pyramid, FPN) or extractor.levels[0] != "p2":
             raise TypeError(
-                f"EFPN extends an FPN or PAFPN that begins at p2; this extractor has a {type(self.pyramid).__name__} that begins at "
-                f"{extractor.levels[0]}. Use faster-rcnn or mask-rcnn on 'fpn' or 'pafpn'."
+                f"EFPN extends an FPN or PAFPN that starts at p2; this extractor has a {type(self.pyramid).__name__} that starts at "
+                f"{extractor.levels[0]}. Use faster-rcnn or mask-rcnn with pyramid 'fpn' or 'pafpn'."
             )
         stride2.stem_layers(self.backbone.network)
-        self.levels, self.out_channels, self.size_divisible = (
-            extractor.levels,
-            extractor.out_channels,
-            extractor.size_divisible,
-        )
+        self.levels, self.out_channels = extractor.levels, extractor.out_channels
+        self.size_divisible = extractor.size_divisible
 
     @property
     def mean(self) -> Tensor:
-        """The color ``[1, 3, 1, 1]`` in 0…1 that becomes zero inside the backbone."""
+        """Color ``[1, 3, 1, 1]`` in 0…1 that the backbone maps to zero."""
         return self.backbone.mean  # type: ignore[return-value]
 
     def forward(self, image: Tensor) -> Features:
         """``[B, 3, H, W]`` in 0…1 → ``{"p2": [B, C, H/4, W/4], …}``, and ``inner3``, ``inner2``, ``c1`` (strides 8, 4, 2)."""
         maps = self.backbone(image)
         inner = self.pyramid.inner_maps(maps)  # type: ignore[operator]
-        found = self.pyramid.outputs(maps, inner)  # type: ignore[operator]
-        return {**found, "inner3": inner[1], "inner2": inner[0], "c1": self.backbone.stem(image)}  # type: ignore[operator]
+        features = self.pyramid.outputs_from_inner(maps, inner)  # type: ignore[operator]
+        c1 = self.backbone.forward_stem(image)  # type: ignore[operator]
+        return {**features, "inner3": inner[1], "inner2": inner[0], "c1": c1}
 
     def extended_levels(self, features: Features) -> Features:
-        """``{"p3x": [B, C, H/4, W/4], "p2x": [B, C, H/2, W/2]}`` from what :meth:`forward` gave, or from windows of it."""
-        c2x = self.backbone.unpooled(features["c1"])  # type: ignore[operator]
+        """Return ``{"p3x": [B, C, H/4, W/4], "p2x": [B, C, H/2, W/2]}`` from the output of :meth:`forward`, or from crops of it."""
+        c2x = self.backbone.forward_unpooled(features["c1"])  # type: ignore[operator]
         return self.extension(features["inner3"], features["inner2"], c2x)
 
 
 class LevelSubsetRPN(nn.Module):
-    """An RPN that sees the named levels only, whatever else is among the features."""
+    """RPN that reads the given levels only and ignores other features."""
 
     def __init__(self, rpn: nn.Module, levels: Sequence[str]):
         super().__init__()
@@ -81,30 +79,30 @@ class LevelSubsetRPN(nn.Module):
     def forward(
         self, images: ImageList, features: Features, targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Pictures, maps ``[B, C, H, W]`` by level, and targets in training → proposals ``[N, 4]`` of each picture, and losses."""
+        """Images, level → ``[B, C, H, W]``, and targets in training → proposals ``[N, 4]`` of each image, and losses."""
         return self.rpn(images, {level: features[level] for level in self.levels}, targets)
 
 
 @dataclass(frozen=True)
 class ExclusiveRouting:
-    """The paper's routing: RoIs with √(w·h) below ``small_roi_size`` px go to p2x alone, the others to p2 … p5 (Eq. 2 with one level more)."""
+    """Routing of the paper: RoIs with √(w·h) below ``small_roi_size`` pixels go to p2x only, the others to p2 … p5 (extends Eq. (2))."""
 
     small_roi_size: float = TT100K_SMALL_ROI_SIZE
 
     def __call__(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """``[N, 4]`` xyxy in px of the resized picture → which go to the old head, which to the new one, both ``[N]``."""
+        """Boxes ``[N, 4]`` xyxy in pixels of the resized image → masks ``[N]`` of the boxes for the old head and for the new head."""
         small = _box_sizes(boxes) < self.small_roi_size
         return ~small, small
 
 
 @dataclass(frozen=True)
 class DuplicateRouting:
-    """The release's routing when it detects: small RoIs are judged by both heads, from p2 and from p2x."""
+    """Routing of the release at inference: small RoIs go to both heads, pooled from p2 and from p2x."""
 
     small_roi_size: float = TT100K_SMALL_ROI_SIZE
 
     def __call__(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`Exclusive.__call__`; the first answer is all of them."""
+        """As :meth:`ExclusiveRouting.__call__`, but all boxes go to the old head."""
         small = _box_sizes(boxes) < self.small_roi_size
         return torch.ones_like(small), small
 
@@ -114,19 +112,19 @@ def _box_sizes(boxes: Tensor) -> Tensor:
 
 
 class EFPNRoIHeads(nn.Module):
-    """RoI heads with a second box head, for small RoIs, on p2x.
+    """RoI heads with a second box head for small RoIs on p2x.
 
-    In training it gives the losses of the *new* head alone, from the ``ohem_per_image`` hardest small RoIs a picture (OHEM): that is what EFPN's
-    last phase learns, all else having been trained before. Masks, where there are any, are drawn from p2 … p5 by the old mask head.
+    Training returns the losses of the *new* head only, from the ``ohem_per_image`` hardest small RoIs per image (OHEM): EFPN's last phase
+    trains this head alone. Masks are predicted from p2 … p5 by the old mask head.
 
     Args:
-        coarse: the old heads.
-        fine: box head and predictor of small RoIs, ``[N, C, 7, 7]`` → logits ``[N, K+1]`` and box deltas ``[N, 4(K+1)]``.
-        routing: which RoIs are small: :class:`ExclusiveRouting` or :class:`DuplicateRouting`.
-        roi_reader: how p2x is read at small RoIs: :class:`~featlift.detectors.sparse_level.DenseReader` or ``Windows``.
-        ohem_per_image: RoIs that are learned from, per picture.
-        prefilter_score: a small RoI in which the old head, on p2, sees an object with less than this chance is not looked at on p2x when
-            detecting; 0 looks at all (the paper). Most proposals are background, and windows are needed only where some are left.
+        coarse: Old RoI heads.
+        fine: Box head and predictor of small RoIs, ``[N, C, 7, 7]`` → logits ``[N, K+1]`` and box deltas ``[N, 4(K+1)]``.
+        routing: :class:`ExclusiveRouting` or :class:`DuplicateRouting`.
+        roi_reader: Pools small RoIs from p2x: :class:`~featlift.detectors.sparse_level.DenseReader` or ``SparseReader``.
+        ohem_per_image: Small RoIs per image used for training.
+        prefilter_score: At inference, small RoIs with a lower foreground probability in the old head on p2 are not pooled from p2x; 0 pools
+            all (paper). Most proposals are background, so this reduces the tiles to compute.
     """
 
     def __init__(
@@ -140,12 +138,8 @@ class EFPNRoIHeads(nn.Module):
     ):
         super().__init__()
         self.coarse, self.fine = coarse, fine
-        self.routing, self.roi_reader, self.ohem_per_image, self.prefilter_score = (
-            routing,
-            roi_reader,
-            ohem_per_image,
-            prefilter_score,
-        )
+        self.routing, self.roi_reader = routing, roi_reader
+        self.ohem_per_image, self.prefilter_score = ohem_per_image, prefilter_score
 
     def forward(
         self,
@@ -154,7 +148,7 @@ class EFPNRoIHeads(nn.Module):
         image_shapes: list[tuple[int, int]],
         targets: list[Target] | None = None,
     ) -> tuple[list[Target], dict[str, Tensor]]:
-        """Maps ``[B, C, H, W]`` by level, proposals ``[N, 4]``, sizes, targets → detections and losses, as torchvision's heads."""
+        """Level → ``[B, C, H, W]``, proposals ``[N, 4]``, sizes, targets → detections and losses, as torchvision's RoI heads."""
         if self.training:
             return [], self.compute_losses(features, proposals, targets)
         return self.detect(features, proposals, image_shapes), {}
@@ -162,56 +156,55 @@ class EFPNRoIHeads(nn.Module):
     def compute_losses(
         self, features: Features, proposals: list[Tensor], targets: list[Target] | None
     ) -> dict[str, Tensor]:
-        """The new head's classification and box loss; RoIs are sampled as ever (512, a quarter of them objects), the small ones taken.
+        """Compute the classification and box loss of the new head on the small RoIs of torchvision's sample (512, 25 % foreground).
 
-        Both are 0, with a graph, where no RoI is small.
+        Without small RoIs, both losses are 0 and keep a graph.
         """
         sampled, _, labels, deltas = self.coarse.select_training_samples(proposals, targets)
         small = [self.routing(boxes)[1] for boxes in sampled]
-        logits, offsets = self.fine(self.roi_reader(features, _select(sampled, small)))
-        truth = torch.cat(_select(labels, small))
-        classification, box = box_head_losses(logits, offsets, truth, torch.cat(_select(deltas, small)))
-        kept = ohem_select(classification, box, truth, self.ohem_per_image * len(sampled))
-        share = 1 / max(1, len(kept))
-        return {"loss_classifier": classification[kept].sum() * share, "loss_box_reg": box[kept].sum() * share}
+        logits, predicted_deltas = self.fine(self.roi_reader(features, _select(sampled, small)))
+        small_labels, small_deltas = torch.cat(_select(labels, small)), torch.cat(_select(deltas, small))
+        classification, box = box_head_losses(logits, predicted_deltas, small_labels, small_deltas)
+        hard = ohem_select(classification, box, small_labels, self.ohem_per_image * len(sampled))
+        scale = 1 / max(1, len(hard))
+        return {"loss_classifier": classification[hard].sum() * scale, "loss_box_reg": box[hard].sum() * scale}
 
     def detect(self, features: Features, proposals: list[Tensor], image_sizes: list[tuple[int, int]]) -> list[Target]:
-        """Boxes ``[N, 4]``, labels and scores ``[N]`` of each picture: each box by its own head's deltas, one suppression for all."""
+        """Return boxes ``[N, 4]``, labels and scores ``[N]`` of each image, after a joint non-maximum suppression of both heads."""
         routed = [self.routing(boxes) for boxes in proposals]
-        old, new = (_select(proposals, [pair[head] for pair in routed]) for head in (0, 1))
-        new = _select(new, self._prefilter(features, new, image_sizes)) if self.prefilter_score else new
-        by_old = self._predict_coarse(features, old, image_sizes)
-        by_new = self.fine(self.roi_reader(features, new))
-        counts = [[len(boxes) for boxes in group] for group in (old, new)]
+        coarse, fine = (_select(proposals, [masks[head] for masks in routed]) for head in (0, 1))
+        fine = _select(fine, self._prefilter(features, fine, image_sizes)) if self.prefilter_score else fine
+        coarse_outputs = self._predict_coarse(features, coarse, image_sizes)
+        fine_outputs = self.fine(self.roi_reader(features, fine))
+        coarse_counts, fine_counts = ([len(boxes) for boxes in group] for group in (coarse, fine))
         logits, deltas = (
-            _interleave(a.split(counts[0]), b.split(counts[1])) for a, b in zip(by_old, by_new, strict=True)
+            _interleave(c.split(coarse_counts), f.split(fine_counts))
+            for c, f in zip(coarse_outputs, fine_outputs, strict=True)
         )
-        together = [torch.cat(pair) for pair in zip(old, new, strict=True)]
-        found = self.coarse.postprocess_detections(logits, deltas, together, image_sizes)
-        answers = [{"boxes": b, "scores": s, "labels": k} for b, s, k in zip(*found, strict=True)]
-        return self._add_masks(answers, features, image_sizes) if self.coarse.has_mask() else answers
+        boxes = [torch.cat(pair) for pair in zip(coarse, fine, strict=True)]
+        results = self.coarse.postprocess_detections(logits, deltas, boxes, image_sizes)
+        detections = [{"boxes": b, "scores": s, "labels": k} for b, s, k in zip(*results, strict=True)]
+        return self._add_masks(detections, features, image_sizes) if self.coarse.has_mask() else detections
 
     def _predict_coarse(
         self, features: Features, boxes: list[Tensor], image_sizes: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
-        """What the old head says of ``boxes`` on p2 … p5: logits ``[ΣN, K+1]`` and box deltas ``[ΣN, 4(K+1)]``."""
+        """Predict logits ``[ΣN, K+1]`` and box deltas ``[ΣN, 4(K+1)]`` of ``boxes`` with the old head on p2 … p5."""
         return self.coarse.box_predictor(self.coarse.box_head(self.coarse.box_roi_pool(features, boxes, image_sizes)))
 
     def _prefilter(self, features: Features, boxes: list[Tensor], image_sizes: list[tuple[int, int]]) -> list[Tensor]:
-        """In which ``boxes`` the old head sees an object with a chance of at least :attr:`glance`, ``[N]`` for each picture."""
+        """Return a mask ``[N]`` per image: ``boxes`` with a foreground probability of at least ``prefilter_score`` in the old head."""
         logits, _ = self._predict_coarse(features, boxes, image_sizes)
-        found = 1 - logits.softmax(dim=1)[:, 0] >= self.prefilter_score
-        return list(found.split([len(b) for b in boxes]))
+        is_foreground = 1 - logits.softmax(dim=1)[:, 0] >= self.prefilter_score
+        return list(is_foreground.split([len(b) for b in boxes]))
 
     def _add_masks(
         self, detections: list[Target], features: Features, image_sizes: list[tuple[int, int]]
     ) -> list[Target]:
         heads: Any = self.coarse
-        pooled = heads.mask_roi_pool(features, [answer["boxes"] for answer in detections], image_sizes)
-        masks = maskrcnn_inference(
-            heads.mask_predictor(heads.mask_head(pooled)), [answer["labels"] for answer in detections]
-        )
-        return [{**answer, "masks": mask} for answer, mask in zip(detections, masks, strict=True)]
+        pooled = heads.mask_roi_pool(features, [d["boxes"] for d in detections], image_sizes)
+        masks = maskrcnn_inference(heads.mask_predictor(heads.mask_head(pooled)), [d["labels"] for d in detections])
+        return [{**d, "masks": m} for d, m in zip(detections, masks, strict=True)]
 
 
 def extend_detector(
@@ -222,41 +215,36 @@ def extend_detector(
     ohem_per_image: int = 128,
     prefilter_score: float = 0.0,
 ) -> GeneralizedRCNN:
-    """EFPN around ``detector``, a Faster or Mask R-CNN whose parts it shares; the new head starts as a copy of the old box head.
+    """Build an EFPN from ``detector``, whose modules it shares; the new head starts as a copy of the old box head.
 
     Args:
-        detector: on our extractor with an FPN or PAFPN from p2 on.
-        extension: what makes p2x (see `featlift.pyramids.efpn`).
-        routing: by default :class:`ExclusiveRouting` at 56 px, as on TT100K; COCO's limit is 112.
-        make_reader: :class:`~featlift.detectors.sparse_level.DenseReader`, or ``Windows``, which computes p2x only around small RoIs.
-        ohem_per_image: small RoIs per picture that the new head learns from.
-        prefilter_score: see :class:`EFPNRoIHeads`.
+        detector: Faster or Mask R-CNN on a FeatLift extractor with an FPN or PAFPN from p2.
+        extension: Computes p2x (see `featlift.pyramids.efpn`).
+        routing: Default :class:`ExclusiveRouting` with 56 pixels, as on TT100K; COCO uses 112.
+        make_reader: Builds the RoI reader from the extension function: :class:`~featlift.detectors.sparse_level.DenseReader`, or
+            ``SparseReader``, which computes p2x only around small RoIs.
+        ohem_per_image: Small RoIs per image that train the new head.
+        prefilter_score: See :class:`EFPNRoIHeads`.
 
     Raises:
-        TypeError: if the detector is none of these, or its backbone has no map of stride 2.
+        TypeError: If the detector is not supported, or its backbone has no map of stride 2.
     """
     heads = getattr(detector, "roi_heads", None)
     if type(heads) is not RoIHeads:
         raise TypeError(
-            f"EFPN extends Faster and Mask R-CNN; this {type(detector).__name__} has {type(heads).__name__} for RoI heads."
+            f"EFPN extends Faster and Mask R-CNN; the RoI heads of this {type(detector).__name__} are {type(heads).__name__}."
         )
     extractor = ExtendedExtractor(get_extractor(detector), extension)
     fine = nn.Sequential(copy.deepcopy(heads.box_head), copy.deepcopy(heads.box_predictor))
-    finer = EFPNRoIHeads(
-        heads,
-        fine,
-        routing or ExclusiveRouting(),
-        make_reader(extractor.extended_levels),
-        ohem_per_image,
-        prefilter_score,
-    )
-    return GeneralizedRCNN(extractor, LevelSubsetRPN(detector.rpn, extractor.levels), finer, detector.transform)
+    reader = make_reader(extractor.extended_levels)
+    roi_heads = EFPNRoIHeads(heads, fine, routing or ExclusiveRouting(), reader, ohem_per_image, prefilter_score)
+    return GeneralizedRCNN(extractor, LevelSubsetRPN(detector.rpn, extractor.levels), roi_heads, detector.transform)
 
 
-def _select(values: Sequence[Tensor], keep: Sequence[Tensor]) -> list[Tensor]:
-    return [value[kept] for value, kept in zip(values, keep, strict=True)]
+def _select(values: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
+    return [value[mask] for value, mask in zip(values, masks, strict=True)]
 
 
 def _interleave(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
-    """Of each picture the first's rows, then the second's."""
+    """Concatenate, for each image, the rows of ``first`` and then of ``second``."""
     return torch.cat([rows for pair in zip(first, second, strict=True) for rows in pair])

@@ -1,4 +1,4 @@
-"""An EFPN from words: which extension, who reads it, and how; built on a detector that exists."""
+"""Configuration of an EFPN and its construction from an existing detector."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,19 +18,20 @@ EXTENSION_INITS = ("detector", "random")
 
 @dataclass(frozen=True)
 class ExtendedLevelConfig:
-    """The extended level and who reads it.
+    """Configuration of the extended level and of the RoIs that use it.
 
     Attributes:
-        transfer: what makes p3x: "ftt" (narrow), "ftt-256", "authors" (width 512), "paper-literal", "espcn", or any interpolator.
-        transfer_options: its arguments, such as {"width": 64}.
-        upsampler: what doubles p3x on the way to p2x: any interpolator; the paper's is "nearest".
-        small_roi_size: RoIs with √(w·h) below it, in px of the resized picture, are read from p2x: 56 on TT100K, 112 on COCO.
-        routing: "exclusive" (the paper), or "duplicate": small RoIs are judged by both heads (the release, when it detects).
-        ohem_per_image: small RoIs per picture that the new head learns from (OHEM; the paper does not say how many).
-        init: "detector" begins the extension with the weights of the pyramid's own finest step, "random" as the release does.
-        tile_size: side in cells of stride 8 of the tiles in which p2x is computed at detection; 0 computes the whole map.
-        prefilter_score: when detecting, p2x is read only at small RoIs in which the old head sees an object with this chance (such as 0.02);
-            0 reads it at all of them (the paper).
+        transfer: Texture transfer that computes p3x: "ftt" (narrow), "ftt-256", "ftt-512" (the release), "ftt-paper", "espcn", or any
+            interpolator.
+        transfer_options: Options of the transfer, such as {"hidden_channels": 64}.
+        upsampler: Interpolator that upsamples p3x by 2 for p2x; "nearest" in the paper.
+        small_roi_size: RoIs with √(w·h) below this, in pixels of the resized image, are pooled from p2x: 56 on TT100K, 112 on COCO.
+        routing: "exclusive": small RoIs go to the new head only (paper); "duplicate": to both heads (release, at inference).
+        ohem_per_image: Number of small RoIs per image that train the new head (OHEM; not given in the paper).
+        init: Initial weights of the extension: "detector" copies the pyramid's finest step, "random" is as in the release.
+        tile_size: Side of the tiles in which p2x is computed at inference, in stride-8 cells; 0 computes the whole map.
+        prefilter_score: At inference, p2x is used only for small RoIs with at least this foreground probability in the old head (such as
+            0.02); 0 uses it for all small RoIs (paper).
     """
 
     transfer: str = "ftt"
@@ -47,35 +48,33 @@ class ExtendedLevelConfig:
         if self.routing not in ROUTINGS:
             raise ValueError(f"Unknown routing '{self.routing}'; choose {' or '.join(ROUTINGS)}.")
         if self.init not in EXTENSION_INITS:
-            raise ValueError(f"Unknown start '{self.init}'; choose {' or '.join(EXTENSION_INITS)}.")
+            raise ValueError(f"Unknown init '{self.init}'; choose {' or '.join(EXTENSION_INITS)}.")
         with torch.device("meta"):
             texture_transfer(self.transfer, 32, **self.transfer_options)
             interpolator(self.upsampler, 32)
 
 
 def build_efpn(detector: Detector, config: ExtendedLevelConfig) -> GeneralizedRCNN:
-    """T on the parts of M, with a new extension; it reads whole maps, as training needs them."""
-    F = get_extractor(detector)
-    channels, given = F.out_channels, F.pyramid.in_channels
-    finest: int = next(iter(given.values()))  # type: ignore[assignment, operator, union-attr]
-    made = texture_transfer(config.transfer, channels, **config.transfer_options)
-    extension = ExtendedLevel(finest, channels, made, interpolator(config.upsampler, channels))
-    return extend_detector(
-        detector, extension, ROUTINGS[config.routing](config.small_roi_size), DenseReader, config.ohem_per_image
-    )  # type: ignore[arg-type]
+    """Build an EFPN that shares the modules of ``detector`` and has a new extension; it computes the whole p2x, as training requires."""
+    extractor = get_extractor(detector)
+    channels, in_channels = extractor.out_channels, extractor.pyramid.in_channels
+    c2_channels: int = next(iter(in_channels.values()))  # type: ignore[assignment, operator, union-attr]
+    transfer = texture_transfer(config.transfer, channels, **config.transfer_options)
+    extension = ExtendedLevel(c2_channels, channels, transfer, interpolator(config.upsampler, channels))
+    routing = ROUTINGS[config.routing](config.small_roi_size)
+    return extend_detector(detector, extension, routing, DenseReader, config.ohem_per_image)  # type: ignore[arg-type]
 
 
 def configure_inference(model: GeneralizedRCNN, config: ExtendedLevelConfig) -> None:
-    """Let T read p2x in windows and after a glance, if ``config`` wants it, where training needed the whole map."""
-    F, heads = efpn_modules(model)
+    """Set the tile size and the prefilter of ``config`` for inference, in place; training computes the whole p2x."""
+    extractor, heads = efpn_modules(model)
+    extend = extractor.extended_levels
     heads.prefilter_score = config.prefilter_score
-    heads.roi_reader = (
-        SparseReader(F.extended_levels, config.tile_size) if config.tile_size else DenseReader(F.extended_levels)
-    )
+    heads.roi_reader = SparseReader(extend, config.tile_size) if config.tile_size else DenseReader(extend)
 
 
 def efpn_modules(model: GeneralizedRCNN) -> tuple[ExtendedExtractor, EFPNRoIHeads]:
-    """F with its extension, and the two heads."""
+    """Return the extended extractor and the RoI heads of an EFPN."""
     assert isinstance(model.backbone, ExtendedExtractor)
     assert isinstance(model.roi_heads, EFPNRoIHeads)
     return model.backbone, model.roi_heads

@@ -1,4 +1,4 @@
-"""The papers' feature extractor F: a backbone and a pyramid. It is also exactly what torchvision's detectors call a backbone."""
+"""Feature extractor F of the papers: a backbone and a pyramid; torchvision's detectors call it the backbone."""
 
 from torch import Tensor, nn
 
@@ -8,12 +8,12 @@ from featlift.features import Features
 
 @store_init_args()
 class Extractor(nn.Module):
-    """A picture in, the maps of a pyramid out.
+    """Backbone and pyramid: images → pyramid features.
 
     Args:
-        backbone: picture ``[B, 3, H, W]`` in 0…1 → ``{c2 … c5}``; has ``mean`` ``[1, 3, 1, 1]``, the color that pads pictures.
-        pyramid: ``{c2 … c5}`` → ``{p2 … }``; has ``levels`` (names, fine → coarse), ``out_channels``, and may have ``size_divisible``:
-            sides that are multiples of it (32 if it says nothing) make every level exactly twice the next.
+        backbone: Images ``[B, 3, H, W]`` in 0…1 → ``{c2 … c5}``; has ``mean`` ``[1, 3, 1, 1]``, the padding color of images.
+        pyramid: ``{c2 … c5}`` → ``{p2 … }``; has ``levels`` (names, fine → coarse), ``out_channels``, and optionally ``size_divisible``
+            (default 32): for image sides that are multiples of it, every level has exactly twice the size of the next.
     """
 
     def __init__(self, backbone: nn.Module, pyramid: nn.Module):
@@ -22,33 +22,38 @@ class Extractor(nn.Module):
         self.pyramid = pyramid
         self.levels: tuple[str, ...] = tuple(pyramid.levels)  # type: ignore[arg-type]
         self.out_channels: int = pyramid.out_channels  # type: ignore[assignment]
-        self.size_divisible: int = getattr(pyramid, "divisible", 32)
+        self.size_divisible: int = getattr(pyramid, "size_divisible", 32)
 
     @property
     def mean(self) -> Tensor:
-        """The color ``[1, 3, 1, 1]`` in 0…1 that becomes zero inside the backbone."""
+        """Color ``[1, 3, 1, 1]`` in 0…1 that the backbone maps to zero."""
         return self.backbone.mean  # type: ignore[return-value]
 
     def forward(self, image: Tensor) -> Features:
-        """``[B, 3, H, W]`` in 0…1 → ``{"p2": [B, C, H/4, W/4], …}``. H and W are best multiples of ``divisible``; others are rounded up."""
+        """``[B, 3, H, W]`` in 0…1 → ``{"p2": [B, C, H/4, W/4], …}``; rounded up if H, W are no multiples of ``size_divisible``."""
         return self.pyramid(self.backbone(image))
 
 
 def get_extractor(detector: nn.Module) -> Extractor:
-    """The extractor that ``detector`` stands on.
+    """Return the extractor of ``detector``.
 
     Raises:
-        TypeError: if its backbone is none of ours; :func:`featlift.upgrade` works on such detectors.
+        TypeError: If its backbone is not an :class:`Extractor`; :func:`featlift.upgrade` supports such detectors.
     """
     if not isinstance(detector.backbone, Extractor):
         raise TypeError(
-            f"{type(detector).__name__} stands on a {type(detector.backbone).__name__}, not on a FeatLift Extractor."
+            f"The backbone of this {type(detector).__name__} is a {type(detector.backbone).__name__}, not a FeatLift "
+            "Extractor. Use featlift.upgrade for such detectors."
         )
     return detector.backbone
 
 
 def get_interpolators(detector: nn.Module) -> nn.ModuleList:
-    """What doubles the maps in the pyramid of ``detector``, coarse → fine, or one for all steps. Raises TypeError as above."""
-    found = get_extractor(detector).pyramid.interpolators
-    assert isinstance(found, nn.ModuleList)
-    return found
+    """Return the interpolators of the pyramid of ``detector``, coarse → fine, or one shared by all steps.
+
+    Raises:
+        TypeError: If its backbone is not an :class:`Extractor`.
+    """
+    interpolators = get_extractor(detector).pyramid.interpolators
+    assert isinstance(interpolators, nn.ModuleList)
+    return interpolators

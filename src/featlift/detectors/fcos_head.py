@@ -1,7 +1,7 @@
-"""FCOS's head and its places, as published: a learned scale for each level, and cells that speak for their own center.
+"""FCOS head and anchors as published: a learned scale for each level, and anchors at cell centers.
 
-torchvision has neither: its cells speak for their upper left corner, and where p6 was rounded up also for a wrong one. Both are needed
-to read published FCOS and CenterMask weights.
+torchvision has neither: its anchors are at the upper left corner of a cell, and misplaced where p6 was rounded up. Both are required to
+load published FCOS and CenterMask weights.
 """
 
 from collections.abc import Sequence
@@ -15,32 +15,32 @@ from featlift.features import level_stride
 
 
 class CellCenterAnchors(AnchorGenerator):
-    """One square of a cell's size on every cell, centered on it: (i + ½) · stride, however the picture was padded.
+    """One square anchor of a cell's size at every cell center, (i + ½) · stride, independent of the padding.
 
     Args:
-        levels: names of the maps, fine → coarse.
+        levels: Names of the levels, fine → coarse.
     """
 
     def __init__(self, levels: Sequence[str]):
-        sides = [level_stride(level) for level in levels]
-        super().__init__(tuple((side,) for side in sides), ((1.0,),) * len(sides))  # type: ignore[arg-type]
-        self.level_strides = sides
-        self.cell_anchors = [square + side / 2 for square, side in zip(self.cell_anchors, sides, strict=True)]
+        strides = [level_stride(level) for level in levels]
+        super().__init__(tuple((stride,) for stride in strides), ((1.0,),) * len(strides))  # type: ignore[arg-type]
+        self.level_strides = strides
+        self.cell_anchors = [anchor + stride / 2 for anchor, stride in zip(self.cell_anchors, strides, strict=True)]
 
     def grid_anchors(self, grid_sizes: list[list[int]], strides: list[list[Tensor]]) -> list[Tensor]:
-        """(rows, columns) of each map → its squares ``[HW, 4]``; ``strides``, torchvision's guess from the picture's size, is not used."""
-        exact = [
-            [step.new_tensor(side) for step in pair] for pair, side in zip(strides, self.level_strides, strict=True)
+        """(rows, columns) of each map → anchors ``[HW, 4]``; torchvision's ``strides``, estimated from the image size, are replaced."""
+        level_strides = [
+            [s.new_tensor(stride) for s in pair] for pair, stride in zip(strides, self.level_strides, strict=True)
         ]
-        return super().grid_anchors(grid_sizes, exact)
+        return super().grid_anchors(grid_sizes, level_strides)
 
 
 class ScaledRegressionHead(FCOSRegressionHead):
-    """The box tower: distances to the four sides in strides, ``relu(scale_level · conv)``, and centerness.
+    """Box tower: distances to the four sides in strides, ``relu(scale_level · conv)``, and centerness.
 
     Args:
-        channels: C.
-        num_levels: how many maps there are; each has a scale, which starts at 1.
+        channels: Channels C.
+        num_levels: Number of levels; each has a learned scale, initially 1.
     """
 
     def __init__(self, channels: int, num_levels: int):
@@ -55,7 +55,7 @@ class ScaledRegressionHead(FCOSRegressionHead):
 
 
 def fcos_head(channels: int, num_levels: int, num_classes: int) -> FCOSHead:
-    """torchvision's FCOS head for ``num_classes`` and the unused background row, with :class:`ScaledRegressionHead`."""
+    """Build torchvision's FCOS head for ``num_classes`` and the unused background class, with :class:`ScaledRegressionHead`."""
     head = FCOSHead(channels, num_anchors=1, num_classes=num_classes + 1, num_convs=0)
     head.classification_head = FCOSClassificationHead(channels, 1, num_classes + 1, norm_layer=group_norm)
     head.regression_head = ScaledRegressionHead(channels, num_levels)
@@ -63,15 +63,15 @@ def fcos_head(channels: int, num_levels: int, num_classes: int) -> FCOSHead:
 
 
 def group_norm(channels: int) -> nn.Module:
-    """32 groups, as published; fewer in a head of less than 64 channels, so that a map of a single cell has a variance.
+    """Build a group norm with 32 groups, as published; with fewer below 64 channels, so that a single cell has a variance.
 
     Raises:
-        ValueError: if ``channels`` is no multiple of the groups.
+        ValueError: If ``channels`` is no multiple of the number of groups.
     """
     groups = min(32, max(1, channels // 2))
     if channels % groups:
         raise ValueError(
-            f"FCOS normalizes in {groups} groups, but the pyramid has {channels} channels; give 64, 128 or 256."
+            f"FCOS normalizes in {groups} groups, but the pyramid has {channels} channels; use 64, 128 or 256."
         )
     return nn.GroupNorm(groups, channels)
 

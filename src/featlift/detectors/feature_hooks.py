@@ -1,4 +1,4 @@
-"""Networks as judges of pictures: their features at any place, and a detector's losses without moving anything in it."""
+"""Features of pretrained networks and detectors at named layers, and detector losses without side effects on the detector."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,52 +13,54 @@ from featlift.detectors.feature_extraction import FeatureExtractor
 
 Target = dict[str, Tensor]
 MODE_DEPENDENT_LAYERS = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
-"""What behaves differently in training: statistics that move, values that are dropped."""
+"""Layers that differ between training and evaluation: normalization statistics and dropout."""
 
 
 def pretrained_detector(name: str) -> nn.Module:
-    """Torchvision's detector called ``name``, with the weights it has for it (COCO's; **downloaded** if they are not cached).
+    """Return torchvision's detector ``name`` with its default weights (COCO; **downloaded** if not cached).
 
     Raises:
-        ValueError: if torchvision has none of that name.
+        ValueError: If torchvision has no such detector.
     """
-    known = torchvision.models.list_models(detection)
-    if name not in known:
+    names = torchvision.models.list_models(detection)
+    if name not in names:
         raise ValueError(
-            f"There is no detector '{name}': neither a run folder nor a file, nor one of torchvision's: {', '.join(known)}."
+            f"There is no detector '{name}': not a run folder, not a file, not a torchvision detector ({', '.join(names)})."
         )
     return torchvision.models.get_model(name, weights="DEFAULT")
 
 
 def pretrained_feature_extractor(name: str, layers: Sequence[str]) -> FeatureExtractor:
-    """A published network at ``layers``; its weights are **downloaded** if they are not cached.
+    """Return a feature extractor of a pretrained network; weights are **downloaded** if not cached.
 
-    ``name`` is a detector of torchvision's (COCO), a classifier of torchvision's (ImageNet), or a network of timm's, at c2 … c5.
+    Args:
+        name: torchvision detector (COCO), torchvision classifier (ImageNet), or timm network.
+        layers: Layers, as for :func:`resolve_layer`; c2 … c5 for a timm network.
 
     Raises:
-        ValueError: if none of them has that name.
+        ValueError: If the name is unknown.
     """
     if name in torchvision.models.list_models(detection):
         return detector_feature_extractor(pretrained_detector(name), layers)
     if name in torchvision.models.list_models(torchvision.models):
-        trunk = torchvision.models.get_model(name, weights="DEFAULT")
-        return FeatureExtractor(trunk, [resolve_layer(trunk, layer) for layer in layers])
+        model = torchvision.models.get_model(name, weights="DEFAULT")
+        return FeatureExtractor(model, [resolve_layer(model, layer) for layer in layers])
     return FeatureExtractor(Backbone(name, tuple(layers), "frozen", True), layers, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def detector_feature_extractor(detector: nn.Module, layers: Sequence[str]) -> FeatureExtractor:
-    """The trunk of ``detector`` at ``layers``, normalizing pictures as the detector does; it shares the detector's parameters."""
-    trunk: nn.Module = detector.backbone  # type: ignore[assignment]
-    places, transform = [resolve_layer(trunk, layer) for layer in layers], detector.transform
+    """Return a feature extractor of the backbone of ``detector`` with its normalization; parameters are shared with the detector."""
+    backbone: nn.Module = detector.backbone  # type: ignore[assignment]
+    names, transform = [resolve_layer(backbone, layer) for layer in layers], detector.transform
     if isinstance(transform, BatchTransform):
-        return FeatureExtractor(trunk, places, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return FeatureExtractor(trunk, places, transform.image_mean, transform.image_std)  # type: ignore[union-attr, arg-type]
+        return FeatureExtractor(backbone, names, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return FeatureExtractor(backbone, names, transform.image_mean, transform.image_std)  # type: ignore[union-attr, arg-type]
 
 
 def resolve_layer(network: nn.Module, layer: str) -> str:
-    """Where "c4" or "p3" is in ``network``: one of our extractors, a ResNet, or a torchvision ResNet with a pyramid.
+    """Return the layer name of a level such as "c4" or "p3" in a FeatLift extractor, a ResNet, or a torchvision ResNet-FPN.
 
-    Anything else is taken for the dotted name of a module (see :func:`featlift.detectors.feature_extraction.extract_features`).
+    Other values of ``layer`` are returned unchanged, as layer names of :func:`featlift.detectors.feature_extraction.extract_features`.
     """
     if not (len(layer) == 2 and layer[0] in "cp" and layer[1].isdigit()):
         return layer
@@ -71,31 +73,31 @@ def resolve_layer(network: nn.Module, layer: str) -> str:
 
 
 def eval_mode_losses(detector: nn.Module, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
-    """``detector``'s own losses on ``images [B, 3, H, W]`` in 0…1, with normalization and dropout as in evaluation.
+    """Compute the losses of ``detector`` on ``images [B, 3, H, W]`` in 0…1, with normalization and dropout in evaluation mode.
 
-    Torchvision's detectors give losses in training mode only, so everything but those layers is put into it for a moment. No
-    statistics move; gradients reach the pictures.
+    torchvision's detectors return losses in training mode only, so all layers except :data:`MODE_DEPENDENT_LAYERS` are temporarily in
+    training mode. Statistics do not change; gradients reach the images.
     """
     with _restore_training_flags(detector):
-        for part in detector.modules():
-            part.training = not isinstance(part, MODE_DEPENDENT_LAYERS)
+        for module in detector.modules():
+            module.training = not isinstance(module, MODE_DEPENDENT_LAYERS)
         return detector(list(images), [dict(target) for target in targets])
 
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """``module`` in evaluation mode; afterwards each of its parts is in the mode that it had."""
+    """Set ``module`` to evaluation mode; on exit, restore the mode of every submodule."""
     with _restore_training_flags(module):
-        for part in module.modules():
-            part.training = False
+        for submodule in module.modules():
+            submodule.training = False
         yield
 
 
 @contextmanager
 def _restore_training_flags(module: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in module.modules()}
+    modes = {submodule: submodule.training for submodule in module.modules()}
     try:
         yield
     finally:
-        for part, mode in modes.items():
-            part.training = mode
+        for submodule, training in modes.items():
+            submodule.training = training

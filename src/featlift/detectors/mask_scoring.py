@@ -1,4 +1,4 @@
-"""The parts that CenterMask (Lee and Park, CVPR 2020) adds to a mask head: attention over places, and a guess of how good a mask is."""
+"""Modules that CenterMask (Lee and Park, CVPR 2020) adds to a mask head: spatial attention and mask IoU prediction."""
 
 import torch
 import torch.nn.functional as nnf
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import box_area
 
-MASK_SIZE = 28  # cells per side of a drawn mask
+MASK_SIZE = 28  # cells per side of a predicted mask
 
 
 class SpatialAttention(nn.Module):
@@ -18,23 +18,23 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[R, C, H, W]`` → ``[R, C, H, W]``."""
-        seen = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
-        return x * self.conv(seen).sigmoid()
+        pooled = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
+        return x * self.conv(pooled).sigmoid()
 
 
 class MaskIoUHead(nn.Module):
-    """Guesses, for each class, the IoU of a drawn mask with the true one (Mask Scoring R-CNN: Huang et al., CVPR 2019).
+    """Predict the IoU of a predicted mask with the ground truth, for each class (Mask Scoring R-CNN: Huang et al., CVPR 2019).
 
     Args:
-        channels: C of the pooled RoI.
-        num_classes: K; the answer has the unused background in front, as everywhere.
-        fc_dim: of the two fully connected layers.
+        channels: Channels C of the pooled RoI.
+        num_classes: Number of classes K; output 0 is the unused background class.
+        fc_dim: Features of the two fully connected layers.
     """
 
     def __init__(self, channels: int, num_classes: int, fc_dim: int = 1024):
         super().__init__()
-        ins, strides = (channels + 1, channels, channels, channels), (1, 1, 1, 2)
-        layers = [nn.Conv2d(i, channels, 3, stride=s, padding=1) for i, s in zip(ins, strides, strict=True)]
+        in_channels, strides = (channels + 1, channels, channels, channels), (1, 1, 1, 2)
+        layers = [nn.Conv2d(c, channels, 3, stride=s, padding=1) for c, s in zip(in_channels, strides, strict=True)]
         self.convolutions = nn.ModuleList(layers)
         self.fc1 = nn.Linear(channels * (MASK_SIZE // 4) ** 2, fc_dim)
         self.fc2 = nn.Linear(fc_dim, fc_dim)
@@ -46,7 +46,7 @@ class MaskIoUHead(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, pooled: Tensor, mask: Tensor) -> Tensor:
-        """The RoI ``[R, C, 14, 14]`` and its mask ``[R, 1, 28, 28]`` in 0…1 → ``[R, K + 1]``."""
+        """Pooled RoIs ``[R, C, 14, 14]`` and masks ``[R, 1, 28, 28]`` in 0…1 → IoUs ``[R, K + 1]``."""
         x = torch.cat([pooled, nnf.max_pool2d(mask, 2)], dim=1)
         for convolution in self.convolutions:
             x = convolution(x).relu()
@@ -54,27 +54,27 @@ class MaskIoUHead(nn.Module):
 
 
 def mask_iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Half the mean squared error over the RoIs ``[R]`` whose mask meets the object at all (AFI-GAN Eq. 7, L_maskiou); 0 if none does."""
-    meets = target > 0
-    return 0.5 * (predicted - target)[meets].square().sum() / meets.sum().clamp(min=1)
+    """Compute half the mean squared error over the RoIs ``[R]`` with a nonzero target IoU (AFI-GAN, Eq. (7), L_maskiou), else 0."""
+    overlaps = target > 0
+    return 0.5 * (predicted - target)[overlaps].square().sum() / overlaps.sum().clamp(min=1)
 
 
 def mask_ious(logits: Tensor, gt_masks: Tensor, boxes: Tensor, matched_idxs: Tensor) -> Tensor:
-    """IoU of each drawn mask with the *whole* object, also with what of it lies outside the box.
+    """Compute the IoU of each predicted mask with the *whole* object, including its area outside the box.
 
     Args:
-        logits: ``[R, 28, 28]``; above 0 is drawn.
-        gt_masks: the objects in the pixels of the picture, ``[N, H, W]``.
-        boxes: ``[R, 4]`` xyxy in the same pixels.
-        matched_idxs: which object each box is matched with, ``[R]``.
+        logits: ``[R, 28, 28]``; values above 0 are foreground.
+        gt_masks: Ground-truth masks ``[N, H, W]`` in image pixels.
+        boxes: ``[R, 4]`` xyxy in image pixels.
+        matched_idxs: Index of the object matched with each box, ``[R]``.
 
     Returns:
         ``[R]`` in 0…1, without gradient.
     """
     if not len(boxes):
         return boxes.new_zeros(0)
-    drawn = (logits.detach() > 0).float()
-    inside = (project_masks_on_boxes(gt_masks, boxes, matched_idxs, MASK_SIZE) > 0.5).float()
-    both = (drawn * inside).sum(dim=(1, 2))
-    whole = gt_masks.to(boxes).sum(dim=(1, 2))[matched_idxs] * MASK_SIZE**2 / box_area(boxes).clamp(min=1e-6)
-    return both / (drawn.sum(dim=(1, 2)) + whole - both).clamp(min=1)
+    predicted = (logits.detach() > 0).float()
+    target = (project_masks_on_boxes(gt_masks, boxes, matched_idxs, MASK_SIZE) > 0.5).float()
+    intersection = (predicted * target).sum(dim=(1, 2))
+    object_area = gt_masks.to(boxes).sum(dim=(1, 2))[matched_idxs] * MASK_SIZE**2 / box_area(boxes).clamp(min=1e-6)
+    return intersection / (predicted.sum(dim=(1, 2)) + object_area - intersection).clamp(min=1)

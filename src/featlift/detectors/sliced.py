@@ -1,7 +1,7 @@
-"""Sliced inference (Akyon et al., ICIP 2022), by its authors' library sahi: what is done today about small objects in large pictures.
+"""Sliced inference (Akyon et al., ICIP 2022) with its authors' library sahi, a common method for small objects in large images.
 
-The detector looks at overlapping slices of the picture, enlarged, and at the picture itself; of boxes of one class that overlap the best
-is kept. (sahi's own default joins them into a larger one, but not where scores are low, as when average precision is measured.)
+The detector runs on overlapping, upscaled slices of the image and on the whole image; detections are merged by non-maximum suppression
+per class. (sahi's default merges boxes into larger ones, which fails at the low scores required for average precision.)
 """
 
 import importlib
@@ -15,12 +15,12 @@ from featlift.detectors.multi_scale import Detections, scale_transform
 
 
 class SliceDetector(nn.Module):
-    """A detector that looks at a slice of a picture at ``scale`` times its usual size, and at a whole picture as usual.
+    """Detector that upscales slices by ``scale`` and processes larger images at their usual size.
 
     Args:
-        detector: under torchvision's contract, with torchvision's ``transform``; it is not changed.
-        slice_size: whatever has no side longer than this, in px, is a slice.
-        scale: factor of the size that the detector would look at.
+        detector: Detector with torchvision's interface and ``transform``; it is not changed.
+        slice_size: Images with no side longer than this, in pixels, are slices.
+        scale: Factor of the detector's input size for slices.
     """
 
     def __init__(self, detector: nn.Module, slice_size: int, scale: float):
@@ -28,32 +28,32 @@ class SliceDetector(nn.Module):
         self.detector, self.slice_size, self.scale = detector, slice_size, scale
 
     def forward(self, images: list[Tensor]) -> list[Detections]:
-        """One ``[3, H, W]`` in 0…1 in a list → as the detector answers, boxes ``[N, 4]`` in its px."""
-        usual: Any = self.detector.transform
+        """List with one image ``[3, H, W]`` in 0…1 → its detections, boxes ``[N, 4]`` in pixels of this image."""
+        original: Any = self.detector.transform
         if max(images[0].shape[-2:]) <= self.slice_size:
-            self.detector.transform = scale_transform(usual, self.scale, images[0])
+            self.detector.transform = scale_transform(original, self.scale, images[0])
         try:
             return self.detector(images)
         finally:
-            self.detector.transform = usual
+            self.detector.transform = original
 
 
 class SAHIDetector(nn.Module):
-    """A detector that looks at every picture in slices, and as a whole; one picture at a time.
+    """Detector with sliced inference (SAHI) and a forward pass on the whole image; processes one image at a time.
 
-    It answers with boxes, labels and scores; masks are not kept. sahi works on 8-bit pictures, so the detector sees them rounded.
+    Returns boxes, labels and scores, no masks. sahi works on 8-bit images, so the detector receives rounded values.
 
     Args:
-        detector: under torchvision's contract, with torchvision's ``transform``; it is not changed.
-        class_names: their names; label k is ``classes[k - 1]``.
-        slice_size: of a slice in px.
-        scale: factor of the size at which the detector would look at a slice (its test size, or else the slice's own).
-        overlap_ratio: share of a slice that it has in common with the next.
-        score_threshold: detections below it are dropped.
-        max_detections: detections kept of a picture, best first.
+        detector: Detector with torchvision's interface and ``transform``; it is not changed.
+        class_names: Class names; label k is ``class_names[k - 1]``.
+        slice_size: Side of a slice in pixels.
+        scale: Factor of the detector's input size for slices (its test size, or the slice size).
+        overlap_ratio: Fraction of a slice shared with the next.
+        score_threshold: Minimum score of a detection.
+        max_detections: Maximum number of detections per image, best first.
 
     Raises:
-        ImportError: without sahi; says how to install it.
+        ImportError: If sahi is not installed.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SAHIDetector(nn.Module):
         _import_sahi("predict")
 
     def forward(self, images: list[Tensor]) -> list[Detections]:
-        """List of ``[3, H, W]`` in 0…1 → boxes ``[N, 4]`` xyxy px of the picture, labels and scores ``[N]``."""
+        """List of ``[3, H, W]`` in 0…1 → boxes ``[N, 4]`` xyxy in image pixels, labels and scores ``[N]``."""
         return [self._detect(image) for image in images]
 
     def _detect(self, image: Tensor) -> Detections:
@@ -83,7 +83,7 @@ class SAHIDetector(nn.Module):
             category_mapping=self.category_mapping,
             device=str(image.device),
         )
-        found = _import_sahi("predict").get_sliced_prediction(
+        result = _import_sahi("predict").get_sliced_prediction(
             (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy(),
             model,
             slice_height=self.slice_detector.slice_size,
@@ -94,20 +94,20 @@ class SAHIDetector(nn.Module):
             postprocess_match_metric="IOU",
             verbose=0,
         )
-        return _to_torchvision(found.object_prediction_list, self.max_detections, image.device)
+        return _to_torchvision(result.object_prediction_list, self.max_detections, image.device)
 
 
 def _to_torchvision(predictions: Sequence[Any], max_detections: int, device: torch.device) -> Detections:
-    """sahi's objects as torchvision's answer, best first."""
-    best = sorted(predictions, key=lambda one: -one.score.value)[:max_detections]
-    boxes = torch.tensor([one.bbox.to_xyxy() for one in best], dtype=torch.float32).reshape(-1, 4)
-    labels = torch.tensor([one.category.id for one in best], dtype=torch.int64)
-    scores = torch.tensor([float(one.score.value) for one in best])
+    """Convert sahi's predictions to torchvision's format, best first."""
+    best = sorted(predictions, key=lambda p: -p.score.value)[:max_detections]
+    boxes = torch.tensor([p.bbox.to_xyxy() for p in best], dtype=torch.float32).reshape(-1, 4)
+    labels = torch.tensor([p.category.id for p in best], dtype=torch.int64)
+    scores = torch.tensor([float(p.score.value) for p in best])
     return {"boxes": boxes.to(device), "labels": labels.to(device), "scores": scores.to(device)}
 
 
 def _import_sahi(module: str) -> Any:
-    """``sahi.<module>``."""
+    """Import ``sahi.<module>``; raises ImportError with installation instructions."""
     try:
         import sahi  # noqa: F401
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""A detector that looks through a super-resolution network: FDSR's two steps (Sec. 3), with any network and any detector."""
+"""Detection on super-resolved images: the two-step pipeline of FDSR (Sec. 3) with any super-resolution network and detector."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,15 +12,15 @@ Target = dict[str, Tensor]
 
 
 class DegradeAndUpscale(nn.Module):
-    """A picture as it looks after it was shrunk by ``factor`` and enlarged again by ``network``.
+    """Downscale images by ``factor`` and upscale them with ``network``.
 
-    Both pictures are rounded to 8 bits, as files would be. If ``network`` enlarges by another factor than the picture was shrunk by,
-    its result is brought to size bicubically.
+    Both results are quantized to 8 bits, as image files are. If the scale of ``network`` differs from ``factor``, its output is resized
+    bicubically.
 
     Args:
-        network: has ``scale``; ``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``.
-        factor: how much smaller a side becomes; 1 leaves the picture, and shows what the network does to a sharp one.
-        degradation: makes the small picture, ``⌈side / factor⌉``; :class:`BicubicDownscale` of ``factor`` unless something else is given.
+        network: Super-resolution network with ``scale``; ``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``.
+        factor: Downscaling factor; 1 keeps the image size.
+        degradation: Module that downscales to ``⌈side / factor⌉``; default :class:`BicubicDownscale`.
     """
 
     def __init__(self, network: nn.Module, factor: int, degradation: nn.Module | None = None) -> None:
@@ -29,28 +29,30 @@ class DegradeAndUpscale(nn.Module):
         self.degradation = degradation or BicubicDownscale(factor)
 
     def degrade(self, images: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` → ``[B, 3, ⌈H/factor⌉, ⌈W/factor⌉]``: what arrives."""
+        """Return the degraded images: ``[B, 3, H, W]`` → ``[B, 3, ⌈H/factor⌉, ⌈W/factor⌉]``."""
         return quantize_8bit(self.degradation(images))
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` in 0…1 → the same shape; boxes stay where they are."""
-        low = self.degrade(images)
-        whole = (low.shape[-2] * self.factor, low.shape[-1] * self.factor)
-        return quantize_8bit(resize_bicubic(self.network(low), whole)[..., : images.shape[-2], : images.shape[-1]])
+        """``[B, 3, H, W]`` in 0…1 → the same shape, so boxes remain valid."""
+        degraded = self.degrade(images)
+        size = (degraded.shape[-2] * self.factor, degraded.shape[-1] * self.factor)
+        return quantize_8bit(resize_bicubic(self.network(degraded), size)[..., : images.shape[-2], : images.shape[-1]])
 
 
 def resize_bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """``images [B, 3, H, W]`` at ``size``, antialiased bicubic; as they are if that is their size."""
+    """Resize ``images [B, 3, H, W]`` to ``size`` by antialiased bicubic interpolation; unchanged if they have this size."""
     if tuple(images.shape[-2:]) == size:
         return images
     return nnf.interpolate(images.float(), size=size, mode="bicubic", align_corners=False, antialias=True)
 
 
 class SRDetector(nn.Module):
-    """``detector``, shown ``look(picture)`` in place of each picture; ``preprocess`` keeps the size, so boxes mean the same.
+    """Detector on preprocessed images, with torchvision's interface for training and evaluation.
 
-    It has torchvision's contract, so it is trained (a detector fine-tuned on low-resolution pictures) and evaluated like any detector.
+    Args:
+        detector: Detector with torchvision's interface.
+        preprocess: Images ``[B, 3, H, W]`` → the same shape, such as :class:`DegradeAndUpscale`.
     """
 
     def __init__(self, detector: nn.Module, preprocess: Callable[[Tensor], Tensor]) -> None:
@@ -60,23 +62,23 @@ class SRDetector(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
     ) -> list[Target] | dict[str, Tensor]:
-        """Pictures ``[3, H, W]`` in 0…1 → what the detector says of ``look`` of them.
+        """Images ``[3, H, W]`` in 0…1 → losses or detections on the preprocessed images.
 
         Raises:
-            ValueError: if ``look`` changes a picture's size.
+            ValueError: If ``preprocess`` changes the size of an image.
         """
-        seen = [self.preprocess(image[None])[0] for image in images]
-        for before, after in zip(images, seen, strict=True):
+        preprocessed = [self.preprocess(image[None])[0] for image in images]
+        for before, after in zip(images, preprocessed, strict=True):
             if before.shape != after.shape:
                 raise ValueError(
-                    f"look makes {tuple(after.shape)} of {tuple(before.shape)}; boxes would be lost. "
-                    "For pictures that are small already there is Magnified."
+                    f"preprocess changes the shape {tuple(before.shape)} to {tuple(after.shape)}, so boxes do not match. "
+                    "For low-resolution images, use UpscaledDetector."
                 )
-        return self.detector(seen, targets)
+        return self.detector(preprocessed, targets)
 
 
 class UpscaledDetector(nn.Module):
-    """``detector`` for pictures that are small already: they are enlarged by ``network``, and boxes come back in their own pixels."""
+    """Detector for low-resolution images: upscales them with ``network`` and returns boxes in pixels of the input."""
 
     def __init__(self, detector: nn.Module, network: nn.Module) -> None:
         super().__init__()
@@ -84,17 +86,18 @@ class UpscaledDetector(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-        """Pictures ``[3, H, W]`` in 0…1 → detections: boxes ``[N, 4]`` xyxy and masks ``[N, 1, H, W]`` in their pixels.
+        """Images ``[3, H, W]`` in 0…1 → detections: boxes ``[N, 4]`` xyxy and masks ``[N, 1, H, W]`` in pixels of the input.
 
         Raises:
-            ValueError: in training mode.
+            ValueError: In training mode.
         """
         if self.training:
-            raise ValueError("Magnified only detects: call .eval(). To train on enlarged pictures there is Through.")
-        enlarged = [quantize_8bit(self.network(image[None]))[0] for image in images]
-        return [
-            self._rescale_detections(found, image) for found, image in zip(self.detector(enlarged), images, strict=True)
-        ]
+            raise ValueError(
+                "UpscaledDetector works in evaluation mode only: call .eval(). To train on upscaled images, use SRDetector."
+            )
+        upscaled = [quantize_8bit(self.network(image[None]))[0] for image in images]
+        pairs = zip(self.detector(upscaled), images, strict=True)
+        return [self._rescale_detections(detections, image) for detections, image in pairs]
 
     def _rescale_detections(self, detections: dict[str, Tensor], image: Tensor) -> dict[str, Tensor]:
         detections = dict(detections, boxes=detections["boxes"] / self.network.scale)  # type: ignore[operator]

@@ -1,1 +1,1 @@
-"""What all five papers share: a student at low resolution learns the features of a teacher at high resolution."""
+"""Cross-resolution feature distillation: a low-resolution student learns the features of a high-resolution teacher."""

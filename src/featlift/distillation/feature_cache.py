@@ -1,4 +1,4 @@
-"""What a frozen network said of a picture, kept on disk: it looks at each picture once, however often it is shown, in whatever run."""
+"""Disk cache for the features of a frozen extractor: each image is processed once, across epochs and runs."""
 
 import hashlib
 from pathlib import Path
@@ -13,16 +13,16 @@ GIGABYTE = 10**9
 
 
 class CachedExtractor:
-    """In the place of a frozen extractor: the same maps, taken from disk where the same picture was seen before.
+    """Replacement of a frozen extractor that reads the maps of known images from disk.
 
-    A picture is known by its pixels, padding included, and the extractor by its weights, so nothing has to be told when either changes.
-    Each picture's maps are a file of their own, whole or not there: a run that was stopped goes on with what there is, and several
-    processes may share a folder. Augmented pictures are pictures of their own: mirrored ones double the space, random sizes multiply it.
+    Images are identified by their pixels, padding included, and the extractor by its weights, so the cache needs no invalidation. The maps
+    of an image are one file, written atomically: interrupted runs continue with the existing files, and several processes can share a
+    folder. Augmented images are separate entries: flips double the disk space, random sizes multiply it.
 
     Args:
-        extractor: frozen, in evaluation mode; has ``mean`` as extractors do.
-        folder: one for many extractors; each has its own inside, named by its fingerprint.
-        max_gigabytes: 10⁹ bytes that the maps of this extractor may take; what comes after is computed each time.
+        extractor: Frozen extractor in evaluation mode, with the attribute ``mean``.
+        folder: Cache folder, shared by all extractors; each uses a subfolder named by its fingerprint.
+        max_gigabytes: Maximum disk space of this extractor's maps in 10⁹ bytes; maps that exceed it are computed each time.
     """
 
     def __init__(self, extractor: nn.Module, folder: str | Path, max_gigabytes: float = 50.0):
@@ -34,21 +34,25 @@ class CachedExtractor:
 
     @property
     def mean(self) -> Tensor:
-        """The color ``[1, 3, 1, 1]`` that pads pictures, the extractor's."""
+        """The extractor's padding color ``[1, 3, 1, 1]``."""
         return self.extractor.mean  # type: ignore[return-value]
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        """``[B, 3, H, W]`` in 0…1 → the extractor's maps ``[B, C, h, w]`` of each level, without a graph."""
+        """``[B, 3, H, W]`` in 0…1 → the extractor's maps ``[B, C, h, w]`` by level, without gradients."""
         files = [self.folder / f"{_image_key(image)}.safetensors" for image in images]
-        new = [i for i, file in enumerate(files) if not file.is_file()]
-        fresh: Features = self.extractor(images[new]) if new else {}
-        made = {i: {level: x[k] for level, x in fresh.items()} for k, i in enumerate(new)}
-        for i, maps in made.items():
+        missing = [i for i, file in enumerate(files) if not file.is_file()]
+        computed: Features = self.extractor(images[missing]) if missing else {}
+        new_maps = {i: {level: x[k] for level, x in computed.items()} for k, i in enumerate(missing)}
+        for i, maps in new_maps.items():
             self._store(files[i], maps)
-        each = [made[i] if i in made else read_tensors(file)[0] for i, file in enumerate(files)]
-        levels = sorted(each[0], key=lambda level: -each[0][level].shape[-1] * each[0][level].shape[-2])
-        return {level: torch.stack([maps[level].to(images.device) for maps in each]) for level in fresh or levels}
+        maps_per_image = [new_maps[i] if i in new_maps else read_tensors(file)[0] for i, file in enumerate(files)]
+        first = maps_per_image[0]
+        levels = sorted(first, key=lambda level: -first[level].shape[-1] * first[level].shape[-2])
+        return {
+            level: torch.stack([maps[level].to(images.device) for maps in maps_per_image])
+            for level in computed or levels
+        }
 
     def _store(self, file: Path, maps: Features) -> None:
         size = sum(x.numel() * x.element_size() for x in maps.values())
@@ -58,7 +62,7 @@ class CachedExtractor:
 
 
 def extractor_fingerprint(network: nn.Module) -> str:
-    """16 letters that change with the layers, their options, or any weight of ``network``."""
+    """Return 16 hexadecimal digits that depend on the layers, their options and all weights of ``network``."""
     digest = hashlib.sha256(repr(network).encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -67,9 +71,9 @@ def extractor_fingerprint(network: nn.Module) -> str:
 
 
 def _image_key(image: Tensor) -> str:
-    """Of a picture, and of the precision in which it is looked at."""
-    kind = image.device.type
-    precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else image.dtype
+    """Return a hash of the pixels and of the precision of the forward pass."""
+    device = image.device.type
+    precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else image.dtype
     return hashlib.sha256(f"{tuple(image.shape)} {precision}".encode() + _tensor_bytes(image)).hexdigest()[:32]
 
 

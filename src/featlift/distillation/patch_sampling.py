@@ -1,7 +1,7 @@
-"""Windows of large maps, drawn so that a sum over them is on average the mean over the whole map.
+"""Random patches of large maps for an unbiased estimate of the discriminator loss.
 
-The critic is nine tenths of a step of AFI-GAN's stage 1, and two finest levels are 94 % of its cells. Looking at a few windows of them
-estimates Eq. (1) without bias: every cell is as likely to be looked at, with all that the critic sees around it.
+The discriminator takes nine tenths of a step of AFI-GAN's stage 1, and the two finest levels are 94 % of its cells. A few patches of them
+estimate Eq. (1) without bias: all cells are drawn with equal probability, together with the receptive field of the discriminator.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,26 +14,26 @@ from torch import Tensor
 from featlift.features import Features
 
 PATCH_SIZE = 32
-"""Cells per side of a window that count."""
+"""Side of a patch without its margin, in cells."""
 PATCH_MARGIN = 4
-"""Cells around each that the patch critic sees: four 3x3 convolutions."""
+"""Margin in cells: receptive radius of the patch discriminator (four 3x3 convolutions)."""
 
 
 @dataclass(frozen=True)
 class PatchSample:
-    """Where to look; a level that is not named is looked at as a whole.
+    """Patches to evaluate; levels without patches are evaluated as a whole.
 
     Attributes:
-        patches: level → (top, left, bottom, right) of each window, in cells; those of a level are equally large.
-        cell_weights: level → ``[N, 1, h, w]``, what each cell of its N windows counts. On average over the draws, Σ weight · value is the mean
-            of the values of the map. Cells at the rim of a window, which stand beside what cannot be seen, count 0.
+        patches: Level → (top, left, bottom, right) of each patch, in cells; the patches of a level have equal size.
+        cell_weights: Level → weights ``[N, 1, h, w]`` of the cells of its N patches. The expectation of Σ weight · value is the mean of the
+            map. Cells of the margin, whose receptive field exceeds the patch, have weight 0.
     """
 
     patches: Mapping[str, Sequence[tuple[int, int, int, int]]] = field(default_factory=dict)
     cell_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def crop(self, features: Features) -> Features:
-        """Level → ``[B, C, H, W]`` → level → ``[N·B, C, h, w]``, window after window; as they are where there are no windows."""
+        """Crop level → ``[B, C, H, W]`` to level → ``[N·B, C, h, w]``, patch by patch; levels without patches do not change."""
         return {
             level: _crop_patches(x, self.patches[level]) if level in self.patches else x
             for level, x in features.items()
@@ -41,43 +41,43 @@ class PatchSample:
 
 
 def sample_patches(features: Features, num_patches: int) -> PatchSample:
-    """``num_patches`` windows of each map ``[B, C, H, W]``, drawn anew at each call; maps that are hardly larger are looked at as a whole.
+    """Draw ``num_patches`` patches of each map ``[B, C, H, W]``; maps not much larger than the patches are evaluated as a whole.
 
-    A map is divided into tiles of :data:`PATCH_SIZE` cells, of which ``num_patches`` are drawn; the same ones for all pictures. 0 draws none: every
-    map is looked at as a whole.
+    A map is divided into tiles of :data:`PATCH_SIZE` cells per side, of which ``num_patches`` are drawn, the same for all images. 0 draws
+    none: all maps are evaluated as a whole.
     """
-    windows: dict[str, Sequence[tuple[int, int, int, int]]] = {}
+    patches: dict[str, Sequence[tuple[int, int, int, int]]] = {}
     weights: dict[str, Tensor] = {}
     for level, x in features.items():
         height, width = x.shape[-2:]
         tiles = ceil(height / PATCH_SIZE) * ceil(width / PATCH_SIZE)
         if 0 < num_patches < tiles and num_patches * (PATCH_SIZE + 2 * PATCH_MARGIN) ** 2 < height * width:
             drawn = torch.randperm(tiles)[:num_patches].tolist()
-            windows[level], weights[level] = patches_around((height, width), drawn)
+            patches[level], weights[level] = patches_around((height, width), drawn)
             weights[level] = weights[level].to(x.device)
-    return PatchSample(windows, weights)
+    return PatchSample(patches, weights)
 
 
 def patches_around(size: tuple[int, int], tiles: Sequence[int]) -> tuple[list[tuple[int, int, int, int]], Tensor]:
-    """Windows around the tiles numbered ``tiles`` (row by row) of a map of ``size``, and the weights of their cells ``[N, 1, h, w]``."""
-    (height, width), across = size, ceil(size[1] / PATCH_SIZE)
-    share = ceil(height / PATCH_SIZE) * across / (len(tiles) * height * width)
-    windows, weights = [], []
+    """Return the patches around ``tiles`` (row-major indices) of a map of ``size``, and their cell weights ``[N, 1, h, w]``."""
+    (height, width), tiles_per_row = size, ceil(size[1] / PATCH_SIZE)
+    cell_weight = ceil(height / PATCH_SIZE) * tiles_per_row / (len(tiles) * height * width)
+    patches, weights = [], []
     for tile in tiles:
-        (top, bottom), rows = _patch_extent(tile // across, height)
-        (left, right), columns = _patch_extent(tile % across, width)
-        windows.append((top, left, bottom, right))
-        weights.append(share * rows[:, None] * columns)
-    return windows, torch.stack(weights)[:, None]
+        (top, bottom), rows = _patch_extent(tile // tiles_per_row, height)
+        (left, right), columns = _patch_extent(tile % tiles_per_row, width)
+        patches.append((top, left, bottom, right))
+        weights.append(cell_weight * rows[:, None] * columns)
+    return patches, torch.stack(weights)[:, None]
 
 
 def _patch_extent(tile: int, cells: int) -> tuple[tuple[int, int], Tensor]:
-    """Along one side: first and last of the cells that are seen, and which of them belong to the tile (1) or not (0)."""
-    seen = min(cells, PATCH_SIZE + 2 * PATCH_MARGIN)
-    start = min(max(tile * PATCH_SIZE - PATCH_MARGIN, 0), cells - seen)
-    place = torch.arange(start, start + seen)
-    return (start, start + seen), ((place >= tile * PATCH_SIZE) & (place < (tile + 1) * PATCH_SIZE)).float()
+    """Return start and end of a patch along one axis, and which of its cells belong to the tile (1) or to the margin (0)."""
+    length = min(cells, PATCH_SIZE + 2 * PATCH_MARGIN)
+    start = min(max(tile * PATCH_SIZE - PATCH_MARGIN, 0), cells - length)
+    index = torch.arange(start, start + length)
+    return (start, start + length), ((index >= tile * PATCH_SIZE) & (index < (tile + 1) * PATCH_SIZE)).float()
 
 
-def _crop_patches(x: Tensor, windows: Sequence[tuple[int, int, int, int]]) -> Tensor:
-    return torch.cat([x[..., top:bottom, left:right] for top, left, bottom, right in windows])
+def _crop_patches(x: Tensor, patches: Sequence[tuple[int, int, int, int]]) -> Tensor:
+    return torch.cat([x[..., top:bottom, left:right] for top, left, bottom, right in patches])

@@ -1,12 +1,12 @@
-"""COCO's average precision and recall for boxes and masks, with one more bin of size for tiny objects.
+"""COCO average precision and recall for boxes and masks, with an additional size range for tiny objects.
 
-The protocol is COCO's (Lin et al., "Microsoft COCO", 2014, and its published evaluation code): IoU 0.50 … 0.95 in steps
-of 0.05, 101 recalls, at most 100 detections a picture, crowds neither found nor missed. hotcoco computes it; no other
-file of this library knows it.
+The protocol is that of COCO (Lin et al., "Microsoft COCO", 2014, and its published evaluation code): IoU 0.50 … 0.95 in
+steps of 0.05, 101 recall thresholds, at most 100 detections per image, crowd annotations ignored. The metrics are computed
+by hotcoco.
 
-Ground truth is a dict in COCO's form (``images``, ``annotations``, ``categories``), detections a list of COCO results
+Ground truth is a dict in COCO format (``images``, ``annotations``, ``categories``); detections are a list of COCO results
 (``image_id``, ``category_id``, ``bbox`` xywh in px, ``score``, and for masks ``segmentation`` as RLE). Masks are ranked by
-``mask_score`` where a detection has one, as CenterMask's do (Lee and Park, CVPR 2020, Sec. 3.3); boxes always by ``score``.
+``mask_score`` if a detection has it, as in CenterMask (Lee and Park, CVPR 2020, Sec. 3.3); boxes always by ``score``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ AREA_RANGES: dict[str, tuple[float, float]] = {
     "medium": (32.0**2, 96.0**2),
     "large": (96.0**2, 1e10),
 }
-"""Areas in px² (of the annotation's ``area``: its mask's where there is one). *tiny lies inside small*, which keeps
+"""Ranges of the annotation's ``area`` in px² (the mask area if it has a mask). *tiny* is a subset of *small*, which keeps
 COCO's [0, 32²].
 """
 
@@ -39,19 +39,19 @@ COCO_IOU_TYPES: dict[IoUType, str] = {"boxes": "bbox", "masks": "segm"}
 def coco_metrics(
     ground_truth: GroundTruth, detections: Sequence[Detection], iou_type: IoUType = "boxes", max_detections: int = 100
 ) -> Metrics:
-    """``ap ap50 ap75 ap_tiny ap_small ap_medium ap_large``, the same ``ar…`` without thresholds, and ``per_class``
-    (class name → AP).
+    """Compute the COCO metrics: ``ap ap50 ap75 ap_tiny ap_small ap_medium ap_large``, ``ar ar_tiny … ar_large``, and
+    ``per_class`` (class name → AP).
 
-    Each is in 0…1, or None where the ground truth has no object of that size or class (COCO's code says −1 there).
-    ``ar`` is COCO's AR@``max_detections``; ``max_detections`` is how many detections of a picture and class count, best first.
+    Each value is in 0…1, or None if the ground truth has no object of that size or class (COCO's code gives −1).
+    ``ar`` is COCO's AR@``max_detections``; only the ``max_detections`` highest-scoring detections per image and class count.
 
     Raises:
-        ValueError: if a detection names a picture or a class that the ground truth lacks, or ``iou_type`` cannot be
-            measured on it.
+        ValueError: If a detection refers to an image or class that is not in the ground truth, or the ground truth or the
+            detections lack what ``iou_type`` needs.
     """
-    found = _run_coco_eval(ground_truth, detections, iou_type, max_detections, AREA_RANGES)
-    found.accumulate()
-    precision, recall = np.asarray(found.eval["precision"])[..., -1], np.asarray(found.eval["recall"])[..., -1]
+    evaluator = _run_coco_eval(ground_truth, detections, iou_type, max_detections, AREA_RANGES)
+    evaluator.accumulate()
+    precision, recall = np.asarray(evaluator.eval["precision"])[..., -1], np.asarray(evaluator.eval["recall"])[..., -1]
     metrics: Metrics = {
         "ap": _mean(precision[..., 0]),
         "ap50": _mean(precision[0, ..., 0]),
@@ -69,39 +69,38 @@ def coco_metrics(
 def coco_metrics_at_iou50(
     ground_truth: GroundTruth, detections: Sequence[Detection], iou_type: IoUType = "boxes", max_detections: int = 100
 ) -> Metrics:
-    """``ap50 ap50_tiny ap50_small ap50_medium ap50_large`` and the same ``ar50…``: precision and recall at IoU 0.5 alone, by size.
+    """Compute AP and AR at IoU 0.5 alone, by size: ``ap50 ap50_tiny ap50_small ap50_medium ap50_large``, and ``ar50…`` alike.
 
-    Numbers as in `average_precision`, which raises as this does. It is what papers on traffic signs report (EFPN, Table VIII).
+    Values and errors are those of `coco_metrics`. Papers on traffic signs report these (EFPN, Table VIII).
     """
-    found = _run_coco_eval(ground_truth, detections, iou_type, max_detections, AREA_RANGES)
-    found.accumulate()
-    precision, recall = np.asarray(found.eval["precision"])[0, ..., -1], np.asarray(found.eval["recall"])[0, ..., -1]
-    endings = ["" if size == "all" else f"_{size}" for size in AREA_RANGES]
-    numbers = {f"ap50{ending}": _mean(precision[..., i]) for i, ending in enumerate(endings)}
-    return numbers | {f"ar50{ending}": _mean(recall[..., i]) for i, ending in enumerate(endings)}
+    evaluator = _run_coco_eval(ground_truth, detections, iou_type, max_detections, AREA_RANGES)
+    evaluator.accumulate()
+    precision = np.asarray(evaluator.eval["precision"])[0, ..., -1]
+    recall = np.asarray(evaluator.eval["recall"])[0, ..., -1]
+    suffixes = ["" if size == "all" else f"_{size}" for size in AREA_RANGES]
+    metrics = {f"ap50{suffix}": _mean(precision[..., i]) for i, suffix in enumerate(suffixes)}
+    return metrics | {f"ar50{suffix}": _mean(recall[..., i]) for i, suffix in enumerate(suffixes)}
 
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """The detections of one class, pictures in the order of their ids and best first in each, as COCO's greedy matching
-    left them.
-    """
+    """Result of COCO's greedy matching for the detections of one class, sorted by image id, then by descending score."""
 
     category_id: int
     image_index: NDArray[np.int64]
-    """[n] position of the picture in the sorted ids."""
+    """[n] index of the image in the sorted image ids."""
     detection_index: NDArray[np.int64]
-    """[n] position in the list of detections."""
+    """[n] index in the list of detections."""
     score: NDArray[np.float64]
-    """[n]"""
+    """[n] scores."""
     true_positive: NDArray[np.bool_]
-    """[10, n] true where the detection found an object that counts, for each of the IoUs."""
+    """[10, n] whether the detection is matched to an object, at each IoU threshold."""
     false_positive: NDArray[np.bool_]
-    """[10, n] true where it is a false alarm. What is neither (a crowd, another size) does not count."""
+    """[10, n] whether it is a false positive. Ignored detections (on a crowd, of another size) are neither."""
     annotation_id: NDArray[np.int64]
-    """[n] id of the annotation found at IoU 0.5, −1 where none was or it does not count."""
+    """[n] id of the annotation matched at IoU 0.5; −1 if there is none or the detection is ignored."""
     num_objects: NDArray[np.int64]
-    """[pictures] objects that count in each picture."""
+    """[images] number of objects in each image, ignored ones excluded."""
 
 
 def match_detections(
@@ -111,49 +110,49 @@ def match_detections(
     area_range: str = "all",
     max_detections: int = 100,
 ) -> list[ClassMatches]:
-    """Who found what, for each class in the order of their ids, at the ten IoUs; ``area_range`` is a name of `SIZES`.
+    """Match detections with objects at the ten IoU thresholds; one `ClassMatches` per class, sorted by class id.
+
+    ``area_range`` is a key of `AREA_RANGES`.
 
     Raises:
-        ValueError: as `average_precision`.
+        ValueError: As `coco_metrics`.
     """
     entries = _run_coco_eval(
         ground_truth, detections, iou_type, max_detections, {area_range: AREA_RANGES[area_range]}
     ).eval_imgs
     position = {image_id: i for i, image_id in enumerate(sorted(image["id"] for image in ground_truth["images"]))}
-    by_class: dict[int, list[dict[str, Any]]] = {category: [] for category in _category_names(ground_truth)}
+    by_class: dict[int, list[dict[str, Any]]] = {category_id: [] for category_id in _category_names(ground_truth)}
     for entry in filter(None, entries):
         by_class[entry["category_id"]].append(entry)
-    return [_class_matches(category, of_class, position) for category, of_class in by_class.items()]
+    return [_class_matches(category_id, entries, position) for category_id, entries in by_class.items()]
 
 
 def _class_matches(category_id: int, entries: list[dict[str, Any]], position: dict[int, int]) -> ClassMatches:
     entries = sorted(entries, key=lambda entry: position[entry["image_id"]])
-    objects = np.zeros(len(position), np.int64)
+    num_objects = np.zeros(len(position), np.int64)
     for entry in entries:
-        objects[position[entry["image_id"]]] = len(entry["gtIgnore"]) - sum(entry["gtIgnore"])
+        num_objects[position[entry["image_id"]]] = len(entry["gtIgnore"]) - sum(entry["gtIgnore"])
     entries = [entry for entry in entries if entry["dtIds"]]
     if not entries:
-        none, never = np.zeros(0, np.int64), np.zeros((len(COCO_IOU_THRESHOLDS), 0), bool)
-        return ClassMatches(category_id, none, none, np.zeros(0), never, never, none, objects)
+        no_ids, no_flags = np.zeros(0, np.int64), np.zeros((len(COCO_IOU_THRESHOLDS), 0), bool)
+        return ClassMatches(category_id, no_ids, no_ids, np.zeros(0), no_flags, no_flags, no_ids, num_objects)
     matched = np.concatenate([np.asarray(entry["dtMatched"], bool) for entry in entries], axis=1)
-    counts = ~np.concatenate([np.asarray(entry["dtIgnore"], bool) for entry in entries], axis=1)
-    annotation = np.concatenate([np.asarray(entry["dtMatches"][0], np.int64) for entry in entries])
+    valid = ~np.concatenate([np.asarray(entry["dtIgnore"], bool) for entry in entries], axis=1)
+    annotation_id = np.concatenate([np.asarray(entry["dtMatches"][0], np.int64) for entry in entries])
     return ClassMatches(
         category_id,
         np.concatenate([np.full(len(entry["dtIds"]), position[entry["image_id"]], np.int64) for entry in entries]),
         np.concatenate([np.asarray(entry["dtIds"], np.int64) - 1 for entry in entries]),
         np.concatenate([np.asarray(entry["dtScores"], np.float64) for entry in entries]),
-        matched & counts,
-        ~matched & counts,
-        np.where((matched & counts)[0], annotation, -1),
-        objects,
+        matched & valid,
+        ~matched & valid,
+        np.where((matched & valid)[0], annotation_id, -1),
+        num_objects,
     )
 
 
 def encode_coco_rle(mask: NDArray[np.uint8]) -> dict[str, Any]:
-    """``mask [H, W]`` of 0 and 1 as COCO's compressed run lengths: ``{"size": [H, W], "counts": str}``, ready for
-    JSON.
-    """
+    """Encode a binary ``mask [H, W]`` as COCO's compressed RLE: ``{"size": [H, W], "counts": str}``, JSON-serializable."""
     import hotcoco
 
     encoded = hotcoco.mask.encode(np.asfortranarray(mask))
@@ -161,9 +160,7 @@ def encode_coco_rle(mask: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 def decode_coco_segmentation(segmentation: Any, image_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """COCO's segmentation (polygons or run lengths) as a mask ``[H, W]`` of 0 and 1, for a picture of ``image_size`` (H,
-    W).
-    """
+    """Decode a COCO segmentation (polygons or RLE) to a binary mask ``[H, W]``, for an image of ``image_size`` (H, W)."""
     import hotcoco
 
     encoded = hotcoco.mask.fr_py_objects(segmentation, *image_size)
@@ -173,9 +170,7 @@ def decode_coco_segmentation(segmentation: Any, image_size: tuple[int, int]) -> 
 def detection_iou(
     ground_truth: GroundTruth, annotation: Mapping[str, Any], detection: Detection, iou_type: IoUType = "boxes"
 ) -> float:
-    """IoU in 0…1 of an annotation of ``ground_truth`` with a detection on the same picture, between their boxes or their
-    masks.
-    """
+    """Compute the IoU, in 0…1, of an annotation of ``ground_truth`` and a detection in the same image, of boxes or masks."""
     import hotcoco
 
     if iou_type == "boxes":
@@ -186,7 +181,7 @@ def detection_iou(
 
 
 def has_masks(ground_truth: GroundTruth) -> bool:
-    """Whether any annotation has a segmentation (many data sets of boxes carry an empty list there)."""
+    """Return whether any annotation has a segmentation (in many box datasets the field is an empty list)."""
     return any(annotation.get("segmentation") for annotation in ground_truth["annotations"])
 
 
@@ -201,8 +196,8 @@ def _run_coco_eval(
 
     _validate_detections(ground_truth, detections, iou_type)
     results = [_select_fields(detection, iou_type) for detection in detections]
-    objects = hotcoco.COCO(dict(ground_truth))
-    evaluator = hotcoco.COCOeval(objects, objects.load_res(results), COCO_IOU_TYPES[iou_type])
+    coco = hotcoco.COCO(dict(ground_truth))
+    evaluator = hotcoco.COCOeval(coco, coco.load_res(results), COCO_IOU_TYPES[iou_type])
     evaluator.params.area_rng = [list(area_ranges[name]) for name in area_ranges]
     evaluator.params.area_rng_lbl = list(area_ranges)
     evaluator.params.max_dets = [max_detections]
@@ -211,7 +206,7 @@ def _run_coco_eval(
 
 
 def _select_fields(detection: Detection, iou_type: IoUType) -> Detection:
-    """A detection without what belongs to the other kind: with a box beside it, COCO's code would take a mask's area from the box."""
+    """Drop the fields of the other IoU type: if a box is present, COCO's code computes a mask's area from the box."""
     unused = ("mask_score", "segmentation" if iou_type == "boxes" else "bbox")
     score = detection.get("mask_score", detection["score"]) if iou_type == "masks" else detection["score"]
     return {key: value for key, value in detection.items() if key not in unused} | {"score": score}
@@ -219,31 +214,31 @@ def _select_fields(detection: Detection, iou_type: IoUType) -> Detection:
 
 def _validate_detections(ground_truth: GroundTruth, detections: Sequence[Detection], iou_type: IoUType) -> None:
     if iou_type not in COCO_IOU_TYPES:
-        raise ValueError(f"Unknown kind '{iou_type}'; choose one of {', '.join(COCO_IOU_TYPES)}.")
+        raise ValueError(f"Unknown iou_type '{iou_type}'; choose one of {', '.join(COCO_IOU_TYPES)}.")
     if iou_type == "masks" and ground_truth["annotations"] and not has_masks(ground_truth):
         raise ValueError(
-            "The ground truth has no masks (every 'segmentation' is empty or missing); measure kind='boxes'."
+            "The ground truth has no masks (every 'segmentation' is empty or missing); use iou_type='boxes'."
         )
-    pictures, classes = {image["id"] for image in ground_truth["images"]}, _category_names(ground_truth)
+    image_ids, classes = {image["id"] for image in ground_truth["images"]}, _category_names(ground_truth)
     for i, detection in enumerate(detections):
-        if detection["image_id"] not in pictures:
+        if detection["image_id"] not in image_ids:
             raise ValueError(
-                f"Detection {i} is on picture {detection['image_id']}, which is not among the {len(pictures)} pictures "
-                "of the ground truth. Are they of the same data set and split?"
+                f"Detection {i} is on image {detection['image_id']}, which is not among the {len(image_ids)} images "
+                "of the ground truth. Use detections of the same dataset and split."
             )
         if detection["category_id"] not in classes:
             raise ValueError(
                 f"Detection {i} is of class {detection['category_id']}, which {_unknown_class_message(classes)}"
             )
         if iou_type == "masks" and "segmentation" not in detection:
-            raise ValueError(f"Detection {i} has no 'segmentation'; masks need it (or measure kind='boxes').")
+            raise ValueError(f"Detection {i} has no 'segmentation', which masks require; or use iou_type='boxes'.")
 
 
 def _unknown_class_message(classes: dict[int, str]) -> str:
     first = ", ".join(f"{k} {name}" for k, name in list(classes.items())[:10])
     return (
-        f"the ground truth lacks (it has {first}{', …' if len(classes) > 10 else ''}). Detector and data must number "
-        "classes alike: 1…K in the order of dataset.classes."
+        f"is not in the ground truth (classes: {first}{', …' if len(classes) > 10 else ''}). Detector and dataset must "
+        "use the same class numbers: 1…K in the order of dataset.classes."
     )
 
 
@@ -255,5 +250,5 @@ def _category_names(ground_truth: GroundTruth) -> dict[int, str]:
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
-    known = values[values > -1]
-    return float(known.mean()) if known.size else None
+    valid = values[values > -1]
+    return float(valid.mean()) if valid.size else None

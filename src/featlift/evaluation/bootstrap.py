@@ -1,8 +1,8 @@
-"""How sure is a difference in AP? The paired bootstrap over pictures (Efron & Tibshirani, 1993, Ch. 8 and 13).
+"""Confidence intervals of AP differences by the paired bootstrap over images (Efron & Tibshirani, 1993, Ch. 8 and 13).
 
-Matching detections with objects happens within a picture, so it is done once. A resample only says how often each
-picture counts, and AP is accumulated again from the matches with those weights: exactly what COCO's code would give on
-the repeated pictures (up to the order of detections whose scores are equal).
+Detections are matched with objects within each image, so matching is done once. A resample assigns a count to each
+image, and AP is accumulated again from the matches with these counts as weights. The result equals that of COCO's code
+on the repeated images (up to the order of detections with equal scores).
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from featlift.evaluation.average_precision import (
 
 RECALL_THRESHOLDS = np.linspace(0, 1, 101)
 MAX_CHUNK_ELEMENTS = 2_000_000
-"""Resamples are done in groups of so many (weight, detection) pairs: 16 MB an array."""
+"""Maximum number of (resample, detection) pairs processed at once: 16 MB per array."""
 
 MetricSamples = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class ConfidenceInterval:
-    """How much larger a number is for the second detector than for the first, and the percentile interval of that."""
+    """Difference of a metric, second detector − first, with its percentile interval."""
 
     difference: float
     low: float
@@ -39,12 +39,12 @@ class ConfidenceInterval:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
     @property
     def percent_text(self) -> str:
-        """Times 100, with the interval: "+1.2 [+0.2, +2.6]"."""
+        """Difference and interval in percentage points: "+1.2 [+0.2, +2.6]"."""
         return f"{100 * self.difference:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
 
@@ -57,37 +57,36 @@ def paired_bootstrap(
     confidence_level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, ConfidenceInterval]:
-    """``second`` − ``first`` for ``ap ap50 ap75 ar`` and ``ap_… ar_…`` of each size that has objects.
+    """Bootstrap ``second`` − ``first`` for ``ap ap50 ap75 ar`` and the ``ap_… ar_…`` of each size that has objects.
 
-    The same pictures are drawn for both. A resample in which a size has no object says nothing about that size and is
-    left out there.
+    The same resamples are used for both. For each size, resamples without an object of that size are excluded.
 
     Raises:
-        ValueError: if ``n_resamples`` is less than 2, ``confidence_level`` not in (0, 1), or as `average_precision`.
+        ValueError: If ``n_resamples`` is less than 2, ``confidence_level`` is not in (0, 1), or as `coco_metrics`.
     """
     if n_resamples < 2 or not 0 < confidence_level < 1:
         raise ValueError(
-            f"resamples is {n_resamples} (at least 2) and confidence {confidence_level} (between 0 and 1)."
+            f"n_resamples is {n_resamples} (at least 2) and confidence_level {confidence_level} (between 0 and 1)."
         )
-    weights = draw_resample_counts(len(ground_truth["images"]), n_resamples, seed)
-    before, after = (
-        compute_resampled_metrics(ground_truth, detections, weights, iou_type) for detections in (first, second)
+    resample_counts = draw_resample_counts(len(ground_truth["images"]), n_resamples, seed)
+    first_samples, second_samples = (
+        compute_resampled_metrics(ground_truth, detections, resample_counts, iou_type) for detections in (first, second)
     )
-    edges = [50 * (1 - confidence_level), 50 * (1 + confidence_level)]
+    percentiles = [50 * (1 - confidence_level), 50 * (1 + confidence_level)]
     intervals = {}
-    for name, values in after.items():
-        difference = values - before[name]
+    for name, values in second_samples.items():
+        difference = values - first_samples[name]
         if not np.isnan(difference[0]):
-            low, high = np.nanpercentile(difference[1:], edges)
+            low, high = np.nanpercentile(difference[1:], percentiles)
             intervals[name] = ConfidenceInterval(float(difference[0]), float(low), float(high), confidence_level)
     return intervals
 
 
 def draw_resample_counts(num_images: int, n_resamples: int, seed: int = 0) -> NDArray[np.int64]:
-    """``[1 + resamples, pictures]``: how often each picture counts. The first row is the data as they are."""
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(num_images, np.full(num_images, 1 / max(num_images, 1)), size=n_resamples)
-    return np.concatenate([np.ones((1, num_images), np.int64), drawn])
+    """Draw ``[1 + n_resamples, num_images]`` counts of each image. The first row is all ones, the original dataset."""
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(num_images, np.full(num_images, 1 / max(num_images, 1)), size=n_resamples)
+    return np.concatenate([np.ones((1, num_images), np.int64), counts])
 
 
 def compute_resampled_metrics(
@@ -96,44 +95,44 @@ def compute_resampled_metrics(
     resample_counts: NDArray[np.int64],
     iou_type: IoUType = "boxes",
 ) -> MetricSamples:
-    """The numbers of `average_precision` for each row of ``resample_counts [R, pictures]`` (pictures in the order of their
-    ids), each ``[R]``.
+    """Compute the values of `coco_metrics` for each row of ``resample_counts [R, images]`` (images sorted by id), each ``[R]``.
 
-    NaN where no object of that size is drawn.
+    NaN if a resample has no object of that size.
     """
-    values: MetricSamples = {}
+    samples: MetricSamples = {}
     for size in AREA_RANGES:
         per_class = [
-            _resample_class(one, resample_counts) for one in match_detections(ground_truth, detections, iou_type, size)
+            _resample_class(matches, resample_counts)
+            for matches in match_detections(ground_truth, detections, iou_type, size)
         ]
         precision, recall = (np.stack([pair[i] for pair in per_class], axis=-1) for i in (0, 1))  # [R, 10, classes]
-        end = "" if size == "all" else f"_{size}"
-        values |= {f"ap{end}": _mean_over_classes(precision), f"ar{end}": _mean_over_classes(recall)}
+        suffix = "" if size == "all" else f"_{size}"
+        samples |= {f"ap{suffix}": _mean_over_classes(precision), f"ar{suffix}": _mean_over_classes(recall)}
         if size == "all":
-            values |= {"ap50": _mean_over_classes(precision[:, :1]), "ap75": _mean_over_classes(precision[:, 5:6])}
-    return values
+            samples |= {"ap50": _mean_over_classes(precision[:, :1]), "ap75": _mean_over_classes(precision[:, 5:6])}
+    return samples
 
 
 def _mean_over_classes(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over IoUs and classes ``[R, T, K]`` → ``[R]``, classes that are not there (NaN) left out."""
-    there = ~np.isnan(values)
-    count = there.sum((1, 2))
-    return np.where(count > 0, np.where(there, values, 0).sum((1, 2)) / np.maximum(count, 1), np.nan)
+    """Average ``[R, T, K]`` over IoU thresholds and classes to ``[R]``, ignoring NaN (classes without objects)."""
+    valid = ~np.isnan(values)
+    count = valid.sum((1, 2))
+    return np.where(count > 0, np.where(valid, values, 0).sum((1, 2)) / np.maximum(count, 1), np.nan)
 
 
 def _resample_class(
     matches: ClassMatches, resample_counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """AP and recall, each ``[R, 10]``, of one class."""
+    """Compute AP and recall, each ``[R, 10]``, of one class."""
     order = np.argsort(-matches.score, kind="stable")
-    image, hit, miss = matches.image_index[order], matches.true_positive[:, order], matches.false_positive[:, order]
+    image_index, tp, fp = matches.image_index[order], matches.true_positive[:, order], matches.false_positive[:, order]
     precision, recall = np.zeros((2, len(resample_counts), len(COCO_IOU_THRESHOLDS)))
-    group = max(1, MAX_CHUNK_ELEMENTS // max(1, len(order)))
-    for start in range(0, len(resample_counts), group):
-        rows = slice(start, start + group)
-        objects, drawn = resample_counts[rows] @ matches.num_objects, resample_counts[rows][:, image]
+    chunk_size = max(1, MAX_CHUNK_ELEMENTS // max(1, len(order)))
+    for start in range(0, len(resample_counts), chunk_size):
+        rows = slice(start, start + chunk_size)
+        num_objects, weights = resample_counts[rows] @ matches.num_objects, resample_counts[rows][:, image_index]
         for i in range(len(COCO_IOU_THRESHOLDS)):
-            precision[rows, i], recall[rows, i] = weighted_average_precision(drawn, hit[i], miss[i], objects)
+            precision[rows, i], recall[rows, i] = weighted_average_precision(weights, tp[i], fp[i], num_objects)
     return precision, recall
 
 
@@ -143,21 +142,20 @@ def weighted_average_precision(
     false_positive: NDArray[np.bool_],
     num_objects: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """AP (mean over 101 recalls of the precision's envelope) and the last recall, each ``[R]``; NaN where ``num_objects``
-    is 0.
+    """Compute AP (the mean of the precision envelope over 101 recall thresholds) and the final recall, each ``[R]``.
 
-    ``weights [R, n]`` of detections, best first; ``true_positive [n]``, ``false_positive [n]``; ``num_objects [R]``. Precision has its peaks
-    where something is found, so only those places are looked at; a place stands for the recalls that it is the first to
-    reach.
+    ``weights [R, n]`` are those of the detections in descending score order, ``true_positive [n]`` and ``false_positive [n]`` their
+    flags; ``num_objects [R]``; the result is NaN where ``num_objects`` is 0. Precision peaks at true positives, so it is evaluated only
+    there; each true positive contributes the recall thresholds that it is the first to reach.
     """
-    right = np.cumsum(weights[:, true_positive], axis=1)
-    wrong = np.cumsum(weights * false_positive, axis=1)[:, true_positive]
-    known = np.where(num_objects > 0, num_objects, np.nan)
-    if not right.shape[1]:
-        return known * 0, known * 0
-    precision = right / np.maximum(right + wrong, 1)
+    tp = np.cumsum(weights[:, true_positive], axis=1)
+    fp = np.cumsum(weights * false_positive, axis=1)[:, true_positive]
+    zero_or_nan = np.where(num_objects > 0, 0.0, np.nan)
+    if not tp.shape[1]:
+        return zero_or_nan, zero_or_nan
+    precision = tp / np.maximum(tp + fp, 1)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = right / np.maximum(num_objects, 1)[:, None]
-    reached = np.searchsorted(RECALL_THRESHOLDS, recall, side="right")
-    newly = np.diff(reached, axis=1, prepend=0)
-    return (envelope * newly).sum(1) / len(RECALL_THRESHOLDS) + known * 0, recall[:, -1] + known * 0
+    recall = tp / np.maximum(num_objects, 1)[:, None]
+    num_reached = np.searchsorted(RECALL_THRESHOLDS, recall, side="right")
+    newly_reached = np.diff(num_reached, axis=1, prepend=0)
+    return (envelope * newly_reached).sum(1) / len(RECALL_THRESHOLDS) + zero_or_nan, recall[:, -1] + zero_or_nan

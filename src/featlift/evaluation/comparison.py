@@ -1,4 +1,4 @@
-"""Two detectors on one ground truth: how much better, how surely, and on which objects."""
+"""Comparison of two detectors on the same ground truth: metric differences, confidence intervals, and changed objects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from featlift.evaluation.object_changes import ObjectChanges, compare_objects
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changes from the ``first_name`` detector to the ``second_name`` (their names)."""
+    """Differences of the detector ``second_name`` from the detector ``first_name``."""
 
     first_name: str
     second_name: str
     intervals: dict[IoUType, dict[str, ConfidenceInterval]]
-    """``"boxes"``, ``"masks"`` → name of the number (`average_precision`) → second − first with its interval."""
+    """``"boxes"``, ``"masks"`` → metric name (see `coco_metrics`) → second − first with its interval."""
     object_changes: ObjectChanges
-    """Found by their boxes."""
+    """Matched by their boxes."""
 
 
 def compare_detections(
@@ -29,12 +29,13 @@ def compare_detections(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> Comparison:
-    """`bootstrap` for each of ``iou_types``, and `gains`.
+    """Run `paired_bootstrap` for each of ``iou_types``, and `compare_objects` on the boxes.
 
     Raises:
-        ValueError: as `average_precision` and `bootstrap`.
+        ValueError: As `coco_metrics` and `paired_bootstrap`.
     """
     intervals: dict[IoUType, dict[str, ConfidenceInterval]] = {
-        kind: paired_bootstrap(ground_truth, first, second, kind, n_resamples, seed=seed) for kind in iou_types
+        iou_type: paired_bootstrap(ground_truth, first, second, iou_type, n_resamples, seed=seed)
+        for iou_type in iou_types
     }
     return Comparison(*names, intervals, compare_objects(ground_truth, first, second))

@@ -1,7 +1,7 @@
-"""Run a detector over a data set and measure it: detections in COCO's form, AP and AR, time for each picture.
+"""Detector evaluation on a dataset: detections in COCO format, AP and AR, time per image.
 
-Many processes: each calls `detect` on its own ``indices``, somebody gathers the lists, `merge` puts them together,
-`measure` is called once.
+With several processes, each calls `detect_dataset` on its own ``indices``; the gathered results are combined by
+`merge_evaluations`, and `compute_metrics` is called once.
 """
 
 import time
@@ -26,18 +26,18 @@ from featlift.evaluation.profiling import device_of, synchronize_cuda
 
 @dataclass
 class EvaluationResult:
-    """What a detector did on a data set."""
+    """Detections, run times and metrics of a detector on a dataset."""
 
     detections: list[Detection] = field(default_factory=list)
-    """COCO results: ``image_id``, ``category_id``, ``bbox`` xywh px, ``score``, and ``segmentation`` (RLE) where there
-    are masks.
+    """COCO results: ``image_id``, ``category_id``, ``bbox`` xywh px, ``score``, and ``segmentation`` (RLE) if there are
+    masks.
     """
     seconds_per_image: dict[int, float] = field(default_factory=dict)
-    """Picture id → seconds in the detector (its share of the batch; loading is not counted)."""
+    """Image id → seconds in the detector (batch time divided by batch size; loading excluded)."""
     has_masks: bool = False
-    """Whether the detector answers with masks."""
+    """Whether the detector predicts masks."""
     metrics: dict[str, Metrics] = field(default_factory=dict)
-    """``"boxes"`` and, where detector and data have them, ``"masks"`` → the numbers of `average_precision`."""
+    """``"boxes"`` and, if detector and dataset have masks, ``"masks"`` → the values of `coco_metrics`."""
 
 
 def evaluate_detector(
@@ -48,7 +48,7 @@ def evaluate_detector(
     num_workers: int = 0,
     progress: bool = True,
 ) -> EvaluationResult:
-    """`detect` on the whole data set, then `measure`."""
+    """Run `detect_dataset` on the whole dataset, then `compute_metrics`."""
     return compute_metrics(
         detect_dataset(detector, dataset, None, batch_size, device, num_workers, progress), dataset.coco()
     )
@@ -56,8 +56,10 @@ def evaluate_detector(
 
 def compute_metrics(evaluation: EvaluationResult, ground_truth: GroundTruth) -> EvaluationResult:
     """Fill ``evaluation.metrics`` from its detections and return it."""
-    kinds = ("boxes", "masks") if evaluation.has_masks and has_masks(ground_truth) else ("boxes",)
-    evaluation.metrics = {kind: coco_metrics(ground_truth, evaluation.detections, kind) for kind in kinds}
+    iou_types = ("boxes", "masks") if evaluation.has_masks and has_masks(ground_truth) else ("boxes",)
+    evaluation.metrics = {
+        iou_type: coco_metrics(ground_truth, evaluation.detections, iou_type) for iou_type in iou_types
+    }
     return evaluation
 
 
@@ -70,20 +72,19 @@ def detect_dataset(
     num_workers: int = 0,
     progress: bool = True,
 ) -> EvaluationResult:
-    """Run ``detector`` (torchvision's contract) in evaluation mode over ``dataset[i]`` for ``i`` in ``indices`` (all,
-    when None).
+    """Run ``detector`` (torchvision interface) in evaluation mode on ``dataset[i]`` for ``i`` in ``indices`` (None: all).
 
-    ``device`` is where it runs; the detector is moved there, and by default stays where it is. ``num_workers`` processes
-    load pictures. The detector is left in the mode it came in. Metrics are not computed.
+    The detector is moved to ``device`` (None: its current device); its training mode is restored. ``num_workers`` processes load
+    images. Metrics are not computed.
     """
-    place = torch.device(device) if device is not None else device_of(detector)
-    chosen = Subset(dataset, range(len(dataset)) if indices is None else indices)  # type: ignore[arg-type]
-    batches = DataLoader(chosen, batch_size=batch_size, num_workers=num_workers, collate_fn=list)
+    device = torch.device(device) if device is not None else device_of(detector)
+    subset = Subset(dataset, range(len(dataset)) if indices is None else indices)  # type: ignore[arg-type]
+    batches = DataLoader(subset, batch_size=batch_size, num_workers=num_workers, collate_fn=list)
     training, evaluation = detector.training, EvaluationResult()
-    detector.to(place).eval()
+    detector.to(device).eval()
     try:
         for batch in _with_progress(batches, progress):
-            _detect_batch(detector, batch, place, evaluation)
+            _detect_batch(detector, batch, device, evaluation)
     finally:
         detector.train(training)
     return evaluation
@@ -93,25 +94,25 @@ def detect_dataset(
 def _detect_batch(detector: nn.Module, batch: list[Sample], device: torch.device, evaluation: EvaluationResult) -> None:
     images, ids = [image.to(device) for image, _ in batch], [int(target["image_id"]) for _, target in batch]
     synchronize_cuda()
-    begun = time.perf_counter()
-    outputs = detector(images)
+    start = time.perf_counter()
+    predictions = detector(images)
     synchronize_cuda()
-    share = (time.perf_counter() - begun) / len(batch)
-    evaluation.seconds_per_image |= dict.fromkeys(ids, share)
-    evaluation.has_masks |= any("masks" in output for output in outputs)
-    evaluation.detections += to_coco_results(outputs, ids)
+    seconds = (time.perf_counter() - start) / len(batch)
+    evaluation.seconds_per_image |= dict.fromkeys(ids, seconds)
+    evaluation.has_masks |= any("masks" in prediction for prediction in predictions)
+    evaluation.detections += to_coco_results(predictions, ids)
 
 
 def to_coco_results(predictions: Sequence[Mapping[str, Tensor]], image_ids: Sequence[int]) -> list[Detection]:
-    """Torchvision's outputs as COCO results; ``mask_scores [N]``, where a detector gives them (CenterMask), as ``mask_score``.
+    """Convert torchvision predictions to COCO results; ``mask_scores [N]`` (CenterMask) become ``mask_score``.
 
-    Each output has ``boxes [N, 4]`` xyxy px, ``labels [N]`` 1…K, ``scores [N]`` and perhaps ``masks [N, 1, H, W]`` (or
-    ``[N, H, W]``) in 0…1, which are cut at ½ and encoded one by one: nothing of the size of a picture is kept.
+    Each prediction has ``boxes [N, 4]`` xyxy px, ``labels [N]`` 1…K, ``scores [N]`` and optionally ``masks [N, 1, H, W]``
+    (or ``[N, H, W]``) in 0…1, which are thresholded at 0.5 and stored as RLE.
     """
     return [
         result
-        for output, image_id in zip(predictions, image_ids, strict=True)
-        for result in _image_results(output, int(image_id))
+        for prediction, image_id in zip(predictions, image_ids, strict=True)
+        for result in _image_results(prediction, int(image_id))
     ]
 
 
@@ -125,29 +126,29 @@ def _image_results(prediction: Mapping[str, Tensor], image_id: int) -> list[Dete
     for result, score in zip(results, prediction.get("mask_scores", ()), strict="mask_scores" in prediction):
         result["mask_score"] = float(score)
     for result, mask in zip(results, prediction.get("masks", ()), strict="masks" in prediction):
-        soft = mask.detach().reshape(mask.shape[-2:])
-        result["segmentation"] = encode_coco_rle((soft > 0.5).byte().cpu().numpy())
+        probability = mask.detach().reshape(mask.shape[-2:])
+        result["segmentation"] = encode_coco_rle((probability > 0.5).byte().cpu().numpy())
     return results
 
 
 def merge_evaluations(shards: Iterable[EvaluationResult]) -> EvaluationResult:
-    """The evaluations of several processes as one, without metrics, pictures in the order of their ids.
+    """Merge the results of several processes into one, without metrics, sorted by image id.
 
-    Distributed samplers repeat pictures to give every process the same number; a picture counts once, from the first
+    Distributed samplers repeat images to give every process the same number; an image counts once, from the first
     shard that has it.
     """
-    whole = EvaluationResult()
+    merged = EvaluationResult()
     for shard in shards:
-        fresh = shard.seconds_per_image.keys() - whole.seconds_per_image.keys()
-        whole.detections += [detection for detection in shard.detections if detection["image_id"] in fresh]
-        whole.seconds_per_image |= {image_id: shard.seconds_per_image[image_id] for image_id in fresh}
-        whole.has_masks |= shard.has_masks
-    whole.detections.sort(key=lambda detection: detection["image_id"])
-    whole.seconds_per_image = dict(sorted(whole.seconds_per_image.items()))
-    return whole
+        new_ids = shard.seconds_per_image.keys() - merged.seconds_per_image.keys()
+        merged.detections += [detection for detection in shard.detections if detection["image_id"] in new_ids]
+        merged.seconds_per_image |= {image_id: shard.seconds_per_image[image_id] for image_id in new_ids}
+        merged.has_masks |= shard.has_masks
+    merged.detections.sort(key=lambda detection: detection["image_id"])
+    merged.seconds_per_image = dict(sorted(merged.seconds_per_image.items()))
+    return merged
 
 
 def _with_progress(batches: DataLoader, progress: bool) -> Iterable[list[Sample]]:
     from rich.progress import track
 
-    return track(batches, description="detecting", disable=not progress)
+    return track(batches, description="Detecting", disable=not progress)

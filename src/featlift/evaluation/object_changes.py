@@ -1,8 +1,8 @@
-"""Which objects one detector finds and another does not: AP tells how much, this tells what.
+"""Object-by-object comparison of two detectors: which objects the second detects and the first does not, and vice versa.
 
-Each detector is taken at the score threshold of its best F1 on the same ground truth (IoU 0.5, all classes together):
-the working point a user would tune for, chosen by one rule for both. An object counts as found when a detection of its
-class, at or above the threshold, is matched to it at IoU ≥ 0.5 by COCO's matching. Crowds are nobody's object.
+Each detector is evaluated at the score threshold of its best F1 on the same ground truth (IoU 0.5, all classes
+together), so the operating points of both are chosen by the same rule. An object is detected if a detection of its class, at
+or above the threshold, is matched to it at IoU ≥ 0.5 by COCO's matching. Crowd annotations are ignored.
 """
 
 from collections import Counter
@@ -22,64 +22,64 @@ from featlift.evaluation.average_precision import (
     match_detections,
 )
 
-Outcome = Literal["gained", "lost", "moved", "kept", "missed"]
-OUTCOMES: tuple[Outcome, ...] = ("gained", "lost", "moved", "kept", "missed")
+Outcome = Literal["gained", "lost", "shifted", "unchanged", "missed"]
+OUTCOMES: tuple[Outcome, ...] = ("gained", "lost", "shifted", "unchanged", "missed")
 AREA_BINS = ("tiny", "small", "medium", "large")
 MIN_IOU_CHANGE = 0.1
-"""An object that both find has moved if its IoU changed by more than this."""
+"""An object that both detect counts as shifted if its IoU changes by more than this."""
 
 
 @dataclass(frozen=True)
 class ObjectOutcome:
-    """What became of one object."""
+    """How the detection of an object differs between the two detectors."""
 
     outcome: Outcome
-    """gained: the second finds it, not the first. lost: the reverse. missed: neither. Both: moved (see `MOVED`) or
-    kept.
+    """gained: detected by the second only. lost: by the first only. missed: by neither. By both: shifted (see
+    `MIN_IOU_CHANGE`) or unchanged.
     """
     image_id: int
     annotation_id: int
     category: str
     area_bin: str
-    """Of `BINS`, each object in one: here small begins where tiny ends (16²)."""
+    """One of `AREA_BINS`, which do not overlap: small starts at the upper bound of tiny (16² px²)."""
     box: tuple[float, float, float, float]
     """xywh px"""
     first_detection: Detection | None
     second_detection: Detection | None
-    """The detections that found it."""
+    """The detections matched to it."""
     ious: tuple[float, float]
-    """IoU of the first's and the second's detection with it, 0 where there is none."""
+    """IoU of the first and the second detection with the object, 0 if there is none."""
 
     @property
     def iou_change(self) -> float:
-        """IoU of the second minus that of the first."""
+        """IoU of the second detection minus that of the first."""
         return self.ious[1] - self.ious[0]
 
 
 @dataclass(frozen=True)
 class ObjectChanges:
-    """The fate of every object, and what the two detectors raised for it."""
+    """Outcome of every object, with the operating points and false positives of the two detectors."""
 
     outcomes: list[ObjectOutcome]
     score_thresholds: tuple[float, float]
-    """The scores from which the first and the second count."""
+    """Score thresholds of the first and the second detector."""
     false_positives: tuple[int, int]
-    """Detections of the first and the second, at or above their thresholds, on nothing."""
+    """Number of false positives of the first and the second detector, at or above their thresholds."""
 
     def with_outcome(self, outcome: Outcome) -> list[ObjectOutcome]:
-        """The objects with this outcome, largest change of IoU first."""
+        """Return the objects with this outcome, largest change of IoU first."""
         return sorted(
-            (fate for fate in self.outcomes if fate.outcome == outcome), key=lambda fate: -abs(fate.iou_change)
+            (item for item in self.outcomes if item.outcome == outcome), key=lambda item: -abs(item.iou_change)
         )
 
     def count_by_size(self) -> dict[str, Counter[Outcome]]:
-        """Bin → how many objects had each outcome; every bin is there."""
-        return {size: Counter(fate.outcome for fate in self.outcomes if fate.area_bin == size) for size in AREA_BINS}
+        """Count the outcomes for each of `AREA_BINS`; empty bins included."""
+        return {size: Counter(item.outcome for item in self.outcomes if item.area_bin == size) for size in AREA_BINS}
 
     def count_by_category(self) -> dict[str, Counter[Outcome]]:
-        """Class → how many objects had each outcome; classes without objects are not there."""
-        names = sorted({fate.category for fate in self.outcomes})
-        return {name: Counter(fate.outcome for fate in self.outcomes if fate.category == name) for name in names}
+        """Count the outcomes for each class name; classes without objects are omitted."""
+        names = sorted({item.category for item in self.outcomes})
+        return {name: Counter(item.outcome for item in self.outcomes if item.category == name) for name in names}
 
 
 def compare_objects(
@@ -89,16 +89,17 @@ def compare_objects(
     iou_type: IoUType = "boxes",
     score_thresholds: tuple[float, float] | None = None,
 ) -> ObjectChanges:
-    """Compare two detectors object by object; ``score_thresholds`` are found by `best_f1` when None.
+    """Compare two detectors object by object; if None, ``score_thresholds`` are chosen by `best_f1_threshold`.
 
     Raises:
-        ValueError: as `average_precision`.
+        ValueError: As `coco_metrics`.
     """
-    limits = score_thresholds or (None, None)
+    thresholds = score_thresholds or (None, None)
     before, after = (
-        _operating_point(ground_truth, one, iou_type, t) for one, t in zip((first, second), limits, strict=True)
+        _operating_point(ground_truth, detections, iou_type, threshold)
+        for detections, threshold in zip((first, second), thresholds, strict=True)
     )
-    fates = [
+    outcomes = [
         _object_outcome(
             ground_truth,
             annotation,
@@ -110,13 +111,13 @@ def compare_objects(
         if not annotation.get("iscrowd")
     ]
     return ObjectChanges(
-        fates, (before.score_threshold, after.score_threshold), (before.false_positives, after.false_positives)
+        outcomes, (before.score_threshold, after.score_threshold), (before.false_positives, after.false_positives)
     )
 
 
 @dataclass(frozen=True)
 class _OperatingPoint:
-    """A detector at its working point; ``matched_detections`` maps the id of an annotation to the detection that found it."""
+    """A detector at a score threshold; ``matched_detections`` maps annotation ids to the detections matched to them."""
 
     score_threshold: float
     matched_detections: dict[int, Detection]
@@ -126,18 +127,17 @@ class _OperatingPoint:
 def _operating_point(
     ground_truth: GroundTruth, detections: Sequence[Detection], iou_type: IoUType, score_threshold: float | None
 ) -> _OperatingPoint:
-    found = match_detections(ground_truth, detections, iou_type)
-    score_threshold = best_f1_threshold(found) if score_threshold is None else score_threshold
-    finders = {
-        int(one.annotation_id[i]): detections[one.detection_index[i]]
-        for one in found
-        for i in np.flatnonzero(one.true_positive[0] & (one.score >= score_threshold))
+    class_matches = match_detections(ground_truth, detections, iou_type)
+    score_threshold = best_f1_threshold(class_matches) if score_threshold is None else score_threshold
+    matched_detections = {
+        int(matches.annotation_id[i]): detections[matches.detection_index[i]]
+        for matches in class_matches
+        for i in np.flatnonzero(matches.true_positive[0] & (matches.score >= score_threshold))
     }
-    return _OperatingPoint(
-        score_threshold,
-        finders,
-        sum(int((one.false_positive[0] & (one.score >= score_threshold)).sum()) for one in found),
+    false_positives = sum(
+        int((matches.false_positive[0] & (matches.score >= score_threshold)).sum()) for matches in class_matches
     )
+    return _OperatingPoint(score_threshold, matched_detections, false_positives)
 
 
 def _object_outcome(
@@ -148,7 +148,10 @@ def _object_outcome(
     iou_type: IoUType,
 ) -> ObjectOutcome:
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
-    before, after = (detection_iou(ground_truth, annotation, one, iou_type) if one else 0.0 for one in (first, second))
+    before, after = (
+        detection_iou(ground_truth, annotation, detection, iou_type) if detection else 0.0
+        for detection in (first, second)
+    )
     return ObjectOutcome(
         _classify_change(before, after),
         annotation["image_id"],
@@ -164,29 +167,28 @@ def _object_outcome(
 
 def _classify_change(before: float, after: float) -> Outcome:
     if before and after:
-        return "moved" if abs(after - before) > MIN_IOU_CHANGE else "kept"
+        return "shifted" if abs(after - before) > MIN_IOU_CHANGE else "unchanged"
     return "gained" if after else "lost" if before else "missed"
 
 
 def best_f1_threshold(class_matches: Iterable[ClassMatches]) -> float:
-    """The score threshold (detections at or above it count) with the best F1 = 2·right / (detections + objects), IoU
-    0.5.
+    """Return the score threshold with the best F1 = 2·TP / (detections + objects) at IoU 0.5.
 
-    The highest of several equal ones; infinity when nothing was ever found.
+    Detections at or above it count. Ties: the highest threshold; infinity if there is no true positive.
     """
     class_matches = list(class_matches)
-    score = np.concatenate([one.score for one in class_matches])
+    score = np.concatenate([matches.score for matches in class_matches])
     order = np.argsort(-score, kind="stable")
     score = score[order]
-    right = np.concatenate([one.true_positive[0] for one in class_matches])[order].cumsum()
-    wrong = np.concatenate([one.false_positive[0] for one in class_matches])[order].cumsum()
-    if not len(right) or not right[-1]:
+    tp = np.concatenate([matches.true_positive[0] for matches in class_matches])[order].cumsum()
+    fp = np.concatenate([matches.false_positive[0] for matches in class_matches])[order].cumsum()
+    if not len(tp) or not tp[-1]:
         return float("inf")
-    f1 = 2 * right / (right + wrong + sum(int(one.num_objects.sum()) for one in class_matches))
-    last_of_its_score = np.append(score[:-1] != score[1:], True)
-    return float(score[np.argmax(np.where(last_of_its_score, f1, -1))])
+    f1 = 2 * tp / (tp + fp + sum(int(matches.num_objects.sum()) for matches in class_matches))
+    is_last_of_ties = np.append(score[:-1] != score[1:], True)
+    return float(score[np.argmax(np.where(is_last_of_ties, f1, -1))])
 
 
 def area_bin_of(area: float) -> str:
-    """The one of `BINS` that ``area`` (px²) falls into; a bound belongs to the larger bin."""
+    """Return the bin of `AREA_BINS` that contains ``area`` (px²); a bound belongs to the larger bin."""
     return next((size for size in AREA_BINS[:-1] if area < AREA_RANGES[size][1]), AREA_BINS[-1])

@@ -1,8 +1,8 @@
-"""How sure is a difference that was measured with several seeds? The paired bootstrap over pictures and over seeds.
+"""Confidence intervals of AP differences over several seeds: the paired bootstrap over images and seeds.
 
-A run tells how a method did with one draw of its starting weights. Here each resample draws pictures (the same for both methods and all
-seeds) and seeds (pairs of runs), so that the interval holds both sources of chance. With three seeds the second is itself badly known:
-read the interval as the least uncertainty there is.
+Each resample draws images (the same for both methods and all seeds) and seeds (pairs of runs), so the interval covers the variance
+of the test images and of the random initialization. With few seeds (such as three) the latter is estimated poorly: treat the interval
+as a lower bound of the uncertainty.
 """
 
 from collections.abc import Sequence
@@ -22,32 +22,37 @@ def paired_seed_bootstrap(
     confidence_level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, ConfidenceInterval]:
-    """The mean over seeds of ``second[i]`` − ``first[i]``, for the numbers that `bootstrap.paired_bootstrap` gives; with one seed it is the same.
+    """Bootstrap the mean over seeds of ``second[i]`` − ``first[i]``, for the metrics of `paired_bootstrap`.
+
+    With one seed, it equals `paired_bootstrap`.
 
     Raises:
-        ValueError: if there are not equally many runs of both, or as `bootstrap.paired_bootstrap`.
+        ValueError: If the numbers of runs differ or are 0, or as `paired_bootstrap`.
     """
     if len(first) != len(second) or not first:
         raise ValueError(
-            f"There are {len(first)} and {len(second)} runs; pairs of equal seeds are needed, at least one."
+            f"There are {len(first)} and {len(second)} runs; give at least one pair, with the same seeds for both methods."
         )
     if n_resamples < 2 or not 0 < confidence_level < 1:
         raise ValueError(
-            f"resamples is {n_resamples} (at least 2) and confidence {confidence_level} (between 0 and 1)."
+            f"n_resamples is {n_resamples} (at least 2) and confidence_level {confidence_level} (between 0 and 1)."
         )
-    pictures, seeds = (
+    image_counts, seed_counts = (
         draw_resample_counts(len(ground_truth["images"]), n_resamples, seed),
         draw_resample_counts(len(first), n_resamples, seed + 1),
     )
     before, after = (
-        [compute_resampled_metrics(ground_truth, run, pictures, iou_type) for run in runs] for runs in (first, second)
+        [compute_resampled_metrics(ground_truth, run, image_counts, iou_type) for run in runs]
+        for runs in (first, second)
     )
-    edges = [50 * (1 - confidence_level), 50 * (1 + confidence_level)]
+    percentiles = [50 * (1 - confidence_level), 50 * (1 + confidence_level)]
     intervals = {}
     for name in after[0]:
-        apart = np.stack([b[name] - a[name] for a, b in zip(before, after, strict=True)], axis=1)  # [1 + R, seeds]
-        difference = (apart * seeds).sum(1) / len(first)
+        differences = np.stack(
+            [b[name] - a[name] for a, b in zip(before, after, strict=True)], axis=1
+        )  # [1 + R, seeds]
+        difference = (differences * seed_counts).sum(1) / len(first)
         if not np.isnan(difference[0]):
-            low, high = np.nanpercentile(difference[1:], edges)
+            low, high = np.nanpercentile(difference[1:], percentiles)
             intervals[name] = ConfidenceInterval(float(difference[0]), float(low), float(high), confidence_level)
     return intervals

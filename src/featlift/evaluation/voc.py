@@ -1,7 +1,7 @@
-"""Average precision as PASCAL VOC 2007 had it (FDSR, Table 3): IoU ½, eleven points.
+"""PASCAL VOC 2007 average precision (FDSR, Table 3): IoU 0.5, eleven-point interpolation.
 
-Written out because no library does it: COCO's matching is another. Here a detection is judged against the one object that it overlaps
-most, taken or not.
+Implemented here because no library provides it: unlike in COCO's matching, a detection is compared only with the object of largest IoU,
+even if that object is already matched.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ RECALL_POINTS = np.linspace(0, 1, 11)
 def voc_average_precision(
     ground_truth: Mapping[str, Any], detections: Sequence[VOCDetection], iou_threshold: float = 0.5
 ) -> dict[str, float | None]:
-    """``"mAP"`` and the AP of each class by name, in 0…1; None for a class without objects.
+    """Compute ``"mAP"`` and the AP of each class by name, in 0…1; None for a class without objects.
+
+    Boxes are continuous coordinates, not pixel indices, so VOC's "+ 1" is already included (see `featlift.data.voc`).
 
     Args:
-        ground_truth: COCO's form. Objects with ``difficult`` (or else ``iscrowd``) 1 count neither for nor against.
+        ground_truth: Ground truth in COCO format. Objects with ``difficult`` (or else ``iscrowd``) 1 are ignored.
         detections: COCO results: ``image_id``, ``category_id``, ``bbox`` xywh in px, ``score``.
-        iou_threshold: the IoU from which on a detection is right.
-
-    Boxes are edges, not pixel numbers, so VOC's "+ 1" is in them already (see `featlift.data.voc`).
+        iou_threshold: Minimum IoU of a true positive.
     """
     values = {
         c["name"]: _class_average_precision(ground_truth, detections, c["id"], iou_threshold)
@@ -35,7 +35,7 @@ def voc_average_precision(
 
 
 def eleven_point_average_precision(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    """The mean, over recalls 0, 0.1 … 1, of the best precision at that recall or beyond (0 where none is reached)."""
+    """Average, over recalls 0, 0.1 … 1, the maximum precision at that recall or above (0 if the recall is not reached)."""
     return float(np.mean([precision[recall >= point - 1e-12].max(initial=0.0) for point in RECALL_POINTS]))
 
 
@@ -43,34 +43,34 @@ def _class_average_precision(
     ground_truth: Mapping[str, Any], detections: Sequence[VOCDetection], category_id: int, iou_threshold: float
 ) -> float | None:
     objects: dict[int, list[Mapping[str, Any]]] = {}
-    for thing in ground_truth["annotations"]:
-        if thing["category_id"] == category_id:
-            objects.setdefault(thing["image_id"], []).append(thing)
-    count = sum(not _is_difficult(thing) for things in objects.values() for thing in things)
-    if not count:
+    for annotation in ground_truth["annotations"]:
+        if annotation["category_id"] == category_id:
+            objects.setdefault(annotation["image_id"], []).append(annotation)
+    num_objects = sum(not _is_difficult(annotation) for group in objects.values() for annotation in group)
+    if not num_objects:
         return None
     ranked = sorted((d for d in detections if d["category_id"] == category_id), key=lambda d: -d["score"])
-    right, wrong = (np.cumsum(values) for values in _match_detections(ranked, objects, iou_threshold))
-    return eleven_point_average_precision(right / count, right / np.maximum(right + wrong, 1))
+    tp, fp = (np.cumsum(values) for values in _match_detections(ranked, objects, iou_threshold))
+    return eleven_point_average_precision(tp / num_objects, tp / np.maximum(tp + fp, 1))
 
 
 def _match_detections(
     detections: Sequence[VOCDetection], objects: Mapping[int, Sequence[Mapping[str, Any]]], iou_threshold: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each detection, best first: is it right, is it wrong? One on a difficult object is neither."""
-    right, wrong = np.zeros(len(detections)), np.zeros(len(detections))
-    taken: set[int] = set()
+    """Flag true and false positives among the ranked detections; a detection on a difficult object is neither."""
+    tp, fp = np.zeros(len(detections)), np.zeros(len(detections))
+    matched: set[int] = set()
     for rank, detection in enumerate(detections):
-        things = objects.get(detection["image_id"], [])
-        overlaps = [_box_iou(detection["bbox"], thing["bbox"]) for thing in things]
-        best = int(np.argmax(overlaps)) if overlaps else -1
-        if best < 0 or overlaps[best] < iou_threshold:
-            wrong[rank] = 1
-        elif not _is_difficult(things[best]):
-            right[rank] = id(things[best]) not in taken
-            wrong[rank] = not right[rank]
-            taken.add(id(things[best]))
-    return right, wrong
+        candidates = objects.get(detection["image_id"], [])
+        ious = [_box_iou(detection["bbox"], candidate["bbox"]) for candidate in candidates]
+        best = int(np.argmax(ious)) if ious else -1
+        if best < 0 or ious[best] < iou_threshold:
+            fp[rank] = 1
+        elif not _is_difficult(candidates[best]):
+            tp[rank] = id(candidates[best]) not in matched
+            fp[rank] = not tp[rank]
+            matched.add(id(candidates[best]))
+    return tp, fp
 
 
 def _is_difficult(annotation: Mapping[str, Any]) -> bool:
@@ -78,8 +78,8 @@ def _is_difficult(annotation: Mapping[str, Any]) -> bool:
 
 
 def _box_iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """IoU of two boxes xywh."""
+    """IoU of two xywh boxes."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    return shared / (a[2] * a[3] + b[2] * b[3] - shared) if shared else 0.0
+    intersection = max(width, 0.0) * max(height, 0.0)
+    return intersection / (a[2] * a[3] + b[2] * b[3] - intersection) if intersection else 0.0

@@ -1,1 +1,1 @@
-"""Comparisons and measurements of whole runs."""
+"""Evaluations and comparisons of whole runs."""

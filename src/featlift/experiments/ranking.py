@@ -1,4 +1,4 @@
-"""How those who compete in ``featlift versus`` stand in the end: a table, accuracy against time, and a page."""
+"""Ranking of the candidates of ``featlift benchmark``: a table, accuracy against latency, and a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from featlift.report.records import RunRecord
 RANKED_METRICS = ("ap", "ap_tiny", "ap_small")
 
 RunsByCandidate = Mapping[str, Sequence[RunRecord]]
-"""Name → its runs, one of each seed. The first name is the one that the others are compared with."""
+"""Candidate name → its runs, one per seed. The first candidate is the reference of all differences."""
 
 
 def build_ranking(
@@ -30,34 +30,44 @@ def build_ranking(
     dataset: ImageDataset,
     n_resamples: int,
 ) -> list[dict[str, Any]]:
-    """A row for each: mean and spread (standard deviation over seeds) in per cent, what it has over the first [95 %], and its cost."""
+    """Build one row per candidate.
+
+    A row has mean ± standard deviation over seeds in percent, differences to the first candidate with their 95 % intervals, and costs.
+
+    Args:
+        records: Runs of each candidate; the first candidate is the reference.
+        steps: Training steps of each candidate.
+        latencies: Interleaved latencies of the candidates.
+        dataset: Validation images of all runs.
+        n_resamples: Resamples of the paired bootstrap.
+    """
     truth, first = dataset.coco(), next(iter(records))
     reference = [run.detections for run in records[first]]
-    found = []
+    rows = []
     for name, runs in records.items():
         row: dict[str, Any] = {"interpolator": name, "steps": steps[name]}
-        kinds: list[IoUType] = [kind for kind in COCO_IOU_TYPES if kind in runs[0].metrics]
-        for kind in kinds:
-            row |= _format_mean_std(runs, kind)
+        iou_types: list[IoUType] = [iou_type for iou_type in COCO_IOU_TYPES if iou_type in runs[0].metrics]
+        for iou_type in iou_types:
+            row |= _format_mean_std(runs, iou_type)
             if name != first:
-                row |= _format_differences(
-                    paired_seed_bootstrap(truth, reference, [run.detections for run in runs], kind, n_resamples), kind
-                )
-        costs = [run.profile for run in runs if run.profile]
-        row |= {"parameters": costs[0].num_parameters if costs else None}
+                detections = [run.detections for run in runs]
+                intervals = paired_seed_bootstrap(truth, reference, detections, iou_type, n_resamples)
+                row |= _format_differences(intervals, iou_type)
+        profiles = [run.profile for run in runs if run.profile]
+        row |= {"parameters": profiles[0].num_parameters if profiles else None}
         row |= {"minutes": round(mean(run.minutes or 0 for run in runs), 1)}
         row |= {"ms": round(1000 * latencies[name].median, 1)}
-        found.append(row | {"x the first": round(latencies[name].median / latencies[first].median, 2)})
-    return found
+        rows.append(row | {"latency ratio": round(latencies[name].median / latencies[first].median, 2)})
+    return rows
 
 
 def _format_mean_std(runs: Sequence[RunRecord], iou_type: IoUType) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    cells: dict[str, Any] = {}
     for key in RANKED_METRICS:
         values = [100 * run.metrics[iou_type][key] for run in runs if run.metrics[iou_type].get(key) is not None]
         spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-        found[f"{_metric_title(key)} {iou_type}"] = f"{mean(values):.1f}{spread}" if values else None
-    return found
+        cells[f"{_metric_title(key)} {iou_type}"] = f"{mean(values):.1f}{spread}" if values else None
+    return cells
 
 
 def _format_differences(intervals: Mapping[str, ConfidenceInterval], iou_type: IoUType) -> dict[str, str]:
@@ -73,53 +83,58 @@ def _metric_title(key: str) -> str:
 
 
 def build_pareto_points(records: RunsByCandidate, latencies: Mapping[str, Latency]) -> ParetoPoints:
-    """Name → milliseconds a picture, and box AP of each seed in per cent, :func:`remove_seed_effect`."""
-    levels = remove_seed_effect(
-        {name: [100 * run.metrics["boxes"]["ap"] for run in runs] for name, runs in records.items()}
-    )
-    return {name: (1000 * latencies[name].median, levels[name]) for name in records}
+    """Return name → latency in ms per image and box AP of each seed in percent, after :func:`remove_seed_effect`."""
+    box_ap = {name: [100 * run.metrics["boxes"]["ap"] for run in runs] for name, runs in records.items()}
+    centered = remove_seed_effect(box_ap)
+    return {name: (1000 * latencies[name].median, centered[name]) for name in records}
 
 
 def remove_seed_effect(values: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Values of each seed without what all have in common in that seed; everyone's mean stays.
+    """Subtract the mean over candidates of each seed and add the mean over all seeds; the mean of each candidate is unchanged.
 
-    One start may be better than another. That says nothing of the contestants, and would hide how much they differ from seed to seed.
+    All candidates of a seed share their initial detector. Its quality would mask how much the candidates differ between seeds.
     """
-    common = [mean(seed) for seed in zip(*values.values(), strict=True)]
-    return {name: [one - c + mean(common) for one, c in zip(own, common, strict=True)] for name, own in values.items()}
+    seed_means = [mean(seed) for seed in zip(*values.values(), strict=True)]
+    return {
+        name: [value - m + mean(seed_means) for value, m in zip(by_seed, seed_means, strict=True)]
+        for name, by_seed in values.items()
+    }
 
 
 def write_ranking_report(
     folder: Path, records: RunsByCandidate, latencies: Mapping[str, Latency], dataset: ImageDataset, n_resamples: int
 ) -> Path:
-    """``report.html``: everyone's run of the first seed side by side, and what the best of the others gained and lost against the first."""
-    runs = [rename_run(name, own[0], latencies[name]) for name, own in records.items()]
-    dots = build_pareto_points(records, latencies)
+    """Write ``report.html`` and return its path.
+
+    It compares the runs of the first seed, and lists the objects that the best other candidate gained and lost against the reference.
+    """
+    runs = [rename_run(name, by_seed[0], latencies[name]) for name, by_seed in records.items()]
+    points = build_pareto_points(records, latencies)
     first, *others = runs
-    best = max(others, key=lambda run: mean(dots[run.name][1]), default=None)
-    found = [compare.compare_runs([first, best], dataset, n_resamples)] if best else []
-    title = f"{len(runs)} interpolators at equal budget: the first seed"
-    return report.write_report(folder, runs, found, build_report_dataset(dataset), None, title, dots)
+    best = max(others, key=lambda run: mean(points[run.name][1]), default=None)
+    comparisons = [compare.compare_runs([first, best], dataset, n_resamples)] if best else []
+    title = f"{len(runs)} interpolators at equal budget: first seed"
+    return report.write_report(folder, runs, comparisons, build_report_dataset(dataset), None, title, points)
 
 
 def rename_run(name: str, run: RunRecord, latency: Latency) -> RunRecord:
-    """The run under the name it competes with, and with the time that was measured in turns."""
+    """Return the run under its candidate name and with its interleaved ``latency``."""
     return replace(run, name=name, profile=run.profile and replace(run.profile, latency=latency))
 
 
 def print_ranking(ranking: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Print the :func:`build_ranking`."""
+    """Print the rows of :func:`build_ranking` as a table."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     columns = list(dict.fromkeys(column for row in ranking for column in row))
-    drawn = Table(*columns, box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table = Table(*columns, box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for row in ranking:
         cells = [row.get(column) for column in columns]
-        drawn.add_row(
+        table.add_row(
             *(f"{c:,}" if isinstance(c, int) else "" if c is None else str(c).replace("[", r"\[") for c in cells)
         )
     console = Console(highlight=False)
-    console.width = max(console.width, console.measure(drawn, options=console.options.update(width=400)).maximum)
-    console.print(drawn)
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=400)).maximum)
+    console.print(table)

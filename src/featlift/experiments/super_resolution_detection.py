@@ -1,6 +1,6 @@
-"""Detection in two steps, measured: pictures are shrunk, enlarged by each of several networks, and shown to detectors (FDSR, Sec. 3).
+"""Detection on super-resolved images: images are downscaled, enlarged by each of several networks and given to a detector (FDSR, Sec. 3).
 
-Every method sees the same small pictures, rounded to 8 bits. "original" is the ceiling: nothing was shrunk.
+All pipelines get the same low-resolution images, rounded to 8 bits. "original" is the upper bound on the original images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,21 +29,22 @@ DOWNSCALE_FACTORS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class SRDetectionConfig:
-    """What `measure` does.
+    """Configuration of `evaluate_sr_detection`.
 
     Attributes:
-        detector: a run folder or detector file of ours, or a detector of torchvision's by name.
-        super_resolvers: networks that enlarge, name → run folder or file (see `featlift.deployment.upscaling.load_super_resolver_by_name`); bicubic and the original are always there.
-            A run in which a detector learned with the network (SR4IR) brings that detector.
-        fine_tuned_detector: a run folder of a detector that learned on from small pictures; empty for none.
-        data: a COCO folder or "scenes"; empty takes what the detector was trained on.
-        split: "val" or "train".
-        downscale: how much smaller a side becomes.
-        degradation: what else is lost.
-        downscale_sweep: for the robustness curve; empty draws none.
-        num_quality_images: pictures whose PSNR, SSIM and FSIM are taken; 0 for none.
-        num_examples: pictures that are drawn side by side, evenly spaced among all.
-        device: "cpu", "cuda", ….
+        detector: Run folder or detector file of FeatLift, or the name of a torchvision detector.
+        super_resolvers: Super-resolution networks, name → run folder or file (see
+            `featlift.deployment.upscaling.load_super_resolver_by_name`); bicubic and the original are always included. A run that trained a
+            detector jointly with the network (SR4IR) is evaluated with that detector.
+        fine_tuned_detector: Run folder of a detector fine-tuned on bicubically enlarged low-resolution images; empty for none.
+        data: COCO folder or "scenes"; empty uses the training data of the detector.
+        split: Dataset split: "val" or "train".
+        downscale: Integer downscaling factor per side.
+        degradation: Degradations besides downscaling.
+        downscale_sweep: Downscaling factors of the robustness curve; empty skips it.
+        num_quality_images: Number of images on which PSNR, SSIM and FSIM are computed; 0 skips them.
+        num_examples: Number of images drawn with the detections of all pipelines, evenly spaced over the dataset.
+        device: Device: "cpu", "cuda", ….
     """
 
     detector: str
@@ -60,99 +61,98 @@ class SRDetectionConfig:
 
 
 def evaluate_sr_detection(config: SRDetectionConfig, out: str | Path) -> dict[str, Any]:
-    """`compare` and, where asked for, `robustness`, written into the folder ``out``.
+    """Run `evaluate_pipelines` and, if configured, `compute_robustness`, and write the results into the folder ``out``.
 
-    ``two_step.json`` (settings, rows, curves, fingerprint of the pictures), ``robustness.png``, ``picture-<name>.png``. Returns what the
-    json holds.
+    Writes ``sr_detection.json`` (settings, pipelines, curves, fingerprint of the images), ``robustness.png`` and ``image-<name>.png``.
+    Returns the content of the JSON file.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    shown = baseline.build_dataset(baseline.load_data_config(config.detector, config.data), config.split)
+    dataset = baseline.build_dataset(baseline.load_data_config(config.detector, config.data), config.split)
     networks = {
         name: load_super_resolver_by_name(path, config.downscale).to(config.device)
         for name, path in config.super_resolvers.items()
     }
     fine_tuned = fdsr.load_reference_detector(config.fine_tuned_detector).eval() if config.fine_tuned_detector else None
-    rows = build_pipelines(
-        fdsr.load_reference_detector(config.detector).eval(), networks, fine_tuned
-    ) | build_joint_pipelines(config.super_resolvers, networks)
-    found: dict[str, Any] = {"settings": to_jsonable(config), "data": dataset_fingerprint(shown)}
-    found["rows"] = evaluate_pipelines(
-        rows, shown, config.downscale, config.degradation, config.num_quality_images, config.device
+    detector = fdsr.load_reference_detector(config.detector).eval()
+    pipelines = build_pipelines(detector, networks, fine_tuned) | build_joint_pipelines(
+        config.super_resolvers, networks
+    )
+    results: dict[str, Any] = {"settings": to_jsonable(config), "data": dataset_fingerprint(dataset)}
+    results["pipelines"] = evaluate_pipelines(
+        pipelines, dataset, config.downscale, config.degradation, config.num_quality_images, config.device
     )
     if config.downscale_sweep:
-        found["robustness"] = compute_robustness(rows, shown, config.downscale_sweep, config.degradation, config.device)
-        plot_robustness(found["robustness"], folder / "robustness.png")
-    count = min(config.num_examples, len(shown))
-    for index in (k * len(shown) // count for k in range(count)):
-        make_detection_grid(rows, shown[index], config.downscale).save(
-            folder / f"picture-{Path(shown.image_name(index)).stem}.png"
+        results["robustness"] = compute_robustness(
+            pipelines, dataset, config.downscale_sweep, config.degradation, config.device
         )
-    write_json(folder / "two_step.json", found)
-    return found
+        plot_robustness(results["robustness"], folder / "robustness.png")
+    count = min(config.num_examples, len(dataset))
+    for index in (k * len(dataset) // count for k in range(count)):
+        grid = make_detection_grid(pipelines, dataset[index], config.downscale)
+        grid.save(folder / f"image-{Path(dataset.image_name(index)).stem}.png")
+    write_json(folder / "sr_detection.json", results)
+    return results
 
 
 def format_sr_detection(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """What `compare` found, a line for each method: AP in per cent by size, and PSNR and FSIM where they were taken."""
+    """Format the results of `evaluate_pipelines`, one line per pipeline: AP in percent by size, and PSNR and FSIM if present."""
     keys = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
     lines = [f"{'':14}" + "".join(f"{key:>11}" for key in (*keys, "psnr_y", "fsim"))]
     for name, row in results.items():
         values = [row["metrics"][key] for key in keys]
-        shares = "".join(f"{'–':>11}" if value is None else f"{100 * value:11.1f}" for value in values)
+        cells = "".join(f"{'–':>11}" if value is None else f"{100 * value:11.1f}" for value in values)
         quality = row.get("quality")
-        lines.append(f"{name:14}{shares}" + (f"{quality['psnr_y']:11.2f}{quality['fsim']:11.4f}" if quality else ""))
+        lines.append(f"{name:14}{cells}" + (f"{quality['psnr_y']:11.2f}{quality['fsim']:11.4f}" if quality else ""))
     return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class SRPipeline:
-    """A row of the table: a detector, and the network that enlarges pictures for it (None: it sees the originals)."""
+    """A detector and the super-resolution network in front of it (None: original images)."""
 
     detector: nn.Module
     super_resolver: nn.Module | None
 
     def build_detector(self, downscale: int, degradation_config: DegradationConfig | None = None) -> nn.Module:
-        """The detector, shown pictures as they are after shrinking by ``downscale`` and enlarging."""
-        look = self.build_transform(downscale, degradation_config)
-        return self.detector if look is None else SRDetector(self.detector, look)
+        """Return the detector on images that are downscaled by ``downscale`` and enlarged by the network."""
+        transform = self.build_transform(downscale, degradation_config)
+        return self.detector if transform is None else SRDetector(self.detector, transform)
 
     def build_transform(
         self, downscale: int, degradation_config: DegradationConfig | None = None
     ) -> DegradeAndUpscale | None:
-        """What happens to a picture ``[B, 3, H, W]`` before the detector sees it."""
-        return (
-            None
-            if self.super_resolver is None
-            else DegradeAndUpscale(
-                self.super_resolver, downscale, build_degradation(downscale, degradation_config)
-            ).eval()
-        )
+        """Return the transform of images ``[B, 3, H, W]`` in front of the detector; None for original images."""
+        if self.super_resolver is None:
+            return None
+        degradation = build_degradation(downscale, degradation_config)
+        return DegradeAndUpscale(self.super_resolver, downscale, degradation).eval()
 
 
 def build_pipelines(
     detector: nn.Module, super_resolvers: Mapping[str, nn.Module], fine_tuned_detector: nn.Module | None = None
 ) -> dict[str, SRPipeline]:
-    """The rows of the paper's Table 1, and the one it lacks.
+    """Return the pipelines of the paper's Table 1, and "fine-tuned".
 
-    "bicubic", each of ``super_resolvers``, "fine-tuned" (``fine_tuned_detector``, a detector that was trained on pictures shrunk and enlarged
-    bicubically, sees such pictures), "original".
+    "bicubic", each of ``super_resolvers``, "fine-tuned" (``fine_tuned_detector``, trained and evaluated on images that were downscaled
+    and bicubically enlarged), "original".
     """
     bicubic = BicubicSR(next((network.scale for network in super_resolvers.values()), 4))  # type: ignore[arg-type]
-    rows = {"bicubic": SRPipeline(detector, bicubic)}
-    rows |= {name: SRPipeline(detector, network) for name, network in super_resolvers.items()}
+    pipelines = {"bicubic": SRPipeline(detector, bicubic)}
+    pipelines |= {name: SRPipeline(detector, network) for name, network in super_resolvers.items()}
     if fine_tuned_detector is not None:
-        rows["fine-tuned"] = SRPipeline(fine_tuned_detector, bicubic)
-    return rows | {"original": SRPipeline(detector, None)}
+        pipelines["fine-tuned"] = SRPipeline(fine_tuned_detector, bicubic)
+    return pipelines | {"original": SRPipeline(detector, None)}
 
 
 def build_joint_pipelines(
     super_resolver_paths: Mapping[str, str], super_resolvers: Mapping[str, nn.Module]
 ) -> dict[str, SRPipeline]:
-    """The rows of those runs of ``super_resolver_paths`` in which a detector learned with the network: that detector, behind that network."""
-    learned = {name: Path(path) / baseline.DETECTOR_FILE for name, path in super_resolver_paths.items()}
+    """Return the pipelines of the runs in ``super_resolver_paths`` that trained a detector jointly with the network."""
+    detector_files = {name: Path(path) / baseline.DETECTOR_FILE for name, path in super_resolver_paths.items()}
     return {
         name: SRPipeline(fdsr.load_reference_detector(str(path)).eval(), super_resolvers[name])
-        for name, path in learned.items()
+        for name, path in detector_files.items()
         if path.is_file()
     }
 
@@ -165,14 +165,14 @@ def evaluate_pipelines(
     num_quality_images: int | None = 50,
     device: str = "cpu",
 ) -> dict[str, dict[str, Any]]:
-    """For each method: ``metrics`` (AP and AR by size, 0…1), ``seconds`` per picture with enlarging, and ``quality``.
+    """Return for each pipeline ``metrics`` (AP and AR by size, 0…1), ``seconds`` per image including the enlargement, and ``quality``.
 
-    ``quality`` (PSNR of Y and RGB, SSIM, FSIM; border ``downscale``) is the mean over the first ``num_quality_images`` pictures (None: all; 0: left
-    out, for FSIM takes a second a picture).
+    ``quality`` (PSNR of Y and RGB, SSIM, FSIM; border ``downscale``) is the mean over the first ``num_quality_images`` images
+    (None: all; 0: omitted, since FSIM takes a second per image).
     """
     return {
-        name: _evaluate_pipeline(row, dataset, downscale, degradation_config, num_quality_images, device)
-        for name, row in pipelines.items()
+        name: _evaluate_pipeline(pipeline, dataset, downscale, degradation_config, num_quality_images, device)
+        for name, pipeline in pipelines.items()
     }
 
 
@@ -184,14 +184,14 @@ def _evaluate_pipeline(
     num_quality_images: int | None,
     device: str,
 ) -> dict[str, Any]:
-    found = evaluate_detector(pipeline.build_detector(downscale, degradation_config), dataset, device=device)
-    seconds = sum(found.seconds_per_image.values()) / max(1, len(found.seconds_per_image))
-    result: dict[str, Any] = {"metrics": found.metrics["boxes"], "seconds": seconds}
-    look = pipeline.build_transform(downscale, degradation_config)
+    evaluation = evaluate_detector(pipeline.build_detector(downscale, degradation_config), dataset, device=device)
+    seconds = sum(evaluation.seconds_per_image.values()) / max(1, len(evaluation.seconds_per_image))
+    result: dict[str, Any] = {"metrics": evaluation.metrics["boxes"], "seconds": seconds}
+    transform = pipeline.build_transform(downscale, degradation_config)
     count = len(dataset) if num_quality_images is None else min(num_quality_images, len(dataset))
-    if look is not None and count:
+    if transform is not None and count:
         originals = (dataset[index][0].to(device) for index in range(count))
-        result["quality"] = image_quality(((look(image[None])[0], image) for image in originals), border=downscale)
+        result["quality"] = image_quality(((transform(image[None])[0], image) for image in originals), border=downscale)
     return result
 
 
@@ -202,31 +202,25 @@ def compute_robustness(
     degradation_config: DegradationConfig | None = None,
     device: str = "cpu",
 ) -> dict[str, dict[int, float]]:
-    """AP (0…1) of each method against how much smaller the pictures were made: ``{name: {factor: AP}}``.
+    """Return the AP (0…1) of each pipeline by downscaling factor: ``{name: {factor: AP}}``.
 
-    A network whose scale is not the factor is used all the same, and its picture brought to size. "original" does not change.
+    The output of a network whose scale differs from the factor is resized to the original size. "original" is constant.
     """
     curves: dict[str, dict[int, float]] = {}
-    for name, row in pipelines.items():
-        different = downscale_factors if row.super_resolver is not None else downscale_factors[:1]
-        values = [
-            evaluate_detector(row.build_detector(factor, degradation_config), dataset, device=device).metrics["boxes"][
-                "ap"
-            ]
-            for factor in different
-        ]
+    for name, pipeline in pipelines.items():
+        is_constant = pipeline.super_resolver is None
+        values = []
+        for factor in downscale_factors[:1] if is_constant else downscale_factors:
+            detector = pipeline.build_detector(factor, degradation_config)
+            values.append(evaluate_detector(detector, dataset, device=device).metrics["boxes"]["ap"])
         curves[name] = dict(
-            zip(
-                downscale_factors,
-                values if len(different) == len(downscale_factors) else values * len(downscale_factors),
-                strict=True,
-            )
+            zip(downscale_factors, values * len(downscale_factors) if is_constant else values, strict=True)
         )
     return curves
 
 
 def plot_robustness(curves: Mapping[str, Mapping[int, float]], path: str | Path) -> None:
-    """AP in per cent against the shrink factor, a line for each method, as a picture file."""
+    """Plot AP in percent against the downscaling factor, one line per pipeline, into an image file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.4), layout="constrained")
@@ -235,7 +229,7 @@ def plot_robustness(curves: Mapping[str, Mapping[int, float]], path: str | Path)
         style = {"linestyle": "--", "color": "0.5"} if name == "original" else {"marker": "o"}
         axes.plot(list(curve), [100 * value for value in curve.values()], label=name, **style)  # type: ignore[arg-type]
     axes.set(
-        xlabel="each side made smaller by",
+        xlabel="downscaling factor per side",
         ylabel="AP (%)",
         ylim=(0, None),
         xticks=sorted({k for c in curves.values() for k in c}),
@@ -253,27 +247,24 @@ def make_detection_grid(
     crop_size: int = 96,
     score_threshold: float = 0.5,
 ) -> Image.Image:
-    """What arrives, and what each method makes of it, with its detections: a window of ``crop_size`` px where most objects are.
+    """Draw the low-resolution image and the input and detections of each pipeline, in a crop of ``crop_size`` px with the most objects.
 
     ``sample`` is an item of a dataset: image ``[3, H, W]`` and target.
     """
     image, target = sample
-    arrives = DegradeAndUpscale(BicubicSR(downscale), downscale).degrade(image[None])
-    big = nn.functional.interpolate(arrives, scale_factor=downscale, mode="nearest")[
-        0, :, : image.shape[-2], : image.shape[-1]
-    ]
-    panels = [ImagePanel(big, f"low (1/{downscale})")]
-    for name, row in pipelines.items():
-        look = row.build_transform(downscale)
-        seen = image if look is None else look(image[None])[0]
-        panels.append(ImagePanel(seen, name, row.detector.eval()([seen])[0]))
-    return make_image_grid(
-        panels, target, _densest_crop(target["boxes"], image.shape[-2:], crop_size), score_threshold=score_threshold
-    )
+    low = DegradeAndUpscale(BicubicSR(downscale), downscale).degrade(image[None])
+    enlarged = nn.functional.interpolate(low, scale_factor=downscale, mode="nearest")
+    panels = [ImagePanel(enlarged[0, :, : image.shape[-2], : image.shape[-1]], f"low (1/{downscale})")]
+    for name, pipeline in pipelines.items():
+        transform = pipeline.build_transform(downscale)
+        x = image if transform is None else transform(image[None])[0]
+        panels.append(ImagePanel(x, name, pipeline.detector.eval()([x])[0]))
+    crop = _densest_crop(target["boxes"], image.shape[-2:], crop_size)
+    return make_image_grid(panels, target, crop, score_threshold=score_threshold)
 
 
 def _densest_crop(boxes: Tensor, size: Sequence[int], crop_size: int) -> tuple[int, int, int, int]:
-    """The window (top, left, height, width) around an object's center that holds most centers."""
+    """Return the crop (top, left, height, width) around an object's center that contains the most centers."""
     height, width = (min(crop_size, length) for length in size)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     if not len(centers):

@@ -1,6 +1,6 @@
-"""Image super-resolution networks: a small picture in, the same picture ``scale`` times as large out.
+"""Image super-resolution networks, which upscale RGB images by a factor of ``scale``.
 
-Every one has ``.scale`` and ``forward(low [B, 3, H, W] in 0…1) → [B, 3, scale·H, scale·W]``, RGB.
+Every network has ``.scale`` and ``forward(low [B, 3, H, W] in 0…1) → [B, 3, scale·H, scale·W]``.
 """
 
 from collections.abc import Callable
@@ -28,19 +28,19 @@ SUPER_RESOLVERS: dict[str, Callable[..., nn.Module]] = {
     "d-dbpn": DDBPN,
     "dbpnll": partial(DDBPN, stages=10),
 }
-"""Name → what makes the network; all take ``scale`` first."""
+"""Name → constructor; the first parameter is ``scale``."""
 
 SR_SCALES = (2, 3, 4, 8)
 
 
 def super_resolver(name: str, scale: int = 4, **options: float) -> nn.Module:
-    """The network called ``name`` in :data:`SUPER_RESOLVERS`, for ``scale`` 2, 3, 4 or 8; ``options`` are its class's own.
+    """Create the network ``name`` of :data:`SUPER_RESOLVERS` for ``scale`` 2, 3, 4 or 8; ``options`` are passed to its class.
 
     Raises:
-        ValueError: if the name or the scale is unknown.
+        ValueError: If the name or the scale is unknown.
     """
     if name not in SUPER_RESOLVERS:
         raise ValueError(f"Unknown super-resolver '{name}'; choose one of {', '.join(SUPER_RESOLVERS)}.")
     if scale not in SR_SCALES:
-        raise ValueError(f"Scale {scale} is not offered; choose one of {', '.join(map(str, SR_SCALES))}.")
+        raise ValueError(f"Scale {scale} is not supported; choose one of {', '.join(map(str, SR_SCALES))}.")
     return SUPER_RESOLVERS[name](scale, **options)

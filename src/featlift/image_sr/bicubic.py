@@ -1,6 +1,6 @@
-"""Bicubic enlargement: the baseline of every table, and the first step of the networks that refine an enlarged picture.
+"""Bicubic upsampling: the standard baseline, and the first step of networks that refine an upsampled image.
 
-Keys' kernel with a = -½, as Pillow and MATLAB have it. PyTorch uses it only with ``antialias=True``; without, a = -¾.
+Keys' kernel with a = -½, as in Pillow and MATLAB. PyTorch uses it only with ``antialias=True``; otherwise a = -¾.
 """
 
 from collections.abc import Callable
@@ -16,31 +16,31 @@ _LUMA_RANGE = 219 / 255
 
 
 def upsample_bicubic(low: Tensor, scale: int) -> Tensor:
-    """``low [B, C, H, W]`` as ``[B, C, scale·H, scale·W]``; values may leave 0…1 a little at edges.
+    """Upsample ``low [B, C, H, W]`` to ``[B, C, scale·H, scale·W]``; values may overshoot 0…1 at edges.
 
-    Computed in float32, for PyTorch has no antialiased bicubic in half precision on CPUs.
+    Computed in float32, since PyTorch has no antialiased bicubic in half precision on CPUs.
     """
     size = (low.shape[-2] * scale, low.shape[-1] * scale)
     return nnf.interpolate(low.float(), size=size, mode="bicubic", align_corners=False, antialias=True).to(low.dtype)
 
 
 def studio_luma(images: Tensor) -> Tensor:
-    """The Y of YCbCr (BT.601, 16…235 as 0.063…0.922) of RGB ``images [B, 3, H, W]`` in 0…1, ``[B, 1, H, W]``."""
+    """Convert RGB ``images [B, 3, H, W]`` in 0…1 to the Y of YCbCr (BT.601, 16…235 as 0.063…0.922), ``[B, 1, H, W]``."""
     return (images * images.new_tensor(_LUMA_WEIGHTS)[:, None, None]).sum(dim=1, keepdim=True) + _LUMA_OFFSET
 
 
 def apply_to_luma(refine: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """``images [B, 3, H, W]`` with their Y replaced by ``refine(Y)``, Cb and Cr as they were.
+    """Replace the Y of ``images [B, 3, H, W]`` by ``refine(Y)``; Cb and Cr are unchanged.
 
-    With the chroma fixed, a change of Y changes red, green and blue alike, so the inverse matrix is never needed.
+    With fixed chroma, a change of Y changes red, green and blue equally, so the inverse matrix is not needed.
     """
-    before = studio_luma(images)
-    return images + (refine(before) - before) / _LUMA_RANGE
+    luma = studio_luma(images)
+    return images + (refine(luma) - luma) / _LUMA_RANGE
 
 
 @store_init_args()
 class BicubicSR(nn.Module):
-    """``scale`` times as many rows and columns, no parameters."""
+    """Bicubic upsampling by ``scale``, without parameters."""
 
     def __init__(self, scale: int = 4) -> None:
         super().__init__()

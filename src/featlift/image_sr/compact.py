@@ -1,4 +1,4 @@
-"""A small network for laptops and video: it starts as bicubic interpolation and learns what that lacks. Not of any of the papers."""
+"""A small network for laptops and video, which learns a residual to bicubic interpolation. It is not from any of the papers."""
 
 from itertools import pairwise
 
@@ -11,10 +11,10 @@ from featlift.image_sr.blocks import conv3x3
 
 @store_init_args()
 class CompactSR(nn.Module):
-    """``depth`` 3x3 convolutions on the small picture, one pixel shuffle, added to bicubic interpolation (98,796 parameters at 4x).
+    """``depth`` 3x3 convolutions at low resolution and one pixel shuffle, added to bicubic interpolation (98,796 parameters at 4x).
 
-    All work is done at low resolution, as in ESPCN (Shi et al., CVPR 2016), with PReLUs between. The last convolution starts at zero,
-    so before any training the network *is* bicubic interpolation, and a short training cannot be worse by much.
+    All convolutions run at low resolution, as in ESPCN (Shi et al., CVPR 2016), with PReLUs between them. The last convolution is
+    zero-initialized, so an untrained network equals bicubic interpolation.
     """
 
     def __init__(self, scale: int = 4, depth: int = 9, width: int = 36) -> None:

@@ -1,9 +1,9 @@
-"""How a picture loses its resolution: small modules, put one after another with ``nn.Sequential``.
+"""Image degradations for super-resolution training: modules to be composed by ``nn.Sequential``.
 
-    nn.Sequential(Shrink(4))                                      # FDSR, Sec. 3.1
-    nn.Sequential(Blur(1.2), Shrink(4), Noise(0.02), Jpeg(60))    # what a camera does to it
+    nn.Sequential(BicubicDownscale(4))                                                       # FDSR, Sec. 3.1
+    nn.Sequential(GaussianBlur(1.2), BicubicDownscale(4), GaussianNoise(0.02), JPEG(60))     # similar to a camera
 
-Each takes and gives ``[B, 3, H, W]`` in 0…1. Only :class:`BicubicDownscale` changes the size.
+All map ``[B, 3, H, W]`` to ``[B, 3, H, W]`` in 0…1. Only :class:`BicubicDownscale` changes the size.
 """
 
 from dataclasses import dataclass
@@ -16,50 +16,50 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """``images [B, C, H, W]`` with mirrored rows and columns at the bottom and right, so that both sides are multiples of ``multiple``.
+    """Pad ``images [B, C, H, W]`` at the bottom and right by reflection, so that both sides are multiples of ``multiple``.
 
-    A side too short to be mirrored has its last row or column repeated.
+    A side too short for reflection is padded by replication.
     """
     height, width = images.shape[-2:]
-    down, right = -height % multiple, -width % multiple
+    bottom, right = -height % multiple, -width % multiple
     images = nnf.pad(images, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
-    return nnf.pad(images, (0, 0, 0, down), mode="reflect" if down < height else "replicate")
+    return nnf.pad(images, (0, 0, 0, bottom), mode="reflect" if bottom < height else "replicate")
 
 
 def quantize_8bit(images: Tensor) -> Tensor:
-    """``images`` as an 8-bit file would keep them: clamped to 0…1 and rounded to 256 steps. Its gradient is zero."""
+    """Clamp ``images`` to 0…1 and round them to 256 levels, as in an 8-bit file. The gradient is zero."""
     return (images.clamp(0, 1) * 255).round() / 255
 
 
 class BicubicDownscale(nn.Module):
-    """Antialiased bicubic at ``1 / factor``: Pillow's and MATLAB's, not OpenCV's (FDSR, Sec. 3.1).
+    """Antialiased bicubic downscaling by ``factor``, as in Pillow and MATLAB, unlike OpenCV (FDSR, Sec. 3.1).
 
-    Sides that ``factor`` does not divide are padded first (:func:`pad_to_multiple`), so the small picture enlarged again covers the whole large
-    one and is cut to its size; boxes need no change.
+    Sides not divisible by ``factor`` are padded first (:func:`pad_to_multiple`), so the upscaled image covers the original and is
+    cropped to its size; boxes need no change.
     """
 
     def __init__(self, factor: int = 4) -> None:
         super().__init__()
         if factor < 1:
-            raise ValueError(f"factor is {factor}; 1 keeps the picture, 4 makes each side a quarter.")
+            raise ValueError(f"factor is {factor}; it must be at least 1 (1 leaves images unchanged).")
         self.factor = factor
 
     def forward(self, images: Tensor) -> Tensor:
         """``[B, 3, H, W]`` → ``[B, 3, ⌈H/factor⌉, ⌈W/factor⌉]``."""
         if self.factor == 1:
             return images
-        whole = pad_to_multiple(images, self.factor)
-        size = (whole.shape[-2] // self.factor, whole.shape[-1] // self.factor)
-        return nnf.interpolate(whole, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+        padded = pad_to_multiple(images, self.factor)
+        size = (padded.shape[-2] // self.factor, padded.shape[-1] // self.factor)
+        return nnf.interpolate(padded, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
 
 
 class GaussianBlur(nn.Module):
-    """A Gaussian of standard deviation ``sigma`` pixels, cut at three of them."""
+    """Gaussian blur of standard deviation ``sigma`` px, truncated at 3 sigma."""
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
         if sigma <= 0:
-            raise ValueError(f"sigma is {sigma}; a blur needs a width above 0 px. Leave it out for none.")
+            raise ValueError(f"sigma is {sigma}; it must be positive. Omit the module for no blur.")
         self.sigma = sigma
 
     def forward(self, images: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class GaussianBlur(nn.Module):
 
 
 class GaussianNoise(nn.Module):
-    """White Gaussian noise of standard deviation ``sigma`` (of 0…1). With a ``seed``, the same for every call on one size."""
+    """White Gaussian noise of standard deviation ``sigma`` (on the scale 0…1). With a ``seed``, equal in all calls of the same shape."""
 
     def __init__(self, sigma: float, seed: int | None = None) -> None:
         super().__init__()
@@ -77,40 +77,40 @@ class GaussianNoise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``[B, 3, H, W]`` → the same shape, clamped to 0…1."""
-        source = None if self.seed is None else torch.Generator(images.device).manual_seed(self.seed)
-        noise = torch.randn(images.shape, generator=source, device=images.device, dtype=images.dtype)
+        generator = None if self.seed is None else torch.Generator(images.device).manual_seed(self.seed)
+        noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
         return (images + self.sigma * noise).clamp(0, 1)
 
 
 class JPEG(nn.Module):
-    """Saved as JPEG of ``quality`` 1…100 and read again. Carries no gradient."""
+    """JPEG compression at ``quality`` 1…100, without gradient."""
 
     def __init__(self, quality: int) -> None:
         super().__init__()
         if not 1 <= quality <= 100:
-            raise ValueError(f"JPEG quality is {quality}; it goes from 1 (worst) to 100.")
+            raise ValueError(f"JPEG quality is {quality}; it must be between 1 (worst) and 100.")
         self.quality = quality
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """``[B, 3, H, W]`` → the same shape."""
-        pictures = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-        return torch.stack([self._compress(picture) for picture in pictures]).to(images.device, images.dtype) / 255
+        quantized = (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        return torch.stack([self._compress(image) for image in quantized]).to(images.device, images.dtype) / 255
 
     def _compress(self, image: Tensor) -> Tensor:
-        """``[3, H, W]`` uint8 → the same, as the file shows it."""
+        """Encode and decode ``[3, H, W]`` uint8."""
         file: Tensor = encode_jpeg(image, self.quality)  # type: ignore[assignment]
         return decode_jpeg(file, mode=ImageReadMode.RGB)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class DegradationConfig:
-    """What else than size a picture loses. Zero leaves each out; the papers have none.
+    """Degradations in addition to downscaling. Zero disables each; the papers use none.
 
     Attributes:
-        blur_sigma: before it is shrunk, standard deviation in px of the large picture.
-        noise_sigma: after, standard deviation in parts of 0…1.
-        jpeg_quality: last, quality from 1 to 100.
+        blur_sigma: Standard deviation of the Gaussian blur before downscaling, in px of the high-resolution image.
+        noise_sigma: Standard deviation of the Gaussian noise after downscaling, on the scale 0…1.
+        jpeg_quality: Quality of the final JPEG compression, 1 to 100.
     """
 
     blur_sigma: float = 0.0
@@ -119,7 +119,7 @@ class DegradationConfig:
 
 
 def build_degradation(factor: int, config: DegradationConfig | None = None) -> nn.Sequential:
-    """How the small picture is made: ``[B, 3, H, W]`` → ``[B, 3, ⌈H/factor⌉, ⌈W/factor⌉]``; bicubic alone without ``config``."""
+    """Build the degradation ``[B, 3, H, W]`` → ``[B, 3, ⌈H/factor⌉, ⌈W/factor⌉]``; bicubic downscaling only without ``config``."""
     config = config or DegradationConfig()
     before = [GaussianBlur(config.blur_sigma)] if config.blur_sigma else []
     after = ([GaussianNoise(config.noise_sigma)] if config.noise_sigma else []) + (

@@ -8,7 +8,7 @@ from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, pixel_shuffle_tail, ru
 
 
 class EDSRBlock(nn.Module):
-    """``x + share · conv(relu(conv(x)))``, without normalization."""
+    """``x + res_scale · conv(relu(conv(x)))``, without normalization."""
 
     def __init__(self, width: int, res_scale: float) -> None:
         super().__init__()
@@ -24,8 +24,8 @@ class EDSRBlock(nn.Module):
 class EDSR(nn.Module):
     """32 blocks of 256 channels with residuals scaled by 0.1 (43,089,923 parameters at 4x).
 
-    The "baseline" of the paper is ``EDSR(scale, blocks=16, width=64, share=1.0)`` (1,517,571). Inside, pictures run over 0…255 around the
-    DIV2K mean, as the published weights expect. Set ``recompute = True`` to trade time for memory in training.
+    The "baseline" of the paper is ``EDSR(scale, blocks=16, width=64, res_scale=1.0)`` (1,517,571). Internally, images have the range
+    0…255 minus the DIV2K mean, as the published weights require. Set ``gradient_checkpointing = True`` to save memory in training.
     """
 
     mean: Tensor

@@ -1,4 +1,4 @@
-"""A super-resolution network in settings: its name, its options, and what it starts from."""
+"""Configuration of a super-resolution network: name, options and initial weights."""
 
 from dataclasses import dataclass, field
 
@@ -10,14 +10,14 @@ from featlift.image_sr.official_weights import load_published_weights
 
 @dataclass(frozen=True)
 class SuperResolverConfig:
-    """A super-resolution network by name.
+    """Configuration of a super-resolution network.
 
     Attributes:
-        name: of a super-resolver (`featlift list super-resolvers`).
-        scale: 2, 3, 4 or 8.
-        options: arguments of the network, such as {"blocks": 4}.
-        weights: a published file, or one of ours, to start from; empty starts from nothing. The paper starts from D-DBPN's DIV2K weights.
-        gradient_checkpointing: compute blocks again in the backward pass, for a fraction of the memory.
+        name: Name of the super-resolver (see `featlift list super-resolvers`).
+        scale: Upscaling factor: 2, 3, 4 or 8.
+        options: Arguments of the network, such as {"blocks": 4}.
+        weights: File of initial weights, published or saved by FeatLift; empty for random weights. The paper uses D-DBPN's DIV2K weights.
+        gradient_checkpointing: Recompute the blocks in the backward pass, which saves memory and takes more time.
     """
 
     name: str = "d-dbpn"
@@ -28,16 +28,16 @@ class SuperResolverConfig:
 
 
 def build_super_resolver(config: SuperResolverConfig) -> nn.Module:
-    """The network as described, with its starting weights.
+    """Build the network of ``config`` with its initial weights.
 
     Raises:
-        ValueError: if the name, the scale, the options or the weights do not fit.
+        ValueError: If the name or scale is unknown, the weights do not fit, or the network does not support gradient checkpointing.
     """
-    built = super_resolver(config.name, config.scale, **config.options)
+    network = super_resolver(config.name, config.scale, **config.options)
     if config.weights:
-        load_published_weights(built, config.weights)
+        load_published_weights(network, config.weights)
     if config.gradient_checkpointing:
-        if not hasattr(built, "recompute"):
-            raise ValueError(f"'{config.name}' has no blocks to recompute; leave recompute out.")
-        built.recompute = True  # type: ignore[assignment]
-    return built
+        if not hasattr(network, "gradient_checkpointing"):
+            raise ValueError(f"'{config.name}' does not support gradient_checkpointing; leave it out.")
+        network.gradient_checkpointing = True  # type: ignore[assignment]
+    return network

@@ -8,7 +8,7 @@ from featlift.image_sr.blocks import DIV2K_MEAN, conv3x3, pixel_shuffle_tail, ru
 
 
 class ChannelAttention(nn.Module):
-    """Every channel is weighted by what a small network thinks of the means of all channels over the whole map."""
+    """Channel attention: a small network computes the weight of each channel from the means of all channels over the map."""
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
@@ -33,21 +33,21 @@ class RCANResidual(nn.Module):
 
 
 def channel_attention_block(width: int, reduction: int) -> RCANResidual:
-    """RCAB: two convolutions and channel attention around a short skip."""
+    """RCAB: two convolutions and channel attention with a short skip connection."""
     return RCANResidual(conv3x3(width, width), nn.ReLU(), conv3x3(width, width), ChannelAttention(width, reduction))
 
 
 def residual_group(blocks: int, width: int, reduction: int) -> RCANResidual:
-    """``blocks`` attention blocks and a convolution around a middle skip."""
+    """``blocks`` channel attention blocks and a convolution with a skip connection."""
     return RCANResidual(*[channel_attention_block(width, reduction) for _ in range(blocks)], conv3x3(width, width))
 
 
 @store_init_args()
 class RCAN(nn.Module):
-    """Ten groups of twenty attention blocks of 64 channels around a long skip (15,592,355 parameters at 4x).
+    """Ten groups of twenty attention blocks of 64 channels with a long skip connection (15,592,355 parameters at 4x).
 
-    Because the attention looks at the whole map, a tile's result is not exactly the whole picture's. Inside, pictures run over
-    0…255 around the DIV2K mean, as the published weights expect. Set ``recompute = True`` to trade time for memory in training.
+    The attention is computed over the whole map, so tiled inference is not exact. Internally, images have the range 0…255 minus the
+    DIV2K mean, as the published weights require. Set ``gradient_checkpointing = True`` to save memory in training.
     """
 
     mean: Tensor

@@ -1,4 +1,4 @@
-"""Any super-resolution network that the spandrel library knows (ESRGAN, SwinIR, HAT, DAT, SPAN …), from its weights alone."""
+"""Super-resolution networks of the spandrel library (ESRGAN, SwinIR, HAT, DAT, SPAN …), loaded from their weights."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,9 +11,9 @@ from featlift.image_sr.degradation import pad_to_multiple
 
 
 class SpandrelNetwork(nn.Module):
-    """Somebody else's ``network`` under our contract.
+    """Adapter of a third-party ``network`` to FeatLift's interface.
 
-    Pictures are padded to the ``size_divisor`` of pixels and the ``min_size`` side it insists on, and cut again.
+    Images are padded to multiples of ``size_divisor`` and sides of at least ``min_size`` px; the output is cropped.
     """
 
     def __init__(self, network: nn.Module, scale: int, size_divisor: int = 1, min_size: int = 1) -> None:
@@ -25,42 +25,44 @@ class SpandrelNetwork(nn.Module):
     def forward(self, low: Tensor) -> Tensor:
         """``[B, 3, H, W]`` in 0…1 → ``[B, 3, scale·H, scale·W]``."""
         height, width = low.shape[-2:]
-        missing = (0, max(0, self.min_size - width), 0, max(0, self.min_size - height))
-        whole = pad_to_multiple(nnf.pad(low, missing, mode="replicate"), self.size_divisor)
-        return self.network(whole)[..., : height * self.scale, : width * self.scale]
+        padding = (0, max(0, self.min_size - width), 0, max(0, self.min_size - height))
+        padded = pad_to_multiple(nnf.pad(low, padding, mode="replicate"), self.size_divisor)
+        return self.network(padded)[..., : height * self.scale, : width * self.scale]
 
 
 def load_spandrel(path: str | Path) -> SpandrelNetwork:
-    """The network whose state dict lies at ``path``; its kind, size and scale are read from the names and shapes of its tensors.
+    """Load the network whose state dict is at ``path``; architecture, size and scale are inferred from its keys and shapes.
 
-    spandrel opens pickles with a reader that knows tensors only: no code of the file runs.
+    spandrel unpickles tensors only: no code in the file is executed.
 
     Raises:
-        ImportError: without the spandrel library.
-        ValueError: if the file cannot be read, spandrel does not know the network, or it is no RGB super-resolution network.
+        ImportError: If the spandrel library is not installed.
+        ValueError: If the file cannot be read, spandrel does not recognize the network, or it is no RGB super-resolution network.
     """
     try:
         from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
-    except ImportError as reason:
-        raise ImportError("Third-party networks need the spandrel library: pip install 'featlift[sr]'") from reason
+    except ImportError as error:
+        raise ImportError("Third-party networks need the spandrel library: pip install 'featlift[sr]'") from error
     try:
-        found = ModelLoader().load_from_file(path)
-    except UnsupportedModelError as reason:
+        descriptor = ModelLoader().load_from_file(path)
+    except UnsupportedModelError as error:
         raise ValueError(
-            f"spandrel recognizes no network in {path}; for D-DBPN and EDSR use super_resolver and load_published."
-        ) from reason
-    except (ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as reason:
-        raise ValueError(
-            f"{path} is no file of weights that can be read ({reason}); give a .pth or .safetensors."
-        ) from reason
+            f"spandrel recognizes no network in {path}; for D-DBPN and EDSR use super_resolver and load_published_weights."
+        ) from error
+    except (ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise ValueError(f"{path} is not a readable file of weights ({error}); give a .pth or .safetensors.") from error
     if (
-        not isinstance(found, ImageModelDescriptor)
-        or (found.input_channels, found.output_channels) != (3, 3)
-        or found.scale < 2
+        not isinstance(descriptor, ImageModelDescriptor)
+        or (descriptor.input_channels, descriptor.output_channels) != (3, 3)
+        or descriptor.scale < 2
     ):
         raise ValueError(
-            f"{path} holds {found.architecture.name} ({found.purpose}); a super-resolver takes and gives RGB and enlarges."
+            f"{path} holds {descriptor.architecture.name} ({descriptor.purpose}); a super-resolver has RGB input and output "
+            "and a scale of at least 2."
         )
     return SpandrelNetwork(
-        found.model, found.scale, found.size_requirements.multiple_of, found.size_requirements.minimum
+        descriptor.model,
+        descriptor.scale,
+        descriptor.size_requirements.multiple_of,
+        descriptor.size_requirements.minimum,
     )

@@ -1,4 +1,4 @@
-"""SRCNN (Dong et al., "Image super-resolution using deep convolutional networks", 2015): three convolutions on an enlarged picture."""
+"""SRCNN (Dong et al., "Image super-resolution using deep convolutional networks", 2015): three convolutions on an upsampled image."""
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,9 @@ from featlift.image_sr.bicubic import apply_to_luma, upsample_bicubic
 
 @store_init_args()
 class SRCNN(nn.Module):
-    """Patches, a non-linear map, reconstruction: 9-5-5 kernels (57,281 parameters) or, with ``middle=1``, 9-1-5 (8,129).
+    """Patch extraction, non-linear mapping, reconstruction: kernels 9-5-5 (57,281 parameters), or 9-1-5 with ``middle_kernel=1`` (8,129).
 
-    Works on the luma of the bicubically enlarged picture; the chroma stays bicubic. One network serves one ``scale``.
+    Refines the luma of the bicubically upsampled image; the chroma stays bicubic. A network is trained for one ``scale``.
     """
 
     def __init__(self, scale: int = 4, middle_kernel: int = 5) -> None:

@@ -10,9 +10,9 @@ from featlift.image_sr.bicubic import apply_to_luma, upsample_bicubic
 
 @store_init_args()
 class VDSR(nn.Module):
-    """Twenty 3x3 convolutions that add detail to the luma of the bicubically enlarged picture (665,921 parameters).
+    """Twenty 3x3 convolutions that predict a residual to the luma of the bicubically upsampled image (665,921 parameters).
 
-    One network may serve several scales: set ``scale`` before a call. ``bias=False`` is the layout of the public PyTorch port (664,704).
+    A network can be used at several scales: set ``scale`` before a call. ``bias=False`` matches the public PyTorch port (664,704).
     """
 
     def __init__(self, scale: int = 4, depth: int = 20, width: int = 64, bias: bool = True) -> None:

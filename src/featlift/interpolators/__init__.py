@@ -1,4 +1,4 @@
-"""What doubles a map: ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``, for any H and W, behind one literal table of names."""
+"""Interpolators that upsample a feature map by 2, ``[B, C, H, W]`` → ``[B, C, 2H, 2W]`` for any H and W, and their registry."""
 
 import difflib
 import inspect
@@ -33,7 +33,7 @@ INTERPOLATORS: dict[str, Callable[..., nn.Module]] = {
     "dysample": DySample,
     "srf": SRF,
     "afi": AFI,
-    "afi-rb": SRF,  # AFI-GAN's residual-block variant is SRF-GAN's generator with the 3x3 end
+    "afi-rb": SRF,  # AFI-GAN's residual-block variant equals SRF-GAN's generator with a 3x3 last convolution
     "light": LightInterpolator,
     "light-agnostic": ChannelAgnosticInterpolator,
 }
@@ -47,35 +47,40 @@ PER_STEP_INTERPOLATORS = (
     "carafe",
     "dysample",
 )
-"""Names of which the papers give every step of the pyramid its own; the others are shared by all steps."""
+"""Interpolators of which the papers use one instance per pyramid step; the others are shared by all steps."""
 
 
 def interpolator(name: str, channels: int, **options: object) -> nn.Module:
-    """A new interpolator by its name in :data:`INTERPOLATORS`.
+    """Create an interpolator by its name in :data:`INTERPOLATORS`.
 
-    ``interpolator("afi", 256)`` is AFI-GAN's generator; ``interpolator("srf", 64, norm="none", init="zero")`` a narrow one of SRF-GAN
-    that starts by adding nothing. ``options`` are the arguments of the class behind the name.
+    ``interpolator("afi", 256)`` is AFI-GAN's generator; ``interpolator("srf", 64, norm="none", init="zero")`` is a narrow generator of
+    SRF-GAN whose branch initially contributes nothing.
+
+    Args:
+        name: Name of the interpolator.
+        channels: Number of channels C of the map.
+        **options: Constructor arguments of the class.
 
     Raises:
-        ValueError: if the name is unknown, ``channels`` is not positive, or the class has no such option.
+        ValueError: If the name is unknown, ``channels`` is not positive, or the class has no such option.
     """
     if name not in INTERPOLATORS:
-        near = difflib.get_close_matches(name, INTERPOLATORS, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"Unknown interpolator '{name}'.{hint} There are: {', '.join(INTERPOLATORS)}.")
+        matches = difflib.get_close_matches(name, INTERPOLATORS, n=1)
+        hint = f" Did you mean '{matches[0]}'?" if matches else ""
+        raise ValueError(f"Unknown interpolator '{name}'.{hint} Choose one of: {', '.join(INTERPOLATORS)}.")
     if channels < 1:
         raise ValueError(
-            f"An interpolator of {channels} channels cannot be built; give the channels of the map, e.g. 256."
+            f"Cannot build an interpolator for {channels} channels; give the number of channels of the map, e.g. 256."
         )
-    build = INTERPOLATORS[name]
-    known = [option for option in inspect.signature(build).parameters if option != "channels"]
+    factory = INTERPOLATORS[name]
+    known = [option for option in inspect.signature(factory).parameters if option != "channels"]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"'{name}' has no option {', '.join(unknown)}; it has: {', '.join(known) or 'none'}.")
-    return build(channels, **options)
+    return factory(channels, **options)
 
 
 def build_interpolators(name: str, channels: int, num_steps: int, **options: object) -> list[nn.Module]:
-    """The interpolators of a pyramid with ``num_steps`` doublings: one shared module, or one per step for the names in :data:`PER_STEP_INTERPOLATORS`."""
+    """Create one shared interpolator, or ``num_steps`` for the names in :data:`PER_STEP_INTERPOLATORS`, for the steps of a pyramid."""
     count = num_steps if name in PER_STEP_INTERPOLATORS else 1
     return [interpolator(name, channels, **options) for _ in range(count)]

@@ -1,7 +1,7 @@
-"""AFI-GAN's feature interpolator: residual dense blocks beside a bilinear shortcut (AFI-GAN, Sec. 3.2 and Fig. 3).
+"""AFI-GAN's feature interpolator: residual dense blocks and a bilinear shortcut (AFI-GAN, Sec. 3.2 and Fig. 3).
 
-Where the text and the published code differ: the code also damps the residual around the three blocks by 0.2 (the text damps only inside
-each block). We do as the code, because SRF-GAN's figure shows it too.
+The published code also scales the residual around the three blocks by 0.2; the text scales only the residual of each block. This module
+follows the code, because SRF-GAN's figure shows the same.
 """
 
 import torch
@@ -16,13 +16,13 @@ AFI_RESIDUAL_SCALE = 0.2
 
 
 class ResidualDenseBlock(nn.Module):
-    """Four 3x3 convolutions that each see everything before them, a fifth that closes; ``x + 0.2 · fifth``.
+    """Residual dense block: four densely connected 3x3 convolutions and a fusing fifth; returns ``x + 0.2 · fifth``.
 
-    No biases and no normalization. 1,234,944 parameters for 256 channels and growth 32.
+    No biases and no normalization. 1,234,944 parameters for 256 channels and growth rate 32.
 
     Args:
-        channels: C.
-        growth_rate: channels that each of the four convolutions adds.
+        channels: Number of channels C.
+        growth_rate: Channels added by each of the four convolutions.
     """
 
     def __init__(self, channels: int, growth_rate: int = 32):
@@ -34,24 +34,24 @@ class ResidualDenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, H, W]``."""
-        seen = [x]
+        maps = [x]
         for convolution in self.grow:
-            seen.append(nnf.leaky_relu(convolution(torch.cat(seen, dim=1)), AFI_NEGATIVE_SLOPE))
-        return x + AFI_RESIDUAL_SCALE * self.close(torch.cat(seen, dim=1))
+            maps.append(nnf.leaky_relu(convolution(torch.cat(maps, dim=1)), AFI_NEGATIVE_SLOPE))
+        return x + AFI_RESIDUAL_SCALE * self.close(torch.cat(maps, dim=1))
 
 
 @store_init_args()
 class AFI(nn.Module):
     """AFI-GAN's generator G; 7,834,624 parameters at 256 channels, 9.6 M multiply-adds per input cell.
 
-    ``bilinear x2 (x) + conv(deconv6(conv(y + 0.2 · blocks(y))))`` with ``y = conv(x)``. One instance serves every step of a pyramid.
+    ``bilinear x2 (x) + conv(deconv6(conv(y + 0.2 · blocks(y))))`` with ``y = conv(x)``. All steps of a pyramid share one instance.
 
     Args:
-        channels: C.
-        num_blocks: residual dense blocks; the paper uses 3.
-        growth_rate: channels each convolution in a block adds.
-        init: "mild" (default), "official" (x 0.1 everywhere, as published) or "zero" (the branch adds exactly nothing).
-        shortcut: the fixed interpolation around the branch: "bilinear" (the paper's), "nearest", "bicubic" or "none".
+        channels: Number of channels C.
+        num_blocks: Number of residual dense blocks; the paper uses 3.
+        growth_rate: Channels added by each convolution of a block.
+        init: Initialization: "mild", "official" (all weights x 0.1, as published) or "zero" (the branch is exactly zero).
+        shortcut: Fixed interpolation added to the branch: "bilinear" (the paper), "nearest", "bicubic" or "none".
     """
 
     def __init__(

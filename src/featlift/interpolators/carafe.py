@@ -1,6 +1,6 @@
-"""CARAFE (Wang et al., ICCV 2019): every output cell is a weighted mean of a 5x5 neighborhood, with weights predicted from the content.
+"""CARAFE (Wang et al., ICCV 2019): each output cell is a weighted mean of a 5x5 neighborhood, with weights predicted from the content.
 
-In plain torch: no compiled operator is needed, at the price of speed and memory (25 shifted copies of the map).
+Pure PyTorch: needs no compiled operator, but more time and memory (25 shifted copies of the map).
 """
 
 import torch
@@ -12,13 +12,13 @@ from featlift.checkpoints.init_args import store_init_args
 
 @store_init_args()
 class CARAFE(nn.Module):
-    """Content-aware reassembly of features to twice the size; 74,148 parameters at 256 channels.
+    """Content-aware reassembly of features, upsampling by 2; 74,148 parameters at 256 channels.
 
     Args:
-        channels: C.
-        compressed_channels: channels from which the weights are predicted (paper: 64).
-        encoder_kernel: side of the predicting convolution (paper: 3).
-        reassembly_kernel: side of the neighborhood that is averaged (paper: 5).
+        channels: Number of channels C.
+        compressed_channels: Channels from which the weights are predicted; the paper uses 64.
+        encoder_kernel: Kernel size of the convolution that predicts the weights; the paper uses 3.
+        reassembly_kernel: Side of the averaged neighborhood; the paper uses 5.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class CARAFE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
         batch, channels, height, width = x.shape
-        taps = self.reassembly_kernel**2
-        weights = self.encode(self.compress(x)).view(batch, taps, 4, height * width).softmax(dim=1)
-        around = nnf.unfold(x, self.reassembly_kernel, padding=self.reassembly_kernel // 2).view(
-            batch, channels, taps, height * width
+        area = self.reassembly_kernel**2
+        weights = self.encode(self.compress(x)).view(batch, area, 4, height * width).softmax(dim=1)
+        neighborhoods = nnf.unfold(x, self.reassembly_kernel, padding=self.reassembly_kernel // 2).view(
+            batch, channels, area, height * width
         )
-        phases = torch.einsum("bckn,bkpn->bcpn", around, weights)
+        phases = torch.einsum("bckn,bkpn->bcpn", neighborhoods, weights)
         return nnf.pixel_shuffle(phases.reshape(batch, channels * 4, height, width), 2)

@@ -1,6 +1,6 @@
-"""The papers' learned baselines (AFI-GAN, Table 6): interpolation and five convolutions, deconvolution; and pixel shuffle.
+"""Learned baselines of AFI-GAN, Table 6 (interpolation with five convolutions, deconvolution), and pixel shuffle.
 
-None of them has a shortcut. The parameter counts of the paper fit only with one instance per step of the pyramid, not a shared one.
+None of them has a shortcut. The paper's parameter counts require one instance per step of the pyramid instead of a shared one.
 """
 
 import torch.nn.functional as nnf
@@ -13,14 +13,14 @@ from featlift.interpolators.initialization import init_weights
 
 @store_init_args()
 class ResizeConv(nn.Module):
-    """A fixed interpolation and five 3x3 convolutions at the doubled size, batch norm and LeakyReLU after the first four.
+    """Resize-convolution: fixed interpolation, then five 3x3 convolutions; batch norm and LeakyReLU after the first four.
 
-    2,952,448 parameters at 256 channels. The activation is not stated in the paper; 0.2 is that of its generator.
+    2,952,448 parameters at 256 channels. The paper does not state the activation; slope 0.2 is that of its generator.
 
     Args:
-        channels: C.
-        mode: the interpolation: "nearest", "bilinear" or "bicubic".
-        init: "mild", "official" or "zero" (see :func:`featlift.interpolators.initialization.init_weights`).
+        channels: Number of channels C.
+        mode: Fixed interpolation: "nearest", "bilinear" or "bicubic".
+        init: Initialization: "mild", "official" or "zero" (see :func:`featlift.interpolators.initialization.init_weights`).
     """
 
     def __init__(self, channels: int, mode: str = "nearest", init: str = "mild"):
@@ -41,7 +41,7 @@ def _conv_bn_leaky_relu(channels: int) -> tuple[nn.Module, ...]:
 
 @store_init_args()
 class Nearest5Conv(ResizeConv):
-    """The paper's "NN-5conv"."""
+    """AFI-GAN's "NN-5conv"."""
 
     def __init__(self, channels: int, init: str = "mild"):
         super().__init__(channels, "nearest", init)
@@ -49,7 +49,7 @@ class Nearest5Conv(ResizeConv):
 
 @store_init_args()
 class Bilinear5Conv(ResizeConv):
-    """The paper's "BL-5conv"."""
+    """AFI-GAN's "BL-5conv"."""
 
     def __init__(self, channels: int, init: str = "mild"):
         super().__init__(channels, "bilinear", init)
@@ -57,7 +57,7 @@ class Bilinear5Conv(ResizeConv):
 
 @store_init_args()
 class Bicubic5Conv(ResizeConv):
-    """The paper's "BC-5conv"."""
+    """AFI-GAN's "BC-5conv"."""
 
     def __init__(self, channels: int, init: str = "mild"):
         super().__init__(channels, "bicubic", init)
@@ -67,11 +67,11 @@ class Bicubic5Conv(ResizeConv):
 class Deconvolution(nn.Module):
     """A 6x6 transposed convolution of stride 2 and a 3x3 convolution (AFI-GAN, Table 6); 2,949,632 parameters at 256 channels.
 
-    With kernel 6 every output cell gets 3x3 taps, so none of the four phases is favoured. The activation is LeakyReLU 0.2 (not stated).
+    With kernel size 6 all four output phases receive 3x3 weights. The paper does not state the activation; LeakyReLU 0.2 is used.
 
     Args:
-        channels: C.
-        init: "mild", "official" or "zero".
+        channels: Number of channels C.
+        init: Initialization: "mild", "official" or "zero".
     """
 
     def __init__(self, channels: int, init: str = "mild"):
@@ -87,12 +87,12 @@ class Deconvolution(nn.Module):
 
 @store_init_args()
 class PixelShuffleConv(nn.Module):
-    """A convolution to 4C channels whose groups of four become 2x2 cells (ESPCN's sub-pixel layer).
+    """A convolution to 4C channels and a pixel shuffle (ESPCN's sub-pixel convolution).
 
     Args:
-        channels: C.
-        kernel: side of the convolution, odd.
-        init: "mild", "official" or "zero".
+        channels: Number of channels C.
+        kernel: Kernel size of the convolution, odd.
+        init: Initialization: "mild", "official" or "zero".
     """
 
     def __init__(self, channels: int, kernel: int = 3, init: str = "mild"):

@@ -1,4 +1,4 @@
-"""DySample (Liu et al., ICCV 2023): up-sampling as point sampling; a linear layer says where each output cell looks in the input."""
+"""DySample (Liu et al., ICCV 2023): upsampling by point sampling, with sampling offsets predicted by a linear layer."""
 
 import torch
 import torch.nn.functional as nnf
@@ -9,15 +9,15 @@ from featlift.checkpoints.init_args import store_init_args
 
 @store_init_args()
 class DySample(nn.Module):
-    """The "linear + pixel shuffle" form; starts as bilinear interpolation to within 0.1 %.
+    """DySample in the "linear + pixel shuffle" style; initially equal to bilinear interpolation to within 0.1 %.
 
     Args:
-        channels: C; a multiple of ``groups``.
-        groups: groups of channels that share their offsets (paper: 4).
-        dyscope: predict also how far offsets may reach (the paper's "DySample+"); otherwise a quarter of a cell.
+        channels: Number of channels C, a multiple of ``groups``.
+        groups: Number of channel groups with their own offsets; the paper uses 4.
+        dyscope: Predict the range of the offsets ("DySample+" in the paper); otherwise it is a quarter of a cell.
 
     Raises:
-        ValueError: if ``groups`` does not divide ``channels``.
+        ValueError: If ``groups`` does not divide ``channels``.
     """
 
     phases: Tensor
@@ -25,7 +25,9 @@ class DySample(nn.Module):
     def __init__(self, channels: int, groups: int = 4, dyscope: bool = False):
         super().__init__()
         if channels % groups:
-            raise ValueError(f"{channels} channels cannot be split into {groups} groups; give a divisor as groups=…")
+            raise ValueError(
+                f"{channels} channels cannot be split into {groups} groups; set groups to a divisor of {channels}."
+            )
         self.groups = groups
         self.offset = nn.Conv2d(channels, 2 * groups * 4, 1)
         self.scope = nn.Conv2d(channels, 2 * groups * 4, 1, bias=False) if dyscope else None
@@ -43,23 +45,23 @@ class DySample(nn.Module):
         points = nnf.pixel_shuffle(self._sampling_points(x).flatten(1, 3), 2).view(
             batch, 2, self.groups, 2 * height, 2 * width
         )
-        across = (points[:, 0] + _cell_centers(width, points)) / width
-        down = (points[:, 1] + _cell_centers(height, points)[:, None]) / height
-        grid = torch.stack([across, down], dim=-1).flatten(0, 1) * 2 - 1
+        grid_x = (points[:, 0] + _cell_centers(width, points)) / width
+        grid_y = (points[:, 1] + _cell_centers(height, points)[:, None]) / height
+        grid = torch.stack([grid_x, grid_y], dim=-1).flatten(0, 1) * 2 - 1
         grouped = x.reshape(batch * self.groups, channels // self.groups, height, width).to(grid.dtype)
         sampled = nnf.grid_sample(grouped, grid, padding_mode="border", align_corners=False)
         return sampled.view(batch, channels, 2 * height, 2 * width).to(x.dtype)
 
     def _sampling_points(self, x: Tensor) -> Tensor:
-        """Where each output cell looks, in cells from the center of its input cell: ``[B, 2 (x, y), groups, 4 (phases), H, W]``.
+        """Return the offset from the center of the input cell, in cells: ``[B, 2 (x, y), groups, 4 (phases), H, W]``.
 
-        In float32 or finer: half precision cannot tell the columns of a wide map apart.
+        At least float32: half precision cannot resolve the columns of a wide map.
         """
-        reach = 0.25 if self.scope is None else 0.5 * self.scope(x).sigmoid()
-        offsets = (self.offset(x) * reach).view(x.shape[0], 2, self.groups, 4, *x.shape[-2:])
+        scope = 0.25 if self.scope is None else 0.5 * self.scope(x).sigmoid()
+        offsets = (self.offset(x) * scope).view(x.shape[0], 2, self.groups, 4, *x.shape[-2:])
         return offsets.to(torch.promote_types(x.dtype, torch.float32)) + self.phases
 
 
 def _cell_centers(cells: int, like: Tensor) -> Tensor:
-    """Center of the input cell under each output cell along one side, in cells: ``[2 cells]``."""
+    """Return the center of the input cell of each output cell along one axis, in cells: ``[2 · cells]``."""
     return torch.arange(cells, device=like.device, dtype=like.dtype).repeat_interleave(2) + 0.5

@@ -1,4 +1,4 @@
-"""Doubling without parameters: nearest, bilinear and bicubic interpolation."""
+"""Parameter-free upsampling by 2: nearest, bilinear and bicubic interpolation."""
 
 import torch.nn.functional as nnf
 from torch import Tensor, nn
@@ -10,14 +10,14 @@ INTERPOLATION_MODES = ("nearest", "bilinear", "bicubic")
 
 @store_init_args()
 class FixedInterpolator(nn.Module):
-    """A fixed interpolation to twice the size, with pixel centers aligned (``align_corners=False``).
+    """Fixed interpolation by a factor of 2 with half-pixel centers (``align_corners=False``).
 
     Args:
-        channels: C; taken so that all interpolators are built alike, not needed.
+        channels: Number of channels C; only for the common interpolator signature.
         mode: "nearest", "bilinear" or "bicubic".
 
     Raises:
-        ValueError: if ``mode`` is none of these.
+        ValueError: If ``mode`` is unknown.
     """
 
     def __init__(self, channels: int, mode: str = "nearest"):
@@ -33,13 +33,13 @@ class FixedInterpolator(nn.Module):
         return nnf.interpolate(x, scale_factor=2.0, mode=self.mode, align_corners=corners)
 
     def extra_repr(self) -> str:
-        """The mode, for ``print``."""
+        """Return the mode for ``repr``."""
         return self.mode
 
 
 @store_init_args()
 class NearestInterpolator(FixedInterpolator):
-    """Each cell becomes 2x2 equal cells: what FPN, PAFPN and BiFPN do."""
+    """Nearest-neighbor interpolation: each cell becomes 2x2 equal cells, as in the original FPN, PAFPN and BiFPN."""
 
     def __init__(self, channels: int):
         super().__init__(channels, "nearest")
@@ -47,7 +47,7 @@ class NearestInterpolator(FixedInterpolator):
 
 @store_init_args()
 class BilinearInterpolator(FixedInterpolator):
-    """Linear interpolation along both sides; the shortcut inside SRF-GAN's and AFI-GAN's generators."""
+    """Bilinear interpolation; the shortcut of SRF-GAN's and AFI-GAN's generators."""
 
     def __init__(self, channels: int):
         super().__init__(channels, "bilinear")
@@ -55,7 +55,7 @@ class BilinearInterpolator(FixedInterpolator):
 
 @store_init_args()
 class BicubicInterpolator(FixedInterpolator):
-    """Cubic interpolation (a = -0.75, PyTorch's)."""
+    """Bicubic interpolation (a = -0.75, as in PyTorch)."""
 
     def __init__(self, channels: int):
         super().__init__(channels, "bicubic")

@@ -1,7 +1,7 @@
-"""How a learned interpolator starts, and what it starts *from*.
+"""Initialization of learned interpolators, and their fixed shortcut.
 
-The published AFI-GAN code multiplies every Kaiming-initialized convolution by 0.1. The branch then adds 1e-4 of the bilinear shortcut
-and its gradients are 1e-5 to 1e-8 of its weights: a near-saddle. In ``docs/papers/afi_gan.md`` the three starts are compared.
+The published AFI-GAN code multiplies every Kaiming-initialized convolution by 0.1. The branch is then 1e-4 of the bilinear shortcut
+and its gradients are 1e-5 to 1e-8 of its weights: a near-saddle. ``docs/papers/afi_gan.md`` compares the three schemes.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ SHORTCUT_MODES = (*INTERPOLATION_MODES, "none")
 
 
 class Shortcut(nn.Module):
-    """The fixed interpolation that a learned branch is added to; "none" gives nothing, so that the branch stands alone."""
+    """Fixed interpolation (:data:`SHORTCUT_MODES`) that is added to a learned branch; "none" disables it."""
 
     def __init__(self, channels: int, mode: str):
         super().__init__()
@@ -25,21 +25,21 @@ class Shortcut(nn.Module):
         self.interpolation = None if mode == "none" else FixedInterpolator(channels, mode)
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
-        """``x [B, C, H, W]``, ``branch [B, C, 2H, 2W]`` → their sum at ``[B, C, 2H, 2W]``."""
-        return (
-            branch if self.interpolation is None else self.interpolation(x).add_(branch)
-        )  # in place: the large map is written once
+        """Return ``branch [B, C, 2H, 2W]`` plus the upsampled ``x [B, C, H, W]``."""
+        if self.interpolation is None:
+            return branch
+        return self.interpolation(x).add_(branch)  # in place, to write the large map once
 
 
 def init_weights(module: nn.Module, init: str, last: nn.Module, scaled_parts: Sequence[nn.Module] = ()) -> None:
-    """Kaiming-normal weights (fan-in, gain √2) and zero biases for every convolution in ``module``, then the start called ``init``.
+    """Initialize the convolutions of ``module``: Kaiming-normal weights (fan-in, gain √2), zero biases, then the scheme ``init``.
 
-    * "official": every weight x 0.1, as published.
-    * "mild": x 0.1 only in the ``scaled_parts`` parts (inside residual blocks) and in the ``last`` layer.
-    * "zero": mild, with the ``last`` layer exactly zero: the branch adds nothing until it is trained (upgrades start so).
+    * "official": all weights x 0.1, as published.
+    * "mild": x 0.1 only in ``scaled_parts`` (the residual blocks) and in ``last``.
+    * "zero": as "mild", with ``last`` exactly zero, so that the branch is zero until trained (the default of upgrades).
 
     Raises:
-        ValueError: if ``init`` is none of these.
+        ValueError: If ``init`` is unknown.
     """
     if init not in INIT_SCHEMES:
         raise ValueError(f"Unknown initialization '{init}'; choose one of {', '.join(INIT_SCHEMES)}.")

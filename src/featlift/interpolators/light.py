@@ -1,8 +1,8 @@
-"""The light interpolators: what AFI-GAN's and SRF-GAN's generators do, at the price of a memory copy.
+"""Light interpolators: replacements of AFI-GAN's and SRF-GAN's generators at the cost of a memory copy.
 
-Both papers close with "the speed can be improved by using a lighter interpolator". These two are made of convolutions, pixel shuffle,
-addition and LeakyReLU only, so every runtime and exporter has them. They start as the interpolation that a detector already has, exactly;
-`featlift.papers.light` teaches them what a heavy one knows.
+Both papers conclude that "the speed can be improved by using a lighter interpolator". These two consist of convolutions, pixel shuffle,
+addition and LeakyReLU only, which every runtime and exporter supports. Initially they equal the fixed interpolation of a detector exactly;
+`featlift.papers.light` distills a heavy interpolator into them.
 """
 
 import torch.nn.functional as nnf
@@ -16,17 +16,17 @@ LIGHT_NEGATIVE_SLOPE = 0.2
 
 @store_init_args()
 class LightInterpolator(nn.Module):
-    """``nearest x2 (x) + expand(shuffle(grow(look(reduce(x)))))``: all thinking is done on ``hidden_channels`` channels.
+    """Bottleneck interpolator: ``nearest x2 (x) + last(shuffle(grow(conv(reduce(x)))))`` with ``hidden_channels`` inner channels.
 
-    62,912 parameters at 256 channels and 0.087 M multiply-adds per input cell, a hundredth of AFI's. The last convolution is a 1x1 at the
-    doubled size, because widening *after* the shuffle writes each large map once.
+    62,912 parameters at 256 channels and 0.087 M multiply-adds per input cell, 1 % of AFI's. The last 1x1 convolution follows the
+    shuffle, so that each large map is written only once.
 
     Args:
-        channels: C.
-        hidden_channels: channels of the bottleneck.
-        init: "zero" (default: exactly the shortcut), "mild" or "official" (see
+        channels: Number of channels C.
+        hidden_channels: Channels of the bottleneck.
+        init: Initialization: "zero" (exactly the shortcut), "mild" or "official" (see
             :func:`featlift.interpolators.initialization.init_weights`).
-        shortcut: the fixed interpolation that is corrected: "nearest" (what detectors have), "bilinear", "bicubic" or "none".
+        shortcut: Fixed interpolation added to the branch: "nearest" (as in detectors), "bilinear", "bicubic" or "none".
     """
 
     def __init__(self, channels: int, hidden_channels: int = 32, init: str = "zero", shortcut: str = "nearest"):
@@ -48,17 +48,17 @@ class LightInterpolator(nn.Module):
 
 @store_init_args()
 class ChannelAgnosticInterpolator(nn.Module):
-    """The same small filters for every channel, so that one set of weights serves every pyramid, whatever its channels mean.
+    """Interpolator with the same filters for every channel, so that one set of weights fits every pyramid.
 
-    Two 3x3 convolutions, 1 → ``hidden_channels`` → 4 (the phases), without biases: doubling a map does to it the same at every scale
-    (``f(a·x) = a·f(x)`` for a > 0) and in every order of the channels. 360 parameters, whatever the number of channels. Its price is
-    bandwidth: it writes ``hidden_channels`` maps for each one, many times what nearest interpolation takes on a CPU.
+    Two 3x3 convolutions without biases, 1 → ``hidden_channels`` → 4 (the phases). It is positively homogeneous (``f(a·x) = a·f(x)`` for
+    a > 0) and equivariant to permutations of the channels. 360 parameters for any number of channels. It needs memory bandwidth:
+    ``hidden_channels`` maps per channel, on a CPU many times the time of nearest interpolation.
 
     Args:
-        channels: C; taken so that all interpolators are built alike, not needed.
-        hidden_channels: filters.
-        init: "zero" (default: exactly the shortcut), "mild" or "official".
-        shortcut: "nearest", "bilinear", "bicubic" or "none".
+        channels: Number of channels C; only for the common interpolator signature.
+        hidden_channels: Number of filters.
+        init: Initialization: "zero" (exactly the shortcut), "mild" or "official".
+        shortcut: Fixed interpolation added to the branch: "nearest", "bilinear", "bicubic" or "none".
     """
 
     def __init__(self, channels: int, hidden_channels: int = 8, init: str = "zero", shortcut: str = "nearest"):
@@ -75,5 +75,5 @@ class ChannelAgnosticInterpolator(nn.Module):
 
 
 def _shared_depthwise_conv(convolution: nn.Conv2d, x: Tensor, channels: int) -> Tensor:
-    """The same convolution on each channel's maps: ``[B, C·in, H, W]`` → ``[B, C·out, H, W]``; faster than C pictures of their own."""
+    """Apply the same convolution to every channel: ``[B, C·in, H, W]`` → ``[B, C·out, H, W]``; faster than channels as batch."""
     return nnf.conv2d(x, convolution.weight.repeat(channels, 1, 1, 1), padding=1, groups=channels)

@@ -1,7 +1,7 @@
-"""SRF-GAN's feature interpolator: residual blocks with batch norm beside a bilinear shortcut (SRF-GAN, Sec. 3.2).
+"""SRF-GAN's feature interpolator: residual blocks with batch norm and a bilinear shortcut (SRF-GAN, Sec. 3.2).
 
-No code was published. The text ends the network with a 1x1 convolution, but the parameter columns of all its tables fit only a 3x3 end
-and a 6x6 deconvolution, so that is the default. AFI-GAN's "RB" variant is this network with the 3x3 end.
+No code was published. The text has a 1x1 last convolution, but the parameter columns of all tables fit only a 3x3 last convolution
+and a 6x6 deconvolution, which are the default. AFI-GAN's "RB" variant is this network with the 3x3 last convolution.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,14 @@ SRF_NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class SRFBlock(nn.Module):
-    """``x + norm(conv(lrelu(norm(conv(x)))))``, 3x3 convolutions with biases.
+    """Residual block ``x + norm(conv(lrelu(norm(conv(x)))))`` of 3x3 convolutions with biases.
 
     Args:
-        channels: C.
-        norm: "batch", "sync" (over all processes) or "none". One interpolator serves all levels, so its statistics mix levels.
+        channels: Number of channels C.
+        norm: "batch", "sync" (over all processes) or "none". All levels share one interpolator, so its statistics mix levels.
 
     Raises:
-        ValueError: if ``norm`` is none of these.
+        ValueError: If ``norm`` is unknown.
     """
 
     def __init__(self, channels: int, norm: str = "batch"):
@@ -48,15 +48,15 @@ class SRFBlock(nn.Module):
 
 @store_init_args()
 class SRF(nn.Module):
-    """SRF-GAN's generator G; 10,035,712 parameters at 256 channels (9,511,424 with the 1x1 end of the text).
+    """SRF-GAN's generator G; 10,035,712 parameters at 256 channels (9,511,424 with the 1x1 last convolution of the text).
 
     Args:
-        channels: C.
-        num_blocks: residual blocks; the paper uses 5.
-        norm: "batch", "sync" or "none".
-        last_kernel: side of the last convolution, 3 (fits the tables) or 1 (the text).
-        init: "mild" (default), "official" (x 0.1 everywhere) or "zero" (the branch adds exactly nothing).
-        shortcut: the fixed interpolation around the branch: "bilinear" (the paper's), "nearest", "bicubic" or "none".
+        channels: Number of channels C.
+        num_blocks: Number of residual blocks; the paper uses 5.
+        norm: Normalization: "batch", "sync" or "none".
+        last_kernel: Kernel size of the last convolution: 3 (fits the tables) or 1 (the text).
+        init: Initialization: "mild", "official" (all weights x 0.1) or "zero" (the branch is exactly zero).
+        shortcut: Fixed interpolation added to the branch: "bilinear" (the paper), "nearest", "bicubic" or "none".
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class SRF(nn.Module):
         self.deconvolution = nn.ConvTranspose2d(channels, channels, 6, stride=2, padding=2)
         self.last = nn.Conv2d(channels, channels, last_kernel, padding=last_kernel // 2)
         self.shortcut = Shortcut(channels, shortcut)
-        init_weights(self, init, self.last)  # batch norm undoes any damping inside the blocks
+        init_weights(self, init, self.last)  # batch norm cancels any weight scaling inside the blocks
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""

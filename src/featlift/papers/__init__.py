@@ -1,1 +1,1 @@
-"""One file per paper, in the order of the paper's sections. They define no layer; they compose parts into training steps."""
+"""Training of the papers' methods, one module per paper in the order of its sections. No layers are defined here."""

@@ -1,11 +1,11 @@
-"""AFI-GAN (Lee, Lee and Choi, Pattern Recognition 2023): a feature interpolator, trained against a critic in three stages.
+"""AFI-GAN (Lee, Lee and Choi, Pattern Recognition 2023): adversarial training of a feature interpolator in three stages.
 
-F is the frozen target extractor, G the interpolator, D the critic, M the detector whose pyramid is the multi-scale extractor (G does
-every doubling in it), T the detector that is wanted. Stage 1 teaches G and D from F (Sec. 4.1), stage 2 teaches M at half the
-resolution from F at the full one (Sec. 4.2), stage 3 trains T, which starts from what stages 1 and 2 made (Sec. 4.3).
+F is the frozen target extractor, G the interpolator, D the discriminator, M the detector whose pyramid is the multi-scale extractor (with
+G as its interpolator), T the target detector. Stage 1 trains G and D with F as teacher (Sec. 4.1), stage 2 trains M at half the resolution
+with F at full resolution as teacher (Sec. 4.2), stage 3 trains T, initialized from stages 1 and 2 (Sec. 4.3).
 
-The paper's text is the default. Where the published code does something else there is an option, and :meth:`Settings.official` turns
-all of them to the code's side; `docs/papers/afi_gan.md` lists them.
+Defaults follow the paper's text. Where the published code differs there is an option, and :meth:`Settings.official` sets all options as in
+the code; `docs/papers/afi_gan.md` lists them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,22 +50,22 @@ REUSE_MODES = ("none", "G", "G_from_M", "M")
 
 
 def _sgd_multistep(lr: float, *milestones: float) -> OptimizerConfig:
-    return OptimizerConfig("sgd", lr, momentum=0.9, weight_decay=1e-4, schedule="steps", milestones=milestones)
+    return OptimizerConfig("sgd", lr, momentum=0.9, weight_decay=1e-4, schedule="multistep", milestones=milestones)
 
 
 @dataclass(frozen=True)
 class AdversarialConfig:
-    """The game between G and D, and what is compared.
+    """Adversarial loss, discriminator, and compared levels.
 
     Attributes:
-        weight: λ of the adversarial term (Sec. 4.1); with 0 there is no critic at all.
-        last_kernel: side of the critic's last convolution: 3 (AFI-GAN), 1 (SRF-GAN's text).
-        init: start of the critic's last layer: "small", or "official" (first logits of ±29).
-        width: of the critic, 2 in the papers; 1 has a quarter of the cost.
-        levels: those that are compared; empty means all that F has.
-        backprop_to_generator: whether the adversarial term reaches G; the published code detaches it, so that it trains nothing.
-        num_patches: how many windows of each large map the critic looks at in a step (`featlift.distillation.patch_sampling`), an estimate of Eqs. (1) and (2)
-            without bias but for batch norm's statistics; 0 (the paper's) looks at all.
+        weight: Weight λ of the adversarial term (Sec. 4.1); 0 trains without a discriminator.
+        last_kernel: Kernel size of the discriminator's last convolution: 3 (AFI-GAN) or 1 (SRF-GAN's text).
+        init: Initialization of the discriminator's last layer: "small", or "official" (initial logits of ±29).
+        width: Width multiplier of the discriminator: 2 in the papers; 1 has a quarter of the cost.
+        levels: Levels to compare; empty for all levels of F.
+        backprop_to_generator: Backpropagate the adversarial term to G; the published code detaches it, so it trains nothing.
+        num_patches: Patches of each large map that the discriminator gets per step (`featlift.distillation.patch_sampling`), an estimate of
+            Eqs. (1) and (2) that is unbiased except for batch-norm statistics; 0 uses whole maps (the paper).
     """
 
     weight: float = 1e-3
@@ -79,29 +79,28 @@ class AdversarialConfig:
 
 @dataclass(frozen=True)
 class Settings:
-    """The three stages. Defaults are the paper's: Mask R-CNN R50-FPN, 150k + 270k + 90k steps of 16 pictures.
+    """The three stages. Defaults are the paper's: Mask R-CNN R50-FPN, 150k + 270k + 90k steps of 16 images.
 
     Attributes:
-        model: T, whose interpolator is G.
-        data: pictures, sizes and batch.
-        adversarial: the game of stages 1 and 2.
-        downscale: how the low-resolution view is made.
-        teacher: how F is trained, if ``teacher_from`` names none: T's network with nearest interpolation.
-        interpolator: stage 1.
-        extractor: stage 2.
-        target: stage 3.
-        teacher_from: run folder or detector file of F.
-        teacher_cache: folder in which F's maps of every picture are kept, so that F looks at each once (`featlift.distillation.feature_cache`); for
-            sets of pictures whose maps fit on the disk. Empty keeps none.
-        interpolator_from: folder of a run that has finished stage 1; it is then left out.
-        extractor_from: run folder or detector file of M; stages 1 and 2 are then left out.
-        extractor_detector: the head that M is trained with (Table 3); empty means T's.
-        level_matching: what stage 2 compares (Table 7): the "same" levels of two views, or "different" levels of one.
-        extractor_init: what M's other parts start from: "weights" (as T would) or "teacher" (F, as the published code does).
-        reuse: what T takes over: "none" (A6), "G" of stage 1 (A2), "G_from_M", or the whole "M" (A5).
-        target_init: what T's other parts start from: "weights" (the paper), or "teacher", where F is a detector of one's own that is to
-            be made better.
-        freeze_interpolator: keep G as it is in stage 3 (A4), its batch-norm statistics too.
+        model: Target detector T, whose interpolator is G.
+        data: Images, sizes and batch size.
+        adversarial: Adversarial loss of stages 1 and 2.
+        downscale: Downscaling of the low-resolution view.
+        teacher: Training of F if ``teacher_from`` is empty: T's network with nearest interpolation.
+        interpolator: Stage 1.
+        extractor: Stage 2.
+        target: Stage 3.
+        teacher_from: Run folder or detector file of F.
+        teacher_cache: Folder in which F's feature maps of every image are cached, so that each is computed once
+            (`featlift.distillation.feature_cache`); for datasets whose maps fit on the disk. Empty for no cache.
+        interpolator_from: Folder of a run that has finished stage 1, which is then skipped.
+        extractor_from: Run folder or detector file of M; stages 1 and 2 are then skipped.
+        extractor_detector: Detector with which M is trained (Table 3); empty for T's.
+        level_matching: Levels compared in stage 2 (Table 7): the "same" levels of two views, or "different" levels of one view.
+        extractor_init: Initialization of M's other parts: "weights" (as T's) or "teacher" (F, as in the published code).
+        reuse: Weights that T reuses: "none" (A6), "G" of stage 1 (A2), "G_from_M", or all of "M" (A5).
+        target_init: Initialization of T's other parts: "weights" (the paper), or "teacher", to improve an existing detector F.
+        freeze_interpolator: Freeze G in stage 3 (A4), including its batch-norm statistics.
     """
 
     model: DetectorConfig = field(default_factory=lambda: DetectorConfig(interpolator="afi"))
@@ -131,8 +130,10 @@ class Settings:
         if self.reuse not in REUSE_MODES:
             raise ValueError(f"Unknown reuse '{self.reuse}'; choose one of {', '.join(REUSE_MODES)}.")
         if self.level_matching not in LEVEL_MATCHINGS:
-            raise ValueError(f"Unknown semantics '{self.level_matching}'; choose one of {', '.join(LEVEL_MATCHINGS)}.")
-        for name in ("extractor_start", "target_start"):
+            raise ValueError(
+                f"Unknown level_matching '{self.level_matching}'; choose one of {', '.join(LEVEL_MATCHINGS)}."
+            )
+        for name in ("extractor_init", "target_init"):
             if getattr(self, name) not in INIT_SOURCES:
                 raise ValueError(
                     f"Unknown {name} '{getattr(self, name)}'; choose {' or '.join(map(repr, INIT_SOURCES))}."
@@ -141,7 +142,7 @@ class Settings:
 
     @classmethod
     def official(cls) -> "Settings":
-        """As the published code does: L1 alone teaches G, views flip apart, nearest halving, M starts from F, T takes G of M."""
+        """As in the published code: G trained by L1 alone, independent flips, nearest downscaling, M initialized from F, T reuses M's G."""
         code = cls(
             model=DetectorConfig(interpolator="afi", interpolator_options={"init": "official"}),
             adversarial=AdversarialConfig(
@@ -161,7 +162,7 @@ class Settings:
 
     @classmethod
     def quick(cls) -> "Settings":
-        """The laptop's: a small Faster R-CNN on the built-in scenes; M starts from F and T from M, since all weights are random."""
+        """Laptop preset: a small Faster R-CNN on synthetic scenes; M starts from F and T from M, since all weights are random."""
         return cls(
             model=baseline.quick_detector_config("afi"),
             data=baseline.quick_data_config(),
@@ -176,46 +177,43 @@ class Settings:
 
     @classmethod
     def dense(cls) -> "Settings":
-        """The paper's for RetinaNet, FCOS and CenterMask: wherever such a detector is trained, half the rate."""
+        """The paper's RetinaNet, FCOS and CenterMask: half the learning rate in every stage that trains a detector."""
         paper = cls()
         stages = {name: getattr(paper, name) for name in DETECTION_STAGES}
-        slower = {name: replace(s, optimizer=replace(s.optimizer, lr=s.optimizer.lr / 2)) for name, s in stages.items()}
-        return replace(paper, model=replace(paper.model, detector="retinanet"), **slower)
+        stages = {name: replace(s, optimizer=replace(s.optimizer, lr=s.optimizer.lr / 2)) for name, s in stages.items()}
+        return replace(paper, model=replace(paper.model, detector="retinanet"), **stages)
 
     @classmethod
     def transformer(cls) -> "Settings":
-        """The paper's Swin rows: Cascade R-CNN on a Swin-T and a BiFPN of seven layers, AdamW wherever it is trained, T for 3x."""
+        """The paper's Swin rows: Cascade R-CNN on a Swin-T and a BiFPN of seven layers, AdamW and the 3x schedule."""
         paper = cls()
         stages = {name: StageConfig(baseline.STEPS_3X, baseline.adamw_3x()) for name in DETECTION_STAGES}
         return replace(paper, model=baseline.swin_detector_config(paper.model.interpolator), **stages)
 
 
 def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module:
-    """The chain up to stage ``stop_after``; a stage that ``run`` has finished is only loaded. Returns what the last stage made.
+    """Run the stages up to ``stop_after`` and return the result of that stage; a stage that ``run`` has finished is only loaded.
 
-    Stages are run on demand: reuse "none" needs none before the target, "G" not the extractor.
+    Stages run on demand: reuse "none" needs only the target stage, "G" does not need the extractor stage.
 
     Raises:
         ValueError: if there is no such stage.
     """
     if stop_after not in STAGES:
-        raise ValueError(f"There is no stage '{stop_after}'; there are {', '.join(STAGES)}.")
-    shown = baseline.load_training_set(settings.data, run)
-    stream, classes = (
-        baseline.build_train_loader(settings.data, shown, run.seed, settings.downscale.from_original),
-        shown.classes,
-    )
+        raise ValueError(f"Unknown stage '{stop_after}'; choose one of {', '.join(STAGES)}.")
+    dataset = baseline.load_training_set(settings.data, run)
+    loader = baseline.build_train_loader(settings.data, dataset, run.seed, settings.downscale.from_original)
     if stop_after == "target":
-        return run_target_stage(settings, stream, classes, run)
+        return run_target_stage(settings, loader, dataset.classes, run)
     if stop_after == "teacher":
-        return run_teacher_stage(settings, stream, classes, run)
+        return run_teacher_stage(settings, loader, dataset.classes, run)
     if stop_after == "interpolator":
-        return run_interpolator_stage(settings, stream, classes, run)[0]
-    return run_extractor_stage(settings, stream, classes, run)
+        return run_interpolator_stage(settings, loader, dataset.classes, run)[0]
+    return run_extractor_stage(settings, loader, dataset.classes, run)
 
 
 def run_teacher_stage(settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run) -> Detector:
-    """The detector that F is taken from: the one named, or T's network with nearest interpolation, trained now."""
+    """Return the detector of F: loaded from ``settings.teacher_from``, or T's network, trained with nearest interpolation."""
     if settings.teacher_from:
         return baseline.load_detector(settings.teacher_from)[0]
     model = replace(settings.model, interpolator="nearest", interpolator_options={})
@@ -231,7 +229,7 @@ def run_teacher_stage(settings: Settings, loader: ResumableDataLoader, classes: 
 def run_interpolator_stage(
     settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run
 ) -> tuple[nn.ModuleList, PatchDiscriminator]:
-    """G and D after stage 1: trained now, or read from ``settings.interpolator_from``. Fixed interpolators need no training."""
+    """Return G and D after stage 1: trained, or loaded from ``settings.interpolator_from``. Fixed interpolators need no training."""
     G = nn.ModuleList(baseline.build_pyramid_interpolators(settings.model))
     D = PatchDiscriminator(
         settings.model.pyramid_channels,
@@ -239,22 +237,22 @@ def run_interpolator_stage(
         settings.adversarial.init,
         settings.adversarial.width,
     )
-    learned = [*G, D] if settings.adversarial.weight else [*G]  # λ = 0: a critic that nobody asked has no file
+    modules = [*G, D] if settings.adversarial.weight else [*G]  # λ = 0: D is not trained and has no file
     if settings.interpolator_from:
-        for part, file in zip(learned, gan_weight_files(Path(settings.interpolator_from), len(G)), strict=False):
-            checkpoints.load_state_file(part, file)
+        for module, file in zip(modules, gan_weight_files(Path(settings.interpolator_from), len(G)), strict=False):
+            checkpoints.load_state_file(module, file)
     elif any(True for _ in G.parameters()):
         F = frozen_copy(get_extractor(run_teacher_stage(settings, loader, classes, run)))
         run.to_device(F)
         pretrain_interpolator(F, G, D, settings, loader, run)
         if run.rank == 0:
-            for part, file in zip(learned, gan_weight_files(run.folder, len(G)), strict=False):
-                checkpoints.save(part, file)
+            for module, file in zip(modules, gan_weight_files(run.folder, len(G)), strict=False):
+                checkpoints.save(module, file)
     return G, D
 
 
 def gan_weight_files(folder: Path, num_interpolators: int) -> list[Path]:
-    """Where a run keeps its ``num_interpolators`` interpolators and its critic; `featlift.checkpoints.load` builds each from its file alone."""
+    """Return the files of a run's ``num_interpolators`` interpolators and its discriminator; `featlift.checkpoints.load` loads each."""
     names = ["G"] if num_interpolators == 1 else [f"G{i}" for i in range(num_interpolators)]
     return [folder / f"{name}.safetensors" for name in [*names, "D"]]
 
@@ -262,22 +260,22 @@ def gan_weight_files(folder: Path, num_interpolators: int) -> list[Path]:
 def pretrain_interpolator(
     F: Extractor, G: nn.ModuleList, D: nn.Module, settings: Settings, loader: ResumableDataLoader, run: Run
 ) -> None:
-    """G(F(½ picture)) against F(picture) on every level; D tells them apart (Eq. 1), G fools it and stays near (Eq. 2)."""
-    generator, critic = _build_learners(G, D, settings.interpolator, settings.adversarial)
-    seen, compared = batched_extractor(_cached_teacher(F, settings)), settings.adversarial.levels
+    """Stage 1: train G(F(½ image)) to match F(image) on every level; D minimizes Eq. (1), G minimizes Eq. (2)."""
+    generator, discriminator = _build_learners(G, D, settings.interpolator, settings.adversarial)
+    extract, levels = batched_extractor(_cached_teacher(F, settings)), settings.adversarial.levels
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         low, high = cross_resolution(
-            teacher=seen,
-            student=lambda small: upsample_levels(G, select_levels(seen(small), compared)),
+            teacher=extract,
+            student=lambda small: upsample_levels(G, select_levels(extract(small), levels)),
             image=images,
             downscale=lambda images: downscale_batch(images, targets, settings.downscale)[0],
         )
-        student, target = crop_to_match(low, high)
-        critic_said, losses = adversarial_step(D, critic, student, target, settings.adversarial)
-        return critic_said | generator.step(losses)
+        student, teacher = crop_to_match(low, high)
+        discriminator_log, losses = adversarial_step(D, discriminator, student, teacher, settings.adversarial)
+        return discriminator_log | generator.step(losses)
 
-    fit(step, loader, settings.interpolator.steps, run, {"generator": generator, **critic}, "interpolator")
+    fit(step, loader, settings.interpolator.steps, run, {"generator": generator, **discriminator}, "interpolator")
     generator.apply_ema()
 
 
@@ -292,86 +290,87 @@ def adversarial_step(
     teacher: Features,
     config: AdversarialConfig,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """D's turn, then what the generator's side descends on, judged by the D of after its turn.
+    """Update D, then compute the generator's losses with the updated D; return D's log values and the generator's losses.
 
-    The student's features serve both turns; D's logits of them do not, because D has moved. Where nobody is the ``discriminator_learners`` (λ = 0),
-    nobody judges.
+    The student's features are shared by both; D's logits are computed again, because D has changed. Without
+    ``discriminator_learners`` (λ = 0) there is only the L1 loss.
     """
     if not discriminator_learners:
         return {}, {"content": pyramid_l1(student, teacher)}
-    look = sample_patches(student, config.num_patches)
-    seen = look.crop(student)
-    fake, real = discriminator_logits(D, seen, detach=True), discriminator_logits(D, look.crop(teacher))
-    said = discriminator_learners["critic"].step({"critic": discriminator_loss(fake, real, look.cell_weights)})
-    judged = seen if config.backprop_to_generator else {level: x.detach() for level, x in seen.items()}
-    adversarial = config.weight * generator_adversarial_loss(D, judged, look.cell_weights)
-    return said | discriminator_accuracy(fake, real), {
-        "content": pyramid_l1(student, teacher),
-        "adversarial": adversarial,
-    }
+    patches = sample_patches(student, config.num_patches)
+    student_patches = patches.crop(student)
+    fake = discriminator_logits(D, student_patches, detach=True)
+    real = discriminator_logits(D, patches.crop(teacher))
+    loss = discriminator_loss(fake, real, patches.cell_weights)
+    log = discriminator_learners["discriminator"].step({"discriminator": loss}) | discriminator_accuracy(fake, real)
+    if not config.backprop_to_generator:
+        student_patches = {level: x.detach() for level, x in student_patches.items()}
+    adversarial = config.weight * generator_adversarial_loss(D, student_patches, patches.cell_weights)
+    return log, {"content": pyramid_l1(student, teacher), "adversarial": adversarial}
 
 
 # ------------------------------------------------------------------------------------------------ stage 2: Sec. 4.2, Eq. (3)
 
 
 def run_extractor_stage(settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run) -> Detector:
-    """M after stage 2: trained now, or read from ``settings.extractor_from``."""
+    """Return M after stage 2: trained, or loaded from ``settings.extractor_from``."""
     if settings.extractor_from:
         return baseline.load_detector(settings.extractor_from)[0]
-    start = run_teacher_stage(settings, loader, classes, run)
-    F = frozen_copy(get_extractor(start))
+    teacher = run_teacher_stage(settings, loader, classes, run)
+    F = frozen_copy(get_extractor(teacher))
     run.to_device(F)
     G, D = run_interpolator_stage(settings, loader, classes, run)
     model = replace_detector(settings.model, settings.extractor_detector)
     M = baseline.build_detector(model, len(classes))
     if settings.extractor_init == "teacher":
-        baseline.load_matching_weights(M, start.state_dict())
-    for doubling, learned in zip(get_interpolators(M), G, strict=False):  # a head without p2 has a step less
-        doubling.load_state_dict(learned.state_dict())
+        baseline.load_matching_weights(M, teacher.state_dict())
+    for module, pretrained in zip(get_interpolators(M), G, strict=False):  # a detector without p2 has one step fewer
+        module.load_state_dict(pretrained.state_dict())
     train_extractor(F, M, D, settings, loader, run)
     baseline.save_detector(M, model, classes, run.folder, "extractor.safetensors")
     return M
 
 
 def replace_detector(model: DetectorConfig, detector: str) -> DetectorConfig:
-    """``model`` as another kind of ``detector``, with that kind's own options but the same test size; as it is if none is named."""
+    """Return ``model`` with another ``detector``, keeping only the test size of its options; unchanged if ``detector`` is empty."""
     if detector in ("", model.detector):
         return model
-    kept = {name: value for name, value in model.detector_options.items() if name == "test_size"}
-    return replace(model, detector=detector, detector_options=kept)
+    options = {name: value for name, value in model.detector_options.items() if name == "test_size"}
+    return replace(model, detector=detector, detector_options=options)
 
 
 def train_extractor(
     F: Extractor, M: Detector, D: nn.Module, settings: Settings, loader: ResumableDataLoader, run: Run
 ) -> None:
-    """M's pyramid against F's, with M's detection losses on what M has seen (Eq. 3)."""
-    extracting, critic = _build_learners(M, D, settings.extractor, settings.adversarial)
-    look, compared = batched_extractor(_cached_teacher(F, settings)), LEVEL_MATCHINGS[settings.level_matching]
+    """Stage 2: train M's pyramid to match F's, together with M's detection losses on the same features, Eq. (3)."""
+    extractor, discriminator = _build_learners(M, D, settings.extractor, settings.adversarial)
+    extract, build_pair = batched_extractor(_cached_teacher(F, settings)), LEVEL_MATCHINGS[settings.level_matching]
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        seen = compared(look, M, (images, targets), settings.downscale)
-        student, target = crop_to_match(select_levels(seen.student, settings.adversarial.levels), seen.teacher)
-        critic_said, losses = adversarial_step(D, critic, student, target, settings.adversarial)
-        return critic_said | extracting.step(losses | losses_from_features(M, seen.images, seen.features, seen.targets))
+        pair = build_pair(extract, M, (images, targets), settings.downscale)
+        student, teacher = crop_to_match(select_levels(pair.student, settings.adversarial.levels), pair.teacher)
+        discriminator_log, losses = adversarial_step(D, discriminator, student, teacher, settings.adversarial)
+        detection_losses = losses_from_features(M, pair.images, pair.features, pair.targets)
+        return discriminator_log | extractor.step(losses | detection_losses)
 
-    fit(step, loader, settings.extractor.steps, run, {"extractor": extracting, **critic}, "extractor")
-    extracting.apply_ema()
+    fit(step, loader, settings.extractor.steps, run, {"extractor": extractor, **discriminator}, "extractor")
+    extractor.apply_ema()
 
 
 # ------------------------------------------------------------------------------------------------ stage 3: Sec. 4.3, Eqs. (4) to (7)
 
 
 def run_target_stage(settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run) -> Detector:
-    """T: the detector that is wanted, on what ``settings.reuse`` takes over, trained by its own losses on full-size pictures."""
-    taken = reused_weights(settings, loader, classes, run)
+    """Return T: initialized with the weights of ``settings.reuse`` and trained with its detection losses on full-size images."""
+    weights = reused_weights(settings, loader, classes, run)
     if settings.target_init == "teacher":
-        taken = run_teacher_stage(settings, loader, classes, run).state_dict() | taken
+        weights = run_teacher_stage(settings, loader, classes, run).state_dict() | weights
     T = baseline.build_detector(settings.model, len(classes))
-    fresh = baseline.load_matching_weights(T, taken)
+    unchanged = baseline.load_matching_weights(T, weights)
     if run.rank == 0:
-        taken_over = len(T.state_dict()) - len(fresh)
         print(
-            f"The target takes over {taken_over} tensors (reuse {settings.reuse}, start {settings.target_init}); {len(fresh)} start anew."
+            f"The target reuses {len(T.state_dict()) - len(unchanged)} tensors (reuse {settings.reuse}, "
+            f"target_init {settings.target_init}); {len(unchanged)} keep their initialization."
         )
     if settings.freeze_interpolator:
         freeze(get_interpolators(T))
@@ -383,21 +382,21 @@ def run_target_stage(settings: Settings, loader: ResumableDataLoader, classes: S
 def reused_weights(
     settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run
 ) -> dict[str, Tensor]:
-    """What T starts with, by the names T has for it; the stages that make it are run (or loaded) now."""
+    """Return the weights that T reuses, with T's tensor names, after running (or loading) the stages they need."""
     if settings.reuse == "none":
         return {}
     if settings.reuse == "G":
         G, _ = run_interpolator_stage(settings, loader, classes, run)
         return {f"{INTERPOLATOR_PREFIX}{name}": value for name, value in G.state_dict().items()}
-    tensors = run_extractor_stage(settings, loader, classes, run).state_dict()
+    weights = run_extractor_stage(settings, loader, classes, run).state_dict()
     return {
-        name: value for name, value in tensors.items() if settings.reuse == "M" or name.startswith(INTERPOLATOR_PREFIX)
+        name: value for name, value in weights.items() if settings.reuse == "M" or name.startswith(INTERPOLATOR_PREFIX)
     }
 
 
 def _build_learners(
     generator: nn.Module, D: nn.Module, stage: StageConfig, config: AdversarialConfig
 ) -> tuple[Learner, dict[str, Learner]]:
-    """The player's learner, and the critic's by its name: nobody's if λ = 0."""
-    critic = {"critic": Learner(D, stage.optimizer, stage.steps)} if config.weight else {}
-    return Learner(generator, stage.optimizer, stage.steps), critic
+    """Return the generator's learner and ``{"discriminator": learner}``, which is empty if λ = 0."""
+    discriminator = {"discriminator": Learner(D, stage.optimizer, stage.steps)} if config.weight else {}
+    return Learner(generator, stage.optimizer, stage.steps), discriminator

@@ -1,11 +1,11 @@
-"""EFPN (Deng et al., IEEE Transactions on Multimedia 2021): a finer pyramid level for small objects, learned from the same network at 2x.
+"""EFPN (Deng et al., IEEE Transactions on Multimedia 2021): an extended pyramid level for small objects, distilled from 2x images.
 
-M is a detector as it is; F is its extractor together with the extension, which makes p3x and p2x; T is M with that level and a second box
-head for small RoIs. Phase 1 trains M; phase 2 teaches the extension what F's pyramid is of a picture twice as large (Sec. III-C), all else
-frozen; phase 3 trains the new head on p2x with hard example mining (Sec. IV-A).
+M is the base detector; F is its extractor with the extension, which computes p3x and p2x; T is M with the extended level and a second box
+head for small RoIs. Phase 1 trains M; phase 2 distills F's pyramid of the 2x image into the extension (Sec. III-C), with everything else
+frozen; phase 3 trains the new head on p2x with online hard example mining (Sec. IV-A).
 
-The text says little of phases 2 and 3; what it leaves open is marked in :class:`Settings`. Where the authors' anonymous release differs,
-:meth:`Settings.official` follows it; `docs/papers/efpn.md` lists the differences.
+The paper says little about phases 2 and 3; :class:`Settings` marks the choices it leaves open. Where the authors' anonymous code release
+differs, :meth:`Settings.official` follows it; `docs/papers/efpn.md` lists the differences.
 """
 
 import json
@@ -38,22 +38,22 @@ from featlift.resolution import cross_resolution, freeze
 from featlift.training import Learner, OptimizerConfig, Run, fit
 
 Target = dict[str, Tensor]
-BASE_DETECTOR_FILE = "plain.safetensors"
+BASE_DETECTOR_FILE = "base_detector.safetensors"
 TEACHER_LEVELS = {"p3x": "inner3", "p2x": "p2"}
-"""Level of the student → level of the teacher that it should equal, at twice the picture (Eq. 5)."""
+"""Level of the student → level of its teacher on the 2x image, Eq. (5)."""
 
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """What phase 2 looks at.
+    """Images, losses and memory use of phase 2.
 
     Attributes:
-        image_scale: the teacher's pictures relative to ``data.short``: with 2 the student sees the sizes that T will see.
-        foreground_weight: λ of the foreground term (Sec. IV-A); 0 leaves it out.
-        crop_size: side of random squares of the teacher's picture, in px, where memory is short (a multiple of 64); 0 takes all of it.
-        unlabeled_images: a folder of pictures without boxes to learn from instead of the data; then only the global term teaches.
-        tile_size: where memory is short: side in cells of stride 8 of the tiles in which the extension is computed one by one, and again for
-            the backward pass, with the same result (8 is a good start); 0 computes all at once.
+        image_scale: Size of the teacher's images relative to ``data.min_size``; with 2 the student gets the image sizes of T.
+        foreground_weight: Weight λ of the foreground term (Sec. IV-A); 0 disables it.
+        crop_size: Side in pixels of random square crops of the teacher's image, to save memory (a multiple of 64); 0 for whole images.
+        unlabeled_images: Folder of images without boxes to train on instead of the data; then only the global term is used.
+        tile_size: Side of the tiles in which the extension is computed, and recomputed in the backward pass, to save memory, in cells of
+            stride 8 (8 is a good start); the result is the same. 0 computes whole maps.
     """
 
     image_scale: float = 2.0
@@ -65,19 +65,20 @@ class DistillationConfig:
 
 @dataclass(frozen=True)
 class Settings:
-    """The three phases. Defaults are the paper's TT100K experiment; rates and lengths of phases 2 and 3 are ours, for it gives none.
+    """The three phases. Defaults are the paper's TT100K experiment; learning rates and lengths of phases 2 and 3 are FeatLift's choice.
 
     Attributes:
-        model: M: a Faster or Mask R-CNN on an FPN or PAFPN, with a backbone of the ResNet family.
-        data: pictures, sizes and batch.
-        extended_level: the extended level.
-        distillation: what phase 2 looks at.
-        class_balance: rare classes shown more often, cut and colored anew. The paper has 1000 and gives no crop; for COCO take wanted 0.
-        detector: phase 1.
-        extension: phase 2.
-        head: phase 3; with 0 steps the new head stays a copy of the old one (the release on COCO).
-        detector_from: run folder or detector file of M; phase 1 is then left out.
-        train_extension: train the extension in phase 3, too, as the release does.
+        model: Base detector M: a Faster or Mask R-CNN on an FPN or PAFPN, with a backbone of the ResNet family.
+        data: Images, sizes and batch size.
+        extended_level: Extended level.
+        distillation: Images and losses of phase 2.
+        class_balance: Oversampling of rare classes with crops and color jitter. The paper uses 1000 and gives no crop size; for COCO set
+            min_per_class to 0.
+        detector: Phase 1.
+        extension: Phase 2.
+        head: Phase 3; with 0 steps the new head stays a copy of the old one (the release on COCO).
+        detector_from: Run folder or detector file of M; phase 1 is then skipped.
+        train_extension: Also train the extension in phase 3, as the release does.
     """
 
     model: DetectorConfig = field(
@@ -106,23 +107,23 @@ class Settings:
     def __post_init__(self) -> None:
         if self.distillation.image_scale != 1 and not self.data.min_size:
             raise ValueError(
-                f"distillation.scale is {self.distillation.image_scale}, but data.short is empty, so pictures keep their size. Give data.short "
-                "(the size T will see), or scale 1: then the student sees half of each picture."
+                f"distillation.image_scale is {self.distillation.image_scale}, but data.min_size is empty, so images keep their size. "
+                "Set data.min_size (T's image size), or image_scale to 1: then the student gets each image at half the size."
             )
 
     @classmethod
     def official(cls) -> "Settings":
-        """As the release does: FTT of width 512 from random weights, both heads judge small RoIs."""
-        return cls(extended_level=ExtendedLevelConfig("authors", routing="duplicate", init="random"))
+        """As in the code release: FTT with 512 channels from random weights, small RoIs classified by both heads."""
+        return cls(extended_level=ExtendedLevelConfig("ftt-512", routing="duplicate", init="random"))
 
     @classmethod
     def quick(cls) -> "Settings":
-        """The laptop's: a small Faster R-CNN on the built-in scenes, taught by itself on scenes drawn twice as large."""
+        """Laptop preset: a small Faster R-CNN on synthetic scenes, with its own features of 2x scenes as teacher."""
         return cls(
             model=baseline.quick_detector_config(),
             data=replace(baseline.quick_data_config(), min_size=(160,)),
             class_balance=ClassBalance(),
-            extended_level=ExtendedLevelConfig(transfer_options={"width": 32}, small_roi_size=32.0),
+            extended_level=ExtendedLevelConfig(transfer_options={"hidden_channels": 32}, small_roi_size=32.0),
             detector=StageConfig(600, baseline.quick_optimizer()),
             extension=StageConfig(150, baseline.quick_optimizer()),
             head=StageConfig(150, baseline.quick_optimizer()),
@@ -130,20 +131,20 @@ class Settings:
 
 
 def train(settings: Settings, run: Run) -> GeneralizedRCNN:
-    """The three phases, one after the other; what ``run`` has finished is only loaded. T is saved as ``detector.safetensors``.
+    """Run the three phases and return T, saved as ``detector.safetensors``; a phase that ``run`` has finished is only loaded.
 
     Raises:
-        TypeError: if M cannot be extended (other detectors, pyramids or backbones), before anything is trained.
-        ValueError: if ``detector_from`` names another network than ``model``.
+        TypeError: if M cannot be extended (unsupported detector, pyramid or backbone), before any training.
+        ValueError: if ``detector_from`` is another network than ``model``.
     """
-    shown = baseline.load_training_set(settings.data, run)
-    M = baseline.build_detector(settings.model, len(shown.classes))
+    dataset = baseline.load_training_set(settings.data, run)
+    M = baseline.build_detector(settings.model, len(dataset.classes))
     T = build_efpn(M, settings.extended_level)
-    train_base_detector(M, settings, shown, run)
-    distil_extension(T, settings, shown, run)
-    train_small_roi_head(T, settings, shown, run)
+    train_base_detector(M, settings, dataset, run)
+    distill_extension(T, settings, dataset, run)
+    train_small_roi_head(T, settings, dataset, run)
     configure_inference(T, settings.extended_level)
-    save_efpn(T, settings, shown.classes, run.folder)
+    save_efpn(T, settings, dataset.classes, run.folder)
     return T
 
 
@@ -151,13 +152,13 @@ def train(settings: Settings, run: Run) -> GeneralizedRCNN:
 
 
 def train_base_detector(M: Detector, settings: Settings, dataset: ImageDataset, run: Run) -> None:
-    """M trained as it is, or taken from ``settings.detector_from``; saved as ``plain.safetensors``, to be compared with T."""
+    """Phase 1: train M, or load it from ``settings.detector_from``, and save it as ``base_detector.safetensors`` for comparison with T."""
     if settings.detector_from:
         missing = baseline.load_matching_weights(M, baseline.load_detector(settings.detector_from)[0].state_dict())
         if missing:
             raise ValueError(
-                f"'{settings.detector_from}' is another network than 'model' describes: {len(missing)} tensors have no partner there, "
-                f"such as {', '.join(missing[:3])}. Give the model it was trained with."
+                f"'{settings.detector_from}' is another network than 'model' describes: it lacks {len(missing)} tensors, "
+                f"such as {', '.join(missing[:3])}. Set 'model' to the model it was trained with."
             )
     else:
         baseline.train_detector(
@@ -169,16 +170,16 @@ def train_base_detector(M: Detector, settings: Settings, dataset: ImageDataset, 
 # ---------------------------------------------------------------------------------------------------- phase 2: Sec. III-C, Eqs. (5) to (8)
 
 
-def distil_extension(T: GeneralizedRCNN, settings: Settings, dataset: ImageDataset, run: Run) -> None:
-    """The extension's p3x and p2x of a halved batch against inner3 and p2 of the batch itself; nothing else moves."""
+def distill_extension(T: GeneralizedRCNN, settings: Settings, dataset: ImageDataset, run: Run) -> None:
+    """Phase 2: train the extension, whose p3x and p2x of the downscaled batch should equal inner3 and p2 of the batch."""
     F, _ = efpn_modules(T)
     if settings.extended_level.init == "detector":
         init_extended_level(F.extension, F.pyramid.inner_blocks[0], F.pyramid.layer_blocks[0])  # type: ignore[index]
-    for part in (F.backbone, F.pyramid):
-        freeze(part)
+    for module in (F.backbone, F.pyramid):
+        freeze(module)
     run.to_device(F)
     learner = Learner(F.extension, settings.extension.optimizer, settings.extension.steps)
-    look = BatchTransform(F.mean, size_divisible=2 * F.size_divisible)
+    transform = BatchTransform(F.mean, size_divisible=2 * F.size_divisible)
     extend = (
         TiledExtension(F.extended_levels, settings.distillation.tile_size)
         if settings.distillation.tile_size
@@ -186,16 +187,16 @@ def distil_extension(T: GeneralizedRCNN, settings: Settings, dataset: ImageDatas
     )
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        batch, found = look(images, targets)
+        batch, batch_targets = transform(images, targets)
         student, teacher = cross_resolution(
             teacher=lambda large: select_teacher_levels(F(large)),
             student=lambda small: extend(F(small)),
             image=batch.tensors,
-            downscale=lambda large: nnf.avg_pool2d(large, 2),  # of the padded batch, so that cells lie on cells
+            downscale=lambda large: nnf.avg_pool2d(large, 2),  # of the padded batch, so that cells are aligned
         )
-        masks = foreground_masks(teacher, [target["boxes"] for target in found])
-        balanced = {"foreground": settings.distillation.foreground_weight * foreground_l1(student, teacher, masks)}
-        return learner.step({"global": pyramid_l1(student, teacher)} | balanced)
+        masks = foreground_masks(teacher, [target["boxes"] for target in batch_targets])
+        foreground = settings.distillation.foreground_weight * foreground_l1(student, teacher, masks)
+        return learner.step({"global": pyramid_l1(student, teacher), "foreground": foreground})
 
     fit(
         step,
@@ -208,15 +209,15 @@ def distil_extension(T: GeneralizedRCNN, settings: Settings, dataset: ImageDatas
 
 
 def select_teacher_levels(features: Features) -> Features:
-    """The teacher's maps under the names of the levels that they teach."""
+    """Return the teacher's maps under the names of the student's levels."""
     return {level: features[name] for level, name in TEACHER_LEVELS.items()}
 
 
 @torch.inference_mode()
 def extended_level_maps(T: GeneralizedRCNN, image: Tensor) -> dict[str, Features]:
-    """What p3x and p2x of ``image [3, H, W]`` should be, and what T's extension makes of it, under "target" and "extension" (Fig. 6).
+    """Return the target maps p3x and p2x of ``image [3, H, W]`` as "target", and those of T's extension as "extension" (Fig. 6).
 
-    T is in evaluation mode.
+    T must be in evaluation mode.
     """
     F, _ = efpn_modules(T)
     batch = T.transform([image])[0].tensors
@@ -225,26 +226,26 @@ def extended_level_maps(T: GeneralizedRCNN, image: Tensor) -> dict[str, Features
 
 
 def foreground_masks(teacher: Features, boxes: Sequence[Tensor]) -> Features:
-    """The cells of the teacher's maps that an object touches, whatever its class and size; boxes in px of the teacher's picture."""
+    """Return masks of the cells of the teacher's maps that any object overlaps; ``boxes`` in pixels of the teacher's image."""
     return {
         level: boxes_to_mask(boxes, 2 * level_stride(level), (x.shape[-2], x.shape[-1])) for level, x in teacher.items()
     }
 
 
 def build_distillation_loader(settings: Settings, dataset: ImageDataset, seed: int) -> ResumableDataLoader:
-    """The teacher's pictures: those of the data at ``scale`` times the size, flipped and perhaps cropped alike."""
-    how = settings.distillation
-    cut: list[Augmentation] = [RandomCrop(how.crop_size)] if how.crop_size else []
-    if how.unlabeled_images:
-        view = [*flip_and_resize(settings.data, how.image_scale), *cut]
+    """Build batches of the teacher's images: the data at ``image_scale`` times the size, flipped and optionally cropped."""
+    config = settings.distillation
+    crop: list[Augmentation] = [RandomCrop(config.crop_size)] if config.crop_size else []
+    if config.unlabeled_images:
+        augmentations = [*flip_and_resize(settings.data, config.image_scale), *crop]
         return ResumableDataLoader(
-            UnlabeledImageFolder(how.unlabeled_images),
+            UnlabeledImageFolder(config.unlabeled_images),
             settings.data.batch_size,
             seed,
-            view,
+            augmentations,
             num_workers=settings.data.num_workers,
         )
-    return build_labeled_loader(settings, dataset, seed, how.image_scale, cut)
+    return build_labeled_loader(settings, dataset, seed, config.image_scale, crop)
 
 
 def build_labeled_loader(
@@ -254,16 +255,20 @@ def build_labeled_loader(
     scale: float = 1.0,
     extra_augmentations: Sequence[Augmentation] = (),
 ) -> ResumableDataLoader:
-    """The data's pictures at ``scale`` times the size that T will see, balanced, and changed by what comes ``extra_augmentations``."""
-    view = [*flip_and_resize(settings.data, scale), *settings.class_balance.augmentations(scale), *extra_augmentations]
-    weights = settings.class_balance.image_weights(dataset)
+    """Build class-balanced batches of the data at ``scale`` times T's image size, with ``extra_augmentations`` at the end."""
+    balance = settings.class_balance
     return ResumableDataLoader(
-        dataset, settings.data.batch_size, seed, view, image_weights=weights, num_workers=settings.data.num_workers
+        dataset,
+        settings.data.batch_size,
+        seed,
+        [*flip_and_resize(settings.data, scale), *balance.augmentations(scale), *extra_augmentations],
+        image_weights=balance.image_weights(dataset),
+        num_workers=settings.data.num_workers,
     )
 
 
 def flip_and_resize(config: DataConfig, scale: float) -> list[Augmentation]:
-    """Flipped, and resized to ``scale`` times what the data's settings say."""
+    """Return a random flip, and a resize to ``scale`` times the sizes of ``config``."""
     if not config.min_size:
         return [RandomHorizontalFlip(config.hflip_prob)]
     return [
@@ -276,32 +281,31 @@ def flip_and_resize(config: DataConfig, scale: float) -> list[Augmentation]:
 
 
 def train_small_roi_head(T: GeneralizedRCNN, settings: Settings, dataset: ImageDataset, run: Run) -> None:
-    """The new head, from a copy of the old one, on small RoIs of the frozen RPN; the extension too, if ``extension_learns``."""
+    """Phase 3: train the new head, a copy of the old one, on small RoIs of the frozen RPN; also the extension if ``train_extension``."""
     F, heads = efpn_modules(T)
     for new, old in zip(heads.fine.children(), (heads.coarse.box_head, heads.coarse.box_predictor), strict=True):
         new.load_state_dict(old.state_dict())
-    still = [T.rpn, heads.coarse, F.backbone, F.pyramid] + ([] if settings.train_extension else [F.extension])
-    for part in still:
-        freeze(part)
+    frozen = [T.rpn, heads.coarse, F.backbone, F.pyramid] + ([] if settings.train_extension else [F.extension])
+    for module in frozen:
+        freeze(module)
     run.to_device(T)
     baseline.train_detector(T, build_labeled_loader(settings, dataset, run.seed), settings.head, run, "head")  # type: ignore[arg-type]
 
 
 def save_efpn(T: GeneralizedRCNN, settings: Settings, classes: Sequence[str], folder: Path) -> Path:
-    """Write T with what is needed to build it again; `featlift.papers.baseline.load_detector` reads it."""
-    model = json.dumps(asdict(replace(settings.model, backbone_weights="random")))
-    words = {
+    """Write T with its configuration to ``folder`` and return the path; `featlift.papers.baseline.load_detector` loads it."""
+    metadata = {
         "paper": "efpn",
-        "model": model,
-        "finer": json.dumps(asdict(settings.extended_level)),
+        "model": json.dumps(asdict(replace(settings.model, backbone_weights="random"))),
+        "extended_level": json.dumps(asdict(settings.extended_level)),
         "classes": json.dumps(list(classes)),
     }
-    return write_tensors(folder / baseline.DETECTOR_FILE, T.state_dict(), words)
+    return write_tensors(folder / baseline.DETECTOR_FILE, T.state_dict(), metadata)
 
 
 def efpn_from_metadata(metadata: Mapping[str, str]) -> GeneralizedRCNN:
-    """The T that the words in a file of :func:`save_efpn` describe, with random weights."""
-    finer = ExtendedLevelConfig(**json.loads(metadata["finer"]))
-    T = build_efpn(baseline.detector_from_metadata(metadata), finer)
-    configure_inference(T, finer)
+    """Build T as described by the metadata of a file of :func:`save_efpn`, with random weights."""
+    config = ExtendedLevelConfig(**json.loads(metadata["extended_level"]))
+    T = build_efpn(baseline.detector_from_metadata(metadata), config)
+    configure_inference(T, config)
     return T

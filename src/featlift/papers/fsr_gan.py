@@ -1,12 +1,10 @@
-"""FSR-GAN (Tan, Yan and Bare, CVPR 2018): the descriptor of a tiny query, lifted to what the large picture would have
-given.
+"""FSR-GAN (Tan, Yan and Bare, CVPR 2018): super-resolution of the descriptors of low-resolution queries.
 
-F is the frozen describer (Sec. 3.1), G the generator, D the critic (Sec. 3.3). Only queries are lifted: the gallery is
-described once, sharp, and never touched, so an index that exists keeps working. F is frozen, so all pictures are
-described first, at every ratio, and kept on disk; training then sees descriptors only and takes minutes.
+F is the frozen embedder (Sec. 3.1), G the generator, D the discriminator (a critic for the Wasserstein losses, Sec. 3.3). G is applied to
+queries only: the gallery is embedded at full resolution, so existing indexes keep working. F is frozen, so the descriptors of all images at
+all ratios are computed first and cached on disk; training uses descriptors only and takes minutes.
 
-The defaults are what works; :meth:`Settings.paper` is the text. `docs/papers/fsr_gan.md` lists where they differ, and
-why.
+The defaults are the recommended settings; :meth:`Settings.paper` follows the text. `docs/papers/fsr_gan.md` explains the differences.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,14 +63,14 @@ GAN_LOSSES = {
 
 @dataclass(frozen=True)
 class GANConfig:
-    """The critic's side.
+    """Adversarial loss.
 
     Attributes:
-        kind: "off", "gan", "wgan-clip" or "wgan-gp".
-        weight: of the adversarial term (1 in Eqs. 8 and 9).
-        n_critic: of the critic for each of the generator (not stated; 5 in the WGAN that is cited).
-        weight_clip: largest weight of a clipped critic.
-        penalty_weight: weight of the gradient penalty.
+        kind: Loss: "off", "gan", "wgan-clip" or "wgan-gp".
+        weight: Weight of the adversarial term (1 in Eqs. (8) and (9)).
+        n_critic: Updates of the critic per update of the generator (not stated; 5 in the cited WGAN paper).
+        weight_clip: Maximum absolute weight of the critic with "wgan-clip".
+        penalty_weight: Weight of the gradient penalty with "wgan-gp".
     """
 
     kind: str = "off"
@@ -83,51 +81,51 @@ class GANConfig:
 
     def __post_init__(self) -> None:
         if self.kind != "off" and self.kind not in GAN_LOSSES:
-            raise ValueError(f"Unknown game '{self.kind}'; choose 'off' or one of {', '.join(GAN_LOSSES)}.")
+            raise ValueError(f"Unknown adversarial kind '{self.kind}'; choose 'off' or one of {', '.join(GAN_LOSSES)}.")
 
 
 @dataclass(frozen=True)
 class RegularizationConfig:
-    """How boldly G corrects. Where little is known a bold G makes all queries look alike, and precision falls although distances do.
+    """Regularization of G. With few images an unregularized G makes all queries similar: distances decrease, but so does precision.
 
     Attributes:
-        rank: corrections are mixtures of so many directions; 0 allows any.
-        relative_loss: errors count relative to what was lost, so that queries that lost little are left alone.
+        rank: Rank of the space of G's corrections; 0 for full rank.
+        relative_loss: Weight errors relative to the lost information, so that queries that lost little are hardly changed.
     """
 
     rank: int = 0
     relative_loss: bool = False
 
 
-REGULARISATION_CANDIDATES = (
+REGULARIZATION_CANDIDATES = (
     RegularizationConfig(1, relative_loss=True),
     RegularizationConfig(1),
     RegularizationConfig(relative_loss=True),
     RegularizationConfig(),
 )
-"""What :func:`select_regularization` chooses from, the most cautious first."""
+"""Candidates of :func:`select_regularization`, strongest regularization first."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One generator for one describer.
+    """Training of one generator for one embedder.
 
     Attributes:
-        collection: pictures.
-        encoding: F.
-        adversarial: D, or none.
-        generator: "residual" (blind), "conditioned" (told the ratio) or "paper" (Table 2).
-        hidden_dim: width of the first two.
-        regularization: of the first two; None tries all and keeps what suits the pictures (not in the paper).
-        ratios: times smaller per side; the paper's 1/4 … 1/64 are areas. 1 keeps sharp queries sharp.
-        focal_exponent: r of Eq. (9).
-        optimizer: of G and of D.
-        steps: of G.
-        batch_size: pairs in a step.
+        collection: Images.
+        embedder: Embedder F.
+        adversarial: Adversarial loss.
+        generator: Generator G: "residual" (blind), "conditioned" (on the ratio) or "paper" (Table 2).
+        hidden_dim: Hidden dimension of "residual" and "conditioned".
+        regularization: Regularization of "residual" and "conditioned"; None selects it by validation (not in the paper).
+        ratios: Downscaling factors per side; the paper's 1/4 … 1/64 are ratios of areas. 1 preserves full-resolution queries.
+        focal_exponent: Exponent r of Eq. (9).
+        optimizer: Optimizer of G and D.
+        steps: Number of updates of G.
+        batch_size: Descriptor pairs per step.
     """
 
     collection: CollectionConfig = field(default_factory=CollectionConfig)
-    encoding: EmbedderConfig = field(default_factory=EmbedderConfig)
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
     adversarial: GANConfig = field(default_factory=GANConfig)
     generator: str = "residual"
     hidden_dim: int = 1024
@@ -142,8 +140,8 @@ class Settings:
 
     @classmethod
     def paper(cls) -> "Settings":
-        """The text: Table 2 and Table 3, clipped Wasserstein critic, r = 2, Adam 8e-4, no ratio 1; 6 epochs of 4,500
-        pictures at 7 ratios.
+        """As in the text: Tables 2 and 3, clipped Wasserstein critic, r = 2, Adam with lr 8e-4, no ratio 1; 6 epochs of
+        4,500 images at 7 ratios.
         """
         return cls(
             collection=CollectionConfig(
@@ -159,13 +157,13 @@ class Settings:
 
     @classmethod
     def quick(cls) -> "Settings":
-        """The laptop's: built-in places, a descriptor without weights; two minutes."""
-        return cls(encoding=EmbedderConfig("gist", input_size=128), hidden_dim=512, steps=400)
+        """Laptop preset: synthetic landmarks and GIST descriptors (no weights); two minutes."""
+        return cls(embedder=EmbedderConfig("gist", input_size=128), hidden_dim=512, steps=400)
 
 
 def train(settings: Settings, run: Run) -> nn.Module:
-    """G, trained on the descriptors of ``settings.collection``; written to the run as ``generator.safetensors``."""
-    F, files = build_descriptor_cache(settings.encoding), list_train_images(settings.collection)
+    """Train G on the descriptors of ``settings.collection`` and save it in the run as ``generator.safetensors``."""
+    F, files = build_descriptor_cache(settings.embedder), list_train_images(settings.collection)
     pairs = build_descriptor_pairs(F, files, settings.ratios)
     settings = select_regularization(settings, F, files, pairs, run)
     G = build_generator(settings, pairs.high.shape[1])
@@ -175,7 +173,7 @@ def train(settings: Settings, run: Run) -> nn.Module:
 
 
 def build_descriptor_pairs(F: DescriptorCache, files: Sequence[Path], ratios: Sequence[float]) -> DescriptorPairs:
-    """F of every file at every ratio, and at full size."""
+    """Compute the descriptors F of every file at every ratio, and at full size."""
     return DescriptorPairs(
         ratios, torch.stack([describe_files(F, files, ratio) for ratio in ratios]), describe_files(F, files, 1)
     )
@@ -185,17 +183,17 @@ def build_descriptor_pairs(F: DescriptorCache, files: Sequence[Path], ratios: Se
 
 
 def build_generator(settings: Settings, descriptor_dim: int) -> nn.Module:
-    """G for descriptors of ``descriptor_dim`` numbers.
+    """Build G for descriptors of dimension ``descriptor_dim``.
 
     Raises:
-        ValueError: if there is no generator of this name.
+        ValueError: if the generator's name is unknown.
     """
     if settings.generator == "paper":
         return DescriptorGenerator(descriptor_dim)
-    kinds = {"residual": ResidualGenerator, "conditioned": ConditionedGenerator}
-    if settings.generator not in kinds:
-        raise ValueError(f"Unknown generator '{settings.generator}'; choose 'paper' or one of {', '.join(kinds)}.")
-    return kinds[settings.generator](
+    generators = {"residual": ResidualGenerator, "conditioned": ConditionedGenerator}
+    if settings.generator not in generators:
+        raise ValueError(f"Unknown generator '{settings.generator}'; choose 'paper' or one of {', '.join(generators)}.")
+    return generators[settings.generator](
         descriptor_dim, settings.hidden_dim, rank=(settings.regularization or RegularizationConfig()).rank
     )
 
@@ -203,19 +201,19 @@ def build_generator(settings: Settings, descriptor_dim: int) -> nn.Module:
 def train_generator(
     G: nn.Module, pairs: DescriptorPairs, settings: Settings, run: Run, stage_name: str = "generator"
 ) -> nn.Module:
-    """Trains G on ``pairs``, against a critic if the game has one; returns G, ready to be asked."""
-    stream = DescriptorPairLoader(pairs, settings.batch_size, run.seed)
+    """Train G on ``pairs``, adversarially if ``settings.adversarial`` says so; return G in evaluation mode."""
+    loader = DescriptorPairLoader(pairs, settings.batch_size, run.seed)
     if settings.adversarial.kind == "off":
-        train_without_critic(G, stream, settings, run, stage_name)
+        train_without_critic(G, loader, settings, run, stage_name)
     else:
         dimension = pairs.high.shape[1]
         D = DescriptorDiscriminator(dimension) if settings.generator == "paper" else MLPDiscriminator(dimension)
-        train_with_critic(D, G, stream, settings, run, stage_name)
+        train_with_critic(D, G, loader, settings, run, stage_name)
     return G.eval()
 
 
 def descriptor_content_loss(fake: Tensor, low: Tensor, high: Tensor, settings: Settings) -> Tensor:
-    """The second term of Eq. (9), or with caution its relative form; descriptors ``[B, D]``."""
+    """Return the second term of Eq. (9), or its relative form with ``relative_loss``; descriptors ``[B, D]``."""
     if settings.regularization and settings.regularization.relative_loss:
         return relative_distance(fake, low, high, settings.focal_exponent)
     return focal_distance(fake, high, settings.focal_exponent)
@@ -224,7 +222,7 @@ def descriptor_content_loss(fake: Tensor, low: Tensor, high: Tensor, settings: S
 def train_without_critic(
     G: nn.Module, loader: DescriptorPairLoader, settings: Settings, run: Run, stage_name: str
 ) -> None:
-    """The second term of Eq. (9) by itself; with r = 2 the paper's "CNN-Baseline"."""
+    """Train G with the second term of Eq. (9) alone; with r = 2 this is the paper's "CNN-Baseline"."""
     learner = Learner(G, settings.optimizer, settings.steps)
 
     def step(low: Any, high: Any) -> Mapping[str, Tensor]:
@@ -236,60 +234,61 @@ def train_without_critic(
 def train_with_critic(
     D: nn.Module, G: nn.Module, loader: DescriptorPairLoader, settings: Settings, run: Run, stage_name: str
 ) -> None:
-    """Eq. (7) for D on every batch, Eq. (9) for G on every ``turns``-th, judged by the D of after its turn."""
-    game, steps = settings.adversarial, settings.steps * settings.adversarial.n_critic
-    tell_apart, fool = GAN_LOSSES[game.kind]
-    of_G, of_D = Learner(G, settings.optimizer, settings.steps), Learner(D, settings.optimizer, steps)
+    """Update D by Eq. (7) on every batch, and G by Eq. (9) on every ``n_critic``-th batch with the updated D."""
+    config, steps = settings.adversarial, settings.steps * settings.adversarial.n_critic
+    critic_loss, generator_loss = GAN_LOSSES[config.kind]
+    generator, critic = Learner(G, settings.optimizer, settings.steps), Learner(D, settings.optimizer, steps)
 
     def step(low: Any, high: Any) -> Mapping[str, Tensor]:
         fake = G(*low)
-        losses = {"critic": tell_apart(D(high), D(fake.detach()))}
-        if game.kind == "wgan-gp":
-            losses["penalty"] = game.penalty_weight * gradient_penalty(D, high, fake.detach())
-        said = of_D.step(losses)
-        if game.kind == "wgan-clip":
-            clip_weights(D, game.weight_clip)
-        if of_D.num_calls % game.n_critic:
-            return said
-        near = descriptor_content_loss(fake, low[0], high, settings)
-        return said | of_G.step({"content": near, "adversarial": game.weight * fool(D(fake))})
+        losses = {"critic": critic_loss(D(high), D(fake.detach()))}
+        if config.kind == "wgan-gp":
+            losses["penalty"] = config.penalty_weight * gradient_penalty(D, high, fake.detach())
+        log = critic.step(losses)
+        if config.kind == "wgan-clip":
+            clip_weights(D, config.weight_clip)
+        if critic.num_calls % config.n_critic:
+            return log
+        content = descriptor_content_loss(fake, low[0], high, settings)
+        return log | generator.step({"content": content, "adversarial": config.weight * generator_loss(D(fake))})
 
-    fit(step, loader, steps, run, {"generator": of_G, "critic": of_D}, stage_name)
+    fit(step, loader, steps, run, {"generator": generator, "critic": critic}, stage_name)
 
 
-# ------------------------------------------------------------------------------------------------- ours: how bold G should be
+# ------------------------------------------------------------------------------------------------- regularization of G (not in the paper)
 
 
 def select_regularization(
     settings: Settings, F: DescriptorCache, files: Sequence[Path], pairs: DescriptorPairs, run: Run
 ) -> Settings:
-    """``settings`` with the caution that suits the pictures, by what each G, taught by three quarters, finds of the last quarter.
+    """Return ``settings`` with the regularization selected by validation: each candidate is trained on the first three quarters of the
+    images and evaluated by retrieval on the last quarter.
 
-    The last quarter, sharp, is asked for by small crops of it: no label is needed, and nothing of what is searched later. Files of one
-    place often follow each other, so it is the last quarter and not every fourth picture. The most cautious that is behind the best by
-    no more than a standard error is taken. Trials have no critic.
+    Queries are random crops of the validation images at every ratio, the gallery is these images at full size, so neither labels nor the
+    later gallery are used. The last quarter is used, not every fourth image, because files of one landmark are often adjacent. The
+    strongest regularization within one standard error of the best is selected. Trials train without a critic.
     """
     if settings.regularization is not None:
         return settings
-    known, held = pairs.split(3 / 4)
-    asked_for = list(files[-len(held.high) :])
-    crops = [random_crop_box(file, number) for number, file in enumerate(asked_for)]
-    low = {ratio: describe_files(F, asked_for, ratio, crops) for ratio in settings.ratios}
-    wanted = [RetrievalQuery(file, frozenset({row})) for row, file in enumerate(asked_for)]
+    train_pairs, val_pairs = pairs.split(3 / 4)
+    val_files = list(files[-len(val_pairs.high) :])
+    crops = [random_crop_box(file, number) for number, file in enumerate(val_files)]
+    low = {ratio: describe_files(F, val_files, ratio, crops) for ratio in settings.ratios}
+    queries = [RetrievalQuery(file, frozenset({row})) for row, file in enumerate(val_files)]
 
-    def found(caution: RegularizationConfig) -> Tensor:
-        tried = replace(settings, regularization=caution, adversarial=GANConfig("off"))
-        G, name = build_generator(tried, pairs.high.shape[1]), "relative" if caution.relative_loss else "plain"
-        train_generator(G, known, tried, run, f"trial-{caution.rank}-{name}")
-        each = [query_average_precisions(x, held.high, wanted) for x in apply_generator(G, low).values()]
-        return torch.tensor(each).mean(dim=0)
+    def evaluate(candidate: RegularizationConfig) -> Tensor:
+        trial = replace(settings, regularization=candidate, adversarial=GANConfig("off"))
+        G, name = build_generator(trial, pairs.high.shape[1]), "relative" if candidate.relative_loss else "plain"
+        train_generator(G, train_pairs, trial, run, f"trial-{candidate.rank}-{name}")
+        precisions = [query_average_precisions(x, val_pairs.high, queries) for x in apply_generator(G, low).values()]
+        return torch.tensor(precisions).mean(dim=0)
 
-    trials = {caution: found(caution) for caution in REGULARISATION_CANDIDATES}
-    run.truncate_log("suited", 0)
-    for step, (caution, values) in enumerate(trials.items(), 1):
-        run.log({"stage": "suited", "step": step, **asdict(caution), "mAP": values.mean().item()})
+    trials = {candidate: evaluate(candidate) for candidate in REGULARIZATION_CANDIDATES}
+    run.truncate_log("regularization", 0)
+    for step, (candidate, precisions) in enumerate(trials.items(), 1):
+        run.log({"stage": "regularization", "step": step, **asdict(candidate), "mAP": precisions.mean().item()})
     return replace(
-        settings, regularization=min(select_within_one_standard_error(trials), key=REGULARISATION_CANDIDATES.index)
+        settings, regularization=min(select_within_one_standard_error(trials), key=REGULARIZATION_CANDIDATES.index)
     )
 
 
@@ -299,43 +298,46 @@ def select_regularization(
 def evaluate_generators(
     generators: Mapping[str, nn.Module], settings: Settings, ratios: Sequence[float] = ()
 ) -> dict[str, dict]:
-    """:func:`retrieval_curves` of every lift at every ratio, and :func:`query_sizes` of the queries."""
+    """Return :func:`retrieval_curves` of every generator at every ratio, and :func:`query_sizes` of the queries."""
     ratios = ratios or settings.ratios
     low = query_descriptors(settings, ratios)
     return retrieval_curves(
-        {name: apply_generator(lift, low) for name, lift in generators.items()}, settings
+        {name: apply_generator(generator, low) for name, generator in generators.items()}, settings
     ) | query_sizes(settings, ratios)
 
 
 def query_descriptors(settings: Settings, ratios: Sequence[float]) -> dict[float, Tensor]:
-    """Ratio → F of the queries, so many times smaller, ``[Q, D]``."""
-    queries, F = open_collection(settings.collection).queries, build_descriptor_cache(settings.encoding)
+    """Return ratio → descriptors F of the queries downscaled by that ratio per side, ``[Q, D]``."""
+    queries, F = open_collection(settings.collection).queries, build_descriptor_cache(settings.embedder)
     files, boxes = [query.image_path for query in queries], [query.box for query in queries]
     return {ratio: describe_files(F, files, ratio, boxes) for ratio in ratios}
 
 
 def apply_generator(generator: nn.Module, low: Mapping[float, Tensor]) -> dict[float, Tensor]:
-    """Queries by ratio, ``[Q, D]`` each, through ``generator``, which is told the ratio."""
+    """Apply ``generator`` to the query descriptors of each ratio, ``[Q, D]`` each; it also gets the ratio."""
     return {
         ratio: super_resolve_descriptors(generator, x, torch.full((len(x),), float(ratio))) for ratio, x in low.items()
     }
 
 
 def retrieval_curves(queries: Mapping[str, Mapping[float, Tensor]], settings: Settings) -> dict[str, dict]:
-    """What is found by queries that were made in several ways: ``{"map": {name: {ratio: 0…1}}, "distance": {name: {ratio: (mean,
-    variance)}}}``. The database is sharp and untouched; distances are to the sharp queries.
+    """Evaluate named query descriptors: ``{"map": {name: {ratio: 0…1}}, "distance": {name: {ratio: (mean, variance)}}}``.
+
+    The database is at full resolution and not super-resolved; distances are to the full-resolution queries.
     """
-    landmarks, F = open_collection(settings.collection), build_descriptor_cache(settings.encoding)
-    database, sharp = describe_files(F, landmarks.database, 1), query_descriptors(settings, [1])[1]
-    found = {name: map_by_ratio(each, database, landmarks.queries) for name, each in queries.items()}
-    return {"map": found, "distance": {name: distance_by_ratio(each, sharp) for name, each in queries.items()}}
+    landmarks, F = open_collection(settings.collection), build_descriptor_cache(settings.embedder)
+    database, high = describe_files(F, landmarks.database, 1), query_descriptors(settings, [1])[1]
+    return {
+        "map": {name: map_by_ratio(by_ratio, database, landmarks.queries) for name, by_ratio in queries.items()},
+        "distance": {name: distance_by_ratio(by_ratio, high) for name, by_ratio in queries.items()},
+    }
 
 
 def query_sizes(settings: Settings, ratios: Sequence[float]) -> dict[str, dict[float, float]]:
-    """Means over the queries: ``"short_side"`` in pixels, and ``"bits"`` of the small picture as PNG (Sec. 5.4)."""
+    """Return means over the queries by ratio: ``"short_side"`` in pixels, and ``"bits"`` of the downscaled image as PNG (Sec. 5.4)."""
     images = [read_image_crop(query.image_path, query.box) for query in open_collection(settings.collection).queries]
     small = {ratio: [downscale_image(image, ratio) for image in images] for ratio in ratios}
     return {
-        "short_side": {r: sum(min(image.shape[1:]) for image in each) / len(each) for r, each in small.items()},
-        "bits": {r: sum(map(png_bits, each)) / len(each) for r, each in small.items()},
+        "short_side": {r: sum(min(x.shape[1:]) for x in resized) / len(resized) for r, resized in small.items()},
+        "bits": {r: sum(map(png_bits, resized)) / len(resized) for r, resized in small.items()},
     }

@@ -1,12 +1,11 @@
-"""Light interpolators, taught by heavy ones: the answer to the last sentence of SRF-GAN's and AFI-GAN's conclusions. (No paper; ours.)
+"""Distillation of light interpolators from heavy ones (not a paper's method), for the cost named in SRF-GAN's and AFI-GAN's conclusions.
 
-F are frozen extractors that are already good, G the light interpolator, T the detector that is wanted. The distillation needs pictures and
-no labels. G learns from two teachers at once: what F's own heavy interpolators make of the maps that they double (the same maps, G beside
-them), and what F's pyramid says of the picture at twice the size (AFI-GAN's stage 1, without its critic). Then T, with G in its pyramid,
-is tuned by its own losses.
+F are trained, frozen extractors, G the light interpolator, T the target detector. The distillation needs images but no labels and has two
+losses: G should reproduce the outputs of F's own interpolators on the same maps (same resolution), and F's pyramid of the image at twice
+the size (cross resolution; AFI-GAN's stage 1 without its discriminator). Then T, with G in its pyramid, is fine-tuned.
 
-G may learn from several F at once. With the channel-agnostic form their pyramids may have different numbers of channels, and what was
-learned from them is used on a pyramid that none of them has (``interpolator_from``).
+G may be distilled from several F at once. With the channel-agnostic interpolator their pyramids may have different numbers of channels,
+and the result can be used in a pyramid with yet another number (``interpolator_from``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,11 +36,11 @@ STAGES = ("teacher", "interpolator", "target")
 
 @dataclass(frozen=True)
 class DistillationWeights:
-    """What G learns from; both are mean squares relative to the teacher's, summed over the doublings or levels (`losses.feature_mse`).
+    """Weights of the distillation losses: mean squared errors relative to the teacher, summed over steps or levels (`losses.feature_mse`).
 
     Attributes:
-        same_resolution: weight of "do with this map what the heavy interpolator does with it".
-        cross_resolution: weight of "make of the small picture's maps what the large picture's are".
+        same_resolution: Weight of the loss between the outputs of G and of the teacher's interpolator for the same map.
+        cross_resolution: Weight of the loss between G's upsampled maps of the half-size image and the teacher's maps of the image.
     """
 
     same_resolution: float = 1.0
@@ -53,25 +52,26 @@ class DistillationWeights:
             or min(self.same_resolution, self.cross_resolution) < 0
         ):
             raise ValueError(
-                f"The weights are same_map {self.same_resolution} and twice {self.cross_resolution}; neither may be negative, and one must be above 0."
+                f"loss_weights are same_resolution {self.same_resolution} and cross_resolution {self.cross_resolution}; "
+                "neither may be negative, and at least one must be above 0."
             )
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Distillation and tuning; the defaults suit Mask R-CNN R50-FPN on COCO.
+    """Distillation and fine-tuning; the defaults are for Mask R-CNN R50-FPN on COCO.
 
     Attributes:
-        model: T, whose interpolator is G: "light" or "light-agnostic" (any other learned one will do as well).
-        data: pictures, sizes and batch; the distillation reads no labels.
-        loss_weights: what G learns from.
-        teacher_interpolator: the interpolator of the teacher that is trained if ``teachers_from`` names none.
-        teacher: how that one is trained.
-        interpolator: the distillation.
-        target: the tuning of T.
-        teachers_from: run folders or detector files; T starts from the first.
-        interpolator_from: folder of a run that has finished the distillation; it is then left out.
-        target_init: what T's other parts start from: "teacher" (the first), or "weights", as ``model`` says.
+        model: Target detector T, whose interpolator is G: "light" or "light-agnostic" (any other learned interpolator also works).
+        data: Images, sizes and batch size; the distillation uses no labels.
+        loss_weights: Weights of the distillation losses.
+        teacher_interpolator: Interpolator of the teacher that is trained if ``teachers_from`` is empty.
+        teacher: Training of that teacher.
+        interpolator: Distillation.
+        target: Fine-tuning of T.
+        teachers_from: Run folders or detector files of the teachers; T is initialized from the first.
+        interpolator_from: Folder of a run that has finished the distillation, which is then skipped.
+        target_init: Initialization of T's other parts: "teacher" (the first teacher) or "weights" (as configured in ``model``).
     """
 
     model: DetectorConfig = field(default_factory=lambda: DetectorConfig(interpolator="light"))
@@ -87,11 +87,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.target_init not in ("teacher", "weights"):
-            raise ValueError(f"Unknown start '{self.target_init}'; choose 'teacher' or 'weights'.")
+            raise ValueError(f"Unknown target_init '{self.target_init}'; choose 'teacher' or 'weights'.")
 
     @classmethod
     def quick(cls) -> "Settings":
-        """The laptop's: a small Faster R-CNN with AFI on the built-in scenes teaches, one with the light interpolator learns."""
+        """Laptop preset: on synthetic scenes, a small Faster R-CNN with AFI as teacher and one with the light interpolator as target."""
         return cls(
             model=baseline.quick_detector_config("light"),
             data=baseline.quick_data_config(),
@@ -106,26 +106,26 @@ def _adam_cosine(lr: float) -> OptimizerConfig:
 
 
 def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module:
-    """The stages up to ``stop_after``; one that ``run`` has finished is only loaded. Returns what the last stage made.
+    """Run the stages up to ``stop_after`` and return the result of that stage; a stage that ``run`` has finished is only loaded.
 
     Raises:
         ValueError: if there is no such stage.
     """
     if stop_after not in STAGES:
-        raise ValueError(f"There is no stage '{stop_after}'; there are {', '.join(STAGES)}.")
-    shown = baseline.build_dataset(settings.data)
-    stream, classes = baseline.build_train_loader(settings.data, shown, run.seed), shown.classes
+        raise ValueError(f"Unknown stage '{stop_after}'; choose one of {', '.join(STAGES)}.")
+    dataset = baseline.build_dataset(settings.data)
+    loader = baseline.build_train_loader(settings.data, dataset, run.seed)
     if stop_after == "teacher":
-        return run_teachers_stage(settings, stream, classes, run)[0]
+        return run_teachers_stage(settings, loader, dataset.classes, run)[0]
     if stop_after == "interpolator":
-        return run_distillation_stage(settings, stream, classes, run)
-    return run_tuning_stage(settings, stream, classes, run)
+        return run_distillation_stage(settings, loader, dataset.classes, run)
+    return run_tuning_stage(settings, loader, dataset.classes, run)
 
 
 def run_teachers_stage(
     settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run
 ) -> list[Detector]:
-    """The detectors that F are taken from: those named, or T's network with the heavy interpolator, trained now."""
+    """Return the detectors whose extractors are F: loaded from ``teachers_from``, or T's network trained with ``teacher_interpolator``."""
     if settings.teachers_from:
         return [baseline.load_detector(path)[0] for path in settings.teachers_from]
     model = replace(settings.model, interpolator=settings.teacher_interpolator, interpolator_options={})
@@ -141,53 +141,53 @@ def run_teachers_stage(
 def run_distillation_stage(
     settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run
 ) -> nn.ModuleList:
-    """G after the distillation: taught now, or read from ``settings.interpolator_from``, whatever pyramid it was taught on.
+    """Return G after the distillation: distilled, or loaded from ``settings.interpolator_from``, even if trained in another pyramid.
 
     Raises:
-        FileNotFoundError, ValueError: if there is no G of another run, or it does not fit.
+        FileNotFoundError: if the run of ``settings.interpolator_from`` has no G.
+        ValueError: if its G does not fit.
     """
-    steps = detectors.num_upsampling_steps(settings.model.detector, settings.model.pyramid)
     model = settings.model
+    num_steps = detectors.num_upsampling_steps(model.detector, model.pyramid)
     G = nn.ModuleList(
-        build_interpolators(model.interpolator, model.pyramid_channels, steps, **model.interpolator_options)
+        build_interpolators(model.interpolator, model.pyramid_channels, num_steps, **model.interpolator_options)
     )
     if settings.interpolator_from:
-        for part, file in zip(G, interpolator_weight_files(Path(settings.interpolator_from), len(G)), strict=True):
-            checkpoints.load_state_file(part, file)
+        for module, file in zip(G, interpolator_weight_files(Path(settings.interpolator_from), len(G)), strict=True):
+            checkpoints.load_state_file(module, file)
         return G
     F = [frozen_copy(get_extractor(teacher)) for teacher in run_teachers_stage(settings, loader, classes, run)]
-    for one in F:
-        run.to_device(one)
-    distil_interpolator(F, G, settings, loader, run)
+    for extractor in F:
+        run.to_device(extractor)
+    distill_interpolator(F, G, settings, loader, run)
     if run.rank == 0:
-        for part, file in zip(G, interpolator_weight_files(run.folder, len(G)), strict=True):
-            checkpoints.save(part, file)
+        for module, file in zip(G, interpolator_weight_files(run.folder, len(G)), strict=True):
+            checkpoints.save(module, file)
     return G
 
 
 def interpolator_weight_files(folder: Path, num_interpolators: int) -> list[Path]:
-    """Where a run keeps its interpolator, or one for each step."""
+    """Return the files of a run's interpolators: one shared, or one per upsampling step."""
     return [
         folder / ("G.safetensors" if num_interpolators == 1 else f"G{i}.safetensors") for i in range(num_interpolators)
     ]
 
 
-def distil_interpolator(
+def distill_interpolator(
     F: Sequence[Extractor], G: nn.ModuleList, settings: Settings, loader: ResumableDataLoader, run: Run
 ) -> None:
-    """G beside each F's own interpolators, and after F of the small picture; the losses of all F are summed.
+    """Train G with :func:`distillation_losses`, summed over all F.
 
     Raises:
-        ValueError: if G is to learn from an F that doubles without parameters.
+        ValueError: if the same-resolution loss is used with an F whose interpolator has no parameters.
     """
     if settings.loss_weights.same_resolution:
         _check_learned_teachers(F)
     learner = Learner(G, settings.interpolator.optimizer, settings.interpolator.steps)
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        losses = [distillation_losses(one, G, images, settings.loss_weights) for one in F]
-        names = losses[0]
-        return learner.step({name: sum((each[name] for each in losses[1:]), names[name]) for name in names})
+        first, *others = [distillation_losses(extractor, G, images, settings.loss_weights) for extractor in F]
+        return learner.step({name: sum((losses[name] for losses in others), loss) for name, loss in first.items()})
 
     fit(step, loader, settings.interpolator.steps, run, {"interpolator": learner}, "interpolator")
 
@@ -195,33 +195,35 @@ def distil_interpolator(
 def distillation_losses(
     F: Extractor, G: nn.ModuleList, images: list[Tensor], weights: DistillationWeights
 ) -> dict[str, Tensor]:
-    """What G has still to learn from one F on these pictures, each term with its weight; a term of weight 0 is left out."""
-    look, terms = BatchTransform(F.mean), {}
-    seen = lambda pictures: F(look(pictures)[0].tensors)  # noqa: E731
-    with record_interpolators(F.pyramid.interpolators) as doublings:  # type: ignore[arg-type]
+    """Return the weighted losses of G with ``F`` as teacher on ``images [3, H, W]``; losses of weight 0 are omitted."""
+    transform, losses = BatchTransform(F.mean), {}
+    extract = lambda images: F(transform(images)[0].tensors)  # noqa: E731
+    with record_interpolators(F.pyramid.interpolators) as records:  # type: ignore[arg-type]
         if weights.cross_resolution:
-            low, high = cross_resolution(seen, lambda small: upsample_levels(G, seen(small)), images, downscale_images)
-            terms["twice"] = weights.cross_resolution * feature_mse(*crop_to_match(low, high), scale_free=True)
+            low, high = cross_resolution(
+                extract, lambda small: upsample_levels(G, extract(small)), images, downscale_images
+            )
+            loss = feature_mse(*crop_to_match(low, high), scale_free=True)
+            losses["cross_resolution"] = weights.cross_resolution * loss
         else:
-            seen(images)
+            extract(images)
     if weights.same_resolution:
-        terms["same_map"] = weights.same_resolution * feature_mse(
-            *student_teacher_outputs(G, doublings), scale_free=True
-        )
-    return terms
+        loss = feature_mse(*student_teacher_outputs(G, records), scale_free=True)
+        losses["same_resolution"] = weights.same_resolution * loss
+    return losses
 
 
 @contextmanager
 def record_interpolators(interpolators: nn.ModuleList) -> Iterator[list[tuple[int, Tensor, Tensor]]]:
-    """Collects what each of ``interpolators`` is given and gives: (number of its doubling, ``[B, C, H, W]``, ``[B, C, 2H, 2W]``)."""
-    seen: list[tuple[int, Tensor, Tensor]] = []
+    """Context that records the calls of ``interpolators``: (index of the call, input ``[B, C, H, W]``, output ``[B, C, 2H, 2W]``)."""
+    records: list[tuple[int, Tensor, Tensor]] = []
 
-    def note(_: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-        seen.append((len(seen), given[0], out))
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        records.append((len(records), inputs[0], output))
 
-    handles = [module.register_forward_hook(note) for module in interpolators]
+    handles = [module.register_forward_hook(hook) for module in interpolators]
     try:
-        yield seen
+        yield records
     finally:
         for handle in handles:
             handle.remove()
@@ -230,7 +232,7 @@ def record_interpolators(interpolators: nn.ModuleList) -> Iterator[list[tuple[in
 def student_teacher_outputs(
     G: nn.ModuleList, records: Sequence[tuple[int, Tensor, Tensor]]
 ) -> tuple[Features, Features]:
-    """G's answers to the maps that were doubled, and the heavy one's; with an interpolator per step each answers for its own."""
+    """Return the outputs of G and of the teacher for the recorded inputs; with an interpolator per step each handles its own step."""
     return (
         {str(number): G[number % len(G)](x) for number, x, _ in records},
         {str(number): y.detach() for number, _, y in records},
@@ -238,27 +240,27 @@ def student_teacher_outputs(
 
 
 def _check_learned_teachers(F: Sequence[Extractor]) -> None:
-    for one in F:
-        fixed = [g.mode for g in one.pyramid.interpolators if isinstance(g, FixedInterpolator)]  # type: ignore[union-attr]
+    for extractor in F:
+        fixed = [g.mode for g in extractor.pyramid.interpolators if isinstance(g, FixedInterpolator)]  # type: ignore[union-attr]
         if fixed:
             raise ValueError(
-                f"A teacher doubles its maps with {fixed[0]} interpolation: there is nothing to learn from that. "
-                "Set lessons.same_map to 0 to learn from its pyramid at twice the size alone, or name a run with a learned interpolator."
+                f"A teacher upsamples with fixed {fixed[0]} interpolation, which cannot be distilled. Set "
+                "loss_weights.same_resolution to 0 to use only the cross-resolution loss, or give a run with a learned interpolator."
             )
 
 
-# ------------------------------------------------------------------------------------------------ tuning
+# ------------------------------------------------------------------------------------------------ fine-tuning
 
 
 def run_tuning_stage(settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run) -> Detector:
-    """T with G in its pyramid, the rest from the first teacher or new, tuned by its own losses."""
+    """Return T with G in its pyramid, the rest from the first teacher or new, fine-tuned with its detection losses."""
     G = run_distillation_stage(settings, loader, classes, run)
     T = baseline.build_detector(settings.model, len(classes))
-    taken = {f"{INTERPOLATOR_PREFIX}{name}": value for name, value in G.state_dict().items()}
+    weights = {f"{INTERPOLATOR_PREFIX}{name}": value for name, value in G.state_dict().items()}
     if settings.target_init == "teacher":
-        first = run_teachers_stage(settings, loader, classes, run)[0].state_dict()
-        taken |= {name: value for name, value in first.items() if not name.startswith(INTERPOLATOR_PREFIX)}
-    baseline.load_matching_weights(T, taken)
+        teacher = run_teachers_stage(settings, loader, classes, run)[0].state_dict()
+        weights |= {name: value for name, value in teacher.items() if not name.startswith(INTERPOLATOR_PREFIX)}
+    baseline.load_matching_weights(T, weights)
     baseline.train_detector(T, loader, settings.target, run, "target")
     baseline.save_detector(T, settings.model, classes, run.folder)
     return T

@@ -1,9 +1,10 @@
-"""SRF-GAN (Lee, Lee and Choi, arXiv 2020): super-resolved features, trained against a critic in three stages.
+"""SRF-GAN (Lee, Lee and Choi, arXiv 2020): adversarial training of super-resolved features in three stages.
 
-The stages are those of AFI-GAN, which came from it, and are written there: the SRF generator and critic (Sec. 4.1, Eqs. 1 and 2), the
-multi-scale SRF extractor (Sec. 4.2, Eq. 3), the target detector (Sec. 4.3). What differs is what the stages are given: a generator
-of residual blocks with batch norm, a critic that ends in a 1x1 convolution, and losses on p2 … p5. Eq. 3 of this paper prints G(P_lr)
-where the sizes allow only the output of M's pyramid; AFI-GAN's Eq. 3 corrects it, and so do we. SRF-GAN has no public training code.
+AFI-GAN is its successor and has the same stages, which are implemented in `featlift.papers.afi_gan`: the SRF generator and discriminator
+(Sec. 4.1, Eqs. (1) and (2)), the multi-scale SRF extractor (Sec. 4.2, Eq. (3)), the target detector (Sec. 4.3). SRF-GAN differs in its
+generator of residual blocks with batch norm, a discriminator that ends in a 1x1 convolution, and losses on p2 … p5. Its Eq. (3) prints
+G(P_lr) where the sizes allow only the output of M's pyramid; FeatLift follows AFI-GAN's Eq. (3), which corrects this. SRF-GAN has no public
+training code.
 """
 
 from dataclasses import dataclass, field, replace
@@ -24,33 +25,31 @@ class Settings(afi_gan.Settings):
     adversarial: AdversarialConfig = field(
         default_factory=lambda: AdversarialConfig(last_kernel=1, levels=("p2", "p3", "p4", "p5"))
     )
-    reuse: str = "M"  # Sec. 4.3 names both; its best rows replace the FPN by the whole extractor
+    reuse: str = "M"  # Sec. 4.3 describes both; its best results reuse the whole extractor
 
     @classmethod
     def quick(cls) -> "Settings":
-        """The laptop's: a small Faster R-CNN on the built-in scenes."""
-        short = afi_gan.Settings.quick()
-        stages = {name: getattr(short, name) for name in afi_gan.STAGES}
-        adversary = replace(cls().adversarial, width=1)
+        """Laptop preset: a small Faster R-CNN on synthetic scenes."""
+        quick = afi_gan.Settings.quick()
+        stages = {name: getattr(quick, name) for name in afi_gan.STAGES}
         return cls(
             model=baseline.quick_detector_config("srf"),
-            data=short.data,
-            adversarial=adversary,
-            extractor_init=short.extractor_init,
+            data=quick.data,
+            adversarial=replace(cls().adversarial, width=1),
+            extractor_init=quick.extractor_init,
             **stages,
         )
 
     @classmethod
     def official(cls) -> "Settings":
-        """The published AFI-GAN code's schedules and deviations with SRF-GAN's networks; SRF-GAN itself has no training code."""
+        """Schedules and deviations of the published AFI-GAN code with SRF-GAN's networks; SRF-GAN itself has no training code."""
         code = afi_gan.Settings.official()
         stages = {name: getattr(code, name) for name in afi_gan.STAGES}
         model = DetectorConfig(interpolator="srf", interpolator_options=code.model.interpolator_options)
-        adversary = replace(code.adversarial, end=1, levels=("p2", "p3", "p4", "p5"))
         return cls(
             model=model,
             data=code.data,
-            adversarial=adversary,
+            adversarial=replace(code.adversarial, last_kernel=1, levels=("p2", "p3", "p4", "p5")),
             downscale=code.downscale,
             extractor_init=code.extractor_init,
             reuse=code.reuse,

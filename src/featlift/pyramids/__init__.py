@@ -1,6 +1,6 @@
-"""Feature pyramids: ``{c2 … c5}`` in, ``{p2 … p7}`` out; every doubling is done by an interpolator they were given.
+"""Feature pyramids: ``{c2 … c5}`` → ``{p2 … p7}``, with exchangeable interpolators for upsampling.
 
-``pyramid("pafpn", {"c2": 256, …}, 256, [afi], Subsampled())``; what there is, is in :data:`PYRAMID_LABELS`.
+Example: ``pyramid("pafpn", {"c2": 256, …}, 256, [afi], MaxPoolP6())``; :data:`PYRAMIDS` lists the names.
 """
 
 import difflib
@@ -32,9 +32,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PyramidSpec:
-    """What a pyramid is built by; the backbone levels it insists on (empty: those of the detector); how often it goes down.
+    """Registry entry of a pyramid.
 
-    One that insists on its levels also makes all that is above c5 itself.
+    Attributes:
+        factory: Builds the pyramid.
+        backbone_levels: Required backbone levels; such a pyramid also builds all levels above c5. Empty: the levels of the detector.
+        num_layers: Number of top-down passes.
     """
 
     factory: Callable[..., nn.Module]
@@ -42,25 +45,25 @@ class PyramidSpec:
     num_layers: int = 1
 
     def num_upsampling_steps(self, num_levels: int) -> int:
-        """How many interpolators it takes to give every step its own, if the detector reads ``num_levels`` backbone levels."""
+        """Return the number of upsampling steps for a detector that reads ``num_levels`` backbone levels."""
         return self.num_layers * (bifpn.STEPS_PER_LAYER if self.backbone_levels else num_levels - 1)
 
 
 PYRAMIDS: dict[str, PyramidSpec] = {
     "fpn": PyramidSpec(FPN),
-    "fpn-top-down": PyramidSpec(NoLateralFPN),  # B1 of AFI-GAN's Table 9
+    "fpn-no-lateral": PyramidSpec(NoLateralFPN),  # B1 of AFI-GAN's Table 9
     "pafpn": PyramidSpec(PAFPN),
-    "bifpn": PyramidSpec(BiFPN, bifpn.BIFPN_IN_LEVELS, 3),  # its ResNet rows
-    "bifpn-7": PyramidSpec(partial(BiFPN, num_layers=7), bifpn.BIFPN_IN_LEVELS, 7),  # its Swin rows
+    "bifpn": PyramidSpec(BiFPN, bifpn.BIFPN_IN_LEVELS, 3),  # AFI-GAN's ResNet rows
+    "bifpn-7": PyramidSpec(partial(BiFPN, num_layers=7), bifpn.BIFPN_IN_LEVELS, 7),  # AFI-GAN's Swin rows
 }
 
 
 def pyramid_spec(name: str) -> PyramidSpec:
-    """The entry of :data:`PYRAMID_LABELS`. Raises ValueError for an unknown name."""
+    """Return the entry of :data:`PYRAMIDS`. Raises ValueError for an unknown name."""
     if name not in PYRAMIDS:
-        near = difflib.get_close_matches(name, PYRAMIDS, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"Unknown pyramid '{name}'.{hint} There are: {', '.join(PYRAMIDS)}.")
+        matches = difflib.get_close_matches(name, PYRAMIDS, n=1)
+        hint = f" Did you mean '{matches[0]}'?" if matches else ""
+        raise ValueError(f"Unknown pyramid '{name}'.{hint} Choose one of: {', '.join(PYRAMIDS)}.")
     return PYRAMIDS[name]
 
 
@@ -72,17 +75,17 @@ def pyramid(
     extra_blocks: ExtraFPNBlock | None = None,
     norm_layer: Callable[[int], nn.Module] | None = None,
 ) -> nn.Module:
-    """A new pyramid by its name in :data:`PYRAMID_LABELS`.
+    """Create a pyramid by its name in :data:`PYRAMIDS`.
 
     Args:
-        name: "fpn", "pafpn", "bifpn", …
-        in_channels: name of each backbone level → its channels, fine → coarse.
-        out_channels: C of every output.
-        interpolators: one for all steps, or one for each, coarse → fine.
-        extra_blocks: adds coarser levels; a BiFPN takes none.
-        norm_layer: channels → the normalization after every convolution; None is the pyramid's own.
+        name: Name of the pyramid: "fpn", "pafpn", "bifpn", …
+        in_channels: Backbone level → its number of channels, fine → coarse.
+        out_channels: Number of channels C of every output level.
+        interpolators: One interpolator for all steps, or one per step, coarse → fine.
+        extra_blocks: Adds coarser levels; must be None for a BiFPN.
+        norm_layer: Channels → normalization after every convolution; None selects the pyramid's default.
 
     Raises:
-        ValueError: for an unknown name, or what the class behind it refuses.
+        ValueError: If the name is unknown or the pyramid does not support the arguments.
     """
     return pyramid_spec(name).factory(in_channels, out_channels, interpolators, extra_blocks, norm_layer)

@@ -1,9 +1,9 @@
-"""Bidirectional feature pyramid (EfficientDet: Tan et al., CVPR 2020) that is *given* what doubles its maps (AFI-GAN, Sec. 4.2).
+"""Bidirectional feature pyramid (EfficientDet: Tan et al., CVPR 2020) with exchangeable interpolators (AFI-GAN, Sec. 4.2).
 
-Levels p3 … p7; each layer goes down through four interpolators and up again through max-pooling, and every junction weighs its
-inputs. The code published with AFI-GAN neither rectifies nor normalizes these weights, and feeds the way up of later layers with
-the maps from before the first; we do as EfficientDet says. (``featlift.conversion.bifpn`` is the published variant, for the
-published weights.)
+Levels p3 … p7. Each layer has a top-down path with four interpolators and a bottom-up path with max-pooling; every node fuses its
+inputs with learned weights. The code published with AFI-GAN neither rectifies nor normalizes these weights and feeds the inputs of the
+first layer into the bottom-up paths of all later layers; this module follows EfficientDet. (:mod:`featlift.conversion.bifpn` is the
+published variant, for the published weights.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,14 +25,14 @@ efficientdet_batch_norm: Callable[[int], nn.Module] = partial(nn.BatchNorm2d, mo
 
 
 class WeightedFusion(nn.Module):
-    """Inputs of one size, weighed, summed, and passed through a separable convolution.
+    """Fast normalized fusion (EfficientDet): weighted sum of maps of equal size, then a separable convolution.
 
-    ``norm(pointwise(depthwise(swish(Σ w_k · x_k / Σ w_k))))`` with ``w = relu(weights)`` (EfficientDet's fast normalized fusion).
+    ``norm(pointwise(depthwise(swish(Σ w_k · x_k / Σ w_k))))`` with ``w = relu(weights)``.
 
     Args:
-        num_inputs: how many maps meet here.
-        channels: C.
-        norm_layer: channels → the normalization at the end.
+        num_inputs: Number of input maps.
+        channels: Number of channels C.
+        norm_layer: Channels → normalization after the convolution.
     """
 
     def __init__(self, num_inputs: int, channels: int, norm_layer: Callable[[int], nn.Module]):
@@ -43,22 +43,22 @@ class WeightedFusion(nn.Module):
         self.norm = norm_layer(channels)
 
     def normalized_weights(self) -> Tensor:
-        """What each input counts: ``[inputs]``, not negative, with sum 1 (0 if all weights are negative)."""
+        """Return the fusion weights ``[num_inputs]``: not negative, with sum 1 (0 if all weights are negative)."""
         weights = self.weights.relu()
         return weights / (weights.sum() + 1e-4)
 
     def forward(self, *maps: Tensor) -> Tensor:
-        """As many ``[B, C, H, W]`` as there are inputs → ``[B, C, H, W]``."""
-        fused = sum(share * x for share, x in zip(self.normalized_weights(), maps, strict=True))
+        """``num_inputs`` maps ``[B, C, H, W]`` → ``[B, C, H, W]``."""
+        fused = sum(weight * x for weight, x in zip(self.normalized_weights(), maps, strict=True))
         return self.norm(self.pointwise(self.depthwise(nnf.silu(fused))))  # type: ignore[arg-type]
 
 
 class BiFPNLayer(nn.Module):
-    """Once down and once up: ``t_i = down_i(x_i, G(t_{i+1}))``, then ``y_i = up_i(skip_i, t_i, halved y_{i-1})``.
+    """One top-down and one bottom-up path: ``t_i = down_i(x_i, G(t_{i+1}))``, ``y_i = up_i(skip_i, t_i, downsample(y_{i-1}))``.
 
     Args:
-        channels: C.
-        norm_layer: channels → the normalization of every junction.
+        channels: Number of channels C.
+        norm_layer: Channels → normalization of every node.
     """
 
     def __init__(self, channels: int, norm_layer: Callable[[int], nn.Module]):
@@ -70,37 +70,37 @@ class BiFPNLayer(nn.Module):
         )
 
     def forward(self, x: list[Tensor], skips: list[Tensor], interpolators: Sequence[nn.Module]) -> list[Tensor]:
-        """``x``, ``skips``: p3 … p7, each ``[B, C, H, W]``; one interpolator or one per step, coarse → fine. Returns p3 … p7."""
+        """Return p3 … p7 from ``x`` and ``skips`` (p3 … p7, each ``[B, C, H, W]``); one interpolator or one per step, coarse → fine."""
         top_down = [x[-1]]
-        for step, (junction, own) in enumerate(zip(self.down, x[-2::-1], strict=True)):
-            larger = interpolators[step % len(interpolators)](top_down[0])
-            top_down.insert(0, junction(own, crop_or_pad(larger, _spatial_size(own))))
-        middle = [[t] for t in top_down[1:-1]] + [[]]
-        up = top_down[:1]
-        for junction, skip, between in zip(self.up, skips[1:], middle, strict=True):
-            up.append(junction(skip, *between, crop_or_pad(self.downsample(up[-1]), _spatial_size(skip))))
-        return up
+        for step, (fusion, lateral) in enumerate(zip(self.down, x[-2::-1], strict=True)):
+            upsampled = interpolators[step % len(interpolators)](top_down[0])
+            top_down.insert(0, fusion(lateral, crop_or_pad(upsampled, _spatial_size(lateral))))
+        intermediate = [[t] for t in top_down[1:-1]] + [[]]
+        bottom_up = top_down[:1]
+        for fusion, skip, t in zip(self.up, skips[1:], intermediate, strict=True):
+            bottom_up.append(fusion(skip, *t, crop_or_pad(self.downsample(bottom_up[-1]), _spatial_size(skip))))
+        return bottom_up
 
     def downsample(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, ⌈H/2⌉, ⌈W/2⌉]``, the largest of 3x3 cells."""
+        """``[B, C, H, W]`` → ``[B, C, ⌈H/2⌉, ⌈W/2⌉]`` by 3x3 max-pooling."""
         return max_pool_2x(x)
 
 
 @store_init_args()
 class BiFPN(nn.Module):
-    """``{c3, c4, c5}`` in, ``{p3 … p7}`` out.
+    """BiFPN: ``{c3, c4, c5}`` → ``{p3 … p7}``.
 
     Args:
-        in_channels: channels of c3, c4 and c5.
-        out_channels: C of every output.
-        interpolators: what doubles a map: one for all steps of all layers, or four for each layer, coarse → fine, layer by layer.
-        extra_blocks: must be None: p6 is half of a normalized 1x1 convolution of c5, p7 half of p6.
-        norm_layer: channels → the normalization; by default batch norm with EfficientDet's momentum and epsilon. In training, batch norm
-            needs more than one picture, or pictures larger than 128 px.
-        num_layers: 3 (the paper's ResNet rows) or 7 (its Swin rows).
+        in_channels: Number of channels of c3, c4 and c5.
+        out_channels: Number of channels C of every output level.
+        interpolators: One interpolator for all steps of all layers, or four per layer, coarse → fine, layer by layer.
+        extra_blocks: Must be None: p6 is a normalized 1x1 convolution of c5 downsampled by 2, p7 is p6 downsampled by 2.
+        norm_layer: Channels → normalization; the default is batch norm with EfficientDet's momentum and epsilon. In training, batch norm
+            needs more than one image, or images larger than 128 px.
+        num_layers: Number of layers: 3 (AFI-GAN's ResNet rows) or 7 (its Swin rows).
 
     Raises:
-        ValueError: for other levels, a ``extra_blocks``, fewer than one layer, or a wrong number of interpolators.
+        ValueError: For other levels, given ``extra_blocks``, fewer than one layer, or a wrong number of interpolators.
     """
 
     levels = BIFPN_OUT_LEVELS
@@ -118,8 +118,8 @@ class BiFPN(nn.Module):
         super().__init__()
         if tuple(in_channels) != BIFPN_IN_LEVELS or extra_blocks is not None or num_layers < 1:
             raise ValueError(
-                f"A BiFPN reads {', '.join(BIFPN_IN_LEVELS)}, makes p6 and p7 itself (top=None) and has one layer or more; it was given "
-                f"{', '.join(in_channels)}, top={extra_blocks} and {num_layers} layers."
+                f"A BiFPN needs the levels {', '.join(BIFPN_IN_LEVELS)}, extra_blocks=None and num_layers >= 1; "
+                f"given: {', '.join(in_channels)}, extra_blocks={extra_blocks} and num_layers={num_layers}."
             )
         self.in_channels, self.out_channels = dict(in_channels), out_channels
         norm_layer = norm_layer or efficientdet_batch_norm
@@ -134,27 +134,29 @@ class BiFPN(nn.Module):
         self.interpolators = nn.ModuleList(check_interpolator_count(interpolators, STEPS_PER_LAYER * num_layers))
 
     def forward(self, x: Features) -> Features:
-        """``{"c3": [B, C3, H/8, W/8], …}`` → ``{"p3": [B, C, H/8, W/8], …, "p7": …}``; H and W are those of the picture."""
+        """``{"c3": [B, C3, H/8, W/8], …}`` → ``{"p3": [B, C, H/8, W/8], …, "p7": …}``; H and W are those of the image."""
         maps, skips = self.input_maps(x)
         for number, layer in enumerate(self.layers):
             maps = layer(maps, skips if number == 0 else maps, self.layer_interpolators(number))
         return dict(zip(BIFPN_OUT_LEVELS, maps, strict=True))
 
     def input_maps(self, x: Features) -> tuple[list[Tensor], list[Tensor]]:
-        """The maps before the first layer, p3 … p7 as ``[B, C, H, W]``, and what its way up takes in their place."""
+        """Return the inputs p3 … p7 of the first layer's top-down and of its bottom-up path, each ``[B, C, H, W]``."""
         p6 = max_pool_2x(self.p6(x["c5"]))
         coarse = [p6, max_pool_2x(p6)]
         laterals = [self.laterals[name](x[name]) for name in BIFPN_IN_LEVELS]
         return laterals + coarse, [laterals[0], *(self.skips[name](x[name]) for name in BIFPN_IN_LEVELS[1:]), *coarse]
 
     def layer_interpolators(self, layer: int) -> list[nn.Module]:
-        """The one interpolator that all share, or the four of this layer."""
-        every = list(self.interpolators)
-        return every if len(every) == 1 else every[STEPS_PER_LAYER * layer : STEPS_PER_LAYER * (layer + 1)]
+        """Return the interpolator shared by all layers, or the four of this layer."""
+        interpolators = list(self.interpolators)
+        if len(interpolators) == 1:
+            return interpolators
+        return interpolators[STEPS_PER_LAYER * layer : STEPS_PER_LAYER * (layer + 1)]
 
 
 def max_pool_2x(x: Tensor) -> Tensor:
-    """``[B, C, H, W]`` → ``[B, C, ⌈H/2⌉, ⌈W/2⌉]``: the largest of 3x3 around every second cell, on a strided convolution's grid."""
+    """Downsample ``[B, C, H, W]`` to ``[B, C, ⌈H/2⌉, ⌈W/2⌉]`` by 3x3 max-pooling on the grid of a strided 3x3 convolution."""
     return nnf.max_pool2d(x, 3, stride=2, padding=1)
 
 

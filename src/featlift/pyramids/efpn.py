@@ -1,11 +1,11 @@
-"""Extended feature pyramid (EFPN: Deng et al., IEEE TMM 2021): below p2 a level for small objects, twice as fine.
+"""Extended feature pyramid (EFPN: Deng et al., IEEE TMM 2021): an additional level p2x of stride 2 for small objects.
 
-``p3x = FTT(inner3, inner2)`` and ``p2x = smooth(lateral(c2x) + doubled(p3x))`` (Sec. III-A, Eq. 1), where c2x is the backbone's stage 2
+``p3x = FTT(inner3, inner2)`` and ``p2x = smooth(lateral(c2x) + upsample(p3x))`` (Sec. III-A, Eq. (1)), where c2x is the backbone's stage 2
 without pooling and inner3, inner2 are the top-down maps before their 3x3 convolutions (as in the authors' anonymous release; the paper
-writes P3 and P2). Feature texture transfer (FTT, Sec. III-B, Eq. 3) raises the resolution of inner3 and takes the textures from inner2.
+writes P3 and P2). Feature texture transfer (FTT, Sec. III-B, Eq. (3)) upsamples inner3 and adds the textures of inner2.
 
-What makes p3x is a *transfer*: ``(coarse [B, C, H, W], fine [B, C, 2H, 2W]) → [B, C, 2H, 2W]``; :data:`TEXTURE_TRANSFERS` has the paper's, and
-:func:`texture_transfer` makes one of any interpolator, too.
+A *texture transfer* computes p3x: ``(coarse [B, C, H, W], fine [B, C, 2H, 2W]) → [B, C, 2H, 2W]``. :data:`TEXTURE_TRANSFERS` lists the
+paper's variants; :func:`texture_transfer` also accepts any interpolator.
 """
 
 import difflib
@@ -25,11 +25,11 @@ from featlift.interpolators.fixed import NearestInterpolator
 
 FTT_NEGATIVE_SLOPE = 0.1
 FTT_TAIL_SCALE = 0.1
-"""What is left of FTT's last convolution where it begins close to its shortcut; not 0, so that all of it learns from the first step."""
+"""Scale of FTT's last convolution in :func:`init_extended_level`; not 0, so that all parameters have a gradient at the first step."""
 
 
 class FTTBlock(nn.Module):
-    """``relu(x + conv(relu(conv(x))))`` with 3x3 convolutions and no normalization."""
+    """Residual block ``relu(x + conv(relu(conv(x))))`` of 3x3 convolutions without normalization."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -41,7 +41,7 @@ class FTTBlock(nn.Module):
 
 
 class FTTExtractor(nn.Module):
-    """A convolution to ``hidden_channels`` channels, LeakyReLU, and residual blocks: what content and texture are drawn out by."""
+    """Content or texture extractor: a convolution to ``hidden_channels`` channels, LeakyReLU, and residual blocks."""
 
     def __init__(self, channels: int, hidden_channels: int, num_blocks: int):
         super().__init__()
@@ -49,25 +49,25 @@ class FTTExtractor(nn.Module):
         self.body = nn.Sequential(*[FTTBlock(hidden_channels) for _ in range(num_blocks)])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``[B, C, H, W]`` → before and after the blocks, each ``[B, width, H, W]``."""
-        before = nnf.leaky_relu(self.head(x), FTT_NEGATIVE_SLOPE)
-        return before, self.body(before)
+        """``[B, C, H, W]`` → the maps before and after the blocks, each ``[B, hidden_channels, H, W]``."""
+        head = nnf.leaky_relu(self.head(x), FTT_NEGATIVE_SLOPE)
+        return head, self.body(head)
 
 
 @store_init_args()
 class FTT(nn.Module):
-    """Feature texture transfer as the authors' release has it; 31,857,408 parameters at 256 channels and width 512.
+    """Feature texture transfer as in the authors' release; 31,857,408 parameters at 256 channels and 512 hidden channels.
 
-    ``content = doubled(E_c(coarse))``, ``texture = E_t(content ‖ fine)``, and the sum of both goes through two convolutions onto
-    nearest-doubled ``coarse``. E_c has a second shortcut around its blocks.
+    ``content = upsample(E_c(coarse))`` and ``texture = E_t(content ‖ fine)``; two convolutions of their sum are added to the
+    nearest-upsampled ``coarse``. E_c has a second shortcut around its blocks.
 
     Args:
-        channels: C.
-        hidden_channels: channels inside.
-        content_blocks: residual blocks of E_c; the paper says 2, the release has 1.
-        texture_blocks: residual blocks of E_t.
-        upsampler: the sub-pixel step, ``[B, width, H, W]`` → ``[B, width, 2H, 2W]``: any interpolator of ``hidden_channels`` channels. None is the
-            paper's convolution and pixel shuffle.
+        channels: Number of channels C of the input and output maps.
+        hidden_channels: Number of inner channels.
+        content_blocks: Number of residual blocks of E_c: 2 in the paper, 1 in the release.
+        texture_blocks: Number of residual blocks of E_t.
+        upsampler: Interpolator of ``hidden_channels`` channels, ``[B, hidden_channels, H, W]`` → ``[B, hidden_channels, 2H, 2W]``; None
+            selects the paper's convolution and pixel shuffle.
     """
 
     def __init__(
@@ -90,18 +90,18 @@ class FTT(nn.Module):
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``."""
-        before, after = self.content(coarse)
-        content = crop_or_pad(nnf.leaky_relu(self.upsampler(before + after), FTT_NEGATIVE_SLOPE), _spatial_size(fine))
+        head, body = self.content(coarse)
+        content = crop_or_pad(nnf.leaky_relu(self.upsampler(head + body), FTT_NEGATIVE_SLOPE), _spatial_size(fine))
         _, texture = self.texture(torch.cat((content, fine), dim=1))
         return self.tail(texture + content) + crop_or_pad(_upsample_nearest(coarse), _spatial_size(fine))
 
 
 @store_init_args()
 class PaperFTT(nn.Module):
-    """Feature texture transfer as Eq. 3 prints it: ``E_t(fine ‖ E_c(coarse)↑) + E_c(coarse)↑``, with as many channels inside as outside.
+    """Feature texture transfer as printed in Eq. (3): ``E_t(fine ‖ E_c(coarse)↑) + E_c(coarse)↑``, with C inner channels.
 
-    8,260,864 parameters at 256 channels. No shortcut from the input, no convolution after the sum, two blocks in each extractor; E_c, whose
-    input has the right channels, has no convolution before its blocks.
+    8,260,864 parameters at 256 channels. No shortcut from the input, no convolution after the sum, two blocks per extractor; E_c has no
+    convolution before its blocks, because its input has C channels already.
     """
 
     def __init__(self, channels: int):
@@ -120,7 +120,7 @@ class PaperFTT(nn.Module):
 
 @store_init_args()
 class ESPCN(nn.Module):
-    """The paper's ablation: ESPCN's three layers (Shi et al., CVPR 2016) on ``coarse`` alone; 724,064 parameters at 256 channels."""
+    """The paper's ablation: ESPCN's three layers (Shi et al., CVPR 2016) applied to ``coarse``; 724,064 parameters at 256 channels."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -129,41 +129,45 @@ class ESPCN(nn.Module):
         )
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``; of ``fine`` only the size is used."""
+        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``; only the size of ``fine`` is used."""
         return crop_or_pad(nnf.pixel_shuffle(self.layers(coarse), 2), _spatial_size(fine))
 
 
 @store_init_args()
 class InterpolatorTransfer(nn.Module):
-    """An interpolator in FTT's place: ``coarse`` doubled, no textures. With nearest it is the paper's "w/o FTT"."""
+    """Interpolator as texture transfer: upsamples ``coarse`` without textures. With nearest it is the paper's "w/o FTT"."""
 
     def __init__(self, interpolator: nn.Module):
         super().__init__()
         self.interpolator = interpolator
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``; of ``fine`` only the size is used."""
+        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``; only the size of ``fine`` is used."""
         return crop_or_pad(self.interpolator(coarse), _spatial_size(fine))
 
 
 TEXTURE_TRANSFERS: dict[str, Callable[..., nn.Module]] = {
     "ftt": FTT,
     "ftt-256": partial(FTT, hidden_channels=256),
-    "authors": partial(FTT, hidden_channels=512),
-    "authors-2-blocks": partial(FTT, hidden_channels=512, content_blocks=2),
-    "paper-literal": PaperFTT,
+    "ftt-512": partial(FTT, hidden_channels=512),
+    "ftt-512-2-blocks": partial(FTT, hidden_channels=512, content_blocks=2),
+    "ftt-paper": PaperFTT,
     "espcn": ESPCN,
 }
-"""Channels → what makes p3x. "ftt" is the narrow default: at the authors' width EFPN costs more than a picture twice as large."""
+"""Factories of texture transfers by name. "ftt" is the narrow default: with the authors' 512 channels EFPN costs more than an image of
+twice the size."""
 
 
 def texture_transfer(name: str, channels: int, **options: object) -> nn.Module:
-    """A new transfer: one of :data:`TEXTURE_TRANSFERS`, or any interpolator by its name ("nearest" is the paper's "w/o FTT").
+    """Create a texture transfer: one of :data:`TEXTURE_TRANSFERS`, or any interpolator ("nearest" is the paper's "w/o FTT").
 
-    ``options`` are those of the class behind the name: ``transfer("ftt", 256, width=64)``.
+    Args:
+        name: Name of the texture transfer or interpolator.
+        channels: Number of channels C.
+        **options: Constructor arguments of the class: ``texture_transfer("ftt", 256, hidden_channels=64)``.
 
     Raises:
-        ValueError: for a name of neither, or an option that it does not have.
+        ValueError: If the name is unknown or the class has no such option.
     """
     if name in TEXTURE_TRANSFERS:
         known = [option for option in inspect.signature(TEXTURE_TRANSFERS[name]).parameters if option != "channels"]
@@ -173,23 +177,23 @@ def texture_transfer(name: str, channels: int, **options: object) -> nn.Module:
         return TEXTURE_TRANSFERS[name](channels, **options)
     if name in INTERPOLATORS:
         return InterpolatorTransfer(interpolator(name, channels, **options))
-    near = difflib.get_close_matches(name, [*TEXTURE_TRANSFERS, *INTERPOLATORS], n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    matches = difflib.get_close_matches(name, [*TEXTURE_TRANSFERS, *INTERPOLATORS], n=1)
+    hint = f" Did you mean '{matches[0]}'?" if matches else ""
     raise ValueError(
-        f"Unknown transfer '{name}'.{hint} There are: {', '.join(TEXTURE_TRANSFERS)}, and every interpolator "
+        f"Unknown texture transfer '{name}'.{hint} Choose one of: {', '.join(TEXTURE_TRANSFERS)}, or an interpolator "
         f"({', '.join(INTERPOLATORS)})."
     )
 
 
 @store_init_args()
 class ExtendedLevel(nn.Module):
-    """The extended level: inner3, inner2 and c2x in, p3x and p2x out. With the authors' FTT 32,512,768 parameters at 256 channels.
+    """Extended level: computes p3x and p2x from inner3, inner2 and c2x. With the authors' FTT 32,512,768 parameters at 256 channels.
 
     Args:
-        c2_channels: of c2x, which are those of c2.
-        channels: C of the pyramid.
-        transfer: what makes p3x, see :func:`texture_transfer`.
-        upsampler: what doubles p3x; any interpolator. None is the paper's nearest.
+        c2_channels: Number of channels C2 of c2x (equal to that of c2).
+        channels: Number of channels C of the pyramid.
+        transfer: Texture transfer that computes p3x, see :func:`texture_transfer`.
+        upsampler: Interpolator that upsamples p3x; None selects nearest interpolation, as in the paper.
     """
 
     def __init__(self, c2_channels: int, channels: int, transfer: nn.Module, upsampler: nn.Module | None = None):
@@ -207,12 +211,12 @@ class ExtendedLevel(nn.Module):
 
 
 def init_extended_level(level: ExtendedLevel, lateral: nn.Module, smooth: nn.Module) -> None:
-    """Let ``level`` begin as one more step of the pyramid whose finest lateral and smoothing convolution are given.
+    """Initialize ``level`` as a further step of the pyramid whose finest lateral and smoothing convolutions are given.
 
-    It is taught to give, on a picture, what that pyramid's finest step gives on the picture at twice the size. So the weights of that
-    step are right for it already, and what is left to learn is how c2x and p3x differ from c2 and inner3 of the larger picture. FTT begins
-    close to its outer shortcut, nearest-doubled inner3. (The release begins with random weights.) Biases, which the extension's two
-    convolutions do not have, and steps with a normalization, are left out.
+    The level is trained to reproduce, for an image, the finest step of that pyramid for the image at twice the size. With the weights of
+    that step, only the differences between c2x, p3x and the c2, inner3 of the larger image remain to be learned. FTT is initialized close
+    to its outer shortcut, nearest-upsampled inner3. (The release uses random weights.) Biases are not copied, because the convolutions of
+    the level have none; steps with a normalization are not copied either.
     """
     _copy_conv_weights(level.lateral, lateral)
     _copy_conv_weights(level.smooth, smooth)
@@ -222,28 +226,28 @@ def init_extended_level(level: ExtendedLevel, lateral: nn.Module, smooth: nn.Mod
 
 
 @torch.no_grad()
-def _copy_conv_weights(own: nn.Conv2d, block: nn.Module) -> None:
-    """Give ``own`` the weights of the convolution in ``block``, if that holds nothing else with parameters or statistics."""
+def _copy_conv_weights(conv: nn.Conv2d, block: nn.Module) -> None:
+    """Copy the weights of the convolution in ``block`` to ``conv`` if ``block`` has no other parameters or buffers."""
     layers = [m for m in block.modules() if list(m.parameters(recurse=False)) or list(m.buffers(recurse=False))]
     if len(layers) == 1 and isinstance(layers[0], nn.Conv2d):
-        own.weight.copy_(layers[0].weight)
+        conv.weight.copy_(layers[0].weight)
 
 
 def _xavier_conv(channels: int, out_channels: int, kernel: int = 3, bias: bool = True) -> nn.Conv2d:
-    """Size-keeping, started as Caffe2's "XavierFill" (torchvision's pyramid, too), with zero bias."""
-    made = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2, bias=bias)
-    nn.init.kaiming_uniform_(made.weight, a=1)
-    if made.bias is not None:
-        nn.init.zeros_(made.bias)
-    return made
+    """Size-preserving convolution, initialized as Caffe2's "XavierFill" (as in torchvision's FPN), with zero bias."""
+    conv = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
 
 
 def _sub_pixel_conv(channels: int) -> PixelShuffleConv:
-    """The paper's Eq. 4: PyTorch's shuffle differs by a fixed order of the convolution's channels."""
-    made = PixelShuffleConv(channels)
-    nn.init.kaiming_uniform_(made.last.weight, a=1)
-    nn.init.zeros_(made.last.bias)  # type: ignore[arg-type]
-    return made
+    """Sub-pixel convolution, Eq. (4); PyTorch's pixel shuffle differs by a fixed permutation of the channels."""
+    conv = PixelShuffleConv(channels)
+    nn.init.kaiming_uniform_(conv.last.weight, a=1)
+    nn.init.zeros_(conv.last.bias)  # type: ignore[arg-type]
+    return conv
 
 
 def _upsample_nearest(x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Path aggregation (PANet: Liu et al., CVPR 2018): after the way down through the interpolators, a way up again.
+"""Path aggregation FPN (PANet: Liu et al., CVPR 2018): a bottom-up path after the top-down path with interpolators.
 
 ``m_i`` are the top-down maps of :class:`~featlift.pyramids.fpn.FPN`; ``n_2 = m_2``, ``n_{i+1} = m_{i+1} + relu(conv(n_i))`` with a 3x3
-convolution of stride 2, and ``p_i = smooth_i(n_i)``. As in AFI-GAN, only the way down doubles maps, and the top-down maps are not smoothed
-before the way up.
+convolution of stride 2, and ``p_i = smooth_i(n_i)``. As in AFI-GAN, only the top-down path upsamples, and its maps are not smoothed
+before the bottom-up path.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +18,17 @@ from featlift.pyramids.fpn import FPN
 
 @store_init_args()
 class PAFPN(FPN):
-    """``{c2 … c5}`` in, ``{p2 … p5}`` and what ``extra_blocks`` adds out; 590,080 parameters a step more than FPN at 256 channels.
+    """PAFPN: ``{c2 … c5}`` → ``{p2 … p5}`` and the levels of ``extra_blocks``; per step 590,080 parameters more than FPN at 256 channels.
 
     Args:
-        in_channels: name of each backbone level → its channels, fine → coarse.
-        out_channels: C of every output.
-        interpolators: what doubles a map on the way down: one for all steps, or one for each, coarse → fine.
-        extra_blocks: adds coarser levels, from the finished p5.
-        norm_layer: channels → the normalization after every convolution, which then has no bias.
+        in_channels: Backbone level → its number of channels, fine → coarse.
+        out_channels: Number of channels C of every output level.
+        interpolators: One interpolator for all top-down steps, or one per step, coarse → fine.
+        extra_blocks: Adds coarser levels, computed from the final p5.
+        norm_layer: Channels → normalization after every convolution, which then has no bias.
 
     Raises:
-        ValueError: if the number of interpolators is neither 1 nor the number of steps.
+        ValueError: If the number of interpolators is neither 1 nor the number of steps.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class PAFPN(FPN):
         self.downsample = nn.ModuleList(_downsample_conv(out_channels, norm_layer) for _ in range(len(in_channels) - 1))
 
     def inner_maps(self, x: Features) -> list[Tensor]:
-        """The maps of the way up before the 3x3 smoothing, fine → coarse: ``[B, C, H, W]`` of each level given."""
-        down = super().inner_maps(x)
-        up = [down[0]]
-        for halve, m in zip(self.downsample, down[1:], strict=True):
-            up.append(m + crop_or_pad(halve(up[-1]), (m.shape[-2], m.shape[-1])))
-        return up
+        """Return the bottom-up maps ``[B, C, H, W]`` before the 3x3 smoothing, fine → coarse, one per input level."""
+        top_down = super().inner_maps(x)
+        bottom_up = [top_down[0]]
+        for downsample, m in zip(self.downsample, top_down[1:], strict=True):
+            bottom_up.append(m + crop_or_pad(downsample(bottom_up[-1]), (m.shape[-2], m.shape[-1])))
+        return bottom_up
 
 
 def _downsample_conv(channels: int, norm_layer: Callable[[int], nn.Module] | None) -> nn.Module:

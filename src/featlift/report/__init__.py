@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run or about several runs side by side, and one figure for a README."""
+"""Self-contained HTML report of one run or a comparison of several runs, and figures for a README."""
 
 from featlift.report.examples import ComparisonExamples, ReportDataset
 from featlift.report.figure import plot_before_after

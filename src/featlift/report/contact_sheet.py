@@ -1,6 +1,4 @@
-"""One HTML page of searches: each query, what was found, and what was found after lifting, as thumbnails side by
-side.
-"""
+"""HTML contact sheet of image searches: each query with the hits of every ranking as thumbnails."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from featlift.report.data_uris import image_data_uri
 
 @dataclass(frozen=True)
 class SearchHit:
-    """One picture that was found. ``mark`` is "new" (only in this ranking), "gone" (only in the other) or empty."""
+    """A retrieved image. ``mark`` is "new" (only in this ranking), "gone" (only in the other ranking) or empty."""
 
     image: str
     name: str
@@ -24,7 +22,7 @@ class SearchHit:
 
 @dataclass(frozen=True)
 class SearchRanking:
-    """What one way of searching found, best first."""
+    """The hits of one search method, best first."""
 
     name: str
     hits: list[SearchHit]
@@ -32,7 +30,7 @@ class SearchRanking:
 
 @dataclass(frozen=True)
 class QueryResults:
-    """One query and its rankings; pictures are data URLs."""
+    """A query and its rankings; images are data URIs."""
 
     name: str
     image: str
@@ -40,26 +38,29 @@ class QueryResults:
 
 
 def build_query_results(query: Path, results: Mapping[str, Sequence[tuple[Path, float]]]) -> QueryResults:
-    """The sheet of ``query``: name of the ranking → files and scores, best first. Differences from the first ranking
-    are marked.
+    """Collect the rankings of ``query``; ``results`` maps ranking name → (file, score), best first.
+
+    Hits that differ from the first ranking are marked.
     """
     rankings = []
-    first = {file for file, _ in next(iter(results.values()))}
-    every = [{file for file, _ in hits} for hits in results.values()]
-    for number, (name, hits) in enumerate(results.items()):
-        others = every[-1] if number == 0 else first
-        word = "gone" if number == 0 else "new"
-        shown = [
-            SearchHit(thumbnail_data_uri(f), f"{f.parent.name}/{f.name}", s, "" if f in others else word)
-            for f, s in hits
+    hit_files = [{file for file, _ in hits} for hits in results.values()]
+    for index, (name, hits) in enumerate(results.items()):
+        reference = hit_files[-1] if index == 0 else hit_files[0]
+        mark = "gone" if index == 0 else "new"
+        search_hits = [
+            SearchHit(
+                thumbnail_data_uri(file), f"{file.parent.name}/{file.name}", score, "" if file in reference else mark
+            )
+            for file, score in hits
         ]
-        rankings.append(SearchRanking(name, shown))
+        rankings.append(SearchRanking(name, search_hits))
     return QueryResults(query.name, thumbnail_data_uri(query), rankings)
 
 
 def thumbnail_data_uri(file: Path, max_size: int = 128) -> str:
-    """``file`` as a data URL of at most ``max_size`` pixels; a small picture keeps its size. A missing one is an empty
-    picture.
+    """Return ``file`` as a data URI of at most ``max_size`` pixels per side; smaller images keep their size.
+
+    A missing file gives an empty string.
     """
     if not file.exists():
         return ""
@@ -70,10 +71,10 @@ def thumbnail_data_uri(file: Path, max_size: int = 128) -> str:
 
 
 def write_contact_sheet(file: Path, queries: Sequence[QueryResults], title: str, note: str = "") -> None:
-    """Writes ``file`` (HTML, self-contained)."""
+    """Write the self-contained HTML page ``file``."""
     from jinja2 import Environment, PackageLoader
 
     page = Environment(loader=PackageLoader("featlift.report", "."), autoescape=True).get_template("contact_sheet.html")
-    half = Path(file).with_name(f".{Path(file).name}.part")
-    half.write_text(page.render(sheets=queries, title=title, note=note), encoding="utf-8")
-    half.replace(file)
+    unfinished = Path(file).with_name(f".{Path(file).name}.part")
+    unfinished.write_text(page.render(queries=queries, title=title, note=note), encoding="utf-8")
+    unfinished.replace(file)

@@ -1,6 +1,6 @@
-"""Curves of everything a run logged, one small chart for each scalar of each stage, runs over each other.
+"""Training curves: one small chart per logged scalar and stage, with the curves of all runs.
 
-What was logged of real and of fake maps (``accuracy_real``, ``accuracy_fake``) shares a chart: the fake is dashed.
+Scalars logged for real and fake maps (``accuracy_real``, ``accuracy_fake``) share a chart; the fake one is dashed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,37 +12,37 @@ from featlift.report.data_uris import figure_data_uri
 from featlift.report.records import RunRecord, ScalarSeries
 
 AXIS_COLOR = "#808892"
-"""Text and axes: a gray that reads on white and on black."""
+"""Text and axes: a gray that is legible on white and on black."""
 RUN_COLORS = ("#d98314", "#2f81f7", "#8957e5", "#2da44e", "#cf4a7e", "#57606a")
 CHARTS_PER_ROW = 4
 LINE_STYLES = {"_real": "-", "_fake": "--"}
-"""Endings of names that share a chart, and the line of each."""
+"""Suffix of a scalar name → line style; scalars that differ only in the suffix share a chart."""
 
 ChartSeries = dict[tuple[str, str], ScalarSeries]
-"""Run and line style → what is drawn."""
+"""(Run name, line style) → series."""
 
 
 def run_color(position: int) -> str:
-    """The color of the run at ``position``, everywhere in the report."""
+    """Return the color of the run at ``position``, the same everywhere in the report."""
     return RUN_COLORS[position % len(RUN_COLORS)]
 
 
 def plot_stage_curves(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Stage → an SVG (data URI) with a chart for each scalar that a run logged there."""
+    """Return stage → SVG (data URI) with one chart per scalar that any run logged in that stage."""
     stages: dict[str, dict[str, ChartSeries]] = {}
     for run in runs:
         for stage, scalars in run.scalar_curves().items():
             for name, series in scalars.items():
-                title, line = chart_of_scalar(name)
-                stages.setdefault(stage, {}).setdefault(title, {})[run.name, line] = series
+                title, line_style = chart_of_scalar(name)
+                stages.setdefault(stage, {}).setdefault(title, {})[run.name, line_style] = series
     colors = {run.name: run_color(i) for i, run in enumerate(runs)}
     return {stage: _plot_charts(charts, colors) for stage, charts in stages.items()}
 
 
 def chart_of_scalar(name: str) -> tuple[str, str]:
-    """The chart that the scalar ``name`` is drawn in, and with which line."""
-    side = next((side for side in LINE_STYLES if name.endswith(side)), "")
-    return (f"{name.removesuffix(side)}: real –, fake - -", LINE_STYLES[side]) if side else (name, "-")
+    """Return the title of the chart of the scalar ``name`` and its line style."""
+    suffix = next((suffix for suffix in LINE_STYLES if name.endswith(suffix)), "")
+    return (f"{name.removesuffix(suffix)}: real –, fake - -", LINE_STYLES[suffix]) if suffix else (name, "-")
 
 
 def _plot_charts(charts: Mapping[str, ChartSeries], colors: Mapping[str, str]) -> str:
@@ -63,10 +63,10 @@ def _plot_charts(charts: Mapping[str, ChartSeries], colors: Mapping[str, str]) -
 
 
 def _plot_chart(panel: Any, name: str, curves: ChartSeries, colors: Mapping[str, str]) -> None:
-    for (run, line), series in curves.items():
+    for (run, line_style), series in curves.items():
         steps, values = np.array(list(series)), np.array(list(series.values()), float)
         panel.plot(steps, values, color=colors[run], alpha=0.3, linewidth=0.8)
-        panel.plot(steps, smooth(values), color=colors[run], linewidth=1.6, linestyle=line)
+        panel.plot(steps, smooth(values), color=colors[run], linewidth=1.6, linestyle=line_style)
     panel.set_title(name.replace("_", " "), color=AXIS_COLOR, fontsize=10, loc="left")
     panel.tick_params(colors=AXIS_COLOR, labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
@@ -76,13 +76,11 @@ def _plot_chart(panel: Any, name: str, curves: ChartSeries, colors: Mapping[str,
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """The mean over a window of a twentieth of the ``values`` (at least 1), shorter at both ends; what is not finite is
-    left out.
-    """
-    half = len(values) // 40
-    return np.array([_finite_mean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
+    """Return the moving mean over a twentieth of the ``values`` (at least 1), truncated at both ends; non-finite values are ignored."""
+    radius = len(values) // 40
+    return np.array([_finite_mean(values[max(0, i - radius) : i + radius + 1]) for i in range(len(values))])
 
 
 def _finite_mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")

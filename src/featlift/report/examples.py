@@ -1,7 +1,6 @@
-"""The pictures of a report: objects that were gained or lost, enlarged and side by side, and whole pictures before and
-after.
+"""Example images of a report: enlarged objects that were gained or lost, and whole images before and after.
 
-They are chosen by rules that the page states, wins and losses by the same rule.
+The page states the selection rule, which is the same for gains and losses.
 """
 
 from collections import Counter
@@ -26,17 +25,17 @@ from featlift.report.records import RunRecord
 
 @dataclass(frozen=True)
 class ReportDataset:
-    """What the pictures of a report are made from."""
+    """Ground truth and images for the examples of a report."""
 
     ground_truth: GroundTruth
-    """In COCO's form."""
+    """COCO format."""
     load_image: Callable[[int], Tensor]
     """Image id → ``[3, H, W]`` in 0…1."""
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """One object or picture as the first run saw it and as the second did."""
+    """An object or an image with the detections of the first and of the second run."""
 
     first: AnnotatedImage
     second: AnnotatedImage
@@ -45,26 +44,28 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class ComparisonExamples:
-    """A comparison and all that is needed to draw it."""
+    """A comparison of two runs with the data needed to draw its examples."""
 
     dataset: ReportDataset
     comparison: Comparison
     runs: tuple[RunRecord, RunRecord]
 
     def object_pairs(self, outcome: Outcome, max_count: int) -> list[ImagePair]:
-        """The ``max_count`` objects with this outcome that were detected with the highest score, enlarged."""
-        fates = sorted(self.comparison.object_changes.with_outcome(outcome), key=_best_score, reverse=True)
-        return [self._object_pair(fate) for fate in fates[:max_count]]
+        """Return enlarged crops of the ``max_count`` objects with this outcome, highest detection score first."""
+        outcomes = sorted(self.comparison.object_changes.with_outcome(outcome), key=_best_score, reverse=True)
+        return [self._object_pair(object_outcome) for object_outcome in outcomes[:max_count]]
 
     def image_pairs(self, max_count: int) -> list[ImagePair]:
-        """The ``max_count`` pictures in which the most objects were gained or lost."""
+        """Return the ``max_count`` images with the most gained or lost objects."""
         changed = Counter(
-            fate.image_id for fate in self.comparison.object_changes.outcomes if fate.outcome in ("gained", "lost")
+            object_outcome.image_id
+            for object_outcome in self.comparison.object_changes.outcomes
+            if object_outcome.outcome in ("gained", "lost")
         )
         return [self._image_pair(image_id) for image_id, _ in changed.most_common(max_count)]
 
     def image_boxes(self, image_id: int) -> tuple[list[StyledBox], list[StyledBox]]:
-        """What to draw on a picture for the first and for the second run, each at its threshold."""
+        """Return the boxes of an image for the first and for the second run, each at its score threshold."""
         first, second = (
             build_styled_boxes(self.dataset.ground_truth, run.detections, image_id, threshold, style)
             for run, threshold, style in zip(
@@ -73,42 +74,49 @@ class ComparisonExamples:
         )
         return first, second
 
-    def _object_pair(self, fate: ObjectOutcome) -> ImagePair:
-        image = self.dataset.load_image(fate.image_id)
-        part = crop_around(fate.box, (image.shape[1], image.shape[2]))
-        first, second = (annotate_image(image, outlines, part) for outlines in self.image_boxes(fate.image_id))
-        width, height = fate.box[2:]
-        before, after = (f"IoU {iou:.2f}" if iou else "not found" for iou in fate.ious)
-        what = f"{fate.category}, {width:.0f} × {height:.0f} px"
-        return ImagePair(first, second, f"{what} · {before} → {after} · picture {fate.image_id}")
+    def _object_pair(self, object_outcome: ObjectOutcome) -> ImagePair:
+        image_id = object_outcome.image_id
+        image = self.dataset.load_image(image_id)
+        crop = crop_around(object_outcome.box, (image.shape[1], image.shape[2]))
+        first, second = (annotate_image(image, boxes, crop) for boxes in self.image_boxes(image_id))
+        width, height = object_outcome.box[2:]
+        before, after = (f"IoU {iou:.2f}" if iou else "not found" for iou in object_outcome.ious)
+        label = f"{object_outcome.category}, {width:.0f} × {height:.0f} px"
+        return ImagePair(first, second, f"{label} · {before} → {after} · image {image_id}")
 
     def _image_pair(self, image_id: int) -> ImagePair:
         image, outcomes = self.dataset.load_image(image_id), Counter[str]()
-        outcomes.update(fate.outcome for fate in self.comparison.object_changes.outcomes if fate.image_id == image_id)
-        marks = [
-            make_styled_box(fate.box, fate.outcome)
-            for fate in self.comparison.object_changes.outcomes
-            if fate.image_id == image_id and fate.outcome in ("gained", "lost")
+        objects = [
+            object_outcome
+            for object_outcome in self.comparison.object_changes.outcomes
+            if object_outcome.image_id == image_id
         ]
-        first, second = (annotate_image(image, outlines + marks) for outlines in self.image_boxes(image_id))
-        return ImagePair(first, second, f"picture {image_id}: {outcomes['gained']} gained, {outcomes['lost']} lost")
+        outcomes.update(object_outcome.outcome for object_outcome in objects)
+        marks = [
+            make_styled_box(object_outcome.box, object_outcome.outcome)
+            for object_outcome in objects
+            if object_outcome.outcome in ("gained", "lost")
+        ]
+        first, second = (annotate_image(image, boxes + marks) for boxes in self.image_boxes(image_id))
+        return ImagePair(first, second, f"image {image_id}: {outcomes['gained']} gained, {outcomes['lost']} lost")
 
 
-def _best_score(fate: ObjectOutcome) -> float:
-    return max(detection["score"] for detection in (fate.first_detection, fate.second_detection) if detection)
+def _best_score(object_outcome: ObjectOutcome) -> float:
+    detections = (object_outcome.first_detection, object_outcome.second_detection)
+    return max(detection["score"] for detection in detections if detection)
 
 
 def build_run_examples(dataset: ReportDataset, run: RunRecord, max_count: int) -> list[AnnotatedImage]:
-    """The ``max_count`` pictures with the most objects: what ``run`` found, missed and saw in nothing, at its best-F1 threshold.
+    """Return the ``max_count`` images with the most objects and their true positives, missed objects and false positives.
 
-    The colors of EFPN's Fig. 8: "found" are detections, "missed" objects, "false" detections.
+    Detections count from the score threshold of the best F1. Styles as in EFPN, Fig. 8: "found" and "false" detections, "missed" objects.
     """
     truth = dataset.ground_truth
     marks, threshold = classify_detections(truth, run.detections)
     objects = Counter(annotation["image_id"] for annotation in truth["annotations"])
-    said = f"detections with a score of at least {threshold:.2f}" if threshold <= 1 else "nothing was found anywhere"
+    note = f"detections with a score of at least {threshold:.2f}" if threshold <= 1 else "no detections in any image"
     return [
-        annotate_image(dataset.load_image(image_id), marks.get(image_id, []), caption=f"picture {image_id}, {said}")
+        annotate_image(dataset.load_image(image_id), marks.get(image_id, []), caption=f"image {image_id}, {note}")
         for image_id, _ in objects.most_common(max_count)
     ]
 
@@ -116,26 +124,26 @@ def build_run_examples(dataset: ReportDataset, run: RunRecord, max_count: int) -
 def classify_detections(
     ground_truth: GroundTruth, detections: Sequence[Detection]
 ) -> tuple[dict[int, list[StyledBox]], float]:
-    """For each picture the missed objects, then the detections that count, found and false, with class and score.
+    """Return image id → boxes of missed objects ("missed"), true positives ("found") and false positives ("false"), and the threshold.
 
-    What counts is what has at least the score with the best F1, the second thing returned; above 1 nothing was found anywhere.
+    Detections count from the score threshold of the best F1; a threshold above 1 means that no object was found in any image.
     """
     by_class = match_detections(ground_truth, detections)
     threshold = best_f1_threshold(by_class)
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
     found: set[int] = set()
-    judged: dict[int, str] = {}
-    for one in by_class:
-        sure = one.score >= threshold
-        found |= set(one.annotation_id[sure & one.true_positive[0]].tolist())
-        judged |= dict.fromkeys(one.detection_index[sure & one.true_positive[0]].tolist(), "found")
-        judged |= dict.fromkeys(one.detection_index[sure & one.false_positive[0]].tolist(), "false")
+    styles: dict[int, str] = {}
+    for matches in by_class:
+        confident = matches.score >= threshold
+        found |= set(matches.annotation_id[confident & matches.true_positive[0]].tolist())
+        styles |= dict.fromkeys(matches.detection_index[confident & matches.true_positive[0]].tolist(), "found")
+        styles |= dict.fromkeys(matches.detection_index[confident & matches.false_positive[0]].tolist(), "false")
     marks: dict[int, list[StyledBox]] = {}
     for annotation in ground_truth["annotations"]:
         if annotation["id"] not in found and not annotation.get("iscrowd"):
             marks.setdefault(annotation["image_id"], []).append(make_styled_box(annotation["bbox"], "missed"))
-    for place, style in judged.items():
-        one = detections[place]
-        label = f"{names[one['category_id']]} {100 * one['score']:.0f}"
-        marks.setdefault(one["image_id"], []).append(make_styled_box(one["bbox"], style, label))
+    for index, style in styles.items():
+        detection = detections[index]
+        label = f"{names[detection['category_id']]} {100 * detection['score']:.0f}"
+        marks.setdefault(detection["image_id"], []).append(make_styled_box(detection["bbox"], style, label))
     return marks, threshold

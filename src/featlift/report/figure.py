@@ -1,4 +1,4 @@
-"""Pictures for a README or a paper's page: what detectors saw, and the maps in which they saw it."""
+"""Figures for a README or a paper's page: detections on images, and feature maps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,11 +24,10 @@ def plot_before_after(
     names: tuple[str, str],
     zoom_boxes: Sequence[Sequence[float]] = (),
 ) -> Path:
-    """Write a PNG or SVG (by the ending of ``path``) and return its path.
+    """Write a PNG or SVG (by the suffix of ``path``) and return its path.
 
-    Two rows, one for each of ``names``: the whole ``image [3, H, W]`` with its ``boxes`` (see
-    `examples.Scenes.outlines`), then the surroundings of each box xywh in ``zoom_boxes`` (two to four look best), enlarged
-    so that pixels are seen. Ground truth is dashed.
+    One row for each of the two ``names``: the whole ``image [3, H, W]`` with its ``boxes`` (see `examples.ComparisonExamples.image_boxes`),
+    then an enlarged, unsmoothed crop around each box xywh in ``zoom_boxes`` (two to four work best). Ground truth is dashed.
     """
     from matplotlib.figure import Figure
 
@@ -36,20 +35,22 @@ def plot_before_after(
     pixels, ratio = to_uint8(image), image.shape[2] / image.shape[1]
     figure = Figure(figsize=(2.6 * (ratio + len(zoom_boxes)), 5.5), layout="constrained", facecolor="white")
     axes = figure.subplots(2, 1 + len(zoom_boxes), squeeze=False, width_ratios=[ratio] + [1] * len(zoom_boxes))
-    parts = [crop_around(box, (image.shape[1], image.shape[2])) for box in zoom_boxes]
+    crops = [crop_around(box, (image.shape[1], image.shape[2])) for box in zoom_boxes]
     for row, name in enumerate(names):
         _draw_panel(axes[row, 0], pixels, (0, 0, image.shape[2], image.shape[1]), boxes[row], run_color(row))
         axes[row, 0].set_title(name, loc="left", fontsize=12, fontweight="bold", color=run_color(row))
-        for column, part in enumerate(parts, 1):
-            _draw_panel(axes[row, column], pixels, part, boxes[row], run_color(row))
+        for column, crop in enumerate(crops, 1):
+            _draw_panel(axes[row, column], pixels, crop, boxes[row], run_color(row))
     return save_figure(figure, path)
 
 
 def plot_verdicts(path: str | Path, images: Sequence[tuple[Tensor, Mapping[str, Sequence[StyledBox]]]]) -> Path:
-    """Write a PNG or SVG (by the ending of ``path``) and return its path: found, missed and false, in colors (EFPN, Fig. 8).
+    """Write a PNG or SVG (by the suffix of ``path``) with found, missed and false boxes (EFPN, Fig. 8); return its path.
 
-    A row for each of ``images`` ``[3, H, W]``, a column for each detector, by name, with its outlines (see `examples.classify_detections`). Of
-    a picture the part with all outlines is shown.
+    Args:
+        path: Output file.
+        images: Pairs of an image ``[3, H, W]`` (one row each) and detector name → boxes (one column each), see
+            `examples.classify_detections`. Images are cropped to the region with all boxes.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -57,42 +58,44 @@ def plot_verdicts(path: str | Path, images: Sequence[tuple[Tensor, Mapping[str, 
     names = list(images[0][1])
     figure = Figure(figsize=(3.6 * len(names), 3.7 * len(images) + 0.6), layout="constrained", facecolor="white")
     axes = figure.subplots(len(images), len(names), squeeze=False)
-    for row, (image, seen) in zip(axes, images, strict=True):
-        part = _crop_around([one for outlines in seen.values() for one in outlines], (image.shape[1], image.shape[2]))
+    for row, (image, boxes_by_name) in zip(axes, images, strict=True):
+        all_boxes = [box for boxes in boxes_by_name.values() for box in boxes]
+        crop = _crop_around(all_boxes, (image.shape[1], image.shape[2]))
         for panel, name in zip(row, names, strict=True):
-            _draw_panel(panel, to_uint8(image), part, (), "")
-            _draw_verdicts(panel, seen[name])
+            _draw_panel(panel, to_uint8(image), crop, (), "")
+            _draw_verdicts(panel, boxes_by_name[name])
     for panel, name in zip(axes[0], names, strict=True):
         panel.set_title(name, loc="left", fontsize=11, fontweight="bold")
-    key = [Patch(edgecolor=tint, facecolor="none", linewidth=2, label=style) for style, tint in VERDICT_COLORS.items()]
-    figure.legend(handles=key, loc="outside lower left", ncols=3, frameon=False)
+    handles = [
+        Patch(edgecolor=color, facecolor="none", linewidth=2, label=style) for style, color in VERDICT_COLORS.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower left", ncols=3, frameon=False)
     return save_figure(figure, Path(path))
 
 
 def plot_feature_maps(path: str | Path, image: Tensor, features: Mapping[str, Features]) -> Path:
-    """Write a PNG or SVG (by the ending of ``path``) and return its path: the levels that all have, side by side (EFPN, Fig. 6).
+    """Write a PNG or SVG (by the suffix of ``path``) with the levels that all ``features`` have (EFPN, Fig. 6); return its path.
 
-    A row for each level, with ``image [3, H, W]`` first; colors are the mean of ``|x|`` over channels, on one scale in a row.
+    One row for each level, with ``image [3, H, W]`` first; colors are the mean of ``|x|`` over channels, on one scale per row.
     """
     from matplotlib.figure import Figure
 
-    shown = build_heatmaps(features)
+    heatmaps = build_heatmaps(features)
     ratio = image.shape[1] / image.shape[2]
-    size = (3.0 * (1 + len(features)), (3.0 * ratio + 0.3) * len(shown))
+    size = (3.0 * (1 + len(features)), (3.0 * ratio + 0.3) * len(heatmaps))
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    for row, (level, pixels) in zip(
-        figure.subplots(len(shown), 1 + len(features), squeeze=False), shown.items(), strict=True
-    ):
-        columns = {"picture": to_uint8(image), **pixels}
-        for panel, (name, one) in zip(row, columns.items(), strict=True):
-            panel.imshow(one, interpolation="nearest")
+    axes = figure.subplots(len(heatmaps), 1 + len(features), squeeze=False)
+    for row, (level, heatmap_by_name) in zip(axes, heatmaps.items(), strict=True):
+        columns = {"image": to_uint8(image), **heatmap_by_name}
+        for panel, (name, pixels) in zip(row, columns.items(), strict=True):
+            panel.imshow(pixels, interpolation="nearest")
             panel.set(xticks=[], yticks=[])
-            panel.set_title(name if name == "picture" else f"{level}: {name}", loc="left", fontsize=11)
+            panel.set_title(name if name == "image" else f"{level}: {name}", loc="left", fontsize=11)
     return save_figure(figure, Path(path))
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """The file ``path`` with a figure of matplotlib, whole or not at all; its folder is made."""
+    """Write a matplotlib figure to ``path`` atomically, creating its folder; return ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.part")
     figure.savefig(unfinished, format=path.suffix[1:], dpi=150)
@@ -100,33 +103,33 @@ def save_figure(figure: Any, path: Path) -> Path:
 
 
 def _crop_around(boxes: Sequence[StyledBox], size: tuple[int, int]) -> CropXYWH:
-    """The part of a picture of ``size`` (H, W) with all ``boxes`` and some margin; all of it if there are none."""
+    """Return a crop of an image of ``size`` (H, W) with all ``boxes`` and a margin; the whole image without boxes."""
     if not boxes:
         return (0, 0, size[1], size[0])
-    left, top = min(one.x for one in boxes), min(one.y for one in boxes)
-    right, bottom = max(one.x + one.width for one in boxes), max(one.y + one.height for one in boxes)
+    left, top = min(box.x for box in boxes), min(box.y for box in boxes)
+    right, bottom = max(box.x + box.width for box in boxes), max(box.y + box.height for box in boxes)
     return crop_around((left, top, right - left, bottom - top), size, context=1.2, min_size=96)
 
 
 def _draw_verdicts(panel: Any, boxes: Sequence[StyledBox]) -> None:
     from matplotlib.patches import Rectangle
 
-    for one in boxes:
-        look = {
-            "edgecolor": VERDICT_COLORS[one.style],
+    for box in boxes:
+        style = {
+            "edgecolor": VERDICT_COLORS[box.style],
             "linewidth": 1.6,
-            "linestyle": "--" if one.style == "missed" else "-",
+            "linestyle": "--" if box.style == "missed" else "-",
         }
-        panel.add_patch(Rectangle((one.x, one.y), one.width, one.height, fill=False, **look))
+        panel.add_patch(Rectangle((box.x, box.y), box.width, box.height, fill=False, **style))
 
 
 def _draw_panel(panel: Any, pixels: Any, crop: CropXYWH, boxes: Sequence[StyledBox], color: str) -> None:
     from matplotlib.patches import Rectangle
 
-    left, top, wide, high = crop
+    left, top, width, height = crop
     panel.imshow(pixels, interpolation="nearest", extent=(0, pixels.shape[1], pixels.shape[0], 0))
-    panel.set(xlim=(left, left + wide), ylim=(top + high, top), xticks=[], yticks=[])
-    for one in boxes:
-        truth = one.style == "truth"
-        look = {"edgecolor": "white", "linestyle": (0, (4, 3))} if truth else {"edgecolor": color, "linewidth": 2}
-        panel.add_patch(Rectangle((one.x, one.y), one.width, one.height, fill=False, **look))
+    panel.set(xlim=(left, left + width), ylim=(top + height, top), xticks=[], yticks=[])
+    for box in boxes:
+        is_truth = box.style == "truth"
+        style = {"edgecolor": "white", "linestyle": (0, (4, 3))} if is_truth else {"edgecolor": color, "linewidth": 2}
+        panel.add_patch(Rectangle((box.x, box.y), box.width, box.height, fill=False, **style))

@@ -1,4 +1,4 @@
-"""Pictures beside each other, with what was found in each."""
+"""Grid of image panels with the detections of several detectors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,19 +8,23 @@ import torch.nn.functional as nnf
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-TRUE_POSITIVE_COLOUR, FALSE_POSITIVE_COLOUR, FALSE_NEGATIVE_COLOUR = (40, 220, 90), (255, 70, 60), (255, 210, 0)
-"""Colors of boxes: a right detection, a wrong one, an object nothing found."""
+TRUE_POSITIVE_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR = (40, 220, 90), (255, 70, 60), (255, 210, 0)
+"""Colors of true positives, false positives and missed objects."""
 
 CAPTION_HEIGHT, GAP = 30, 4
 MAX_COLUMNS = 7
-"""Panels in a row at the most."""
+"""Maximum number of panels in a row."""
 
-LEGEND = ((TRUE_POSITIVE_COLOUR, "right"), (FALSE_POSITIVE_COLOUR, "wrong"), (FALSE_NEGATIVE_COLOUR, "missed"))
+LEGEND = (
+    (TRUE_POSITIVE_COLOR, "true positive"),
+    (FALSE_POSITIVE_COLOR, "false positive"),
+    (FALSE_NEGATIVE_COLOR, "missed"),
+)
 
 
 @dataclass(frozen=True)
 class ImagePanel:
-    """One picture of a sheet: pixels ``[3, H, W]`` in 0…1, a caption, and detections (boxes ``[N, 4]``, labels, scores) or None."""
+    """A panel of the grid: image ``[3, H, W]`` in 0…1, caption, and detections (boxes ``[N, 4]``, labels, scores) or None."""
 
     image: Tensor
     caption: str
@@ -34,26 +38,27 @@ def make_image_grid(
     zoom: int = 4,
     score_threshold: float = 0.5,
 ) -> Image.Image:
-    """``panels`` in as few rows as hold them, each the ``crop`` (top, left, height, width in px), each pixel ``zoom`` times as large.
+    """Draw the ``crop`` (top, left, height, width in pixels) of all ``panels``, enlarged by ``zoom``, in as few rows as possible.
 
-    Detections of ``score_threshold`` or more are green where they fit an object of ``ground_truth`` (boxes ``[N, 4]`` xyxy px, labels ``[N]``) of their
-    class with an IoU of ½, red otherwise; objects that are not found are yellow.
+    Detections with at least ``score_threshold`` are green if they match an object of ``ground_truth`` (boxes ``[N, 4]`` xyxy px,
+    labels ``[N]``) of their class with IoU ≥ 0.5, else red; missed objects are yellow.
     """
-    drawn = [_draw_panel(panel, ground_truth, crop, zoom, score_threshold) for panel in panels]
-    rows = -(-len(drawn) // MAX_COLUMNS)
-    columns = -(-len(drawn) // rows)
-    width, height = drawn[0].width + GAP, drawn[0].height
-    whole = Image.new("RGB", (columns * width - GAP, rows * height + CAPTION_HEIGHT), "white")
-    for place, part in enumerate(drawn):
-        whole.paste(part, (place % columns * width, place // columns * height))
-    _draw_legend(ImageDraw.Draw(whole), rows * height)
-    return whole
+    images = [_draw_panel(panel, ground_truth, crop, zoom, score_threshold) for panel in panels]
+    rows = -(-len(images) // MAX_COLUMNS)
+    columns = -(-len(images) // rows)
+    width, height = images[0].width + GAP, images[0].height
+    grid = Image.new("RGB", (columns * width - GAP, rows * height + CAPTION_HEIGHT), "white")
+    for index, image in enumerate(images):
+        grid.paste(image, (index % columns * width, index // columns * height))
+    _draw_legend(ImageDraw.Draw(grid), rows * height)
+    return grid
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, top: int) -> None:
-    for place, (color, word) in enumerate(LEGEND):
-        draw.rectangle([6 + 90 * place, top + 9, 18 + 90 * place, top + 21], outline=color, width=2)
-        draw.text((24 + 90 * place, top + 6), word, fill="black", font_size=15)
+    for index, (color, label) in enumerate(LEGEND):
+        left = 6 + 130 * index
+        draw.rectangle([left, top + 9, left + 12, top + 21], outline=color, width=2)
+        draw.text((left + 18, top + 6), label, fill="black", font_size=15)
 
 
 def _draw_panel(
@@ -64,9 +69,9 @@ def _draw_panel(
     score_threshold: float,
 ) -> Image.Image:
     top, left, height, width = crop
-    part = panel.image[:, top : top + height, left : left + width]
-    part = nnf.interpolate(part[None], scale_factor=zoom, mode="nearest")[0]
-    pixels = (part.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    x = panel.image[:, top : top + height, left : left + width]
+    x = nnf.interpolate(x[None], scale_factor=zoom, mode="nearest")[0]
+    pixels = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     canvas = Image.new("RGB", (width * zoom, height * zoom + CAPTION_HEIGHT), "white")
     canvas.paste(Image.fromarray(pixels), (0, CAPTION_HEIGHT))
     pen = ImageDraw.Draw(canvas)
@@ -83,27 +88,30 @@ def _draw_panel(
 def color_boxes(
     detections: Mapping[str, Tensor], ground_truth: Mapping[str, Tensor], score_threshold: float = 0.5
 ) -> list[tuple[list[float], tuple[int, int, int]]]:
-    """Boxes and their colors: every detection of ``score_threshold`` or more, best first, takes one object of its class at most."""
+    """Return boxes with their colors.
+
+    Detections with at least ``score_threshold`` are matched greedily, best first, to at most one object of their class.
+    """
     order = [
         int(i) for i in detections["scores"].argsort(descending=True) if detections["scores"][i] >= score_threshold
     ]
-    free = set(range(len(ground_truth["boxes"])))
-    drawn: list[tuple[list[float], tuple[int, int, int]]] = []
+    unmatched = set(range(len(ground_truth["boxes"])))
+    colored: list[tuple[list[float], tuple[int, int, int]]] = []
     for index in order:
         box = detections["boxes"][index]
-        fitting = {
+        ious = {
             j: _box_iou(box, ground_truth["boxes"][j])
-            for j in free
+            for j in unmatched
             if ground_truth["labels"][j] == detections["labels"][index]
         }
-        best = max(fitting, key=lambda j: fitting[j], default=None)
-        right = best is not None and fitting[best] >= 0.5
-        free -= {best} if right else set()
-        drawn.append((box.tolist(), TRUE_POSITIVE_COLOUR if right else FALSE_POSITIVE_COLOUR))
-    return [(ground_truth["boxes"][j].tolist(), FALSE_NEGATIVE_COLOUR) for j in sorted(free)] + drawn
+        best = max(ious, key=lambda j: ious[j], default=None)
+        is_match = best is not None and ious[best] >= 0.5
+        unmatched -= {best} if is_match else set()
+        colored.append((box.tolist(), TRUE_POSITIVE_COLOR if is_match else FALSE_POSITIVE_COLOR))
+    return [(ground_truth["boxes"][j].tolist(), FALSE_NEGATIVE_COLOR) for j in sorted(unmatched)] + colored
 
 
 def _box_iou(a: Tensor, b: Tensor) -> float:
     low, high = torch.maximum(a[:2], b[:2]), torch.minimum(a[2:], b[2:])
-    shared = (high - low).clamp(min=0).prod()
-    return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
+    intersection = (high - low).clamp(min=0).prod()
+    return float(intersection / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - intersection))

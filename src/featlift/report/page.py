@@ -1,4 +1,4 @@
-"""``report.html``: everything on one page that needs nothing but itself."""
+"""``report.html``: all results of runs and comparisons on one self-contained page."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ from featlift.report.records import RunRecord
 from featlift.report.tables import TableRow, class_rows, cost_rows, format_signed_percent, metric_rows
 
 MAX_OBJECTS, MAX_COMPARED_IMAGES, MAX_RUN_IMAGES = 9, 3, 6
-"""Enlarged objects an outcome, whole pictures a comparison (and of its last run), whole pictures of a run alone."""
+"""Number of enlarged objects per outcome, of whole images per comparison (and of its last run), and of whole images of a single run."""
 
 
 def write_report(
@@ -35,21 +35,24 @@ def write_report(
 ) -> Path:
     """Write ``report.html`` into ``folder`` and return its path.
 
-    The first of ``runs`` is what the others are compared with; ``comparisons`` name runs. ``features`` are maps of one
-    picture, run → `Features` (with ``"image"`` ``[1, 3, H, W]`` the picture is shown too). Without ``dataset`` there
-    are no pictures of objects. ``pareto_points`` is milliseconds a picture and the box AP (per cent) of every seed, by name.
+    Args:
+        folder: Output folder.
+        runs: Runs of the report; the first is the reference of all differences.
+        comparisons: Comparisons between these runs, by name.
+        dataset: Ground truth and images of the examples; None omits them.
+        features: Run name → feature maps of one image; with ``"image"`` ``[1, 3, H, W]`` the image is included.
+        title: Heading of the page; by default the names of the runs.
+        pareto_points: Name → latency in ms per image and box AP (percent) of every seed.
 
     Raises:
-        ValueError: if there is no run, two runs have one name, or a comparison names a run that is not there.
+        ValueError: If there is no run, two runs have the same name, or a comparison names an unknown run.
     """
     _check_runs(runs, comparisons)
     heading = title or _build_title([run.name for run in runs])
     context = _number_context(runs, comparisons) | _image_context(runs, comparisons, dataset) | {"title": heading}
     context["maps"] = build_level_maps(features) if features else []
-    context["maps_picture"] = _input_image(features) if features else None
-    context["pareto"] = (
-        pareto_data_uri(pareto_points, "milliseconds a picture", "box AP, per cent") if pareto_points else None
-    )
+    context["input_image"] = _input_image(features) if features else None
+    context["pareto"] = pareto_data_uri(pareto_points, "ms per image", "box AP, %") if pareto_points else None
     page = _load_template().render(context)
     path = Path(folder) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +62,7 @@ def write_report(
 
 
 def _build_title(names: Sequence[str]) -> str:
-    """ "a", "b against a", "b and c against a"."""
+    """Return "a", "b against a" or "b and c against a"."""
     return f"{' and '.join(names[1:])} against {names[0]}" if len(names) > 1 else names[0]
 
 
@@ -68,11 +71,11 @@ def _check_runs(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) ->
     if not names:
         raise ValueError("A report needs at least one run.")
     if len(set(names)) < len(names):
-        raise ValueError(f"Runs need different names to be told apart; these are {names}.")
+        raise ValueError(f"Runs need different names; these are {names}.")
     for comparison in comparisons:
         if not {comparison.first_name, comparison.second_name} <= set(names):
             raise ValueError(
-                f"The comparison of '{comparison.first_name}' with '{comparison.second_name}' is not of the runs {names}."
+                f"The comparison of '{comparison.first_name}' with '{comparison.second_name}' names a run that is not among {names}."
             )
 
 
@@ -92,26 +95,26 @@ def _number_context(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]
         "runs": [{"name": run.name, "color": run_color(i)} for i, run in enumerate(runs)],
         "colors": {run.name: run_color(i) for i, run in enumerate(runs)},
         "tables": tables,
-        "reach": {kind: _whisker_range(rows) for kind, rows in tables.items()},
+        "whisker_range": {kind: _whisker_range(rows) for kind, rows in tables.items()},
         "classes": {kind: class_rows(runs, kind) for kind in kinds},
         "costs": cost_rows(runs),
         "cost_note": next((run.profile for run in runs if run.profile), None),
         "curves": plot_stage_curves(runs),
         "settings": _build_settings_rows([run.settings for run in runs]),
         "metadata": _build_settings_rows([run.metadata for run in runs]),
-        "tiles": [_build_tiles(runs, comparison) for comparison in comparisons],
+        "summaries": [_build_summary(runs, comparison) for comparison in comparisons],
     }
 
 
 def _whisker_range(rows: Sequence[TableRow]) -> float:
-    """How far the whiskers of a table go from zero."""
+    """Return the largest distance of an interval's end from zero."""
     intervals = [cell.interval for row in rows for cell in row.cells if cell.interval]
     return max([abs(end) for interval in intervals for end in (interval.low, interval.high)], default=0) or 1
 
 
-def _build_tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str, Any]:
-    named = {run.name: run for run in runs}
-    first, second = named[comparison.first_name], named[comparison.second_name]
+def _build_summary(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str, Any]:
+    runs_by_name = {run.name: run for run in runs}
+    first, second = runs_by_name[comparison.first_name], runs_by_name[comparison.second_name]
     return {
         "comparison": comparison,
         "intervals": [
@@ -122,7 +125,7 @@ def _build_tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str,
         "gained": len(comparison.object_changes.with_outcome("gained")),
         "lost": len(comparison.object_changes.with_outcome("lost")),
         "objects": len(comparison.object_changes.outcomes),
-        "slower": second.profile.latency.median / first.profile.latency.median
+        "latency_ratio": second.profile.latency.median / first.profile.latency.median
         if first.profile and second.profile
         else None,
     }
@@ -131,31 +134,31 @@ def _build_tiles(runs: Sequence[RunRecord], comparison: Comparison) -> dict[str,
 def _image_context(
     runs: Sequence[RunRecord], comparisons: Sequence[Comparison], dataset: ReportDataset | None
 ) -> dict[str, Any]:
-    named = {run.name: run for run in runs}
+    runs_by_name = {run.name: run for run in runs}
     sections = []
     for comparison in comparisons:
         section = {
             "comparison": comparison,
             "groups": _build_bar_groups(comparison.object_changes),
-            "crops": {},
-            "wholes": [],
+            "object_pairs": {},
+            "image_pairs": [],
         }
         if dataset:
-            pair = (named[comparison.first_name], named[comparison.second_name])
-            scenes = ComparisonExamples(dataset, comparison, pair)
-            section["crops"] = {
-                outcome: scenes.object_pairs(outcome, MAX_OBJECTS) for outcome in ("gained", "lost", "moved")
+            pair = (runs_by_name[comparison.first_name], runs_by_name[comparison.second_name])
+            examples = ComparisonExamples(dataset, comparison, pair)
+            section["object_pairs"] = {
+                outcome: examples.object_pairs(outcome, MAX_OBJECTS) for outcome in ("gained", "lost", "shifted")
             }
-            section["wholes"] = scenes.image_pairs(MAX_COMPARED_IMAGES)
+            section["image_pairs"] = examples.image_pairs(MAX_COMPARED_IMAGES)
         sections.append(section)
-    shown = (
+    run_examples = (
         build_run_examples(dataset, runs[-1], MAX_COMPARED_IMAGES if comparisons else MAX_RUN_IMAGES) if dataset else []
     )
-    return {"sections": sections, "shown": shown}
+    return {"sections": sections, "examples": run_examples}
 
 
 def _build_bar_groups(changes: ObjectChanges) -> dict[str, list[dict[str, Any]]]:
-    """Bars: for sizes and for classes, how many objects had each outcome and how long the bars are (0…1)."""
+    """Return the bars by size and by class: object counts of each outcome and the count of the longest bar."""
     tables = {"size": changes.count_by_size(), "class": changes.count_by_category()}
     return {
         title: [_build_bar(name, counts, _max_count(table)) for name, counts in table.items()]
@@ -168,15 +171,15 @@ def _max_count(table: Mapping[str, Counter]) -> int:
 
 
 def _build_bar(name: str, counts: Counter, max_count: int) -> dict[str, Any]:
-    known = {outcome: counts[outcome] for outcome in OUTCOMES}
-    return {"name": name, "counts": known, "total": sum(known.values()), "longest": max_count}
+    all_counts = {outcome: counts[outcome] for outcome in OUTCOMES}
+    return {"name": name, "counts": all_counts, "max_count": max_count}
 
 
 def _build_settings_rows(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Nested settings of several runs as rows ``name, texts, differ``."""
-    flat = [_flatten(one) for one in settings]
-    names = dict.fromkeys(name for one in flat for name in one)
-    rows = [(name, [one.get(name, "–") for one in flat]) for name in names]
+    """Flatten the nested settings of several runs into rows ``name, texts, differ``."""
+    flat = [_flatten(values) for values in settings]
+    names = dict.fromkeys(name for values in flat for name in values)
+    rows = [(name, [values.get(name, "–") for values in flat]) for name in names]
     return [{"name": name, "texts": texts, "differ": len(set(texts)) > 1} for name, texts in rows]
 
 
@@ -193,7 +196,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _input_image(features: Mapping[str, Features]) -> AnnotatedImage | None:
-    image = next((one["image"] for one in features.values() if "image" in one), None)
+    image = next((maps["image"] for maps in features.values() if "image" in maps), None)
     if image is None:
         return None
     return AnnotatedImage(image_data_uri(to_uint8(image[0]), "JPEG"), image.shape[3], image.shape[2])

@@ -1,4 +1,4 @@
-"""The tables that the papers print, transcribed in ``benchmarks/papers/<paper>.toml`` and shipped inside the installed package."""
+"""Tables of the papers, transcribed in ``benchmarks/papers/<paper>.toml`` and shipped with the installed package."""
 
 import difflib
 import sys
@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 PaperRow = dict[str, Any]
-"""Column → what is printed there, "" for an empty cell."""
+"""Column → printed value, "" for an empty cell."""
 
 TABLES_FOLDER = "tables"
-"""The folder beside this file where a wheel has the tables; a checkout has them in ``benchmarks/papers``."""
+"""Folder of the tables within ``featlift/report`` in a wheel; in a checkout they are in ``benchmarks/papers``."""
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table as a paper prints it.
+    """A table as printed in a paper.
 
     Attributes:
-        paper: "afi-gan", ….
+        paper: Name of the paper, such as "afi-gan".
         number: "1", "2", … as printed, or a word.
-        source: title, place and year of the paper.
-        caption: what the table is about.
-        split: the pictures it was measured on.
-        columns: names; ``AP_box`` … are in per cent, ``params_M`` in millions, cut and not rounded.
-        rows: one mapping each, every column in it.
+        source: Title, venue and year of the paper.
+        caption: Subject of the table.
+        split: Dataset split of the results.
+        columns: Column names; ``AP_box`` … are in percent, ``params_M`` in millions, truncated and not rounded.
+        rows: Rows as mappings with all columns.
     """
 
     paper: str
@@ -40,57 +40,53 @@ class PaperTable:
 
 
 def list_papers() -> list[str]:
-    """Names of the papers whose tables are here."""
+    """Return the names of the papers with transcribed tables."""
     return sorted(path.stem.replace("_", "-") for path in _find_tables_folder().glob("*.toml"))
 
 
 def load_paper_table(paper: str, number: str) -> PaperTable:
-    """Table ``number`` of ``paper``.
+    """Return table ``number`` of ``paper``.
 
     Raises:
-        ValueError: if there is no such paper or table; what there is, is said.
+        ValueError: If the paper or the table is unknown; the message lists the known ones.
     """
     if paper not in list_papers():
         raise ValueError(
-            f"There are no tables of '{paper}'.{_suggest(paper, list_papers())} There are: {', '.join(list_papers())}."
+            f"No tables of '{paper}'.{_suggest(paper, list_papers())} Papers with tables: {', '.join(list_papers())}."
         )
-    whole = _read_toml(_find_tables_folder() / f"{paper.replace('-', '_')}.toml")
-    tables: Mapping[str, Any] = whole["table"]
+    content = _read_toml(_find_tables_folder() / f"{paper.replace('-', '_')}.toml")
+    tables: Mapping[str, Any] = content["table"]
     if number not in tables:
-        note = f" {whole['note']}" if "note" in whole else ""
-        raise ValueError(f"'{paper}' has no table '{number}' here; there are {', '.join(tables)}.{note}")
-    found, columns = tables[number], tuple(tables[number]["columns"])
-    rows = tuple(dict(zip(columns, row, strict=True)) for row in found["rows"])
-    return PaperTable(paper, number, whole["source"], found["caption"], found.get("split", ""), columns, rows)
+        note = f" {content['note']}" if "note" in content else ""
+        raise ValueError(f"'{paper}' has no table '{number}'; choose one of {', '.join(tables)}.{note}")
+    table, columns = tables[number], tuple(tables[number]["columns"])
+    rows = tuple(dict(zip(columns, row, strict=True)) for row in table["rows"])
+    return PaperTable(paper, number, content["source"], table["caption"], table.get("split", ""), columns, rows)
 
 
 def _find_tables_folder() -> Path:
-    """Where the tables are.
+    """Return the folder of the tables.
 
     Raises:
-        FileNotFoundError: if this is neither an installed package nor a checkout.
+        FileNotFoundError: If neither an installed package nor a checkout has the tables.
     """
-    shipped = Path(str(files("featlift.report"))) / TABLES_FOLDER
+    installed = Path(str(files("featlift.report"))) / TABLES_FOLDER
     checkout = Path(__file__).parents[3] / "benchmarks" / "papers"
-    found = next((folder for folder in (shipped, checkout) if folder.is_dir()), None)
-    if found is None:
-        raise FileNotFoundError(
-            f"The papers' tables are neither in {shipped} nor in {checkout}; install featlift anew."
-        )
-    return found
+    folder = next((folder for folder in (installed, checkout) if folder.is_dir()), None)
+    if folder is None:
+        raise FileNotFoundError(f"The papers' tables are neither in {installed} nor in {checkout}; reinstall featlift.")
+    return folder
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         reader = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     except ImportError as error:
-        raise ImportError(
-            "Python 3.10 cannot read TOML by itself; pip install tomli to see the papers' tables."
-        ) from error
+        raise ImportError("Python 3.10 has no TOML reader: pip install tomli to read the papers' tables.") from error
     with path.open("rb") as file:
         return reader.load(file)
 
 
 def _suggest(word: str, candidates: list[str]) -> str:
-    near = difflib.get_close_matches(word, candidates, n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    matches = difflib.get_close_matches(word, candidates, n=1)
+    return f" Did you mean '{matches[0]}'?" if matches else ""

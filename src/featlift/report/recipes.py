@@ -1,4 +1,7 @@
-"""The command that makes a row of a paper's table, read off the row's cells. `featlift table` prints it and looks for its runs."""
+"""Training commands that reproduce rows of the papers' tables, derived from the cells of the row.
+
+`featlift paper-table` prints them and finds their runs.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,7 +40,7 @@ BASELINE_INTERPOLATORS = {
     "Bicubic": "bicubic",
     "A1": "nearest",
 }
-"""What stands in the pyramid of a detector that is trained once, without stages."""
+"""Interpolators of a detector that is trained once, without stages."""
 STAGED_INTERPOLATORS = {
     "AFI": "afi",
     "AFI (ours)": "afi-rb",  # AFI-GAN's Table 6 prints 54 M, which is the residual-block generator
@@ -46,26 +49,26 @@ STAGED_INTERPOLATORS = {
 }
 ABLATION_OPTIONS: dict[str, OptionValues] = {
     "A2": {"reuse": "G"},
-    "A3": {"until": "extractor"},
+    "A3": {"stop_after": "extractor"},
     "A4": {"reuse": "M", "freeze_interpolator": "true"},
     "A5": {"reuse": "M", "freeze_interpolator": "false"},
     "A6": {"reuse": "none"},
-    "different feature levels": {"reuse": "M", "semantics": "different"},
-    "same feature levels (ours)": {"reuse": "M", "semantics": "same"},
+    "different feature levels": {"reuse": "M", "level_matching": "different"},
+    "same feature levels (ours)": {"reuse": "M", "level_matching": "same"},
     "nearest": {"reuse": "M", "downscale.image_mode": "nearest"},
     "bicubic": {"reuse": "M", "downscale.image_mode": "bicubic"},
     "bilinear (ours)": {"reuse": "M", "downscale.image_mode": "bilinear"},
-    "B1": {"reuse": "M", "model.pyramid": "fpn-top-down"},
+    "B1": {"reuse": "M", "model.pyramid": "fpn-no-lateral"},
     "B2 (ours)": {"reuse": "M", "model.pyramid": "fpn"},
 }
-"""AFI-GAN's Tables 4, 7, 8 and 9, SRF-GAN's 4, 6 and 7: what differs from the paper's own settings."""
+"""Rows of AFI-GAN's Tables 4, 7, 8 and 9 and SRF-GAN's Tables 4, 6 and 7 → options that differ from the paper's settings."""
 SCHEDULE_3X = {"steps": "270000", "optimizer.milestones": "[0.777778, 0.925926]"}
-"""The 3x schedule (37 epochs): a tenth of the rate after 210k and 250k steps."""
+"""The 3x schedule (37 epochs): the learning rate drops by 10 after 210k and 250k steps."""
 
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """``featlift train PAPER --preset PRESET --OPTION VALUE …``; ``schedule`` are options that do not tell rows apart."""
+    """``featlift train PAPER --preset PRESET --OPTION VALUE …``; ``schedule`` holds the options that do not distinguish rows."""
 
     paper: str
     options: OptionValues
@@ -74,49 +77,48 @@ class TrainingRecipe:
 
     @property
     def argv(self) -> list[str]:
-        """What follows ``featlift train PAPER``."""
+        """Arguments after ``featlift train PAPER``."""
         options = {"preset": self.preset, **self.options, **self.schedule}
-        return [word for name, value in options.items() for word in (f"--{name}", value)]
+        return [argument for name, value in options.items() for argument in (f"--{name}", value)]
 
     @property
     def command(self) -> str:
-        """The whole command, as one types it."""
-        return " ".join(["featlift train", self.paper, *(f"'{w}'" if " " in w else w for w in self.argv)])
+        """Shell command."""
+        return " ".join(["featlift train", self.paper, *(f"'{arg}'" if " " in arg else arg for arg in self.argv)])
 
 
 def build_recipe(table: PaperTable, row: PaperRow) -> TrainingRecipe | None:
-    """How ``row`` of ``table`` is made here; None if it is not: other people's detectors, self-training on unlabeled pictures."""
+    """Return the recipe of ``row`` of ``table``; None for third-party detectors and self-training on unlabeled images."""
     if not _has_recipe(table, row):
         return None
     variant = str(row.get("name", row.get("variant", ""))).removeprefix("degradation: ")
     if variant in ABLATION_OPTIONS:
         return TrainingRecipe(table.paper, ABLATION_OPTIONS[variant])
-    network, word = _model_options(row), str(row.get("interpolation") or variant)
-    if network is None or word not in BASELINE_INTERPOLATORS | STAGED_INTERPOLATORS:
+    model_options, label = _model_options(row), str(row.get("interpolation") or variant)
+    if model_options is None or label not in BASELINE_INTERPOLATORS | STAGED_INTERPOLATORS:
         return None
-    preset, long = _select_preset(row), row.get("epochs") == 37
-    if word in BASELINE_INTERPOLATORS:
-        schedule = {f"train.{name}": value for name, value in SCHEDULE_3X.items()} if long else {}
-        return TrainingRecipe(
-            "baseline", network | {"model.interpolator": BASELINE_INTERPOLATORS[word]}, preset, schedule
-        )
-    schedule = {f"target.{name}": value for name, value in SCHEDULE_3X.items()} if long else {}
-    options = network | {"model.interpolator": STAGED_INTERPOLATORS[word]} | _reuse_options(row)
+    preset, is_3x = _select_preset(row), row.get("epochs") == 37
+    if label in BASELINE_INTERPOLATORS:
+        schedule = {f"train.{name}": value for name, value in SCHEDULE_3X.items()} if is_3x else {}
+        options = model_options | {"model.interpolator": BASELINE_INTERPOLATORS[label]}
+        return TrainingRecipe("baseline", options, preset, schedule)
+    schedule = {f"target.{name}": value for name, value in SCHEDULE_3X.items()} if is_3x else {}
+    options = model_options | {"model.interpolator": STAGED_INTERPOLATORS[label]} | _reuse_options(row)
     return TrainingRecipe(table.paper, options, preset, schedule)
 
 
 def identifying_options(recipes: Mapping[int, TrainingRecipe]) -> tuple[str, ...]:
-    """The options that tell the rows of a table apart: where a run differs in others, it is still a run of its row."""
-    return tuple(dict.fromkeys(name for made in recipes.values() for name in made.options))
+    """Return the options that distinguish the rows of a table; a run may differ from its row in all other options."""
+    return tuple(dict.fromkeys(name for recipe in recipes.values() for name in recipe.options))
 
 
 def _has_recipe(table: PaperTable, row: PaperRow) -> bool:
-    others = "reimplemented" in row and not row["reimplemented"] and not row["ours"]
-    return table.paper in ("afi-gan", "srf-gan") and not others and not row.get("self_training_unlabeled")
+    is_third_party = "reimplemented" in row and not row["reimplemented"] and not row["ours"]
+    return table.paper in ("afi-gan", "srf-gan") and not is_third_party and not row.get("self_training_unlabeled")
 
 
 def _model_options(row: PaperRow) -> OptionValues | None:
-    """Detector, backbone and pyramid; None if one of them is not here."""
+    """Return the options of detector, backbone and pyramid; None if FeatLift lacks any of them."""
     backbone, pyramid = str(row.get("backbone", "")), str(row.get("multiscale", ""))
     if backbone.endswith("FPN"):
         backbone, _, pyramid = backbone.rpartition("-")
@@ -125,19 +127,19 @@ def _model_options(row: PaperRow) -> OptionValues | None:
         "model.backbone": (backbone, BACKBONE_LABELS),
         "model.pyramid": (pyramid, PYRAMID_LABELS | ({"BiFPN": "bifpn-7"} if backbone.startswith("Swin") else {})),
     }
-    if any(cell and cell not in known for cell, known in cells.values()):
+    if any(cell and cell not in labels for cell, labels in cells.values()):
         return None
-    return {option: known[cell] for option, (cell, known) in cells.items() if cell}
+    return {option: labels[cell] for option, (cell, labels) in cells.items() if cell}
 
 
 def _select_preset(row: PaperRow) -> str:
-    """The family's schedule: see `featlift.papers.baseline.Settings`."""
+    """Return the preset of the detector's or backbone's family, see `featlift.papers.baseline.Settings`."""
     if str(row.get("backbone", "")).startswith("Swin"):
         return "transformer"
     return "dense" if row.get("target_detector", row.get("detector")) in DENSE_DETECTORS else "paper"
 
 
 def _reuse_options(row: PaperRow) -> OptionValues:
-    """What the target takes over, and under which head the extractor was trained (Table 3)."""
+    """Return the modules that the target reuses, and the head under which the extractor was trained (Table 3)."""
     head = str(row.get("extractor_head", ""))
     return {"reuse": str(row.get("reuse") or "M")} | ({"extractor_detector": DETECTOR_LABELS[head]} if head else {})

@@ -1,12 +1,12 @@
-"""What a report is told about a run: plain data, read from the run's folder or made by hand.
+"""Record of a run for reports: plain data, read from the folder of the run or built by the caller.
 
-``result.json`` is what `featlift.training.Run.finish` writes::
+`featlift.training.Run.write_result` writes ``result.json``::
 
-    {"result": {"name": "afi-gan", "metrics": {"boxes": {"ap": 0.31, …}}, "cost": {…}},     # average_precision, Cost
+    {"result": {"name": "afi-gan", "metrics": {"boxes": {"ap": 0.31, …}}, "profile": {…}},     # Metrics, ModelProfile
      "minutes": 12.5, "settings": {…}, "seed": 0, "data": "8fe2…", "commit": …, "versions": {…}, "device": …}
 
-``detections.json`` is a list of COCO results, ``log.jsonl`` has a line for each logged step, such as
-``{"stage": "interpolator", "step": 10, "critic": 1.2, "content": 0.03}``. Only ``result.json`` must be there.
+``detections.json`` is a list of COCO results, ``log.jsonl`` has one line per logged step, such as
+``{"stage": "interpolator", "step": 10, "discriminator": 1.2, "content": 0.03}``. Only ``result.json`` is required.
 """
 
 import json
@@ -27,7 +27,7 @@ ScalarSeries = dict[int, float]
 
 @dataclass
 class RunRecord:
-    """One run, as far as a reader of the report cares."""
+    """Name, metrics, cost, logs and settings of one run."""
 
     name: str
     metrics: dict[str, Metrics] = field(default_factory=dict)
@@ -39,9 +39,7 @@ class RunRecord:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def scalar_curves(self) -> dict[str, dict[str, ScalarSeries]]:
-        """Stage → name of the scalar → its values over steps. Steps that a resumed run logged again count once, the
-        last time.
-        """
+        """Return stage → scalar name → values by step; of steps that a resumed run logged twice, the last value counts."""
         stages: dict[str, dict[str, ScalarSeries]] = defaultdict(lambda: defaultdict(dict))
         for line in self.log:
             for name, value in line.items():
@@ -54,34 +52,32 @@ class RunRecord:
 
 
 def read_run(folder: str | Path) -> RunRecord:
-    """The record of the run in ``folder``.
+    """Read the record of the run in ``folder``.
 
     Raises:
-        FileNotFoundError: if there is no ``result.json``.
-        ValueError: if a file is not what this module's text says, with the file and the line.
+        FileNotFoundError: If there is no ``result.json``.
+        ValueError: If a file is not valid JSON; the message names the file and the line.
     """
     folder = Path(folder)
     if not (folder / "result.json").exists():
-        raise FileNotFoundError(
-            f"{folder} has no result.json: a run writes it when it ends. Has this one been finished?"
-        )
-    whole = _read_json(folder / "result.json")
-    result, log, detections = whole.get("result", {}), folder / "log.jsonl", folder / "detections.json"
+        raise FileNotFoundError(f"{folder} has no result.json, which a run writes when it ends. Is this run finished?")
+    content = _read_json(folder / "result.json")
+    result, log, detections = content.get("result", {}), folder / "log.jsonl", folder / "detections.json"
     return RunRecord(
         result.get("name", folder.name),
         result.get("metrics", {}),
-        _parse_cost(result["cost"]) if result.get("cost") else None,
-        whole.get("minutes"),
+        _parse_profile(result["profile"]) if result.get("profile") else None,
+        content.get("minutes"),
         list(_read_log(log)) if log.exists() else [],
         _read_json(detections) if detections.exists() else [],
-        whole.get("settings", {}),
-        {name: value for name, value in whole.items() if name not in ("result", "minutes", "settings")},
+        content.get("settings", {}),
+        {name: value for name, value in content.items() if name not in ("result", "minutes", "settings")},
     )
 
 
-def _parse_cost(values: dict[str, Any]) -> ModelProfile:
-    height, width = values["size"]
-    return ModelProfile(**values | {"latency": Latency(**values["latency"]), "size": (height, width)})
+def _parse_profile(values: dict[str, Any]) -> ModelProfile:
+    height, width = values["image_size"]
+    return ModelProfile(**values | {"latency": Latency(**values["latency"]), "image_size": (height, width)})
 
 
 def _read_json(path: Path) -> Any:
@@ -92,7 +88,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_log(path: Path) -> Iterable[dict[str, Any]]:
-    """The lines of a log. The last one may have been cut off by a kill; it is left out then."""
+    """Yield the lines of a log; an incomplete last line (of a killed run) is skipped."""
     lines = path.read_text().splitlines()
     for i, line in enumerate(lines):
         try:

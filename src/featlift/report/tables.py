@@ -1,4 +1,4 @@
-"""The numbers of a report as rows of text: AP × 100 with one decimal (as papers print it), costs with their ratio."""
+"""Tables of a report as rows of text: AP × 100 with one decimal, as in papers, and costs with ratios."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +24,7 @@ MISSING_VALUE = "–"
 
 @dataclass(frozen=True)
 class TableCell:
-    """One number: ``text``, and beside the reference its ``change`` (signed), ``interval``, and whether that is
-    "better" or "worse".
-    """
+    """A table cell: ``text``, the signed ``change`` to the reference, its ``interval``, and the ``verdict`` "better", "worse" or ""."""
 
     text: str
     change: str = ""
@@ -36,14 +34,14 @@ class TableCell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of a table; the first cell belongs to the run the others are compared with."""
+    """A row of a table; the first cell belongs to the reference run."""
 
     name: str
     cells: list[TableCell]
 
 
 def metric_rows(runs: Sequence[RunRecord], comparisons: Sequence[Comparison], iou_type: str) -> list[TableRow]:
-    """AP and AR of every run for ``iou_type``, with differences to the first; intervals where a comparison has them."""
+    """Return AP and AR of every run for ``iou_type``, with differences to the first run and the intervals of ``comparisons``."""
     rows = []
     for key, name in METRIC_TITLES.items():
         values = [run.metrics.get(iou_type, {}).get(key) for run in runs]
@@ -55,7 +53,7 @@ def metric_rows(runs: Sequence[RunRecord], comparisons: Sequence[Comparison], io
 
 
 def class_rows(runs: Sequence[RunRecord], iou_type: str) -> list[TableRow]:
-    """AP of each class that any run has a number for."""
+    """Return the AP of each class for which any run has a value."""
     per_class = [run.metrics.get(iou_type, {}).get("per_class", {}) for run in runs]
     names = [name for name in per_class[0] if any(classes.get(name) is not None for classes in per_class)]
     rows = []
@@ -72,7 +70,9 @@ def _find_interval(
 ) -> ConfidenceInterval | None:
     for comparison in comparisons:
         if (comparison.first_name, comparison.second_name) == (first.name, second.name):
-            return next((of.get(key) for name, of in comparison.intervals.items() if name == iou_type), None)
+            return next(
+                (intervals.get(key) for name, intervals in comparison.intervals.items() if name == iou_type), None
+            )
     return None
 
 
@@ -83,23 +83,23 @@ def _build_metric_cell(
         return TableCell(MISSING_VALUE)
     if reference is None or is_first:
         return TableCell(format_percent(value))
-    certain = interval is not None and interval.is_significant
-    verdict = "" if not certain else "better" if value > reference else "worse"
+    is_significant = interval is not None and interval.is_significant
+    verdict = "" if not is_significant else "better" if value > reference else "worse"
     return TableCell(format_percent(value), format_signed_percent(value - reference), interval, verdict)
 
 
 def format_percent(value: float) -> str:
-    """0.3741 → "37.4"."""
+    """Format a fraction in percent: 0.3741 → "37.4"."""
     return f"{100 * value:.1f}"
 
 
 def format_signed_percent(value: float) -> str:
-    """0.0191 → "+1.9"; a true minus sign."""
+    """Format a difference of fractions in percent, with a typographic minus sign: 0.0191 → "+1.9"."""
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
 def cost_rows(runs: Sequence[RunRecord]) -> list[TableRow]:
-    """Parameters, multiply-adds, time and memory of each run that has them, and the ratio to the first run's."""
+    """Return parameters, multiply-adds, latency, memory and training time of each run, with ratios to the first run."""
     costs = [_cost_values(run) for run in runs]
     names = dict.fromkeys(name for cost in costs for name in cost)
     return [
@@ -109,15 +109,15 @@ def cost_rows(runs: Sequence[RunRecord]) -> list[TableRow]:
 
 
 def _cost_values(run: RunRecord) -> dict[str, float]:
-    numbers = {}
+    values = {}
     if run.profile:
-        numbers["Parameters, M"] = run.profile.num_parameters / 1e6
-        numbers["Multiply-adds, G"] = run.profile.gmacs
-        numbers["Latency, ms"] = 1e3 * run.profile.latency.median
-        numbers["Peak memory, MB"] = run.profile.peak_memory / 1e6
+        values["Parameters, M"] = run.profile.num_parameters / 1e6
+        values["Multiply-adds, G"] = run.profile.gmacs
+        values["Latency, ms"] = 1e3 * run.profile.latency.median
+        values["Peak memory, MB"] = run.profile.peak_memory / 1e6
     if run.minutes is not None:
-        numbers["Training, minutes"] = run.minutes
-    return numbers
+        values["Training, minutes"] = run.minutes
+    return values
 
 
 def _build_cost_cell(value: float | None, reference: float | None, position: int) -> TableCell:
@@ -127,5 +127,5 @@ def _build_cost_cell(value: float | None, reference: float | None, position: int
 
 
 def format_significant(value: float) -> str:
-    """Three digits that matter: 7.8346 → "7.83", 12345 → "12,345"."""
+    """Format with three significant digits, or as an integer from 100 on: 7.8346 → "7.83", 12345 → "12,345"."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")

@@ -1,7 +1,6 @@
-"""From a picture to one unit vector: the frozen F of FSR-GAN (Eqs. 1 and 2), and the small pictures it is shown.
+"""Image descriptors: the frozen feature extractor F of FSR-GAN (Eqs. (1) and (2)), and the downscaling of its input images.
 
-Tan, Yan and Bare, CVPR 2018, Sec. 3.1 take VGG-16's "36th layer": fc7 after its ReLU, 4096 numbers. Any encoder will
-do.
+Tan, Yan and Bare, CVPR 2018, Sec. 3.1 use VGG-16's "36th layer": fc7 after its ReLU, 4096 values. Any encoder can be used.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,13 +14,13 @@ from featlift.resolution import frozen_copy
 
 
 class Embedder(nn.Module):
-    """An encoder, a pooling and a length of 1: frozen, for ever in evaluation mode.
+    """Encoder, pooling and L2 normalization; frozen, always in evaluation mode.
 
     Args:
-        encoder: ``[B, 3, S, S]`` in 0…1 → a map ``[B, C, h, w]``, tokens ``[B, N, C]`` or vectors ``[B, D]``; its own
-            normalization inside. :func:`featlift.backbones.encoder` makes one of every timm network.
-        pool: map or tokens → ``[B, C]``, :class:`AveragePooling` or :class:`GeM`; vectors need none.
-        input_size: S, the side to which every picture is brought (224 in the paper; the aspect ratio is lost).
+        encoder: Network ``[B, 3, S, S]`` in 0…1 → map ``[B, C, h, w]``, tokens ``[B, N, C]`` or vectors ``[B, D]``, including its
+            input normalization. :func:`featlift.backbones.encoder` creates it from any timm network.
+        pool: Pooling of a map or tokens to ``[B, C]``, :class:`AveragePooling` or :class:`GeM`; none for vectors.
+        input_size: S, the side to which images are resized (224 in the paper; the aspect ratio is not preserved).
     """
 
     def __init__(self, encoder: nn.Module, pool: nn.Module | None = None, input_size: int = 224):
@@ -34,19 +33,20 @@ class Embedder(nn.Module):
         """``[B, 3, S, S]`` in 0…1 → unit vectors ``[B, D]``, without gradient.
 
         Raises:
-            ValueError: if the encoder gives maps or tokens and there is no pooling.
+            ValueError: If the encoder returns maps or tokens and there is no pooling.
         """
         with torch.no_grad():
             pooled = self.pool(self.encoder(image))
         if pooled.ndim != 2:
             raise ValueError(
-                f"Descriptors of shape {tuple(pooled.shape)}, not [B, D]: give Describer a pooling (Average or GeM)."
+                f"Descriptors of shape {tuple(pooled.shape)}, not [B, D]: "
+                "give Embedder a pooling (AveragePooling or GeM)."
             )
         return nnf.normalize(pooled, dim=1)
 
 
 class AveragePooling(nn.Module):
-    """The mean over all places of a map or all tokens."""
+    """Mean over all locations of a map or all tokens."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, h, w]`` or ``[B, N, C]`` → ``[B, C]``."""
@@ -54,12 +54,13 @@ class AveragePooling(nn.Module):
 
 
 class GeM(nn.Module):
-    """Generalized mean (Radenović et al., TPAMI 2019, Eq. 3): (mean of xᵖ)^(1/p), for rectified maps; p = 1 is the
-    mean, large p the maximum.
+    """Generalized-mean pooling (Radenović et al., TPAMI 2019, Eq. (3)): (mean of xᵖ)^(1/p), for rectified maps.
+
+    p = 1 is average pooling; large p approaches max pooling.
 
     Args:
-        p: the power, 3 in the paper.
-        eps: values under it, negative ones too, count as it.
+        p: Exponent, 3 in the paper.
+        eps: Lower bound to which values are clamped.
     """
 
     def __init__(self, p: float = 3.0, eps: float = 1e-6):
@@ -67,8 +68,8 @@ class GeM(nn.Module):
         self.p, self.eps = p, eps
 
     def extra_repr(self) -> str:
-        """Shown, and part of a descriptor's fingerprint."""
-        return f"p={self.p}, least={self.eps}"
+        """Options in ``repr``, which is part of the embedder's fingerprint."""
+        return f"p={self.p}, eps={self.eps}"
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, h, w]`` or ``[B, N, C]`` → ``[B, C]``."""
@@ -80,13 +81,13 @@ def _flatten_locations(x: Tensor) -> Tensor:
 
 
 class VGG16Fc7(nn.Module):
-    """VGG-16 up to fc7 after the ReLU, the paper's "36th layer": 134,260,544 parameters, ``[B, 4096]``, all ≥ 0.
+    """VGG-16 up to fc7 after the ReLU, the paper's "36th layer": 134,260,544 parameters, output ``[B, 4096]``, all ≥ 0.
 
     Args:
-        weights: a file with the state dict of torchvision's ``vgg16``; none for random weights. Nothing is downloaded:
-            ``torchvision.models.vgg16(weights="IMAGENET1K_V1").state_dict()`` saved to a file is one. (Its "features"
-            weights have no usable fc7.) The paper's own Caffe weights were another training, so absolute numbers
-            differ.
+        weights: File with the state dict of torchvision's ``vgg16``, such as
+            ``torchvision.models.vgg16(weights="IMAGENET1K_V1").state_dict()`` saved with ``torch.save``; none for random weights.
+            Nothing is downloaded. (torchvision's "features" weights have no usable fc7.) The paper uses Caffe weights from a different
+            training, so absolute results differ.
     """
 
     mean: Tensor
@@ -109,52 +110,50 @@ class VGG16Fc7(nn.Module):
 
 
 def downscale_then_resize(image: Tensor, ratio: float, input_size: int) -> Tensor:
-    """``image [3, H, W]`` as the network meets it: each side ``ratio`` times smaller, then brought to ``[3, size,
-    size]``.
+    """Downscale ``image [3, H, W]`` by ``ratio`` per side, then resize it to ``[3, input_size, input_size]``.
 
-    Both steps are antialiased bicubic, as in Pillow (Sec. 5.2). Ratio 8 is the paper's "1/64". A picture of 1024 px is
-    still larger than the network's 224 at ratio 4: where that matters, see :func:`resize_then_downscale`.
+    Both steps are antialiased bicubic, as in Pillow (Sec. 5.2). Ratio 8 is the paper's "1/64". An image of 1024 px at ratio 4
+    is still larger than the network input of 224; :func:`resize_then_downscale` avoids this.
     """
     return _resize_to_square(downscale_image(image, ratio), input_size)
 
 
 def resize_then_downscale(image: Tensor, ratio: float, input_size: int) -> Tensor:
-    """As :func:`downscale_then_resize`, but the ratio is taken of the network's input: what is left has ``size / ratio`` pixels a
-    side, whatever the original had.
+    """Resize to ``input_size`` first, then downscale by ``ratio`` to ``input_size / ratio`` pixels per side, and resize back.
+
+    Unlike in :func:`downscale_then_resize`, the remaining resolution does not depend on the size of the image.
     """
     return _resize_to_square(downscale_image(_resize_to_square(image, input_size), ratio), input_size)
 
 
 def decimate_then_resize(image: Tensor, ratio: float, input_size: int) -> Tensor:
-    """As :func:`downscale_then_resize`, but shrunk by leaving pixels out, without a filter: another reading of "uniform
-    down-sampling".
+    """As :func:`downscale_then_resize`, but downscale by nearest neighbor without a filter: an alternative reading of the paper's
+    "uniform down-sampling".
     """
-    sides = _downscaled_size(image, ratio)
-    return _resize_to_square(nnf.interpolate(image[None], size=sides, mode="nearest-exact")[0], input_size)
+    size = _downscaled_size(image, ratio)
+    return _resize_to_square(nnf.interpolate(image[None], size=size, mode="nearest-exact")[0], input_size)
 
 
 Downscaler = Callable[[Tensor, float, int], Tensor]
 
 DOWNSCALERS: dict[str, Downscaler] = {
-    "picture": downscale_then_resize,
+    "image": downscale_then_resize,
     "input": resize_then_downscale,
-    "decimated": decimate_then_resize,
+    "nearest": decimate_then_resize,
 }
-"""Ways to make a picture small: ``view(image [3, H, W], ratio, size) → [3, size, size]``."""
+"""Downscaling modes by name: ``downscale(image [3, H, W], ratio, input_size) → [3, input_size, input_size]``."""
 
 
 def _downscaled_size(image: Tensor, ratio: float) -> tuple[int, int]:
     if ratio < 1:
-        raise ValueError(f"The ratio is {ratio}; it says how many times smaller a side becomes and is at least 1.")
+        raise ValueError(f"ratio is {ratio}; it is the downscaling factor per side and must be at least 1.")
     return max(1, round(image.shape[-2] / ratio)), max(1, round(image.shape[-1] / ratio))
 
 
 def downscale_image(image: Tensor, ratio: float) -> Tensor:
-    """``image [3, H, W]`` with each side ``ratio`` times smaller, by antialiased bicubic: what a phone would send (Sec.
-    5.4).
-    """
-    sides = _downscaled_size(image, ratio)
-    return image if sides == tuple(image.shape[-2:]) else _resize(image, sides)
+    """Downscale ``image [3, H, W]`` by ``ratio`` per side, antialiased bicubic (the image that a client transmits, Sec. 5.4)."""
+    size = _downscaled_size(image, ratio)
+    return image if size == tuple(image.shape[-2:]) else _resize(image, size)
 
 
 def _resize_to_square(image: Tensor, size: int) -> Tensor:
@@ -166,19 +165,17 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def embed_images(embedder: Embedder, images: Iterable[Tensor], batch_size: int = 32) -> Tensor:
-    """Unit vectors ``[N, D]`` of pictures ``[3, S, S]``, ``batch_size`` at a time, on the describer's device; the result is
-    on the CPU.
-    """
-    place = next(iter([*embedder.parameters(), *embedder.buffers()]), torch.empty(0)).device
-    rows, held = [], []
+    """Compute unit vectors ``[N, D]`` of images ``[3, S, S]`` in batches on the embedder's device; the result is on the CPU."""
+    device = next(iter([*embedder.parameters(), *embedder.buffers()]), torch.empty(0)).device
+    descriptors, batch = [], []
     for image in images:
-        held.append(image)
-        if len(held) == batch_size:
-            rows.append(_embed_batch(embedder, held, place))
-            held = []
-    if held:
-        rows.append(_embed_batch(embedder, held, place))
-    return torch.cat(rows) if rows else torch.empty(0, 0)
+        batch.append(image)
+        if len(batch) == batch_size:
+            descriptors.append(_embed_batch(embedder, batch, device))
+            batch = []
+    if batch:
+        descriptors.append(_embed_batch(embedder, batch, device))
+    return torch.cat(descriptors) if descriptors else torch.empty(0, 0)
 
 
 def _embed_batch(embedder: Embedder, images: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""Critics for descriptors. FSR-GAN, CVPR 2018, Sec. 3.3 and Table 3."""
+"""Discriminators for descriptors (FSR-GAN, CVPR 2018, Sec. 3.3 and Table 3)."""
 
 import math
 
@@ -10,15 +10,15 @@ from featlift.retrieval.generator import descriptor_grid_side, same_padding_conv
 
 @store_init_args()
 class DescriptorDiscriminator(nn.Module):
-    """The paper's D (Table 3): the descriptor read as a √D × √D picture, four convolutions, one linear layer, no final
-    activation.
+    """The paper's discriminator D (Table 3): the descriptor is reshaped to a √D × √D grid; four convolutions, one linear layer, no
+    final activation.
 
     30,657 parameters at ``dimension`` 4096. ``gain`` multiplies the input and divides the score, as in the generator,
-    so a slope of 1 is a slope of 1 between unit vectors.
+    so the Lipschitz constant with respect to unit vectors is unchanged.
 
     Args:
         dimension: D, the square of a multiple of 8.
-        gain: factor on the input, divided out of the score; √D unless given, 1 is the network as printed.
+        gain: Factor on the input, divided out of the score; √D by default, 1 for the network as printed.
     """
 
     def __init__(self, dimension: int = 4096, gain: float | None = None):
@@ -30,19 +30,18 @@ class DescriptorDiscriminator(nn.Module):
         self.last = nn.Linear(64 * (self.grid_side // 8) ** 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Descriptors ``[B, D]`` → scores ``[B]``, higher for "from a large picture"."""
-        picture = (self.gain * x).view(-1, 1, self.grid_side, self.grid_side)
-        return self.last(self.convolutions(picture).flatten(1))[:, 0] / self.gain
+        """Descriptors ``[B, D]`` → scores ``[B]``, higher for descriptors of high-resolution images."""
+        grid = (self.gain * x).view(-1, 1, self.grid_side, self.grid_side)
+        return self.last(self.convolutions(grid).flatten(1))[:, 0] / self.gain
 
 
 @store_init_args()
 class MLPDiscriminator(nn.Module):
-    """The critic for descriptors of any dimension: two hidden layers, which assume no neighborhood among the D
-    numbers.
+    """Discriminator for descriptors of any dimension: an MLP with two hidden layers, which assumes no spatial structure.
 
     Args:
         dimension: D.
-        hidden_dim: width of the hidden layers.
+        hidden_dim: Width of the hidden layers.
     """
 
     def __init__(self, dimension: int, hidden_dim: int = 256):
@@ -57,5 +56,5 @@ class MLPDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(hidden_dim, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Descriptors ``[B, D]`` → scores ``[B]``, higher for "from a large picture"."""
+        """Descriptors ``[B, D]`` → scores ``[B]``, higher for descriptors of high-resolution images."""
         return self.layers(self.gain * x)[:, 0] / self.gain

@@ -1,7 +1,7 @@
-"""Search that does not look at everything: FAISS finds candidates, the exact vectors put them in order.
+"""Approximate search: FAISS retrieves candidates, which are reranked by their exact vectors.
 
-A FAISS index stands beside the pieces of a :class:`VectorStore` and can always be made again from them. Its numbers are
-the store's rows, so the count of what it holds says where an interrupted building goes on.
+The FAISS index is stored in the folder of a :class:`VectorStore` and can always be rebuilt from it. Its ids are the
+store's rows, so its size tells where an interrupted build resumes.
 """
 
 from collections.abc import Callable
@@ -16,48 +16,48 @@ from featlift.retrieval.exact_search import SearchResults, build_search_results,
 from featlift.retrieval.vector_store import VectorStore
 
 INDEX_FACTORY_STRINGS: dict[str, Callable[[int, int], str]] = {
-    "flat": lambda dimension, cells: "Flat",
-    "ivf-flat": lambda dimension, cells: f"IVF{cells},Flat",
-    "ivf-pq": lambda dimension, cells: f"IVF{cells},PQ{_num_subquantizers(dimension)}x4fs",
-    "ivf-rabitq": lambda dimension, cells: f"IVF{cells},RaBitQ",
-    "hnsw": lambda dimension, cells: "HNSW32,Flat",
+    "flat": lambda dimension, nlist: "Flat",
+    "ivf-flat": lambda dimension, nlist: f"IVF{nlist},Flat",
+    "ivf-pq": lambda dimension, nlist: f"IVF{nlist},PQ{_num_subquantizers(dimension)}x4fs",
+    "ivf-rabitq": lambda dimension, nlist: f"IVF{nlist},RaBitQ",
+    "hnsw": lambda dimension, nlist: "HNSW32,Flat",
 }
-"""Kinds of FAISS index → its recipe. Bytes for each vector of D numbers: flat and hnsw 4·D (hnsw 256 more), ivf-pq D/4
-(at most 128; codes of 4 bits, since those of 8 take minutes to train), ivf-rabitq D/8 + 8."""
+"""Index type → FAISS factory string. Bytes per vector of D numbers: flat and hnsw 4·D (hnsw 256 more), ivf-pq D/4
+(at most 128; 4-bit codes, since 8-bit codes take minutes to train), ivf-rabitq D/8 + 8."""
 
 MIN_POINTS_PER_CENTROID = 39
-"""Vectors per cell below which FAISS's k-means complains."""
+"""Vectors per centroid below which FAISS's k-means prints a warning."""
 
 
 class FaissIndex:
-    """A FAISS index over a store.
+    """A FAISS index over a :class:`VectorStore`.
 
     Args:
-        store: the vectors; they stay the truth, and order the candidates.
-        index_type: a name of :data:`INDEX_FACTORY_STRINGS`. "ivf-rabitq" is the smallest and quickest to build, "hnsw" needs no training.
-        nlist: of the inverted file; by default 4·√N, fewer for few vectors.
+        store: Exact vectors, used to build the index and to rerank candidates.
+        index_type: A key of :data:`INDEX_FACTORY_STRINGS`. "ivf-rabitq" is the smallest and fastest to build; "hnsw" needs no training.
+        nlist: Number of cells of an IVF index; 4·√N by default, fewer for small stores.
 
     Raises:
-        ValueError: if the kind is unknown.
-        ImportError: if FAISS is not installed.
+        ValueError: If ``index_type`` is unknown.
+        ImportError: If FAISS is not installed.
     """
 
     def __init__(self, store: VectorStore, index_type: str = "ivf-rabitq", nlist: int | None = None):
         if index_type not in INDEX_FACTORY_STRINGS:
-            raise ValueError(f"Unknown kind of index '{index_type}'; choose one of {', '.join(INDEX_FACTORY_STRINGS)}.")
+            raise ValueError(f"Unknown index_type '{index_type}'; choose one of {', '.join(INDEX_FACTORY_STRINGS)}.")
         self.store, self.index_type, self.nlist = store, index_type, nlist
         self.path = Path(store.folder) / f"{index_type}.faiss"
         self.faiss = _import_faiss()
         self._index: Any = None
 
     def build(self, batch_size: int = 65536, max_training_vectors: int = 262144) -> int:
-        """Adds every row that is not in yet, ``batch_size`` at a time; returns how many were added.
+        """Add all rows that are not indexed yet, ``batch_size`` at a time, and return their number.
 
-        The file is written whenever it has grown by half and at the end: an interrupted building goes on from there.
-        Vectors for training (at most ``max_training_vectors``) are spread evenly over the store.
+        The file is written whenever the index has grown by 50 % and at the end; an interrupted build resumes from it.
+        The training vectors (at most ``max_training_vectors``) are sampled evenly from the store.
 
         Raises:
-            ValueError: if the store is empty.
+            ValueError: If the store is empty.
         """
         check_queries(self.store, torch.empty(0, self.store.dimension))
         index = self.faiss.read_index(str(self.path)) if self.path.exists() else self._train_index(max_training_vectors)
@@ -73,29 +73,29 @@ class FaissIndex:
         return index.ntotal - before
 
     def _train_index(self, max_training_vectors: int) -> Any:
-        rows = self.store.num_rows
-        cells = self.nlist or max(1, min(int(4 * rows**0.5), rows // MIN_POINTS_PER_CENTROID))
-        recipe = INDEX_FACTORY_STRINGS[self.index_type](self.store.dimension, cells)
-        index = self.faiss.index_factory(self.store.dimension, recipe, self.faiss.METRIC_INNER_PRODUCT)
+        num_rows = self.store.num_rows
+        nlist = self.nlist or max(1, min(int(4 * num_rows**0.5), num_rows // MIN_POINTS_PER_CENTROID))
+        factory_string = INDEX_FACTORY_STRINGS[self.index_type](self.store.dimension, nlist)
+        index = self.faiss.index_factory(self.store.dimension, factory_string, self.faiss.METRIC_INNER_PRODUCT)
         if not index.is_trained:
-            chosen = np.linspace(0, rows - 1, min(rows, max_training_vectors)).astype(np.int64)
-            index.train(self.store.take(chosen.tolist()).numpy())
+            rows = np.linspace(0, num_rows - 1, min(num_rows, max_training_vectors)).astype(np.int64)
+            index.train(self.store.take(rows.tolist()).numpy())
         return index
 
     def _write_index(self, index: Any) -> None:
-        half = self.path.with_suffix(".part")
-        self.faiss.write_index(index, str(half))
-        half.replace(self.path)
+        partial_path = self.path.with_suffix(".part")
+        self.faiss.write_index(index, str(partial_path))
+        partial_path.replace(self.path)
 
     def search(self, queries: Tensor, k: int, k_factor: int = 10, nprobe: int = 32) -> SearchResults:
-        """The ``k`` nearest, nearly always, to each of the unit vectors ``queries [Q, D]``.
+        """Return the approximate ``k`` nearest neighbors of each unit vector of ``queries [Q, D]``.
 
-        ``widen · k`` candidates come from FAISS (``nprobe`` cells are looked into), then the exact vectors put them in
-        order. Rows that were added after :meth:`build`, and so are in no FAISS index yet, are compared one by one.
+        FAISS returns ``k_factor · k`` candidates (from ``nprobe`` cells), which are reranked by their exact vectors. Rows added
+        after the last :meth:`build` are compared exactly.
 
         Raises:
-            FileNotFoundError: before the first :meth:`build`.
-            ValueError: as in :func:`featlift.retrieval.exact_search.exact_search`.
+            FileNotFoundError: Before the first :meth:`build`.
+            ValueError: As in :func:`featlift.retrieval.exact_search.exact_search`.
         """
         check_queries(self.store, queries)
         index = self._load_index()
@@ -103,43 +103,45 @@ class FaissIndex:
             queries.numpy(), k_factor * k, params=self._search_parameters(index, nprobe, k_factor * k)
         )
         rows = self._append_unindexed(torch.from_numpy(rows), index.ntotal)
-        scores = torch.stack([self._exact_scores(q, line) for q, line in zip(queries, rows, strict=True)])
+        scores = torch.stack(
+            [self._exact_scores(query, query_rows) for query, query_rows in zip(queries, rows, strict=True)]
+        )
         scores, rows = top_k(scores, rows, min(k, len(self.store)))
         return build_search_results(self.store, scores, rows)
 
     def _load_index(self) -> Any:
         if self._index is None:
             if not self.path.exists():
-                raise FileNotFoundError(f"{self.path} is not there; call build() first.")
+                raise FileNotFoundError(f"{self.path} does not exist; call build() first.")
             self._index = self.faiss.read_index(str(self.path), self.faiss.IO_FLAG_MMAP)
         return self._index
 
     def _search_parameters(self, index: Any, nprobe: int, num_candidates: int) -> Any:
-        """Search parameters of the index's own kind, which leave out the removed rows."""
-        gone = np.array(sorted(self.store.removed), dtype=np.int64)
-        chosen = {"sel": self.faiss.IDSelectorNot(self.faiss.IDSelectorBatch(gone))} if len(gone) else {}
+        """Search parameters for the index type, with a selector that excludes removed rows."""
+        removed = np.array(sorted(self.store.removed), dtype=np.int64)
+        selector = {"sel": self.faiss.IDSelectorNot(self.faiss.IDSelectorBatch(removed))} if len(removed) else {}
         if self.index_type == "hnsw":
-            return self.faiss.SearchParametersHNSW(efSearch=max(64, num_candidates), **chosen)
+            return self.faiss.SearchParametersHNSW(efSearch=max(64, num_candidates), **selector)
         if self.index_type == "flat":
-            return self.faiss.SearchParameters(**chosen)
-        kinds = {"ivf-pq": "IVFPQSearchParameters", "ivf-rabitq": "IVFRaBitQSearchParameters"}
-        return getattr(self.faiss, kinds.get(self.index_type, "SearchParametersIVF"))(
-            nprobe=min(nprobe, index.nlist), **chosen
+            return self.faiss.SearchParameters(**selector)
+        class_names = {"ivf-pq": "IVFPQSearchParameters", "ivf-rabitq": "IVFRaBitQSearchParameters"}
+        return getattr(self.faiss, class_names.get(self.index_type, "SearchParametersIVF"))(
+            nprobe=min(nprobe, index.nlist), **selector
         )
 
     def _append_unindexed(self, rows: Tensor, num_indexed: int) -> Tensor:
-        fresh = [row for row in range(num_indexed, self.store.num_rows) if row not in self.store.removed]
-        return torch.cat([rows, torch.tensor(fresh, dtype=torch.long).expand(len(rows), -1)], dim=1)
+        unindexed = [row for row in range(num_indexed, self.store.num_rows) if row not in self.store.removed]
+        return torch.cat([rows, torch.tensor(unindexed, dtype=torch.long).expand(len(rows), -1)], dim=1)
 
     def _exact_scores(self, query: Tensor, rows: Tensor) -> Tensor:
-        """Exact cosines; FAISS fills what it did not find with row -1, which scores -inf."""
+        """Exact cosines; row -1 (FAISS's padding when it returns fewer results) scores -inf."""
         vectors = self.store.take(rows.clamp(min=0).tolist())
         return (vectors @ query).masked_fill(rows < 0, -torch.inf)
 
 
 def _num_subquantizers(dimension: int) -> int:
-    """Half bytes of a product code: the largest divisor of D that is at most D/2 and 256."""
-    return next(parts for parts in range(min(256, max(1, dimension // 2)), 0, -1) if dimension % parts == 0)
+    """Number of 4-bit subquantizers of a product quantizer: the largest divisor of D that is at most D/2 and 256."""
+    return next(number for number in range(min(256, max(1, dimension // 2)), 0, -1) if dimension % number == 0)
 
 
 def _import_faiss() -> Any:

@@ -1,9 +1,8 @@
-"""Generators for descriptors: the descriptor of a small picture in, what the large picture would have given out.
+"""Generators for descriptors: map the descriptor of a low-resolution image to that of the high-resolution image.
 
-Tan, Yan and Bare, "Feature Super-Resolution: Make Machine See More Clearly", CVPR 2018, Sec. 3.3. Every generator has
-one contract, ``forward(x [B, D], ratio [B] | None) → [B, D]``: ``x`` are unit vectors, ``ratio`` ≥ 1 says how many
-times smaller each side of the picture was (8 = one eighth per side, the paper's "1/64"). Blind generators take the
-ratio and do not look at it.
+Tan, Yan and Bare, "Feature Super-Resolution: Make Machine See More Clearly", CVPR 2018, Sec. 3.3. All generators share
+the interface ``forward(x [B, D], ratio [B] | None) → [B, D]``: ``x`` are unit vectors, ``ratio`` ≥ 1 is the downscaling
+factor per side of the image (8 = one eighth per side, the paper's "1/64"). Blind generators ignore the ratio.
 """
 
 import math
@@ -16,9 +15,9 @@ from featlift.checkpoints.init_args import store_init_args
 
 
 def super_resolve_descriptors(generator: nn.Module, descriptors: Tensor, ratio: Tensor | None = None) -> Tensor:
-    """Unit vectors ``[B, D]`` for searching: ``generator(descriptors, ratio)``, without gradient, normalized again.
+    """Super-resolve ``descriptors [B, D]`` for search (Eq. (3)): the L2-normalized output of ``generator``, without gradient.
 
-    Eq. (3). Training compares the raw output with the unit target; a search compares angles, so the length has to go.
+    The training loss uses the unnormalized output; search compares angles, which requires unit vectors.
     """
     with torch.no_grad():
         return nnf.normalize(generator(descriptors, ratio), dim=1)
@@ -26,18 +25,17 @@ def super_resolve_descriptors(generator: nn.Module, descriptors: Tensor, ratio: 
 
 @store_init_args()
 class DescriptorGenerator(nn.Module):
-    """The paper's G (Table 2): the descriptor read as a √D × √D picture, six convolutions and one linear layer.
+    """The paper's generator G (Table 2): the descriptor is reshaped to a √D × √D grid; six convolutions and one linear layer.
 
-    33,831,836 parameters at ``dimension`` 4096. LeakyReLU after every layer, the last included ("all layers"), so this
-    one is for descriptors that were themselves rectified. Entries of a unit vector are about 1/√D and nearly vanish in
-    the biases; ``gain`` multiplies the input and divides the output (√D unless given; 1 is the network as printed,
-    which ends in one constant direction).
+    33,831,836 parameters at ``dimension`` 4096. LeakyReLU follows every layer, the last included ("all layers"), so it
+    is for rectified descriptors. Elements of a unit vector are about 1/√D, small compared with the biases, so
+    ``gain`` multiplies the input and divides the output (√D by default; with 1, the network as printed, all outputs have
+    nearly the same direction).
 
     Args:
         dimension: D, the square of a multiple of 8 (4096 in the paper).
-        dropout: probability that dropout sets a value to zero. The paper's "70%" is read as TensorFlow 1's *keep*
-            probability.
-        gain: factor on the input, divided out again at the end.
+        dropout: Probability of zeroing a value. The paper's "70%" is read as TensorFlow 1's *keep* probability.
+        gain: Factor on the input, divided out of the output; √D by default.
     """
 
     def __init__(self, dimension: int = 4096, dropout: float = 0.3, gain: float | None = None):
@@ -51,25 +49,25 @@ class DescriptorGenerator(nn.Module):
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
         """``[B, D]`` → ``[B, D]``; blind, ``ratio`` is not used."""
-        picture = (self.gain * x).view(-1, 1, self.grid_side, self.grid_side)
-        hidden = self.dropout(self.convolutions(picture).flatten(1))
+        grid = (self.gain * x).view(-1, 1, self.grid_side, self.grid_side)
+        hidden = self.dropout(self.convolutions(grid).flatten(1))
         return nnf.leaky_relu(self.last(hidden), 0.2) / self.gain
 
 
 @store_init_args()
 class ResidualGenerator(nn.Module):
-    """The default: ``x + gate(x) · correction(x)``, for descriptors of any dimension. Blind: one model for every ratio.
+    """The default generator: ``x + gate(x) · correction(x)``, for descriptors of any dimension. Blind: one model for every ratio.
 
-    The last layer of the correction starts at zero, so an untrained generator is the identity and sharp queries are
-    safe from the first step. The gate, one number in 0…1 per descriptor, learns how much was lost, which is what the
-    ratio would have told; it can close altogether (a hard sigmoid).
+    The last layer of the correction is zero-initialized, so an untrained generator is the identity and full-resolution queries are
+    preserved from the first step. The gate, one value in 0…1 per descriptor, estimates the loss of resolution in place of the
+    ratio; as a hard sigmoid, it can be exactly zero.
 
     Args:
         dimension: D.
-        hidden_dim: width of the two hidden layers.
-        dropout: dropout on what the correction sees; the shortcut is never dropped.
-        rank: corrections are mixtures of so many learned directions; 0 allows any. Few directions can say "sharper", but
-            not what this picture looked like, which is safer where little is known.
+        hidden_dim: Width of the two hidden layers.
+        dropout: Dropout probability on the input of the hidden layers; the skip connection has none.
+        rank: Rank of the correction (number of learned directions); 0 for no limit. A low rank cannot
+            add image-specific detail, which is safer if little information is left.
     """
 
     def __init__(self, dimension: int, hidden_dim: int = 1024, dropout: float = 0.1, rank: int = 0):
@@ -87,15 +85,15 @@ class ResidualGenerator(nn.Module):
 
 @store_init_args()
 class ConditionedGenerator(nn.Module):
-    """``x + (1 - 1/ratio) · correction(x, ratio)``: told how much was lost; exactly the identity at ratio 1.
+    """``x + (1 - 1/ratio) · correction(x, ratio)``: conditioned on the ratio; exactly the identity at ratio 1.
 
-    The correction sees log₂ of the ratio beside the descriptor, so ratios between the trained ones are meaningful.
+    The input of the correction is the descriptor and log₂ of the ratio, so it interpolates between the trained ratios.
 
     Args:
         dimension: D.
-        hidden_dim: width of the two hidden layers.
-        dropout: dropout on what the correction sees.
-        rank: as in :class:`ResidualGenerator`.
+        hidden_dim: Width of the two hidden layers.
+        dropout: Dropout probability on the input of the hidden layers.
+        rank: Rank of the correction, as in :class:`ResidualGenerator`.
     """
 
     def __init__(self, dimension: int, hidden_dim: int = 1024, dropout: float = 0.1, rank: int = 0):
@@ -108,11 +106,11 @@ class ConditionedGenerator(nn.Module):
         """``[B, D]`` and ``ratio [B]`` → ``[B, D]``.
 
         Raises:
-            ValueError: if no ratio is given.
+            ValueError: If no ratio is given.
         """
-        told = require_ratio(ratio).to(x)[:, None]
-        hidden = self.hidden(torch.cat([self.gain * x, told.log2()], dim=1))
-        return x + (1 - 1 / told) * self.correction(hidden) / self.gain
+        ratio = require_ratio(ratio).to(x)[:, None]
+        hidden = self.hidden(torch.cat([self.gain * x, ratio.log2()], dim=1))
+        return x + (1 - 1 / ratio) * self.correction(hidden) / self.gain
 
 
 def _hidden_layers(in_features: int, width: int, dropout: float) -> nn.Sequential:
@@ -121,9 +119,9 @@ def _hidden_layers(in_features: int, width: int, dropout: float) -> nn.Sequentia
 
 
 def _correction_layer(hidden_dim: int, rank: int, dimension: int) -> nn.Module:
-    """The last layer, which starts at zero."""
+    """Zero-initialized output layer, of limited rank if ``rank`` is positive."""
     if rank < 0:
-        raise ValueError(f"The rank is {rank}; it is a number of directions, or 0 for any correction.")
+        raise ValueError(f"rank is {rank}; give a positive rank, or 0 for no limit.")
     if rank == 0:
         return _zero_init(nn.Linear(hidden_dim, dimension))
     return nn.Sequential(nn.Linear(hidden_dim, rank), _zero_init(nn.Linear(rank, dimension, bias=False)))
@@ -136,37 +134,33 @@ def _zero_init(layer: nn.Linear) -> nn.Linear:
 
 
 def require_ratio(ratio: Tensor | None) -> Tensor:
-    """``ratio``, where a generator cannot do without.
+    """Return ``ratio``.
 
     Raises:
-        ValueError: if it is ``None``.
+        ValueError: If it is ``None``.
     """
     if ratio is None:
-        raise ValueError(
-            "This generator has to be told the ratio [B] of each query; take a blind one (ResidualGenerator)."
-        )
+        raise ValueError("This generator needs the ratio [B] of each query; give it or use ResidualGenerator (blind).")
     return ratio
 
 
 def descriptor_grid_side(dimension: int) -> int:
-    """√D, the side of the picture as which a descriptor of ``dimension`` D is read (4096 → 64).
+    """Return √D, the side of the square grid to which a descriptor of ``dimension`` D is reshaped (4096 → 64).
 
     Raises:
-        ValueError: if D is not the square of a multiple of 8.
+        ValueError: If D is not the square of a multiple of 8.
     """
     side = math.isqrt(dimension)
     if side * side != dimension or side % 8:
         raise ValueError(
-            f"A descriptor of {dimension} numbers is no square picture (a side divisible by 8: 64, 256 … 4096). "
-            "For other dimensions take ResidualGenerator with DenseCritic."
+            f"A descriptor of {dimension} numbers is not a square grid with a side divisible by 8 (64, 256 … 4096). "
+            "For other dimensions use ResidualGenerator with MLPDiscriminator."
         )
     return side
 
 
 def same_padding_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int) -> nn.Sequential:
-    """Convolution with TensorFlow's "SAME" padding (the odd one at the bottom and right) and LeakyReLU: ``H → H /
-    stride``.
-    """
+    """Build a convolution with TensorFlow's "SAME" padding (odd pixel at the bottom and right) and LeakyReLU: ``H → H / stride``."""
     before = (kernel_size - stride) // 2
     after = kernel_size - stride - before
     pad = nn.ZeroPad2d((before, after, before, after))

@@ -1,6 +1,6 @@
-"""The simpler answers that a generator has to beat: nothing, ridge regression, and one model for each ratio.
+"""Baselines for descriptor generators: identity, ridge regression, and a separate model for each ratio.
 
-All have the generators' contract, ``forward(x [B, D], ratio [B] | None) → [B, D]``.
+All have the generators' interface, ``forward(x [B, D], ratio [B] | None) → [B, D]``.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from featlift.retrieval.generator import require_ratio
 
 @store_init_args()
 class IdentityGenerator(nn.Module):
-    """The descriptor as it is; the papers' "raw representation"."""
+    """Returns the descriptor unchanged; the papers' "raw representation"."""
 
     def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
         """``[B, D]`` → the same ``[B, D]``."""
@@ -23,7 +23,7 @@ class IdentityGenerator(nn.Module):
 
 @store_init_args()
 class AffineGenerator(nn.Module):
-    """``x + x A + b``, found in closed form by :func:`fit_ridge`; ``A [D, D]`` and ``b [D]`` are buffers.
+    """``x + x A + b``, fitted in closed form by :func:`fit_ridge`; ``A [D, D]`` and ``b [D]`` are buffers.
 
     Args:
         dimension: D.
@@ -43,17 +43,17 @@ class AffineGenerator(nn.Module):
 
 
 def fit_ridge(low: Tensor, high: Tensor, alpha: float = 1.0) -> AffineGenerator:
-    """The :class:`AffineGenerator` map from ``low [N, D]`` to ``high [N, D]`` with the least squared error plus ``strength ·
-    ‖A‖²``.
+    """Fit an :class:`AffineGenerator` from ``low [N, D]`` to ``high [N, D]``: least squared error plus ``alpha · ‖A‖²``.
 
-    What is shrunk is the *correction*, so infinite strength gives the mean shift, not zero.
+    The *correction* is regularized, so an infinite ``alpha`` gives the mean shift, not zero.
 
     Raises:
-        ValueError: if the two differ in shape or ``alpha`` is not positive.
+        ValueError: If the shapes differ or ``alpha`` is not positive.
     """
     if low.shape != high.shape or alpha <= 0:
         raise ValueError(
-            f"Ridge needs pairs of equal shape and a positive strength, got {low.shape}, {high.shape}, {alpha}."
+            f"Ridge regression needs pairs of equal shape and a positive alpha; given {tuple(low.shape)}, "
+            f"{tuple(high.shape)} and alpha {alpha}."
         )
     x, y = low.double(), (high - low).double()
     centered = x - x.mean(0)
@@ -67,13 +67,13 @@ def fit_ridge(low: Tensor, high: Tensor, alpha: float = 1.0) -> AffineGenerator:
 
 @store_init_args()
 class PerRatioGenerator(nn.Module):
-    """One model for each ratio, chosen by the nearest trained one on a logarithmic scale. At ratio 1 nothing is done.
+    """A separate generator for each ratio; the nearest trained ratio on a logarithmic scale is selected. Identity at ratio 1.
 
-    With a residual generator in each place this is the per-ratio MLP that a blind model is compared with.
+    With residual generators, this is the per-ratio MLP to which a blind model is compared.
 
     Args:
-        ratios: those that were trained, each above 1.
-        generators: a model with the generators' contract for each.
+        ratios: Trained ratios, each above 1.
+        generators: A generator for each ratio.
     """
 
     ratios: Tensor
@@ -87,12 +87,12 @@ class PerRatioGenerator(nn.Module):
         """``[B, D]`` and ``ratio [B]`` → ``[B, D]``.
 
         Raises:
-            ValueError: if no ratio is given.
+            ValueError: If no ratio is given.
         """
-        told = require_ratio(ratio).to(self.ratios)
-        chosen = (told[:, None].log() - self.ratios.log()).abs().argmin(dim=1)
+        ratio = require_ratio(ratio).to(self.ratios)
+        indices = (ratio[:, None].log() - self.ratios.log()).abs().argmin(dim=1)
         out = x.clone()
-        for place in chosen.unique().tolist():
-            rows = chosen == place
-            out[rows] = self.generators[place](x[rows], told[rows])
+        for index in indices.unique().tolist():
+            mask = indices == index
+            out[mask] = self.generators[index](x[mask], ratio[mask])
         return out

@@ -1,9 +1,9 @@
-"""Named vectors on disk, in pieces: what an index and a cache of descriptors have in common.
+"""Storage of named vectors on disk in chunks, used by search indexes and the descriptor cache.
 
-A folder with ``manifest.json`` and, for each piece, ``<number>.npy`` (vectors, memory-mapped) and ``<number>.json``
-(names). A piece is written first, under a temporary name, and counts from the moment at which the manifest, replaced in
-one step, names it. So a process may die at any point: what was added before is there, and what was being added is not.
-One process writes at a time; any number may read.
+A store is a folder with ``manifest.json`` and, for each chunk, ``<number>.npy`` (vectors, memory-mapped) and ``<number>.json``
+(names). A chunk is written under a temporary name and becomes part of the store when the manifest is replaced atomically.
+If the process is killed at any point, completed additions are preserved and the current one is discarded.
+One process may write at a time; any number may read.
 """
 
 import json
@@ -19,17 +19,16 @@ Array = np.ndarray
 
 
 class VectorStore:
-    """Vectors ``[N, D]`` under unique names. Rows are numbered in the order in which they were added and keep their
-    number for ever.
+    """Vectors ``[N, D]`` under unique names. Rows are numbered in insertion order and never renumbered.
 
     Args:
-        folder: opened if it holds a store, made otherwise.
+        folder: Folder of the store; created if it does not exist.
         dimension: D.
-        fingerprint: what the vectors are (the fingerprint of the describer); a folder with others is refused.
-        half: keep 16 bits of each number instead of 32 (decided when the store is made).
+        fingerprint: Fingerprint of the embedder; a store with another fingerprint is rejected.
+        half: Store 16-bit instead of 32-bit floats (fixed when the store is created).
 
     Raises:
-        ValueError: if the folder holds vectors of another dimension or kind.
+        ValueError: If the stored dimension or fingerprint differs.
     """
 
     def __init__(self, folder: Path, dimension: int, fingerprint: str = "", half: bool = False):
@@ -50,15 +49,15 @@ class VectorStore:
         return self.folder / "manifest.json"
 
     def _load(self) -> None:
-        found = json.loads(self._manifest_path.read_text())
-        if (found["dimension"], found["about"]) != (self.dimension, self.fingerprint):
+        manifest = json.loads(self._manifest_path.read_text())
+        if (manifest["dimension"], manifest["fingerprint"]) != (self.dimension, self.fingerprint):
             raise ValueError(
-                f"{self.folder} holds vectors of dimension {found['dimension']} by '{found['about']}', "
+                f"{self.folder} holds vectors of dimension {manifest['dimension']} by '{manifest['fingerprint']}', "
                 f"not of dimension {self.dimension} by '{self.fingerprint}'. "
-                "Descriptors of different encoders cannot be compared; take another folder."
+                "Descriptors of different encoders cannot be compared; use another folder."
             )
-        self.half, self.removed = found["half"], set(found["removed"])
-        for number in range(found["pieces"]):
+        self.half, self.removed = manifest["half"], set(manifest["removed"])
+        for number in range(manifest["chunks"]):
             self._load_chunk(number)
 
     def _load_chunk(self, number: int) -> None:
@@ -72,22 +71,27 @@ class VectorStore:
         return self.folder / f"{number:06d}.{suffix}"
 
     def _write_manifest(self) -> None:
-        record = {"dimension": self.dimension, "about": self.fingerprint, "half": self.half}
-        written = {**record, "pieces": len(self._chunks), "removed": sorted(self.removed)}
-        write_atomically(self._manifest_path, json.dumps(written).encode())
+        manifest = {
+            "dimension": self.dimension,
+            "fingerprint": self.fingerprint,
+            "half": self.half,
+            "chunks": len(self._chunks),
+            "removed": sorted(self.removed),
+        }
+        write_atomically(self._manifest_path, json.dumps(manifest).encode())
 
     def __len__(self) -> int:
-        """Vectors that are there, without the removed ones."""
+        """Number of vectors, removed ones excluded."""
         return len(self._row_by_name)
 
     def __contains__(self, name: str) -> bool:
         return name in self._row_by_name
 
     def row(self, name: str) -> int:
-        """The row of ``name``.
+        """Return the row of ``name``.
 
         Raises:
-            KeyError: if there is none.
+            KeyError: If there is no such name.
         """
         if name not in self._row_by_name:
             raise KeyError(f"'{name}' is not among the {len(self)} vectors of {self.folder}.")
@@ -95,19 +99,18 @@ class VectorStore:
 
     @property
     def num_rows(self) -> int:
-        """Rows ever added, removed ones included: one more than the last row's number."""
+        """Number of rows, removed ones included."""
         return len(self.names)
 
     def add(self, names: Sequence[str], vectors: Tensor) -> None:
-        """Adds ``vectors [n, D]`` as one piece; on disk when this returns. A name that is there already gets the new
-        vector.
+        """Add ``vectors [n, D]`` as one chunk, on disk when this returns; the vector of an existing name is replaced.
 
         Raises:
-            ValueError: if names and vectors do not fit together, or a name comes twice.
+            ValueError: If the shape of ``vectors`` is not ``[len(names), D]``, or a name is repeated.
         """
         if vectors.shape != (len(names), self.dimension) or len(set(names)) < len(names):
             raise ValueError(
-                f"{len(set(names))} different names for vectors of shape {tuple(vectors.shape)}; "
+                f"{len(set(names))} distinct names for vectors of shape {tuple(vectors.shape)}; "
                 f"expected [{len(names)}, {self.dimension}] and every name once."
             )
         if not names:
@@ -121,64 +124,60 @@ class VectorStore:
         self._write_manifest()
 
     def remove(self, names: Iterable[str]) -> None:
-        """Takes ``names`` out; their rows stay on disk but are never found again.
+        """Remove ``names``; their rows remain on disk but are excluded from search.
 
         Raises:
-            KeyError: if a name is not there; then nothing is removed.
+            KeyError: If a name does not exist; then nothing is removed.
         """
-        gone = {name: self.row(name) for name in names}
-        self.removed |= set(gone.values())
-        for name in gone:
+        row_by_name = {name: self.row(name) for name in names}
+        self.removed |= set(row_by_name.values())
+        for name in row_by_name:
             del self._row_by_name[name]
         self._write_manifest()
 
     def take(self, rows: Sequence[int]) -> Tensor:
-        """The vectors of ``rows``, ``[len(rows), D]`` in 32 bits."""
-        ends = np.cumsum([len(piece) for piece in self._chunks])
+        """Return the vectors of ``rows`` as float32 ``[len(rows), D]``."""
+        ends = np.cumsum([len(chunk) for chunk in self._chunks])
         out = np.empty((len(rows), self.dimension), dtype=np.float32)
-        wanted = np.asarray(rows, dtype=np.int64)
-        home = np.searchsorted(ends, wanted, side="right")
-        for number in np.unique(home):
-            here = home == number
-            piece = self._chunks[number]
-            out[here] = piece[wanted[here] - (ends[number] - len(piece))]
+        row_indices = np.asarray(rows, dtype=np.int64)
+        chunk_numbers = np.searchsorted(ends, row_indices, side="right")
+        for number in np.unique(chunk_numbers):
+            mask = chunk_numbers == number
+            chunk = self._chunks[number]
+            out[mask] = chunk[row_indices[mask] - (ends[number] - len(chunk))]
         return torch.from_numpy(out)
 
     def iter_batches(self, start: int = 0, batch_size: int = 65536) -> Iterator[tuple[int, Tensor]]:
-        """``(first row, vectors [≤ size, D])`` over all rows from ``start`` on, removed ones included, read as they are
-        asked for.
-        """
+        """Yield ``(first row, vectors [≤ batch_size, D])`` over all rows from ``start``, removed ones included, loaded lazily."""
         first = 0
-        for piece in self._chunks:
-            for low in range(max(0, start - first), len(piece), batch_size):
-                yield first + low, torch.from_numpy(piece[low : low + batch_size].astype(np.float32))
-            first += len(piece)
+        for chunk in self._chunks:
+            for low in range(max(0, start - first), len(chunk), batch_size):
+                yield first + low, torch.from_numpy(chunk[low : low + batch_size].astype(np.float32))
+            first += len(chunk)
 
 
 class _AtomicWriter:
-    """``with _written(file) as out``: ``path`` appears, whole, when the block ends well, and not at all when it does
-    not.
-    """
+    """Context manager that writes ``path`` atomically: complete if the block succeeds, not at all if it raises."""
 
-    def __init__(self, file: Path):
-        self.path = file
-        self.partial_path = file.with_name(f".{file.name}.{os.getpid()}")
+    def __init__(self, path: Path):
+        self.path = path
+        self.partial_path = path.with_name(f".{path.name}.{os.getpid()}")
 
     def __enter__(self):
         self.stream = self.partial_path.open("wb")
         return self.stream
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(self, error_type: object, error: object, traceback: object) -> None:
         self.stream.flush()
         os.fsync(self.stream.fileno())
         self.stream.close()
-        if kind is None:
+        if error_type is None:
             self.partial_path.replace(self.path)
         else:
             self.partial_path.unlink()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes ``path`` whole or not at all: to a temporary name first, then renamed."""
-    with _AtomicWriter(path) as out:
-        out.write(content)
+    """Write ``path`` completely or not at all: to a temporary file, which is then renamed."""
+    with _AtomicWriter(path) as stream:
+        stream.write(content)

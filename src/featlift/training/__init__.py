@@ -1,11 +1,11 @@
-"""How anything here is trained: on plain PyTorch, by one process or by many, with the same file.
+"""Training on plain PyTorch, with the same code for one process and for many.
 
-* `Descent` says how a module learns, `Learner` does it (gradients of its own parameters only, averaged over ranks).
-* `Run` is the folder in which everything about one training is found; the same folder again means: go on.
-* `fit` is the only loop.
+* `OptimizerConfig` configures the optimization of a module; `Learner` performs it (gradients of its own parameters
+  only, averaged over ranks).
+* `Run` is the folder of a training run; passing the same folder again resumes it.
+* `fit` is the only training loop.
 
-This package is the only one that knows about devices, precision and ranks, and the only one that imports
-``torch.distributed``.
+Only this package handles devices, precision and ranks, and only this package imports ``torch.distributed``.
 """
 
 from featlift.training.distributed import ReplicatedStrategy, ShardedStrategy, shard_module

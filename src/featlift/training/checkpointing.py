@@ -1,8 +1,8 @@
-"""Checkpoints of a stage: at any moment there is a whole one, whatever kills the process.
+"""Checkpoints of a training stage. A complete checkpoint exists at any moment, even if the process is killed.
 
-``<run>/checkpoint/<stage>/step-00000120/`` holds the tensors, written by ``torch.distributed.checkpoint`` (every
-process its own share; readable by any number of processes), and ``progress.json``. It is written under another name
-and renamed when complete.
+``<run>/checkpoint/<stage>/step-00000120/`` holds the tensors, written by ``torch.distributed.checkpoint`` (each
+process writes its shard; any number of processes can read them), and ``progress.json``. The folder is written under a
+temporary name and renamed when complete.
 """
 
 import json
@@ -22,61 +22,65 @@ MAX_CHECKPOINTS = 2
 
 
 def save_checkpoint(folder: Path, learners: Mapping[str, Learner], progress: Mapping[str, Any]) -> None:
-    """Write the state of ``learners`` and ``progress`` (with its ``"step"``) below ``folder``, and remove all but the
-    last two.
+    """Write the state of ``learners`` and ``progress`` (with key ``"step"``) below ``folder``; keep only the last two
+    checkpoints.
+
+    Raises:
+        FloatingPointError: if a parameter is not finite; nothing is written.
     """
     final = folder / f"step-{progress['step']:08d}"
     if final.exists():
         return
-    writing = folder / f"writing-{final.name}"
+    temporary = folder / f"writing-{final.name}"
     for name, learner in learners.items():
         _check_finite_parameters(name, learner, folder)
         distributed.broadcast_tensors(learner.module.buffers())
     if distributed.get_rank() == 0:
-        shutil.rmtree(writing, ignore_errors=True)
-        writing.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
     distributed.barrier()
-    _run_dcp(dcp.save, learners, writing)
+    _run_dcp(dcp.save, learners, temporary)
     if distributed.get_rank() == 0:
-        counts = {name: learner.scalar_state() for name, learner in learners.items()}
-        (writing / "progress.json").write_text(json.dumps({**progress, "learners": counts}))
-        writing.rename(final)
+        scalar_states = {name: learner.scalar_state() for name, learner in learners.items()}
+        (temporary / "progress.json").write_text(json.dumps({**progress, "learners": scalar_states}))
+        temporary.rename(final)
         _remove_old_checkpoints(folder)
     distributed.barrier()
 
 
 def _check_finite_parameters(name: str, learner: Learner, folder: Path) -> None:
-    """A loss can be finite and its gradient not; the parameters then are lost, and so would be the good checkpoint."""
-    bad = [key for key, p in learner.trainable_parameters.items() if not bool(torch.isfinite(p.detach()).all())]
-    if bad:
+    """A finite loss can have a non-finite gradient. The parameters must not overwrite the last good checkpoint then."""
+    nonfinite = [key for key, p in learner.trainable_parameters.items() if not bool(torch.isfinite(p.detach()).all())]
+    if nonfinite:
         raise FloatingPointError(
-            f"{name} was not saved: {bad[0]} and {len(bad) - 1} more of its parameters are not finite. "
-            f"{latest_checkpoint(folder) or 'No checkpoint'} is the last good state; try a lower rate, a longer warm-up or clip=10."
+            f"{name} was not saved: {nonfinite[0]} and {len(nonfinite) - 1} more of its parameters are not finite. "
+            f"{latest_checkpoint(folder) or 'No checkpoint'} is the last good state; "
+            "try a lower lr, a longer warm-up or max_grad_norm=10."
         )
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The last complete checkpoint below ``folder``, or None."""
+    """Return the last complete checkpoint below ``folder``, or None."""
     return max(folder.glob("step-*"), default=None)
 
 
 def read_progress(checkpoint: Path) -> dict[str, Any]:
-    """What was written as ``progress`` into ``checkpoint``."""
+    """Return the ``progress`` that :func:`save_checkpoint` wrote into ``checkpoint``."""
     return json.loads((checkpoint / "progress.json").read_text())
 
 
 def load_checkpoint(checkpoint: Path, learners: Mapping[str, Learner]) -> dict[str, Any]:
-    """Bring ``learners`` into the state of ``checkpoint``; returns the progress.
+    """Restore ``learners`` from ``checkpoint`` and return the progress.
 
     Raises:
-        ValueError: if the checkpoint is of other learners.
+        ValueError: if the checkpoint holds learners of other names.
     """
     progress = read_progress(checkpoint)
     if set(progress["learners"]) != set(learners):
         raise ValueError(
             f"{checkpoint} holds the learners {', '.join(sorted(progress['learners']))}, "
             f"but {', '.join(sorted(learners))} are trained now. "
-            "Use another folder, or remove this checkpoint to train the stage anew."
+            "Use another folder, or delete this checkpoint to restart the stage."
         )
     for name, learner in learners.items():
         learner.load_scalar_state(progress["learners"][name])
@@ -87,17 +91,17 @@ def load_checkpoint(checkpoint: Path, learners: Mapping[str, Learner]) -> dict[s
 
 
 def _run_dcp(operation: Callable[..., Any], learners: Mapping[str, Learner], folder: Path) -> dict[str, Any]:
-    """Save or fill the tensors of ``learners``; returns them."""
+    """Save the tensors of ``learners``, or load them in place; return them."""
     tensors = {name: learner.tensor_state() for name, learner in learners.items()}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process is the ordinary case
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # expected with one process
         operation(tensors, checkpoint_id=folder, no_dist=distributed.get_world_size() == 1)
     return tensors
 
 
 def _remove_old_checkpoints(folder: Path) -> None:
-    """Old checkpoints lose their name before they lose their files; what a killed process left half-done goes too."""
+    """Rename old checkpoints before deleting their files; also delete what killed processes left incomplete."""
     for old in sorted(folder.glob("step-*"))[:-MAX_CHECKPOINTS]:
         old.rename(folder / f"removing-{old.name}")
-    for rest in [*folder.glob("removing-*"), *folder.glob("writing-*")]:
-        shutil.rmtree(rest)
+    for leftover in [*folder.glob("removing-*"), *folder.glob("writing-*")]:
+        shutil.rmtree(leftover)

@@ -1,8 +1,8 @@
-"""One process or many: who is here, and how their gradients become one.
+"""Process group, collectives, and strategies for averaging gradients over processes.
 
-`Replicated` and `Sharded` are the two ways, with one contract. Both are explicit. ``DistributedDataParallel`` is not
-used: it only reduces what was computed through *its* ``forward``, and an interpolator that is called inside a pyramid, or a critic
-called once per level, goes past it; the published AFI-GAN code trains apart on every GPU for this reason. For a module called as a
+`ReplicatedStrategy` and `ShardedStrategy` share one interface and are called explicitly. ``DistributedDataParallel`` is not
+used: it only reduces gradients computed through *its* ``forward``, which an interpolator called inside a pyramid, or a discriminator
+called once per level, bypasses; the published AFI-GAN code does not synchronize its GPUs for this reason. For a module called as a
 whole the results are equal.
 """
 
@@ -20,58 +20,58 @@ TIMEOUT = timedelta(minutes=30)
 
 
 def init_distributed(device: str = "auto") -> torch.device:
-    """This process's device. Under ``torchrun`` (``WORLD_SIZE`` is set) it also joins the other processes: NCCL on
-    GPUs, gloo on CPUs.
+    """Return this process's device. Under ``torchrun`` (``WORLD_SIZE`` is set) also initialize the process group: NCCL
+    on GPUs, gloo on CPUs.
 
     Args:
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …; "cuda" is the GPU with the number of the
-            local rank.
+        device: Device: "auto" (a GPU if available), "cpu", "cuda", "cuda:1", …; "cuda" selects the GPU of the local
+            rank.
 
     Raises:
         ValueError: if the device does not exist.
     """
-    chosen = _resolve_device(device)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
+    resolved = _resolve_device(device)
+    if resolved.type == "cuda":
+        torch.cuda.set_device(resolved)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
-    return chosen
+        dist.init_process_group("cpu:gloo,cuda:nccl" if resolved.type == "cuda" else "gloo", timeout=TIMEOUT)
+    return resolved
 
 
 def _resolve_device(name: str) -> torch.device:
-    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name in ("auto", "cuda") and here:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % here)
-    chosen = torch.device("cpu" if name == "auto" else name)
-    if chosen.type == "cuda" and (chosen.index or 0) >= here:
-        raise ValueError(f"Device '{name}' was asked for, but PyTorch sees {here} GPUs here; use 'auto' or 'cpu'.")
-    return chosen
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name in ("auto", "cuda") and num_gpus:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % num_gpus)
+    device = torch.device("cpu" if name == "auto" else name)
+    if device.type == "cuda" and (device.index or 0) >= num_gpus:
+        raise ValueError(f"Device '{name}' is not available: PyTorch sees {num_gpus} GPUs; use 'auto' or 'cpu'.")
+    return device
 
 
 def shutdown_distributed() -> None:
-    """Leave the other processes; nothing happens if there are none."""
+    """Destroy the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def get_rank() -> int:
-    """The number of this process; 0 writes and draws."""
+    """Return the rank of this process; rank 0 writes files and prints."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def get_world_size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def barrier() -> None:
-    """Until all processes are here."""
+    """Block until all processes have called this function."""
     if get_world_size() > 1:
         dist.barrier()
 
 
 def all_reduce_mean(values: Sequence[float]) -> list[float]:
-    """The mean over processes of each of ``values``; all processes give equally many."""
+    """Return the mean over processes of each of ``values``; all processes must pass the same number of values."""
     if get_world_size() == 1 or not values:
         return list(values)
     total = torch.tensor(values, dtype=torch.float64)
@@ -80,12 +80,12 @@ def all_reduce_mean(values: Sequence[float]) -> list[float]:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether ``flag`` is set in any process."""
+    """Return whether ``flag`` is set in any process."""
     return any(all_reduce_mean([float(flag)]))
 
 
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
-    """Give every process the values that process 0 has. Tensors that are sharded are left as they are."""
+    """Copy the values of rank 0 to all processes. Sharded tensors are skipped."""
     if get_world_size() == 1:
         return
     for tensor in tensors:
@@ -94,69 +94,70 @@ def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
 
 
 class ReplicatedStrategy:
-    """Every process has all parameters; gradients are averaged. (What DDP does, without its wrapper.)"""
+    """Every process has all parameters; gradients are averaged (as DDP does, without its wrapper)."""
 
     def compute_gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
-        """This process's gradients of ``loss`` with respect to ``parameters`` and to nothing else; None where it does not
-        depend on one.
+        """Return this process's gradients of ``loss`` with respect to ``parameters`` only; None for a parameter that
+        ``loss`` does not depend on.
         """
         return list(torch.autograd.grad(loss, parameters, allow_unused=True))
 
     def average_gradients(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """The mean over processes of ``gradients``: one all-reduce for each dtype."""
+        """Return the mean over processes of ``gradients``, with one all-reduce per dtype."""
         averaged = list(gradients)
         if get_world_size() == 1:
             return averaged
         for dtype in dict.fromkeys(g.dtype for g in gradients):
-            places = [i for i, g in enumerate(gradients) if g.dtype == dtype]
-            flat = torch.cat([gradients[i].reshape(-1) for i in places])
+            indices = [i for i, g in enumerate(gradients) if g.dtype == dtype]
+            flat = torch.cat([gradients[i].reshape(-1) for i in indices])
             dist.all_reduce(flat)
-            pieces = flat.div_(get_world_size()).split([gradients[i].numel() for i in places])
-            for i, piece in zip(places, pieces, strict=True):
-                averaged[i] = piece.view(gradients[i].shape)
+            chunks = flat.div_(get_world_size()).split([gradients[i].numel() for i in indices])
+            for i, chunk in zip(indices, chunks, strict=True):
+                averaged[i] = chunk.view(gradients[i].shape)
         return averaged
 
 
 class ShardedStrategy:
-    """Every process has a share of each parameter (FSDP2) of a module that went through `shard`; FSDP2 averages the
+    """Every process holds a shard of each parameter (FSDP2) of a module prepared by `shard_module`; FSDP2 averages the
     gradients.
 
-    What falls on other learners' parameters is computed here, and dropped by them: FSDP2 swaps parameters while it
-    works, so that they cannot be asked for by name.
+    Gradients of other learners' parameters are also computed, and discarded by those learners: FSDP2 swaps parameters
+    during the backward pass, so ``torch.autograd.grad`` cannot select them.
     """
 
     def compute_gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor | None]:
-        """This process's share of the averaged gradients of ``loss`` with respect to ``parameters``."""
+        """Return this process's shard of the averaged gradients of ``loss`` with respect to ``parameters``."""
         for parameter in parameters:
             parameter.grad = None
         loss.backward()
-        found = [parameter.grad for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             parameter.grad = None
-        return found
+        return gradients
 
     def average_gradients(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """``gradients`` as they are; FSDP2 has averaged them during the backward pass."""
+        """Return ``gradients`` unchanged; FSDP2 has averaged them during the backward pass."""
         return list(gradients)
 
 
 def shard_module(module: nn.Module, units: Sequence[nn.Module] | None = None) -> nn.Module:
-    """``module``, in place, with every parameter spread over all processes by FSDP2; train it with ``Learner(…,
-    ranks=Sharded())``.
+    """Shard every parameter of ``module`` over all processes with FSDP2, in place, and return the module. Train it with
+    ``Learner(…, strategy=ShardedStrategy())``.
 
-    A unit's parameters are together while its ``forward`` and backward run. By default every layer that owns
-    parameters is a unit, so that any child can be called directly (``detector.backbone(x)``), as papers do. Larger
-    ``units`` (residual stages, say) need fewer, larger messages; they must not contain each other, and only they, or
-    what contains them, may be called.
+    The parameters of a unit are gathered while its ``forward`` and backward run. By default every layer that owns
+    parameters is a unit, so any child can be called directly (``detector.backbone(x)``), as the papers' training steps
+    do. Larger ``units`` (residual stages, for example) need fewer, larger messages; they must not contain each other,
+    and only the units or modules that contain them may be called.
 
-    In every step all processes must call the same units, for they wait for each other there.
+    All processes must call the same units in every step, because they synchronize there.
 
     Raises:
-        RuntimeError: if there is no process group (start with ``torchrun`` and make a `Run` first).
+        RuntimeError: if there is no process group (start with ``torchrun`` and create a `Run` first).
     """
     if not dist.is_initialized():
         raise RuntimeError(
-            "shard() spreads parameters over processes, and here is only one: start with torchrun, make a Run first."
+            "shard_module() needs a process group, but there is only one process: "
+            "start with torchrun and create a Run first."
         )
     broadcast_tensors([*module.parameters(), *module.buffers()])
     for unit in units or [m for m in module.modules() if any(True for _ in m.parameters(recurse=False))]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that is answered between two steps."""
+"""Deferred handling of Ctrl-C (SIGINT) and SIGTERM: a training run stops between two steps."""
 
 import signal
 import threading
@@ -9,9 +9,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """While it is entered, the first signal only sets `requested`; the second does what it always did.
+    """Context in which the first signal only sets `requested`; the second signal reaches the previous handler.
 
-    Outside the main thread, where Python knows no signals, it never asks.
+    Outside the main thread, where Python cannot handle signals, `requested` stays False.
     """
 
     def __init__(self) -> None:

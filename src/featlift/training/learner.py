@@ -1,4 +1,4 @@
-"""A module and the way it learns."""
+"""A trained module with its optimizer."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,20 +13,20 @@ from featlift.training.optimizer import OptimizerConfig
 
 
 class Learner:
-    """Some parameters and the way they descend: those of ``module`` that ask for gradients, each once.
+    """Optimizes the parameters of ``module`` that require gradients, each once.
 
-    Several learners may share a step, as generator and critic do. Each computes the gradients of its own parameters
-    only: what would fall on the critic in the generator's turn is not computed at all, and the way *through* the
-    critic stays open.
+    Several learners may share a training step, as generator and discriminator do. Each computes the gradients of its
+    own parameters only: the generator's update computes no gradients for the discriminator's parameters, but
+    gradients still flow *through* the discriminator.
 
     Args:
-        module: what learns. Its modes and its device are `fit`'s business.
-        optimizer_config: how.
-        total_steps: how many times `step` will be called; the schedule's length.
-        strategy: how many processes become one, `Replicated` or `Sharded`.
+        module: Module to train. `fit` sets its mode and device.
+        optimizer_config: Optimizer and schedule.
+        total_steps: Number of calls of `step`; length of the schedule.
+        strategy: Gradient averaging over processes, `ReplicatedStrategy` (default) or `ShardedStrategy`.
 
     Raises:
-        ValueError: if no parameter of ``module`` asks for gradients.
+        ValueError: if no parameter of ``module`` requires gradients.
     """
 
     def __init__(
@@ -47,40 +47,43 @@ class Learner:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next call."""
+        """Learning rate of the next call of `step`."""
         return self.optimizer_config.lr_at(self.num_calls, self.total_steps)
 
     def to_device(self, device: torch.device, precision: str) -> None:
-        """Bring the module to ``device`` in training mode, the same in all processes; scale gradients if ``precision``
-        is "fp16".
+        """Move the module to ``device`` in training mode, with the weights of rank 0 in all processes; enable gradient
+        scaling if ``precision`` is "fp16".
         """
         self.module.to(device).train()
         distributed.broadcast_tensors([*self.module.parameters(), *self.module.buffers()])
         self.grad_scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One step down the sum of ``losses`` (scalars with a graph); returns them without it, still on their device.
+        """Backpropagate the sum of ``losses`` (scalars with a graph) and update the parameters; return the losses,
+        detached and on their device.
 
-        With ``accumulate=n`` every n-th call, and the last, moves the parameters. A parameter that had no part in the
-        losses has gradient zero, with one process as with many.
+        With ``accumulation_steps=n`` only every n-th call, and the last, updates the parameters. A parameter that the
+        losses do not depend on has gradient zero, with one process as with many.
 
         Raises:
-            FloatingPointError: if a loss is NaN or infinite; it is named, and nothing has moved.
+            FloatingPointError: if a loss is NaN or infinite; it is named, and no parameter has changed.
             ValueError: if no loss depends on a parameter of this learner.
         """
-        found = {name: loss.detach() for name, loss in losses.items()}
-        _check_finite_losses(found, self.num_calls)
+        detached = {name: loss.detach() for name, loss in losses.items()}
+        _check_finite_losses(detached, self.num_calls)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         with torch.autocast(total.device.type, enabled=False):
             self._accumulate(total, list(losses))
             self.num_calls += 1
             if self.num_accumulated == self.optimizer_config.accumulation_steps or self.num_calls == self.total_steps:
                 self._optimizer_step()
-        return found
+        return detached
 
     def _accumulate(self, loss: Tensor, names: list[str]) -> None:
-        own = list(self.trainable_parameters.values())
-        gradients = self.strategy.compute_gradients(self.grad_scaler.scale(loss), own) if loss.requires_grad else [None]
+        parameters = list(self.trainable_parameters.values())
+        gradients: list[Tensor | None] = [None]
+        if loss.requires_grad:
+            gradients = self.strategy.compute_gradients(self.grad_scaler.scale(loss), parameters)
         if all(g is None for g in gradients):
             raise ValueError(
                 f"No loss of {', '.join(names)} depends on a parameter of this {type(self.module).__name__}: "
@@ -111,7 +114,7 @@ class Learner:
 
     @torch.no_grad()
     def _update_ema(self) -> None:
-        """The moving average: a copy at first, then decay·average + (1 - decay)·parameter."""
+        """Update the moving average: first a copy, then decay·average + (1 - decay)·parameter."""
         if self.optimizer_config.ema_decay is None:
             return
         for name, p in self.trainable_parameters.items():
@@ -122,9 +125,10 @@ class Learner:
 
     @contextmanager
     def ema_weights(self) -> Iterator[nn.Module]:
-        """The module with its averaged parameters, to evaluate or to save; the trained ones are back afterwards.
+        """Context in which the module has its EMA parameters, for evaluation or saving; the trained ones are restored
+        afterwards.
 
-        Without an average (``ema=None``, or nothing learned yet) the module as it is.
+        Without an average (``ema_decay=None``, or no update yet) the module is unchanged.
         """
         self._swap_ema()
         try:
@@ -133,7 +137,7 @@ class Learner:
             self._swap_ema()
 
     def apply_ema(self) -> nn.Module:
-        """Give the module its averaged parameters for good, when training is over; without an average it stays as it is. Returns it."""
+        """Replace the parameters by their EMA at the end of training and return the module; without an average it is unchanged."""
         self._swap_ema()
         return self.module
 
@@ -145,55 +149,58 @@ class Learner:
             average.copy_(trained)
 
     def scalar_state(self) -> dict[str, Any]:
-        """The part of the state that is numbers, for JSON."""
+        """Return the scalar part of the state, as JSON values."""
         return {
-            "calls": self.num_calls,
-            "updates": self.num_updates,
-            "gathered": self.num_accumulated,
-            "stepped": bool(self.optimizer.state),
-            "scaler": self.grad_scaler.state_dict(),
+            "num_calls": self.num_calls,
+            "num_updates": self.num_updates,
+            "num_accumulated": self.num_accumulated,
+            "has_optimizer_state": bool(self.optimizer.state),
+            "grad_scaler": self.grad_scaler.state_dict(),
         }
 
     def tensor_state(self) -> dict[str, Any]:
-        """The part of the state that is tensors, nested by name; in the shapes that `counts` tells."""
-        state: dict[str, Any] = {"module": self.module.state_dict(), "sum": self._grad_sums, "average": self._ema}
+        """Return the tensor part of the state, nested by name; `scalar_state` determines which tensors it has."""
+        state: dict[str, Any] = {"module": self.module.state_dict(), "grad_sums": self._grad_sums, "ema": self._ema}
         if self.optimizer.state:
             state["optimizer"] = {"state": get_optimizer_state_dict(self.module, self.optimizer)["state"]}
         return state
 
     def load_scalar_state(self, state: Mapping[str, Any]) -> None:
-        """Make room for the state that belongs to ``state``, so that `tensors` can be filled in place."""
-        self.num_calls, self.num_updates, self.num_accumulated = state["calls"], state["updates"], state["gathered"]
-        if state["scaler"]:
-            self.grad_scaler.load_state_dict(state["scaler"])
+        """Restore the scalars and allocate the tensors that belong to ``state``, so that `tensor_state` can be loaded
+        in place.
+        """
+        self.num_calls, self.num_updates = state["num_calls"], state["num_updates"]
+        self.num_accumulated = state["num_accumulated"]
+        if state["grad_scaler"]:
+            self.grad_scaler.load_state_dict(state["grad_scaler"])
         self.optimizer.state.clear()
-        if state["stepped"]:
-            get_optimizer_state_dict(self.module, self.optimizer)  # it makes room, if there is none
-        blank = {name: torch.zeros_like(p) for name, p in self.trainable_parameters.items()}
-        self._grad_sums = dict(blank) if self.num_accumulated else {}
+        if state["has_optimizer_state"]:
+            get_optimizer_state_dict(self.module, self.optimizer)  # allocates missing optimizer state
+        zeros = {name: torch.zeros_like(p) for name, p in self.trainable_parameters.items()}
+        self._grad_sums = dict(zeros) if self.num_accumulated else {}
         self._ema = (
-            {name: b.clone() for name, b in blank.items()}
+            {name: zero.clone() for name, zero in zeros.items()}
             if self.optimizer_config.ema_decay and self.num_updates
             else {}
         )
 
     def load_tensor_state(self, state: Mapping[str, Any]) -> None:
-        """Take up ``state``, which `state` gave after `expect`, now filled."""
+        """Load ``state``: the result of `tensor_state` after `load_scalar_state`, filled from a checkpoint."""
         self.module.load_state_dict(state["module"])
         if "optimizer" in state:
-            whole = get_optimizer_state_dict(self.module, self.optimizer)
-            set_optimizer_state_dict(self.module, self.optimizer, {**whole, **state["optimizer"]})
+            current = get_optimizer_state_dict(self.module, self.optimizer)
+            set_optimizer_state_dict(self.module, self.optimizer, {**current, **state["optimizer"]})
 
 
 def _check_finite_losses(losses: Mapping[str, Tensor], step: int) -> None:
-    """One look for all losses together: the only time a step waits for the device."""
+    """Check all losses with a single transfer: the only synchronization with the device in a step."""
     if not losses:
-        raise ValueError("descend() was given no loss.")
+        raise ValueError("step() needs at least one loss, but no loss was given.")
     if not torch.isfinite(torch.stack([loss.float() for loss in losses.values()]).sum()):
         values = ", ".join(f"{name} = {loss.item():.4g}" for name, loss in losses.items())
-        bad = [name for name, loss in losses.items() if not torch.isfinite(loss)] or ["the sum"]
+        nonfinite = [name for name, loss in losses.items() if not torch.isfinite(loss)] or ["the sum"]
         raise FloatingPointError(
-            f"At step {step} {' and '.join(bad)} is not finite ({values}). Try a lower rate, a longer warm-up or "
-            "clip=10; look for boxes without area in the data (featlift data check); with precision 'fp32', "
-            "if the loss stays finite, it was an overflow."
+            f"At step {step} {' and '.join(nonfinite)} is not finite ({values}). Try a lower lr, a longer warm-up or "
+            "max_grad_norm=10; check the data for boxes without area (featlift data check). If the loss stays finite "
+            "with precision 'fp32', it was an overflow."
         )

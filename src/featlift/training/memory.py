@@ -1,4 +1,4 @@
-"""How much memory training took at its peak."""
+"""Peak memory of a training stage."""
 
 import sys
 from pathlib import Path
@@ -9,18 +9,18 @@ PROC_STATUS, PROC_CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin anew: what `peak` says afterwards is the peak from here on (on a CPU under Linux only; elsewhere nothing happens)."""
+    """Reset the peak that `read_peak_memory` reports (GPUs, and CPUs under Linux; elsewhere nothing happens)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif PROC_CLEAR_REFS.exists():
         try:
             PROC_CLEAR_REFS.write_text("5")
-        except OSError:  # a container may forbid it; then the peak is that of the process
+        except OSError:  # containers may forbid it; the peak is then that of the whole process
             return
 
 
 def read_peak_memory(device: torch.device) -> int:
-    """Bytes: on a GPU the most that PyTorch had allocated, on a CPU the most that the process had in memory, all of Python included."""
+    """Return the peak memory in bytes: on a GPU PyTorch's peak allocation, on a CPU the peak resident memory of the Python process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if PROC_STATUS.exists():

@@ -1,6 +1,6 @@
-"""What a person sees of a training: a bar in a terminal, plain lines in a file, nothing in the other processes.
+"""Progress display: a bar in a terminal, plain lines in a file, nothing on ranks other than 0.
 
-The three have one contract: a context, and `update(step, losses)` with ``step`` steps done.
+The three classes share one interface: a context manager with `update(step, losses)`, called when ``step`` steps are done.
 """
 
 import sys
@@ -15,7 +15,7 @@ NUM_LINES = 10
 
 
 class SilentProgress:
-    """Says nothing."""
+    """No output."""
 
     def __enter__(self) -> "SilentProgress":
         return self
@@ -26,18 +26,18 @@ class SilentProgress:
         return
 
     def update(self, step: int, losses: Mapping[str, float]) -> None:
-        """``step`` steps are done, with ``losses`` at the last look."""
+        """Report that ``step`` steps are done, with the ``losses`` of the last log record."""
 
 
 class LineProgress(SilentProgress):
-    """A line at every tenth of the way: steps, losses, steps a second, time left."""
+    """One line per tenth of the stage: steps, losses, steps per second, time left."""
 
     def __init__(self, stage: str, start: int, total_steps: int) -> None:
         self.stage, self.start, self.total_steps = stage, start, total_steps
         self.started_at = time.perf_counter()
 
     def update(self, step: int, losses: Mapping[str, float]) -> None:
-        """Print, if another tenth is done."""
+        """Print a line if another tenth is done."""
         if step * NUM_LINES // self.total_steps == (step - 1) * NUM_LINES // self.total_steps:
             return
         pace = (step - self.start) / max(time.perf_counter() - self.started_at, 1e-9)
@@ -51,7 +51,7 @@ class LineProgress(SilentProgress):
 
 
 class ProgressBar(SilentProgress):
-    """A bar with losses, steps a second and time left."""
+    """A progress bar with losses, steps per second and time left."""
 
     def __init__(self, stage: str, start: int, total_steps: int) -> None:
         self.start, self.started_at = start, time.perf_counter()
@@ -76,13 +76,13 @@ class ProgressBar(SilentProgress):
         self.bar.stop()
 
     def update(self, step: int, losses: Mapping[str, float]) -> None:
-        """Move the bar."""
+        """Advance the bar to ``step`` and show ``losses``."""
         pace = (step - self.start) / max(time.perf_counter() - self.started_at, 1e-9)
         self.bar.update(self.task, completed=step, pace=f"{pace:.2f} it/s", losses="  ".join(_format_losses(losses)))
 
 
 def make_progress(stage: str, start: int, total_steps: int, is_visible: bool) -> SilentProgress:
-    """The right one of the three for this process and its standard output."""
+    """Return the progress display for this process: none unless ``is_visible``, else a bar in a terminal or lines."""
     if not is_visible:
         return SilentProgress()
     return (

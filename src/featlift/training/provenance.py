@@ -1,4 +1,4 @@
-"""Where numbers came from: commit, versions, device."""
+"""Provenance of results: commit, package versions and device."""
 
 import os
 import platform
@@ -13,18 +13,18 @@ PACKAGE_FOLDER = Path(__file__).parent
 
 
 def collect_provenance(device: torch.device, world_size: int = 1) -> dict[str, Any]:
-    """``{"commit", "dirty", "versions", "device", "processes"}`` of code running now on ``device``."""
+    """Return ``{"commit", "dirty", "versions", "device", "world_size"}`` of this process, which computes on ``device``."""
     return {
         **git_state(PACKAGE_FOLDER),
         "versions": _package_versions(),
         "device": _device_name(device),
-        "processes": world_size,
+        "world_size": world_size,
     }
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """``{"commit": hash, "dirty": bool}`` of the git repository in which the files of ``folder`` are kept; None where
-    they are in none.
+    """Return ``{"commit": hash, "dirty": bool}`` of the git repository that tracks the files of ``folder``; both None if
+    there is none.
     """
     if not _run_git(folder, "ls-files", "."):
         return {"commit": None, "dirty": None}
@@ -33,20 +33,20 @@ def git_state(folder: Path) -> dict[str, Any]:
 
 def _run_git(folder: Path, *command: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10)
+        process = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None
 
 
 def _package_versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in ("featlift", "torch", "torchvision"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
 def _device_name(device: torch.device) -> str:

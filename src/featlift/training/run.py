@@ -1,7 +1,7 @@
-"""The folder of a training: everything about it is there, and the same folder again means: go on.
+"""The folder of a training run. Passing the same folder again resumes the run.
 
-``settings.json`` what was asked for · ``run.json`` where, when and with which code · ``log.jsonl`` losses ·
-``checkpoint/<stage>/`` · ``result.json`` what came out, with all of the above in short.
+``settings.json``: settings · ``run.json``: start time, code version and device · ``log.jsonl``: losses ·
+``checkpoint/<stage>/``: checkpoints · ``result.json``: the result, with a summary of the above.
 """
 
 import json
@@ -25,25 +25,26 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 class Run:
-    """A training's folder, seed, device and precision; under ``torchrun`` also its place among the processes.
+    """Folder, seed, device and precision of a training run; under ``torchrun`` also its rank and world size.
 
-    Making one seeds all random draws, so that modules built afterwards are alike in every process. Use it as a context
-    (``with Run(…) as run:``) or call `close`, so that many processes part in order. Only process 0 writes.
+    The constructor seeds all random generators, so modules built afterwards are equal in all processes. Use the run as
+    a context (``with Run(…) as run:``) or call `close`, so that the process group is shut down. Only rank 0 writes files.
 
     Args:
-        folder: made if it is missing; one with a run of the same settings is continued, one without a checkpoint begun again.
-        settings: a dataclass or a mapping; kept in ``settings.json`` with ``seed`` and ``precision``.
-        seed: of everything that is drawn.
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
-        precision: of the step: "fp32", or autocast to "bf16" or "fp16" (the latter with scaled gradients).
-        save_every: steps between checkpoints; one is also written at the end of a stage and when the run is
+        folder: Run folder, created if missing. A run with the same settings is resumed; one without a checkpoint is
+            restarted.
+        settings: Dataclass or mapping, stored in ``settings.json`` with ``seed`` and ``precision``.
+        seed: Random seed.
+        device: Device: "auto" (a GPU if available), "cpu", "cuda", "cuda:1".
+        precision: Precision of the training step: "fp32", or autocast to "bf16" or "fp16" (with gradient scaling).
+        save_every: Steps between checkpoints; one is also written at the end of a stage and when the run is
             interrupted.
-        log_every: steps whose mean makes a line of the log.
-        tensorboard: write TensorBoard files, too (``pip install 'featlift[tracking]'``).
+        log_every: Steps per log record, which holds their mean losses.
+        tensorboard: Also write TensorBoard files (``pip install 'featlift[tracking]'``).
 
     Raises:
-        ValueError: if the folder holds a run with different settings (they are listed), or precision or device do not
-            exist.
+        ValueError: if the folder holds a run with different settings (they are listed), or if the precision or device
+            does not exist.
     """
 
     def __init__(
@@ -92,23 +93,25 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Close what is open, and leave the other processes."""
+        """Close the TensorBoard writer and shut down the process group."""
         if self._summary_writer is not None:
             self._summary_writer.close()
         distributed.shutdown_distributed()
 
     def to_device(self, module: nn.Module) -> nn.Module:
-        """``module`` on the run's device, the same in every process: for teachers and whatever else does not learn."""
+        """Move ``module`` to the run's device, with the weights of rank 0 in all processes; for teachers and other modules
+        that are not trained.
+        """
         module.to(self.device)
         distributed.broadcast_tensors([*module.parameters(), *module.buffers()])
         return module
 
     def checkpoint_folder(self, stage: str) -> Path:
-        """The folder of the checkpoints of ``stage``."""
+        """Return the folder of the checkpoints of ``stage``."""
         return self.folder / "checkpoint" / stage
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append ``record`` (it has "stage" and "step") as a line of ``log.jsonl``, and to TensorBoard if asked for."""
+        """Append ``record`` (with keys "stage" and "step") as a line to ``log.jsonl``, and to TensorBoard if enabled."""
         if self.rank != 0:
             return
         with open(self.folder / "log.jsonl", "a") as file:
@@ -119,8 +122,8 @@ class Run:
                     self._summary_writer.add_scalar(f"{record['stage']}/{name}", value, record["step"])
 
     def read_log(self, stage: str | None = None) -> list[dict[str, Any]]:
-        """The records of ``log.jsonl``, of ``stage`` or of all; a line that a killed process left unfinished is not
-        one.
+        """Return the records of ``log.jsonl``, of ``stage`` or of all stages; an incomplete line of a killed process is
+        skipped.
         """
         path = self.folder / "log.jsonl"
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
@@ -128,29 +131,27 @@ class Run:
         return [r for r in records if stage in (None, r["stage"])]
 
     def truncate_log(self, stage: str, step: int) -> None:
-        """Forget what ``log.jsonl`` says of ``stage`` after ``step``: a resumed run will say it again."""
+        """Remove the records of ``stage`` after ``step`` from ``log.jsonl``: a resumed run logs them again."""
         if self.rank != 0 or not (self.folder / "log.jsonl").exists():
             return
-        kept = [r for r in self.read_log() if r["stage"] != stage or r["step"] <= step]
-        _write_atomic(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+        records = [r for r in self.read_log() if r["stage"] != stage or r["step"] <= step]
+        _write_atomic(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in records))
 
     def stage_progress(self) -> dict[str, dict[str, Any]]:
-        """For each stage that has a checkpoint: steps done, steps in all, the minutes they took, and bytes of memory at the peak."""
-        found = {}
+        """Return, for each stage with a checkpoint, ``{"step", "steps", "peak_memory" (bytes), "minutes"}``."""
+        stages = {}
         for folder in sorted((self.folder / "checkpoint").glob("*/")):
-            newest = checkpointing.latest_checkpoint(folder)
-            if newest is not None:
-                progress = checkpointing.read_progress(newest)
-                known = {key: progress[key] for key in ("step", "steps", "memory") if key in progress}
-                found[folder.name] = known | {"minutes": progress["seconds"] / 60}
-        return found
+            checkpoint = checkpointing.latest_checkpoint(folder)
+            if checkpoint is not None:
+                progress = checkpointing.read_progress(checkpoint)
+                counts = {key: progress[key] for key in ("step", "steps", "peak_memory") if key in progress}
+                stages[folder.name] = counts | {"minutes": progress["seconds"] / 60}
+        return stages
 
     def write_result(self, result: Mapping[str, Any], data_fingerprint: str | None = None) -> dict[str, Any]:
-        """Write ``result.json``: ``result``, the fingerprint of the ``data_fingerprint``, and where all of it came from; returns
-        it.
-        """
+        """Write ``result.json`` with ``result``, ``data_fingerprint``, settings and provenance; return its contents."""
         stages = self.stage_progress()
-        whole = {
+        record = {
             "result": to_jsonable(result),
             "data": data_fingerprint,
             "settings": self.settings,
@@ -158,16 +159,16 @@ class Run:
             "stages": stages,
             "minutes": sum(stage["minutes"] for stage in stages.values()),
             **json.loads((self.folder / "run.json").read_text()),
-            "ended": _timestamp(),
+            "finished": _timestamp(),
         }
         if self.rank == 0:
-            write_json(self.folder / "result.json", whole)
-        return whole
+            write_json(self.folder / "result.json", record)
+        return record
 
 
 def to_jsonable(value: Any) -> Any:
-    """``value`` in JSON's words: dataclasses and mappings as dicts, tuples as lists, paths and devices as strings,
-    tensors as numbers.
+    """Convert ``value`` to JSON types: dataclasses and mappings to dicts, tuples and sets to lists, tensors to numbers
+    or lists, paths, devices and other objects to strings.
     """
     if is_dataclass(value):
         return to_jsonable({field.name: getattr(value, field.name) for field in fields(value)})
@@ -181,14 +182,14 @@ def to_jsonable(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON; the file is the old one or the new one, never half of either."""
+    """Write ``value`` as JSON; the file is replaced atomically."""
     _write_atomic(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def _write_atomic(path: Path, text: str) -> None:
-    writing = path.with_name(f".{path.name}.{os.getpid()}")
-    writing.write_text(text)
-    writing.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def _timestamp() -> str:
@@ -197,12 +198,12 @@ def _timestamp() -> str:
 
 def _check_same_settings(folder: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
     old, new = _flatten(stored), _flatten(requested)
-    differ = [name for name in dict.fromkeys([*old, *new]) if old.get(name, "–") != new.get(name, "–")]
-    if differ:
-        rows = "\n".join(f"  {name}: {old.get(name, '–')!s} there, {new.get(name, '–')!s} now" for name in differ)
+    changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name, "–") != new.get(name, "–")]
+    if changed:
+        rows = "\n".join(f"  {name}: {old.get(name, '–')!s} stored, {new.get(name, '–')!s} given" for name in changed)
         raise ValueError(
             f"{folder} holds a run with other settings:\n{rows}\n"
-            "Give the same settings to go on with it, another folder to start anew, or delete the folder."
+            "Give the same settings to resume it, use another folder, or delete this folder."
         )
 
 
@@ -217,5 +218,5 @@ def _open_summary_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ImportError("TensorBoard files were asked for; pip install 'featlift[tracking]'.") from error
+        raise ImportError("tensorboard=True needs TensorBoard; pip install 'featlift[tracking]'.") from error
     return SummaryWriter(str(folder / "tensorboard"))

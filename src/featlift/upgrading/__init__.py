@@ -1,9 +1,9 @@
-"""Put learned interpolators, or a finer pyramid level, into a detector that already exists, and take them out again.
+"""Add learned interpolators or an extended pyramid level to an existing detector, and remove them again.
 
->>> report = upgrade(model, "afi")        # outputs are the same to the last bit until it is trained
+>>> report = upgrade(model, "afi")        # outputs are bit-identical until the adapters are trained
 >>> print(report)
->>> save_delta(model, "afi.safetensors")  # only what was added or trained
->>> downgrade(model)                      # as if nothing had been
+>>> save_delta(model, "afi.safetensors")  # only added or trained tensors
+>>> downgrade(model)                      # restores the original model
 """
 
 from featlift.upgrading.delta import load_delta, save_delta

@@ -1,4 +1,4 @@
-"""An upgrade in a file: only what was added or trained, in safetensors, with the fingerprint of what it was trained on."""
+"""Save and load an upgrade: only added or trained tensors, in safetensors, with the fingerprint of the base weights."""
 
 import hashlib
 import json
@@ -19,69 +19,70 @@ DELTA_FORMAT = "featlift-delta-1"
 
 
 def save_delta(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write what distinguishes an upgraded ``model`` from the network it was: added tensors, and old ones that changed.
+    """Write the difference between an upgraded ``model`` and its original: added tensors and changed tensors.
 
-    Written to a temporary name and renamed, so that the file is whole or not there.
+    The file is written under a temporary name and renamed, so an interrupted write leaves no partial file.
 
     Raises:
-        ValueError: if ``model`` was not upgraded.
+        ValueError: If ``model`` is not upgraded.
     """
-    memory = get_upgrade_state(model)
-    before = memory.original_weights.tensors
-    now = {name: x.detach().cpu() for name, x in model.state_dict().items() if isinstance(x, Tensor)}
-    new = {name: x.clone().contiguous() for name, x in now.items() if not _is_unchanged(x, before.get(name))}
-    about = {
+    state = get_upgrade_state(model)
+    original = state.original_weights.tensors
+    current = {name: x.detach().cpu() for name, x in model.state_dict().items() if isinstance(x, Tensor)}
+    changed = {name: x.clone().contiguous() for name, x in current.items() if not _is_unchanged(x, original.get(name))}
+    metadata = {
         "format": DELTA_FORMAT,
-        "interpolator": memory.name,
-        "options": json.dumps(memory.options, sort_keys=True),
-        "neck": memory.neck,
-        "sites": json.dumps(memory.sites),
-        "base": weights_fingerprint(before),
-        "level": memory.level,
-        "limit": str(get_small_roi_size(model) if memory.level else 0.0),
+        "interpolator": state.name,
+        "options": json.dumps(state.options, sort_keys=True),
+        "neck": state.neck,
+        "sites": json.dumps(state.sites),
+        "base_fingerprint": weights_fingerprint(original),
+        "level": state.level,
+        "small_roi_size": str(get_small_roi_size(model) if state.level else 0.0),
     }
-    unfinished = Path(f"{os.fspath(path)}.tmp")
-    save_file(new, unfinished, about)
-    unfinished.replace(path)
+    temporary = Path(f"{os.fspath(path)}.tmp")
+    save_file(changed, temporary, metadata)
+    temporary.replace(path)
 
 
 def load_delta(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any = None, strict: bool = True) -> None:
-    """Bring the network that a delta was saved from to the state it was saved in; upgrades it if it is not upgraded.
+    """Load a delta into ``model``; upgrades the model first if necessary.
 
     Args:
-        model: with the weights that the upgrade began with, or upgraded from these in the same way. What was trained since is lost.
-        path: of a file that :func:`save_delta` wrote.
-        example_inputs: as for :func:`~featlift.upgrading.upgrade.upgrade`.
-        strict: refuse a network with other weights. False loads it all the same: the added part then meets maps it was not trained on.
+        model: Network with the original weights, or already upgraded with the same options. Later training is discarded.
+        path: File written by :func:`save_delta`.
+        example_inputs: As in :func:`~featlift.upgrading.upgrade.upgrade`.
+        strict: Reject a model with other base weights. With False, the adapters may receive features they were not trained on.
 
     Raises:
-        ValueError: if it is no delta, or one of another network, upgrade or (if ``strict``) of other weights; ``model`` is then unchanged.
+        ValueError: If the file is no delta, or belongs to another network, upgrade or (if ``strict``) other base weights; ``model``
+            stays unchanged.
     """
-    about, tensors = _read_delta(path)
-    fresh = not is_upgraded(model)
-    before = model.state_dict() if fresh else get_upgrade_state(model).original_weights.tensors
-    if strict and weights_fingerprint(before) != about["base"]:
+    metadata, tensors = _read_delta(path)
+    needs_upgrade = not is_upgraded(model)
+    original = model.state_dict() if needs_upgrade else get_upgrade_state(model).original_weights.tensors
+    if strict and weights_fingerprint(original) != metadata["base_fingerprint"]:
         raise ValueError(
-            f"{path} was trained on a {type(model).__name__} with other weights. Load those first, or give strict=False "
-            "to put it onto these; it should then be trained further."
+            f"{path} was trained on a {type(model).__name__} with other weights. Load these weights first, or pass "
+            "strict=False to apply the delta anyway and train it further."
         )
-    if fresh:
-        level = about.get("level", "")
-        upgrade(model, about["interpolator"], about["neck"], example_inputs, level, **json.loads(about["options"]))
+    if needs_upgrade:
+        level, options = metadata.get("level", ""), json.loads(metadata["options"])
+        upgrade(model, metadata["interpolator"], metadata["neck"], example_inputs, level, **options)
     try:
-        _check_same_upgrade(model, about, tensors, path)
+        _check_same_upgrade(model, metadata, tensors, path)
     except ValueError:
-        if fresh:
+        if needs_upgrade:
             downgrade(model)
         raise
     copy_tensors(model, get_upgrade_state(model).original_weights.tensors)
     copy_tensors(model, tensors)
-    if about.get("level"):
-        enable_level(model, float(about["limit"]))
+    if metadata.get("level"):
+        enable_level(model, float(metadata["small_roi_size"]))
 
 
 def weights_fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values, in hexadecimal; the order of the names does not matter."""
+    """Return the hexadecimal SHA-256 of names, dtypes, shapes and values; independent of the order of the names."""
     digest = hashlib.sha256()
     for name, x in sorted(tensors.items()):
         if isinstance(x, Tensor):
@@ -92,26 +93,26 @@ def weights_fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 def _read_delta(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
     with safe_open(path, framework="pt") as file:
-        about = file.metadata() or {}
-        if about.get("format") != DELTA_FORMAT:
-            raise ValueError(f"{path} is a safetensors file, but no delta: save_delta writes them.")
-        return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata() or {}
+        if metadata.get("format") != DELTA_FORMAT:
+            raise ValueError(f"{path} is a safetensors file, but not a delta. Pass a file written by save_delta.")
+        return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def _check_same_upgrade(model: nn.Module, metadata: dict[str, str], tensors: dict[str, Tensor], path: object) -> None:
-    memory = get_upgrade_state(model)
-    here = (memory.name, json.dumps(memory.options, sort_keys=True), json.dumps(memory.sites))
-    there = (metadata["interpolator"], metadata["options"], metadata["sites"])
+    upgrade_state = get_upgrade_state(model)
+    actual = (upgrade_state.name, json.dumps(upgrade_state.options, sort_keys=True), json.dumps(upgrade_state.sites))
+    expected = (metadata["interpolator"], metadata["options"], metadata["sites"])
     state = model.state_dict()
-    added = set(state) - set(memory.original_weights.tensors)
-    wrong = sorted(n for n, x in tensors.items() if n not in state or state[n].shape != x.shape)
-    wrong += sorted(added - set(tensors))
-    if here != there or wrong:
+    added = set(state) - set(upgrade_state.original_weights.tensors)
+    mismatched = sorted(n for n, x in tensors.items() if n not in state or state[n].shape != x.shape)
+    mismatched += sorted(added - set(tensors))
+    if actual != expected or mismatched:
         raise ValueError(
-            f"{path} belongs to another upgrade. In the file: {', '.join(there)}; here: {', '.join(here)}"
-            + (f"; tensors that do not fit: {', '.join(wrong[:4])}." if wrong else ".")
+            f"{path} belongs to another upgrade. File: {', '.join(expected)}; model: {', '.join(actual)}"
+            + (f"; mismatched tensors: {', '.join(mismatched[:4])}." if mismatched else ".")
         )
 
 
-def _is_unchanged(x: Tensor, before: Tensor | None) -> bool:
-    return before is not None and x.shape == before.shape and torch.equal(x, before.to(x.dtype))
+def _is_unchanged(x: Tensor, original: Tensor | None) -> bool:
+    return original is not None and x.shape == original.shape and torch.equal(x, original.to(x.dtype))

@@ -1,6 +1,6 @@
-"""Where a doubling can be found in somebody else's network, and how each kind of place is upgraded.
+"""Finders: strategies that locate the 2x upsampling steps of an arbitrary network and describe how to upgrade them.
 
-A door is a function: network, part to look in, example → the sites behind it. Doors are tried in the order of :data:`FINDERS`.
+A finder is a function ``SearchScope → FinderResult``. Finders are tried in the order of :data:`FINDERS`.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from featlift.upgrading.tracing import InterpolateCall, InterpolationTrace, trac
 
 @dataclass(frozen=True)
 class SiteStep:
-    """One interpolation of a site: its channels and, where a run showed it, its call. ``is_2x`` is false if it is to be left alone."""
+    """One interpolation of a site: its channels, its mode and, if traced, its call."""
 
     channels: int
     mode: str
@@ -28,25 +28,30 @@ class SiteStep:
 
     @property
     def is_2x(self) -> bool:
-        """True also if nobody has seen it run: then an example that does not double ends in an error."""
+        """Whether the step upsamples by 2; assumed for untraced steps (another factor then raises an error in the forward pass)."""
         return self.call is None or self.call.is_2x
 
 
 @dataclass(frozen=True)
 class UpgradeSite:
-    """A module that can be upgraded, and the steps it takes in one forward."""
+    """A module that can be upgraded.
+
+    Attributes:
+        path: Dotted name of the module.
+        steps: Interpolations of one forward pass, in order.
+        like: Tensor with the dtype and device for new parameters.
+        install: Installs one adapter, or None, per step.
+    """
 
     path: str
     steps: tuple[SiteStep, ...]
     like: Tensor
-    """A tensor with the type and device that its new parameters are to have."""
     install: Callable[[list[nn.Module | None]], None]
-    """Takes an addition, or None, for each step."""
 
 
 @dataclass(frozen=True)
 class FinderResult:
-    """What a door showed: sites, the picture's (H, W) if it is known, what was left alone, and why nothing was found."""
+    """Result of a finder: sites, (H, W) of the traced image if known, skipped interpolations, and the reason if there are no sites."""
 
     sites: tuple[UpgradeSite, ...] = ()
     image_size: tuple[int, int] | None = None
@@ -56,7 +61,7 @@ class FinderResult:
 
 @dataclass
 class SearchScope:
-    """The network to be upgraded, the part of it to look in (dotted name; empty is all of it), and an example to run it on."""
+    """Network to upgrade, dotted name of the submodule to search (empty: the whole model), and example inputs (None: a black image)."""
 
     model: nn.Module
     neck: str = ""
@@ -64,111 +69,113 @@ class SearchScope:
     _trace: InterpolationTrace | None = field(default=None, init=False, repr=False)
 
     def modules_of_type(self, module_type: type) -> list[tuple[str, nn.Module]]:
-        """The modules of this kind in the part, with their names in the model."""
-        found = self.model.get_submodule(self.neck).named_modules(prefix=self.neck)
-        return [(path, module) for path, module in found if isinstance(module, module_type)]
+        """Return the modules of this type in the neck, with their names in the model."""
+        modules = self.model.get_submodule(self.neck).named_modules(prefix=self.neck)
+        return [(path, module) for path, module in modules if isinstance(module, module_type)]
 
     def trace(self) -> InterpolationTrace:
-        """What the whole model interpolates on the example; run once. Raises ValueError if it cannot be run."""
+        """Trace the interpolations of the whole model on the example inputs; runs once. Raises ValueError if the model fails."""
         if self._trace is None:
             try:
                 self._trace = trace_interpolations(self.model, example_inputs=self.example_inputs)
-            except Exception as error:  # a foreign network may raise anything
-                what = "a black picture [1, 3, 256, 256]" if self.example_inputs is None else "the example"
+            except Exception as error:  # an arbitrary network may raise anything
+                inputs = "a black image [1, 3, 256, 256]" if self.example_inputs is None else "example_inputs"
                 raise ValueError(
-                    f"{type(self.model).__name__} could not be run on {what} to see which maps it doubles "
-                    f"({type(error).__name__}: {error}). Give what it takes as example=… (a tuple for several arguments)."
+                    f"{type(self.model).__name__} failed on {inputs} while its interpolations were traced "
+                    f"({type(error).__name__}: {error}). Pass valid inputs as example_inputs=… (a tuple for several)."
                 ) from error
         return self._trace
 
     def trace_around(self, path: str) -> InterpolationTrace | None:
-        """What the module around ``path`` interpolates on a black picture, if it takes one; with an example, :meth:`describe_files`."""
+        """Trace the parent module of ``path`` on a black image; None if it fails. With example inputs, trace the whole model."""
         if self.example_inputs is not None:
             return self.trace()
         try:
             return trace_interpolations(self.model, path.rpartition(".")[0])
-        except Exception:  # a foreign network may raise anything, and only the table needs what would be seen
+        except Exception:  # an arbitrary network may raise anything; the trace is needed for the report only
             return None
 
 
 def find_torchvision_fpns(scope: SearchScope) -> FinderResult:
-    """``FeaturePyramidNetwork``, not its subclasses (their ``forward`` may be another). Runs only what is around it, on a black picture."""
-    found = [(p, m) for p, m in scope.modules_of_type(FeaturePyramidNetwork) if type(m) is FeaturePyramidNetwork]
-    return _collect_pyramid_sites(scope, found, _torchvision_site, "no torchvision FeaturePyramidNetwork")
+    """Find torchvision's ``FeaturePyramidNetwork``, without subclasses, whose ``forward`` may differ.
+
+    Only the parent module is run, on a black image.
+    """
+    fpns = [(p, m) for p, m in scope.modules_of_type(FeaturePyramidNetwork) if type(m) is FeaturePyramidNetwork]
+    return _collect_pyramid_sites(scope, fpns, _torchvision_site, "no torchvision FeaturePyramidNetwork")
 
 
 def find_featlift_pyramids(scope: SearchScope) -> FinderResult:
-    """Pyramids of FeatLift whose interpolators are fixed.
+    """Find FeatLift pyramids with fixed interpolators.
 
     Raises:
-        ValueError: if all there are have learned ones.
+        ValueError: If all FeatLift pyramids already have learned interpolators.
     """
-    found: list[tuple[str, Any]] = [
+    pyramids: list[tuple[str, Any]] = [
         (path, module) for path, module in scope.modules_of_type(nn.Module) if _is_featlift_pyramid(module)
     ]
     fixed = [
         (path, pyramid)
-        for path, pyramid in found
+        for path, pyramid in pyramids
         if all(isinstance(i, FixedInterpolator) for i in pyramid.interpolators)
     ]
-    if found and not fixed:
-        path, pyramid = found[0]
-        kinds = sorted({type(i).__name__ for i in pyramid.interpolators})
+    if pyramids and not fixed:
+        path, pyramid = pyramids[0]
+        class_names = sorted({type(i).__name__ for i in pyramid.interpolators})
         raise ValueError(
-            f"The pyramid '{path}' already has learned interpolators: {', '.join(kinds)}. There is nothing to upgrade."
+            f"The pyramid '{path}' already has learned interpolators ({', '.join(class_names)}); nothing to upgrade."
         )
-    return _collect_pyramid_sites(scope, fixed, _featlift_site, "no pyramid of FeatLift")
+    return _collect_pyramid_sites(scope, fixed, _featlift_site, "no FeatLift pyramid")
 
 
 def find_upsample_modules(scope: SearchScope) -> FinderResult:
-    """``nn.Upsample(scale_factor=2)``, as the necks of YOLO have it."""
-    every: list[tuple[str, Any]] = scope.modules_of_type(nn.Upsample)
-    twice = [(path, module) for path, module in every if _is_2x_upsample(module)]
-    if not twice:
-        return FinderResult(reason=f"{len(every)} nn.Upsample, none with scale_factor=2" if every else "no nn.Upsample")
-    seen = scope.trace()
-    sites, unused = (
-        [],
-        [f"{path}: nn.Upsample that is not twice" for path, module in every if not _is_2x_upsample(module)],
-    )
-    for path, module in twice:
-        calls = seen.calls_within(path)
+    """Find ``nn.Upsample(scale_factor=2)``, as in the necks of YOLO."""
+    modules: list[tuple[str, Any]] = scope.modules_of_type(nn.Upsample)
+    modules_2x = [(path, module) for path, module in modules if _is_2x_upsample(module)]
+    if not modules_2x:
+        reason = f"{len(modules)} nn.Upsample, none with scale_factor=2" if modules else "no nn.Upsample"
+        return FinderResult(reason=reason)
+    trace = scope.trace()
+    sites = []
+    skipped = [f"{path}: nn.Upsample, factor is not 2" for path, module in modules if not _is_2x_upsample(module)]
+    for path, module in modules_2x:
+        calls = trace.calls_within(path)
         if not calls:
-            unused.append(f"{path}: nn.Upsample, not used on the example")
+            skipped.append(f"{path}: nn.Upsample, not used on the example inputs")
             continue
         sites.append(_upsample_site(path, module, calls[0]))
-    return FinderResult(tuple(sites), seen.image_size, tuple(unused), "" if sites else "; ".join(unused))
+    return FinderResult(tuple(sites), trace.image_size, tuple(skipped), "" if sites else "; ".join(skipped))
 
 
 def find_interpolate_calls(scope: SearchScope) -> FinderResult:
-    """Calls of ``torch.nn.functional.interpolate`` in the ``forward`` of one module, the neck.
+    """Find calls of ``torch.nn.functional.interpolate`` in the ``forward`` of one module, the neck.
 
     Raises:
-        ValueError: if no part was named and the doublings are made by several modules.
+        ValueError: If no neck is given and several modules upsample maps by 2.
     """
-    seen = scope.trace()
-    doubling = [call for call in seen.calls_within(scope.neck) if call.is_2x]
-    owners = Counter(call.owner for call in doubling)
-    others = tuple(_format_call(call) for call in seen.calls if not (call.is_2x and _is_inside(call, scope.neck)))
-    if not doubling:
-        where = f"in '{scope.neck}' " if scope.neck else ""
+    trace = scope.trace()
+    calls_2x = [call for call in trace.calls_within(scope.neck) if call.is_2x]
+    owners = Counter(call.owner for call in calls_2x)
+    skipped = tuple(_format_call(call) for call in trace.calls if not (call.is_2x and _is_inside(call, scope.neck)))
+    if not calls_2x:
+        location = f"in '{scope.neck}' " if scope.neck else ""
         return FinderResult(
-            reason=f"no F.interpolate {where}that doubles a map"
-            + (f" (there are: {'; '.join(others)})" if others else "")
+            reason=f"no F.interpolate {location}that upsamples a map by 2"
+            + (f" (other calls: {'; '.join(skipped)})" if skipped else "")
         )
     if len(owners) > 1 and not scope.neck:
-        listed = ", ".join(f"'{owner}' ({count})" for owner, count in owners.most_common())
+        candidates = ", ".join(f"'{owner}' ({count})" for owner, count in owners.most_common())
         raise ValueError(
-            f"Several modules double maps: {listed}. Some may be masks or position embeddings, which must stay: "
-            f"say which one is the neck, e.g. upgrade(model, …, neck='{next(iter(owners))}')."
+            f"Several modules upsample maps by 2: {candidates}. Masks and position embeddings must not be changed; "
+            f"name the neck, e.g. upgrade(model, …, neck='{next(iter(owners))}')."
         )
     path = scope.neck or next(iter(owners))
     neck = scope.model.get_submodule(path)
-    steps = tuple(_site_step(call) for call in seen.calls_within(path) if call.is_2x)
+    steps = tuple(_site_step(call) for call in trace.calls_within(path) if call.is_2x)
     site = UpgradeSite(
-        path, steps, doubling[0].like, lambda additions: UpgradedNeck.upgrade(neck, StepAdapters(additions))
+        path, steps, calls_2x[0].like, lambda adapters: UpgradedNeck.upgrade(neck, StepAdapters(adapters))
     )
-    return FinderResult((site,), seen.image_size, others)
+    return FinderResult((site,), trace.image_size, skipped)
 
 
 FINDERS: dict[str, Callable[[SearchScope], FinderResult]] = {
@@ -182,33 +189,33 @@ FINDERS: dict[str, Callable[[SearchScope], FinderResult]] = {
 def _collect_pyramid_sites(
     scope: SearchScope, pyramids: Sequence[tuple[str, Any]], make_site: Callable[..., UpgradeSite], empty_reason: str
 ) -> FinderResult:
-    sites, left, picture = [], [], None
+    sites, skipped, image_size = [], [], None
     for path, pyramid in pyramids:
-        seen = scope.trace_around(path)
-        new = make_site(path, pyramid, seen.calls_within(path) if seen else [])
-        picture = seen.image_size if seen else picture
-        left += [_format_call(step.call) for step in new.steps if step.call and not step.is_2x]
-        sites += [new] if any(step.is_2x for step in new.steps) else []
+        trace = scope.trace_around(path)
+        site = make_site(path, pyramid, trace.calls_within(path) if trace else [])
+        image_size = trace.image_size if trace else image_size
+        skipped += [_format_call(step.call) for step in site.steps if step.call and not step.is_2x]
+        sites += [site] if any(step.is_2x for step in site.steps) else []
     if pyramids and not sites:
         raise ValueError(
-            f"There is a pyramid, but it doubles nothing: {'; '.join(left)}. Its backbone levels have one stride."
+            f"The pyramid upsamples no map by 2: {'; '.join(skipped)}. All its backbone levels have the same stride."
         )
-    return FinderResult(tuple(sites), picture, tuple(left), "" if pyramids else empty_reason)
+    return FinderResult(tuple(sites), image_size, tuple(skipped), "" if pyramids else empty_reason)
 
 
 def _torchvision_site(path: str, pyramid: FeaturePyramidNetwork, calls: Sequence[InterpolateCall]) -> UpgradeSite:
     like = next(pyramid.layer_blocks.parameters())
-    unseen = (SiteStep(like.shape[1], "nearest"),) * (len(pyramid.layer_blocks) - 1)
-    own = tuple(_site_step(call) for call in calls if call.owner == path)
+    untraced = (SiteStep(like.shape[1], "nearest"),) * (len(pyramid.layer_blocks) - 1)
+    traced = tuple(_site_step(call) for call in calls if call.owner == path)
     return UpgradeSite(
-        path, own or unseen, like.detach(), lambda additions: UpgradedFPN.upgrade(pyramid, StepAdapters(additions))
+        path, traced or untraced, like.detach(), lambda adapters: UpgradedFPN.upgrade(pyramid, StepAdapters(adapters))
     )
 
 
 def _upsample_site(path: str, upsample: nn.Upsample, call: InterpolateCall) -> UpgradeSite:
-    def install(additions: list[nn.Module | None]) -> None:
-        for added in filter(None, additions):
-            UpgradedUpsample.upgrade(upsample, added)
+    def install(adapters: list[nn.Module | None]) -> None:
+        for adapter in filter(None, adapters):
+            UpgradedUpsample.upgrade(upsample, adapter)
 
     return UpgradeSite(path, (_site_step(call),), call.like, install)
 
@@ -216,14 +223,15 @@ def _upsample_site(path: str, upsample: nn.Upsample, call: InterpolateCall) -> U
 def _featlift_site(path: str, pyramid: Any, calls: Sequence[InterpolateCall]) -> UpgradeSite:
     like = next(pyramid.parameters())
     fixed = list(pyramid.interpolators)
-    unseen = tuple(SiteStep(pyramid.out_channels, f.mode) for f in fixed)
-    inside = f"{path}.interpolators.".removeprefix(".")
-    steps = tuple(_site_step(call) for call in calls if call.owner.startswith(inside)) or unseen
+    untraced = tuple(SiteStep(pyramid.out_channels, f.mode) for f in fixed)
+    prefix = f"{path}.interpolators.".removeprefix(".")
+    steps = tuple(_site_step(call) for call in calls if call.owner.startswith(prefix)) or untraced
 
-    def install(additions: list[nn.Module | None]) -> None:
-        each = [fixed[step % len(fixed)] for step in range(len(additions))]
-        shared = {(f, a): UpgradedFixed(f, a) for f, a in zip(each, additions, strict=True) if a is not None}
-        pyramid.interpolators = nn.ModuleList(shared.values()).train(pyramid.training)
+    def install(adapters: list[nn.Module | None]) -> None:
+        fixed_per_step = [fixed[step % len(fixed)] for step in range(len(adapters))]
+        pairs = zip(fixed_per_step, adapters, strict=True)
+        upgraded = {(f, a): UpgradedFixed(f, a) for f, a in pairs if a is not None}
+        pyramid.interpolators = nn.ModuleList(upgraded.values()).train(pyramid.training)
 
     return UpgradeSite(path, steps, like.detach(), install)
 
@@ -233,8 +241,8 @@ def _site_step(call: InterpolateCall) -> SiteStep:
 
 
 def _is_featlift_pyramid(module: nn.Module) -> bool:
-    held = getattr(module, "interpolators", None)
-    return isinstance(held, nn.ModuleList) and all(type(i) in INTERPOLATORS.values() for i in held)
+    modules = getattr(module, "interpolators", None)
+    return isinstance(modules, nn.ModuleList) and all(type(i) in INTERPOLATORS.values() for i in modules)
 
 
 def _is_inside(call: InterpolateCall, path: str) -> bool:

@@ -1,7 +1,7 @@
-"""What a module becomes when it is upgraded.
+"""Classes of upgraded modules.
 
-An upgraded module is the same object with a new class and one more child, ``added`` (as ``torch.nn.utils.parametrize`` does it). So hooks,
-references, attributes that other libraries hang on modules, and the names in the state dict all stay; ``restore`` undoes it.
+An upgraded module is the same object with a new class and an additional child ``added`` (as in ``torch.nn.utils.parametrize``). Hooks,
+references, attributes set by other libraries and state-dict names are preserved; ``restore`` reverts the upgrade.
 """
 
 import functools
@@ -20,46 +20,46 @@ from featlift.upgrading.tracing import is_2x_size, is_feature_map
 
 
 class UpgradedFPN(FPN):
-    """torchvision's ``FeaturePyramidNetwork`` with an addition to each of its doublings. Made by :meth:`upgrade_detector`.
+    """torchvision's ``FeaturePyramidNetwork`` with an adapter on each 2x upsampling step; created by :meth:`upgrade`.
 
-    Unlike our own FPN it keeps the names of the levels, and a step that does not double is left to torchvision's interpolation.
+    Unlike :class:`~featlift.pyramids.FPN`, it keeps the level names, and steps with another factor keep torchvision's interpolation.
     """
 
     added: StepAdapters
 
     @classmethod
     def upgrade(cls, pyramid: FeaturePyramidNetwork, added: StepAdapters) -> None:
-        """Turn ``pyramid`` into one of these; ``added`` has an addition for each step, coarse → fine."""
+        """Convert ``pyramid`` in place; ``added`` has an adapter or None for each step, coarse → fine."""
         swap_class(pyramid, cls)
         pyramid.added = added.train(pyramid.training)
 
     def restore(self) -> None:
-        """Make it torchvision's again."""
+        """Restore torchvision's class."""
         del self.added
         swap_class(self, FeaturePyramidNetwork)
 
     def forward(self, x: Features) -> Features:
-        """Maps ``[B, C_i, H, W]``, fine → coarse, by any names → maps ``[B, C, H, W]`` of these names, and what ``extra_blocks`` adds."""
-        return self.outputs(x, self.inner_maps(x))
+        """Level → ``[B, C_i, H, W]``, fine → coarse → the same levels ``[B, C, H, W]`` and those of ``extra_blocks``."""
+        return self.outputs_from_inner(x, self.inner_maps(x))
 
-    def outputs(self, x: Features, inner: list[Tensor]) -> Features:
-        """What :meth:`forward` gives for ``x``, from the :meth:`inner_maps` that are already there."""
+    def outputs_from_inner(self, x: Features, inner: list[Tensor]) -> Features:
+        """Compute the output of :meth:`forward` for ``x`` from precomputed :meth:`inner_maps`."""
         smoothed, names = [smooth(m) for smooth, m in zip(self.layer_blocks, inner, strict=True)], list(x)
         if self.extra_blocks is not None:
             smoothed, names = self.extra_blocks(smoothed, list(x.values()), names)
         return dict(zip(names, smoothed, strict=True))
 
     def upsample(self, step: int, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """``x [B, C, H, W]`` at ``size``: torchvision's nearest interpolation and the addition of this step (0 is the coarsest)."""
+        """Resize ``x [B, C, H, W]`` to ``size`` by nearest interpolation and the adapter of this step (0 is the coarsest)."""
         return self.added(step, x, nnf.interpolate(x, size=size, mode="nearest"))
 
 
 class UpgradedFixed(nn.Module):
-    """One of our fixed interpolators and an addition to it; itself an interpolator.
+    """A fixed interpolator of FeatLift with an adapter.
 
     Args:
-        fixed: the interpolation that was there.
-        added: a :class:`~featlift.upgrading.residual.ResidualAdapter` or ``Blend``.
+        fixed: Original interpolator.
+        added: :class:`~featlift.upgrading.residual.ResidualAdapter` or ``GatedAdapter``.
     """
 
     def __init__(self, fixed: FixedInterpolator, added: nn.Module):
@@ -73,24 +73,24 @@ class UpgradedFixed(nn.Module):
 
 
 class UpgradedUpsample(nn.Upsample):
-    """``nn.Upsample`` to twice the size, with an addition. Made by :meth:`upgrade_detector`."""
+    """``nn.Upsample`` by a factor of 2 with an adapter; created by :meth:`upgrade`."""
 
     added: nn.Module
     original_class: type[nn.Upsample]
 
     @classmethod
     def upgrade(cls, upsample: nn.Upsample, added: nn.Module) -> None:
-        """Turn ``upsample`` into one of these."""
-        plain = type(upsample)
+        """Convert ``upsample`` in place; ``added`` is its adapter."""
+        original_class = type(upsample)
         swap_class(upsample, cls)
-        upsample.__dict__["plain"] = plain
+        upsample.__dict__["original_class"] = original_class
         upsample.added = added.train(upsample.training)
 
     def restore(self) -> None:
-        """Make it what it was."""
-        plain = self.original_class
+        """Restore the original class."""
+        original_class = self.original_class
         del self.added, self.original_class
-        swap_class(self, plain)
+        swap_class(self, original_class)
 
     def forward(self, input: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
@@ -98,9 +98,9 @@ class UpgradedUpsample(nn.Upsample):
 
 
 class UpgradedNeck(nn.Module):
-    """Put before a foreign class (see :func:`upgraded_neck_class`): every doubling in its ``forward`` gets an addition.
+    """Mixin for an arbitrary module class (see :func:`upgraded_neck_class`): adds an adapter to every 2x upsampling in its ``forward``.
 
-    Only calls of ``torch.nn.functional.interpolate`` that double a floating-point ``[B, C, H, W]`` count, and only while this
+    Intercepts only calls of ``torch.nn.functional.interpolate`` that upsample a floating-point ``[B, C, H, W]`` by 2 while this
     ``forward`` runs.
     """
 
@@ -109,47 +109,48 @@ class UpgradedNeck(nn.Module):
 
     @classmethod
     def upgrade(cls, neck: nn.Module, added: StepAdapters) -> None:
-        """Turn ``neck`` into a redirected version of its class; ``added`` has an addition for each doubling, in the order of the calls."""
+        """Convert ``neck`` in place; ``added`` has an adapter for each 2x upsampling, in the order of the calls."""
         swap_class(neck, upgraded_neck_class(type(neck)))
         neck.added = added.train(neck.training)
 
     def restore(self) -> None:
-        """Make it what it was."""
+        """Restore the original class."""
         del self.added
         swap_class(self, self.original_class)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the foreign ``forward`` takes and gives, shapes unchanged; inside, each ``[B, C, H, W]`` → ``[B, C, 2H, 2W]`` is added to.
+        """Run the original ``forward`` with an adapter on each ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; output shapes are unchanged.
 
         Raises:
-            RuntimeError: if it doubled more or fewer maps than there are additions.
+            RuntimeError: If the number of 2x upsampling calls differs from the number of adapters.
         """
-        sites: list[str] = []
-        with _InterpolateInterceptor(self.added, sites):
-            answer = super().forward(*args, **kwargs)
-        if len(sites) != len(self.added.adapter_indices):
-            raise RuntimeError(_miscount_message(len(self.added.adapter_indices), sites))
-        return answer
+        calls: list[str] = []
+        with _InterpolateInterceptor(self.added, calls):
+            outputs = super().forward(*args, **kwargs)
+        if len(calls) != len(self.added.adapter_indices):
+            raise RuntimeError(_miscount_message(len(self.added.adapter_indices), calls))
+        return outputs
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Copied and pickled by the foreign class: ours is made on the fly and has no name to be found by."""
+        """Copy and pickle by the original class, since the upgraded class is created at run time and cannot be imported."""
         return _new_instance, (self.original_class,), self.__dict__
 
 
 @functools.cache
 def upgraded_neck_class(original_class: type[nn.Module]) -> type[UpgradedNeck]:
-    """The class ``original_class`` behind :class:`UpgradedNeck`; ``isinstance(…, plain)`` stays true."""
-    return type(f"Upgraded{original_class.__name__}", (UpgradedNeck, original_class), {"plain": original_class})
+    """Return the subclass of :class:`UpgradedNeck` and ``original_class``, so ``isinstance(…, original_class)`` stays true."""
+    attributes = {"original_class": original_class}
+    return type(f"Upgraded{original_class.__name__}", (UpgradedNeck, original_class), attributes)
 
 
 def swap_class(module: Any, new_class: type[nn.Module]) -> None:
-    """Make ``module`` an instance of ``new_class``; nothing else about it changes."""
+    """Change the class of ``module`` in place; its attributes stay."""
     module.__class__ = new_class
 
 
 def _new_instance(original_class: type[nn.Module]) -> nn.Module:
-    kind = upgraded_neck_class(original_class)
-    return kind.__new__(kind)
+    neck_class = upgraded_neck_class(original_class)
+    return neck_class.__new__(neck_class)
 
 
 class _InterpolateInterceptor(TorchFunctionMode):
@@ -174,6 +175,7 @@ class _InterpolateInterceptor(TorchFunctionMode):
 
 def _miscount_message(expected: int, calls: list[str]) -> str:
     return (
-        f"The upgraded neck has additions for {expected} doublings but made {len(calls)} in this forward: {'; '.join(calls) or 'none'}. "
-        "It must double as often as it did on the example it was upgraded with: downgrade it and upgrade with an example of this kind."
+        f"The upgraded neck has adapters for {expected} upsampling steps but made {len(calls)} in this forward: "
+        f"{'; '.join(calls) or 'none'}. The number must be the same as on the example inputs of the upgrade: downgrade the model, then "
+        "upgrade it with example inputs like these."
     )

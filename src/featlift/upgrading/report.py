@@ -1,4 +1,4 @@
-"""What an upgrade did, as a table."""
+"""Report of an upgrade, printed as a table."""
 
 import copy
 import math
@@ -16,33 +16,39 @@ ADAPTER_SYMBOLS: dict[type[nn.Module], str] = {ResidualAdapter: "+", GatedAdapte
 
 @dataclass(frozen=True)
 class UpgradeRow:
-    """One doubling that was upgraded."""
+    """One upgraded upsampling step.
+
+    Attributes:
+        site: Dotted name of the upgraded module.
+        level: Name of the output map ("p3"); a dash if it was not traced.
+        stride: Stride of the output map in image pixels.
+        channels: Channels of the map.
+        old: Original interpolation.
+        new: Added adapter.
+        parameters: Added parameters; 0 if they are shared with a previous row.
+        gmac: Added 10⁹ multiply-adds for one image of the report's size.
+    """
 
     site: str
-    """Dotted name of the module it happens in."""
     level: str
-    """The map that comes out ("p3"); a dash where no run showed it."""
     stride: int | None
-    """Of that map, px of the picture per cell."""
     channels: int
     old: str
     new: str
     parameters: int
-    """New ones; 0 if they are shared with a row above."""
     gmac: float | None
-    """10⁹ multiply-adds that were added, for one picture of the report's size."""
 
 
 @dataclass(frozen=True)
 class UpgradeReport:
-    """Prints as a table.
+    """Result of an upgrade; prints as a table.
 
     Attributes:
-        finder: how the doublings were found.
-        rows: one for each doubling.
-        image_size: (H, W) in px for which multiply-adds and strides hold; None if no picture was seen.
-        skipped: interpolations that were seen and left as they are.
-        failed_finders: doors that were tried before, and what was looked at.
+        finder: Name of the finder that located the upsampling steps.
+        rows: One row per upsampling step.
+        image_size: (H, W) in pixels for which multiply-adds and strides hold; None if no image was traced.
+        skipped: Descriptions of interpolations that were not upgraded.
+        failed_finders: Finders without a match, with the reason.
     """
 
     finder: str
@@ -53,38 +59,36 @@ class UpgradeReport:
 
     @property
     def parameters(self) -> int:
-        """How many parameters were added."""
+        """Number of added parameters."""
         return sum(row.parameters for row in self.rows)
 
     @property
     def gmac(self) -> float | None:
-        """10⁹ multiply-adds that were added; None if a row's are not known."""
+        """Added 10⁹ multiply-adds; None if unknown for any row."""
         known = [row.gmac for row in self.rows if row.gmac is not None]
         return sum(known) if len(known) == len(self.rows) else None
 
     def __str__(self) -> str:
-        """The table, a line for each doubling, and what was left alone."""
+        """Format the table: one line per upsampling step, then finders without a match and skipped interpolations."""
         size = f" at {self.image_size[0]}x{self.image_size[1]}" if self.image_size else ""
-        head = ("site", "level", "stride", "channels", "old", "new", "parameters", f"GMAC{size}")
+        header = ("site", "level", "stride", "channels", "old", "new", "parameters", f"GMAC{size}")
         body = [_format_cells(row) for row in self.rows]
         total = ("total", "", "", "", "", "", f"{self.parameters:,}", _format_gmac(self.gmac))
-        lines = _format_table([head, *body, total])
-        notes = [f"tried before: {line}" for line in self.failed_finders] + [
-            f"left as it is: {line}" for line in self.skipped
-        ]
-        return "\n".join([f"Upgraded by the door '{self.finder}':", *lines, *notes])
+        lines = _format_table([header, *body, total])
+        notes = [f"no match: {line}" for line in self.failed_finders] + [f"skipped: {line}" for line in self.skipped]
+        return "\n".join([f"Upgraded by the finder '{self.finder}':", *lines, *notes])
 
 
 def site_rows(
     site: UpgradeSite, adapters: Sequence[nn.Module | None], name: str, image_size: tuple[int, int] | None
 ) -> list[UpgradeRow]:
-    """The rows of a site; ``adapters`` are those of its steps, and None is a step without a row."""
-    made, known = [], set()
-    for step, addition in zip(site.steps, adapters, strict=True):
-        if addition is not None:
-            made.append(_build_row(site.path, step, addition, name, image_size, is_shared=addition in known))
-            known.add(addition)
-    return made
+    """Return the report rows of a site; ``adapters`` has one adapter per step, or None for a step without a row."""
+    rows, counted = [], set()
+    for step, adapter in zip(site.steps, adapters, strict=True):
+        if adapter is not None:
+            rows.append(_build_row(site.path, step, adapter, name, image_size, is_shared=adapter in counted))
+            counted.add(adapter)
+    return rows
 
 
 def _build_row(
@@ -106,7 +110,7 @@ def _build_row(
 
 
 def _output_stride(step: SiteStep, image_size: tuple[int, int] | None) -> int | None:
-    """The power of two that takes the picture's height to the map's, if there is one."""
+    """Return the power of 2 that divides the image height into the map height, or None."""
     if image_size is None or step.call is None:
         return None
     stride = 2 ** round(math.log2(image_size[0] / step.call.out_size[0]))
@@ -114,16 +118,16 @@ def _output_stride(step: SiteStep, image_size: tuple[int, int] | None) -> int | 
 
 
 def _gmac(step: SiteStep, adapter: nn.Module) -> float | None:
-    """Half of what PyTorch's counter says, on the size of the call; nothing is computed."""
+    """Return 10⁹ multiply-adds for the size of the call: half of PyTorch's FLOP count, on the meta device."""
     from torch.utils.flop_counter import FlopCounterMode
 
     if step.call is None:
         return None
-    weightless = copy.deepcopy(adapter).to("meta").eval()
-    like = next(weightless.parameters())
+    meta_adapter = copy.deepcopy(adapter).to("meta").eval()
+    like = next(meta_adapter.parameters())
     shape = (1, step.channels)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        weightless(like.new_zeros(*shape, *step.call.in_size), like.new_zeros(*shape, *step.call.out_size))
+        meta_adapter(like.new_zeros(*shape, *step.call.in_size), like.new_zeros(*shape, *step.call.out_size))
     return counter.get_total_flops() / 2e9
 
 
@@ -138,12 +142,12 @@ def _format_gmac(gmac: float | None) -> str:
 
 
 def _format_table(table: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table; numbers to the right, with a rule under its head and above its last line."""
+    """Return the lines of a table: right-aligned numbers, a rule below the header and above the last line."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    left = (0, 1, 4, 5)
+    left_aligned = (0, 1, 4, 5)
     lines = [
         "  ".join(
-            c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+            c.ljust(w) if i in left_aligned else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in table
     ]

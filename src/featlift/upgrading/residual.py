@@ -1,7 +1,7 @@
-"""What is added to an interpolation that exists: a learned part that adds exactly nothing until it is trained.
+"""Adapters: learned modules added to an existing interpolation, without effect until trained.
 
-Interpolators that know the start "zero" stand beside the old interpolation as a residual whose last layer is zero. The others (CARAFE,
-DySample, the fixed ones) cannot give zero, so they are blended in through a gate that is closed.
+Interpolators with the initialization "zero" are added as a residual branch whose last layer is zero. The others (CARAFE, DySample, the
+fixed interpolators) cannot output zero and are blended in through a gate that starts at zero.
 """
 
 import inspect
@@ -20,7 +20,7 @@ class ResidualAdapter(nn.Module):
     """``old + branch(x)``.
 
     Args:
-        branch: ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``, zero until trained.
+        branch: ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; outputs zero until trained.
     """
 
     def __init__(self, branch: nn.Module):
@@ -28,16 +28,16 @@ class ResidualAdapter(nn.Module):
         self.branch = branch
 
     def forward(self, x: Tensor, old: Tensor) -> Tensor:
-        """``x [B, C, H, W]`` and its old interpolation ``old [B, C, 2H, 2W]`` (or a cell less or more) → like ``old``."""
+        """Combine ``x [B, C, H, W]`` and its interpolation ``old [B, C, 2H ± 1, 2W ± 1]``; returns the shape of ``old``."""
         return old + crop_or_pad(self.branch(x), (old.shape[-2], old.shape[-1])).to(old.dtype)
 
 
 class GatedAdapter(nn.Module):
-    """``old + gate · (branch(x) - old)`` with one gate per channel; 0, the start, is the old interpolation and 1 the new one.
+    """``old + gate · (branch(x) - old)`` with one gate per channel: 0 (initial) is the old interpolation, 1 the new one.
 
     Args:
         branch: ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``.
-        channels: C.
+        channels: Channels C.
     """
 
     def __init__(self, branch: nn.Module, channels: int):
@@ -46,16 +46,16 @@ class GatedAdapter(nn.Module):
         self.gate = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: Tensor, old: Tensor) -> Tensor:
-        """``x [B, C, H, W]`` and its old interpolation ``old [B, C, 2H, 2W]`` (or a cell less or more) → like ``old``."""
+        """Combine ``x [B, C, H, W]`` and its interpolation ``old [B, C, 2H ± 1, 2W ± 1]``; returns the shape of ``old``."""
         new = crop_or_pad(self.branch(x), (old.shape[-2], old.shape[-1]))
         return old + (self.gate * (new - old)).to(old.dtype)
 
 
 class StepAdapters(nn.ModuleList):
-    """The additions of the doublings that one forward makes, in their order.
+    """Adapters of the upsampling steps of one forward pass, in order.
 
     Args:
-        adapters: one for each doubling; doublings may share one, and None leaves a step as it was.
+        adapters: One adapter per step; steps may share an adapter, and None leaves a step unchanged.
     """
 
     def __init__(self, adapters: Sequence[nn.Module | None]):
@@ -64,40 +64,40 @@ class StepAdapters(nn.ModuleList):
         self.adapter_indices = tuple(None if a is None else distinct.index(a) for a in adapters)
 
     def forward(self, step: int, x: Tensor, old: Tensor) -> Tensor:
-        """``x [B, C, H, W]``, ``old [B, C, 2H, 2W]`` → like ``old``, by the addition of this step."""
-        which = self.adapter_indices[step]
-        return old if which is None else self[which](x, old)
+        """Apply the adapter of this step to ``x [B, C, H, W]`` and ``old [B, C, 2H, 2W]``; returns the shape of ``old``."""
+        index = self.adapter_indices[step]
+        return old if index is None else self[index](x, old)
 
 
 def build_adapter(name: str, channels: int, options: dict[str, object]) -> nn.Module:
-    """A new :class:`ResidualAdapter` or :class:`GatedAdapter` around the interpolator called ``name``.
+    """Build a :class:`ResidualAdapter` or :class:`GatedAdapter` around the interpolator ``name`` with ``channels`` and ``options``.
 
     Raises:
-        ValueError: for an unknown name or option, or one that an upgrade sets itself (``init``, ``shortcut``).
+        ValueError: For an unknown name or option, or an option set by the upgrade itself (``init``, ``shortcut``).
     """
-    own = sorted(set(options) & set(ZERO_INIT))
-    if own:
+    reserved = sorted(set(options) & set(ZERO_INIT))
+    if reserved:
         raise ValueError(
-            f"An upgrade sets {' and '.join(own)} itself, because the new part has to start as zero; leave it out. "
-            "To choose how an interpolator starts, build a pyramid with it."
+            f"An upgrade sets {' and '.join(reserved)} itself, because the adapter starts at zero; remove this option. "
+            "To choose the initialization of an interpolator, build a pyramid with it."
         )
     known = inspect.signature(INTERPOLATORS[name]).parameters if name in INTERPOLATORS else {}
-    start = {option: value for option, value in ZERO_INIT.items() if option in known}
-    branch = interpolator(name, channels, **options, **start)
-    return ResidualAdapter(branch) if "init" in start else GatedAdapter(branch, channels)
+    zero_init = {option: value for option, value in ZERO_INIT.items() if option in known}
+    branch = interpolator(name, channels, **options, **zero_init)
+    return ResidualAdapter(branch) if "init" in zero_init else GatedAdapter(branch, channels)
 
 
 def build_adapters(
     name: str, step_channels: Sequence[int | None], options: dict[str, object]
 ) -> list[nn.Module | None]:
-    """An addition for each step of a pyramid, as the papers share them: one per number of channels, or one per step (:data:`PER_STEP_INTERPOLATORS`).
+    """Build an adapter for each number of channels in ``step_channels``; None stays None, for a step without an adapter.
 
-    ``step_channels`` are those of each step; None stands for a step that is left alone, and stays None.
+    As in the papers, steps with the same number of channels share an adapter, except for :data:`PER_STEP_INTERPOLATORS`.
     """
     shared: dict[int, nn.Module] = {}
-    steps: list[nn.Module | None] = []
-    for count in step_channels:
-        if count is not None and (name in PER_STEP_INTERPOLATORS or count not in shared):
-            shared[count] = build_adapter(name, count, options)
-        steps.append(None if count is None else shared[count])
-    return steps
+    adapters: list[nn.Module | None] = []
+    for channels in step_channels:
+        if channels is not None and (name in PER_STEP_INTERPOLATORS or channels not in shared):
+            shared[channels] = build_adapter(name, channels, options)
+        adapters.append(None if channels is None else shared[channels])
+    return adapters

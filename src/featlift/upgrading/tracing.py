@@ -1,6 +1,6 @@
-"""Looking at a network while it runs once: who interpolates, what, and by how much.
+"""Trace the interpolations of a network in one forward pass: which module, which map, which factor.
 
-Nothing is changed by it: no gradient, evaluation mode for the while, and every module's mode put back.
+The network is not changed: the pass runs without gradients in evaluation mode, and the mode of every module is restored.
 """
 
 from collections import Counter
@@ -15,84 +15,87 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 DEFAULT_IMAGE_SIZE = (256, 256)
-"""Height and width, px, of the black picture that a network is run on if no example is given."""
+"""(H, W) in pixels of the black image used if no example inputs are given."""
 
 
 @dataclass(frozen=True)
 class InterpolateCall:
-    """One call of ``torch.nn.functional.interpolate`` on a floating-point map ``[B, C, H, W]``."""
+    """One call of ``torch.nn.functional.interpolate`` on a floating-point map ``[B, C, H, W]``.
+
+    Attributes:
+        owner: Dotted name of the innermost running module.
+        channels: Channels C.
+        in_size: (H, W) of the input.
+        out_size: (H, W) of the output.
+        mode: Interpolation mode.
+        like: Empty tensor with the dtype and device of the map.
+    """
 
     owner: str
-    """Dotted name of the innermost module that was running."""
     channels: int
     in_size: tuple[int, int]
-    """(H, W) before,"""
     out_size: tuple[int, int]
-    """and after."""
     mode: str
     like: Tensor
-    """An empty tensor with the map's type and device."""
 
     @property
     def is_2x(self) -> bool:
-        """Whether it doubles the map, give or take the one cell that odd sizes cost."""
+        """Whether the call upsamples by 2, up to one cell for odd sizes."""
         return is_2x_size(self.in_size, self.out_size)
 
 
 @dataclass
 class InterpolationTrace:
-    """What a run showed."""
+    """Interpolations of one forward pass.
+
+    Attributes:
+        calls: Calls in order.
+        image_size: (H, W) in pixels of the input of the first convolution.
+        run_counts: Module name → number of runs.
+    """
 
     calls: list[InterpolateCall] = field(default_factory=list)
-    """In their order."""
     image_size: tuple[int, int] | None = None
-    """(H, W) of what the first convolution saw, px."""
     run_counts: Counter[str] = field(default_factory=Counter)
-    """How often each module ran, by its name."""
 
     def calls_within(self, path: str) -> list[InterpolateCall]:
-        """The calls made by the module called ``path``, or by its parts, in one of its runs. All calls if ``path`` is empty."""
-        own = [call for call in self.calls if not path or f"{call.owner}.".startswith(f"{path}.")]
-        return own[: len(own) // max(1, self.run_counts[path])]
+        """Return the calls of one run of the module ``path`` and its submodules; all calls if ``path`` is empty."""
+        calls = [call for call in self.calls if not path or f"{call.owner}.".startswith(f"{path}.")]
+        return calls[: len(calls) // max(1, self.run_counts[path])]
 
 
 def is_2x_size(in_size: tuple[int, int], out_size: tuple[int, int]) -> bool:
-    """Whether each side of ``out_size`` is twice that of ``in_size``, give or take one cell."""
-    return all(abs(after - 2 * before) <= 1 for before, after in zip(in_size, out_size, strict=True))
+    """Return whether each side of ``out_size`` is twice that of ``in_size``, up to one cell."""
+    return all(abs(out_side - 2 * in_side) <= 1 for in_side, out_side in zip(in_size, out_size, strict=True))
 
 
 def is_feature_map(x: Tensor) -> bool:
-    """Whether ``x`` is a floating-point ``[B, C, H, W]``."""
+    """Return whether ``x`` is a floating-point ``[B, C, H, W]``."""
     return x.dim() == 4 and x.is_floating_point()
 
 
 def trace_interpolations(model: nn.Module, path: str = "", example_inputs: Any = None) -> InterpolationTrace:
-    """Run the module called ``path`` (the model itself if empty) once and say what was interpolated in it.
+    """Run a module once and record its interpolations. Exceptions of the module are propagated.
 
     Args:
-        model: names in the answer are those of its modules.
-        path: dotted name of the module to run.
-        example_inputs: its argument, or a tuple of its arguments; None is a black picture ``[1, 3, 256, 256]``.
-
-    Raises:
-        Whatever the module raises on the example.
+        model: Network; recorded names are relative to it.
+        path: Dotted name of the module to run; empty runs the model itself.
+        example_inputs: Argument of the module, or a tuple of arguments; None is a black image ``[1, 3, 256, 256]``.
     """
-    subject = model.get_submodule(path)
-    arguments = (
-        example_inputs
-        if isinstance(example_inputs, tuple)
-        else (_black_image(subject) if example_inputs is None else example_inputs,)
-    )
-    seen = InterpolationTrace()
+    module = model.get_submodule(path)
+    args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    if example_inputs is None:
+        args = (_black_image(module),)
+    trace = InterpolationTrace()
     running: list[str] = []
     with (
-        _eval_mode(subject),
-        _track_modules(model, running, seen),
+        _eval_mode(module),
+        _track_modules(model, running, trace),
         torch.no_grad(),
-        _InterpolateRecorder(seen, running),
+        _InterpolateRecorder(trace, running),
     ):
-        subject(*arguments)
-    return seen
+        module(*args)
+    return trace
 
 
 class _InterpolateRecorder(TorchFunctionMode):
@@ -102,21 +105,21 @@ class _InterpolateRecorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        answer = func(*args, **kwargs)
+        output = func(*args, **kwargs)
         if func is nnf.interpolate:
             x = args[0] if args else kwargs["input"]
             mode = kwargs.get("mode", args[3] if len(args) > 3 else "nearest")
             if is_feature_map(x):
-                size, target = tuple(x.shape[-2:]), tuple(answer.shape[-2:])
+                in_size, out_size = tuple(x.shape[-2:]), tuple(output.shape[-2:])
                 self.trace.calls.append(
-                    InterpolateCall(self.running[-1], x.shape[1], size, target, mode, x.new_empty(0))
+                    InterpolateCall(self.running[-1], x.shape[1], in_size, out_size, mode, x.new_empty(0))
                 )
-        return answer
+        return output
 
 
 @contextmanager
 def _track_modules(model: nn.Module, running: list[str], trace: InterpolationTrace) -> Iterator[None]:
-    """``running`` is the stack of names of the modules at work."""
+    """Keep ``running`` as the stack of names of the running modules."""
 
     def enter(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         running.append(name)
@@ -137,14 +140,14 @@ def _track_modules(model: nn.Module, running: list[str], trace: InterpolationTra
 
 @contextmanager
 def _eval_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every part has the mode it had."""
-    modes = {part: part.training for part in module.modules()}
+    """Set evaluation mode; on exit, restore the mode of every submodule."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        for part, training in modes.items():
-            part.training = training
+        for submodule, training in modes.items():
+            submodule.training = training
 
 
 def _black_image(module: nn.Module) -> Tensor:

@@ -1,4 +1,4 @@
-"""Put learned interpolators, or a finer level, into a network that already exists, and take them out again."""
+"""Add learned interpolators or an extended level to an existing network, and remove them again."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,13 @@ from featlift.upgrading.report import UpgradeReport, site_rows
 from featlift.upgrading.residual import build_adapters
 
 UPGRADED_TYPES = (UpgradedFPN, UpgradedFixed, UpgradedUpsample, UpgradedNeck, EFPNBackbone, EFPNRoIAlign)
-STATE_ATTRIBUTE = "_upgraded"
+STATE_ATTRIBUTE = "_upgrade_state"
 REPORT_IMAGE_SIZE = (256, 256)
-"""(H, W) for which the cost of a level is reported."""
+"""(H, W) in pixels for which the cost of an extended level is reported."""
 
 
 class OriginalWeights:
-    """Every tensor of the state dict as it was before the upgrade, copied to the CPU; copies of a network share it."""
+    """CPU copy of all tensors of the state dict before the upgrade; shared by copies of the network."""
 
     def __init__(self, model: nn.Module):
         state = model.state_dict()
@@ -31,13 +31,21 @@ class OriginalWeights:
 
 @dataclass
 class UpgradeState:
-    """What is remembered about an upgraded network: the arguments of :func:`upgrade_detector`, where it went, and what was there."""
+    """State of an upgraded network.
+
+    Attributes:
+        name: Interpolator or transfer, as passed to :func:`upgrade`.
+        options: Its options.
+        neck: Searched submodule.
+        sites: (dotted name, number of steps) of each upgraded module.
+        original_weights: Tensors before the upgrade.
+        level: Extended level, or empty.
+    """
 
     name: str
     options: dict[str, object]
     neck: str
     sites: tuple[tuple[str, int], ...]
-    """Dotted name of each site, and its steps."""
     original_weights: OriginalWeights
     level: str = ""
 
@@ -45,30 +53,31 @@ class UpgradeState:
 def upgrade(
     model: nn.Module, name: str = "", neck: str = "", example_inputs: Any = None, level: str = "", **options: object
 ) -> UpgradeReport:
-    """Make every doubling in the pyramid of ``model`` a learned one, in place.
+    """Add a learned adapter to every 2x upsampling step of the pyramid of ``model``, in place.
 
-    The new part is added to the interpolation that is there and starts as exactly zero: outputs are the same, to the last bit, until it is
-    trained. It has the type and device of what is around it. Build the optimizer afterwards, or add :func:`added_parameters` to it.
+    Adapters are added to the existing interpolation and start at zero: outputs are bit-identical until the adapters are trained. They have
+    the dtype and device of their surroundings. Build the optimizer afterwards, or add :func:`added_parameters` to it.
 
-    Doors, in this order, until one opens: torchvision's ``FeaturePyramidNetwork``; pyramids of FeatLift with fixed interpolators;
-    ``nn.Upsample(scale_factor=2)``; calls of ``torch.nn.functional.interpolate`` that double a map in the ``forward`` of one module.
+    The first finder with a match is used: torchvision's ``FeaturePyramidNetwork``; FeatLift pyramids with fixed interpolators;
+    ``nn.Upsample(scale_factor=2)``; calls of ``torch.nn.functional.interpolate`` that upsample by 2 in the ``forward`` of one module.
 
-    With ``level="p2x"`` a torchvision Faster or Mask R-CNN gets EFPN's finer level instead. It is not read, so that outputs are the same,
-    until it was taught (:func:`~featlift.upgrading.extended_level.level_distillation_loss`) and :func:`~featlift.upgrading.extended_level.enable_level` is called.
+    With ``level="p2x"``, a torchvision Faster or Mask R-CNN gets EFPN's extended level instead. Outputs are identical until the level is
+    enabled by :func:`~featlift.upgrading.extended_level.enable_level`; train it before
+    (:func:`~featlift.upgrading.extended_level.level_distillation_loss`).
 
     Args:
-        model: any network with one of these. A copy of its weights as they are now is kept on the CPU, for :func:`downgrade`.
-        name: an interpolator by its name (``featlift.interpolators.INTERPOLATORS``), by default "afi"; for a level a transfer by its name
-            (``featlift.pyramids.efpn.TEXTURE_TRANSFERS``), by default "ftt", the narrow one.
-        neck: dotted name of the module to look in; all of the model if empty.
-        example_inputs: what to run the model on once to see maps and channels: its argument, or a tuple of its arguments. None is a black
-            picture ``[1, 3, 256, 256]``.
-        level: "p2x" adds this level; empty changes interpolations.
-        options: of the interpolator, without ``init`` and ``shortcut``, which an upgrade sets itself; of the transfer, and ``tile``: side
-            in cells of stride 8 of the windows that the level is computed in (0 computes all of it).
+        model: Network with such upsampling steps. A copy of its current weights is kept on the CPU for :func:`downgrade`.
+        name: Name of an interpolator (``featlift.interpolators.INTERPOLATORS``), default "afi"; with ``level``, name of a transfer
+            (``featlift.pyramids.efpn.TEXTURE_TRANSFERS``), default "ftt".
+        neck: Dotted name of the submodule to search; empty searches the whole model.
+        example_inputs: Argument of the model, or a tuple of arguments, to trace its maps once; None is a black image
+            ``[1, 3, 256, 256]``.
+        level: "p2x" adds this extended level; empty upgrades interpolations.
+        options: Options of the interpolator, except ``init`` and ``shortcut``, which the upgrade sets itself; or options of the transfer,
+            and ``tile_size``: side of the tiles in which the level is computed, in stride-8 cells (0: whole map).
 
     Raises:
-        ValueError: if nothing doubles (it says what was looked at), for a network that is upgraded already, for unknown names and options.
+        ValueError: If no 2x upsampling is found, the network is already upgraded, or a name or option is unknown.
     """
     _check_not_upgraded(model)
     if level:
@@ -76,22 +85,22 @@ def upgrade(
     name = name or "afi"
     if neck not in dict(model.named_modules()):
         raise ValueError(
-            f"There is no module '{neck}' in {type(model).__name__}; see [n for n, _ in model.named_modules()]."
+            f"{type(model).__name__} has no module '{neck}'; list the names with [n for n, _ in model.named_modules()]."
         )
-    door, view, closed = _find_sites(SearchScope(model, neck, example_inputs))
-    _check_not_present(view, name)
-    built = [_adapters_for_site(site, name, options) for site in view.sites]
+    finder, result, failed_finders = _find_sites(SearchScope(model, neck, example_inputs))
+    _check_not_present(result, name)
+    adapters = [_adapters_for_site(site, name, options) for site in result.sites]
     originals = OriginalWeights(model)
-    for site, parts in zip(view.sites, built, strict=True):
-        site.install(parts)
-    sites = tuple((site.path, len(site.steps)) for site in view.sites)
+    for site, site_adapters in zip(result.sites, adapters, strict=True):
+        site.install(site_adapters)
+    sites = tuple((site.path, len(site.steps)) for site in result.sites)
     setattr(model, STATE_ATTRIBUTE, UpgradeState(name, options, neck, sites, originals))
-    table = [
+    rows = [
         row
-        for site, parts in zip(view.sites, built, strict=True)
-        for row in site_rows(site, parts, name, view.image_size)
+        for site, site_adapters in zip(result.sites, adapters, strict=True)
+        for row in site_rows(site, site_adapters, name, result.image_size)
     ]
-    return UpgradeReport(door, tuple(table), view.image_size, view.skipped, closed)
+    return UpgradeReport(finder, tuple(rows), result.image_size, result.skipped, failed_finders)
 
 
 def _upgrade_level(model: nn.Module, level: str, name: str, options: dict[str, object]) -> UpgradeReport:
@@ -104,69 +113,69 @@ def _upgrade_level(model: nn.Module, level: str, name: str, options: dict[str, o
 
 
 def downgrade(model: nn.Module) -> None:
-    """Bring an upgraded network back to what it was: the same modules, names and values; what was trained since is lost.
+    """Restore an upgraded network in place: the original modules, names and weights. Training since the upgrade is discarded.
 
     Raises:
-        ValueError: if it was not upgraded, or other parts of it were exchanged since, so that old values have no place.
+        ValueError: If the network is not upgraded, or modules were replaced since the upgrade.
     """
-    memory = get_upgrade_state(model)
-    _check_restorable(model, memory)
-    for path, _ in memory.sites:
+    state = get_upgrade_state(model)
+    _check_restorable(model, state)
+    for path, _ in state.sites:
         _restore_module(model.get_submodule(path))
     delattr(model, STATE_ATTRIBUTE)
-    copy_tensors(model, memory.original_weights.tensors)
+    copy_tensors(model, state.original_weights.tensors)
 
 
 def added_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that the upgrade added, by their names in ``model``. Raises ValueError if it was not upgraded."""
+    """Return the parameters added by the upgrade, by name. Raises ValueError if ``model`` is not upgraded."""
     originals = get_upgrade_state(model).original_weights.tensors
     return {name: p for name, p in model.named_parameters() if name not in originals}
 
 
 def is_upgraded(model: nn.Module) -> bool:
-    """Whether :func:`upgrade_detector` was called on ``model`` (not on a part of it)."""
+    """Return whether :func:`upgrade` was called on ``model`` itself, not on a submodule."""
     return hasattr(model, STATE_ATTRIBUTE)
 
 
 def get_upgrade_state(model: nn.Module) -> UpgradeState:
-    """What :func:`upgrade_detector` remembers about ``model``. Raises ValueError if it was not upgraded."""
+    """Return the upgrade state of ``model``. Raises ValueError if it is not upgraded."""
     if not is_upgraded(model):
-        inside = [path for path, module in model.named_modules() if hasattr(module, STATE_ATTRIBUTE)]
-        hint = f" Its part '{inside[0]}' was: give model.get_submodule('{inside[0]}')." if inside else ""
-        raise ValueError(f"This {type(model).__name__} was not upgraded.{hint}")
+        paths = [path for path, module in model.named_modules() if hasattr(module, STATE_ATTRIBUTE)]
+        hint = f" Its submodule '{paths[0]}' is: pass model.get_submodule('{paths[0]}')." if paths else ""
+        raise ValueError(f"This {type(model).__name__} is not upgraded.{hint}")
     return getattr(model, STATE_ATTRIBUTE)
 
 
 @torch.no_grad()
 def copy_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy ``tensors`` into those of ``model`` that have their names, in place."""
+    """Copy ``tensors`` into the tensors of the same names in ``model``, in place."""
     state = model.state_dict()
     for name, x in tensors.items():
         state[name].copy_(x)
 
 
 def _find_sites(scope: SearchScope) -> tuple[str, FinderResult, tuple[str, ...]]:
-    """The first door with something behind it, the view, and why those before it did not open."""
-    closed: list[str] = []
-    for door, look in FINDERS.items():
+    """Return the name of the first finder with a match, its result, and the finders without a match with their reasons."""
+    failed: list[str] = []
+    for name, find in FINDERS.items():
         try:
-            view = look(scope)
+            result = find(scope)
         except ValueError as error:
-            before = f" (Looked at before: {'; '.join(closed)}.)" if closed else ""
-            raise ValueError(f"{error}{before}") from error
-        if view.sites:
-            return door, view, tuple(closed)
-        closed.append(f"{door}: {view.reason}")
-    raise ValueError(f"Nothing was found that doubles a map. Looked at: {'; '.join(closed)}.")
+            tried = f" (Tried before: {'; '.join(failed)}.)" if failed else ""
+            raise ValueError(f"{error}{tried}") from error
+        if result.sites:
+            return name, result, tuple(failed)
+        failed.append(f"{name}: {result.reason}")
+    raise ValueError(f"Found nothing that upsamples a map by 2. Tried: {'; '.join(failed)}.")
 
 
 def _adapters_for_site(site: UpgradeSite, name: str, options: dict[str, object]) -> list[nn.Module | None]:
-    """An addition for each step of the site, or None; with the type and device of what is around it."""
-    made = build_adapters(name, [step.channels if step.is_2x else None for step in site.steps], options)
-    for part in made:
-        if part is not None:
-            part.to(site.like.device, site.like.dtype)
-    return made
+    """Build an adapter, or None, for each step of the site, with the dtype and device of its surroundings."""
+    adapters = build_adapters(name, [step.channels if step.is_2x else None for step in site.steps], options)
+    for adapter in adapters:
+        if adapter is not None:
+            adapter.to(site.like.device, site.like.dtype)
+    return adapters
 
 
 def _restore_module(module: nn.Module) -> None:
@@ -180,21 +189,22 @@ def _check_not_upgraded(model: nn.Module) -> None:
     upgraded = [path for path, module in model.named_modules() if isinstance(module, UPGRADED_TYPES)]
     if upgraded:
         raise ValueError(
-            f"This {type(model).__name__} is upgraded already, at {', '.join(repr(path) for path in upgraded)}. "
+            f"This {type(model).__name__} is already upgraded at {', '.join(repr(path) for path in upgraded)}. "
             "To try another interpolator, downgrade it first."
         )
 
 
 def _check_not_present(result: FinderResult, name: str) -> None:
     if {step.mode for site in result.sites for step in site.steps} == {name}:
-        raise ValueError(f"{name} interpolation is what is there already; choose a learned one, such as 'afi'.")
+        raise ValueError(f"The model already uses {name} interpolation; choose a learned interpolator such as 'afi'.")
 
 
 def _check_restorable(model: nn.Module, upgrade_state: UpgradeState) -> None:
     state = model.state_dict()
-    lost = [n for n, x in upgrade_state.original_weights.tensors.items() if n not in state or state[n].shape != x.shape]
-    if lost:
+    originals = upgrade_state.original_weights.tensors
+    missing = [n for n, x in originals.items() if n not in state or state[n].shape != x.shape]
+    if missing:
         raise ValueError(
-            f"{len(lost)} tensors of the network before the upgrade have no place in it any more ({', '.join(lost[:4])}…): "
-            "parts of it were exchanged since. Put the old parts back first; the next time, exchange parts before the upgrade."
+            f"{len(missing)} original tensors no longer match the network ({', '.join(missing[:4])}…): modules were "
+            "replaced after the upgrade. Restore the original modules first; replace modules before an upgrade."
         )

@@ -1,4 +1,4 @@
-"""The doublings of a detector, one by one: which map, and what is there now. To be measured; nothing is changed."""
+"""List the 2x upsampling steps of a detector's pyramid, for profiling. The detector is not changed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ UpsampleFn = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class UpsamplingStep:
-    """One step of a pyramid from a level to the next finer one.
+    """One upsampling step of a pyramid, from a level to the next finer one.
 
     Attributes:
-        name: "p5→p4".
-        channels: C.
-        in_size: (H, W) of the map that is doubled, in cells,
-        out_size: and of what comes out.
-        upsample: what does it now, ``[B, C, *size]`` → ``[B, C, *target]``.
-        module: what learns in it; None for an interpolation that is written into the pyramid. Steps may share one.
+        name: Levels, such as "p5→p4".
+        channels: Channels C.
+        in_size: (H, W) of the input map in cells.
+        out_size: (H, W) of the output map in cells.
+        upsample: Function of the step, ``[B, C, *in_size]`` → ``[B, C, *out_size]``.
+        module: Module of the step, which steps may share; None if the pyramid calls ``F.interpolate``.
     """
 
     name: str
@@ -37,79 +37,83 @@ class UpsamplingStep:
     module: nn.Module | None
 
     def random_input(self, device: torch.device | str = "cpu") -> Tensor:
-        """A random map ``[1, C, *size]``."""
+        """Return a random map ``[1, C, *in_size]`` (seed 0)."""
         return torch.randn(1, self.channels, *self.in_size, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def backbone_and_pyramid(detector: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """Backbone and pyramid of a detector, ours or torchvision's.
+    """Return the backbone and the pyramid of a FeatLift or torchvision detector.
 
     Raises:
-        ValueError: if it has no pyramid.
+        ValueError: If the detector has no known pyramid.
     """
-    below: Any = getattr(detector, "backbone", None)
-    if isinstance(below, Extractor):
-        return below.backbone, below.pyramid
-    if hasattr(below, "body") and hasattr(below, "fpn"):
-        return below.body, below.fpn
+    backbone: Any = getattr(detector, "backbone", None)
+    if isinstance(backbone, Extractor):
+        return backbone.backbone, backbone.pyramid
+    if hasattr(backbone, "body") and hasattr(backbone, "fpn"):
+        return backbone.body, backbone.fpn
     raise ValueError(
-        f"{type(detector).__name__} has no pyramid that is known here (its backbone is a {type(below).__name__}); "
-        "detectors of FeatLift and torchvision's …_fpn have one."
+        f"{type(detector).__name__} has no known pyramid (its backbone is a {type(backbone).__name__}); "
+        "use a FeatLift detector or one of torchvision's …_fpn detectors."
     )
 
 
 @torch.no_grad()
 def find_upsampling_steps(detector: nn.Module, image: Tensor) -> list[UpsamplingStep]:
-    """The doublings that ``detector``, in evaluation mode, makes when it looks at ``image`` ``[3, H, W]``, in their order.
+    """Return the upsampling steps of ``detector`` on ``image``, in order.
+
+    Args:
+        detector: Detector in evaluation mode.
+        image: ``[3, H, W]`` in 0…1.
 
     Raises:
-        ValueError: if it has no pyramid, or one that doubles nothing.
+        ValueError: If the detector has no known pyramid, or its pyramid upsamples no map by 2.
     """
     _, pyramid = backbone_and_pyramid(detector)
     steps = _record_interpolate_calls(detector, image, pyramid)
     if isinstance(pyramid, UpgradedFPN):
         steps = [
-            _record_adapter_step(pyramid, *given) for _, given, _ in record_calls(detector, image, [pyramid.added])
+            _record_adapter_step(pyramid, *inputs) for _, inputs, _ in record_calls(detector, image, [pyramid.added])
         ]
     elif isinstance(getattr(pyramid, "interpolators", None), nn.ModuleList):
-        seen = record_calls(detector, image, list(pyramid.interpolators))  # type: ignore[arg-type]
-        steps = [(given[0], y.shape, module, module) for module, given, y in seen]
+        calls = record_calls(detector, image, list(pyramid.interpolators))  # type: ignore[arg-type]
+        steps = [(inputs[0], output.shape, module, module) for module, inputs, output in calls]
     if not steps:
-        raise ValueError(f"{type(detector).__name__} doubles no map of its pyramid; there is nothing to measure.")
+        raise ValueError(f"The pyramid of this {type(detector).__name__} upsamples no map by 2.")
     height = detector.transform([image])[0].tensors.shape[-2]  # type: ignore[operator]
-    return [_build_step(x, target, now, module, height) for x, target, now, module in steps]
+    return [_build_step(x, out_shape, upsample, module, height) for x, out_shape, upsample, module in steps]
 
 
 def record_calls(
     detector: nn.Module, image: Tensor, modules: Sequence[nn.Module]
 ) -> list[tuple[nn.Module, tuple[Any, ...], Tensor]]:
-    """Each call of one of ``modules`` while ``detector`` looks at ``image``: the module, what it was given, what it gave."""
-    seen: list[tuple[nn.Module, tuple[Any, ...], Tensor]] = []
+    """Run ``detector`` on ``image [3, H, W]`` and return each call of ``modules`` as (module, inputs, output)."""
+    calls: list[tuple[nn.Module, tuple[Any, ...], Tensor]] = []
 
-    def see(module: nn.Module, given: tuple[Any, ...], y: Tensor) -> None:
-        seen.append((module, given, y))
+    def record(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        calls.append((module, inputs, output))
 
-    handles = [module.register_forward_hook(see) for module in modules]
+    handles = [module.register_forward_hook(record) for module in modules]
     try:
         detector([image])
     finally:
         for handle in handles:
             handle.remove()
-    return seen
+    return calls
 
 
 RecordedStep = tuple[Tensor, Sequence[int], UpsampleFn, nn.Module | None]
-"""A map, the shape of what comes out, what does it, and what learns in it."""
+"""(input map, output shape, upsampling function, module)"""
 
 
 def _record_adapter_step(pyramid: UpgradedFPN, step: int, x: Tensor, old: Tensor) -> RecordedStep:
-    which = pyramid.added.adapter_indices[step]
+    index = pyramid.added.adapter_indices[step]
     size = (old.shape[-2], old.shape[-1])
-    return x, old.shape, lambda x: pyramid.upsample(step, x, size), None if which is None else pyramid.added[which]
+    return x, old.shape, lambda x: pyramid.upsample(step, x, size), None if index is None else pyramid.added[index]
 
 
 def _record_interpolate_calls(detector: nn.Module, image: Tensor, pyramid: nn.Module) -> list[RecordedStep]:
-    """Calls of ``F.interpolate`` in the pyramid's own ``forward``."""
+    """Return the 2x calls of ``F.interpolate`` in the ``forward`` of the pyramid itself."""
     path = next(name for name, module in detector.named_modules() if module is pyramid)
     calls = [
         c for c in tracing.trace_interpolations(detector, example_inputs=[image]).calls if c.is_2x and c.owner == path
@@ -128,12 +132,12 @@ def _record_interpolate_calls(detector: nn.Module, image: Tensor, pyramid: nn.Mo
 def _build_step(
     x: Tensor, out_shape: Sequence[int], upsample: UpsampleFn, module: nn.Module | None, image_height: int
 ) -> UpsamplingStep:
-    (rows, columns), out = x.shape[-2:], (out_shape[-2], out_shape[-1])
+    (rows, columns), out_size = x.shape[-2:], (out_shape[-2], out_shape[-1])
     return UpsamplingStep(
-        f"{_level_name(image_height, rows)}→{_level_name(image_height, out[0])}",
+        f"{_level_name(image_height, rows)}→{_level_name(image_height, out_size[0])}",
         x.shape[1],
         (rows, columns),
-        out,
+        out_size,
         upsample,
         module,
     )

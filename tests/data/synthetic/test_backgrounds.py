@@ -11,9 +11,9 @@ def test_any_size(size):
 
 
 def test_backgrounds_vary_within_and_between_scenes():
-    pictures = [apply_camera_effects(draw_background((64, 64), PortableRNG(k)), PortableRNG(k)) for k in range(12)]
-    assert all(picture.std() > 2 for picture in pictures)
-    assert np.std([picture.mean() for picture in pictures]) > 5
+    images = [apply_camera_effects(draw_background((64, 64), PortableRNG(k)), PortableRNG(k)) for k in range(12)]
+    assert all(image.std() > 2 for image in images)
+    assert np.std([image.mean() for image in images]) > 5
 
 
 def test_the_camera_keeps_a_flat_wall_flat():

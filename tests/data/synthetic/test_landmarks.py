@@ -1,4 +1,4 @@
-"""The built-in places: reproducible, different from each other, alike among themselves, safe to interrupt."""
+"""Synthetic landmarks: reproducible, different from each other, writing can be interrupted."""
 
 import numpy as np
 
@@ -17,22 +17,22 @@ def test_a_view_follows_from_its_numbers():
     assert draw_landmark_view(0, 0, 48).size == (48, 48)
 
 
-def test_places_differ():
+def test_landmarks_differ():
     scenes = [pixels(draw_landmark(p, 96)) for p in range(6)]
     apart = [np.abs(a - b).mean() for i, a in enumerate(scenes) for b in scenes[:i]]
     assert min(apart) > 10
 
 
-def test_no_view_looks_past_the_scene():
-    """Outside the scene a transformed picture is exactly black, and nothing in a scene is."""
+def test_no_view_extends_past_the_scene():
+    """Outside the scene a transformed image is exactly black, and nothing in a scene is."""
     assert all((pixels(draw_landmark_view(p, v, 48)).sum(axis=2) > 0).all() for p in range(6) for v in range(6))
 
 
 def test_writing_goes_on_where_it_stopped(tmp_path):
     write_synthetic_landmarks(tmp_path, num_landmarks=2, gallery_views=2, query_views=1, image_size=32)
-    kept = tmp_path / "gallery/place-000/00.png"
+    kept = tmp_path / "gallery/landmark-000/00.png"
     kept.write_bytes(b"mine")
-    (tmp_path / "gallery/place-001/01.png").unlink()
+    (tmp_path / "gallery/landmark-001/01.png").unlink()
     write_synthetic_landmarks(tmp_path, num_landmarks=2, gallery_views=2, query_views=1, image_size=32)
     assert kept.read_bytes() == b"mine"
     assert not list(tmp_path.rglob("*.part"))

@@ -19,8 +19,8 @@ def test_bytes_are_the_same_on_every_machine():
         SyntheticScenes(1, image_size=(97, 210), seed=5, object_sizes=(5, 60), first_index=11),
     ):
         for index in range(len(scenes)):
-            picture, owner, labels = scenes.render(index)
-            digest.update(picture.tobytes() + owner.astype("<i4").tobytes() + bytes(labels))
+            image, instance_map, labels = scenes.render(index)
+            digest.update(image.tobytes() + instance_map.astype("<i4").tobytes() + bytes(labels))
     assert digest.hexdigest() == "97ea75ecc32b646124e58c868ad66acbd8dbb48f40c5507d4df8a44ebd2c5841"
 
 
@@ -39,7 +39,7 @@ def test_an_item_is_a_function_of_seed_and_index_alone():
 
 
 @pytest.mark.parametrize("size", [(160, 160), (64, 200), (301, 127)])
-def test_targets_fit_their_pictures(size):
+def test_targets_fit_their_images(size):
     image, target = SyntheticScenes(1, image_size=size)[0]
     count = len(target["labels"])
     assert image.shape == (3, *size)
@@ -61,12 +61,12 @@ def test_boxes_are_tight_around_masks_that_do_not_overlap():
             assert area == len(points)
 
 
-def test_numbers_and_sizes_are_those_asked_for():
+def test_numbers_and_sizes_are_as_requested():
     scenes = SyntheticScenes(30, num_objects=(3, 5), object_sizes=(10, 20), image_size=(200, 200))
     targets = [scenes[k][1] for k in range(30)]
     assert {len(t["labels"]) for t in targets} == {3, 4, 5}
     sides = torch.cat([(t["boxes"][:, 2:] - t["boxes"][:, :2]).amax(1) for t in targets])
-    assert sides.max() <= 20 * 1.3 + 4  # turned by up to 12.5°, smeared, and rounded to whole pixels
+    assert sides.max() <= 20 * 1.3 + 4  # rotated by up to 12.5°, motion-blurred, and rounded to whole pixels
     assert sides.min() >= 10 * 0.6
 
 
@@ -81,8 +81,8 @@ def test_most_default_objects_are_small_and_classes_are_even():
     assert counts.max() < 1.6 * counts.min()
 
 
-def test_a_crowded_scene_still_shows_its_objects():
-    """However much is asked for, nobody is hidden: the scene takes fewer."""
+def test_a_crowded_scene_keeps_its_objects_visible():
+    """However many objects are requested, none is hidden: the scene contains fewer."""
     _, target = SyntheticScenes(1, image_size=(80, 80), num_objects=(200, 200), object_sizes=(12, 30))[0]
     assert 5 < len(target["labels"]) < 200
     assert MIN_VISIBLE_BEHIND_OCCLUDER < MIN_VISIBLE_BEHIND_SIGN
@@ -116,19 +116,19 @@ def test_looping_ends_and_negative_places_count_from_the_end():
     scenes = SyntheticScenes(3, image_size=(48, 48), num_objects=(1, 2))
     assert len(list(scenes)) == 3
     assert torch.equal(scenes[-1][0], scenes[2][0])
-    with pytest.raises(IndexError, match="Picture 3 of 3"):
+    with pytest.raises(IndexError, match="Index 3 is out of range for 3"):
         scenes[3]
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"count": 0}, "at least one scene"),
-        ({"count": 1, "objects": (9, 3)}, "fewest and the most"),
-        ({"count": 1, "sides": (1, 9)}, "at least 3"),
-        ({"count": 1, "size": (30, 100)}, "too small for signs of 40 px"),
-        ({"count": 1, "classes": ("upp",)}, "three, eight"),
-        ({"count": 1, "classes": ()}, "at least one of"),
+        ({"num_images": 0}, "at least one scene"),
+        ({"num_images": 1, "num_objects": (9, 3)}, "minimum and maximum number"),
+        ({"num_images": 1, "object_sizes": (1, 9)}, "at least 3"),
+        ({"num_images": 1, "image_size": (30, 100)}, "too small for signs of 40 px"),
+        ({"num_images": 1, "classes": ("upp",)}, "three, eight"),
+        ({"num_images": 1, "classes": ()}, "at least one of"),
     ],
 )
 def test_wrong_settings_are_explained(settings, words):

@@ -1,1 +1,1 @@
-"""Procedural images with exact ground truth, the same on every machine."""
+"""Procedural images with exact ground truth, identical on every machine."""

@@ -1,8 +1,7 @@
-"""The signs of the procedural scenes: stencils of 64x64 samples whose three inks are colored when they are painted.
+"""Sign stencils of the procedural scenes: 64x64 samples of three inks, which are colored by `painting`.
 
-Every class comes in every outline and every color, so only the glyph in the middle tells one from another. The
-glyphs are pairs of look-alikes that differ in one detail, and none is another one's mirror image, so flipped pictures
-stay true.
+Every class occurs with every outline and color, so only the glyph in the center identifies it. Glyphs come in similar
+pairs that differ in one detail. No glyph is the mirror image of another, so labels stay valid under horizontal flips.
 """
 
 from collections.abc import Callable
@@ -46,9 +45,7 @@ def _inside_triangle(x: NDArray[np.int64], y: NDArray[np.int64], r: int) -> NDAr
 
 @dataclass(frozen=True)
 class SignOutline:
-    """A shape and its measures: outer and inner radius in half samples; the glyph's side, and how far it sits below
-    the middle, in samples.
-    """
+    """Outline shape: outer and inner radius in half samples; glyph side and downward glyph offset in samples."""
 
     inside: InsideTest
     outer_radius: int
@@ -67,34 +64,33 @@ SIGN_OUTLINES = {
 
 @cache
 def sign_stencil(outline: str, glyph: str | None = None) -> NDArray[np.uint8]:
-    """``[64, 64]`` of CLEAR, RIM, FIELD and INK. Without a glyph it is a blank sign, which belongs to no class."""
+    """Stencil ``[64, 64]`` of `TRANSPARENT`, `RIM`, `FIELD` and `SYMBOL`; without a glyph a blank sign of no class."""
     shape = SIGN_OUTLINES[outline]
-    half = 2 * np.arange(STENCIL_SIZE, dtype=np.int64) - STENCIL_SIZE + 1
-    x, y = half[None, :], half[:, None]
-    sign = np.where(
+    coordinates = 2 * np.arange(STENCIL_SIZE, dtype=np.int64) - STENCIL_SIZE + 1
+    x, y = coordinates[None, :], coordinates[:, None]
+    stencil = np.where(
         shape.inside(x, y, shape.inner_radius),
         FIELD,
         np.where(shape.inside(x, y, shape.outer_radius), RIM, TRANSPARENT),
     ).astype(np.uint8)
     if glyph is not None:
         left = (STENCIL_SIZE - shape.glyph_size) // 2
-        place = np.s_[
-            left + shape.glyph_offset : left + shape.glyph_offset + shape.glyph_size, left : left + shape.glyph_size
-        ]
-        sign[place][_glyph_bitmap(glyph, shape.glyph_size)] = SYMBOL
-    return sign
+        top = left + shape.glyph_offset
+        region = np.s_[top : top + shape.glyph_size, left : left + shape.glyph_size]
+        stencil[region][_glyph_bitmap(glyph, shape.glyph_size)] = SYMBOL
+    return stencil
 
 
-def _glyph_bitmap(glyph: str, side: int) -> NDArray[np.bool_]:
-    """The glyph ``[side, side]``, each of its dots repeated."""
+def _glyph_bitmap(glyph: str, size: int) -> NDArray[np.bool_]:
+    """Glyph ``[size, size]``, upsampled by nearest neighbor."""
     dots = np.array([[dot == "#" for dot in row] for row in GLYPHS[glyph]])
-    rows = np.arange(side) * len(dots) // side
+    rows = np.arange(size) * len(dots) // size
     return dots[rows][:, rows]
 
 
 @cache
 def filled_stencil(outline: str) -> NDArray[np.uint8]:
-    """``[64, 64]``: an outline filled with one color; "bar" is a full rectangle."""
+    """Stencil ``[64, 64]`` of an outline filled with `FIELD`; "bar" is a full rectangle."""
     if outline == "bar":
         return np.full((STENCIL_SIZE, STENCIL_SIZE), FIELD, dtype=np.uint8)
     return np.where(sign_stencil(outline) == TRANSPARENT, TRANSPARENT, FIELD).astype(np.uint8)

@@ -1,9 +1,7 @@
-"""Places that do not exist: a small landmark collection, drawn when asked for, so that image search can be tried
-without a download.
+"""A small synthetic landmark collection, to try image retrieval without a download.
 
-A *place* is a street of houses with its own colors, windows, roofs and signs; a *view* is one photograph of it: from
-nearer or further, a little from the side, darker or lighter, with passers-by. Everything follows from (seed, place,
-view).
+A landmark is a street of houses with its own colors, windows, roofs and signs. A view is a photograph of it with random
+distance, angle, brightness and pedestrians. Every image is a function of (seed, landmark, view).
 """
 
 import random
@@ -13,10 +11,10 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 _RGB = tuple[int, int, int]
 
-WALL_COLOURS = ((176, 150, 126), (158, 92, 76), (196, 182, 160), (142, 142, 146), (188, 164, 110), (128, 118, 104))
-ROOF_COLOURS = ((92, 70, 62), (70, 74, 84), (120, 66, 52))
-"""Few and muted: every street has them, so a place is known by its windows, roofs and signs, which a small picture
-loses first.
+WALL_COLORS = ((176, 150, 126), (158, 92, 76), (196, 182, 160), (142, 142, 146), (188, 164, 110), (128, 118, 104))
+ROOF_COLORS = ((92, 70, 62), (70, 74, 84), (120, 66, 52))
+"""Few, muted colors, shared by all landmarks: windows, roofs and signs identify a landmark, and are lost first by
+downscaling.
 """
 
 
@@ -28,57 +26,56 @@ def write_synthetic_landmarks(
     image_size: int = 192,
     seed: int = 0,
 ) -> None:
-    """Writes ``folder/gallery/<place>/<view>.png`` and ``folder/query/<place>/<view>.png``, square pictures of ``image_size``
-    pixels.
+    """Write ``folder/{gallery,query}/<landmark>/<view>.png``, square images of ``image_size`` pixels.
 
-    The form that :func:`featlift.data.landmarks.load_class_folders` reads. Pictures that are already there are kept, so an
-    interrupted call goes on.
+    :func:`featlift.data.landmarks.load_class_folders` reads this layout. Existing images are kept, so an interrupted call
+    can be repeated.
     """
-    for place in range(num_landmarks):
+    for landmark in range(num_landmarks):
         for view in range(gallery_views + query_views):
             part = "gallery" if view < gallery_views else "query"
-            file = Path(folder) / part / f"place-{place:03d}" / f"{view:02d}.png"
+            file = Path(folder) / part / f"landmark-{landmark:03d}" / f"{view:02d}.png"
             if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
-                half = file.with_suffix(".part")
-                draw_landmark_view(place, view, image_size, seed).save(half, format="png")
-                half.rename(file)
+                unfinished = file.with_suffix(".part")
+                draw_landmark_view(landmark, view, image_size, seed).save(unfinished, format="png")
+                unfinished.rename(file)
 
 
 def draw_landmark_view(landmark: int, view: int, image_size: int = 192, seed: int = 0) -> Image.Image:
-    """One RGB photograph, ``image_size`` × ``image_size``, of a place."""
-    luck = random.Random(f"{seed}/{landmark}/{view}")
+    """Draw a view of a landmark: RGB, ``image_size`` × ``image_size``."""
+    rng = random.Random(f"{seed}/{landmark}/{view}")
     scene = draw_landmark(landmark, 3 * image_size, seed)
-    _draw_pedestrians(scene, luck)
+    _draw_pedestrians(scene, rng)
     photo = scene.transform(
         (2 * image_size, 2 * image_size),
         Image.Transform.QUAD,
-        _camera_corners(3 * image_size, luck),
+        _camera_corners(3 * image_size, rng),
         Image.Resampling.BICUBIC,
     )
-    photo = ImageEnhance.Brightness(photo).enhance(luck.uniform(0.65, 1.3))
-    photo = ImageEnhance.Color(photo).enhance(luck.uniform(0.6, 1.2))
+    photo = ImageEnhance.Brightness(photo).enhance(rng.uniform(0.65, 1.3))
+    photo = ImageEnhance.Color(photo).enhance(rng.uniform(0.6, 1.2))
     return photo.resize((image_size, image_size), Image.Resampling.LANCZOS)
 
 
 def draw_landmark(landmark: int, image_size: int, seed: int = 0) -> Image.Image:
-    """The place itself, seen squarely, RGB ``image_size`` × ``image_size``."""
-    luck = random.Random(f"{seed}/{landmark}")
-    scene = Image.new("RGB", (image_size, image_size), _jitter_color((190, 206, 222), luck))
+    """Draw the frontal scene of a landmark: RGB, ``image_size`` × ``image_size``."""
+    rng = random.Random(f"{seed}/{landmark}")
+    scene = Image.new("RGB", (image_size, image_size), _jitter_color((190, 206, 222), rng))
     draw = ImageDraw.Draw(scene)
-    ground = int(image_size * luck.uniform(0.78, 0.88))
-    draw.rectangle((0, ground, image_size, image_size), fill=_jitter_color((104, 100, 96), luck))
-    left = -int(image_size * luck.uniform(0, 0.1))
+    ground = int(image_size * rng.uniform(0.78, 0.88))
+    draw.rectangle((0, ground, image_size, image_size), fill=_jitter_color((104, 100, 96), rng))
+    left = -int(image_size * rng.uniform(0, 0.1))
     while left < image_size:
-        width = int(image_size * luck.uniform(0.16, 0.34))
-        _draw_house(draw, (left, int(ground - image_size * luck.uniform(0.25, 0.6)), left + width, ground), luck)
+        width = int(image_size * rng.uniform(0.16, 0.34))
+        _draw_house(draw, (left, int(ground - image_size * rng.uniform(0.25, 0.6)), left + width, ground), rng)
         left += width
     return scene
 
 
 def _draw_house(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: random.Random) -> None:
-    draw.rectangle(box, fill=_jitter_color(rng.choice(WALL_COLOURS), rng))
-    _draw_roof(draw, box, _jitter_color(rng.choice(ROOF_COLOURS), rng), rng)
+    draw.rectangle(box, fill=_jitter_color(rng.choice(WALL_COLORS), rng))
+    _draw_roof(draw, box, _jitter_color(rng.choice(ROOF_COLORS), rng), rng)
     _draw_windows(draw, box, _jitter_color(rng.choice(((58, 66, 80), (222, 214, 196))), rng), rng)
     if rng.random() < 0.6:
         _draw_sign(draw, box, rng)
@@ -86,36 +83,36 @@ def _draw_house(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: 
 
 def _draw_roof(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: _RGB, rng: random.Random) -> None:
     left, top, right, _ = box
-    high = int((right - left) * rng.uniform(0.2, 0.6))
+    height = int((right - left) * rng.uniform(0.2, 0.6))
     kind = rng.choice(("flat", "gable", "dome", "spire"))
     if kind == "flat":
-        draw.rectangle((left, top - high // 6, right, top), fill=color)
+        draw.rectangle((left, top - height // 6, right, top), fill=color)
     elif kind == "dome":
-        draw.pieslice((left, top - high, right, top + high), 180, 360, fill=color)
+        draw.pieslice((left, top - height, right, top + height), 180, 360, fill=color)
     else:
-        peak = top - high * (2 if kind == "spire" else 1)
+        peak = top - height * (2 if kind == "spire" else 1)
         draw.polygon([(left, top), ((left + right) // 2, peak), (right, top)], fill=color)
 
 
 def _draw_windows(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: _RGB, rng: random.Random) -> None:
     left, top, right, bottom = box
     columns, rows = rng.randint(2, 6), rng.randint(3, 9)
-    across, down = (right - left) / columns, (bottom - top) / rows
-    wide, tall, arched = rng.uniform(0.3, 0.7), rng.uniform(0.4, 0.75), rng.random() < 0.4
+    cell_width, cell_height = (right - left) / columns, (bottom - top) / rows
+    width, height, rounded = rng.uniform(0.3, 0.7), rng.uniform(0.4, 0.75), rng.random() < 0.4
     for row in range(rows):
         for column in range(columns):
-            x, y = left + (column + 0.5 - wide / 2) * across, top + (row + 0.5 - tall / 2) * down
-            shape = (x, y, x + wide * across, y + tall * down)
-            draw.ellipse(shape, fill=color) if arched else draw.rectangle(shape, fill=color)
+            x, y = left + (column + 0.5 - width / 2) * cell_width, top + (row + 0.5 - height / 2) * cell_height
+            window = (x, y, x + width * cell_width, y + height * cell_height)
+            draw.ellipse(window, fill=color) if rounded else draw.rectangle(window, fill=color)
 
 
 def _draw_sign(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: random.Random) -> None:
     left, top, right, bottom = box
-    middle, y = (left + right) / 2, top + (bottom - top) * rng.uniform(0.1, 0.8)
-    reach = (right - left) * rng.uniform(0.15, 0.4)
+    x, y = (left + right) / 2, top + (bottom - top) * rng.uniform(0.1, 0.8)
+    radius = (right - left) * rng.uniform(0.15, 0.4)
     outer, inner = _random_color(rng, 0, 255), _random_color(rng, 0, 255)
-    frame = (middle - reach, y - reach, middle + reach, y + reach)
-    core = (middle - reach / 2, y - reach / 2, middle + reach / 2, y + reach / 2)
+    frame = (x - radius, y - radius, x + radius, y + radius)
+    core = (x - radius / 2, y - radius / 2, x + radius / 2, y + radius / 2)
     if rng.random() < 0.5:
         draw.ellipse(frame, fill=outer)
         draw.rectangle(core, fill=inner)
@@ -127,17 +124,16 @@ def _draw_sign(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: r
 def _draw_pedestrians(scene: Image.Image, rng: random.Random) -> None:
     draw, size = ImageDraw.Draw(scene), scene.width
     for _ in range(rng.randint(2, 6)):
-        x, tall = rng.uniform(0, size), size * rng.uniform(0.08, 0.22)
+        x, height = rng.uniform(0, size), size * rng.uniform(0.08, 0.22)
         base, coat = size * rng.uniform(0.85, 1), _random_color(rng, 0, 200)
-        draw.ellipse((x - tall / 5, base - tall, x + tall / 5, base), fill=coat)
-        draw.ellipse(
-            (x - tall / 8, base - 1.2 * tall, x + tall / 8, base - 0.95 * tall), fill=_random_color(rng, 90, 230)
-        )
+        draw.ellipse((x - height / 5, base - height, x + height / 5, base), fill=coat)
+        head = (x - height / 8, base - 1.2 * height, x + height / 8, base - 0.95 * height)
+        draw.ellipse(head, fill=_random_color(rng, 90, 230))
 
 
 def _camera_corners(size: int, rng: random.Random) -> tuple[float, ...]:
-    """What the camera sees of the scene: a crop of 60–85 %, its corners moved a little (upper left, lower left, lower
-    right, upper right).
+    """Corners of the camera's view of the scene (upper left, lower left, lower right, upper right): a jittered crop of
+    60–85 % of its side.
     """
     side = size * rng.uniform(0.6, 0.85)
     left, top = rng.uniform(0, size - side), (size - side) * rng.uniform(0.5, 1)

@@ -1,4 +1,4 @@
-"""The built-in data: procedural scenes full of small signs that only fine detail tells apart."""
+"""The built-in dataset: procedural scenes with many small signs whose classes differ only in fine detail."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,40 +10,46 @@ from numpy.typing import NDArray
 from featlift.data.dataset import Sample, coco_categories
 from featlift.data.synthetic.backgrounds import RGB, Canvas, apply_camera_effects, draw_background
 from featlift.data.synthetic.glyphs import GLYPHS, SIGN_OUTLINES, filled_stencil, sign_stencil
-from featlift.data.synthetic.painting import SUBPIXEL, Sprite, SpriteRaster, rasterise_sprite
+from featlift.data.synthetic.painting import SUBPIXEL, Sprite, SpriteRaster, rasterize_sprite
 from featlift.data.synthetic.rng import PortableRNG
 
 SIGN_CLASSES = tuple(GLYPHS)
 
-SIGN_COLOURS: tuple[tuple[RGB, RGB, RGB], ...] = (
+SIGN_COLORS: tuple[tuple[RGB, RGB, RGB], ...] = (
     ((196, 30, 42), (240, 240, 236), (24, 24, 28)),  # red, white, black
     ((236, 238, 240), (28, 84, 170), (244, 246, 248)),  # white, blue, white
     ((30, 30, 32), (246, 196, 36), (26, 26, 30)),  # black, yellow, black
     ((240, 240, 238), (22, 120, 72), (242, 244, 242)),  # white, green, white
     ((226, 110, 20), (250, 232, 200), (60, 30, 20)),  # orange, cream, brown
 )
-"""(rim, field, ink) of a sign; any class has any of them."""
+"""(rim, field, symbol) colors of a sign, independent of its class."""
 
 MIN_VISIBLE_BEHIND_OCCLUDER, MIN_VISIBLE_BEHIND_SIGN = 70, 90
-"""Per cent of an object that must stay visible behind things of no class, and behind other signs; what would hide
-more is not painted.
-"""
+"""Minimum visible per cent of an object behind occluders and behind other signs; sprites that would hide more are not drawn."""
 
 
 class SyntheticScenes:
-    """``num_images`` pictures of ``image_size`` (height, width), each with ``num_objects`` (fewest, most) signs and as much clutter.
+    """Procedural scenes with signs of `SIGN_CLASSES`, boxes and masks.
 
-    Picture ``i`` is a function of ``(seed, first + i)`` and of the other settings, byte for byte the same on every
-    machine. Training and validation pictures are two seeds, or two ranges of one: ``Scenes(400)`` and ``Scenes(100,
-    first=400)``.
+    Image ``i`` is a function of ``(seed, first_index + i)`` and the other settings, byte for byte equal on every machine.
+    Training and validation images use two seeds, or two ranges of one seed: ``SyntheticScenes(400)`` and
+    ``SyntheticScenes(100, first_index=400)``.
 
-    The class of a sign is its glyph; outline, colors, size and place say nothing about it. ``object_sizes`` are the
-    shortest and the longest side in pixels (log-uniform in between). What is mistaken here is mistaken
-    for want of resolution: ``benchmarks/readability.py`` measures how many signs of each size can be read, at full size
-    and at half. Boxes and masks are those of the visible part, at least 70 % of the object.
+    The class of a sign is its glyph, independent of outline, color, size and position, so classification errors are
+    caused by low resolution: ``benchmarks/readability.py`` measures the readable signs by size, at full and at half
+    resolution. Boxes and masks cover the visible part, at least 70 % of the object.
+
+    Args:
+        num_images: Number of images.
+        image_size: Height and width in pixels.
+        seed: Non-negative integer.
+        num_objects: Minimum and maximum number of signs per image; the number of clutter sprites has the same range.
+        object_sizes: Minimum and maximum side of the signs in pixels, log-uniformly distributed.
+        classes: Glyphs of `SIGN_CLASSES` to use.
+        first_index: Index of the first scene.
 
     Raises:
-        ValueError: for a range that is empty or not positive, pictures too small for the signs, or an unknown class.
+        ValueError: for an empty or non-positive range, images too small for the signs, or an unknown class.
     """
 
     def __init__(
@@ -58,7 +64,7 @@ class SyntheticScenes:
     ) -> None:
         _validate_settings(num_images, image_size, num_objects, object_sizes, classes)
         self.classes = list(classes)
-        self.settings: dict[str, Any] = {
+        self.settings: dict[str, Any] = {  # hashed by dataset_fingerprint: do not rename the keys
             "count": num_images, "size": list(image_size), "seed": seed, "objects": list(num_objects), "sides": list(object_sizes),
             "classes": list(classes), "first": first_index,
         }  # fmt: skip
@@ -69,12 +75,10 @@ class SyntheticScenes:
         return self._num_images
 
     def __getitem__(self, index: int) -> Sample:
-        """Picture ``index`` [3, H, W] float32 in 0…1 and its target, with ``masks`` [N, H, W]; see
-        `featlift.data.dataset`.
-        """
-        picture, owner, labels = self.render(index)
-        image = torch.from_numpy(picture).permute(2, 0, 1).contiguous().float() / 255
-        masks = torch.from_numpy(owner[None] == np.arange(1, len(labels) + 1)[:, None, None])
+        """Image ``index`` [3, H, W] float32 in 0…1 and its target with ``masks`` [N, H, W]; see `featlift.data.dataset`."""
+        pixels, instance_map, labels = self.render(index)
+        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+        masks = torch.from_numpy(instance_map[None] == np.arange(1, len(labels) + 1)[:, None, None])
         boxes = torch.tensor([_mask_to_box(mask) for mask in masks.numpy()], dtype=torch.float32).reshape(-1, 4)
         return image, {
             "boxes": boxes,
@@ -86,38 +90,36 @@ class SyntheticScenes:
         }
 
     def render(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int32], list[int]]:
-        """Picture ``index`` as ``[H, W, 3]`` bytes; which object (1…N, 0 for none) owns each pixel, ``[H, W]``; their
-        labels.
-        """
-        dice = PortableRNG(self._seed, self._first_index + self._checked_index(index))
-        scene = _SceneBuilder(self._image_size, dice)
-        for _ in range(dice.randint(*self._num_objects)):
+        """Render image ``index``: uint8 ``[H, W, 3]``; instance map ``[H, W]`` with object 1…N or 0 per pixel; labels."""
+        rng = PortableRNG(self._seed, self._first_index + self._checked_index(index))
+        scene = _SceneBuilder(self._image_size, rng)
+        for _ in range(rng.randint(*self._num_objects)):
             scene.add_clutter(self._object_sizes)
-        for _ in range(dice.randint(*self._num_objects)):
+        for _ in range(rng.randint(*self._num_objects)):
             scene.add_sign(self.classes, self._object_sizes)
-        for _ in range(dice.randint(2, 5)):
+        for _ in range(rng.randint(2, 5)):
             scene.add_occluder(self._object_sizes)
-        return apply_camera_effects(scene.canvas, dice), scene.instance_map, scene.labels
+        return apply_camera_effects(scene.canvas, rng), scene.instance_map, scene.labels
 
     def image_name(self, index: int) -> str:
-        """The file name this picture gets when the scenes are written out."""
+        """File name of the image in an exported COCO folder."""
         return f"{self._first_index + self._checked_index(index) + 1:08d}.png"
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """Height and width, the same for all."""
+        """Height and width in pixels, equal for all images."""
         return self._image_size
 
     def coco(self) -> dict[str, Any]:
-        """The ground truth in COCO's form, masks as run lengths. Every scene is painted once."""
+        """Ground truth as a COCO dictionary with masks as run lengths; renders every scene once."""
         from featlift.data.masks import mask_to_rle
 
         images, annotations = [], []
         for index in range(len(self)):
             _, target = self[index]
-            number = int(target["image_id"])
+            image_id = int(target["image_id"])
             images.append(
                 {
-                    "id": number,
+                    "id": image_id,
                     "file_name": self.image_name(index),
                     "height": self._image_size[0],
                     "width": self._image_size[1],
@@ -126,7 +128,7 @@ class SyntheticScenes:
             for box, label, area, mask in zip(*(target[k] for k in ("boxes", "labels", "area", "masks")), strict=True):
                 left, top, right, bottom = box.tolist()
                 annotations.append({
-                    "id": len(annotations) + 1, "image_id": number, "category_id": int(label), "iscrowd": 0,
+                    "id": len(annotations) + 1, "image_id": image_id, "category_id": int(label), "iscrowd": 0,
                     "bbox": [left, top, right - left, bottom - top], "area": float(area),
                     "segmentation": mask_to_rle(mask.numpy()),
                 })  # fmt: skip
@@ -134,67 +136,61 @@ class SyntheticScenes:
 
     def _checked_index(self, index: int) -> int:
         if not -self._num_images <= index < self._num_images:
-            raise IndexError(f"Picture {index} of {self._num_images} scenes.")
+            raise IndexError(f"Index {index} is out of range for {self._num_images} scenes.")
         return index % self._num_images
 
 
 class _SceneBuilder:
-    """A scene under way: the canvas, who owns which pixel, and how large each object would be if nothing hid it."""
+    """Scene in progress: canvas, instance map, and the full and visible area of each object."""
 
     def __init__(self, image_size: tuple[int, int], rng: PortableRNG) -> None:
         self.canvas: Canvas = draw_background(image_size, rng)
         self.instance_map = np.zeros(image_size, dtype=np.int32)
         self.labels: list[int] = []
-        self._full_areas: list[int] = [0]  # pixels of nobody, and of objects 1 … N when they were painted
-        self._visible_areas: list[int] = [0]  # what is still to be seen of them
+        self._full_areas: list[int] = [0]  # pixels of the background (unused) and of objects 1 … N without occlusion
+        self._visible_areas: list[int] = [0]  # their visible pixels
         self._rng, self._image_size = rng, image_size
 
     def add_sign(self, classes: Sequence[str], object_sizes: tuple[int, int]) -> None:
-        """One object, where it hides no other too much; twenty places are tried, then the scene is full."""
-        dice = self._rng
-        label, side = dice.randint(1, len(classes)), dice.log_uniform(*object_sizes)
-        sprite = sign_stencil(dice.choice(tuple(SIGN_OUTLINES)), classes[label - 1])
-        colors, tilt = _fade_colors(dice.choice(SIGN_COLOURS), dice), dice.randint(-7, 7)
-        smear = dice.choice((-1, 1)) * max(1, side // 14) if dice.chance(20) else 0
+        """Draw an object that hides others only within the limit; gives up after twenty random positions."""
+        rng = self._rng
+        label, side = rng.randint(1, len(classes)), rng.log_uniform(*object_sizes)
+        stencil = sign_stencil(rng.choice(tuple(SIGN_OUTLINES)), classes[label - 1])
+        colors, tilt = _fade_colors(rng.choice(SIGN_COLORS), rng), rng.randint(-7, 7)
+        blur = rng.choice((-1, 1)) * max(1, side // 14) if rng.chance(20) else 0
         for _ in range(20):
-            painted = rasterise_sprite(
-                Sprite(sprite, colors, self._random_position(side // 2), side, side, tilt, smear), self._image_size
-            )
-            if painted.mask.any() and self._leaves_visible(painted, MIN_VISIBLE_BEHIND_SIGN):
-                self._add_object(painted, label)
+            sprite = Sprite(stencil, colors, self._random_position(side // 2), side, side, tilt, blur)
+            raster = rasterize_sprite(sprite, self._image_size)
+            if raster.mask.any() and self._leaves_visible(raster, MIN_VISIBLE_BEHIND_SIGN):
+                self._add_object(raster, label)
                 return
 
     def add_clutter(self, object_sizes: tuple[int, int]) -> None:
-        """Something of no class behind the objects to come: a blank sign, a spot or a bar."""
-        dice, side = self._rng, self._rng.log_uniform(*object_sizes)
-        outline = dice.choice((*SIGN_OUTLINES, "bar"))
-        sprite = sign_stencil(outline) if outline != "bar" and dice.chance(50) else filled_stencil(outline)
-        colors = _fade_colors(dice.choice(SIGN_COLOURS), dice)
-        tall, tilt = max(2, side * dice.randint(4, 16) // 10), dice.randint(-24, 24)
-        rasterise_sprite(
-            Sprite(sprite, colors, self._random_position(0), side, tall, tilt), self._image_size
-        ).composite_onto(self.canvas)
+        """Draw clutter of no class into the background: a blank sign, a filled outline or a bar."""
+        rng, width = self._rng, self._rng.log_uniform(*object_sizes)
+        outline = rng.choice((*SIGN_OUTLINES, "bar"))
+        stencil = sign_stencil(outline) if outline != "bar" and rng.chance(50) else filled_stencil(outline)
+        colors = _fade_colors(rng.choice(SIGN_COLORS), rng)
+        height, tilt = max(2, width * rng.randint(4, 16) // 10), rng.randint(-24, 24)
+        sprite = Sprite(stencil, colors, self._random_position(0), width, height, tilt)
+        rasterize_sprite(sprite, self._image_size).composite_onto(self.canvas)
 
     def add_occluder(self, object_sizes: tuple[int, int]) -> None:
-        """A pole or a spot in front of whatever is there."""
-        dice = self._rng
-        gray = dice.randint(30, 200)
-        color = (gray + dice.randint(-20, 20), gray, gray + dice.randint(-20, 20))
-        if dice.chance(60):
-            thick, tall, sprite = (
-                dice.randint(1, max(2, object_sizes[1] // 8)),
-                dice.randint(object_sizes[1], 3 * object_sizes[1]),
-                filled_stencil("bar"),
-            )
+        """Draw a pole or a disk in the foreground, unless it hides an object beyond the limit."""
+        rng = self._rng
+        gray = rng.randint(30, 200)
+        color = (gray + rng.randint(-20, 20), gray, gray + rng.randint(-20, 20))
+        if rng.chance(60):
+            stencil, width = filled_stencil("bar"), rng.randint(1, max(2, object_sizes[1] // 8))
+            height = rng.randint(object_sizes[1], 3 * object_sizes[1])
         else:
-            thick = tall = dice.randint(max(2, object_sizes[0] // 2), max(2, object_sizes[1] // 3))
-            sprite = filled_stencil("round")
-        painted = rasterise_sprite(
-            Sprite(sprite, (color,) * 3, self._random_position(0), thick, tall, dice.randint(-9, 9)), self._image_size
-        )
-        if self._leaves_visible(painted, MIN_VISIBLE_BEHIND_OCCLUDER):
-            painted.composite_onto(self.canvas)
-            self._assign_pixels(painted, 0)
+            stencil = filled_stencil("round")
+            width = height = rng.randint(max(2, object_sizes[0] // 2), max(2, object_sizes[1] // 3))
+        sprite = Sprite(stencil, (color,) * 3, self._random_position(0), width, height, rng.randint(-9, 9))
+        raster = rasterize_sprite(sprite, self._image_size)
+        if self._leaves_visible(raster, MIN_VISIBLE_BEHIND_OCCLUDER):
+            raster.composite_onto(self.canvas)
+            self._assign_pixels(raster, 0)
 
     def _add_object(self, raster: SpriteRaster, label: int) -> None:
         raster.composite_onto(self.canvas)
@@ -205,34 +201,34 @@ class _SceneBuilder:
 
     def _assign_pixels(self, raster: SpriteRaster, instance: int) -> None:
         self._visible_areas = [
-            shown - hidden for shown, hidden in zip(self._visible_areas, self._hidden_areas(raster), strict=True)
+            visible - hidden for visible, hidden in zip(self._visible_areas, self._hidden_areas(raster), strict=True)
         ]
         self.instance_map[raster.region][raster.mask] = instance
 
     def _hidden_areas(self, raster: SpriteRaster) -> list[int]:
-        """How many pixels of nobody and of each object ``raster`` lies upon."""
+        """Number of pixels of the background and of each object that ``raster`` covers."""
         return np.bincount(self.instance_map[raster.region][raster.mask], minlength=len(self._visible_areas)).tolist()
 
     def _leaves_visible(self, raster: SpriteRaster, min_percent: int) -> bool:
-        """Whether every object it touches would still show ``min_percent`` per cent of itself."""
+        """Whether ``min_percent`` per cent of every covered object would stay visible."""
         objects = list(zip(self._visible_areas, self._full_areas, self._hidden_areas(raster), strict=True))[1:]
-        return all(100 * (shown - hidden) >= min_percent * whole for shown, whole, hidden in objects if hidden)
+        return all(100 * (visible - hidden) >= min_percent * full for visible, full, hidden in objects if hidden)
 
     def _random_position(self, margin: int) -> tuple[int, int]:
-        """A point (x, y) in 1/16 pixels, at least ``margin`` pixels from the rim of the picture."""
+        """Random point (x, y) in 1/16 pixels, at least ``margin`` pixels from the image border."""
         height, width = self._image_size
-        across = self._rng.randint(margin * SUBPIXEL, max(margin, width - margin) * SUBPIXEL)
-        return across, self._rng.randint(margin * SUBPIXEL, max(margin, height - margin) * SUBPIXEL)
+        x = self._rng.randint(margin * SUBPIXEL, max(margin, width - margin) * SUBPIXEL)
+        return x, self._rng.randint(margin * SUBPIXEL, max(margin, height - margin) * SUBPIXEL)
 
 
 def _fade_colors(colors: Sequence[RGB], rng: PortableRNG) -> list[RGB]:
-    """The colors in a light of their own, and a little faded towards gray."""
-    light, fade = rng.randint(55, 105), rng.randint(0, 35)
-    return [tuple((c * (100 - fade) + 128 * fade) * light // 10_000 for c in color) for color in colors]  # type: ignore[misc]
+    """Scale the colors by a random brightness and blend them towards gray."""
+    brightness, fade = rng.randint(55, 105), rng.randint(0, 35)
+    return [tuple((c * (100 - fade) + 128 * fade) * brightness // 10_000 for c in color) for color in colors]  # type: ignore[misc]
 
 
 def _mask_to_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """The tight box ``xyxy`` around the true pixels of ``mask`` [H, W]."""
+    """Tight box ``xyxy`` of the true pixels of ``mask`` [H, W]."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
@@ -245,16 +241,18 @@ def _validate_settings(
     classes: Sequence[str],
 ) -> None:
     if num_images < 1:
-        raise ValueError(f"count is {num_images}; a dataset needs at least one scene.")
+        raise ValueError(f"num_images is {num_images}; a dataset needs at least one scene.")
     if not 0 <= num_objects[0] <= num_objects[1]:
-        raise ValueError(f"objects is {num_objects}; give the fewest and the most signs a scene has, as in (8, 14).")
+        raise ValueError(
+            f"num_objects is {num_objects}; give the minimum and maximum number of signs per scene, as in (8, 14)."
+        )
     if not 3 <= object_sizes[0] <= object_sizes[1]:
         raise ValueError(
-            f"sides is {object_sizes}; give the shortest (at least 3) and the longest side in pixels, as in (6, 40)."
+            f"object_sizes is {object_sizes}; give the minimum (at least 3) and maximum side in pixels, as in (6, 40)."
         )
     if min(image_size) < object_sizes[1]:
         raise ValueError(
-            f"size is {image_size}: too small for signs of {object_sizes[1]} px. Make the scenes larger or the sides shorter."
+            f"image_size is {image_size}: too small for signs of {object_sizes[1]} px. Use larger scenes or smaller signs."
         )
     unknown = [name for name in classes if name not in GLYPHS]
     if unknown or not classes:
