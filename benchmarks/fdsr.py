@@ -72,7 +72,7 @@ def main() -> None:
     metadata = collect_metadata(torch.device(args.device), f"python benchmarks/fdsr.py {' '.join(sys.argv[1:])}")
     if args.dataset_crop_size:
         crops_per_image = {"train": 1, "val": args.crops_per_image}
-        args.data = crop_dataset(args.data, args.runs / "windows", args.dataset_crop_size, crops_per_image)
+        args.data = crop_dataset(args.data, args.runs / "crops", args.dataset_crop_size, crops_per_image)
     detector = args.detector or train_detector(args)
     results = [run_seed(args, detector, seed) for seed in range(args.seeds)]
     details = {"seeds": [result["pipelines"] for result in results], "data": results[0]["data"]}
@@ -157,7 +157,7 @@ def run_seed(args: argparse.Namespace, detector: str, seed: int) -> dict[str, An
 def evaluate_once(config: super_resolution_detection.SRDetectionConfig, folder: Path) -> dict[str, Any]:
     """Return the results in ``folder`` if they have the same configuration; evaluate otherwise."""
     path = folder / "sr_detection.json"
-    if path.exists() and json.loads(path.read_text())["settings"] == json.loads(json.dumps(to_jsonable(config))):
+    if path.exists() and json.loads(path.read_text())["settings"] == to_jsonable(config):
         return json.loads(path.read_text())
     return json.loads(json.dumps(to_jsonable(super_resolution_detection.evaluate_sr_detection(config, folder))))
 

@@ -58,6 +58,9 @@ __all__ = [
     "evaluate",
     "extractor",
     "interpolator",
+    "list_detectors",
+    "list_interpolators",
+    "list_pyramids",
     "load",
     "load_delta",
     "losses_from_features",
@@ -71,7 +74,36 @@ __all__ = [
 ]
 
 
+def list_interpolators() -> list[str]:
+    """Return the names that `interpolator` and ``--model.interpolator`` accept."""
+    from featlift.interpolators import INTERPOLATORS
+
+    return list(INTERPOLATORS)
+
+
+def list_detectors() -> list[str]:
+    """Return the names that `detector` and ``--model.detector`` accept."""
+    from featlift.detectors import DETECTORS
+
+    return list(DETECTORS)
+
+
+def list_pyramids() -> list[str]:
+    """Return the names that ``--model.pyramid`` accepts."""
+    from featlift.pyramids import PYRAMIDS
+
+    return list(PYRAMIDS)
+
+
+def _read_version() -> str:
+    from importlib.metadata import version
+
+    return version("featlift")
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _read_version()
     if name not in _MODULES:
         raise AttributeError(f"module 'featlift' has no attribute '{name}'; its public names are {', '.join(__all__)}.")
     return getattr(importlib.import_module(f"featlift.{_MODULES[name]}"), name)

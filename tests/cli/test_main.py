@@ -5,6 +5,8 @@ import sys
 import pytest
 
 from featlift.cli import main
+from featlift.cli.hints import VERB_HABITS
+from featlift.cli.verbs import COMMANDS, PAPERS
 
 
 def paths(commands, *prefix):
@@ -12,25 +14,21 @@ def paths(commands, *prefix):
         yield from paths(command, *prefix, name) if isinstance(command, dict) else [([*prefix, name], command)]
 
 
-COMMANDS = list(paths(main.COMMANDS))
+ALL_COMMANDS = list(paths(COMMANDS))
+IDS = [" ".join(words) for words, _ in ALL_COMMANDS]
 
 
-@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=[" ".join(words) for words, _ in COMMANDS])
-def test_every_command_has_help(words, command, capsys):
-    with pytest.raises(SystemExit) as left:
-        main.main([*words, "--help"])
-    assert left.value.code == 0
-    printed = capsys.readouterr().out
-    assert f"featlift {' '.join(words)}" in printed
-    assert "--config" in printed
+def run(words, capsys):
+    code = main.main(words if isinstance(words, list) else words.split())
+    return code, capsys.readouterr()
 
 
-@pytest.mark.parametrize("group", ["", *(name for name, command in main.COMMANDS.items() if isinstance(command, dict))])
+@pytest.mark.parametrize("group", ["", *(name for name, command in COMMANDS.items() if isinstance(command, dict))])
 def test_help_lists_the_commands(group, capsys):
-    assert main.main([*group.split(), "--help"]) == 0
-    printed = capsys.readouterr().out
-    for name in main.COMMANDS[group] if group else main.COMMANDS:
-        assert name in printed
+    code, printed = run([*group.split(), "--help"], capsys)
+    assert code == 0
+    for name in COMMANDS[group] if group else COMMANDS:
+        assert name in printed.out
     assert main.main(group.split()) == 2
 
 
@@ -38,20 +36,29 @@ def test_help_lists_the_commands(group, capsys):
     ("words", "code", "message"),
     [
         ("trian baseline", 1, "Did you mean 'train'?"),
+        ("val runs/afi", 1, "Did you mean 'evaluate'?"),
+        ("detect runs/afi image.jpg", 1, "Did you mean 'predict'?"),
         ("train afi-gna", 1, "Did you mean 'afi-gan'?"),
         ("frobnicate", 1, "Available: demo, train, evaluate"),
         ("data chek x", 1, "Did you mean 'check'?"),
         ("train afi-gan --sed 3", 2, "Did you mean --seed?"),
-        ("train afi-gan --model.chanels 3", 2, "Did you mean --model.pyramid_channels?"),
-        ("train srf-gan --channels 3", 2, "Did you mean --model.pyramid_channels?"),
-        ("train baseline --stop_after teacher", 2, "--stop_after"),
-        ("train baseline --data.batch_size many", 2, "many"),
-        ("train baseline --preset fast", 1, "choose one of quick, paper"),
+        ("train afi-gan --model.chanels 3", 2, "Did you mean --model.pyramid-channels?"),
+        ("train srf-gan --channels 3", 2, "Did you mean --model.pyramid-channels?"),
+        ("train srf-gan --lr 3", 2, "--target.optimizer.lr sets the learning rate of the stage 'target'"),
+        ("train baseline --stop_after teacher", 2, "no option --stop_after"),
+        ("train baseline --data.batch_size many", 2, "--data.batch-size: Expected int"),
+        ("train baseline --data.batch-size", 2, "--data.batch-size needs a value"),
+        ("train baseline --preset fast", 1, "choose one of quick"),
+        ("train baseline folder", 2, "'folder' is one argument too many"),
+        ("train baseline epochs=3", 2, "--train.steps = epochs * images / batch size"),
         ("train afi-gan --model.interpolator aif", 1, "Did you mean 'afi'?"),
         ("train afi-gan --model.detector mask-rcn", 1, "Did you mean 'mask-rcnn'?"),
         ("train afi-gan --reuse everything", 1, "choose one of none, G, G_from_M, M"),
         ("train baseline --train.optimizer.name sdg", 1, "choose one of sgd, adam, adamw"),
-        ("evaluate", 2, "required: model"),
+        ("train baseline --config nowhere.yaml", 1, "nowhere.yaml"),
+        ("predict runs/afi image.jpg --conf 0.3", 2, "--score-threshold"),
+        ("predict runs/afi image.jpg --scor 0.3", 2, "Did you mean --score-threshold?"),
+        ("evaluate", 2, "MODEL is missing"),
         ("evaluate nowhere", 1, "There is no file nowhere"),
         ("data check nowhere", 1, "nowhere"),
         ("list colors", 1, "Unknown list 'colors'"),
@@ -59,21 +66,80 @@ def test_help_lists_the_commands(group, capsys):
 )
 def test_errors_are_a_sentence(words, code, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    try:
-        exit_code = main.main(words.split())
-    except SystemExit as error:
-        exit_code = error.code
-    printed = capsys.readouterr()
+    exit_code, printed = run(words, capsys)
     assert exit_code == code
     assert message in printed.err
     assert "Traceback" not in printed.err + printed.out
     assert not list(tmp_path.iterdir())  # a mistyped option writes nothing
 
 
-def test_a_missing_folder_of_images(capsys, tmp_path, monkeypatch):
+def test_a_wrong_call_names_the_help(capsys):
+    assert "featlift train efpn --help lists the options." in run("train efpn --lr 3", capsys)[1].err
+
+
+@pytest.mark.parametrize(("habit", "verb"), VERB_HABITS.items())
+def test_verbs_of_other_toolkits_lead_to_a_verb(habit, verb, capsys):
+    assert habit not in COMMANDS
+    assert verb in COMMANDS
+    assert f"Did you mean '{verb}'?" in run([habit], capsys)[1].err
+
+
+REFUSED = {
+    "an unknown folder": ["--data", "nowhere"],
+    "an unknown backbone": ["--model.backbone", "resnet5000"],
+    "an unknown device": ["--device", "quantum"],
+    "a GPU that is not there": ["--device", "cuda:99"],
+    "an unknown precision": ["--precision", "fp7"],
+    "an unknown detector": ["--model.detector", "yolo"],
+    "an unknown pyramid": ["--model.pyramid", "cone"],
+    "an unknown interpolator": ["--model.interpolator", "psychic"],
+    "options of another detector": ["--model.detector", "fcos", "--model.detector-options.anchor-scale", "8"],
+    "an interpolator that has no such option": ["--model.interpolator-options.charm", "8"],
+    "no steps between checkpoints": ["--save-every", "0"],
+    "a start that is not there": ["--init-from", "nowhere"],
+    "weights that are not there": ["--model.backbone-weights", "nowhere.pth"],
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+def test_a_refused_training_leaves_nothing(refused, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main.main(["train", "baseline", "--data", "nowhere", "--run", "mine", "--device", "cpu"]) == 1
-    assert "There is no folder nowhere" in capsys.readouterr().err
+    words = [] if "--device" in REFUSED[refused] else ["--device", "cpu"]
+    code, printed = run(["train", "baseline", "--run", "some/run", *words, *REFUSED[refused]], capsys)
+    assert code in (1, 2)
+    assert "Traceback" not in printed.err
+    assert len(printed.err.splitlines()) < 12
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("paper", "words"),
+    [
+        ("afi-gan", ["--stop-after", "dinner"]),
+        ("afi-gan", ["--interpolator-from", "nowhere"]),
+        ("afi-gan", ["--extractor-detector", "yolo"]),
+        ("afi-gan", ["--teacher-from", "nowhere"]),
+        ("srf-gan", ["--adversarial.levels", "p9"]),
+        ("light", ["--teachers-from", "nowhere"]),
+        ("light", ["--target-init", "luck"]),
+        ("efpn", ["--model.detector", "fcos"]),
+        ("efpn", ["--detector-from", "nowhere"]),
+        ("fdsr", ["--feature-extractor.network", "nowhere"]),
+        ("fdsr", ["--network.name", "paint"]),
+        ("fsr-gan", ["--collection.name", "holiday-photos"]),
+        ("fsr-gan", ["--generator", "diesel"]),
+    ],
+)
+def test_a_refused_paper_leaves_no_run(paper, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", paper, "--run", "some/run", "--device", "cpu", *words], capsys)[0] in (1, 2)
+    assert not (tmp_path / "some").exists()
+
+
+def test_the_preset_is_printed(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = run(["train", "baseline", "--device", "quantum"], capsys)[1]
+    assert printed.out.startswith("preset quick (a small network")
 
 
 def test_tracebacks_can_be_enabled(monkeypatch):
@@ -83,16 +149,35 @@ def test_tracebacks_can_be_enabled(monkeypatch):
 
 
 def test_every_command_has_its_function():
-    for _, command in COMMANDS:
+    for _, command in ALL_COMMANDS:
         module, function = command.function.split(":")
         assert callable(getattr(importlib.import_module(f"featlift.commands.{module}"), function))
 
 
+def test_every_paper_has_an_example():
+    assert {" ".join(words): command.example for words, command in ALL_COMMANDS if words[0] == "train"} == {
+        f"train {name}": COMMANDS["train"][name].example for name in PAPERS
+    }
+    for words, command in ALL_COMMANDS:
+        assert command.example.startswith(f"featlift {' '.join(words)} ")
+
+
+HEAVY = {"torch", "torchvision", "numpy", "timm", "matplotlib", "jsonargparse", "hotcoco", "rich", "yaml"}
+
+
+def imported_by(*calls):
+    code = f"import sys; from featlift.cli import main; codes = [main.main(words.split()) for words in {list(calls)!r}];"
+    code += f"print(codes, file=sys.stderr); sys.exit(' '.join({HEAVY!r} & set(sys.modules)) or None)"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
 def test_help_and_version_import_nothing_heavy():
-    code = (
-        "import sys; from featlift.cli import main; main.main(['--help']); main.main(['--version']); main.main(['train', '--help']);"
-        "sys.exit(' '.join({'torch', 'timm', 'matplotlib', 'jsonargparse', 'hotcoco'} & set(sys.modules)) or None)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    calls = [f"{words} --help" for words in IDS] + [f"{words} --help-all" for words in IDS]
+    done = imported_by("--help", "--version", "train --help", "train afi-gan --preset paper --data x --help", *calls)
     assert done.returncode == 0, done.stderr
     assert "usage: featlift" in done.stdout
+
+
+def test_mistyped_options_import_nothing_heavy():
+    done = imported_by("train afi-gan --lr 3", "predict", "predict a b --conf 3", "val")
+    assert done.returncode == 0, done.stderr

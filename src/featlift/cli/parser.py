@@ -1,157 +1,114 @@
-"""Parse command-line arguments into the arguments of a function, by its signature and docstring; presets become defaults."""
+"""Assignments of options → arguments of a command's function; jsonargparse converts and checks the values.
 
-import difflib
-import importlib
+Presets become the defaults of the options.
+"""
+
 import inspect
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
-PRESETS = {
-    "quick": "for a laptop: small networks on the synthetic images",
-    "short": "one GPU, one night",
-    "paper": "as in the paper",
-    "dense": "the papers' schedule for RetinaNet, FCOS and CenterMask",
-    "transformer": "the papers' schedule for Swin",
-    "official": "as in the published code",
-}
+from featlift.cli.arguments import Assignments, UsageError, read_assignments
+from featlift.cli.option_table import OptionTable, load_option_table, with_hyphens
+from featlift.cli.presets import build_preset, choose_preset, list_presets
 
 
-class SuggestingParser(ArgumentParser):
-    """Argument parser whose errors suggest the closest option instead of printing the whole usage."""
+def parse_function_args(function: Callable[..., Any], table: OptionTable, argv: Sequence[str]) -> dict[str, Any]:
+    """Return the keyword arguments of ``function`` given by ``argv``; the fields of a dataclass parameter are options of their own.
 
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Print ``message`` with a suggested option and exit with code 2."""
-        print(
-            f"{self.prog}: {message}{self._suggest(message)}\n{self.prog} --help lists every option.", file=sys.stderr
-        )
-        raise SystemExit(2)
+    Args:
+        function: Function of a command.
+        table: Its options.
+        argv: Words after the command.
 
-    def _suggest(self, message: str) -> str:
-        unknown = re.search(r"nrecognized arguments: (--[\w.\-]+)", message)
-        if not unknown:
-            return ""
-        options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
-        by_last_name = {option.rpartition(".")[2]: option for option in options}
-        last_name = unknown[1].rpartition(".")[2].lstrip("-")
-        matches = difflib.get_close_matches(unknown[1], options, n=1, cutoff=0.75) or [
-            by_last_name[name] for name in difflib.get_close_matches(last_name, by_last_name, n=1)
-        ]
-        return f"\nDid you mean {matches[0]}?" if matches else ""
-
-
-def parse_function_args(function: Callable[..., Any], prog: str, summary: str, argv: Sequence[str]) -> dict[str, Any]:
-    """Return the keyword arguments of ``function`` parsed from ``argv``.
-
-    Parameters without a default are positional; a list of strings takes all remaining arguments. Each field of a dataclass parameter
-    is an option.
+    Raises:
+        UsageError: If the words are no valid call.
     """
-    parser = SuggestingParser(prog=prog, description=summary)
-    parser.add_argument("--config", action="config", help="YAML file with these options.")
-    parameters = inspect.signature(function).parameters.values()
-    grouped: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
-    lists = [p for p in parameters if p.annotation in (list[str], tuple[str, ...])]
-    skipped: set[str | int] = {*(p.name for p in lists), *grouped}
-    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=skipped)
-    for config_class in grouped.values():
+    parser, groups = _new_parser(), _list_dataclasses(function)
+    parser.add_function_arguments(function, as_group=False, as_positional=False, skip=set(groups))
+    for config_class in groups.values():
         parser.add_class_arguments(config_class, None, as_group=False)
-    for p in lists:
-        text = re.search(rf"{p.name}: (.+)", function.__doc__ or "")
-        parser.add_argument(p.name, nargs="+" if p.default is p.empty else "*", help=text[1] if text else None)
-    values = _parse(parser, argv)
-    for name, config_class in grouped.items():
-        values[name] = config_class(**{field: values.pop(field) for field in config_class.__dataclass_fields__})
+    values = _parse(parser, read_assignments(argv, table), table)
+    for name, config_class in groups.items():
+        values[name] = config_class(**{field.name: values.pop(field.name) for field in fields(config_class)})
     return values
 
 
-def parse_training_args(paper: str, prog: str, argv: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments of :func:`featlift.commands.train.train`: the preset's settings, overridden by a YAML file and by options.
+def _list_dataclasses(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
 
-    ``--data FOLDER`` is short for ``--data.root FOLDER``.
+
+def parse_training_args(paper: str, argv: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of :func:`featlift.commands.train.train`, and the name of the preset as "preset".
+
+    The settings are those of the preset, changed by YAML files and options. Without ``--preset`` it is "quick" on the built-in
+    scenes, and "finetune" on the user's own images. If ``--model.detector`` changes the kind of detector, the preset's options of
+    the old kind are dropped.
 
     Raises:
-        ValueError: If the preset does not exist.
+        UsageError: If the words are no valid call.
+        ValueError: If the preset does not exist, or the settings contradict each other.
     """
     from featlift.commands.train import RunOptions
 
-    module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
-    argv, preset = _split_preset(argv)
-    parser = SuggestingParser(prog=prog, description=_first_line(module.__doc__))
-    parser.add_argument(
-        "--preset",
-        default=preset,
-        help=f"Preset: {', '.join(PRESETS)} (see featlift list presets).",
-    )
-    parser.add_argument("--config", action="config", help="YAML file with these options.")
-    skipped: set[str | int] = set() if hasattr(module, "STAGES") else {"stop_after"}
+    table = load_option_table(f"train {paper}")
+    values = dict(read_assignments(argv, table).values)
+    settings_class = _find_settings(paper)
+    preset = values.pop("preset", "") or choose_preset(data_root(values), list_presets(settings_class))
+    base = _change_detector(build_preset(settings_class, preset), values.get("model.detector", ""))
+    parser = _new_parser()
+    skipped: set[str | int] = set() if table.find("stop_after") else {"stop_after"}
     parser.add_class_arguments(RunOptions, None, as_group=False, skip=skipped)
-    parser.add_class_arguments(module.Settings, None)
-    parser.set_defaults({"run": f"runs/{paper}", **asdict(_build_preset(module.Settings, preset))})
-    values = _parse(parser, argv, expand_data=module.Settings)
-    values.pop("preset")
-    run_options = {name: values.pop(name) for name in list(values) if name in RunOptions.__dataclass_fields__}
-    return {"paper": paper, "settings": module.Settings(**values), "run_options": RunOptions(**run_options)}
+    parser.add_class_arguments(settings_class, None)
+    parser.set_defaults({"run": f"runs/{paper}", **asdict(base)})
+    parsed = _parse(parser, Assignments(values), table)
+    names = {field.name for field in fields(RunOptions)}
+    options = RunOptions(**{name: parsed.pop(name) for name in list(parsed) if name in names})
+    return {"paper": paper, "settings": settings_class(**parsed), "run_options": options, "preset": preset}
 
 
-def _build_preset(settings: Any, name: str) -> Any:
-    instance = settings() if name == "paper" else getattr(settings, name, lambda: None)()
-    if name not in PRESETS or instance is None:
-        available = [preset for preset in PRESETS if preset == "paper" or hasattr(settings, preset)]
-        raise ValueError(f"Unknown preset '{name}'; choose one of {', '.join(available)}.")
-    return instance
+def data_root(values: Mapping[str, str]) -> str:
+    """Return the images that assignments name: a folder, or "" or "scenes" for the built-in ones."""
+    if values.get("collection.name", "synthetic") != "synthetic":
+        return values.get("collection.image_folder", "")
+    return values.get("data.root", "")
 
 
-def _split_preset(argv: Sequence[str]) -> tuple[list[str], str]:
-    remaining, preset = [], "quick"
-    stream = iter(argv)
-    for arg in stream:
-        if arg == "--preset":
-            preset = next(stream, "")
-        elif arg.startswith("--preset="):
-            preset = arg.partition("=")[2]
-        else:
-            remaining.append(arg)
-    return remaining, preset
+def _find_settings(paper: str) -> Any:
+    import importlib
+
+    return importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}").Settings
 
 
-def _parse(parser: ArgumentParser, argv: Sequence[str], expand_data: Any = None) -> dict[str, Any]:
-    normalized = list(_normalize_options(parser, _expand_data_option(argv) if expand_data else argv))
-    values = dict(vars(parser.instantiate(parser.parse_args(normalized))))
-    values.pop("config", None)
-    return values
+def _change_detector(settings: Any, detector: str) -> Any:
+    """Return ``settings`` with another kind of detector, without the preset's options of the old kind."""
+    from featlift.papers.afi_gan import replace_detector
+
+    return replace(settings, model=replace_detector(settings.model, detector)) if detector else settings
 
 
-def _normalize_options(parser: ArgumentParser, argv: Sequence[str]) -> Iterator[str]:
-    """Replace hyphens in option names by underscores, and add ``true`` to Boolean options without a value."""
-    for arg, following in zip(argv, [*argv, "--"][1:], strict=True):
-        option, equals, value = arg.partition("=")
-        if not option.startswith("--"):
-            yield arg
-            continue
-        option = option.replace("-", "_").replace("__", "--", 1)
-        yield f"{option}{equals}{value}"
-        if not equals and following.startswith("--") and isinstance(_option_default(parser, option[2:]), bool):
-            yield "true"
+def _new_parser() -> ArgumentParser:
+    return ArgumentParser(prog="featlift", exit_on_error=False, allow_abbrev=False, add_help=False)
 
 
-def _option_default(parser: ArgumentParser, name: str) -> Any:
-    return next((action.default for action in parser._actions if action.dest == name), None)
+def _parse(parser: ArgumentParser, assignments: Assignments, table: OptionTable) -> dict[str, Any]:
+    try:
+        return dict(vars(parser.instantiate(parser.parse_args(_sort_words(assignments.as_words())))))
+    except ArgumentError as error:
+        raise UsageError(_format_error(str(error), table)) from error
 
 
-def _expand_data_option(argv: Sequence[str]) -> list[str]:
-    """Replace ``--data X`` by ``--data.root X``, unless X is a YAML file or inline JSON; ``--skip-broken`` by ``--data.skip_broken``."""
-    args = [re.sub(r"^--skip[-_]broken(?==|$)", "--data.skip_broken", arg) for arg in argv]
-    for i, arg in enumerate(args):
-        value = arg.partition("=")[2] if arg.startswith("--data=") else args[i + 1] if i + 1 < len(args) else ""
-        inline = value.startswith("{") or value.endswith((".yaml", ".yml"))
-        if not inline and (arg == "--data" or arg.startswith("--data=")):
-            args[i] = arg.replace("--data", "--data.root", 1)
-    return args
+def _sort_words(words: Iterable[str]) -> list[str]:
+    """Return a dictionary's option before its keys, which change single values of it."""
+    return sorted(words, key=lambda word: word.partition("=")[0].count("."))
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().splitlines()[0]
+def _format_error(message: str, table: OptionTable) -> str:
+    """Return jsonargparse's message with the option as it is typed and the type as it is called."""
+    message = re.sub(r'Parser key "([\w.]+)":\s*', lambda m: f"--{m[1].replace('_', '-')}: ", message)
+    message = re.sub(r"an? <class '(\w+)'>", r"\1", message).replace("\n", " ")
+    return with_hyphens(message.replace("argument ", "", 1) if message.startswith("argument ") else message, table)

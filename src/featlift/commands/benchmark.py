@@ -75,7 +75,7 @@ def benchmark(
         num_seeds: Number of repetitions, with the seeds 0, 1, ….
         preset: Preset of AFI-GAN's settings: quick, paper, dense, transformer, official.
         step_scale: Factor on the steps of every stage.
-        device: Device: "auto", "cpu" or "cuda".
+        device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         n_resamples: Number of bootstrap resamples of images and seeds for the confidence intervals.
 
     Returns:

@@ -27,7 +27,7 @@ def demo(out: str = "runs/demo", seed: int = 0, step_scale: float = 0.7, device:
         out: Output folder; an interrupted demo resumes in the same folder.
         seed: Random seed.
         step_scale: Factor on the steps of every stage of the quick preset (1: ``benchmarks/equal_steps.py scenes``; 0.05: smoke test).
-        device: Device: "auto", "cpu" or "cuda".
+        device: Device: "auto" (a GPU if available), "cpu" or "cuda".
     """
     return run_equal_steps(scale_steps(afi_gan.Settings.quick(), step_scale), Path(out), seed, device)
 

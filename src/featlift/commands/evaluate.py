@@ -1,6 +1,6 @@
 """``featlift evaluate``: AP and AR of a detector; retrieval metrics of a descriptor generator."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from featlift.commands.train import format_metrics
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.data.tt100k import TT100KDataset
 from featlift.detectors.multi_scale import MultiScaleTTA
+from featlift.device import resolve_device
 from featlift.evaluation import detection
 from featlift.experiments import super_resolution_detection, tt100k_evaluation
 from featlift.experiments.retrieval_evaluation import GENERATOR_FILE, evaluate_retrieval
@@ -21,14 +22,14 @@ class InferenceOptions:
 
     Attributes:
         batch_size: Number of images per batch.
-        device: Device: "cpu", "cuda", ….
+        device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         scales: Factors of the test size; the detections of several scales are merged (multi-scale testing).
         flip: Also detect in the horizontally flipped image.
         merge_method: Method that merges the detections: "nms" or "soft-nms".
     """
 
     batch_size: int = 4
-    device: str = "cpu"
+    device: str = "auto"
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     merge_method: str = "nms"
@@ -68,6 +69,7 @@ def evaluate(
     Raises:
         ValueError: If the classes of the dataset differ from the detector's.
     """
+    inference = replace(inference, device=str(resolve_device(inference.device)))
     if (Path(model) / GENERATOR_FILE).exists():
         return evaluate_retrieval(Path(model), data, Path(out) if out else None)
     if super_resolvers:

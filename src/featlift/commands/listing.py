@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from featlift.cli.parser import PRESETS
+from featlift.cli.presets import PRESETS
 from featlift.detectors import DETECTORS
 from featlift.image_sr import SUPER_RESOLVERS
 from featlift.interpolators import INTERPOLATORS, PER_STEP_INTERPOLATORS, interpolator

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from featlift.data.image_io import read_image
+from featlift.device import resolve_device
 from featlift.evaluation.detection import to_coco_results
 from featlift.papers import baseline
 from featlift.training.run import write_json
@@ -20,7 +21,7 @@ def predict(
     sources: list[str],
     out: str = "predictions",
     score_threshold: float = 0.5,
-    device: str = "cpu",
+    device: str = "auto",
     skip_broken: bool = False,
 ) -> Path:
     """Detect objects in images.
@@ -30,7 +31,7 @@ def predict(
         sources: Image files and folders (searched recursively).
         out: Output folder for the annotated images and ``predictions.json``.
         score_threshold: Minimum score of drawn detections; the JSON file contains all.
-        device: Device: "cpu", "cuda", ….
+        device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         skip_broken: Skip unreadable images and list them in the JSON file.
 
     Raises:
@@ -38,7 +39,8 @@ def predict(
         ValueError: If an image is unreadable and ``skip_broken`` is False.
     """
     detector, classes = baseline.load_detector(model)
-    detector.to(device).eval()
+    resolved = resolve_device(device)
+    detector.to(resolved).eval()
     files = find_images(sources)
     results: list[dict[str, Any]] = []
     images, broken = [], []
@@ -51,7 +53,7 @@ def predict(
                 raise ValueError(f"{error} (--skip-broken skips unreadable images)") from error
             broken.append({"file": str(file), "reason": str(error)})
             continue
-        detections = _detect(detector, image.to(device))
+        detections = _detect(detector, image.to(resolved))
         images.append({"id": number, "file_name": str(file), "height": image.shape[1], "width": image.shape[2]})
         results += to_coco_results([detections], [number])
         draw_predictions(image, detections, classes, score_threshold, Path(out) / f"{number:05d}_{file.stem}.png")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from featlift.commands.upgrade import load_detector_by_name
 from featlift.deployment.latency_budget import random_image
 from featlift.detectors import detections_from_features
+from featlift.device import resolve_device
 from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 from featlift.interpolators import INTERPOLATORS, build_interpolators
 from featlift.upgrading.upsampling_steps import UpsamplingStep, backbone_and_pyramid, find_upsampling_steps
@@ -51,7 +52,7 @@ class ProfileReport:
 def profile(
     model: str,
     image_size: str = "800x1216",
-    device: str = "cpu",
+    device: str = "auto",
     interpolators: tuple[str, ...] = (),
     rounds: int = 5,
     plot_file: str = "profile.png",
@@ -63,7 +64,7 @@ def profile(
     Args:
         model: Run folder, detector file, or name of a torchvision detector, such as "maskrcnn_resnet50_fpn" (random weights).
         image_size: Image size HEIGHTxWIDTH in pixels.
-        device: Device: "cpu" or "cuda".
+        device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         interpolators: Names of the interpolators to compare; default: all.
         rounds: Number of timed runs, after two warm-up runs.
         plot_file: PNG or SVG file of the plot; empty writes none.
@@ -74,6 +75,7 @@ def profile(
     unknown = [name for name in interpolators if name not in INTERPOLATORS]
     if unknown:
         raise ValueError(f"Unknown interpolator '{unknown[0]}'. Available: {', '.join(INTERPOLATORS)}.")
+    device = str(resolve_device(device))
     image = random_image(image_size, device)
     detector = load_detector_by_name(model).eval().to(device)
     steps = find_upsampling_steps(detector, image)

@@ -134,7 +134,7 @@ def flatten_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _recipe_settings(recipe: TrainingRecipe) -> Any:
-    return parser.parse_training_args(recipe.paper, "featlift table", recipe.argv)["settings"]
+    return parser.parse_training_args(recipe.paper, recipe.argv)["settings"]
 
 
 def _result_name(recipe: TrainingRecipe) -> str:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from torch import nn
 from featlift import report
 from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
+from featlift.device import resolve_device
 from featlift.evaluation.detection import EvaluationResult, evaluate_detector
 from featlift.evaluation.profiling import profile_detectors
 from featlift.papers import baseline
 from featlift.report.page import ReportDataset
+from featlift.runs.announce import describe_training
+from featlift.runs.refused import discard_refused_run
 from featlift.training import Run
 from featlift.training.run import write_json
 
@@ -49,8 +53,17 @@ def train(paper: str, settings: Any, run_options: RunOptions) -> dict[str, Any]:
 
     Writes ``result.json``, ``detections.json`` and ``report.html`` into the run folder. With ``run_options.stop_after`` the detector of
     that stage is evaluated ("extractor" is A3 of AFI-GAN's Table 4), and the result is named "afi-gan, extractor"; after
-    "interpolator" there is no detector to evaluate. Returns the content of ``result.json`` (empty without evaluation).
+    "interpolator" there is no detector to evaluate. Returns the content of ``result.json`` (empty without evaluation). One line is
+    printed before the training; a training that is refused before its first step leaves no run folder.
     """
+    with discard_refused_run(run_options.run):
+        device = str(resolve_device(run_options.device))
+        if os.environ.get("RANK", "0") == "0":
+            print(describe_training(paper, settings, device, run_options.stop_after))
+        return _train_and_evaluate(paper, settings, run_options)
+
+
+def _train_and_evaluate(paper: str, settings: Any, run_options: RunOptions) -> dict[str, Any]:
     module = importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}")
     with open_run(settings, run_options) as run:
         if not hasattr(module, "STAGES"):

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from featlift.device import resolve_device
 from featlift.evaluation.profiling import measure_latencies
 from featlift.upgrading.residual import build_adapters
 from featlift.upgrading.upsampling_steps import UpsamplingStep, find_upsampling_steps
@@ -27,12 +28,12 @@ class LatencyBudget:
         max_latency_ms: Instead of the named interpolator, take the best whose upsampling steps add at most this many ms per image,
             measured on this machine; 0 disables the measurement.
         image_size: Size of that image, HEIGHTxWIDTH in pixels.
-        device: Device of the measurement: "cpu" or "cuda".
+        device: Device of the measurement: "auto" (a GPU if available), "cpu" or "cuda".
     """
 
     max_latency_ms: float = 0.0
     image_size: str = "800x1216"
-    device: str = "cpu"
+    device: str = "auto"
 
 
 UNLIMITED_BUDGET = LatencyBudget()
@@ -47,6 +48,7 @@ def select_within_budget(detector: nn.Module, budget: LatencyBudget) -> str:
     Raises:
         ValueError: If no candidate is within the budget; the message lists the latencies.
     """
+    budget = replace(budget, device=str(resolve_device(budget.device)))
     steps = find_upsampling_steps(detector.eval().to(budget.device), random_image(budget.image_size, budget.device))
     latencies = measure_added_latency(steps, budget)
     detector.cpu()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from featlift.data.image_folder import list_images
 from featlift.data.image_io import read_image
 from featlift.deployment.sr_inference import InferenceNetwork, fastest_inference_network
+from featlift.device import resolve_device
 from featlift.image_sr import SUPER_RESOLVERS, super_resolver
 from featlift.image_sr.checkpoint import load_super_resolver
 from featlift.image_sr.spandrel_models import load_spandrel
@@ -30,7 +31,7 @@ class UpscaleOptions:
         margin: Context in pixels around each tile (`featlift.image_sr.tiling`).
         batch_size: Number of tiles per batch.
         precision: "fp32", "bf16", "fp16", or "auto": the fastest on this machine without visible loss, by measurement.
-        device: Device: "cpu", "cuda", ….
+        device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         quality: Quality of written JPEG and WebP files, 1 to 100.
     """
 
@@ -40,7 +41,7 @@ class UpscaleOptions:
     margin: int = 16
     batch_size: int = 4
     precision: str = "auto"
-    device: str = "cpu"
+    device: str = "auto"
     quality: int = 95
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ def upscale_images(images: str | Path, out: str | Path, options: UpscaleOptions 
             load_super_resolver_by_name(options.model, options.scale), options, read_image(missing[0])
         )
         for file in _with_progress(missing):
-            _write_image(_upscale_image(network, read_image(file), options.device), targets[file], options.quality)
+            _write_image(_upscale_image(network, read_image(file), resolve_device(options.device)), targets[file], options.quality)
     return list(targets.values())
 
 
@@ -95,9 +96,10 @@ def load_super_resolver_by_name(name: str, scale: int = 4) -> nn.Module:
 
 def prepare_super_resolver(super_resolver: nn.Module, options: UpscaleOptions, example: Tensor) -> nn.Module:
     """Return ``super_resolver`` on its device, tiled, in the configured precision or the fastest one on ``example``."""
-    super_resolver = super_resolver.to(options.device)
+    device = resolve_device(options.device)
+    super_resolver = super_resolver.to(device)
     if options.precision == "auto":
-        crop = example[None, :, :96, :96].to(options.device)
+        crop = example[None, :, :96, :96].to(device)
         super_resolver = fastest_inference_network(super_resolver, crop)
     else:
         super_resolver = InferenceNetwork(super_resolver, "channels-last", options.precision)
@@ -109,7 +111,7 @@ def prepare_super_resolver(super_resolver: nn.Module, options: UpscaleOptions, e
 
 
 @torch.no_grad()
-def _upscale_image(super_resolver: nn.Module, image: Tensor, device: str) -> Tensor:
+def _upscale_image(super_resolver: nn.Module, image: Tensor, device: torch.device) -> Tensor:
     """Upscale ``[3, H, W]`` in 0…1 to ``[3, scale·H, scale·W]`` uint8."""
     return (super_resolver(image[None].to(device))[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from featlift.device import resolve_device
+
 TIMEOUT = timedelta(minutes=30)
 
 
@@ -30,22 +32,12 @@ def init_distributed(device: str = "auto") -> torch.device:
     Raises:
         ValueError: if the device does not exist.
     """
-    resolved = _resolve_device(device)
+    resolved = resolve_device(device)
     if resolved.type == "cuda":
         torch.cuda.set_device(resolved)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if resolved.type == "cuda" else "gloo", timeout=TIMEOUT)
     return resolved
-
-
-def _resolve_device(name: str) -> torch.device:
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name in ("auto", "cuda") and num_gpus:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % num_gpus)
-    device = torch.device("cpu" if name == "auto" else name)
-    if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        raise ValueError(f"Device '{name}' is not available: PyTorch sees {num_gpus} GPUs; use 'auto' or 'cpu'.")
-    return device
 
 
 def shutdown_distributed() -> None:

@@ -1,0 +1,119 @@
+"""Literal tables of the command line: every verb and every paper with its summary, function and example."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line.
+
+    Attributes:
+        summary: What the command does, one line.
+        function: Its function, ``"module:function"`` below `featlift.commands`.
+        example: One example on the user's own data.
+    """
+
+    summary: str
+    function: str
+    example: str
+
+
+PAPERS: dict[str, str] = {
+    "baseline": "train a detector with any interpolator in its pyramid",
+    "afi-gan": "train a detector with AFI-GAN's interpolator in three stages",
+    "srf-gan": "train a detector with SRF-GAN's interpolator in three stages",
+    "efpn": "train EFPN: an extended pyramid level for small objects, distilled from images of twice the size",
+    "light": "distill a light interpolator from a heavy one, then fine-tune its detector",
+    "fsr-gan": "train FSR-GAN: super-resolution of the descriptors of low-resolution query images",
+    "fdsr": "train FDSR: an image super-resolution network, with the features of a detector",
+}
+"""Paper → what `featlift train PAPER` does; equal to the summaries of `featlift.papers.registry.PAPERS`."""
+
+PAPER_EXAMPLES: dict[str, str] = {
+    "baseline": "featlift train baseline --data FOLDER --model.interpolator carafe --run runs/carafe",
+    "afi-gan": "featlift train afi-gan --data FOLDER --run runs/afi",
+    "srf-gan": "featlift train srf-gan --data FOLDER --run runs/srf",
+    "efpn": "featlift train efpn --data FOLDER --run runs/efpn",
+    "light": "featlift train light --data FOLDER --teachers-from runs/afi --run runs/light",
+    "fsr-gan": "featlift train fsr-gan --data FOLDER --embedder.encoder resnet50",
+    "fdsr": "featlift train fdsr --data FOLDER --feature-extractor.network runs/afi --run runs/fdsr",
+}
+"""Paper → example. ``--data FOLDER`` is a COCO folder; for fsr-gan ``gallery/CLASS/`` and ``query/CLASS/``, for fdsr any images."""
+
+COMMANDS: dict[str, Command | dict[str, Command]] = {
+    "demo": Command(
+        "train, compare and report on synthetic images, about 12 minutes", "demo:demo", "featlift demo --out runs/demo"
+    ),
+    "train": {name: Command(summary, "train:train", PAPER_EXAMPLES[name]) for name, summary in PAPERS.items()},
+    "evaluate": Command(
+        "AP and AR of a run by object size; retrieval curves of an FSR-GAN run",
+        "evaluate:evaluate",
+        "featlift evaluate runs/afi --data FOLDER --scales 1,1.5",
+    ),
+    "predict": Command(
+        "detect objects in images; write annotated images and COCO JSON",
+        "predict:predict",
+        "featlift predict runs/afi IMAGES --out predictions",
+    ),
+    "compare": Command(
+        "compare two runs: objects gained and lost, differences in AP, cost",
+        "compare:compare",
+        "featlift compare runs/nearest runs/afi",
+    ),
+    "benchmark": Command(
+        "compare interpolators at an equal training budget over several seeds",
+        "benchmark:benchmark",
+        "featlift benchmark nearest:plain carafe afi --data FOLDER --num-seeds 3",
+    ),
+    "table": Command(
+        "print a paper's table with FeatLift's runs and the commands that train its rows",
+        "table:paper_table",
+        "featlift table afi-gan 5",
+    ),
+    "upgrade": Command(
+        "put a learned interpolator into a torchvision detector",
+        "upgrade:upgrade_detector",
+        "featlift upgrade fasterrcnn_resnet50_fpn --weights DEFAULT --data FOLDER --steps 1000",
+    ),
+    "profile": Command(
+        "parameters, multiply-adds, latency and memory of each part and of every interpolator",
+        "profile:profile",
+        "featlift profile runs/afi --image-size 800x1216",
+    ),
+    "export": Command(
+        "export a run to ONNX, OpenVINO or torch.export and verify the outputs",
+        "export:export",
+        "featlift export runs/afi --format onnx",
+    ),
+    "add-level": Command(
+        "add an extended level for small objects to a torchvision detector, without labels",
+        "add_level:add_level",
+        "featlift add-level fasterrcnn_resnet50_fpn --weights DEFAULT --images FOLDER --steps 1000",
+    ),
+    "upscale": Command(
+        "upscale images with a super-resolution network",
+        "upscale:upscale",
+        "featlift upscale IMAGES --model runs/fdsr --out upscaled",
+    ),
+    "index": Command(
+        "compute descriptors of a folder of images for search", "search:index", "featlift index FOLDER --out index"
+    ),
+    "search": Command(
+        "search by image, with raw and super-resolved queries; write a contact sheet",
+        "search:search",
+        "featlift search index query.jpg --generator runs/fsr",
+    ),
+    "data": {
+        "generate": Command(
+            "write synthetic images as a COCO folder", "data:generate_data", "featlift data generate FOLDER"
+        ),
+        "check": Command(
+            "read a COCO folder; print statistics and problems", "data:check_data", "featlift data check FOLDER"
+        ),
+    },
+    "list": Command(
+        "list the names of interpolators, pyramids, detectors, presets",
+        "listing:list_names",
+        "featlift list interpolators",
+    ),
+}

@@ -1,0 +1,119 @@
+"""One line before a training: what is trained on what, at which size, for how long."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featlift.data.dataset import ImageDataset
+from featlift.papers import baseline
+
+WEIGHTS = {"imagenet": "ImageNet weights", "random": "random weights"}
+
+
+def describe_training(paper: str, settings: Any, device: str, stop_after: str = "") -> str:
+    """Describe a training in one line.
+
+    The data are opened and the network is built for it, so settings that cannot work are refused before a run folder exists.
+
+    Args:
+        paper: Name of the paper.
+        settings: Its settings.
+        device: Device of the training.
+        stop_after: Last stage to run; "" for all.
+
+    Raises:
+        ValueError: If the settings describe no valid network or data.
+        FileNotFoundError: If there are no such images.
+    """
+    title = paper if paper in ("baseline", "light") else paper.upper()
+    if hasattr(settings, "embedder"):
+        subject = _describe_generator(settings)
+    elif hasattr(settings, "network"):
+        subject = _describe_super_resolver(settings)
+    else:
+        subject = _describe_detector(settings)
+    return f"{title}: {subject}, {describe_length(settings, stop_after)}, on {device}"
+
+
+def _describe_detector(settings: Any) -> str:
+    dataset = baseline.build_dataset(settings.data)
+    num_parameters = count_detector_parameters(settings.model, len(dataset.classes))
+    return (
+        f"{describe_model(settings.model)} ({num_parameters / 1e6:.1f} M parameters) "
+        f"on {describe_dataset(settings.data.root, dataset)}, {describe_image_size(settings.data)}"
+    )
+
+
+def describe_model(model: Any) -> str:
+    """Describe a `DetectorConfig`: "faster-rcnn, resnet50 (ImageNet weights), fpn + afi"."""
+    weights = WEIGHTS.get(model.backbone_weights, f"weights of {Path(model.backbone_weights).name}")
+    return f"{model.detector}, {model.backbone} ({weights}), {model.pyramid} + {model.interpolator}"
+
+
+def count_detector_parameters(model: Any, num_classes: int) -> int:
+    """Return the number of parameters of the detector of ``model``; no weights are downloaded.
+
+    Raises:
+        ValueError: If ``model`` cannot be built.
+    """
+    random_model = replace(model, backbone_weights="random")
+    with torch.random.fork_rng(devices=[]):
+        backbone = baseline.build_backbone(random_model)
+        with torch.device("meta"):
+            detector = baseline.build_on_backbone(backbone, random_model, num_classes)
+    return sum(p.numel() for p in detector.parameters())
+
+
+def describe_dataset(root: str, dataset: ImageDataset) -> str:
+    """Describe the images: "FOLDER (406 images, 4 classes)"."""
+    name = "built-in scenes" if root == "scenes" else root
+    return f"{name} ({len(dataset):,} images, {len(dataset.classes)} classes)"
+
+
+def describe_image_size(data: Any) -> str:
+    """Describe the short sides of a `DataConfig`: "images 640–800 px"."""
+    sizes = sorted(data.min_size)
+    if not sizes:
+        return f"images {data.scene_size} px" if data.root == "scenes" else "images at their own size"
+    return f"images {sizes[0]}–{sizes[-1]} px" if len(sizes) > 1 else f"images {sizes[0]} px"
+
+
+def _describe_super_resolver(settings: Any) -> str:
+    network, source = settings.network, settings.feature_extractor
+    weights = f"weights of {Path(network.weights).name}" if network.weights else "random weights"
+    name = "built-in scenes" if settings.data.root == "scenes" else settings.data.root
+    layers = " + ".join(source.layers)
+    return f"{network.name} {network.scale}x ({weights}), features {layers} of {source.network} on {name}, {settings.data.crop_size} px crops"
+
+
+def _describe_generator(settings: Any) -> str:
+    embedder, collection = settings.embedder, settings.collection
+    weights = "" if embedder.encoder == "gist" else f" ({embedder.weights or 'random'} weights)"
+    return f"{settings.generator} generator, {embedder.encoder}{weights} descriptors of {embedder.input_size} px on {collection.image_folder}"
+
+
+def describe_length(settings: Any, stop_after: str = "") -> str:
+    """Describe the stages and steps: "3 stages, 10,000 steps of 4 images"."""
+    if hasattr(settings, "steps"):
+        return f"{settings.steps:,} steps of {settings.batch_size} descriptor pairs"
+    stages = stages_to_run(settings, stop_after)
+    steps = sum(getattr(settings, name).steps for name in stages)
+    count = f"{len(stages)} stages, " if len(stages) > 1 else ""
+    unit = "crops" if hasattr(settings.data, "crop_size") else "images"
+    return f"{count}{steps:,} steps of {settings.data.batch_size} {unit}"
+
+
+def stages_to_run(settings: Any, stop_after: str = "") -> list[str]:
+    """Return the stages with steps, up to ``stop_after``, without those whose result is given (``….teacher_from``)."""
+    names = [field.name for field in fields(settings) if hasattr(getattr(settings, field.name), "steps")]
+    last = names.index(stop_after) + 1 if stop_after in names else len(names)
+    first = names.index("extractor") + 1 if getattr(settings, "extractor_from", "") else 0
+    return [
+        name
+        for name in names[first:last]
+        if getattr(settings, name).steps
+        and not getattr(settings, f"{name}_from", "")
+        and not getattr(settings, f"{name}s_from", "")
+    ]
