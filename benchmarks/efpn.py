@@ -19,7 +19,7 @@ from run import collect_metadata, write_result
 from torch import Tensor, nn
 
 from featlift import report
-from featlift.commands.train import build_report_dataset
+from featlift.data.config import build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.evaluation.bootstrap import ConfidenceInterval
 from featlift.evaluation.comparison import compare_detections
@@ -27,8 +27,9 @@ from featlift.evaluation.detection import EvaluationResult, compute_metrics, det
 from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 from featlift.evaluation.seeds import paired_seed_bootstrap
 from featlift.features import Features
-from featlift.papers import baseline, efpn
+from featlift.papers.efpn.evaluation import extended_level_maps
 from featlift.report.records import RunRecord
+from featlift.runs.evaluate import build_report_dataset
 
 METRICS = {"ap": "AP", "ap_tiny": "AP tiny", "ap_small": "AP small", "ar_small": "AR small"}
 STAGES = ("detector", "extension", "head")
@@ -80,7 +81,7 @@ def build_table(
     name: str, case: Case, results: dict[int, dict[str, EvaluationResult]], candidates: dict[str, Candidate], costs: Any
 ) -> list[dict[str, Any]]:
     """Build the table of accuracy (mean ± std over seeds), differences to the base detector and to its continued training, and costs."""
-    truth = first_images(baseline.build_dataset(case.settings.data, "val"), case.num_images)
+    truth = first_images(build_dataset(case.settings.data, "val"), case.num_images)
     extra_ms = costs[DOUBLE_SIZE]["ms"] - costs[BASE]["ms"]
     rows = []
     for label, candidate in candidates.items():
@@ -132,7 +133,7 @@ def result_name(name: str, base_scale: float) -> str:
 
 def run_comparison(name: str, case: Case, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Train and evaluate all candidates with every seed; measure the costs for the first seed."""
-    dataset = baseline.build_dataset(case.settings.data, "val")
+    dataset = build_dataset(case.settings.data, "val")
     results, first = {}, {}
     for seed in range(args.seeds):
         candidates = train_candidates(case, args.transfers, Path(args.runs) / name / str(seed), seed)
@@ -157,7 +158,7 @@ def write_page(
     maps: dict[str, Features] = {}
     for transfer in transfers:
         detector = candidates[f"EFPN, {transfer}"].detector
-        transfer_maps = efpn.extended_level_maps(detector, dataset[0][0])  # type: ignore[arg-type]
+        transfer_maps = extended_level_maps(detector, dataset[0][0])  # type: ignore[arg-type]
         maps |= {"target": transfer_maps["target"], transfer: transfer_maps["extension"]}
     report_dataset = report.ReportDataset(truth, build_report_dataset(dataset).load_image)
     return report.write_report(folder, runs, [comparison], report_dataset, maps, f"{label} against {BASE}")

@@ -14,7 +14,8 @@ from efpn import METRICS, evaluate, format_mean_std, result_name, scale_case
 from rivals import BASE, CASES, Candidate, Case, train_candidates, train_efpn
 from run import SEED, collect_metadata, write_result
 
-from featlift.papers import baseline
+from featlift.data.config import build_dataset
+from featlift.detectors.checkpoint import DETECTOR_FILE
 
 UPPER_BOUND = "FPN + p2 of 2x image"
 
@@ -27,7 +28,7 @@ def train_extension(case: Case, folder: Path, steps: int, width: int) -> Candida
             case.settings.extended_level, transfer="ftt", transfer_options={"hidden_channels": width}
         ),
         extension=replace(case.settings.extension, steps=steps),
-        detector_from=str(folder / "start" / baseline.DETECTOR_FILE),
+        detector_from=str(folder / "start" / DETECTOR_FILE),
     )
     return train_efpn(settings, folder / f"extension-{steps}-width-{width}", SEED)
 
@@ -56,7 +57,7 @@ def main() -> None:
         for width in args.widths
         for steps in args.extension
     }
-    results = evaluate(candidates, baseline.build_dataset(case.settings.data, "val"), case.num_images)
+    results = evaluate(candidates, build_dataset(case.settings.data, "val"), case.num_images)
     rows = []
     for label, candidate in candidates.items():
         metrics = {title: format_mean_std([results[label]], key) for key, title in METRICS.items()}

@@ -14,9 +14,10 @@ from rivals import BASE, CASES, DOUBLE_SIZE, Candidate, Case, train_candidates
 from run import RESULTS
 from torch import Tensor, nn
 
+from featlift.data.config import build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.evaluation.detection import detect_dataset
-from featlift.papers import baseline, efpn
+from featlift.papers.efpn.evaluation import extended_level_maps
 from featlift.report import figure
 from featlift.report.examples import classify_detections
 
@@ -26,7 +27,7 @@ DETECTORS = (BASE, "EFPN, ftt", f"{DOUBLE_SIZE}, longer training")
 
 def plot_maps(candidates: Mapping[str, Candidate], image: Tensor, path: Path) -> Path:
     """Plot Fig. 6 for one image ``[3, H, W]``."""
-    maps = {name: efpn.extended_level_maps(candidates[f"EFPN, {name}"].detector, image) for name in TRANSFERS}  # type: ignore[arg-type]
+    maps = {name: extended_level_maps(candidates[f"EFPN, {name}"].detector, image) for name in TRANSFERS}  # type: ignore[arg-type]
     extensions = {name: transfer_maps["extension"] for name, transfer_maps in maps.items()}
     return figure.plot_feature_maps(path, image, {"target": maps[TRANSFERS[0]]["target"], **extensions})
 
@@ -60,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     for case_name in args.names:
         case = scale_case(CASES[case_name](), 1.0, None, args.start)
-        dataset = baseline.build_dataset(case.settings.data, "val")
+        dataset = build_dataset(case.settings.data, "val")
         name = result_name(case_name, args.start)
         candidates = train_candidates(case, TRANSFERS, args.runs / name / "0", 0)
         print(plot_maps(candidates, dataset[0][0], RESULTS / f"efpn_{name}-maps.png"))

@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from run import collect_metadata, write_result
 
-from featlift.commands.demo import minutes_after_start, run_equal_steps
-from featlift.papers import afi_gan, baseline
-from featlift.papers.baseline import DataConfig, StageConfig
+from featlift.data.config import DataConfig
+from featlift.detectors.config import quick_detector_config
+from featlift.experiments.equal_steps import minutes_after_start, run_equal_steps
+from featlift.papers import afi_gan
+from featlift.papers.afi_gan.settings import STAGES
+from featlift.training.schedules import StageConfig, quick_optimizer
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 MOBILENET = SHARED / "weights" / "mobilenet_v2_tf2ptq_dequant.pth"
@@ -29,7 +32,7 @@ def scenes() -> afi_gan.Settings:
 def pretrained(data: DataConfig, steps: tuple[int, int, int, int], detector: str = "faster-rcnn") -> afi_gan.Settings:
     """Return settings with an ImageNet-pretrained MobileNetV2 (frozen norms); ``steps`` of the teacher and of the three stages."""
     model = replace(
-        baseline.quick_detector_config("afi"),
+        quick_detector_config("afi"),
         detector=detector,
         backbone="mobilenetv2_100",
         backbone_weights=str(MOBILENET),
@@ -37,12 +40,12 @@ def pretrained(data: DataConfig, steps: tuple[int, int, int, int], detector: str
         frozen_stages=1,
         mean_std=(0.5, 0.5),
     )
-    stages = [StageConfig(count, baseline.quick_optimizer()) for count in steps]
+    stages = [StageConfig(count, quick_optimizer()) for count in steps]
     return replace(
         afi_gan.Settings.quick(),
         model=model,
         data=data,
-        **dict(zip(afi_gan.STAGES, stages, strict=True)),
+        **dict(zip(STAGES, stages, strict=True)),
     )
 
 

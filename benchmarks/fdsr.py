@@ -20,21 +20,27 @@ import torch
 from run import RESULTS, collect_metadata, write_result
 from windows import crop_dataset
 
+from featlift import baseline
+from featlift.data.config import DataConfig, build_dataset, build_train_loader, load_data_config
+from featlift.detectors.config import quick_detector_config
 from featlift.detectors.super_resolved import DegradeAndUpscale
-from featlift.experiments import super_resolution_detection
 from featlift.image_sr.bicubic import BicubicSR
 from featlift.image_sr.network import SuperResolverConfig
-from featlift.papers import baseline, fdsr
-from featlift.papers.baseline import StageConfig
+from featlift.papers import fdsr
+from featlift.papers.fdsr import evaluation
+from featlift.papers.fdsr.loss import load_reference_detector
+from featlift.papers.fdsr.settings import CropDataConfig, FeatureExtractorConfig, LossWeights
+from featlift.papers.fdsr.training import fine_tune_detector, save_joint_detector
 from featlift.training import OptimizerConfig, Run
 from featlift.training.run import to_jsonable
+from featlift.training.schedules import StageConfig, quick_optimizer
 
 AP_KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 QUALITY_DIGITS = {"psnr_y": 2, "ssim": 4, "fsim": 4}
 
 
-PIXELS, FEATURES = fdsr.LossWeights(features=0.0), fdsr.LossWeights(scale_free=True)
-FINE_TUNING_OPTIMIZER = baseline.quick_optimizer(3e-4)
+PIXELS, FEATURES = LossWeights(features=0.0), LossWeights(scale_free=True)
+FINE_TUNING_OPTIMIZER = quick_optimizer(3e-4)
 NETWORK_OPTIONS = {
     "edsr": {"blocks": 8, "width": 32, "res_scale": 1.0},
     "d-dbpn": {"stages": 2, "initial_channels": 64, "width": 32},
@@ -47,7 +53,7 @@ class Candidate(NamedTuple):
     """A network of :data:`NETWORK_OPTIONS`, its loss, and the optimizer of a jointly trained detector (None: frozen)."""
 
     network: str
-    loss_weights: fdsr.LossWeights
+    loss_weights: LossWeights
     detector_optimizer: OptimizerConfig | None = None
 
 
@@ -101,12 +107,12 @@ def build_tables(args: argparse.Namespace, results: list[dict[str, Any]]) -> lis
 
 def train_detector(args: argparse.Namespace) -> str:
     """Train a small Faster R-CNN on the full-size training images; return its run folder."""
-    model = baseline.quick_detector_config()
+    model = quick_detector_config()
     if args.weights:
         pretrained = {"backbone_weights": args.weights, "norm": "frozen", "frozen_stages": 1, "mean_std": (0.5, 0.5)}
         model = replace(model, backbone="mobilenetv2_100", **pretrained)
-    data = baseline.DataConfig(str(args.data), batch_size=args.detector_batch_size, min_size=(), num_workers=0)
-    train = StageConfig(args.detector_steps, baseline.quick_optimizer())
+    data = DataConfig(str(args.data), batch_size=args.detector_batch_size, min_size=(), num_workers=0)
+    train = StageConfig(args.detector_steps, quick_optimizer())
     settings = replace(baseline.Settings.quick(), model=model, data=data, train=train)
     with Run(args.runs / "detector", settings, device=args.device) as run:
         baseline.train(settings, run)
@@ -117,14 +123,14 @@ def fine_tune_detector(args: argparse.Namespace, detector: str, seed: int) -> st
     """Fine-tune the detector on bicubically enlarged low-resolution images, with the steps of the networks; return its run folder."""
     folder, data = (
         args.runs / f"fine-tuned-{seed}",
-        replace(baseline.load_data_config(detector), batch_size=args.batch_size // 2),
+        replace(load_data_config(detector), batch_size=args.batch_size // 2),
     )
     stage = StageConfig(args.steps, FINE_TUNING_OPTIMIZER)
     with Run(folder, stage, seed, args.device) as run:
-        T = fdsr.load_reference_detector(detector)
-        loader = baseline.build_train_loader(data, baseline.build_dataset(data), run.seed)
-        fdsr.fine_tune_detector(T, DegradeAndUpscale(BicubicSR(args.downscale), args.downscale), loader, stage, run)
-        fdsr.save_joint_detector(T, detector, run.folder)
+        T = load_reference_detector(detector)
+        loader = build_train_loader(data, build_dataset(data), run.seed)
+        fine_tune_detector(T, DegradeAndUpscale(BicubicSR(args.downscale), args.downscale), loader, stage, run)
+        save_joint_detector(T, detector, run.folder)
     return str(folder)
 
 
@@ -138,7 +144,7 @@ def run_seed(args: argparse.Namespace, detector: str, seed: int) -> dict[str, An
             fdsr.train(settings, run)
         folders[name] = str(folder)
     fine_tuned = fine_tune_detector(args, detector, seed)
-    config = super_resolution_detection.SRDetectionConfig(
+    config = evaluation.SRDetectionConfig(
         detector,
         folders,
         fine_tuned,
@@ -150,16 +156,16 @@ def run_seed(args: argparse.Namespace, detector: str, seed: int) -> dict[str, An
     if seed == 0:
         plots = {"downscale_sweep": tuple(args.downscale_sweep), "num_examples": args.examples}
     results = evaluate_once(replace(config, **plots), args.runs / f"seed-{seed}")
-    print(super_resolution_detection.format_sr_detection(results["pipelines"]), flush=True)
+    print(evaluation.format_sr_detection(results["pipelines"]), flush=True)
     return results
 
 
-def evaluate_once(config: super_resolution_detection.SRDetectionConfig, folder: Path) -> dict[str, Any]:
+def evaluate_once(config: evaluation.SRDetectionConfig, folder: Path) -> dict[str, Any]:
     """Return the results in ``folder`` if they have the same configuration; evaluate otherwise."""
     path = folder / "sr_detection.json"
     if path.exists() and json.loads(path.read_text())["settings"] == to_jsonable(config):
         return json.loads(path.read_text())
-    return json.loads(json.dumps(to_jsonable(super_resolution_detection.evaluate_sr_detection(config, folder))))
+    return json.loads(json.dumps(to_jsonable(evaluation.evaluate_sr_detection(config, folder))))
 
 
 def build_settings(args: argparse.Namespace, detector: str, candidate: Candidate) -> fdsr.Settings:
@@ -170,9 +176,9 @@ def build_settings(args: argparse.Namespace, detector: str, candidate: Candidate
     return replace(
         quick,
         network=SuperResolverConfig(candidate.network, args.downscale, NETWORK_OPTIONS[candidate.network]),
-        feature_extractor=fdsr.FeatureExtractorConfig(detector, ("c3", "c4")),
+        feature_extractor=FeatureExtractorConfig(detector, ("c3", "c4")),
         loss_weights=candidate.loss_weights,
-        data=fdsr.CropDataConfig(
+        data=CropDataConfig(
             str(root), crop_size=args.crop_size, batch_size=args.batch_size, num_images=0, num_workers=0
         ),
         train=replace(quick.train, steps=args.steps),

@@ -22,8 +22,8 @@ from picture_rivals import train_baselines
 from run import RESULTS, collect_metadata, write_result
 from sign_pictures import write_photo_crops, write_views
 
-from featlift.data.landmarks import list_collection_images
-from featlift.data.pairs import DescriptorPairs
+from featlift.data.retrieval_collections import CollectionConfig, list_train_images, open_collection
+from featlift.data.retrieval_readers import list_collection_images
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 from featlift.evaluation.retrieval import (
     classify_ap_changes,
@@ -31,27 +31,18 @@ from featlift.evaluation.retrieval import (
     plot_seed_curves,
     query_average_precisions,
 )
-from featlift.gallery import (
-    CollectionConfig,
-    EmbedderConfig,
-    build_descriptor_cache,
-    describe_files,
-    list_train_images,
-    open_collection,
-)
-from featlift.papers.fsr_gan import (
-    GANConfig,
-    RegularizationConfig,
-    Settings,
-    apply_generator,
+from featlift.papers.fsr_gan import Settings
+from featlift.papers.fsr_gan.evaluation import apply_generator, query_descriptors, query_sizes, retrieval_curves
+from featlift.papers.fsr_gan.settings import GANConfig, RegularizationConfig
+from featlift.papers.fsr_gan.training import (
     build_descriptor_pairs,
     build_generator,
-    query_descriptors,
-    query_sizes,
-    retrieval_curves,
     select_regularization,
     train_generator,
 )
+from featlift.retrieval.descriptor_pairs import DescriptorPairs
+from featlift.retrieval.embedders import EmbedderConfig
+from featlift.retrieval.embedding_cache import build_descriptor_cache, describe_files
 from featlift.retrieval.linear_baselines import IdentityGenerator
 from featlift.rivals import fit_best_ridge, fit_mean_offsets, train_per_ratio
 from featlift.training import Run

@@ -14,8 +14,8 @@ import torch
 from equal_steps import DATASETS
 from run import RESULTS, collect_metadata, write_result
 
-from featlift.commands.benchmark import run_benchmark
-from featlift.commands.demo import scale_steps
+from featlift.experiments.equal_budget import run_benchmark
+from featlift.experiments.equal_steps import scale_steps
 
 ALL_CANDIDATES = (
     *(f"{name}:plain" for name in ("nearest", "bilinear", "bicubic", "deconv", "nearest-5conv", "carafe", "dysample")),

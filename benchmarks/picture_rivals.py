@@ -7,16 +7,18 @@ from pathlib import Path
 
 import torch
 
-from featlift.data.landmarks import read_image_crop
+from featlift.data.retrieval_collections import list_train_images, open_collection
+from featlift.data.retrieval_readers import read_image_crop
 from featlift.deployment.sr_inference import InferenceNetwork
-from featlift.gallery import build_descriptor_cache, describe_files, list_train_images, open_collection
 from featlift.image_sr.network import SuperResolverConfig
 from featlift.papers import fdsr
-from featlift.papers.baseline import StageConfig
+from featlift.papers.fdsr.settings import CropDataConfig, LossWeights
 from featlift.papers.fsr_gan import Settings
 from featlift.retrieval.descriptors import downscale_then_resize, embed_images
+from featlift.retrieval.embedding_cache import build_descriptor_cache, describe_files
 from featlift.rivals import distill_query_encoder, embed_super_resolved
 from featlift.training import OptimizerConfig, Run
+from featlift.training.schedules import StageConfig
 
 SCALES = (2, 3, 4)
 """Scales of SRCNN and VDSR in the paper (Sec. 5.2)."""
@@ -37,10 +39,10 @@ def super_resolved_queries(
             steps,
             OptimizerConfig("adam", lr, weight_decay=0.0, warmup_steps=10, schedule="cosine", max_grad_norm=1.0),
         )
-        data = fdsr.CropDataConfig(train_folder, crop_size=48, batch_size=4, num_images=0, num_workers=0)
+        data = CropDataConfig(train_folder, crop_size=48, batch_size=4, num_images=0, num_workers=0)
         sr_settings = fdsr.Settings(
             SuperResolverConfig(name, scale, weights=weights),
-            loss_weights=fdsr.LossWeights(features=0),
+            loss_weights=LossWeights(features=0),
             data=data,
             train=stage,
         )

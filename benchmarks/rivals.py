@@ -9,17 +9,23 @@ import torch.nn.functional as nnf
 from equal_steps import MOBILENET, SHARED
 from torch import Tensor, nn
 
+from featlift import baseline
+from featlift.data.config import DataConfig, build_dataset
 from featlift.detectors import get_extractor
+from featlift.detectors.checkpoint import DETECTOR_FILE, load_detector
+from featlift.detectors.config import quick_detector_config
 from featlift.detectors.efpn import ExclusiveRouting, ExtendedExtractor, extend_detector
 from featlift.detectors.extractor import Extractor
 from featlift.detectors.multi_scale import MultiScaleTTA
 from featlift.detectors.sliced import SAHIDetector
 from featlift.detectors.sparse_level import DenseReader, SparseReader
 from featlift.features import Features
-from featlift.papers import baseline, efpn
-from featlift.papers.baseline import DataConfig, StageConfig
-from featlift.papers.efpn import DistillationConfig, ExtendedLevelConfig, Settings
+from featlift.papers import efpn
+from featlift.papers.efpn import ExtendedLevelConfig, Settings
+from featlift.papers.efpn.settings import DistillationConfig
+from featlift.papers.efpn.training import train_small_roi_head
 from featlift.training import Run
+from featlift.training.schedules import StageConfig, quick_optimizer
 
 BASE = "FPN"
 LONGER = "FPN, longer training"
@@ -61,9 +67,9 @@ def scenes() -> Case:
     """Synthetic scenes of 160 px, random weights."""
     settings = replace(
         Settings.quick(),
-        detector=StageConfig(350, baseline.quick_optimizer()),
-        extension=StageConfig(60, baseline.quick_optimizer()),
-        head=StageConfig(40, baseline.quick_optimizer(3e-4)),
+        detector=StageConfig(350, quick_optimizer()),
+        extension=StageConfig(60, quick_optimizer()),
+        head=StageConfig(40, quick_optimizer(3e-4)),
     )
     return Case(
         replace(settings, data=replace(settings.data, batch_size=4)),
@@ -82,22 +88,22 @@ def both_sizes() -> Case:
 def gtsdb() -> Case:
     """German traffic signs, 680x400 resized to 490x288, nearly all small, and an ImageNet-pretrained MobileNetV2 (frozen norms)."""
     model = replace(
-        baseline.quick_detector_config(),
+        quick_detector_config(),
         backbone="mobilenetv2_100",
         backbone_weights=str(MOBILENET),
         norm="frozen",
         frozen_stages=1,
         mean_std=(0.5, 0.5),
-        detector_options={**baseline.quick_detector_config().detector_options, "test_size": [288, 490]},
+        detector_options={**quick_detector_config().detector_options, "test_size": [288, 490]},
     )
     settings = Settings(
         model=model,
         data=DataConfig(str(SHARED / "gtsdb"), batch_size=2, min_size=(288,), max_size=490, num_workers=0),
         extended_level=ExtendedLevelConfig(transfer_options={"hidden_channels": 32}, small_roi_size=32.0),
         distillation=DistillationConfig(crop_size=448),
-        detector=StageConfig(200, baseline.quick_optimizer()),
-        extension=StageConfig(50, baseline.quick_optimizer()),
-        head=StageConfig(30, baseline.quick_optimizer(3e-4)),
+        detector=StageConfig(200, quick_optimizer()),
+        extension=StageConfig(50, quick_optimizer()),
+        head=StageConfig(30, quick_optimizer(3e-4)),
     )
     return Case(settings, slice_size=200, slice_scale=1.0, tile_size=8, num_images=60)
 
@@ -129,8 +135,8 @@ def train_candidates(case: Case, transfers: Sequence[str], folder: Path, seed: i
     base = train_detector(replace(settings, data=base_data), settings.detector, folder / "start", seed)
     steps = settings.extension.steps + settings.head.steps
     longer = replace(settings.detector, steps=steps)
-    from_base = replace(settings, detector_from=str(folder / "start" / baseline.DETECTOR_FILE))
-    classes = baseline.build_dataset(settings.data, "val").classes
+    from_base = replace(settings, detector_from=str(folder / "start" / DETECTOR_FILE))
+    classes = build_dataset(settings.data, "val").classes
     candidates = {
         BASE: Candidate(base.detector),
         LONGER: train_detector(from_base, longer, folder / "fpn", seed),
@@ -175,8 +181,8 @@ def train_efpn(settings: Settings, folder: Path, seed: int) -> Candidate:
 
 def train_upper_bound(settings: Settings, folder: Path, seed: int) -> Candidate:
     """Train a new head of the base detector on :class:`UpperBoundExtractor`, as for EFPN."""
-    dataset = baseline.build_dataset(settings.data)
-    M, _ = baseline.load_detector(settings.detector_from)
+    dataset = build_dataset(settings.data)
+    M, _ = load_detector(settings.detector_from)
     F = UpperBoundExtractor(get_extractor(M))
     T = extend_detector(
         M,
@@ -186,7 +192,7 @@ def train_upper_bound(settings: Settings, folder: Path, seed: int) -> Candidate:
     )  # type: ignore[arg-type]
     T.backbone, T.roi_heads.roi_reader = F, DenseReader(F.extended_levels)
     with open_run(folder, settings, seed) as run:
-        efpn.train_small_roi_head(T, settings, dataset, run)
+        train_small_roi_head(T, settings, dataset, run)
         return make_candidate(T, run)
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as nnf
 from run import RESULTS, collect_metadata, write_result
 
-from featlift.gallery import EmbedderConfig, build_embedder
+from featlift.retrieval.embedders import EmbedderConfig, build_embedder
 from featlift.retrieval.exact_search import SearchResults, exact_search
 from featlift.retrieval.faiss_index import FaissIndex
 from featlift.retrieval.generator import DescriptorGenerator, ResidualGenerator, super_resolve_descriptors

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from featlift.backbones import Backbone
 from featlift.detectors import extractor
-from featlift.discriminators import PatchDiscriminator
+from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.distillation.feature_pairs import upsample_levels
 from featlift.evaluation.profiling import Latency, measure_latencies
 from featlift.features import crop_to_match
 from featlift.interpolators import interpolator
 from featlift.losses import discriminator_logits, discriminator_loss_from_maps, generator_adversarial_loss, pyramid_l1
-from featlift.papers.afi_gan import AdversarialConfig, adversarial_step
+from featlift.papers.afi_gan.settings import AdversarialConfig
+from featlift.papers.afi_gan.training import adversarial_step
 from featlift.resolution import cross_resolution, frozen_copy
 from featlift.training import Learner, OptimizerConfig
 

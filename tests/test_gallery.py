@@ -3,16 +3,14 @@
 import pytest
 import torch
 
-from featlift.gallery import (
+from featlift.data.retrieval_collections import (
     RETRIEVAL_COLLECTIONS,
     CollectionConfig,
-    EmbedderConfig,
-    build_descriptor_cache,
-    build_embedder,
-    describe_files,
     list_train_images,
     open_collection,
 )
+from featlift.retrieval.embedders import EmbedderConfig, build_embedder
+from featlift.retrieval.embedding_cache import build_descriptor_cache, describe_files
 
 
 @pytest.mark.parametrize(

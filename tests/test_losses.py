@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
-from featlift.discriminators import PatchDiscriminator
+from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.losses import (
     box_head_losses,
     boxes_to_mask,

@@ -6,12 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as nnf
 
-from featlift.data.landmarks import read_image_crop
-from featlift.data.pairs import DescriptorPairs
+from featlift.data.retrieval_collections import CollectionConfig, list_train_images
+from featlift.data.retrieval_readers import read_image_crop
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
-from featlift.gallery import CollectionConfig, EmbedderConfig, build_descriptor_cache, describe_files, list_train_images
 from featlift.image_sr import BicubicSR
 from featlift.papers.fsr_gan import Settings
+from featlift.retrieval.descriptor_pairs import DescriptorPairs
+from featlift.retrieval.embedders import EmbedderConfig
+from featlift.retrieval.embedding_cache import build_descriptor_cache, describe_files
 from featlift.retrieval.linear_baselines import IdentityGenerator
 from featlift.rivals import (
     distill_query_encoder,

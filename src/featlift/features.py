@@ -13,6 +13,9 @@ from torch import Tensor
 Features = dict[str, Tensor]
 """Named maps, fine → coarse: ``"p3"`` → ``[B, C, H/8, W/8]``."""
 
+Target = dict[str, Tensor]
+"""Annotations of one image, as in torchvision: ``boxes [N, 4]`` xyxy in pixels, ``labels [N]`` int64 from 1, ``masks``, …"""
+
 _LEVEL_NAME = re.compile(r"^[cp](\d+)(x?)$")
 
 

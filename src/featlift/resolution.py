@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.features import Features
+from featlift.features import Features, Target
 
 _ImageT = TypeVar("_ImageT")
 _ModuleT = TypeVar("_ModuleT", bound=nn.Module)
-Target = dict[str, Tensor]
 
 DOWNSCALE_MODES = ("bilinear", "nearest", "bicubic")
 

@@ -12,14 +12,16 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from featlift.data.landmarks import read_image_crop
-from featlift.data.pairs import DescriptorPairLoader, DescriptorPairs
-from featlift.gallery import build_encoder, build_pooling
+from featlift.data.retrieval_readers import read_image_crop
 from featlift.image_sr.degradation import quantize_8bit
 from featlift.losses import focal_distance
-from featlift.papers.fsr_gan import GANConfig, RegularizationConfig, Settings, build_generator, train_generator
+from featlift.papers.fsr_gan import Settings
+from featlift.papers.fsr_gan.settings import GANConfig, RegularizationConfig
+from featlift.papers.fsr_gan.training import build_generator, train_generator
 from featlift.resolution import freeze
+from featlift.retrieval.descriptor_pairs import DescriptorPairLoader, DescriptorPairs
 from featlift.retrieval.descriptors import DOWNSCALERS, Embedder, downscale_image, downscale_then_resize, embed_images
+from featlift.retrieval.embedders import build_encoder, build_pooling
 from featlift.retrieval.linear_baselines import AffineGenerator, PerRatioGenerator, fit_ridge
 from featlift.training import Learner, Run, fit
 

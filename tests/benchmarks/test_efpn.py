@@ -8,10 +8,12 @@ from efpn import build_table, first_images, format_interval, format_mean_std, re
 from rivals import BASE, DOUBLE_SIZE, LONGER, Candidate, UpperBoundExtractor, double_size, scenes, tiled_copy
 from torch import nn
 
+from featlift.data.config import build_dataset
 from featlift.detectors import get_extractor
+from featlift.detectors.config import build_detector
 from featlift.evaluation.bootstrap import ConfidenceInterval
 from featlift.evaluation.detection import EvaluationResult
-from featlift.papers import baseline, efpn
+from featlift.papers import efpn
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def case():
 
 
 def test_the_upper_bound_uses_p2_of_the_image_at_twice_the_size(case):
-    F = get_extractor(baseline.build_detector(case.settings.model, 6)).eval()
+    F = get_extractor(build_detector(case.settings.model, 6)).eval()
     image = torch.rand(1, 3, 64, 96)
     enlarged = nn.functional.interpolate(image, scale_factor=2.0, mode="bilinear")
     features = UpperBoundExtractor(F).eval()(image)
@@ -31,7 +33,7 @@ def test_the_upper_bound_uses_p2_of_the_image_at_twice_the_size(case):
 
 def test_tiles_equal_the_whole_map(case):
     torch.manual_seed(0)
-    T = efpn.build_efpn(baseline.build_detector(case.settings.model, 6), case.settings.extended_level).eval()
+    T = efpn.build_efpn(build_detector(case.settings.model, 6), case.settings.extended_level).eval()
     tiled = tiled_copy(T, case.tile_size).eval()
     assert tiled.backbone is not T.backbone
     images = [torch.rand(3, 160, 160)]
@@ -59,7 +61,7 @@ def test_a_longer_base_training_and_its_name():
 
 def test_rows(case):
     """Two seeds: the base detector finds no object, the others all."""
-    truth = first_images(baseline.build_dataset(case.settings.data, "val"), case.num_images)
+    truth = first_images(build_dataset(case.settings.data, "val"), case.num_images)
     assert len(truth["images"]) == 2
     found = [
         {key: a[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9} for a in truth["annotations"]

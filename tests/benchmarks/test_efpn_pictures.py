@@ -9,7 +9,7 @@ from efpn_pictures import TRANSFERS, plot_detections, plot_maps
 from PIL import Image
 from rivals import BASE, scenes, train_detector
 
-from featlift.papers import baseline
+from featlift.data.config import build_dataset
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_only_the_extension_is_trained_longer(trained):
 
 def test_figures_of_the_runs(trained, tmp_path):
     case, _, base, candidate = trained
-    dataset = baseline.build_dataset(case.settings.data, "val")
+    dataset = build_dataset(case.settings.data, "val")
     path = plot_maps({f"EFPN, {name}": candidate for name in TRANSFERS}, dataset[0][0], tmp_path / "maps.png")
     assert Image.open(path).width > Image.open(path).height
     detectors = {BASE: base.detector, "EFPN": candidate.detector}

@@ -11,16 +11,13 @@ from PIL import Image
 from run import collect_metadata, write_result
 from sign_pictures import SOURCES, write_photo_crops, write_views
 
+from featlift.data.retrieval_collections import CollectionConfig, list_train_images
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
-from featlift.gallery import CollectionConfig, EmbedderConfig, build_descriptor_cache, list_train_images
-from featlift.papers.fsr_gan import (
-    Settings,
-    apply_generator,
-    build_descriptor_pairs,
-    query_descriptors,
-    query_sizes,
-    retrieval_curves,
-)
+from featlift.papers.fsr_gan import Settings
+from featlift.papers.fsr_gan.evaluation import apply_generator, query_descriptors, query_sizes, retrieval_curves
+from featlift.papers.fsr_gan.training import build_descriptor_pairs
+from featlift.retrieval.embedders import EmbedderConfig
+from featlift.retrieval.embedding_cache import build_descriptor_cache
 from featlift.retrieval.linear_baselines import IdentityGenerator
 from report import fill_blocks, read_results
 

@@ -7,7 +7,7 @@ import interpolation_table
 import pytest
 from run import write_result
 
-from featlift.papers import afi_gan
+from featlift.papers.afi_gan.settings import STAGES
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def run_script(tmp_path, monkeypatch):
 
 
 def steps(settings):
-    return [getattr(settings, stage).steps for stage in afi_gan.STAGES]
+    return [getattr(settings, stage).steps for stage in STAGES]
 
 
 def test_the_steps_of_the_start_are_scaled_separately(run_script):

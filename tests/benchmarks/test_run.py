@@ -11,7 +11,7 @@ from run import collect_metadata, write_result
 from stage1_step import GANModules, featlift_step, published_step
 
 from featlift.deployment.variants import EAGER_VARIANTS, VARIANTS
-from featlift.papers.afi_gan import AdversarialConfig
+from featlift.papers.afi_gan.settings import AdversarialConfig
 from interpolators import interpolators
 from report import fill_blocks, read_results
 

@@ -166,7 +166,9 @@ HEAVY = {"torch", "torchvision", "numpy", "timm", "matplotlib", "jsonargparse", 
 
 
 def imported_by(*calls):
-    code = f"import sys; from featlift.cli import main; codes = [main.main(words.split()) for words in {list(calls)!r}];"
+    code = (
+        f"import sys; from featlift.cli import main; codes = [main.main(words.split()) for words in {list(calls)!r}];"
+    )
     code += f"print(codes, file=sys.stderr); sys.exit(' '.join({HEAVY!r} & set(sys.modules)) or None)"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 

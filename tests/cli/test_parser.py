@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from featlift import baseline
 from featlift.cli import parser
-from featlift.papers import afi_gan, baseline, srf_gan
+from featlift.papers import afi_gan, srf_gan
 
 PAPERS = {"baseline": baseline, "afi-gan": afi_gan, "srf-gan": srf_gan}
 

@@ -6,18 +6,14 @@ import pytest
 
 from featlift.cli import main
 from featlift.commands import benchmark as module
-from featlift.commands.benchmark import (
-    DEFAULT_CANDIDATES,
-    benchmark,
-    build_candidate,
-    candidate_folder,
-    has_learned_interpolator,
-)
+from featlift.commands.benchmark import DEFAULT_CANDIDATES, benchmark
+from featlift.data.config import DataConfig
+from featlift.experiments.equal_budget import build_candidate, candidate_folder, has_learned_interpolator
 from featlift.interpolators import INTERPOLATORS
 from featlift.papers import afi_gan
-from featlift.papers.afi_gan import AdversarialConfig
-from featlift.papers.baseline import DataConfig, StageConfig
+from featlift.papers.afi_gan.settings import STAGES, AdversarialConfig
 from featlift.training import OptimizerConfig
+from featlift.training.schedules import StageConfig
 
 QUICK = afi_gan.Settings.quick()
 
@@ -28,7 +24,7 @@ def tiny():
     model = replace(
         QUICK.model, pyramid_channels=8, interpolator_options={"growth_rate": 4, "num_blocks": 1}, detector_options=head
     )
-    stages = {name: StageConfig(1 + i % 2, OptimizerConfig(lr=0.01)) for i, name in enumerate(afi_gan.STAGES)}
+    stages = {name: StageConfig(1 + i % 2, OptimizerConfig(lr=0.01)) for i, name in enumerate(STAGES)}
     data = DataConfig(batch_size=2, min_size=(), num_workers=0, num_scenes=4, scene_size=64, num_val_scenes=3)
     return replace(QUICK, model=model, data=data, adversarial=AdversarialConfig(weight=0.0), **stages)
 

@@ -2,9 +2,12 @@ import json
 from dataclasses import replace
 
 from featlift.commands import demo
+from featlift.data.config import DataConfig
+from featlift.experiments.equal_steps import control_settings, scale_steps, stage_steps
 from featlift.papers import afi_gan
-from featlift.papers.baseline import DataConfig, StageConfig
+from featlift.papers.afi_gan.settings import STAGES
 from featlift.training import OptimizerConfig
+from featlift.training.schedules import StageConfig
 
 QUICK = afi_gan.Settings.quick()
 
@@ -15,7 +18,7 @@ def tiny():
     model = replace(
         quick.model, pyramid_channels=8, interpolator_options={"growth_rate": 4, "num_blocks": 1}, detector_options=head
     )
-    stages = {name: StageConfig(200 + i, OptimizerConfig(lr=0.01)) for i, name in enumerate(afi_gan.STAGES)}
+    stages = {name: StageConfig(200 + i, OptimizerConfig(lr=0.01)) for i, name in enumerate(STAGES)}
     return replace(
         quick,
         model=model,
@@ -41,12 +44,12 @@ def test_the_demo_trains_both_and_compares_them(tmp_path, monkeypatch, capsys):
 
 
 def test_the_control_has_as_many_steps_and_the_same_start(tmp_path):
-    settings = demo.scale_steps(afi_gan.Settings.quick(), 0.5)
-    control = demo.control_settings(settings, tmp_path / "teacher.safetensors")
+    settings = scale_steps(afi_gan.Settings.quick(), 0.5)
+    control = control_settings(settings, tmp_path / "teacher.safetensors")
     assert control.train.steps == settings.interpolator.steps + settings.extractor.steps + settings.target.steps == 200
     assert control.model == replace(settings.model, interpolator="nearest")
     assert (control.init_from, control.data) == (str(tmp_path / "teacher.safetensors"), settings.data)
 
 
 def test_no_stage_is_shortened_away():
-    assert set(demo.stage_steps(demo.scale_steps(afi_gan.Settings.quick(), 1e-9)).values()) == {1}
+    assert set(stage_steps(scale_steps(afi_gan.Settings.quick(), 1e-9)).values()) == {1}

@@ -3,9 +3,9 @@ import json
 from featlift.checkpoints import save
 from featlift.cli import main
 from featlift.commands.evaluate import evaluate
-from featlift.commands.train import read_result
 from featlift.image_sr import super_resolver
 from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
+from featlift.runs.results import read_result
 
 
 def test_a_run_is_measured_as_it_was_when_it_ended(trained, capsys):

@@ -10,8 +10,9 @@ from featlift import checkpoints
 from featlift.cli import main
 from featlift.commands.export import export, select_check_images
 from featlift.data.synthetic.scenes import SyntheticScenes
+from featlift.detectors.checkpoint import save_detector
+from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.interpolators import interpolator
-from featlift.papers import baseline
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -21,12 +22,12 @@ def folder(tmp_path_factory):
     """Folder of a Faster R-CNN whose pyramid has a pixel shuffle for each upsampling step."""
     folder = tmp_path_factory.mktemp("run")
     options = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
-    model = baseline.DetectorConfig(
+    model = DetectorConfig(
         "faster-rcnn", "resnet10t", "random", "batch", 0,
         pyramid_channels=8, interpolator="pixel-shuffle", detector_options=options,
     )  # fmt: skip
     torch.manual_seed(0)
-    baseline.save_detector(baseline.build_detector(model, 2), model, ["a", "b"], folder)
+    save_detector(build_detector(model, 2), model, ["a", "b"], folder)
     return folder
 
 

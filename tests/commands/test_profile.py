@@ -4,8 +4,9 @@ import pytest
 
 from featlift.cli import main
 from featlift.commands.profile import PartProfile, ProfileReport, estimate_detector_latency, profile, sum_profiles
+from featlift.detectors.checkpoint import load_detector, save_detector
+from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.interpolators import interpolator
-from featlift.papers import baseline
 
 NAMES = ("nearest", "light", "deconv")
 
@@ -14,11 +15,11 @@ NAMES = ("nearest", "light", "deconv")
 def folder(tmp_path_factory):
     """The run folder of a Faster R-CNN with 8 channels and one deconvolution for each step."""
     folder = tmp_path_factory.mktemp("run")
-    model = baseline.DetectorConfig(
+    model = DetectorConfig(
         "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, interpolator="deconv",
         detector_options={"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20},
     )  # fmt: skip
-    baseline.save_detector(baseline.build_detector(model, 2), model, ["a", "b"], folder)
+    save_detector(build_detector(model, 2), model, ["a", "b"], folder)
     return folder
 
 
@@ -30,7 +31,7 @@ def report(folder, tmp_path_factory) -> ProfileReport:
 
 def test_parts_are_those_of_the_detector(report, folder):
     now = {row.name.strip(): row for row in report.parts}
-    detector = baseline.load_detector(folder)[0]
+    detector = load_detector(folder)[0]
     assert list(now) == ["backbone", "pyramid", "p5→p4", "p4→p3", "p3→p2", "heads", "whole"]
     own = {"backbone": detector.backbone.backbone, "pyramid": detector.backbone.pyramid, "whole": detector}
     for name, module in own.items():

@@ -7,9 +7,9 @@ import torch
 
 from featlift.checkpoints import save
 from featlift.commands.search import index, load_embedder_config, search
-from featlift.data.landmarks import list_collection_images, read_image_crop
+from featlift.data.retrieval_readers import list_collection_images, read_image_crop
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
-from featlift.gallery import EmbedderConfig
+from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.generator import ResidualGenerator
 
 EMBEDDER = EmbedderConfig("gist", input_size=64)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from featlift.cli import main
-from featlift.commands.train import read_result
+from featlift.runs.results import read_result
 
 
 def test_a_run_folder_says_everything(trained, coco):

@@ -5,7 +5,8 @@ import torch
 
 from featlift.cli.main import main
 from featlift.commands.upgrade import load_upgraded_detector
-from featlift.papers import baseline
+from featlift.detectors.checkpoint import load_detector, save_detector
+from featlift.detectors.config import DetectorConfig, build_detector
 
 
 @pytest.fixture(scope="module")
@@ -13,11 +14,11 @@ def detector(tmp_path_factory):
     """Run folder of a tiny detector."""
     folder = tmp_path_factory.mktemp("run")
     options = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
-    model = baseline.DetectorConfig(
+    model = DetectorConfig(
         "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, detector_options=options
     )
     classes = ["three", "eight", "rows", "columns", "up", "down"]
-    baseline.save_detector(baseline.build_detector(model, 6), model, classes, folder)
+    save_detector(build_detector(model, 6), model, classes, folder)
     return folder
 
 
@@ -26,7 +27,7 @@ def test_without_steps_nothing_changes_but_what_was_added(detector, tmp_path, ca
     assert main(["upgrade", str(detector), "--interpolator", "deconv", "--out", str(out)]) == 0
     assert "bit-identical" in capsys.readouterr().out
     images = [torch.rand(3, 64, 96)]
-    plain, upgraded = baseline.load_detector(detector)[0].eval(), load_upgraded_detector(str(detector), str(out)).eval()
+    plain, upgraded = load_detector(detector)[0].eval(), load_upgraded_detector(str(detector), str(out)).eval()
     assert torch.equal(plain(images)[0]["boxes"], upgraded(images)[0]["boxes"])
 
 
@@ -46,7 +47,7 @@ def test_a_step_trains_what_was_added_and_nothing_else(detector, tmp_path):
     ]
     assert main(words) == 0
     plain, upgraded = (
-        baseline.load_detector(detector)[0].state_dict(),
+        load_detector(detector)[0].state_dict(),
         load_upgraded_detector(str(detector), str(out)).state_dict(),
     )
     assert all(torch.equal(value, upgraded[name]) for name, value in plain.items())

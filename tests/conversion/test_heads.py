@@ -6,7 +6,7 @@ import torch.nn.functional as nnf
 from featlift.conversion import import_weights
 from featlift.conversion.heads import move_background_first, prepend_background, reorder_retinanet_anchors
 from featlift.detectors.rcnn import build_anchor_generator
-from featlift.discriminators import PatchDiscriminator
+from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.interpolators import AFI
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from featlift import baseline
 from featlift.deployment import export
 from featlift.deployment.export import EXPORT_FORMATS, detection_error, export_detector, export_module, relative_error
 from featlift.deployment.optimize import optimize
 from featlift.detectors import DETECTORS, get_extractor
+from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.interpolators import interpolator
-from featlift.papers import baseline
-from featlift.papers.baseline import DetectorConfig
 
 onnxruntime = pytest.importorskip("onnxruntime")
 MAPS = [torch.randn(1, 8, 6, 5), torch.randn(1, 8, 3, 9)]
@@ -40,7 +40,7 @@ def tiny(detector: str) -> baseline.Detector:
         interpolator_options={"hidden_channels": 4, "init": "mild"},
         detector_options=head,
     )
-    built = baseline.build_detector(model, 3).eval()
+    built = build_detector(model, 3).eval()
     if not detector.endswith("rcnn"):  # untrained, all its scores are 0.01
         classification = (built.rpn.dense if detector == "centermask" else built).head.classification_head
         for convolution in [part for part in classification.modules() if isinstance(part, nn.Conv2d)]:

@@ -4,8 +4,9 @@ import pytest
 
 from featlift.cli.main import main
 from featlift.deployment import latency_budget as budget
+from featlift.detectors.checkpoint import load_detector, save_detector
+from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.evaluation.profiling import Latency
-from featlift.papers import baseline
 
 
 @pytest.fixture(scope="module")
@@ -13,11 +14,11 @@ def detector(tmp_path_factory):
     """A tiny FeatLift detector in a run folder."""
     folder = tmp_path_factory.mktemp("run")
     options = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
-    model = baseline.DetectorConfig(
+    model = DetectorConfig(
         "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, detector_options=options
     )
     classes = ["three", "eight", "rows", "columns", "up", "down"]
-    baseline.save_detector(baseline.build_detector(model, 6), model, classes, folder)
+    save_detector(build_detector(model, 6), model, classes, folder)
     return folder
 
 
@@ -30,9 +31,7 @@ def clock(monkeypatch):
 
 @pytest.mark.parametrize(("max_latency_ms", "expected"), [(98, "deconv"), (5, "dysample"), (1, "light"), (99, "afi")])
 def test_the_best_within_the_budget(clock, detector, max_latency_ms, expected):
-    name = budget.select_within_budget(
-        baseline.load_detector(detector)[0], budget.LatencyBudget(max_latency_ms, "64x96")
-    )
+    name = budget.select_within_budget(load_detector(detector)[0], budget.LatencyBudget(max_latency_ms, "64x96"))
     assert name == expected
 
 

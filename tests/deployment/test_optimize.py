@@ -7,13 +7,14 @@ import pytest
 import torch
 import torchvision
 
+from featlift import baseline
 from featlift.checkpoints import load, save
 from featlift.deployment.optimize import OptimizedForward, find_fastest_variant, optimize, restore
 from featlift.deployment.variants import EAGER_VARIANTS, VARIANTS
+from featlift.detectors.config import build_detector, quick_detector_config
 from featlift.evaluation.profiling import Latency
 from featlift.interpolators import interpolator
 from featlift.interpolators.execution import use_checkpointing
-from featlift.papers import baseline
 from featlift.upgrading import upgrade
 
 X = torch.randn(1, 8, 5, 6)
@@ -125,10 +126,10 @@ def test_checkpointing_in_training_is_kept(clock):
 def test_an_optimized_detector_has_the_same_outputs(clock):
     clock(fused=0.5)
     model = baseline.replace(
-        baseline.quick_detector_config("afi"), pyramid_channels=8, interpolator_options={"growth_rate": 4},
+        quick_detector_config("afi"), pyramid_channels=8, interpolator_options={"growth_rate": 4},
         detector_options={"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20},
     )  # fmt: skip
-    detector, image = baseline.build_detector(model, 3).eval(), torch.rand(3, 96, 64)
+    detector, image = build_detector(model, 3).eval(), torch.rand(3, 96, 64)
     with torch.no_grad():
         before = detector.backbone(image[None])
         (choice,) = optimize(detector, [image])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.discriminators import PatchDiscriminator
+from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.distillation.patch_sampling import PATCH_MARGIN, PATCH_SIZE, PatchSample, patches_around, sample_patches
 from featlift.losses import (
     discriminator_logits,

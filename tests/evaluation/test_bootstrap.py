@@ -3,13 +3,13 @@ import time
 import numpy as np
 import pytest
 
-from featlift.evaluation.average_precision import coco_metrics
 from featlift.evaluation.bootstrap import (
     compute_resampled_metrics,
     draw_resample_counts,
     paired_bootstrap,
     weighted_average_precision,
 )
+from featlift.evaluation.coco_metrics import coco_metrics
 
 
 def repeat_images(ground_truth, detections, weights):

@@ -1,6 +1,6 @@
 import pytest
 
-from featlift.evaluation.average_precision import coco_metrics
+from featlift.evaluation.coco_metrics import coco_metrics
 from featlift.evaluation.comparison import compare_detections
 from featlift.evaluation.object_changes import compare_objects
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.evaluation.average_precision import decode_coco_segmentation
+from featlift.evaluation.coco_metrics import decode_coco_segmentation
 from featlift.evaluation.detection import (
     EvaluationResult,
     compute_metrics,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from featlift.evaluation.average_precision import encode_coco_rle, match_detections
+from featlift.evaluation.coco_metrics import encode_coco_rle, match_detections
 from featlift.evaluation.object_changes import AREA_BINS, area_bin_of, best_f1_threshold, compare_objects
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from featlift.evaluation.average_precision import coco_metrics
 from featlift.evaluation.bootstrap import paired_bootstrap
+from featlift.evaluation.coco_metrics import coco_metrics
 from featlift.evaluation.seeds import paired_seed_bootstrap
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from featlift import SyntheticScenes
-from featlift.evaluation.average_precision import coco_metrics
+from featlift.evaluation.coco_metrics import coco_metrics
 from featlift.evaluation.profiling import Latency, ModelProfile
 from featlift.experiments.ranking import (
     build_pareto_points,

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from featlift.data.config import DataConfig
+from featlift.detectors.config import DetectorConfig
 from featlift.papers import afi_gan, srf_gan
-from featlift.papers.baseline import DataConfig, DetectorConfig, StageConfig
+from featlift.papers.afi_gan.settings import STAGES
 from featlift.training import OptimizerConfig, Run
+from featlift.training.schedules import StageConfig
 
 HEAD = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
 SETTINGS = {"afi": afi_gan.Settings, "srf": srf_gan.Settings}
@@ -40,7 +43,7 @@ def tiny_stage(steps=1):
 def tiny_settings(interpolator="afi", steps=1, **changes):
     """Settings of the paper that ``interpolator`` belongs to, with every stage ``steps`` long."""
     options = {"afi": {"growth_rate": 4, "num_blocks": 1}, "srf": {"num_blocks": 1}}.get(interpolator, {})
-    stages = {name: tiny_stage(steps) for name in afi_gan.STAGES}
+    stages = {name: tiny_stage(steps) for name in STAGES}
     config = SETTINGS.get(interpolator, afi_gan.Settings)(
         model=tiny_model(interpolator, **options), data=tiny_data(), **stages
     )

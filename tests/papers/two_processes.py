@@ -9,7 +9,7 @@ import torch
 
 from conftest import tiny_data, tiny_settings
 from featlift.papers import afi_gan
-from featlift.papers.afi_gan import AdversarialConfig
+from featlift.papers.afi_gan.settings import AdversarialConfig
 from featlift.training import Run
 
 

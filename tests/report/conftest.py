@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from featlift.evaluation.average_precision import coco_metrics
+from featlift.evaluation.coco_metrics import coco_metrics
 from featlift.evaluation.comparison import compare_detections
 from featlift.evaluation.profiling import Latency, ModelProfile
 from featlift.report import ReportDataset, RunRecord

@@ -4,8 +4,8 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.interpolators.fixed import BilinearInterpolator
+from featlift.upgrading.adapters import StepAdapters, build_adapter
 from featlift.upgrading.modules import UpgradedFixed, UpgradedNeck, UpgradedUpsample, upgraded_neck_class
-from featlift.upgrading.residual import StepAdapters, build_adapter
 
 
 class Repeated(nn.Module):

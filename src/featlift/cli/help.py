@@ -65,7 +65,9 @@ def format_help(command: Command, table: OptionTable, preset: str = "", data_roo
 
 def _format_usage(table: OptionTable) -> str:
     words = [f"featlift {table.command}", *map(_format_positional, table.positionals())]
-    return " ".join([*words, "[--data FOLDER] [--run FOLDER] [--preset NAME]"] if table.presets else words) + " [OPTIONS]"
+    return (
+        " ".join([*words, "[--data FOLDER] [--run FOLDER] [--preset NAME]"] if table.presets else words) + " [OPTIONS]"
+    )
 
 
 def _format_positional(option: Option) -> str:

@@ -56,7 +56,9 @@ _RESUME = (
     Hint("out", "The same command with the same --out continues or repeats."),
 )
 _PRETRAINED = (
-    Hint("model.backbone_weights", "--model.backbone-weights names the backbone's weights: imagenet, random or a file."),
+    Hint(
+        "model.backbone_weights", "--model.backbone-weights names the backbone's weights: imagenet, random or a file."
+    ),
     Hint("embedder.weights", "--embedder.weights names the encoder's weights."),
     Hint("network.weights", "--network.weights names the network's weights."),
     Hint("weights", "--weights names the weights."),

@@ -86,11 +86,16 @@ def _build_paper(paper: str) -> dict[str, Any]:
 
 def build_training_options(paper: str) -> list[Option]:
     """Return the options of ``featlift train PAPER``, those of the short help first and in its order."""
-    from featlift.commands.train import RunOptions
+    from featlift.runs.options import RunOptions
 
     settings_class = _load_settings(paper)
     presets = {name: build_preset(settings_class, name) for name in list_presets(settings_class)}
-    preset = Option("preset", "str", "", "One of the presets above. Without it, --data decides: the built-in scenes or your own images.")
+    preset = Option(
+        "preset",
+        "str",
+        "",
+        "One of the presets above. Without it, --data decides: the built-in scenes or your own images.",
+    )
     run_options = [_set_run_folder(option, paper) for option in _list_fields(RunOptions, RunOptions())]
     if not has_stages(paper):
         run_options = [option for option in run_options if option.name != "stop_after"]
@@ -140,7 +145,9 @@ def _list_fields(config_class: Any, instance: Any, prefix: str = "") -> Iterator
         if nested is not None:
             yield from _list_stage(_list_fields(nested, value, f"{name}."), texts.get(field.name, ""))
         else:
-            yield Option(name, format_type(hint), to_plain(value), texts.get(field.name, ""), choices=_find_choices(name))
+            yield Option(
+                name, format_type(hint), to_plain(value), texts.get(field.name, ""), choices=_find_choices(name)
+            )
 
 
 def _list_stage(options: Iterator[Option], text: str) -> Iterator[Option]:

@@ -53,7 +53,7 @@ def parse_training_args(paper: str, argv: Sequence[str]) -> dict[str, Any]:
         UsageError: If the words are no valid call.
         ValueError: If the preset does not exist, or the settings contradict each other.
     """
-    from featlift.commands.train import RunOptions
+    from featlift.runs.options import RunOptions
 
     table = load_option_table(f"train {paper}")
     values = dict(read_assignments(argv, table).values)
@@ -86,7 +86,7 @@ def _find_settings(paper: str) -> Any:
 
 def _change_detector(settings: Any, detector: str) -> Any:
     """Return ``settings`` with another kind of detector, without the preset's options of the old kind."""
-    from featlift.papers.afi_gan import replace_detector
+    from featlift.detectors.config import replace_detector
 
     return replace(settings, model=replace_detector(settings.model, detector)) if detector else settings
 

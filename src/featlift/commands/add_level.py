@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featlift.commands.upgrade import load_detector_by_name, run_detector
+from featlift.commands.upgrade import run_detector
 from featlift.data.augment import RandomHorizontalFlip, RandomShortestSize
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.crops import RandomCrop
 from featlift.data.dataset import ImageDataset
 from featlift.data.image_folder import UnlabeledImageFolder
 from featlift.data.synthetic.scenes import SyntheticScenes
-from featlift.papers import baseline
+from featlift.detectors.by_name import load_detector_by_name
 from featlift.training import Learner, Run, fit
+from featlift.training.schedules import quick_optimizer
 from featlift.upgrading import enable_level, level_distillation_loss, save_delta, upgrade
 
 BATCH_SIZE, MAX_CROP_SIZE = 2, 512
@@ -69,7 +70,7 @@ def add_level(
 
 def distill_level(detector: nn.Module, dataset: ImageDataset, steps: int, lr: float, folder: Path) -> None:
     """Distill the extended level of ``detector`` on crops of ``dataset`` at twice the inference size; other weights are unchanged."""
-    optimizer = replace(baseline.quick_optimizer(lr), warmup_steps=min(10, steps // 10))
+    optimizer = replace(quick_optimizer(lr), warmup_steps=min(10, steps // 10))
     model: Any = detector.eval()
     with Run(folder, {"images": len(dataset), "steps": steps, "optimizer": optimizer}, save_every=50) as run:
         learner = Learner(model.backbone.added, optimizer, steps)

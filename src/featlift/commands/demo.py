@@ -1,19 +1,10 @@
 """``featlift demo``: AFI-GAN on synthetic images, compared with a detector trained for the same number of steps."""
 
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from featlift import report
-from featlift.commands import compare
-from featlift.commands.train import RunOptions, build_report_dataset, evaluate_and_report, open_run
-from featlift.data.dataset import ImageDataset
-from featlift.evaluation.comparison import Comparison
-from featlift.evaluation.profiling import profile_detectors
-from featlift.papers import afi_gan, baseline
-from featlift.report.records import RunRecord
-from featlift.training.run import write_json
+from featlift.experiments.equal_steps import run_equal_steps, scale_steps
+from featlift.papers import afi_gan
 
 
 def demo(out: str = "runs/demo", seed: int = 0, step_scale: float = 0.7, device: str = "auto") -> dict[str, Any]:
@@ -30,94 +21,3 @@ def demo(out: str = "runs/demo", seed: int = 0, step_scale: float = 0.7, device:
         device: Device: "auto" (a GPU if available), "cpu" or "cuda".
     """
     return run_equal_steps(scale_steps(afi_gan.Settings.quick(), step_scale), Path(out), seed, device)
-
-
-def run_equal_steps(settings: afi_gan.Settings, folder: Path, seed: int = 0, device: str = "auto") -> dict[str, Any]:
-    """Train AFI-GAN with ``settings``, and a control with nearest interpolation from the same start for as many steps.
-
-    Writes the runs ``afi-gan`` and ``nearest`` into ``folder``, and ``report.html`` and ``result.json`` on both. Returns the content of
-    ``result.json``.
-    """
-    control = control_settings(settings, folder / "afi-gan" / "teacher.safetensors")
-    results = {}
-    with open_run(settings, RunOptions(folder / "afi-gan", seed=seed, device=device, save_every=100)) as run:
-        results["afi-gan"] = evaluate_and_report(afi_gan.train(settings, run), settings.data, run, "afi-gan")
-    with open_run(control, RunOptions(folder / "nearest", seed=seed, device=device, save_every=100)) as run:
-        results["nearest"] = evaluate_and_report(baseline.train(control, run), control.data, run, "nearest")
-    return compare_and_report(folder, results, settings)
-
-
-def scale_steps(settings: afi_gan.Settings, factor: float) -> afi_gan.Settings:
-    """Return ``settings`` with the steps of every stage multiplied by ``factor``, at least 1."""
-    stages = {name: getattr(settings, name) for name in afi_gan.STAGES}
-    return replace(
-        settings, **{name: replace(stage, steps=max(1, round(stage.steps * factor))) for name, stage in stages.items()}
-    )
-
-
-def control_settings(settings: afi_gan.Settings, start_file: Path) -> baseline.Settings:
-    """Settings of the control: nearest interpolation, from the same start, for the total steps of stages 1, 2 and 3."""
-    steps = settings.interpolator.steps + settings.extractor.steps + settings.target.steps
-    model = replace(settings.model, interpolator="nearest", interpolator_options={})
-    return baseline.Settings(model, settings.data, replace(settings.target, steps=steps), str(start_file))
-
-
-def compare_and_report(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.Settings) -> dict[str, Any]:
-    """Compare the two runs; write ``report.html`` and ``result.json`` on both, and print the table."""
-    folders = (folder / "nearest", folder / "afi-gan")
-    dataset = baseline.build_dataset(settings.data, "val")
-    runs = [report.read_run(run_folder) for run_folder in folders]
-    profile_runs(runs, folders, dataset[0][0])
-    for run in runs:
-        run.minutes = minutes_after_start(results[run.name])
-    comparison = compare.compare_runs(runs, dataset, 1000)
-    maps = compare.extract_feature_maps(runs, folders, dataset)
-    title = "AFI-GAN and nearest interpolation at equal steps"
-    page = report.write_report(folder, runs, [comparison], build_report_dataset(dataset), maps, title)
-    content = {**results, "comparison": compare.comparison_to_dict(comparison), "steps": stage_steps(settings)}
-    write_json(folder / "result.json", content)
-    plot_largest_changes(folder, comparison, (runs[0], runs[1]), dataset)
-    print(compare.format_comparison(runs, comparison))
-    print(page)
-    return content
-
-
-def plot_largest_changes(
-    folder: Path, comparison: Comparison, runs: tuple[RunRecord, RunRecord], dataset: ImageDataset
-) -> Path | None:
-    """Write ``before_after.png``: the image with the most gained or lost objects, and up to three of these, largest IoU change first.
-
-    Returns None and writes nothing if no object was gained or lost.
-    """
-    report_dataset = build_report_dataset(dataset)
-    changes = sorted(
-        comparison.object_changes.with_outcome("gained") + comparison.object_changes.with_outcome("lost"),
-        key=lambda change: -abs(change.iou_change),
-    )
-    if not changes:
-        return None
-    image_id = Counter(change.image_id for change in changes).most_common(1)[0][0]
-    boxes = report.ComparisonExamples(report_dataset, comparison, runs).image_boxes(image_id)
-    focus = [change.box for change in changes if change.image_id == image_id][:3]
-    names = (f"{comparison.first_name} interpolation", f"{comparison.second_name} interpolation")
-    image = report_dataset.load_image(image_id)
-    return report.plot_before_after(folder / "before_after.png", image, boxes, names, focus)
-
-
-def profile_runs(runs: list[RunRecord], folders: tuple[Path, Path], image: Any) -> None:
-    """Profile both detectors with interleaved measurements, so that the latency ratio is reliable; sets ``profile`` of both runs."""
-    profiles = profile_detectors(
-        {run.name: baseline.load_detector(folder)[0] for run, folder in zip(runs, folders, strict=True)}, image
-    )
-    for run in runs:
-        run.profile = profiles[run.name]
-
-
-def minutes_after_start(result: dict[str, Any]) -> float:
-    """Training minutes of all stages after the common start (the stage "teacher")."""
-    return sum(stage["minutes"] for name, stage in result["stages"].items() if name != "teacher")
-
-
-def stage_steps(settings: afi_gan.Settings) -> dict[str, int]:
-    """Steps of every stage; the control has the teacher's steps and the sum of the others."""
-    return {name: getattr(settings, name).steps for name in afi_gan.STAGES}

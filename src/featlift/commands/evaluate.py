@@ -4,15 +4,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from featlift.commands.train import format_metrics
+from featlift.data.config import build_dataset, load_data_config
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.data.tt100k import TT100KDataset
+from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.multi_scale import MultiScaleTTA
 from featlift.device import resolve_device
 from featlift.evaluation import detection
-from featlift.experiments import super_resolution_detection, tt100k_evaluation
-from featlift.experiments.retrieval_evaluation import GENERATOR_FILE, evaluate_retrieval
-from featlift.papers import baseline
+from featlift.experiments import tt100k
+from featlift.papers.fdsr import evaluation as super_resolution_detection
+from featlift.papers.fsr_gan.evaluation import GENERATOR_FILE, evaluate_retrieval
+from featlift.runs.evaluate import format_metrics
 from featlift.training.run import write_json
 
 
@@ -52,7 +54,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a detector: COCO AP and AR, also of tiny objects (< 16²).
 
-    An FSR-GAN run is evaluated by :func:`featlift.experiments.retrieval_evaluation.evaluate_retrieval`.
+    An FSR-GAN run is evaluated by :func:`featlift.papers.fsr_gan.evaluation.evaluate_retrieval`.
 
     Args:
         model: Run folder or detector file.
@@ -86,8 +88,8 @@ def evaluate(
             ),
             Path(out or f"{model}/super_resolved"),
         )
-    detector, classes = baseline.load_detector(model)
-    dataset = baseline.build_dataset(baseline.load_data_config(model, data), split)
+    detector, classes = load_detector(model)
+    dataset = build_dataset(load_data_config(model, data), split)
     if list(dataset.classes) != classes:
         raise ValueError(
             f"The detector has the classes {', '.join(classes)}; the dataset has {', '.join(dataset.classes)}."
@@ -108,12 +110,12 @@ def evaluate(
     }
     print(format_metrics(Path(model).name, evaluation))
     if isinstance(dataset, TT100KDataset):
-        results["tt100k"] = tt100k_evaluation.evaluate_tt100k(
+        results["tt100k"] = tt100k.evaluate_tt100k(
             predictor, dataset, evaluation, inference.batch_size, inference.device
         )
-        print(tt100k_evaluation.format_tt100k(results["tt100k"]))
+        print(tt100k.format_tt100k(results["tt100k"]))
         plot_file = path.with_name(f"{path.stem}-accuracy-recall.png")
-        print(tt100k_evaluation.plot_accuracy_recall(results["tt100k"], plot_file))
+        print(tt100k.plot_accuracy_recall(results["tt100k"], plot_file))
     write_json(path, results)
     print(path)
     return results["metrics"]

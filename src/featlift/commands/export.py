@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from featlift import checkpoints
 from featlift.checkpoints.tensors import read_metadata
-from featlift.commands.upgrade import load_detector_by_name
+from featlift.data.config import build_dataset, load_data_config
 from featlift.data.dataset import ImageDataset
 from featlift.deployment.export import EXPORT_FORMATS, ExportResult, export_detector, export_module
 from featlift.detectors import get_extractor, get_interpolators
-from featlift.papers import baseline
+from featlift.detectors.by_name import load_detector_by_name
 
 EXPORTABLE_PARTS = ("detector", "extractor", "interpolator")
 CHECK_MAP_SIZES = ((12, 17), (25, 9))
@@ -96,9 +96,7 @@ def _export_from_detector(model: str, part: str, path: Path, format: str, data: 
 
 
 def _check_dataset(model: str, data: str) -> ImageDataset:
-    return baseline.build_dataset(
-        baseline.load_data_config(model, data or ("" if Path(model).exists() else "scenes")), "val"
-    )
+    return build_dataset(load_data_config(model, data or ("" if Path(model).exists() else "scenes")), "val")
 
 
 def _export_interpolators(modules: list[Any], path: Path, format: str) -> list[ExportResult]:

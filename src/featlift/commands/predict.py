@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from featlift.data.image_io import read_image
+from featlift.detectors.checkpoint import load_detector
 from featlift.device import resolve_device
 from featlift.evaluation.detection import to_coco_results
-from featlift.papers import baseline
 from featlift.training.run import write_json
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
@@ -38,7 +38,7 @@ def predict(
         FileNotFoundError: If a source does not exist or contains no image.
         ValueError: If an image is unreadable and ``skip_broken`` is False.
     """
-    detector, classes = baseline.load_detector(model)
+    detector, classes = load_detector(model)
     resolved = resolve_device(device)
     detector.to(resolved).eval()
     files = find_images(sources)

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featlift.commands.upgrade import load_detector_by_name
 from featlift.deployment.latency_budget import random_image
+from featlift.deployment.upsampling_steps import UpsamplingStep, backbone_and_pyramid, find_upsampling_steps
 from featlift.detectors import detections_from_features
+from featlift.detectors.by_name import load_detector_by_name
 from featlift.device import resolve_device
 from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 from featlift.interpolators import INTERPOLATORS, build_interpolators
-from featlift.upgrading.upsampling_steps import UpsamplingStep, backbone_and_pyramid, find_upsampling_steps
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from featlift.checkpoints import load
-from featlift.data.landmarks import list_collection_images, read_image_crop
-from featlift.experiments.retrieval_evaluation import GENERATOR_FILE
-from featlift.gallery import EmbedderConfig, build_embedder
+from featlift.data.retrieval_readers import list_collection_images, read_image_crop
+from featlift.papers.fsr_gan.evaluation import GENERATOR_FILE
 from featlift.report.contact_sheet import build_query_results, write_contact_sheet
-from featlift.retrieval.cache import embedder_fingerprint
 from featlift.retrieval.descriptors import Embedder, downscale_then_resize, embed_images
+from featlift.retrieval.embedders import EmbedderConfig, build_embedder
+from featlift.retrieval.embedding_cache import embedder_fingerprint
 from featlift.retrieval.exact_search import SearchResults, exact_search
 from featlift.retrieval.faiss_index import FaissIndex
 from featlift.retrieval.generator import super_resolve_descriptors

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from featlift.cli import parser
-from featlift.papers import baseline
-from featlift.papers.baseline import DetectorConfig
+from featlift.detectors.config import DetectorConfig, build_backbone, build_on_backbone
 from featlift.report.printed import PaperTable, load_paper_table
 from featlift.report.recipes import TrainingRecipe, build_recipe, identifying_options
 from featlift.report.records import RunRecord, read_run
@@ -157,9 +156,9 @@ def count_recipe_parameters(recipe: TrainingRecipe) -> int:
 @lru_cache(maxsize=64)
 def _count_parameters(model_json: str) -> int:
     model = DetectorConfig(**json.loads(model_json))
-    backbone = baseline.build_backbone(model)
+    backbone = build_backbone(model)
     with torch.device("meta"):
-        return sum(p.numel() for p in baseline.build_on_backbone(backbone, model, 80).parameters())
+        return sum(p.numel() for p in build_on_backbone(backbone, model, 80).parameters())
 
 
 def _build_table(

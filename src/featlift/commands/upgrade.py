@@ -6,10 +6,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from featlift.data.config import build_dataset, build_train_loader, quick_data_config
 from featlift.deployment.latency_budget import UNLIMITED_BUDGET, LatencyBudget, select_within_budget
-from featlift.papers import baseline
+from featlift.detectors.by_name import load_detector_by_name
 from featlift.resolution import freeze
 from featlift.training import Learner, Run, fit
+from featlift.training.schedules import quick_optimizer
 from featlift.upgrading import added_parameters, load_delta, save_delta, upgrade
 
 
@@ -75,36 +77,6 @@ def load_upgraded_detector(model: str, delta: str, weights: str = "none") -> nn.
     return detector
 
 
-def load_detector_by_name(model: str, weights: str = "none", data: str = "") -> nn.Module:
-    """Load the detector of the run folder ``model``, or build torchvision's ``model`` for the classes of ``data``.
-
-    With "DEFAULT" weights, or without ``data``, the classes are COCO's.
-    """
-    if Path(model).exists():
-        return baseline.load_detector(model)[0]
-    from torchvision.models import get_model
-
-    if model not in _list_torchvision_detectors():
-        raise ValueError(
-            f"'{model}' is neither a run folder nor a torchvision detector ({', '.join(_list_torchvision_detectors())})."
-        )
-    if weights == "DEFAULT":
-        return get_model(model, weights="DEFAULT")
-    num_classes = len(baseline.build_dataset(baseline.DataConfig(root=data)).classes) if data else 90
-    detector = get_model(model, weights=None, weights_backbone=None, num_classes=num_classes + 1)
-    if weights != "none":
-        from featlift.checkpoints import load_state_file
-
-        print(load_state_file(detector, weights))
-    return detector
-
-
-def _list_torchvision_detectors() -> list[str]:
-    from torchvision.models import detection, list_models
-
-    return list_models(module=detection)
-
-
 @torch.inference_mode()
 def run_detector(detector: nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
     """Output tensors of ``detector`` on ``image [3, H, W]``: boxes, labels, scores, …"""
@@ -114,12 +86,12 @@ def run_detector(detector: nn.Module, image: torch.Tensor) -> list[torch.Tensor]
 def _fine_tune(detector: nn.Module, data: str, options: FineTuneOptions, folder: Path) -> None:
     if not options.train_all:
         _freeze_all_but_added(detector)
-    config = replace(baseline.quick_data_config(), root=data, batch_size=2)
-    optimizer = replace(baseline.quick_optimizer(options.lr), warmup_steps=min(10, options.steps // 10))
+    config = replace(quick_data_config(), root=data, batch_size=2)
+    optimizer = replace(quick_optimizer(options.lr), warmup_steps=min(10, options.steps // 10))
     settings = {"data": config, "steps": options.steps, "optimizer": optimizer, "train_all": options.train_all}
     with Run(folder, settings) as run:
         learner = Learner(detector, optimizer, options.steps)
-        loader = baseline.build_train_loader(config, baseline.build_dataset(config), run.seed)
+        loader = build_train_loader(config, build_dataset(config), run.seed)
         fit(
             lambda images, targets: learner.step(detector(images, targets)),
             loader,

@@ -29,7 +29,7 @@ from featlift.detectors import Extractor
 from featlift.detectors.cascade import CascadeRoIHeads
 from featlift.detectors.centermask import CenterMaskRoIHeads
 from featlift.detectors.rcnn import PyramidRoIAlign
-from featlift.discriminators import PatchDiscriminator
+from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.features import level_stride
 from featlift.interpolators import AFI
 from featlift.pyramids import FPN

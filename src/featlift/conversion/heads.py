@@ -58,7 +58,7 @@ def afi_rules() -> list[KeyRule]:
 
 
 def discriminator_rules() -> list[KeyRule]:
-    """Return the rules from AFI-GAN's D to :class:`featlift.discriminators.PatchDiscriminator`."""
+    """Return the rules from AFI-GAN's D to :class:`featlift.distillation.discriminator.PatchDiscriminator`."""
     return [
         KeyRule(r"Discriminators\.0\.([012])\.0\." + WEIGHT_OR_BIAS, lambda m: f"body.{3 * int(m[1])}.{m[2]}"),
         KeyRule(r"Discriminators\.0\.([012])\.0\.norm\." + NORM_TENSOR, lambda m: f"body.{3 * int(m[1]) + 1}.{m[2]}"),

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from featlift.data.augment import Augmentation
 from featlift.data.dataset import ImageDataset, Sample, drop_crowds
-from featlift.resolution import Target
+from featlift.features import Target
 
 DetectionBatch = tuple[list[Tensor], list[Target]]
 SeededIndex = tuple[int, int]

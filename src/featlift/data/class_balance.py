@@ -8,7 +8,7 @@ from torch import Tensor
 
 from featlift.data.augment import Augmentation, ColorJitter, crop_sample
 from featlift.data.dataset import ImageDataset, Sample
-from featlift.resolution import Target
+from featlift.features import Target
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from featlift.data.dataset import Sample, coco_categories
 from featlift.data.image_io import ImageReadError, read_image
 from featlift.data.masks import rle_to_mask
 from featlift.data.problems import DataProblem, DatasetError, DatasetReport
-from featlift.resolution import Target
+from featlift.features import Target
 
 
 class CocoDataset:

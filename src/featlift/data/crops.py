@@ -5,7 +5,7 @@ from torch import Tensor
 
 from featlift.data.augment import crop_sample
 from featlift.data.dataset import ImageDataset, Sample
-from featlift.resolution import Target
+from featlift.features import Target
 
 
 class RandomCrop:

@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from featlift.resolution import Target
+from featlift.features import Target
 
 Sample = tuple[Tensor, Target]
 """Image ``[3, H, W]`` float32 in 0…1 and its target: ``boxes`` [N, 4] xyxy in pixels, float32; ``labels`` [N]

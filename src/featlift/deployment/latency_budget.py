@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featlift.deployment.upsampling_steps import UpsamplingStep, find_upsampling_steps
 from featlift.device import resolve_device
 from featlift.evaluation.profiling import measure_latencies
-from featlift.upgrading.residual import build_adapters
-from featlift.upgrading.upsampling_steps import UpsamplingStep, find_upsampling_steps
+from featlift.upgrading.adapters import build_adapters
 
 BUDGET_CANDIDATES = ("afi", "srf", "deconv", "dysample", "carafe", "light", "pixel-shuffle")
 """By decreasing published gain over nearest interpolation: AFI-GAN's Table 6 (+2.6 and, for deconvolution, +1.6 AP), SRF-GAN's Table 5,

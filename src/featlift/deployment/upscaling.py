@@ -71,7 +71,11 @@ def upscale_images(images: str | Path, out: str | Path, options: UpscaleOptions 
             load_super_resolver_by_name(options.model, options.scale), options, read_image(missing[0])
         )
         for file in _with_progress(missing):
-            _write_image(_upscale_image(network, read_image(file), resolve_device(options.device)), targets[file], options.quality)
+            _write_image(
+                _upscale_image(network, read_image(file), resolve_device(options.device)),
+                targets[file],
+                options.quality,
+            )
     return list(targets.values())
 
 

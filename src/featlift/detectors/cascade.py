@@ -19,12 +19,11 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.extractor import Extractor
 from featlift.detectors.rcnn import PyramidRoIAlign, build_anchor_generator, roi_pooling_levels, rpn_top_n
-from featlift.features import Features
+from featlift.features import Features, Target
 
 IOU_THRESHOLDS = (0.5, 0.6, 0.7)
 BBOX_REG_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
 NormLayer = Callable[[int], nn.Module]
-Target = dict[str, Tensor]
 
 
 class CascadeStage(nn.Module):

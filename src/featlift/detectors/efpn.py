@@ -18,13 +18,12 @@ from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from featlift.backbones import stride2
 from featlift.detectors.extractor import Extractor, get_extractor
 from featlift.detectors.sparse_level import DenseReader, RoIReader
-from featlift.features import Features
+from featlift.features import Features, Target
 from featlift.losses import box_head_losses, ohem_select
 from featlift.pyramids.efpn import ExtendedLevel
 from featlift.pyramids.fpn import FPN
 
 TT100K_SMALL_ROI_SIZE, COCO_SMALL_ROI_SIZE = 56.0, 112.0
-Target = dict[str, Tensor]
 
 
 class ExtendedExtractor(nn.Module):

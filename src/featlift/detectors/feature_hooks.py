@@ -10,8 +10,8 @@ from torchvision.models import detection
 from featlift.backbones import Backbone
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.feature_extraction import FeatureExtractor
+from featlift.features import Target
 
-Target = dict[str, Tensor]
 MODE_DEPENDENT_LAYERS = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
 """Layers that differ between training and evaluation: normalization statistics and dropout."""
 

@@ -13,9 +13,8 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNet
 
-from featlift.features import Features
+from featlift.features import Features, Target
 
-Target = dict[str, Tensor]
 DenseOutputs = tuple[dict[str, Tensor], list[Tensor], list[int]]
 """Head outputs ``[B, ΣHWA, …]`` by name, anchors ``[ΣHWA, 4]`` per image, and the number of cells per level."""
 

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.features import Target
 from featlift.image_sr.degradation import BicubicDownscale, quantize_8bit
-
-Target = dict[str, Tensor]
 
 
 class DegradeAndUpscale(nn.Module):

@@ -14,10 +14,9 @@ from featlift.data.augment import RandomHorizontalFlip
 from featlift.detectors import Detector, Extractor, get_interpolators
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.distillation.feature_cache import CachedExtractor
-from featlift.features import Features, level_stride
+from featlift.features import Features, Target, level_stride
 from featlift.resolution import cross_resolution, downscale_features, downscale_images, downscale_targets
 
-Target = dict[str, Tensor]
 ImagesAndTargets = tuple[list[Tensor], list[Target]]
 FeatureFunction = Callable[[list[Tensor]], Features]
 

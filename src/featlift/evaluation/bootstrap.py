@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featlift.evaluation.average_precision import (
+from featlift.evaluation.coco_metrics import (
     AREA_RANGES,
     COCO_IOU_THRESHOLDS,
     ClassMatches,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featlift.evaluation.average_precision import Detection, GroundTruth, IoUType
 from featlift.evaluation.bootstrap import ConfidenceInterval, paired_bootstrap
+from featlift.evaluation.coco_metrics import Detection, GroundTruth, IoUType
 from featlift.evaluation.object_changes import ObjectChanges, compare_objects
 
 

@@ -13,14 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from featlift.data.dataset import ImageDataset, Sample
-from featlift.evaluation.average_precision import (
-    Detection,
-    GroundTruth,
-    Metrics,
-    coco_metrics,
-    encode_coco_rle,
-    has_masks,
-)
+from featlift.evaluation.coco_metrics import Detection, GroundTruth, Metrics, coco_metrics, encode_coco_rle, has_masks
 from featlift.evaluation.profiling import device_of, synchronize_cuda
 
 

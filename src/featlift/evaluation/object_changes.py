@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from featlift.evaluation.average_precision import (
+from featlift.evaluation.coco_metrics import (
     AREA_RANGES,
     ClassMatches,
     Detection,

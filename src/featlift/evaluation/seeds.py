@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from featlift.evaluation.average_precision import Detection, GroundTruth, IoUType
 from featlift.evaluation.bootstrap import ConfidenceInterval, compute_resampled_metrics, draw_resample_counts
+from featlift.evaluation.coco_metrics import Detection, GroundTruth, IoUType
 
 
 def paired_seed_bootstrap(

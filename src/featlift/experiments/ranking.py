@@ -7,15 +7,15 @@ from statistics import mean, stdev
 from typing import Any
 
 from featlift import report
-from featlift.commands import compare
-from featlift.commands.train import build_report_dataset
 from featlift.data.dataset import ImageDataset
-from featlift.evaluation.average_precision import COCO_IOU_TYPES, IoUType
 from featlift.evaluation.bootstrap import ConfidenceInterval
+from featlift.evaluation.coco_metrics import COCO_IOU_TYPES, IoUType
 from featlift.evaluation.profiling import Latency
 from featlift.evaluation.seeds import paired_seed_bootstrap
 from featlift.report.pareto import ParetoPoints
 from featlift.report.records import RunRecord
+from featlift.runs.comparison import compare_runs
+from featlift.runs.evaluate import build_report_dataset
 
 RANKED_METRICS = ("ap", "ap_tiny", "ap_small")
 
@@ -112,7 +112,7 @@ def write_ranking_report(
     points = build_pareto_points(records, latencies)
     first, *others = runs
     best = max(others, key=lambda run: mean(points[run.name][1]), default=None)
-    comparisons = [compare.compare_runs([first, best], dataset, n_resamples)] if best else []
+    comparisons = [compare_runs([first, best], dataset, n_resamples)] if best else []
     title = f"{len(runs)} interpolators at equal budget: first seed"
     return report.write_report(folder, runs, comparisons, build_report_dataset(dataset), None, title, points)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from featlift.evaluation.average_precision import Detection, GroundTruth
+from featlift.evaluation.coco_metrics import Detection, GroundTruth
 from featlift.report.data_uris import image_data_uri
 
 BoxXYWH = Sequence[float]

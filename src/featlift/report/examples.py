@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from featlift.evaluation.average_precision import Detection, GroundTruth, match_detections
+from featlift.evaluation.coco_metrics import Detection, GroundTruth, match_detections
 from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.object_changes import ObjectOutcome, Outcome, best_f1_threshold
 from featlift.report.annotated_crops import (

@@ -133,7 +133,7 @@ def _model_options(row: PaperRow) -> OptionValues | None:
 
 
 def _select_preset(row: PaperRow) -> str:
-    """Return the preset of the detector's or backbone's family, see `featlift.papers.baseline.Settings`."""
+    """Return the preset of the detector's or backbone's family, see `featlift.baseline.Settings`."""
     if str(row.get("backbone", "")).startswith("Swin"):
         return "transformer"
     return "dense" if row.get("target_detector", row.get("detector")) in DENSE_DETECTORS else "paper"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from featlift.evaluation.average_precision import Detection, Metrics
+from featlift.evaluation.coco_metrics import Detection, Metrics
 from featlift.evaluation.profiling import Latency, ModelProfile
 
 NON_SCALAR_KEYS = ("stage", "step", "time", "epoch")

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from featlift.data.config import build_dataset
 from featlift.data.dataset import ImageDataset
-from featlift.papers import baseline
+from featlift.detectors.config import build_backbone, build_on_backbone
 
 WEIGHTS = {"imagenet": "ImageNet weights", "random": "random weights"}
 
@@ -38,7 +39,7 @@ def describe_training(paper: str, settings: Any, device: str, stop_after: str = 
 
 
 def _describe_detector(settings: Any) -> str:
-    dataset = baseline.build_dataset(settings.data)
+    dataset = build_dataset(settings.data)
     num_parameters = count_detector_parameters(settings.model, len(dataset.classes))
     return (
         f"{describe_model(settings.model)} ({num_parameters / 1e6:.1f} M parameters) "
@@ -60,9 +61,9 @@ def count_detector_parameters(model: Any, num_classes: int) -> int:
     """
     random_model = replace(model, backbone_weights="random")
     with torch.random.fork_rng(devices=[]):
-        backbone = baseline.build_backbone(random_model)
+        backbone = build_backbone(random_model)
         with torch.device("meta"):
-            detector = baseline.build_on_backbone(backbone, random_model, num_classes)
+            detector = build_on_backbone(backbone, random_model, num_classes)
     return sum(p.numel() for p in detector.parameters())
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from featlift.features import Target
 from featlift.training import checkpointing, distributed, memory
 from featlift.training.interrupt import Interrupt
 from featlift.training.learner import Learner
@@ -14,7 +15,6 @@ from featlift.training.progress import make_progress
 from featlift.training.run import PRECISIONS, Run
 from featlift.training.seeds import seed_everything
 
-Target = dict[str, Tensor]
 TrainStep = Callable[[list[Tensor], list[Target]], Mapping[str, Tensor]]
 
 

@@ -106,6 +106,10 @@ class Run:
         distributed.broadcast_tensors([*module.parameters(), *module.buffers()])
         return module
 
+    def barrier(self) -> None:
+        """Wait until all ranks have reached this line."""
+        distributed.barrier()
+
     def checkpoint_folder(self, stage: str) -> Path:
         """Return the folder of the checkpoints of ``stage``."""
         return self.folder / "checkpoint" / stage

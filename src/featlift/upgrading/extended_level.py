@@ -22,9 +22,9 @@ from featlift.features import Features
 from featlift.losses import pyramid_l1
 from featlift.pyramids.efpn import ExtendedLevel, init_extended_level, texture_transfer
 from featlift.resolution import cross_resolution
+from featlift.upgrading.adapters import StepAdapters
 from featlift.upgrading.modules import UpgradedFPN, swap_class
 from featlift.upgrading.report import UpgradeRow
-from featlift.upgrading.residual import StepAdapters
 
 EXTENDED_LEVELS = ("p2x",)
 FINEST_LEVEL = "0"

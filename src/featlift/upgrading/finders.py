@@ -13,8 +13,8 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork
 
 from featlift.interpolators import INTERPOLATORS
 from featlift.interpolators.fixed import FixedInterpolator
+from featlift.upgrading.adapters import StepAdapters
 from featlift.upgrading.modules import UpgradedFixed, UpgradedFPN, UpgradedNeck, UpgradedUpsample
-from featlift.upgrading.residual import StepAdapters
 from featlift.upgrading.tracing import InterpolateCall, InterpolationTrace, trace_interpolations
 
 

@@ -15,7 +15,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork
 from featlift.features import Features
 from featlift.interpolators.fixed import FixedInterpolator
 from featlift.pyramids import FPN
-from featlift.upgrading.residual import StepAdapters
+from featlift.upgrading.adapters import StepAdapters
 from featlift.upgrading.tracing import is_2x_size, is_feature_map
 
 
@@ -59,7 +59,7 @@ class UpgradedFixed(nn.Module):
 
     Args:
         fixed: Original interpolator.
-        added: :class:`~featlift.upgrading.residual.ResidualAdapter` or ``GatedAdapter``.
+        added: :class:`~featlift.upgrading.adapters.ResidualAdapter` or ``GatedAdapter``.
     """
 
     def __init__(self, fixed: FixedInterpolator, added: nn.Module):

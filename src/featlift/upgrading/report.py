@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from featlift.upgrading.adapters import GatedAdapter, ResidualAdapter
 from featlift.upgrading.finders import SiteStep, UpgradeSite
-from featlift.upgrading.residual import GatedAdapter, ResidualAdapter
 
 ADAPTER_SYMBOLS: dict[type[nn.Module], str] = {ResidualAdapter: "+", GatedAdapter: "gated"}
 

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featlift.upgrading.adapters import build_adapters
 from featlift.upgrading.extended_level import EFPNBackbone, EFPNRoIAlign, install_level, level_report_row
 from featlift.upgrading.finders import FINDERS, FinderResult, SearchScope, UpgradeSite
 from featlift.upgrading.modules import UpgradedFixed, UpgradedFPN, UpgradedNeck, UpgradedUpsample
 from featlift.upgrading.report import UpgradeReport, site_rows
-from featlift.upgrading.residual import build_adapters
 
 UPGRADED_TYPES = (UpgradedFPN, UpgradedFixed, UpgradedUpsample, UpgradedNeck, EFPNBackbone, EFPNRoIAlign)
 STATE_ATTRIBUTE = "_upgrade_state"

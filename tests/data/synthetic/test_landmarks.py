@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from featlift.data.landmarks import load_class_folders
+from featlift.data.retrieval_readers import load_class_folders
 from featlift.data.synthetic.landmarks import draw_landmark, draw_landmark_view, write_synthetic_landmarks
 
 

@@ -28,7 +28,7 @@ def write_synthetic_landmarks(
 ) -> None:
     """Write ``folder/{gallery,query}/<landmark>/<view>.png``, square images of ``image_size`` pixels.
 
-    :func:`featlift.data.landmarks.load_class_folders` reads this layout. Existing images are kept, so an interrupted call
+    :func:`featlift.data.retrieval_readers.load_class_folders` reads this layout. Existing images are kept, so an interrupted call
     can be repeated.
     """
     for landmark in range(num_landmarks):

@@ -1,0 +1,54 @@
+"""Training of a detector with its own detection losses: the baseline, and the last stage of SRF-GAN and AFI-GAN."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from featlift.baseline.settings import Settings
+from featlift.data.batches import ResumableDataLoader
+from featlift.data.config import build_train_loader, load_training_set
+from featlift.detectors import Detector
+from featlift.detectors.checkpoint import DETECTOR_FILE, load_detector, load_matching_weights, save_detector
+from featlift.detectors.config import DetectorConfig, build_detector
+from featlift.training import Learner, Run, fit
+from featlift.training.schedules import StageConfig
+
+
+def train(settings: Settings, run: Run) -> Detector:
+    """Train a detector in ``run`` and save it as ``detector.safetensors``; an existing run is resumed, a finished one loaded."""
+    dataset = load_training_set(settings.data, run)
+    detector = build_detector(settings.model, len(dataset.classes))
+    if settings.init_from:
+        load_matching_weights(detector, load_detector(settings.init_from)[0].state_dict())
+    train_detector(detector, build_train_loader(settings.data, dataset, run.seed), settings.train, run, "train")
+    save_trained_detector(run, detector, settings.model, dataset.classes)
+    return detector
+
+
+def train_detector(
+    detector: Detector, loader: ResumableDataLoader, stage: StageConfig, run: Run, stage_name: str
+) -> None:
+    """Train ``detector`` with its detection losses, summed with weight 1, for ``stage.steps`` steps as stage ``stage_name`` of ``run``."""
+    learner = Learner(detector, stage.optimizer, stage.steps)
+    fit(
+        lambda images, targets: learner.step(detector(images, targets)),
+        loader,
+        stage.steps,
+        run,
+        {"detector": learner},
+        stage_name,
+    )
+    learner.apply_ema()
+
+
+def save_trained_detector(
+    run: Run,
+    detector: Detector,
+    config: DetectorConfig,
+    classes: Sequence[str],
+    filename: str = DETECTOR_FILE,
+    **options: Any,
+) -> None:
+    """Write ``detector`` to the run folder on rank 0 while the other ranks wait; see `featlift.detectors.checkpoint.save_detector`."""
+    if run.rank == 0:
+        save_detector(detector, config, classes, run.folder, filename, **options)
+    run.barrier()

@@ -1,0 +1,99 @@
+"""Configuration of the training and validation images, and the functions that build datasets and loaders."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from featlift.data.augment import HalfSizeView, RandomHorizontalFlip, RandomShortestSize
+from featlift.data.batches import ResumableDataLoader
+from featlift.data.coco import CocoDataset
+from featlift.data.dataset import ImageDataset
+from featlift.data.open_dataset import open_dataset
+from featlift.data.synthetic.scenes import SyntheticScenes
+from featlift.training import Run
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Training and validation images and their sizes.
+
+    Attributes:
+        root: Dataset: "scenes" (synthetic images), a folder in COCO format, or TT100K's folder (or its JSON file, which names the release).
+        batch_size: Images per step, over all processes together.
+        min_size: Short sides in pixels, one of which is drawn per image; empty keeps each image's size.
+        max_size: Maximum long side in pixels.
+        hflip_prob: Probability of a horizontal flip.
+        num_workers: Worker processes that load images.
+        skip_broken: Skip and list broken images and annotations instead of stopping.
+        num_scenes: Number of synthetic training images.
+        scene_size: Side of the synthetic images in pixels.
+        num_val_scenes: Number of synthetic validation images; they follow the training images.
+    """
+
+    root: str = "scenes"
+    batch_size: int = 16
+    min_size: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
+    max_size: int = 1333
+    hflip_prob: float = 0.5
+    num_workers: int = 2
+    skip_broken: bool = False
+    num_scenes: int = 2000
+    scene_size: int = 320
+    num_val_scenes: int = 500
+
+
+def quick_data_config() -> DataConfig:
+    """Return synthetic scenes of 160 px without resizing, batch size 8."""
+    return DataConfig(batch_size=8, min_size=(), num_workers=0, num_scenes=800, scene_size=160, num_val_scenes=200)
+
+
+def build_dataset(config: DataConfig, split: str = "train") -> ImageDataset:
+    """Build the dataset of ``split``, "train" or "val"."""
+    if config.root != "scenes":
+        return open_dataset(config.root, split, config.skip_broken)
+    size = (config.scene_size, config.scene_size)
+    return (
+        SyntheticScenes(config.num_scenes, size)
+        if split == "train"
+        else SyntheticScenes(config.num_val_scenes, size, first_index=config.num_scenes)
+    )
+
+
+def load_training_set(config: DataConfig, run: Run) -> ImageDataset:
+    """Build the training set. For a folder, the report of loaded and skipped data is printed and written to the run's ``data.txt``."""
+    dataset = build_dataset(config)
+    if isinstance(dataset, CocoDataset) and run.rank == 0:
+        print(dataset.report)
+        (run.folder / "data.txt").write_text(f"{dataset.report}\n", encoding="utf-8")
+    return dataset
+
+
+def load_data_config(run: str | Path, root: str = "") -> DataConfig:
+    """Load the data settings of a run folder, or of the run folder that contains a detector file; ``root`` replaces the stored root.
+
+    Raises:
+        FileNotFoundError: if ``run`` is no run folder and ``root`` is empty.
+    """
+    folder = Path(run).parent if Path(run).is_file() else Path(run)
+    settings = folder / "settings.json"
+    if settings.is_file():
+        data = json.loads(settings.read_text())["data"]
+        return replace(DataConfig(**data), root=root or data["root"], min_size=tuple(data["min_size"]))
+    if not root:
+        raise FileNotFoundError(f"'{run}' is no run folder, so its dataset is unknown; give a COCO folder or 'scenes'.")
+    return DataConfig(root=root)
+
+
+def build_train_loader(
+    config: DataConfig, dataset: ImageDataset, seed: int, with_half_size: bool = False
+) -> ResumableDataLoader:
+    """Build endless training batches, flipped and resized by ``config``; ``with_half_size`` adds a half-size view of the original image."""
+    resize = [RandomShortestSize(config.min_size, config.max_size)] if config.min_size else []
+    views = [HalfSizeView(*resize)] if with_half_size else resize
+    return ResumableDataLoader(
+        dataset,
+        config.batch_size,
+        seed,
+        [RandomHorizontalFlip(config.hflip_prob), *views],
+        num_workers=config.num_workers,
+    )

@@ -1,0 +1,81 @@
+"""Retrieval collections by name, and the images that are trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from featlift.data.retrieval_readers import (
+    RetrievalCollection,
+    list_collection_images,
+    load_class_folders,
+    load_holidays,
+    load_oxford5k,
+    load_paris6k,
+    load_revisited,
+    split_image_files,
+)
+from featlift.data.synthetic.landmarks import write_synthetic_landmarks
+
+RETRIEVAL_COLLECTIONS = (
+    "synthetic",
+    "class-folders",
+    "oxford5k",
+    "paris6k",
+    "revisited-easy",
+    "revisited-medium",
+    "revisited-hard",
+    "holidays",
+)
+
+
+@dataclass(frozen=True)
+class CollectionConfig:
+    """Retrieval collection and training images.
+
+    Attributes:
+        name: "synthetic" (built in), "class-folders" (a folder with ``gallery/<class>/`` and ``query/<class>/``),
+            "oxford5k", "paris6k", "revisited-easy", "revisited-medium", "revisited-hard", or "holidays".
+        image_folder: Folder of the images; "synthetic" writes its images there.
+        ground_truth: Ground truth of Oxford5k and Paris6k: the folder of text files, or the pickle of the revisited sets.
+        train_images: Folder of unlabeled training images; "synthetic" renders landmarks that are not in the collection;
+            "database" takes ``num_train_images`` random database images, as in the paper (Sec. 4.1, which leaks database
+            images into training).
+        num_train_images: Number of training images for "database".
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+
+    name: str = "synthetic"
+    image_folder: str = "data/synthetic-landmarks"
+    ground_truth: str = ""
+    train_images: str = "synthetic"
+    num_train_images: int = 4500  # Sec. 4.1, Oxford5k; 5,800 of Paris6k
+
+    def __post_init__(self) -> None:
+        if self.name not in RETRIEVAL_COLLECTIONS:
+            raise ValueError(f"Unknown collection '{self.name}'; choose one of {', '.join(RETRIEVAL_COLLECTIONS)}.")
+
+
+def open_collection(config: CollectionConfig) -> RetrievalCollection:
+    """Open the database images and queries of the collection."""
+    images, truth = Path(config.image_folder), Path(config.ground_truth)
+    if config.name == "synthetic":
+        write_synthetic_landmarks(images)
+    if config.name in ("synthetic", "class-folders"):
+        return load_class_folders(images / "gallery", images / "query")
+    if config.name == "holidays":
+        return load_holidays(images)
+    if config.name.startswith("revisited"):
+        return load_revisited(images, truth, config.name.removeprefix("revisited-"))
+    return {"oxford5k": load_oxford5k, "paris6k": load_paris6k}[config.name](images, truth)
+
+
+def list_train_images(config: CollectionConfig) -> list[Path]:
+    """Files of the training images, which are used without labels."""
+    if config.train_images == "synthetic":
+        folder = Path(config.image_folder) / "train"
+        write_synthetic_landmarks(folder, num_landmarks=80, gallery_views=6, query_views=0, seed=1)
+        return list_collection_images(folder)
+    if config.train_images == "database":
+        return split_image_files(open_collection(config).database, config.num_train_images)[0]
+    return list_collection_images(Path(config.train_images))

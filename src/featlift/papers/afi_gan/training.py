@@ -1,0 +1,231 @@
+"""AFI-GAN's three stages (Secs. 4.1 to 4.3)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from featlift import checkpoints
+from featlift.baseline.training import save_trained_detector, train_detector
+from featlift.data.batches import ResumableDataLoader
+from featlift.data.config import build_train_loader, load_training_set
+from featlift.detectors import Detector, Extractor, get_extractor, get_interpolators, losses_from_features
+from featlift.detectors.checkpoint import INTERPOLATOR_PREFIX, load_detector, load_matching_weights
+from featlift.detectors.config import build_detector, build_pyramid_interpolators, replace_detector
+from featlift.distillation.discriminator import PatchDiscriminator
+from featlift.distillation.feature_cache import CachedExtractor
+from featlift.distillation.feature_pairs import (
+    LEVEL_MATCHINGS,
+    batched_extractor,
+    downscale_batch,
+    select_levels,
+    upsample_levels,
+)
+from featlift.distillation.patch_sampling import sample_patches
+from featlift.features import Features, Target, crop_to_match
+from featlift.losses import (
+    discriminator_accuracy,
+    discriminator_logits,
+    discriminator_loss,
+    generator_adversarial_loss,
+    pyramid_l1,
+)
+from featlift.papers.afi_gan.settings import STAGES, AdversarialConfig, Settings
+from featlift.resolution import cross_resolution, freeze, frozen_copy
+from featlift.training import Learner, Run, fit
+from featlift.training.schedules import StageConfig
+
+
+def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module:
+    """Run the stages up to ``stop_after`` and return the result of that stage; a stage that ``run`` has finished is only loaded.
+
+    Stages run on demand: reuse "none" needs only the target stage, "G" does not need the extractor stage.
+
+    Raises:
+        ValueError: if there is no such stage.
+    """
+    if stop_after not in STAGES:
+        raise ValueError(f"Unknown stage '{stop_after}'; choose one of {', '.join(STAGES)}.")
+    dataset = load_training_set(settings.data, run)
+    loader = build_train_loader(settings.data, dataset, run.seed, settings.downscale.from_original)
+    if stop_after == "target":
+        return run_target_stage(settings, loader, dataset.classes, run)
+    if stop_after == "teacher":
+        return run_teacher_stage(settings, loader, dataset.classes, run)
+    if stop_after == "interpolator":
+        return run_interpolator_stage(settings, loader, dataset.classes, run)[0]
+    return run_extractor_stage(settings, loader, dataset.classes, run)
+
+
+def run_teacher_stage(settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run) -> Detector:
+    """Return the detector of F: loaded from ``settings.teacher_from``, or T's network, trained with nearest interpolation."""
+    if settings.teacher_from:
+        return load_detector(settings.teacher_from)[0]
+    model = replace(settings.model, interpolator="nearest", interpolator_options={})
+    detector = build_detector(model, len(classes))
+    train_detector(detector, loader, settings.teacher, run, "teacher")
+    save_trained_detector(run, detector, model, classes, "teacher.safetensors")
+    return detector
+
+
+def run_interpolator_stage(
+    settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run
+) -> tuple[nn.ModuleList, PatchDiscriminator]:
+    """Return G and D after stage 1: trained, or loaded from ``settings.interpolator_from``. Fixed interpolators need no training."""
+    G = nn.ModuleList(build_pyramid_interpolators(settings.model))
+    D = PatchDiscriminator(
+        settings.model.pyramid_channels,
+        settings.adversarial.last_kernel,
+        settings.adversarial.init,
+        settings.adversarial.width,
+    )
+    modules = [*G, D] if settings.adversarial.weight else [*G]  # λ = 0: D is not trained and has no file
+    if settings.interpolator_from:
+        for module, file in zip(modules, gan_weight_files(Path(settings.interpolator_from), len(G)), strict=False):
+            checkpoints.load_state_file(module, file)
+    elif any(True for _ in G.parameters()):
+        F = frozen_copy(get_extractor(run_teacher_stage(settings, loader, classes, run)))
+        run.to_device(F)
+        pretrain_interpolator(F, G, D, settings, loader, run)
+        if run.rank == 0:
+            for module, file in zip(modules, gan_weight_files(run.folder, len(G)), strict=False):
+                checkpoints.save(module, file)
+    return G, D
+
+
+def gan_weight_files(folder: Path, num_interpolators: int) -> list[Path]:
+    """Return the files of a run's ``num_interpolators`` interpolators and its discriminator; `featlift.checkpoints.load` loads each."""
+    names = ["G"] if num_interpolators == 1 else [f"G{i}" for i in range(num_interpolators)]
+    return [folder / f"{name}.safetensors" for name in [*names, "D"]]
+
+
+def pretrain_interpolator(
+    F: Extractor, G: nn.ModuleList, D: nn.Module, settings: Settings, loader: ResumableDataLoader, run: Run
+) -> None:
+    """Stage 1: train G(F(½ image)) to match F(image) on every level; D minimizes Eq. (1), G minimizes Eq. (2)."""
+    generator, discriminator = _build_learners(G, D, settings.interpolator, settings.adversarial)
+    extract, levels = batched_extractor(_cached_teacher(F, settings)), settings.adversarial.levels
+
+    def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        low, high = cross_resolution(
+            teacher=extract,
+            student=lambda small: upsample_levels(G, select_levels(extract(small), levels)),
+            image=images,
+            downscale=lambda images: downscale_batch(images, targets, settings.downscale)[0],
+        )
+        student, teacher = crop_to_match(low, high)
+        discriminator_log, losses = adversarial_step(D, discriminator, student, teacher, settings.adversarial)
+        return discriminator_log | generator.step(losses)
+
+    fit(step, loader, settings.interpolator.steps, run, {"generator": generator, **discriminator}, "interpolator")
+    generator.apply_ema()
+
+
+def _cached_teacher(F: Extractor, settings: Settings) -> Extractor | CachedExtractor:
+    return CachedExtractor(F, settings.teacher_cache) if settings.teacher_cache else F
+
+
+def adversarial_step(
+    D: nn.Module,
+    discriminator_learners: Mapping[str, Learner],
+    student: Features,
+    teacher: Features,
+    config: AdversarialConfig,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Update D, then compute the generator's losses with the updated D; return D's log values and the generator's losses.
+
+    The student's features are shared by both; D's logits are computed again, because D has changed. Without
+    ``discriminator_learners`` (λ = 0) there is only the L1 loss.
+    """
+    if not discriminator_learners:
+        return {}, {"content": pyramid_l1(student, teacher)}
+    patches = sample_patches(student, config.num_patches)
+    student_patches = patches.crop(student)
+    fake = discriminator_logits(D, student_patches, detach=True)
+    real = discriminator_logits(D, patches.crop(teacher))
+    loss = discriminator_loss(fake, real, patches.cell_weights)
+    log = discriminator_learners["discriminator"].step({"discriminator": loss}) | discriminator_accuracy(fake, real)
+    if not config.backprop_to_generator:
+        student_patches = {level: x.detach() for level, x in student_patches.items()}
+    adversarial = config.weight * generator_adversarial_loss(D, student_patches, patches.cell_weights)
+    return log, {"content": pyramid_l1(student, teacher), "adversarial": adversarial}
+
+
+def run_extractor_stage(settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run) -> Detector:
+    """Return M after stage 2: trained, or loaded from ``settings.extractor_from``."""
+    if settings.extractor_from:
+        return load_detector(settings.extractor_from)[0]
+    teacher = run_teacher_stage(settings, loader, classes, run)
+    F = frozen_copy(get_extractor(teacher))
+    run.to_device(F)
+    G, D = run_interpolator_stage(settings, loader, classes, run)
+    model = replace_detector(settings.model, settings.extractor_detector)
+    M = build_detector(model, len(classes))
+    if settings.extractor_init == "teacher":
+        load_matching_weights(M, teacher.state_dict())
+    for module, pretrained in zip(get_interpolators(M), G, strict=False):  # a detector without p2 has one step fewer
+        module.load_state_dict(pretrained.state_dict())
+    train_extractor(F, M, D, settings, loader, run)
+    save_trained_detector(run, M, model, classes, "extractor.safetensors")
+    return M
+
+
+def train_extractor(
+    F: Extractor, M: Detector, D: nn.Module, settings: Settings, loader: ResumableDataLoader, run: Run
+) -> None:
+    """Stage 2: train M's pyramid to match F's, together with M's detection losses on the same features, Eq. (3)."""
+    extractor, discriminator = _build_learners(M, D, settings.extractor, settings.adversarial)
+    extract, build_pair = batched_extractor(_cached_teacher(F, settings)), LEVEL_MATCHINGS[settings.level_matching]
+
+    def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        pair = build_pair(extract, M, (images, targets), settings.downscale)
+        student, teacher = crop_to_match(select_levels(pair.student, settings.adversarial.levels), pair.teacher)
+        discriminator_log, losses = adversarial_step(D, discriminator, student, teacher, settings.adversarial)
+        detection_losses = losses_from_features(M, pair.images, pair.features, pair.targets)
+        return discriminator_log | extractor.step(losses | detection_losses)
+
+    fit(step, loader, settings.extractor.steps, run, {"extractor": extractor, **discriminator}, "extractor")
+    extractor.apply_ema()
+
+
+def run_target_stage(settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run) -> Detector:
+    """Return T: initialized with the weights of ``settings.reuse`` and trained with its detection losses on full-size images."""
+    weights = reused_weights(settings, loader, classes, run)
+    if settings.target_init == "teacher":
+        weights = run_teacher_stage(settings, loader, classes, run).state_dict() | weights
+    T = build_detector(settings.model, len(classes))
+    unchanged = load_matching_weights(T, weights)
+    if run.rank == 0:
+        print(
+            f"The target reuses {len(T.state_dict()) - len(unchanged)} tensors (reuse {settings.reuse}, "
+            f"target_init {settings.target_init}); {len(unchanged)} keep their initialization."
+        )
+    if settings.freeze_interpolator:
+        freeze(get_interpolators(T))
+    train_detector(T, loader, settings.target, run, "target")
+    save_trained_detector(run, T, settings.model, classes)
+    return T
+
+
+def reused_weights(
+    settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run
+) -> dict[str, Tensor]:
+    """Return the weights that T reuses, with T's tensor names, after running (or loading) the stages they need."""
+    if settings.reuse == "none":
+        return {}
+    if settings.reuse == "G":
+        G, _ = run_interpolator_stage(settings, loader, classes, run)
+        return {f"{INTERPOLATOR_PREFIX}{name}": value for name, value in G.state_dict().items()}
+    weights = run_extractor_stage(settings, loader, classes, run).state_dict()
+    return {
+        name: value for name, value in weights.items() if settings.reuse == "M" or name.startswith(INTERPOLATOR_PREFIX)
+    }
+
+
+def _build_learners(
+    generator: nn.Module, D: nn.Module, stage: StageConfig, config: AdversarialConfig
+) -> tuple[Learner, dict[str, Learner]]:
+    """Return the generator's learner and ``{"discriminator": learner}``, which is empty if λ = 0."""
+    discriminator = {"discriminator": Learner(D, stage.optimizer, stage.steps)} if config.weight else {}
+    return Learner(generator, stage.optimizer, stage.steps), discriminator

@@ -1,0 +1,119 @@
+"""Settings of FSR-GAN."""
+
+from dataclasses import dataclass, field
+
+from featlift.data.retrieval_collections import CollectionConfig
+from featlift.losses import (
+    gan_discriminator_loss,
+    gan_generator_loss,
+    wasserstein_critic_loss,
+    wasserstein_generator_loss,
+)
+from featlift.retrieval.embedders import EmbedderConfig
+from featlift.training import OptimizerConfig
+
+GAN_LOSSES = {
+    "gan": (gan_discriminator_loss, gan_generator_loss),  # Eqs. (5), (4)
+    "wgan-clip": (wasserstein_critic_loss, wasserstein_generator_loss),  # Eqs. (7), (6)
+    "wgan-gp": (wasserstein_critic_loss, wasserstein_generator_loss),
+}
+
+
+@dataclass(frozen=True)
+class GANConfig:
+    """Adversarial loss.
+
+    Attributes:
+        kind: Loss: "off", "gan", "wgan-clip" or "wgan-gp".
+        weight: Weight of the adversarial term (1 in Eqs. (8) and (9)).
+        n_critic: Updates of the critic per update of the generator (not stated; 5 in the cited WGAN paper).
+        weight_clip: Maximum absolute weight of the critic with "wgan-clip".
+        penalty_weight: Weight of the gradient penalty with "wgan-gp".
+    """
+
+    kind: str = "off"
+    weight: float = 1.0
+    n_critic: int = 5
+    weight_clip: float = 0.01
+    penalty_weight: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.kind != "off" and self.kind not in GAN_LOSSES:
+            raise ValueError(f"Unknown adversarial kind '{self.kind}'; choose 'off' or one of {', '.join(GAN_LOSSES)}.")
+
+
+@dataclass(frozen=True)
+class RegularizationConfig:
+    """Regularization of G. With few images an unregularized G makes all queries similar: distances decrease, but so does precision.
+
+    Attributes:
+        rank: Rank of the space of G's corrections; 0 for full rank.
+        relative_loss: Weight errors relative to the lost information, so that queries that lost little are hardly changed.
+    """
+
+    rank: int = 0
+    relative_loss: bool = False
+
+
+REGULARIZATION_CANDIDATES = (
+    RegularizationConfig(1, relative_loss=True),
+    RegularizationConfig(1),
+    RegularizationConfig(relative_loss=True),
+    RegularizationConfig(),
+)
+"""Candidates of :func:`select_regularization`, strongest regularization first."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Training of one generator for one embedder.
+
+    Attributes:
+        collection: Images.
+        embedder: Embedder F.
+        adversarial: Adversarial loss.
+        generator: Generator G: "residual" (blind), "conditioned" (on the ratio) or "paper" (Table 2).
+        hidden_dim: Hidden dimension of "residual" and "conditioned".
+        regularization: Regularization of "residual" and "conditioned"; None selects it by validation (not in the paper).
+        ratios: Downscaling factors per side; the paper's 1/4 … 1/64 are ratios of areas. 1 preserves full-resolution queries.
+        focal_exponent: Exponent r of Eq. (9).
+        optimizer: Optimizer of G and D.
+        steps: Number of updates of G.
+        batch_size: Descriptor pairs per step.
+    """
+
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    adversarial: GANConfig = field(default_factory=GANConfig)
+    generator: str = "residual"
+    hidden_dim: int = 1024
+    regularization: RegularizationConfig | None = None
+    ratios: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+    focal_exponent: float = 2.0  # Sec. 3.3
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig("adam", 8e-4, weight_decay=1e-4, schedule="cosine")
+    )
+    steps: int = 3000
+    batch_size: int = 64
+
+    @classmethod
+    def paper(cls) -> "Settings":
+        """As in the text: Tables 2 and 3, clipped Wasserstein critic, r = 2, Adam with lr 8e-4, no ratio 1; 6 epochs of
+        4,500 images at 7 ratios.
+        """
+        return cls(
+            collection=CollectionConfig(
+                "oxford5k", "data/oxford5k/images", "data/oxford5k/truth", train_images="database"
+            ),
+            adversarial=GANConfig("wgan-clip"),
+            generator="paper",
+            regularization=RegularizationConfig(),
+            ratios=(2, 3, 4, 5, 6, 7, 8),
+            optimizer=OptimizerConfig("adam", 8e-4, weight_decay=0.0),
+            steps=6 * 4500 * 7 // 64,
+        )
+
+    @classmethod
+    def quick(cls) -> "Settings":
+        """Laptop preset: synthetic landmarks and GIST descriptors (no weights); two minutes."""
+        return cls(embedder=EmbedderConfig("gist", input_size=128), hidden_dim=512, steps=400)

@@ -1,0 +1,180 @@
+"""Distillation of a light interpolator, and fine-tuning of its detector."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from featlift import checkpoints, detectors
+from featlift.baseline.training import save_trained_detector, train_detector
+from featlift.data.batches import ResumableDataLoader
+from featlift.data.config import build_dataset, build_train_loader
+from featlift.detectors import Detector, Extractor, get_extractor
+from featlift.detectors.batch_transform import BatchTransform
+from featlift.detectors.checkpoint import INTERPOLATOR_PREFIX, load_detector, load_matching_weights
+from featlift.detectors.config import build_detector
+from featlift.distillation.feature_pairs import upsample_levels
+from featlift.features import Features, Target, crop_to_match
+from featlift.interpolators import build_interpolators
+from featlift.interpolators.fixed import FixedInterpolator
+from featlift.losses import feature_mse
+from featlift.papers.light.settings import STAGES, DistillationWeights, Settings
+from featlift.resolution import cross_resolution, downscale_images, frozen_copy
+from featlift.training import Learner, Run, fit
+
+
+def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module:
+    """Run the stages up to ``stop_after`` and return the result of that stage; a stage that ``run`` has finished is only loaded.
+
+    Raises:
+        ValueError: if there is no such stage.
+    """
+    if stop_after not in STAGES:
+        raise ValueError(f"Unknown stage '{stop_after}'; choose one of {', '.join(STAGES)}.")
+    dataset = build_dataset(settings.data)
+    loader = build_train_loader(settings.data, dataset, run.seed)
+    if stop_after == "teacher":
+        return run_teachers_stage(settings, loader, dataset.classes, run)[0]
+    if stop_after == "interpolator":
+        return run_distillation_stage(settings, loader, dataset.classes, run)
+    return run_tuning_stage(settings, loader, dataset.classes, run)
+
+
+def run_teachers_stage(
+    settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run
+) -> list[Detector]:
+    """Return the detectors whose extractors are F: loaded from ``teachers_from``, or T's network trained with ``teacher_interpolator``."""
+    if settings.teachers_from:
+        return [load_detector(path)[0] for path in settings.teachers_from]
+    model = replace(settings.model, interpolator=settings.teacher_interpolator, interpolator_options={})
+    detector = build_detector(model, len(classes))
+    train_detector(detector, loader, settings.teacher, run, "teacher")
+    save_trained_detector(run, detector, model, classes, "teacher.safetensors")
+    return [detector]
+
+
+def run_distillation_stage(
+    settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run
+) -> nn.ModuleList:
+    """Return G after the distillation: distilled, or loaded from ``settings.interpolator_from``, even if trained in another pyramid.
+
+    Raises:
+        FileNotFoundError: if the run of ``settings.interpolator_from`` has no G.
+        ValueError: if its G does not fit.
+    """
+    model = settings.model
+    num_steps = detectors.num_upsampling_steps(model.detector, model.pyramid)
+    G = nn.ModuleList(
+        build_interpolators(model.interpolator, model.pyramid_channels, num_steps, **model.interpolator_options)
+    )
+    if settings.interpolator_from:
+        for module, file in zip(G, interpolator_weight_files(Path(settings.interpolator_from), len(G)), strict=True):
+            checkpoints.load_state_file(module, file)
+        return G
+    F = [frozen_copy(get_extractor(teacher)) for teacher in run_teachers_stage(settings, loader, classes, run)]
+    for extractor in F:
+        run.to_device(extractor)
+    distill_interpolator(F, G, settings, loader, run)
+    if run.rank == 0:
+        for module, file in zip(G, interpolator_weight_files(run.folder, len(G)), strict=True):
+            checkpoints.save(module, file)
+    return G
+
+
+def interpolator_weight_files(folder: Path, num_interpolators: int) -> list[Path]:
+    """Return the files of a run's interpolators: one shared, or one per upsampling step."""
+    return [
+        folder / ("G.safetensors" if num_interpolators == 1 else f"G{i}.safetensors") for i in range(num_interpolators)
+    ]
+
+
+def distill_interpolator(
+    F: Sequence[Extractor], G: nn.ModuleList, settings: Settings, loader: ResumableDataLoader, run: Run
+) -> None:
+    """Train G with :func:`distillation_losses`, summed over all F.
+
+    Raises:
+        ValueError: if the same-resolution loss is used with an F whose interpolator has no parameters.
+    """
+    if settings.loss_weights.same_resolution:
+        _check_learned_teachers(F)
+    learner = Learner(G, settings.interpolator.optimizer, settings.interpolator.steps)
+
+    def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        first, *others = [distillation_losses(extractor, G, images, settings.loss_weights) for extractor in F]
+        return learner.step({name: sum((losses[name] for losses in others), loss) for name, loss in first.items()})
+
+    fit(step, loader, settings.interpolator.steps, run, {"interpolator": learner}, "interpolator")
+
+
+def distillation_losses(
+    F: Extractor, G: nn.ModuleList, images: list[Tensor], weights: DistillationWeights
+) -> dict[str, Tensor]:
+    """Return the weighted losses of G with ``F`` as teacher on ``images [3, H, W]``; losses of weight 0 are omitted."""
+    transform, losses = BatchTransform(F.mean), {}
+    extract = lambda images: F(transform(images)[0].tensors)  # noqa: E731
+    with record_interpolators(F.pyramid.interpolators) as records:  # type: ignore[arg-type]
+        if weights.cross_resolution:
+            low, high = cross_resolution(
+                extract, lambda small: upsample_levels(G, extract(small)), images, downscale_images
+            )
+            loss = feature_mse(*crop_to_match(low, high), scale_free=True)
+            losses["cross_resolution"] = weights.cross_resolution * loss
+        else:
+            extract(images)
+    if weights.same_resolution:
+        loss = feature_mse(*student_teacher_outputs(G, records), scale_free=True)
+        losses["same_resolution"] = weights.same_resolution * loss
+    return losses
+
+
+@contextmanager
+def record_interpolators(interpolators: nn.ModuleList) -> Iterator[list[tuple[int, Tensor, Tensor]]]:
+    """Context that records the calls of ``interpolators``: (index of the call, input ``[B, C, H, W]``, output ``[B, C, 2H, 2W]``)."""
+    records: list[tuple[int, Tensor, Tensor]] = []
+
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        records.append((len(records), inputs[0], output))
+
+    handles = [module.register_forward_hook(hook) for module in interpolators]
+    try:
+        yield records
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def student_teacher_outputs(
+    G: nn.ModuleList, records: Sequence[tuple[int, Tensor, Tensor]]
+) -> tuple[Features, Features]:
+    """Return the outputs of G and of the teacher for the recorded inputs; with an interpolator per step each handles its own step."""
+    return (
+        {str(number): G[number % len(G)](x) for number, x, _ in records},
+        {str(number): y.detach() for number, _, y in records},
+    )
+
+
+def _check_learned_teachers(F: Sequence[Extractor]) -> None:
+    for extractor in F:
+        fixed = [g.mode for g in extractor.pyramid.interpolators if isinstance(g, FixedInterpolator)]  # type: ignore[union-attr]
+        if fixed:
+            raise ValueError(
+                f"A teacher upsamples with fixed {fixed[0]} interpolation, which cannot be distilled. Set "
+                "loss_weights.same_resolution to 0 to use only the cross-resolution loss, or give a run with a learned interpolator."
+            )
+
+
+def run_tuning_stage(settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run) -> Detector:
+    """Return T with G in its pyramid, the rest from the first teacher or new, fine-tuned with its detection losses."""
+    G = run_distillation_stage(settings, loader, classes, run)
+    T = build_detector(settings.model, len(classes))
+    weights = {f"{INTERPOLATOR_PREFIX}{name}": value for name, value in G.state_dict().items()}
+    if settings.target_init == "teacher":
+        teacher = run_teachers_stage(settings, loader, classes, run)[0].state_dict()
+        weights |= {name: value for name, value in teacher.items() if not name.startswith(INTERPOLATOR_PREFIX)}
+    load_matching_weights(T, weights)
+    train_detector(T, loader, settings.target, run, "target")
+    save_trained_detector(run, T, settings.model, classes)
+    return T

@@ -1,0 +1,62 @@
+"""Embedders by name: an encoder, its pooling and its input size."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from featlift.backbones import image_encoder
+from featlift.retrieval.descriptors import AveragePooling, Embedder, GeM, VGG16Fc7
+from featlift.retrieval.gist import Gist
+
+
+@dataclass(frozen=True)
+class EmbedderConfig:
+    """Embedder F, which maps an image to a descriptor (Sec. 3.1).
+
+    Attributes:
+        encoder: "vgg16-fc7" (the paper's), "gist" (without weights), or a timm network.
+        weights: Local weights file; empty for random weights, "download" for timm's pretrained weights.
+        pooling: Pooling of timm networks: "average" or "gem".
+        input_size: Side in pixels of the encoder's square input; aspect ratios are not preserved (Sec. 5.2).
+        mean_std: Mean and standard deviation of all input channels, for timm networks; None for timm's values.
+        downscale_mode: Downscaling of queries: "image" (Sec. 5.2), "input" or "nearest".
+        cache_folder: Folder of cached descriptors.
+    """
+
+    encoder: str = "vgg16-fc7"
+    weights: str = ""
+    pooling: str = "average"
+    input_size: int = 224
+    mean_std: tuple[float, float] | None = None
+    downscale_mode: str = "image"
+    cache_folder: str = "data/descriptors"
+
+
+def build_embedder(config: EmbedderConfig) -> tuple[Embedder, int]:
+    """Embedder F and its descriptor length D."""
+    network, dimension = build_encoder(config)
+    return Embedder(network, build_pooling(config), config.input_size), dimension
+
+
+def build_encoder(config: EmbedderConfig) -> tuple[nn.Module, int]:
+    """Encoder and its descriptor length; timm reports unknown network names."""
+    if config.encoder == "gist":
+        gist = Gist()
+        return gist, gist.dimension
+    if config.encoder == "vgg16-fc7":
+        return VGG16Fc7(config.weights or None), 4096
+    mean_std = config.mean_std and ([config.mean_std[0]] * 3, [config.mean_std[1]] * 3)
+    network = image_encoder(config.encoder, config.weights == "download" or config.weights or False, mean_std)
+    return network, network.channels
+
+
+def build_pooling(config: EmbedderConfig) -> nn.Module:
+    """Pooling after the encoder; the identity for encoders that return vectors.
+
+    Raises:
+        ValueError: if the pooling is unknown.
+    """
+    poolings = {"average": AveragePooling, "gem": GeM}
+    if config.pooling not in poolings:
+        raise ValueError(f"Unknown pooling '{config.pooling}'; choose 'average' or 'gem'.")
+    return nn.Identity() if config.encoder in ("gist", "vgg16-fc7") else poolings[config.pooling]()

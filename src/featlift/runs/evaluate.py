@@ -1,0 +1,49 @@
+"""Evaluation of a trained detector: metrics, profile, ``result.json`` and the HTML report of its run."""
+
+from typing import Any
+
+from torch import nn
+
+from featlift import report
+from featlift.data.config import DataConfig, build_dataset
+from featlift.data.dataset import ImageDataset
+from featlift.data.fingerprint import dataset_fingerprint
+from featlift.evaluation.detection import EvaluationResult, evaluate_detector
+from featlift.evaluation.profiling import profile_detectors
+from featlift.report.page import ReportDataset
+from featlift.training import Run
+from featlift.training.run import write_json
+
+
+def evaluate_and_report(detector: nn.Module, data: DataConfig, run: Run, name: str) -> dict[str, Any]:
+    """Evaluate ``detector`` on the validation images of ``data`` on process 0; write results and report, return ``result.json``."""
+    if run.rank != 0:
+        return {}
+    dataset = build_dataset(data, "val")
+    evaluation = evaluate_detector(detector, dataset, data.batch_size, run.device)
+    profile = profile_detectors({name: detector}, dataset[0][0].to(run.device))[name]
+    write_json(run.folder / "detections.json", evaluation.detections)
+    content = {"name": name, "metrics": evaluation.metrics, "profile": profile}
+    result = run.write_result(content, dataset_fingerprint(dataset))
+    report.write_report(run.folder, [report.read_run(run.folder)], dataset=build_report_dataset(dataset))
+    print(format_metrics(name, evaluation))
+    print(run.folder / "report.html")
+    return result
+
+
+def build_report_dataset(dataset: ImageDataset) -> ReportDataset:
+    """Ground truth and images of ``dataset`` for a report."""
+    ground_truth = dataset.coco()
+    index = {image["id"]: i for i, image in enumerate(ground_truth["images"])}
+    return ReportDataset(ground_truth, lambda image_id: dataset[index[image_id]][0])
+
+
+def format_metrics(name: str, evaluation: EvaluationResult) -> str:
+    """Format AP and AP by size in per cent, one line per IoU type."""
+    keys = ("ap", "ap50", "ap_tiny", "ap_small", "ap_medium", "ap_large", "ar")
+    lines = [
+        f"{name}, {iou_type}: "
+        + "  ".join(f"{key} {100 * metrics[key]:.1f}" for key in keys if metrics.get(key) is not None)
+        for iou_type, metrics in evaluation.metrics.items()
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,19 @@
+"""Stored results of runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Read ``result.json`` of a run.
+
+    Raises:
+        FileNotFoundError: If the folder is not a run, or the run is not finished.
+    """
+    path = folder / "result.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{folder} has no result.json: it is not a run, or not finished. Run the training again to resume."
+        )
+    return json.loads(path.read_text())
