@@ -2,9 +2,22 @@
 
 from dataclasses import dataclass, field
 
-from featlift.data.config import DataConfig, quick_data_config
-from featlift.detectors.config import DetectorConfig, quick_detector_config, swin_detector_config
-from featlift.training.schedules import STEPS_1X, STEPS_3X, StageConfig, adamw_3x, quick_optimizer, sgd_1x
+from featlift.data.config import DataConfig, finetune_data_config, quick_data_config
+from featlift.detectors.config import (
+    DetectorConfig,
+    finetune_detector_config,
+    quick_detector_config,
+    swin_detector_config,
+)
+from featlift.training.schedules import (
+    STEPS_1X,
+    STEPS_3X,
+    StageConfig,
+    adamw_3x,
+    finetune_optimizer,
+    quick_optimizer,
+    sgd_1x,
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +35,15 @@ class Settings:
     data: DataConfig = field(default_factory=DataConfig)
     train: StageConfig = field(default_factory=lambda: StageConfig(STEPS_1X, sgd_1x()))
     init_from: str = ""
+
+    @classmethod
+    def finetune(cls) -> "Settings":
+        """One's own images on one GPU: Faster R-CNN on a pretrained ResNet-50."""
+        return cls(
+            model=finetune_detector_config(),
+            data=finetune_data_config(),
+            train=StageConfig(10_000, finetune_optimizer()),
+        )
 
     @classmethod
     def quick(cls) -> "Settings":

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from featlift.data.config import build_dataset, build_train_loader, quick_data_config
+from featlift.data.config import build_dataset, build_train_loader, count_classes, quick_data_config
 from featlift.deployment.latency_budget import UNLIMITED_BUDGET, LatencyBudget, select_within_budget
 from featlift.detectors.by_name import load_detector_by_name
 from featlift.resolution import freeze
@@ -55,7 +55,7 @@ def upgrade_detector(
     Raises:
         ValueError: If a name is unknown, or no interpolator meets the budget.
     """
-    detector = load_detector_by_name(model, weights, data)
+    detector = load_detector_by_name(model, weights, count_classes(data))
     if latency_budget.max_latency_ms:
         interpolator = select_within_budget(detector, latency_budget)
     image = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))

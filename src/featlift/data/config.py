@@ -42,6 +42,11 @@ class DataConfig:
     num_val_scenes: int = 500
 
 
+def finetune_data_config() -> DataConfig:
+    """Return images of one's own with short sides of 640 to 800 px, batch size 4, for one GPU."""
+    return DataConfig(batch_size=4)
+
+
 def quick_data_config() -> DataConfig:
     """Return synthetic scenes of 160 px without resizing, batch size 8."""
     return DataConfig(batch_size=8, min_size=(), num_workers=0, num_scenes=800, scene_size=160, num_val_scenes=200)
@@ -97,3 +102,8 @@ def build_train_loader(
         [RandomHorizontalFlip(config.hflip_prob), *views],
         num_workers=config.num_workers,
     )
+
+
+def count_classes(root: str) -> int:
+    """Return the number of classes of the dataset ``root``; COCO's 90 category ids if ``root`` is empty."""
+    return len(build_dataset(DataConfig(root=root)).classes) if root else 90

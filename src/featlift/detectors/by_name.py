@@ -4,35 +4,34 @@ from pathlib import Path
 
 from torch import nn
 
-from featlift.data.config import DataConfig, build_dataset
+from featlift.checkpoints import load_state_file
 from featlift.detectors.checkpoint import load_detector
 
+COCO_LABELS = 91
+"""Labels of torchvision's COCO detectors, with the background."""
 
-def load_detector_by_name(model: str, weights: str = "none", data: str = "") -> nn.Module:
-    """Load the detector of the run folder ``model``, or build torchvision's ``model`` for the classes of ``data``.
 
-    With "DEFAULT" weights, or without ``data``, the classes are COCO's.
+def load_detector_by_name(model: str, weights: str = "none", num_classes: int = COCO_LABELS - 1) -> nn.Module:
+    """Load the detector of the run folder or file ``model``, or build torchvision's detector of that name.
+
+    Args:
+        model: Run folder, detector file, or name of a torchvision detector such as "fasterrcnn_resnet50_fpn".
+        weights: For torchvision: "none", "DEFAULT" (downloaded once; COCO's classes) or the path of a file.
+        num_classes: Number of classes without background, for torchvision's detectors without "DEFAULT" weights.
+
+    Raises:
+        ValueError: If there is no such run folder, file or torchvision detector.
     """
     if Path(model).exists():
         return load_detector(model)[0]
-    from torchvision.models import get_model
+    from torchvision.models import detection, get_model, list_models
 
-    if model not in _list_torchvision_detectors():
-        raise ValueError(
-            f"'{model}' is neither a run folder nor a torchvision detector ({', '.join(_list_torchvision_detectors())})."
-        )
+    names = list_models(module=detection)
+    if model not in names:
+        raise ValueError(f"'{model}' is neither a run folder nor a torchvision detector ({', '.join(names)}).")
     if weights == "DEFAULT":
         return get_model(model, weights="DEFAULT")
-    num_classes = len(build_dataset(DataConfig(root=data)).classes) if data else 90
     detector = get_model(model, weights=None, weights_backbone=None, num_classes=num_classes + 1)
     if weights != "none":
-        from featlift.checkpoints import load_state_file
-
         print(load_state_file(detector, weights))
     return detector
-
-
-def _list_torchvision_detectors() -> list[str]:
-    from torchvision.models import detection, list_models
-
-    return list_models(module=detection)

@@ -10,7 +10,6 @@ from torch import nn
 from featlift import detectors
 from featlift.backbones import Backbone
 from featlift.detectors import Detector
-from featlift.detectors.config import DetectorConfig
 from featlift.interpolators import build_interpolators, interpolator
 from featlift.interpolators.execution import EXECUTION_MODES
 
@@ -76,6 +75,11 @@ def swin_detector_config(interpolator: str = "nearest") -> DetectorConfig:
         interpolator=interpolator,
         drop_path_rate=0.2,
     )
+
+
+def finetune_detector_config(interpolator: str = "nearest") -> DetectorConfig:
+    """Return a Faster R-CNN on an ImageNet-pretrained ResNet-50 with an FPN, for images of one's own."""
+    return DetectorConfig(detector="faster-rcnn", interpolator=interpolator)
 
 
 def quick_detector_config(interpolator: str = "nearest") -> DetectorConfig:

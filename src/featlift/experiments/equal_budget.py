@@ -1,6 +1,5 @@
 """Interpolators compared at an equal budget of training steps, over several seeds (``featlift benchmark``)."""
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -18,9 +17,9 @@ from featlift.evaluation.profiling import Latency, measure_latencies
 from featlift.experiments import ranking
 from featlift.papers import afi_gan, light
 from featlift.papers.light.settings import DistillationWeights
+from featlift.papers.registry import PAPERS
 from featlift.report.pareto import plot_pareto
 from featlift.report.records import read_run
-from featlift.runs.evaluate import evaluate_and_report
 from featlift.runs.options import RunOptions, open_run
 from featlift.training import distributed
 from featlift.training.provenance import collect_provenance
@@ -99,12 +98,7 @@ def load_preset(preset: str, data: str) -> afi_gan.Settings:
     Raises:
         ValueError: If the preset is unknown.
     """
-    presets = {"paper": afi_gan.Settings} | {
-        name: getattr(afi_gan.Settings, name) for name in ("quick", "dense", "transformer", "official")
-    }
-    if preset not in presets:
-        raise ValueError(f"Unknown preset '{preset}'; choose one of {', '.join(presets)}.")
-    settings = presets[preset]()
+    settings: afi_gan.Settings = PAPERS["afi-gan"].preset(preset)
     return replace(settings, data=replace(settings.data, root=data or settings.data.root))
 
 
@@ -159,14 +153,14 @@ def candidate_folder(folder: Path, spec: str) -> Path:
 
 def train_candidates(specs: Sequence[str], settings: afi_gan.Settings, folder: Path, run_options: RunOptions) -> None:
     """Train the common start of a seed, then each of ``specs``; finished runs are skipped."""
-    with open_run(settings, replace(run_options, run=folder / "start")) as run:
+    with open_run("afi-gan", settings, replace(run_options, run=folder / "start")) as run:
         afi_gan.train(settings, run, "teacher")
     for spec in specs:
         candidate = build_candidate(spec, settings, str(folder / "start" / "teacher.safetensors"))
-        with open_run(candidate.settings, replace(run_options, run=candidate_folder(folder, spec))) as run:
+        options = replace(run_options, run=candidate_folder(folder, spec))
+        with open_run(candidate.paper, candidate.settings, options) as run:
             if not (run.folder / "result.json").exists():
-                module = importlib.import_module(f"featlift.papers.{candidate.paper.replace('-', '_')}")
-                evaluate_and_report(module.train(candidate.settings, run), settings.data, run, candidate.paper)
+                PAPERS[candidate.paper].run(candidate.settings, run, "", candidate.paper)
 
 
 def benchmark_caption(first: Candidate, settings: afi_gan.Settings) -> str:

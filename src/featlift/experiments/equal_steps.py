@@ -13,9 +13,10 @@ from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.profiling import profile_detectors
 from featlift.papers import afi_gan
 from featlift.papers.afi_gan.settings import STAGES
+from featlift.papers.registry import PAPERS
 from featlift.report.records import RunRecord
 from featlift.runs.comparison import compare_runs, comparison_to_dict, extract_feature_maps, format_comparison
-from featlift.runs.evaluate import build_report_dataset, evaluate_and_report
+from featlift.runs.evaluate import build_report_dataset
 from featlift.runs.options import RunOptions, open_run
 from featlift.training.run import write_json
 
@@ -28,10 +29,11 @@ def run_equal_steps(settings: afi_gan.Settings, folder: Path, seed: int = 0, dev
     """
     control = control_settings(settings, folder / "afi-gan" / "teacher.safetensors")
     results = {}
-    with open_run(settings, RunOptions(folder / "afi-gan", seed=seed, device=device, save_every=100)) as run:
-        results["afi-gan"] = evaluate_and_report(afi_gan.train(settings, run), settings.data, run, "afi-gan")
-    with open_run(control, RunOptions(folder / "nearest", seed=seed, device=device, save_every=100)) as run:
-        results["nearest"] = evaluate_and_report(baseline.train(control, run), control.data, run, "nearest")
+    for name, paper, paper_settings in (("afi-gan", "afi-gan", settings), ("nearest", "baseline", control)):
+        with open_run(
+            paper, paper_settings, RunOptions(folder / name, seed=seed, device=device, save_every=100)
+        ) as run:
+            results[name] = PAPERS[paper].run(paper_settings, run, "", name)
     return compare_and_report(folder, results, settings)
 
 

@@ -5,6 +5,31 @@ from pathlib import Path
 from typing import Any
 
 from featlift.training import Run
+from featlift.training.run import to_jsonable
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """Batch size, device and test-time augmentation of an evaluation.
+
+    Attributes:
+        batch_size: Number of images per batch.
+        device: Device: "auto" (a GPU if available), "cpu" or "cuda".
+        scales: Factors of the test size; the detections of several scales are merged (multi-scale testing).
+        flip: Also detect in the horizontally flipped image.
+        merge_method: Method that merges the detections: "nms" or "soft-nms".
+    """
+
+    batch_size: int = 4
+    device: str = "auto"
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    merge_method: str = "nms"
+
+    @property
+    def has_augmentation(self) -> bool:
+        """Whether test-time augmentation is used: flipping, or other scales than 1."""
+        return self.flip or self.scales != (1.0,)
 
 
 @dataclass(frozen=True)
@@ -32,15 +57,15 @@ class RunOptions:
     tensorboard: bool = False
 
 
-def open_run(settings: Any, run_options: RunOptions) -> Run:
-    """Open the run folder of a training run, new or resumed."""
+def open_run(paper: str, settings: Any, options: RunOptions) -> Run:
+    """Open the run folder of a training of ``paper`` ("afi-gan", …), new or resumed; its ``settings.json`` names the paper."""
     return Run(
-        run_options.run,
-        settings,
-        run_options.seed,
-        run_options.device,
-        run_options.precision,
-        run_options.save_every,
-        run_options.log_every,
-        run_options.tensorboard,
+        options.run,
+        {"paper": paper, **to_jsonable(settings)},
+        options.seed,
+        options.device,
+        options.precision,
+        options.save_every,
+        options.log_every,
+        options.tensorboard,
     )

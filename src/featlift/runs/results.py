@@ -17,3 +17,9 @@ def read_result(folder: Path) -> dict[str, Any]:
             f"{folder} has no result.json: it is not a run, or not finished. Run the training again to resume."
         )
     return json.loads(path.read_text())
+
+
+def read_paper(folder: str | Path) -> str:
+    """Read from ``settings.json`` which paper's method a run folder was trained with; "baseline" for anything else, such as a detector file."""
+    path = Path(folder) / "settings.json"
+    return json.loads(path.read_text()).get("paper", "baseline") if path.is_file() else "baseline"

@@ -42,6 +42,11 @@ def adamw_3x() -> OptimizerConfig:
     )
 
 
+def finetune_optimizer(lr: float = 0.005) -> OptimizerConfig:
+    """Return the 1x schedule's SGD for batches of 4 images: the learning rate is proportional to the batch size, 0.02 at 16."""
+    return replace(sgd_1x(lr), warmup_steps=500)
+
+
 def quick_optimizer(lr: float = 1e-3) -> OptimizerConfig:
     """Return AdamW with a cosine schedule, which converges fastest from random weights."""
     return OptimizerConfig("adamw", lr=lr, weight_decay=1e-4, warmup_steps=10, schedule="cosine", max_grad_norm=10.0)

@@ -2,14 +2,20 @@
 
 from dataclasses import dataclass, field, replace
 
-from featlift.data.config import DataConfig, quick_data_config
-from featlift.detectors.config import DetectorConfig, quick_detector_config, replace_detector, swin_detector_config
+from featlift.data.config import DataConfig, finetune_data_config, quick_data_config
+from featlift.detectors.config import (
+    DetectorConfig,
+    finetune_detector_config,
+    quick_detector_config,
+    replace_detector,
+    swin_detector_config,
+)
 from featlift.distillation.feature_pairs import (
     LEVEL_MATCHINGS,
     DownscaleConfig,
 )
 from featlift.training import OptimizerConfig
-from featlift.training.schedules import STEPS_3X, StageConfig, adamw_3x, quick_optimizer, sgd_1x
+from featlift.training.schedules import STEPS_3X, StageConfig, adamw_3x, finetune_optimizer, quick_optimizer, sgd_1x
 
 STAGES = ("teacher", "interpolator", "extractor", "target")
 
@@ -133,6 +139,20 @@ class Settings:
             extractor_init="teacher",
         )
         return replace(code, data=replace(code.data, batch_size=8))
+
+    @classmethod
+    def finetune(cls) -> "Settings":
+        """One's own images on one GPU: Faster R-CNN on a pretrained ResNet-50; M and T start from F."""
+        return cls(
+            model=finetune_detector_config("afi"),
+            data=finetune_data_config(),
+            teacher=StageConfig(10_000, finetune_optimizer()),
+            interpolator=StageConfig(5_000, _sgd_multistep(1e-3, 0.8)),
+            extractor=StageConfig(5_000, finetune_optimizer()),
+            target=StageConfig(10_000, finetune_optimizer()),
+            extractor_init="teacher",
+            target_init="teacher",
+        )
 
     @classmethod
     def quick(cls) -> "Settings":

@@ -26,7 +26,7 @@ from featlift.training.run import write_json
 BASELINE_NAME = "before (base detector)"
 
 
-def evaluate_efpn(detector: GeneralizedRCNN, settings: Settings, run: Run) -> dict[str, Any]:
+def evaluate_efpn(detector: GeneralizedRCNN, settings: Settings, run: Run, name: str = "efpn") -> dict[str, Any]:
     """Evaluate T and its base detector M on the validation images; write ``result.json`` of T and a report of both (rank 0 only).
 
     The report has the maps of the paper's Fig. 6: p3x and p2x of the teacher (target) and of the extension. Returns the content of
@@ -36,22 +36,22 @@ def evaluate_efpn(detector: GeneralizedRCNN, settings: Settings, run: Run) -> di
         return {}
     dataset = build_dataset(settings.data, "val")
     M = load_detector(run.folder / BASE_DETECTOR_FILE)[0].to(run.device)
-    detectors = {BASELINE_NAME: M, "efpn": detector}
+    detectors = {BASELINE_NAME: M, name: detector}
     before, after = (
         evaluate_detector(model, dataset, settings.data.batch_size, run.device) for model in detectors.values()
     )
     image = dataset[0][0].to(run.device)
     profiles = profile_detectors(detectors, image)
     write_json(run.folder / "detections.json", after.detections)
-    metrics = {"metrics": after.metrics, "profile": profiles["efpn"], "base_metrics": before.metrics}
-    result = run.write_result({"name": "efpn", **metrics}, dataset_fingerprint(dataset))
+    metrics = {"metrics": after.metrics, "profile": profiles[name], "base_metrics": before.metrics}
+    result = run.write_result({"name": name, **metrics}, dataset_fingerprint(dataset))
     base_run = RunRecord(BASELINE_NAME, before.metrics, profiles[BASELINE_NAME], detections=before.detections)
     runs = [base_run, report.read_run(run.folder)]
     comparison = compare_runs(runs, dataset, 500)
     maps = extended_level_maps(detector.eval(), image)
     report_dataset = build_report_dataset(dataset)
     page = report.write_report(run.folder, runs, [comparison], report_dataset, maps, "EFPN against its base detector")
-    print(format_metrics("efpn", after))
+    print(format_metrics(name, after))
     print(format_comparison(runs, comparison))
     print(page)
     return result

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field, replace
 
 from featlift.data.class_balance import ClassBalance
-from featlift.data.config import DataConfig, quick_data_config
-from featlift.detectors.config import DetectorConfig, quick_detector_config
+from featlift.data.config import DataConfig, finetune_data_config, quick_data_config
+from featlift.detectors.config import DetectorConfig, finetune_detector_config, quick_detector_config
 from featlift.detectors.efpn_config import ExtendedLevelConfig
 from featlift.training import OptimizerConfig
-from featlift.training.schedules import StageConfig, quick_optimizer, sgd_1x
+from featlift.training.schedules import StageConfig, finetune_optimizer, quick_optimizer, sgd_1x
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,19 @@ class Settings:
     def official(cls) -> "Settings":
         """As in the code release: FTT with 512 channels from random weights, small RoIs classified by both heads."""
         return cls(extended_level=ExtendedLevelConfig("ftt-512", routing="duplicate", init="random"))
+
+    @classmethod
+    def finetune(cls) -> "Settings":
+        """One's own images on one GPU: Faster R-CNN on a pretrained ResNet-50, images of 800 px."""
+        return cls(
+            model=finetune_detector_config(),
+            data=replace(finetune_data_config(), min_size=(800,)),
+            class_balance=ClassBalance(),
+            extended_level=ExtendedLevelConfig(small_roi_size=112.0),
+            detector=StageConfig(10_000, finetune_optimizer()),
+            extension=StageConfig(5_000, OptimizerConfig("adamw", lr=1e-4, schedule="cosine", max_grad_norm=1.0)),
+            head=StageConfig(3_000, finetune_optimizer()),
+        )
 
     @classmethod
     def quick(cls) -> "Settings":

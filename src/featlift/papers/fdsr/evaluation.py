@@ -3,6 +3,7 @@
 All pipelines get the same low-resolution images, rounded to 8 bits. "original" is the upper bound on the original images.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,10 @@ from featlift.evaluation.image_quality import image_quality
 from featlift.image_sr.bicubic import BicubicSR
 from featlift.image_sr.degradation import DegradationConfig, build_degradation
 from featlift.papers.fdsr.loss import load_reference_detector
+from featlift.papers.fdsr.settings import Settings
 from featlift.report.image_grid import ImagePanel, make_image_grid
+from featlift.runs.options import InferenceOptions
+from featlift.training import Run
 from featlift.training.run import to_jsonable, write_json
 
 DOWNSCALE_FACTORS = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -276,3 +280,30 @@ def _densest_crop(boxes: Tensor, size: Sequence[int], crop_size: int) -> tuple[i
     inside = (centers >= corners[:, None]) & (centers < corners[:, None] + centers.new_tensor([width, height]))
     left, top = corners[int(inside.all(dim=-1).sum(dim=1).argmax())].tolist()
     return top, left, height, width
+
+
+def evaluate_super_resolver(super_resolver: nn.Module, settings: Settings, run: Run, name: str) -> dict[str, Any]:
+    """Evaluate a trained network by the AP of its training detector on upscaled images; return the content of ``result.json``."""
+    config = SRDetectionConfig(
+        settings.feature_extractor.network, super_resolvers={name: str(run.folder)}, device=str(run.device)
+    )
+    results = evaluate_sr_detection(config, run.folder)
+    print(format_sr_detection(results["pipelines"]))
+    return run.write_result({"name": name, "pipelines": results["pipelines"]})
+
+
+def evaluate_super_resolver_run(
+    run: str, data: str, split: str, out: str, inference: InferenceOptions
+) -> dict[str, Any]:
+    """Evaluate a finished FDSR run by the AP of its training detector on upscaled images; results are written to the folder ``out``."""
+    detector = json.loads((Path(run) / "settings.json").read_text())["feature_extractor"]["network"]
+    config = SRDetectionConfig(detector, {"fdsr": run}, "", data, split, device=inference.device)
+    return evaluate_sr_run(config, Path(out or f"{run}/super_resolved"))
+
+
+def evaluate_sr_run(config: SRDetectionConfig, folder: Path) -> dict[str, Any]:
+    """Run :func:`evaluate_sr_detection`, print its table and the folder, and return the results."""
+    results = evaluate_sr_detection(config, folder)
+    print(format_sr_detection(results["pipelines"]))
+    print(folder)
+    return results

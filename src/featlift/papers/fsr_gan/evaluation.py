@@ -26,6 +26,8 @@ from featlift.retrieval.generator import (
     super_resolve_descriptors,
 )
 from featlift.retrieval.linear_baselines import IdentityGenerator
+from featlift.runs.options import InferenceOptions
+from featlift.training import Run
 from featlift.training.run import write_json
 
 GENERATOR_FILE = "generator.safetensors"
@@ -133,3 +135,17 @@ def query_sizes(settings: Settings, ratios: Sequence[float]) -> dict[str, dict[f
         "short_side": {r: sum(min(x.shape[1:]) for x in resized) / len(resized) for r, resized in small.items()},
         "bits": {r: sum(map(png_bits, resized)) / len(resized) for r, resized in small.items()},
     }
+
+
+def evaluate_generator(generator: nn.Module, settings: Settings, run: Run, name: str) -> dict[str, Any]:
+    """Evaluate a trained generator: mAP at every ratio with raw and super-resolved queries; return the content of ``result.json``."""
+    results = evaluate_generators({"raw": IdentityGenerator(), name: generator.eval()}, settings)
+    for ratio in settings.ratios:
+        values = (f"{kind} mAP {100 * by_ratio[ratio]:.1f}" for kind, by_ratio in results["map"].items())
+        print(f"1/{ratio:g} per side: " + "  ".join(values))
+    return run.write_result({"name": name, **results})
+
+
+def evaluate_generator_run(run: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:
+    """Evaluate a finished FSR-GAN run with :func:`evaluate_retrieval`; the collection has one split, the device is the CPU."""
+    return evaluate_retrieval(Path(run), data, Path(out) if out else None)

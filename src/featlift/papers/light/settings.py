@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 
-from featlift.data.config import DataConfig, quick_data_config
-from featlift.detectors.config import DetectorConfig, quick_detector_config
+from featlift.data.config import DataConfig, finetune_data_config, quick_data_config
+from featlift.detectors.config import DetectorConfig, finetune_detector_config, quick_detector_config
 from featlift.training import OptimizerConfig
-from featlift.training.schedules import StageConfig, quick_optimizer, sgd_1x
+from featlift.training.schedules import StageConfig, finetune_optimizer, quick_optimizer, sgd_1x
 
 STAGES = ("teacher", "interpolator", "target")
 
@@ -64,6 +64,17 @@ class Settings:
     def __post_init__(self) -> None:
         if self.target_init not in ("teacher", "weights"):
             raise ValueError(f"Unknown target_init '{self.target_init}'; choose 'teacher' or 'weights'.")
+
+    @classmethod
+    def finetune(cls) -> "Settings":
+        """One's own images on one GPU: Faster R-CNN on a pretrained ResNet-50; the teacher has AFI."""
+        return cls(
+            model=finetune_detector_config("light"),
+            data=finetune_data_config(),
+            teacher=StageConfig(10_000, finetune_optimizer()),
+            interpolator=StageConfig(5_000, _adam_cosine(1e-3)),
+            target=StageConfig(5_000, finetune_optimizer(5e-4)),
+        )
 
     @classmethod
     def quick(cls) -> "Settings":

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from featlift.detectors.config import DetectorConfig, quick_detector_config
+from featlift.detectors.config import DetectorConfig, finetune_detector_config, quick_detector_config
 from featlift.papers import afi_gan
 from featlift.papers.afi_gan.settings import STAGES, AdversarialConfig
 
@@ -16,6 +16,19 @@ class Settings(afi_gan.Settings):
         default_factory=lambda: AdversarialConfig(last_kernel=1, levels=("p2", "p3", "p4", "p5"))
     )
     reuse: str = "M"  # Sec. 4.3 describes both; its best results reuse the whole extractor
+
+    @classmethod
+    def finetune(cls) -> "Settings":
+        """One's own images on one GPU: Faster R-CNN on a pretrained ResNet-50; M and T start from F."""
+        ours = afi_gan.Settings.finetune()
+        stages = {name: getattr(ours, name) for name in STAGES}
+        return cls(
+            model=finetune_detector_config("srf"),
+            data=ours.data,
+            extractor_init=ours.extractor_init,
+            target_init=ours.target_init,
+            **stages,
+        )
 
     @classmethod
     def quick(cls) -> "Settings":

@@ -10,7 +10,7 @@ from torch import nn
 from featlift.cli import main
 from featlift.data.tt100k import TT100KDataset
 from featlift.evaluation import detection
-from featlift.experiments import tt100k as tt100k_evaluation
+from featlift.runs import tt100k as tt100k_evaluation
 
 NAMES = ("p5", "pl40", "w99")
 """The last is none of the 45."""

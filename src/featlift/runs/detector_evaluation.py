@@ -1,0 +1,59 @@
+"""Evaluation of a detector file on a dataset: COCO metrics, TT100K's own protocol, test-time augmentation."""
+
+from pathlib import Path
+from typing import Any
+
+from featlift.data.config import build_dataset, load_data_config
+from featlift.data.fingerprint import dataset_fingerprint
+from featlift.data.tt100k import TT100KDataset
+from featlift.detectors.checkpoint import load_detector
+from featlift.detectors.multi_scale import MultiScaleTTA
+from featlift.evaluation.detection import evaluate_detector
+from featlift.runs.evaluate import format_metrics
+from featlift.runs.options import InferenceOptions
+from featlift.runs.tt100k import evaluate_tt100k, format_tt100k, plot_accuracy_recall
+from featlift.training.run import write_json
+
+
+def evaluate_detector_file(model: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:
+    """Evaluate the detector of a run folder or file, write metrics and detections as JSON, and return the metrics.
+
+    Args:
+        model: Run folder or detector file.
+        data: COCO folder, TT100K folder or "scenes"; empty for the run's own data.
+        split: "val" or "train".
+        out: JSON file; empty for ``evaluation-….json`` next to the detector.
+        inference: Batch size, device and test-time augmentation.
+
+    Raises:
+        ValueError: If the classes of the dataset differ from the detector's.
+    """
+    detector, classes = load_detector(model)
+    dataset = build_dataset(load_data_config(model, data), split)
+    if list(dataset.classes) != classes:
+        raise ValueError(
+            f"The detector has the classes {', '.join(classes)}; the dataset has {', '.join(dataset.classes)}."
+        )
+    tta = (inference.scales, inference.flip, inference.merge_method)
+    predictor = MultiScaleTTA(detector, *tta) if inference.has_augmentation else detector
+    evaluation = evaluate_detector(predictor, dataset, inference.batch_size, inference.device)
+    print(format_metrics(Path(model).name, evaluation))
+    path = Path(out) if out else _default_path(model, data, split, inference)
+    results = {
+        "data": dataset_fingerprint(dataset),
+        "metrics": evaluation.metrics,
+        "detections": evaluation.detections,
+    }
+    if isinstance(dataset, TT100KDataset):
+        results["tt100k"] = evaluate_tt100k(predictor, dataset, evaluation, inference.batch_size, inference.device)
+        print(format_tt100k(results["tt100k"]))
+        print(plot_accuracy_recall(results["tt100k"], path.with_name(f"{path.stem}-accuracy-recall.png")))
+    write_json(path, results)
+    print(path)
+    return evaluation.metrics
+
+
+def _default_path(model: str, data: str, split: str, inference: InferenceOptions) -> Path:
+    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    suffix = "-multi-scale" if inference.has_augmentation else ""
+    return folder / f"evaluation-{Path(data or 'own').name}-{split}{suffix}.json"
