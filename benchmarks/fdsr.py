@@ -119,7 +119,7 @@ def train_detector(args: argparse.Namespace) -> str:
     return str(args.runs / "detector")
 
 
-def fine_tune_detector(args: argparse.Namespace, detector: str, seed: int) -> str:
+def fine_tune_baseline(args: argparse.Namespace, detector: str, seed: int) -> str:
     """Fine-tune the detector on bicubically enlarged low-resolution images, with the steps of the networks; return its run folder."""
     folder, data = (
         args.runs / f"fine-tuned-{seed}",
@@ -143,7 +143,7 @@ def run_seed(args: argparse.Namespace, detector: str, seed: int) -> dict[str, An
         with Run(folder, settings, seed, args.device) as run:
             fdsr.train(settings, run)
         folders[name] = str(folder)
-    fine_tuned = fine_tune_detector(args, detector, seed)
+    fine_tuned = fine_tune_baseline(args, detector, seed)
     config = evaluation.SRDetectionConfig(
         detector,
         folders,

@@ -52,7 +52,7 @@ def format_help(command: Command, table: OptionTable, preset: str = "", data_roo
     lines = [
         f"usage: {_format_usage(table)}",
         "",
-        *textwrap.wrap(command.summary[0].upper() + command.summary[1:] + ".", WIDTH),
+        *textwrap.wrap(_format_sentence(command.summary, table), WIDTH),
         "",
         f"example: {command.example}",
         *_format_presets(table, preset),
@@ -61,6 +61,10 @@ def format_help(command: Command, table: OptionTable, preset: str = "", data_roo
         _format_footer(table, full),
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _format_sentence(summary: str, table: OptionTable) -> str:
+    return f"Train {summary}." if table.presets else f"{summary[0].upper()}{summary[1:]}."
 
 
 def _format_usage(table: OptionTable) -> str:
@@ -78,7 +82,7 @@ def _format_positional(option: Option) -> str:
 def _format_presets(table: OptionTable, preset: str) -> Iterator[str]:
     if not table.presets:
         return
-    yield from ("", f"presets (the defaults below are those of {preset}):")
+    yield from ("", f"presets (defaults below: {preset}; --preset NAME --help prints those of NAME):")
     yield from (f"  {name:<{COLUMN - 2}}{PRESETS[name]}" for name in table.presets)
 
 

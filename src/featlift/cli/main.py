@@ -26,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv), COMMANDS, "featlift")
+    except BrokenPipeError:  # the reader, such as `head`, has closed the output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("FEATLIFT_TRACEBACK"):
             raise

@@ -16,7 +16,7 @@ from docstring_parser import DocstringStyle, parse
 
 from featlift.cli.groups import SHORT_HELP, find_heading
 from featlift.cli.option_table import OPTIONS_FILE, Option
-from featlift.cli.presets import PRESETS, build_preset, list_presets
+from featlift.cli.presets import PRESETS
 from featlift.cli.verbs import COMMANDS, PAPERS, Command
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -79,17 +79,17 @@ def _list_parameters(function: Callable[..., Any]) -> Iterator[Option]:
 def _build_paper(paper: str) -> dict[str, Any]:
     options = build_training_options(paper)
     return {
-        "presets": {name: PRESETS[name] for name in list_presets(_load_settings(paper))},
+        "presets": {name: PRESETS[name] for name in _build_presets(paper)},
         "options": [_to_json(option) for option in options],
     }
 
 
 def build_training_options(paper: str) -> list[Option]:
     """Return the options of ``featlift train PAPER``, those of the short help first and in its order."""
+    from featlift.papers.registry import PAPERS
     from featlift.runs.options import RunOptions
 
-    settings_class = _load_settings(paper)
-    presets = {name: build_preset(settings_class, name) for name in list_presets(settings_class)}
+    presets = _build_presets(paper)
     preset = Option(
         "preset",
         "str",
@@ -97,20 +97,19 @@ def build_training_options(paper: str) -> list[Option]:
         "One of the presets above. Without it, --data decides: the built-in scenes or your own images.",
     )
     run_options = [_set_run_folder(option, paper) for option in _list_fields(RunOptions, RunOptions())]
-    if not has_stages(paper):
+    if not PAPERS[paper].stages:
         run_options = [option for option in run_options if option.name != "stop_after"]
-    settings = list(_list_settings(settings_class, presets))
+    settings = list(_list_settings(PAPERS[paper].settings, presets))
     options = [_place(option, paper) for option in (preset, _CONFIG, *run_options, *settings)]
     return sorted(options, key=lambda option: _rank(option.name, paper))
 
 
-def has_stages(paper: str) -> bool:
-    """Return whether a training of ``paper`` can stop after a stage."""
-    return hasattr(importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}"), "STAGES")
+def _build_presets(paper: str) -> dict[str, Any]:
+    """Return the settings of every preset of ``paper``, in the order of :data:`PRESETS`."""
+    from featlift.papers.registry import PAPERS
 
-
-def _load_settings(paper: str) -> Any:
-    return importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}").Settings
+    names = sorted(("paper", *{*PAPERS[paper].presets} - {"paper"}), key=list(PRESETS).index)
+    return {name: PAPERS[paper].preset(name) for name in names}
 
 
 def _rank(name: str, paper: str) -> int:

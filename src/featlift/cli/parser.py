@@ -13,7 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from featlift.cli.arguments import Assignments, UsageError, read_assignments
 from featlift.cli.option_table import OptionTable, load_option_table, with_hyphens
-from featlift.cli.presets import build_preset, choose_preset, list_presets
+from featlift.cli.presets import choose_preset
 
 
 def parse_function_args(function: Callable[..., Any], table: OptionTable, argv: Sequence[str]) -> dict[str, Any]:
@@ -53,13 +53,14 @@ def parse_training_args(paper: str, argv: Sequence[str]) -> dict[str, Any]:
         UsageError: If the words are no valid call.
         ValueError: If the preset does not exist, or the settings contradict each other.
     """
+    from featlift.papers.registry import PAPERS
     from featlift.runs.options import RunOptions
 
     table = load_option_table(f"train {paper}")
     values = dict(read_assignments(argv, table).values)
-    settings_class = _find_settings(paper)
-    preset = values.pop("preset", "") or choose_preset(data_root(values), list_presets(settings_class))
-    base = _change_detector(build_preset(settings_class, preset), values.get("model.detector", ""))
+    settings_class = PAPERS[paper].settings
+    preset = values.pop("preset", "") or choose_preset(data_root(values), PAPERS[paper].presets)
+    base = _change_detector(PAPERS[paper].preset(preset), values.get("model.detector", ""))
     parser = _new_parser()
     skipped: set[str | int] = set() if table.find("stop_after") else {"stop_after"}
     parser.add_class_arguments(RunOptions, None, as_group=False, skip=skipped)
@@ -76,12 +77,6 @@ def data_root(values: Mapping[str, str]) -> str:
     if values.get("collection.name", "synthetic") != "synthetic":
         return values.get("collection.image_folder", "")
     return values.get("data.root", "")
-
-
-def _find_settings(paper: str) -> Any:
-    import importlib
-
-    return importlib.import_module(f"featlift.papers.{paper.replace('-', '_')}").Settings
 
 
 def _change_detector(settings: Any, detector: str) -> Any:

@@ -1,7 +1,6 @@
 """Presets of the papers' settings by name, and the choice of one when the user names none."""
 
 from collections.abc import Iterable
-from typing import Any
 
 PRESETS: dict[str, str] = {
     "quick": "a small network with random weights on the built-in scenes, minutes",
@@ -12,27 +11,10 @@ PRESETS: dict[str, str] = {
     "transformer": "the papers' schedule for Swin",
     "official": "as in the published code",
 }
-"""Preset → its description. "paper" is the class of the settings without arguments, or its method of that name."""
+"""Preset → its description; `featlift.papers.registry.PAPERS` says which presets a paper has."""
 
 BUILT_IN_DATA = ("", "scenes", "synthetic")
 """Values of ``--data`` that mean images of FeatLift, not the user's own."""
-
-
-def list_presets(settings_class: type) -> list[str]:
-    """Return the presets of a paper's ``Settings``."""
-    return [name for name in PRESETS if name == "paper" or hasattr(settings_class, name)]
-
-
-def build_preset(settings_class: Any, name: str) -> Any:
-    """Return the settings of the preset ``name``.
-
-    Raises:
-        ValueError: If the paper has no such preset.
-    """
-    available = list_presets(settings_class)
-    if name not in available:
-        raise ValueError(f"Unknown preset '{name}'; choose one of {', '.join(available)}.")
-    return getattr(settings_class, name)() if hasattr(settings_class, name) else settings_class()
 
 
 def choose_preset(data_root: str, available: Iterable[str]) -> str:

@@ -19,15 +19,15 @@ class Command:
 
 
 PAPERS: dict[str, str] = {
-    "baseline": "train a detector with any interpolator in its pyramid",
-    "afi-gan": "train a detector with AFI-GAN's interpolator in three stages",
-    "srf-gan": "train a detector with SRF-GAN's interpolator in three stages",
-    "efpn": "train EFPN: an extended pyramid level for small objects, distilled from images of twice the size",
-    "light": "distill a light interpolator from a heavy one, then fine-tune its detector",
-    "fsr-gan": "train FSR-GAN: super-resolution of the descriptors of low-resolution query images",
-    "fdsr": "train FDSR: an image super-resolution network, with the features of a detector",
+    "baseline": "a detector with any interpolator in its pyramid, trained with the detection losses",
+    "afi-gan": "AFI-GAN: interpolator, extractor and target detector in three stages",
+    "srf-gan": "SRF-GAN: the same stages with residual blocks and batch norm",
+    "efpn": "EFPN: an extended pyramid level for small objects, distilled from the detector at 2x",
+    "light": "a light interpolator, distilled from a heavy one, and its detector fine-tuned",
+    "fsr-gan": "FSR-GAN: super-resolution of the descriptors of low-resolution queries",
+    "fdsr": "FDSR: image super-resolution trained with a detector's features",
 }
-"""Paper → what `featlift train PAPER` does; equal to the summaries of `featlift.papers.registry.PAPERS`."""
+"""Paper → what its training trains; equal to the summaries of `featlift.papers.registry.PAPERS`."""
 
 PAPER_EXAMPLES: dict[str, str] = {
     "baseline": "featlift train baseline --data FOLDER --model.interpolator carafe --run runs/carafe",
@@ -113,7 +113,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     },
     "list": Command(
         "list the names of interpolators, pyramids, detectors, presets",
-        "listing:list_names",
+        "list_names:list_names",
         "featlift list interpolators",
     ),
 }

@@ -11,6 +11,9 @@ from featlift.runs.options import InferenceOptions
 from featlift.runs.results import read_paper
 
 
+DEFAULT_INFERENCE = InferenceOptions()
+
+
 def evaluate(
     model: str,
     data: str = "",
@@ -19,7 +22,7 @@ def evaluate(
     super_resolvers: dict[str, str] | None = None,
     downscale: int = 4,
     downscale_sweep: tuple[int, ...] = (),
-    inference: InferenceOptions = InferenceOptions(),
+    inference: InferenceOptions = DEFAULT_INFERENCE,
 ) -> dict[str, Any]:
     """Evaluate a run as its paper does: a detector by COCO AP and AR, also of tiny objects (< 16²); FSR-GAN by retrieval metrics.
 

@@ -1,6 +1,6 @@
 """Stage length and optimizer of a training stage, and the papers' schedules."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from featlift.training import OptimizerConfig
 
