@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rivals import BASE, CASES, DOUBLE_SIZE, LONGER, Candidate, Case, train_candidates
+from efpn_baselines import BASE, CASES, DOUBLE_SIZE, LONGER, Candidate, Case, train_candidates
 from run import collect_metadata, write_result
 from torch import Tensor, nn
 
@@ -91,7 +91,7 @@ def build_table(
             if label not in (BASE, reference):
                 before = [result[reference].detections for result in results.values()]
                 intervals = paired_seed_bootstrap(truth, before, [run.detections for run in runs], "boxes", 500)
-                row[f"Δ AP small to {reference} [95 %]"] = format_interval(intervals)
+                row[f"Δ AP small to {reference} [95 % CI]"] = format_interval(intervals)
         if label != BASE:
             row["extra time, share of 2x's"] = round((costs[label]["ms"] - costs[BASE]["ms"]) / extra_ms, 2)
         rows.append(row | costs[label] | {"steps": candidate.steps, "minutes": round(candidate.minutes, 1)})

@@ -21,7 +21,8 @@ from featlift.detectors.sparse_level import INPUT_SCALES, extension_receptive_ra
 from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies
 from featlift.features import Features
 from featlift.interpolators import build_interpolators
-from featlift.pyramids.efpn import ExtendedLevel, texture_transfer
+from featlift.pyramids.efpn import ExtendedLevel
+from featlift.pyramids.texture_transfers import texture_transfer
 
 IMAGE_SIZE, CHANNELS = 1408, 256
 BACKBONES = {"R50": "resnet50", "X101-32x8d": "resnext101_32x8d"}

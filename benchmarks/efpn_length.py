@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from efpn import METRICS, evaluate, format_mean_std, result_name, scale_case
-from rivals import BASE, CASES, Candidate, Case, train_candidates, train_efpn
+from efpn_baselines import BASE, CASES, Candidate, Case, train_candidates, train_efpn
 from run import SEED, collect_metadata, write_result
 
 from featlift.data.config import build_dataset

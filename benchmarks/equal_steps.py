@@ -1,7 +1,7 @@
 """AFI-GAN against nearest interpolation at equal numbers of steps: ``python benchmarks/equal_steps.py NAME …``.
 
 Both start from the same detector. Each name is a dataset and a network small enough for two CPU cores. Results:
-``benchmarks/results/equal_steps_<name>.json`` with mean, standard deviation and the bootstrap interval of every seed. Runs can be resumed.
+``benchmarks/results/equal_steps_<name>.json`` with mean, standard deviation and the 95 % CI of every seed. Runs can be resumed.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from data_folder import DATA, MOBILENET
 from run import collect_metadata, write_result
 
 from featlift.data.config import DataConfig
@@ -19,9 +20,6 @@ from featlift.experiments.equal_steps import minutes_after_start, run_equal_step
 from featlift.papers import afi_gan
 from featlift.papers.afi_gan.settings import STAGES
 from featlift.training.schedules import StageConfig, quick_optimizer
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-MOBILENET = SHARED / "weights" / "mobilenet_v2_tf2ptq_dequant.pth"
 
 
 def scenes() -> afi_gan.Settings:
@@ -51,13 +49,13 @@ def pretrained(data: DataConfig, steps: tuple[int, int, int, int], detector: str
 
 def gtsdb() -> afi_gan.Settings:
     """German traffic signs, 680x400, 90 % of them small."""
-    return pretrained(DataConfig(str(SHARED / "gtsdb"), batch_size=2, min_size=(), num_workers=0), (240, 60, 80, 120))
+    return pretrained(DataConfig(str(DATA / "gtsdb"), batch_size=2, min_size=(), num_workers=0), (240, 60, 80, 120))
 
 
 def deeppcb() -> afi_gan.Settings:
     """Defects on printed circuits, 640x640."""
     return pretrained(
-        DataConfig(str(SHARED / "deeppcb"), batch_size=2, min_size=(400,), num_workers=0), (240, 60, 80, 120)
+        DataConfig(str(DATA / "deeppcb"), batch_size=2, min_size=(400,), num_workers=0), (240, 60, 80, 120)
     )
 
 
@@ -66,7 +64,7 @@ METRICS = ("ap", "ap50", "ap_tiny", "ap_small", "ap_medium", "ar")
 
 
 def build_tables(name: str, results: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Build the tables of the means (standard deviations) over seeds, and of the difference of every seed with its interval."""
+    """Build the tables of mean ± standard deviation over seeds, and of the difference of every seed with its interval."""
     rows = []
     for run in ("nearest", "afi-gan"):
         boxes = [result[run]["result"]["metrics"]["boxes"] for result in results.values()]
@@ -92,13 +90,14 @@ def build_tables(name: str, results: dict[int, dict[str, Any]]) -> list[dict[str
     ]
     steps = next(iter(results.values()))["steps"]
     step_counts = ", ".join(f"{stage} {count}" for stage, count in steps.items())
+    seed_count = "1 seed" if len(results) == 1 else f"mean ± standard deviation of {len(results)} seeds"
     return [
         {
-            "caption": f"{name}: box AP in percent, mean (standard deviation) of {len(results)} seeds; steps: {step_counts}",
+            "caption": f"{name}: box AP in percent, {seed_count}; steps: {step_counts}",
             "rows": rows,
         },
         {
-            "caption": f"{name}: AFI-GAN minus nearest, with 95 % bootstrap intervals over images, and objects",
+            "caption": f"{name}: AFI-GAN minus nearest, [95 % CI] of a bootstrap over images, and objects",
             "rows": seeds,
         },
     ]
@@ -107,7 +106,7 @@ def build_tables(name: str, results: dict[int, dict[str, Any]]) -> list[dict[str
 def _mean(values: list[float]) -> str:
     if not values:
         return ""
-    deviation = f" ({statistics.stdev(values):.1f})" if len(values) > 1 else ""
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{deviation}"
 
 

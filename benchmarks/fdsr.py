@@ -1,4 +1,4 @@
-"""FDSR against its baselines: ``python benchmarks/fdsr.py ../shared/data/deeppcb --weights ../shared/data/weights/….pth``.
+"""FDSR against its baselines: ``python benchmarks/fdsr.py DATA/deeppcb --weights DATA/weights/mobilenet_v2_tf2ptq_dequant.pth``.
 
 A detector is trained on full-size images. For each seed, super-resolution networks are trained with a pixel loss (three networks), with a
 feature loss (FDSR, two networks, and without pixel loss) and with the detector's losses (TDSR), all for equally many steps; one is trained
@@ -17,22 +17,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from crop_dataset import crop_dataset
 from run import RESULTS, collect_metadata, write_result
-from windows import crop_dataset
 
 from featlift import baseline
+from featlift.checkpoints.json_io import to_jsonable
 from featlift.data.config import DataConfig, build_dataset, build_train_loader, load_data_config
+from featlift.detectors.by_name import load_detector_by_name
 from featlift.detectors.config import quick_detector_config
 from featlift.detectors.super_resolved import DegradeAndUpscale
 from featlift.image_sr.bicubic import BicubicSR
 from featlift.image_sr.network import SuperResolverConfig
 from featlift.papers import fdsr
 from featlift.papers.fdsr import evaluation
-from featlift.papers.fdsr.loss import load_reference_detector
 from featlift.papers.fdsr.settings import CropDataConfig, FeatureExtractorConfig, LossWeights
 from featlift.papers.fdsr.training import fine_tune_detector, save_joint_detector
 from featlift.training import OptimizerConfig, Run
-from featlift.training.run import to_jsonable
 from featlift.training.schedules import StageConfig, quick_optimizer
 
 AP_KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
@@ -85,7 +85,7 @@ def main() -> None:
     metadata |= {"seed": f"0 to {args.seeds - 1}"}
     print(write_result(args.name, build_tables(args, results), metadata, args.out, details))
     for number, plot in enumerate(sorted((args.runs / "seed-0").glob("*.png"))):
-        suffix = "robustness" if plot.stem == "robustness" else f"picture-{number}"
+        suffix = "robustness" if plot.stem == "robustness" else f"image-{number}"
         shutil.copy(plot, args.out / f"{args.name}-{suffix}.png")
 
 
@@ -127,7 +127,7 @@ def fine_tune_baseline(args: argparse.Namespace, detector: str, seed: int) -> st
     )
     stage = StageConfig(args.steps, FINE_TUNING_OPTIMIZER)
     with Run(folder, stage, seed, args.device) as run:
-        T = load_reference_detector(detector)
+        T = load_detector_by_name(detector, "DEFAULT")
         loader = build_train_loader(data, build_dataset(data), run.seed)
         fine_tune_detector(T, DegradeAndUpscale(BicubicSR(args.downscale), args.downscale), loader, stage, run)
         save_joint_detector(T, detector, run.folder)

@@ -1,10 +1,10 @@
 """mAP of low-resolution queries: raw, ridge, one MLP per ratio, FSR-GAN with and without critic, image super-resolution, distilled encoder.
 
     python benchmarks/fsr_gan.py places                             # synthetic
-    python benchmarks/fsr_gan.py tt100k-photos ../shared/data       # trained on unrelated photographs, without leakage
-    python benchmarks/fsr_gan.py tt100k-gallery ../shared/data      # trained on the images of the gallery, without labels
+    python benchmarks/fsr_gan.py tt100k-photos DATA       # trained on unrelated photographs, without leakage
+    python benchmarks/fsr_gan.py tt100k-gallery DATA      # trained on the images of the gallery, without labels
 
-The folder is that of the sample data: retrieval_tt100k, weights, coco, gtsdb and sr are used. Models on descriptors are trained with every
+DATA is the data folder (see ``benchmarks/README.md``): retrieval_tt100k, weights, coco, gtsdb and sr are used. Models on descriptors are trained with every
 seed; the paper's baselines SRCNN and VDSR (image super-resolution before the embedding) and the distilled encoder, which take minutes each,
 with one. Results: benchmarks/results/fsr_gan-<case>.json and four plots.
 """
@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from picture_rivals import train_baselines
+from data_folder import DATA, MOBILENET
+from retrieval_baselines import fit_best_ridge, fit_mean_offsets, train_baselines, train_per_ratio
+from retrieval_images import write_photo_crops, write_views
 from run import RESULTS, collect_metadata, write_result
-from sign_pictures import write_photo_crops, write_views
 
+from featlift.data.image_io import list_images
 from featlift.data.retrieval_collections import CollectionConfig, list_train_images, open_collection
-from featlift.data.retrieval_readers import list_collection_images
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 from featlift.evaluation.retrieval import (
     classify_ap_changes,
@@ -32,6 +33,7 @@ from featlift.evaluation.retrieval import (
     query_average_precisions,
 )
 from featlift.papers.fsr_gan import Settings
+from featlift.papers.fsr_gan.descriptors import describe_files
 from featlift.papers.fsr_gan.evaluation import apply_generator, query_descriptors, query_sizes, retrieval_curves
 from featlift.papers.fsr_gan.settings import GANConfig, RegularizationConfig
 from featlift.papers.fsr_gan.training import (
@@ -42,9 +44,8 @@ from featlift.papers.fsr_gan.training import (
 )
 from featlift.retrieval.descriptor_pairs import DescriptorPairs
 from featlift.retrieval.embedders import EmbedderConfig
-from featlift.retrieval.embedding_cache import build_descriptor_cache, describe_files
+from featlift.retrieval.embedding_cache import build_descriptor_cache
 from featlift.retrieval.linear_baselines import IdentityGenerator
-from featlift.rivals import fit_best_ridge, fit_mean_offsets, train_per_ratio
 from featlift.training import Run
 
 HARD_RATIO = 6
@@ -67,7 +68,7 @@ def build_settings(case: str, data: Path, work: Path, steps: int) -> Settings:
             if case == "tt100k-photos"
             else write_views(gallery / "gallery", work / "views")
         )
-        weights = str(data / "weights" / "mobilenet_v2_tf2ptq_dequant.pth")
+        weights = str(data / MOBILENET.relative_to(DATA))
         collection = CollectionConfig("class-folders", str(gallery), train_images=str(train_images))
         embedder = EmbedderConfig("mobilenetv2_100", weights, input_size=128, mean_std=(0.5, 0.5), cache_folder=cache)
     return Settings(collection, embedder, hidden_dim=512, steps=steps)
@@ -77,8 +78,8 @@ def write_distractors(case: str, data: Path, work: Path, count: int) -> list[Pat
     """Write ``count`` images without any query object (Sec. 5.3 uses 100,071 from Flickr)."""
     if case == "places":
         write_synthetic_landmarks(work / "others", num_landmarks=-(-count // 4), gallery_views=4, query_views=0, seed=2)
-        return list_collection_images(work / "others")[:count]
-    return list_collection_images(write_photo_crops(data, work / "others-photos", count, seed=1))[:count]
+        return list_images(work / "others")[:count]
+    return list_images(write_photo_crops(data, work / "others-photos", count, seed=1))[:count]
 
 
 def train_all(
@@ -167,13 +168,15 @@ def build_tables(case: str, seeds: int, results: Mapping[str, Any]) -> list[dict
         f"{kind}: {describe_regularization(settings.regularization)}" for kind, settings in results["settings"].items()
     )
     setup = f"{case}, trained on {results['learned_from']} images; mean ± half the range of {seeds} seeds (SRCNN, VDSR, RAML: one)"
-    short_sides = {"way": "short side of the query, px"} | {
+    short_sides = {"method": "short side of the query, px"} | {
         f"{r:g}x": f"{px:.0f}" for r, px in results["short_side"].items()
     }
-    bits = {"way": "kilobits of the query as PNG"} | {f"{r:g}x": f"{b / 1000:.0f}" for r, b in results["bits"].items()}
+    bits = {"method": "kilobits of the query as PNG"} | {
+        f"{r:g}x": f"{b / 1000:.0f}" for r, b in results["bits"].items()
+    }
     counts = ", ".join(f"{n} {kind}" for kind, n in results["moved"]["counts"].items())
     large_scale = [
-        {"way": name, **{f"{n:,}": round(value, 3) for n, value in curve.items()}}
+        {"method": name, **{f"{n:,}": round(value, 3) for n, value in curve.items()}}
         for name, curve in results["large_scale"].items()
     ]
     return [
@@ -201,7 +204,8 @@ def describe_regularization(config: RegularizationConfig | None) -> str:
 
 def _rows(by_name: Mapping[str, Mapping[float, Sequence[float]]]) -> list[dict[str, Any]]:
     return [
-        {"way": name} | {f"{r:g}x": format_mean_range(v) for r, v in curve.items()} for name, curve in by_name.items()
+        {"method": name} | {f"{r:g}x": format_mean_range(v) for r, v in curve.items()}
+        for name, curve in by_name.items()
     ]
 
 
@@ -231,7 +235,7 @@ def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=("places", "tt100k-photos", "tt100k-gallery"))
-    parser.add_argument("data", type=Path, nargs="?", default=Path("data"))
+    parser.add_argument("data", type=Path, nargs="?", default=DATA, help="Folder of the data")
     parser.add_argument("--work", type=Path, default=Path("runs/fsr-gan"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     for name, default, description in (

@@ -2,10 +2,11 @@
 
 Datasets and networks are those of `equal_steps.py`. All interpolators start from one trained detector and take equally many steps
 (`featlift benchmark`). Results: ``benchmarks/results/interpolation_<name>.json``, and ``….png`` with accuracy against latency. Runs can be
-resumed.
+resumed. ``--redraw`` draws the figures of existing results.
 """
 
 import argparse
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,20 @@ from run import RESULTS, collect_metadata, write_result
 
 from featlift.experiments.equal_budget import run_benchmark
 from featlift.experiments.equal_steps import scale_steps
+from featlift.report.pareto import plot_pareto
 
 ALL_CANDIDATES = (
     *(f"{name}:plain" for name in ("nearest", "bilinear", "bicubic", "deconv", "nearest-5conv", "carafe", "dysample")),
     *("srf:plain", "afi:plain", "afi", "light:plain", "light:distilled", "light-agnostic:distilled"),
 )
+
+
+def plot_result(name: str, folder: Path = RESULTS) -> Path:
+    """Plot the mean box AP against the latency in ``interpolation_<name>.json``; return the path of the PNG."""
+    path = folder / f"interpolation_{name}.json"
+    (table,) = json.loads(path.read_text())["tables"]
+    points = {row["interpolator"]: (row["ms"], [float(row["AP boxes"].split(" ± ")[0])]) for row in table["rows"]}
+    return plot_pareto(path.with_suffix(".png"), points, "latency, ms per image", "box AP, %")
 
 
 def main() -> None:
@@ -36,7 +46,13 @@ def main() -> None:
     )
     parser.add_argument("--start", type=float, default=1.0, help="Factor of the steps of the common start")
     parser.add_argument("--runs", default="runs/interpolation_table", help="Folder of the runs")
+    parser.add_argument(
+        "--redraw", action="store_true", help="Only draw the figures of existing results, without seeds"
+    )
     args = parser.parse_args()
+    if args.redraw:
+        print(*map(plot_result, args.names), sep="\n")
+        return
     for name in args.names:
         start = "" if args.start == 1 else f" --start {args.start:g}"
         selection = (

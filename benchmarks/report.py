@@ -12,7 +12,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
 OTHERS = [HERE.parent / "README.md", *sorted((HERE.parent / "docs" / "papers").glob("*.md"))]
-TITLE = "# Results\n\nTables between markers are written by `make docs` from `benchmarks/results/*.json`; the rest is written by hand.\n"
+TITLE = "# Results\n\n`make docs` writes the tables from `benchmarks/results/*.json`.\n"
 
 
 def format_block(name: str, result: dict[str, Any]) -> str:
@@ -42,7 +42,9 @@ def format_cell(value: Any) -> str:
 
 def format_provenance(metadata: dict[str, Any]) -> str:
     """Return one line with command, date, commit, device and versions."""
-    commit = f"{(metadata.get('commit') or 'no commit')[:12]}{' with changes' if metadata.get('dirty') else ''}"
+    commit = (
+        f"{(metadata.get('commit') or 'no commit')[:12]}{' with uncommitted changes' if metadata.get('dirty') else ''}"
+    )
     versions = ", ".join(f"{package} {version}" for package, version in metadata.get("versions", {}).items())
     parts = [
         f"`{metadata['command']}`",
@@ -53,7 +55,7 @@ def format_provenance(metadata: dict[str, Any]) -> str:
         f"seed {metadata['seed']}",
     ]
     if "load" in metadata:
-        parts.append(f"load of the machine before: {metadata['load']}")
+        parts.append(f"load average before: {metadata['load']}")
     return f"<sub>{' · '.join(parts)}</sub>"
 
 

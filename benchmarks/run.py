@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fast import fast, heavy, light
-from heap import heap
+from data_folder import shorten_paths
+from memory_allocation import memory_allocation
+from optimized_interpolators import heavy_interpolators, light_interpolators, optimized_interpolators
 from stage1_step import stage1_step
 from super_resolvers import super_resolvers
 
+from featlift.checkpoints.json_io import to_jsonable
 from featlift.training.provenance import collect_provenance
-from featlift.training.run import to_jsonable
 from interpolators import interpolators
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,11 +28,11 @@ SEED = 0
 
 Table = dict[str, Any]
 BENCHMARKS: dict[str, Callable[[torch.device, int], list[Table]]] = {
-    "fast": fast,
-    "heap": heap,
-    "heavy": heavy,
+    "fast": optimized_interpolators,
+    "heap": memory_allocation,
+    "heavy": heavy_interpolators,
     "interpolators": interpolators,
-    "light": light,
+    "light": light_interpolators,
     "stage1_step": stage1_step,
     "super_resolvers": super_resolvers,
 }
@@ -59,12 +60,12 @@ def write_result(
     """Write ``<folder>/<name>.json`` atomically and return its path.
 
     Each table is ``{"caption", "rows": [{column: value}]}``. ``details`` are further values, such as those of every seed; they are stored
-    next to the tables under their own keys.
+    next to the tables under their own keys. Paths of this machine are shortened (:func:`~data_folder.shorten_paths`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     unfinished = path.with_suffix(".json.part")
-    content = to_jsonable({"tables": tables, "made": metadata, **(details or {})})
+    content = shorten_paths(to_jsonable({"tables": tables, "made": metadata, **(details or {})}))
     unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return unfinished.replace(path)
 

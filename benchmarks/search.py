@@ -1,8 +1,8 @@
 """Cost of image search in interleaved rounds: embedding, descriptor super-resolution, exact search and FAISS.
 
-    python benchmarks/search.py WEIGHTS [--million]
+    python benchmarks/search.py [WEIGHTS] [--million]
 
-WEIGHTS is the file of MobileNetV2 in the sample data. ``--million`` builds an index of 1,000,000 vectors of dimension 128 in chunks and
+WEIGHTS is the file of MobileNetV2 in the data folder. ``--million`` builds an index of 1,000,000 vectors of dimension 128 in chunks and
 reports time, size and peak memory. Results: ``benchmarks/results/search.json``.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as nnf
+from data_folder import MOBILENET
 from run import RESULTS, collect_metadata, write_result
 
 from featlift.retrieval.embedders import EmbedderConfig, build_embedder
@@ -146,8 +147,8 @@ def build_tables(results: dict) -> list[dict]:
     rows = [
         {
             "index": name,
-            "ms a query": round(ms["median"] / NUM_QUERIES, 2),
-            "recall of the exact ten": search["recall"].get(name, 1.0),
+            "ms per query": round(ms["median"] / NUM_QUERIES, 2),
+            "recall@10": search["recall"].get(name, 1.0),
             "build, s": round(search["build_s"].get(name, 0.0), 1),
             "MB": round(search["MB"].get(name, 0.0), 1),
         }
@@ -156,7 +157,7 @@ def build_tables(results: dict) -> list[dict]:
     tables = [
         {
             "caption": "Embedding and descriptor super-resolution",
-            "rows": [{"what": n, "ms": round(ms["median"], 2)} for n, ms in calls],
+            "rows": [{"operation": n, "ms": round(ms["median"], 2)} for n, ms in calls],
         },
         {
             "caption": f"{NUM_QUERIES} queries among {search['n']:,} vectors of dimension {search['dimension']}, ten results",
@@ -170,7 +171,7 @@ def build_tables(results: dict) -> list[dict]:
 def main() -> None:
     """Run all measurements on one thread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights")
+    parser.add_argument("weights", nargs="?", default=str(MOBILENET), help="Weights of MobileNetV2")
     parser.add_argument("--million", action="store_true")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=RESULTS)

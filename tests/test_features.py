@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from featlift.features import crop_or_pad, crop_to_match, level_stride
+from featlift.features import crop_or_pad, crop_to_match, level_stride, tile_spans
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,21 @@ def test_match_crops_both_to_the_smaller_at_the_top_left():
 def test_match_needs_a_shared_level():
     with pytest.raises(ValueError, match=r"\['p2'\], the second \['c2', 'c3'\]"):
         crop_to_match({"p2": torch.zeros(1)}, {"c3": torch.zeros(1), "c2": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(("length", "tile_size", "margin"), [(10, 3, 2), (12, 4, 0), (5, 8, 3), (9, 4, 20), (1, 1, 1)])
+def test_tiles_partition_an_axis_and_have_equal_windows_with_the_margin(length, tile_size, margin):
+    spans, cells = tile_spans(length, tile_size, margin), torch.arange(length)
+    assert torch.equal(torch.cat([cells[span.tile] for span in spans]), cells)
+    for span in spans:
+        assert span.window.stop - span.window.start == min(length, tile_size + 2 * margin)
+        assert span.window.start <= max(0, span.tile.start - margin)
+        assert span.window.stop >= min(length, span.tile.stop + margin)
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_the_tile_is_found_in_the_output_of_its_window(scale):
+    large = torch.arange(10 * scale)
+    for span in tile_spans(10, 3, 2):
+        output = large[span.scaled_window(scale)]
+        assert torch.equal(output[span.tile_in_window(scale)], large[span.scaled_tile(scale)])

@@ -1,5 +1,6 @@
 """Embedders and collections by name."""
 
+from featlift.papers.fsr_gan.descriptors import describe_files
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from featlift.data.retrieval_collections import (
     open_collection,
 )
 from featlift.retrieval.embedders import EmbedderConfig, build_embedder
-from featlift.retrieval.embedding_cache import build_descriptor_cache, describe_files
+from featlift.retrieval.embedding_cache import build_descriptor_cache
 
 
 @pytest.mark.parametrize(

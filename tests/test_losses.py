@@ -8,20 +8,10 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from featlift.distillation.discriminator import PatchDiscriminator
-from featlift.losses import (
-    box_head_losses,
-    boxes_to_mask,
-    discriminator_accuracy,
-    discriminator_logits,
-    discriminator_loss,
-    discriminator_loss_from_maps,
-    feature_mse,
-    foreground_l1,
-    generator_adversarial_loss,
-    ohem_select,
-    pixel_l1,
-    pyramid_l1,
-)
+from featlift.losses import discriminator_accuracy, discriminator_logits, discriminator_loss, discriminator_loss_from_maps, feature_mse, foreground_l1, generator_adversarial_loss, pixel_l1, pyramid_l1
+from featlift.detectors.ohem import box_head_losses
+from featlift.features import boxes_to_mask
+from featlift.detectors.ohem import ohem_select
 
 
 def cells(*values: float) -> Tensor:

@@ -6,7 +6,10 @@ logarithm of the stride: a cell of ``p3`` covers 8x8 pixels. The suffix ``x`` ma
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
@@ -15,6 +18,44 @@ Features = dict[str, Tensor]
 
 Target = dict[str, Tensor]
 """Annotations of one image, as in torchvision: ``boxes [N, 4]`` xyxy in pixels, ``labels [N]`` int64 from 1, ``masks``, …"""
+
+
+@dataclass(frozen=True)
+class TileSpan:
+    """A tile along one axis of a map: the cells ``tile``, computed from ``window``, the tile with its margin.
+
+    ``scale`` is the number of cells of another map of the same network per cell, such as the scale of a super-resolver.
+    """
+
+    window: slice
+    tile: slice
+
+    def scaled_window(self, scale: int) -> slice:
+        """Return the window in a map with ``scale`` times the cells."""
+        return slice(scale * self.window.start, scale * self.window.stop)
+
+    def scaled_tile(self, scale: int) -> slice:
+        """Return the tile in a map with ``scale`` times the cells."""
+        return slice(scale * self.tile.start, scale * self.tile.stop)
+
+    def tile_in_window(self, scale: int = 1) -> slice:
+        """Return the tile in the output computed from the window, with ``scale`` times the cells."""
+        offset = self.window.start
+        return slice(scale * (self.tile.start - offset), scale * (self.tile.stop - offset))
+
+
+def tile_spans(length: int, tile_size: int, margin: int) -> list[TileSpan]:
+    """Divide ``length`` cells into tiles of ``tile_size`` (the last may be shorter) with ``margin`` cells at both sides.
+
+    All windows have the same size: at the ends of the map, and for a shorter tile, they are moved inward.
+    """
+    window_size = min(length, tile_size + 2 * margin)
+    spans = []
+    for start in range(0, length, tile_size):
+        first = min(max(0, start - margin), length - window_size)
+        spans.append(TileSpan(slice(first, first + window_size), slice(start, min(start + tile_size, length))))
+    return spans
+
 
 _LEVEL_NAME = re.compile(r"^[cp](\d+)(x?)$")
 
@@ -31,6 +72,11 @@ def level_stride(level: str) -> int:
             f"'{level}' is not the name of a level: expected c2 … c5, p2 … p7 or, for an extended level, p2x."
         )
     return 2 ** int(match[1]) // (2 if match[2] else 1)
+
+
+def spatial_size(x: Tensor) -> tuple[int, int]:
+    """Return the height and width of ``x [B, C, H, W]`` in cells."""
+    return x.shape[-2], x.shape[-1]
 
 
 def crop_or_pad(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -72,3 +118,19 @@ def crop_to_match(a: Features, b: Features) -> tuple[Features, Features]:
         width = min(a[name].shape[-1], b[name].shape[-1])
         cropped_a[name], cropped_b[name] = a[name][..., :height, :width], b[name][..., :height, :width]
     return cropped_a, cropped_b
+
+
+def boxes_to_mask(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -> Tensor:
+    """Return the mask ``[B, 1, *size]`` of the cells that intersect a box (1, else 0): EFPN's positive pixels (Sec. III-C).
+
+    ``boxes`` are ``[N, 4]`` xyxy for each image, in pixels; ``stride`` is that of the map in pixels, ``size`` its (height, width) in cells.
+    Left and top edges are rounded down, right and bottom edges up. Boxes are clipped to the map; overlapping boxes count once.
+    """
+    height, width = size
+    mask = torch.zeros(len(boxes), 1, height, width, device=boxes[0].device)
+    for image_mask, image_boxes in zip(mask, boxes, strict=True):
+        starts = (image_boxes[:, :2] / stride).floor().clamp(min=0)
+        ends = (image_boxes[:, 2:] / stride).ceil().clamp(min=0)
+        for (left, top), (right, bottom) in zip(starts.int().tolist(), ends.int().tolist(), strict=True):
+            image_mask[:, top:bottom, left:right] = 1
+    return mask

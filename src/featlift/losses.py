@@ -3,7 +3,7 @@
 Losses over a pyramid are sums over levels of per-level means: division by the number of levels would change the meaning of λ.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
@@ -131,90 +131,6 @@ def _mean_square(x: Tensor, power: int) -> Tensor:
     return square if power == 2 else (square + 1e-12).sqrt()
 
 
-# ------------------------------------------------------------ FSR-GAN, Sec. 3.2: scores [B] of descriptors [B, D]
-
-
-def gan_generator_loss(fake: Tensor) -> Tensor:
-    """Generator loss, Eq. (4): mean of log(1 − D(G)). (The paper prints 1 − log D; the cited method has log(1 − D).)"""
-    return -nnf.softplus(fake).mean()
-
-
-def gan_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Discriminator loss, Eq. (5), with the same correction: −mean log D(real) − mean log(1 − D(G))."""
-    return nnf.softplus(-real).mean() + nnf.softplus(fake).mean()
-
-
-def wasserstein_generator_loss(fake: Tensor) -> Tensor:
-    """Wasserstein generator loss, Eq. (6): −mean D(G)."""
-    return -fake.mean()
-
-
-def wasserstein_critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Wasserstein critic loss, Eq. (7): mean D(G) − mean D(real)."""
-    return fake.mean() - real.mean()
-
-
-def focal_distance(generated: Tensor, target: Tensor, r: float = 2.0) -> Tensor:
-    """Mean over the batch of ‖generated − target‖₂ʳ for descriptors ``[B, D]`` (second term of Eq. (9)).
-
-    The power applies to the distance of each sample, before the mean: with ``r = 1`` (Eq. (8)) all samples have gradients of equal norm;
-    a larger ``r`` increases the gradient of distant samples. ``r = 2`` is the squared distance. A distance of zero has gradient zero.
-
-    Raises:
-        ValueError: If ``r`` is below 1; the gradient would grow without bound towards the solution.
-    """
-    if r < 1:
-        raise ValueError(f"The focal exponent is {r}; it must be at least 1 (2 in the paper).")
-    squared = (generated - target).square().sum(dim=1)
-    return squared.clamp(min=torch.finfo(squared.dtype).tiny).pow(r / 2).mean()
-
-
-def relative_distance(
-    generated: Tensor, low: Tensor, target: Tensor, r: float = 2.0, min_distance: float = 0.1
-) -> Tensor:
-    """Focal distance relative to the initial error: mean of (‖generated − target‖₂ / √(‖low − target‖₂² + ``min_distance``²))ʳ.
-
-    Not in the paper, whose loss is dominated by the worst queries: its generator moves good queries by more than their initial error.
-    Descriptors ``[B, D]``; ``low`` are the inputs of the generator, ``min_distance`` is a smooth lower bound of the initial error.
-
-    Raises:
-        ValueError: If ``r`` is below 1.
-    """
-    initial = ((low - target).square().sum(dim=1, keepdim=True) + min_distance**2).sqrt()
-    return focal_distance(generated / initial, target / initial, r)
-
-
-def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """Mean of (‖∇D‖₂ − 1)² at random points between ``real`` and ``fake`` ``[B, D]`` (Gulrajani et al., NeurIPS 2017, Eq. (3))."""
-    alpha = torch.rand(len(real), 1, device=real.device, dtype=real.dtype)
-    interpolated = (alpha * real.detach() + (1 - alpha) * fake.detach()).requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(interpolated).sum(), interpolated, create_graph=True)
-    return (gradient.norm(dim=1) - 1).square().mean()
-
-
-def clip_weights(critic: nn.Module, limit: float = 0.01) -> None:
-    """Clip all parameters of ``critic`` to −limit…limit in place (Arjovsky et al., 2017, Algorithm 1)."""
-    with torch.no_grad():
-        for parameter in critic.parameters():
-            parameter.clamp_(-limit, limit)
-
-
-def boxes_to_mask(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -> Tensor:
-    """Return the mask ``[B, 1, *size]`` of the cells that intersect a box (1, else 0): EFPN's positive pixels (Sec. III-C).
-
-    ``boxes`` are ``[N, 4]`` xyxy for each image, in pixels; ``stride`` is that of the map in pixels, ``size`` its (height, width) in cells.
-    Left and top edges are rounded down, right and bottom edges up. Boxes are clipped to the map; overlapping boxes count once.
-    """
-    height, width = size
-    mask = torch.zeros(len(boxes), 1, height, width, device=boxes[0].device)
-    for image_mask, image_boxes in zip(mask, boxes, strict=True):
-        starts = (image_boxes[:, :2] / stride).floor().clamp(min=0)
-        ends = (image_boxes[:, 2:] / stride).ceil().clamp(min=0)
-        for (left, top), (right, bottom) in zip(starts.int().tolist(), ends.int().tolist(), strict=True):
-            image_mask[:, top:bottom, left:right] = 1
-    return mask
-
-
 def foreground_l1(student: Features, teacher: Features, masks: Features) -> Tensor:
     """Sum over levels of the mean ``|student - teacher|`` over the cells of the mask, in float32 (EFPN, Eq. (7), positive-patch term).
 
@@ -229,33 +145,3 @@ def foreground_l1(student: Features, teacher: Features, masks: Features) -> Tens
 def _masked_l1(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     error = (student.float() - teacher.float()).abs().mean(dim=1, keepdim=True)
     return (error * mask).sum() / mask.sum().clamp(min=1)
-
-
-def box_head_losses(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the box head's losses per RoI: cross entropy ``[N]``, and smooth L1 (β = 1/9) of the box, summed over its sides, ``[N]``.
-
-    ``logits [N, K+1]``, ``deltas [N, 4(K+1)]``, ``labels [N]`` in 0 … K, encoded target boxes ``targets [N, 4]``. Background RoIs have no
-    box loss. The sums over N, divided by N, are torchvision's losses (Fast R-CNN, Eq. (1)).
-    """
-    class_deltas = deltas.unflatten(1, (-1, 4))[torch.arange(len(labels), device=labels.device), labels]
-    box_loss = nnf.smooth_l1_loss(class_deltas, targets, beta=1 / 9, reduction="none").sum(dim=1)
-    return nnf.cross_entropy(logits, labels, reduction="none"), box_loss * (labels > 0)
-
-
-def ohem_select(
-    classification_loss: Tensor, box_loss: Tensor, labels: Tensor, num_rois: int, positive_fraction: float = 0.25
-) -> Tensor:
-    """Online hard example mining (Shrivastava et al., CVPR 2016; EFPN, Sec. IV): return the indices of the selected RoIs.
-
-    Selects up to ``positive_fraction · num_rois`` objects with the largest sum of both losses, and up to
-    ``(1 - positive_fraction) · num_rois`` background RoIs with the largest classification loss. Losses and labels are ``[N]``.
-    """
-    objects, background = (labels > 0).nonzero().flatten(), (labels == 0).nonzero().flatten()
-    num_positive = round(num_rois * positive_fraction)
-    hard_objects = _largest_indices((classification_loss + box_loss)[objects], num_positive)
-    hard_background = _largest_indices(classification_loss[background], num_rois - num_positive)
-    return torch.cat((objects[hard_objects], background[hard_background]))
-
-
-def _largest_indices(values: Tensor, count: int) -> Tensor:
-    return values.detach().topk(min(count, len(values))).indices

@@ -13,6 +13,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.features import Features, Target
+from featlift.registry import check_choice
 
 _ImageT = TypeVar("_ImageT")
 _ModuleT = TypeVar("_ModuleT", bound=nn.Module)
@@ -70,8 +71,7 @@ def downscale_images(images: Sequence[Tensor], scale: float = 0.5, mode: str = "
     """
     if not 0 < scale <= 1:
         raise ValueError(f"scale is {scale}; downscaling needs a factor in (0, 1], such as 0.5.")
-    if mode not in DOWNSCALE_MODES:
-        raise ValueError(f"Unknown degradation '{mode}'; choose one of {', '.join(DOWNSCALE_MODES)}.")
+    check_choice(mode, DOWNSCALE_MODES, "degradation")
     return [_downscale_image(image, scale, mode) for image in images]
 
 

@@ -90,7 +90,7 @@ def test_drop_path_drops_branches():
 
 
 def test_unsupported_networks_and_options():
-    with pytest.raises(ValueError, match=r"Similar names: .*resnet50"):
+    with pytest.raises(ValueError, match=r"has no network 'resnet-50'\. Did you mean 'resnet50'"):
         Backbone("resnet-50")
     with pytest.raises(ValueError, match="strides"):
         Backbone("test_vit")

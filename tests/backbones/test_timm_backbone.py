@@ -215,7 +215,7 @@ def test_no_state_dict_and_no_file(tmp_path):
 def test_errors_name_what_is_possible():
     with pytest.raises(ValueError, match=r"no network 'resnet5O'.*resnet50"):
         Backbone("resnet5O")
-    with pytest.raises(ValueError, match=r"'layer' for a backbone; choose one of frozen, batch, sync, group"):
+    with pytest.raises(ValueError, match=r"norm of a backbone 'layer'; choose one of frozen, batch, sync, group"):
         Backbone("resnet10t", norm="layer")
     with pytest.raises(ValueError, match=r"'resnet10t' has maps at strides \[2, 4, 8, 16, 32\]; it has none for c6"):
         Backbone("resnet10t", levels=("c5", "c6"))

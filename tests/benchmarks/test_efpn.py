@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from efpn import build_table, first_images, format_interval, format_mean_std, result_name, scale_case
-from rivals import BASE, DOUBLE_SIZE, LONGER, Candidate, UpperBoundExtractor, double_size, scenes, tiled_copy
+from efpn_baselines import BASE, DOUBLE_SIZE, LONGER, Candidate, UpperBoundExtractor, double_size, scenes, tiled_copy
 from torch import nn
 
 from featlift.data.config import build_dataset
@@ -79,10 +79,10 @@ def test_rows(case):
     assert first["AP"] == "0.0 ± 0.0"
     assert first["AR small"] is None
     assert not [column for column in first if column.startswith("Δ")]
-    assert [column for column in longer if column.startswith("Δ")] == ["Δ AP small to FPN [95 %]"]
+    assert [column for column in longer if column.startswith("Δ")] == ["Δ AP small to FPN [95 % CI]"]
     assert second["AP small"] == "100.0 ± 0.0"
-    assert second["Δ AP small to FPN [95 %]"] == "+100.0 [+100.0, +100.0]"
-    assert second["Δ AP small to FPN, longer training [95 %]"] == "+0.0 [+0.0, +0.0]"
+    assert second["Δ AP small to FPN [95 % CI]"] == "+100.0 [+100.0, +100.0]"
+    assert second["Δ AP small to FPN, longer training [95 % CI]"] == "+0.0 [+0.0, +0.0]"
     assert second["extra time, share of 2x's"] == 1.0
     assert second["steps"] == 3
 

@@ -5,11 +5,11 @@ import sys
 
 import fdsr
 import pytest
-from windows import make_annotation
+from crop_dataset import make_annotation
 
+from featlift.checkpoints.json_io import write_json
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.image_sr.network import SuperResolverConfig, build_super_resolver
-from featlift.training.run import write_json
 from report import fill_blocks, read_results
 
 
@@ -58,7 +58,7 @@ def test_the_whole_script(tmp_path, data, monkeypatch):
     assert len(result["seeds"]) == 1
     assert result["made"]["seed"] == "0 to 0"
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
-        "fdsr-picture-0.png",
+        "fdsr-image-0.png",
         "fdsr-robustness.png",
     ]
     monkeypatch.setattr(

@@ -4,12 +4,12 @@ import argparse
 from dataclasses import replace
 
 import fsr_gan
-import picture_rivals
 import pytest
+import retrieval_baselines
 import torch
 from PIL import Image
+from retrieval_images import SOURCES, write_photo_crops, write_views
 from run import collect_metadata, write_result
-from sign_pictures import SOURCES, write_photo_crops, write_views
 
 from featlift.data.retrieval_collections import CollectionConfig, list_train_images
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
@@ -36,7 +36,7 @@ def settings(tmp_path):
 
 
 def test_a_whole_case_becomes_a_file_and_a_page(tmp_path, settings, monkeypatch):
-    monkeypatch.setattr(picture_rivals, "SCALES", (2,))
+    monkeypatch.setattr(retrieval_baselines, "SCALES", (2,))
     args = argparse.Namespace(srcnn_steps=1, vdsr_steps=1, raml_steps=1)
     pairs = build_descriptor_pairs(
         build_descriptor_cache(settings.embedder), list_train_images(settings.collection), settings.ratios
@@ -46,7 +46,7 @@ def test_a_whole_case_becomes_a_file_and_a_page(tmp_path, settings, monkeypatch)
     generators, seconds = fsr_gan.train_all(blind, replace(blind, generator="conditioned"), pairs, 0, tmp_path / "runs")
     generators = {"raw": IdentityGenerator(), **generators}
     queries = {name: apply_generator(generator, low) for name, generator in generators.items()}
-    baselines = picture_rivals.train_baselines(settings, args, tmp_path / "runs")
+    baselines = retrieval_baselines.train_baselines(settings, args, tmp_path / "runs")
     assert set(baselines) == {"SRCNN, then F", "VDSR, then F"}
     assert baselines["SRCNN, then F"][2].shape == low[2].shape
     results = {
@@ -74,7 +74,7 @@ def test_a_whole_case_becomes_a_file_and_a_page(tmp_path, settings, monkeypatch)
 
 def test_a_distilled_encoder_at_every_ratio(tmp_path, settings):
     embedder = replace(settings.embedder, encoder="mobilenetv2_050", input_size=32)
-    queries = picture_rivals.distilled_queries(replace(settings, embedder=embedder), 1, tmp_path / "runs")
+    queries = retrieval_baselines.distilled_queries(replace(settings, embedder=embedder), 1, tmp_path / "runs")
     assert {ratio: len(x) for ratio, x in queries.items()} == {1: 3, 2: 3, 6: 3}
 
 

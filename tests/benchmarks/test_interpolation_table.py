@@ -55,3 +55,12 @@ def test_selected_candidates_are_in_the_command(run_script):
     assert call("--interpolators", "nearest:plain", "light:distilled")[0] == ["nearest:plain", "light:distilled"]
     metadata = json.loads((folder / "interpolation_scenes.json").read_text())["made"]
     assert metadata["command"].endswith("--steps 1 --interpolators nearest:plain light:distilled")
+
+
+def test_a_figure_is_drawn_from_a_result(tmp_path):
+    rows = [
+        {"interpolator": "nearest:plain", "ms": 1.0, "AP boxes": "30.0 ± 1.0"},
+        {"interpolator": "afi", "ms": 2.0, "AP boxes": "31.0"},
+    ]
+    write_result("interpolation_tiny", [{"caption": "none", "rows": rows}], {}, tmp_path)
+    assert interpolation_table.plot_result("tiny", tmp_path).read_bytes().startswith(b"\x89PNG")

@@ -34,7 +34,7 @@ def test_text_outside_of_blocks_is_kept():
     assert once.endswith("<!-- end of results:speed -->\n\nafter\n")
     assert "old" not in once
     assert "| a | 1.5 |" in once
-    assert "0123456789ab with changes" in once
+    assert "0123456789ab with uncommitted changes" in once
     assert fill_blocks(once, {"speed": RESULT}) == once
 
 

@@ -5,8 +5,8 @@ import platform
 
 import pytest
 import torch
-from fast import fast, light
-from heap import RETAIN_MEMORY, heap
+from memory_allocation import RETAIN_MEMORY, memory_allocation
+from optimized_interpolators import light_interpolators, optimized_interpolators
 from run import collect_metadata, write_result
 from stage1_step import GANModules, featlift_step, published_step
 
@@ -51,8 +51,10 @@ def test_both_schedules_make_the_same_updates():
 
 
 def test_the_light_one_alone(monkeypatch):
-    monkeypatch.setattr("fast.VARIANTS", {name: build for name, build in VARIANTS.items() if name in EAGER_VARIANTS})
-    (table,) = light(CPU, 1, 8, (8, 12))
+    monkeypatch.setattr(
+        "optimized_interpolators.VARIANTS", {name: build for name, build in VARIANTS.items() if name in EAGER_VARIANTS}
+    )
+    (table,) = light_interpolators(CPU, 1, 8, (8, 12))
     rows = {row["interpolator"]: row for row in table["rows"]}
     assert {"nearest", "light", "light-agnostic", "dysample"} <= set(rows)
     assert rows["nearest"]["x nearest's time (median)"] == 1
@@ -64,30 +66,35 @@ def test_a_process_that_retains_its_memory_has_no_page_faults(monkeypatch):
     """A map of 50 MB per call: thousands of page faults, or none, independent of the environment of the test."""
     for name, value in RETAIN_MEMORY.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("heap.INTERPOLATORS", ("nearest",))
-    monkeypatch.setattr("heap.DETECTORS", ())
-    (table,) = heap(CPU, 1, (110, 110))
+    monkeypatch.setattr("memory_allocation.INTERPOLATORS", ("nearest",))
+    monkeypatch.setattr("memory_allocation.DETECTORS", ())
+    (table,) = memory_allocation(CPU, 1, (110, 110))
     (row,) = table["rows"]
     assert row["call"] == "nearest"
-    assert row["pages fetched"] > 10_000
-    assert row["pages fetched, memory kept"] < 100
+    assert row["page faults"] > 10_000
+    assert row["page faults, memory retained"] < 100
 
 
 def test_glibc_does_not_allocate_gpu_memory():
     with pytest.raises(ValueError, match="--device cpu"):
-        heap(torch.device("cuda"), 1)
+        memory_allocation(torch.device("cuda"), 1)
 
 
 def test_variants_against_the_plain_module(monkeypatch):
-    monkeypatch.setattr("fast.VARIANTS", {name: build for name, build in VARIANTS.items() if name in EAGER_VARIANTS})
-    variants, alone, detectors = (table["rows"] for table in fast(CPU, 1, 8, (8, 12), "mobilenetv3_small_050"))
-    assert [(row["interpolator"], row["form"]) for row in variants] == [
+    monkeypatch.setattr(
+        "optimized_interpolators.VARIANTS", {name: build for name, build in VARIANTS.items() if name in EAGER_VARIANTS}
+    )
+    variants, alone, detectors = (
+        table["rows"] for table in optimized_interpolators(CPU, 1, 8, (8, 12), "mobilenetv3_small_050")
+    )
+    assert [(row["interpolator"], row["variant"]) for row in variants] == [
         (name, variant) for name in ("afi", "srf") for variant in EAGER_VARIANTS
     ]
     for row in variants:
-        assert ("bf16" in row["form"]) == (float(row["relative error"]) > 1e-4)
+        assert ("bf16" in row["variant"]) == (float(row["relative error"]) > 1e-4)
         assert (
-            row["form"] != "plain" or row["x faster than plain (median)"] == row["x faster than plain (fastest)"] == 1
+            row["variant"] != "plain"
+            or row["x faster than plain (median)"] == row["x faster than plain (fastest)"] == 1
         )
     assert {row["interpolator"].partition(",")[0] for row in alone} >= {"nearest", "light", "dysample"}
     assert [row["pyramid"].partition(",")[0] for row in detectors] == ["nearest", "light", "afi", "light", "afi", "afi"]

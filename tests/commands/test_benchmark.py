@@ -83,7 +83,7 @@ def test_the_table_has_means_spreads_and_intervals(results):
     assert second["parameters"] > first["parameters"]
     assert "±" in first["AP boxes"]
     assert not [name for name in first if name.startswith("Δ")]
-    assert second["Δ AP boxes [95 %]"].count(",") == 1
+    assert second["Δ AP boxes [95 % CI]"].count(",") == 1
     assert first["latency ratio"] == 1.0
     assert second["ms"] > 0
     assert (folder / "pareto.png").read_bytes().startswith(b"\x89PNG")

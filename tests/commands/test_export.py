@@ -8,8 +8,9 @@ from torch import nn
 
 from featlift import checkpoints
 from featlift.cli import main
-from featlift.commands.export import export, select_check_images
+from featlift.commands.export import export
 from featlift.data.synthetic.scenes import SyntheticScenes
+from featlift.deployment.export_parts import select_check_images
 from featlift.detectors.checkpoint import save_detector
 from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.interpolators import interpolator

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from featlift.cli import main
-from featlift.commands.predict import draw_predictions, find_images
+from featlift.deployment.prediction import draw_predictions, find_images
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import pytest
 
 from featlift.cli import main
-from featlift.commands.profile import PartProfile, ProfileReport, estimate_detector_latency, profile, sum_profiles
+from featlift.commands.profile import profile
+from featlift.deployment.profile_report import PartProfile, ProfileReport, estimate_detector_latency, sum_profiles
 from featlift.detectors.checkpoint import load_detector, save_detector
 from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.interpolators import interpolator

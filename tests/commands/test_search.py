@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from featlift.checkpoints import save
-from featlift.commands.search import index, load_embedder_config, search
-from featlift.data.retrieval_readers import list_collection_images, read_image_crop
+from featlift.commands.search import index, search
+from featlift.data.image_io import list_images, read_image_crop
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
+from featlift.deployment.image_search import load_embedder_config
 from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.generator import ResidualGenerator
 
@@ -24,7 +25,7 @@ def folder(tmp_path):
 def test_indexing_again_sees_what_changed(tmp_path, folder):
     store = index(str(folder), str(tmp_path / "index"), EMBEDDER, chunk_size=3)
     assert sorted(name for name in store.names) == sorted(
-        str(f.relative_to(folder)) for f in list_collection_images(folder)
+        str(f.relative_to(folder)) for f in list_images(folder)
     )
     (folder / "landmark-000" / "00.png").unlink()
     (folder / "landmark-001" / "01.png").rename(folder / "landmark-001" / "moved.png")
@@ -35,7 +36,7 @@ def test_indexing_again_sees_what_changed(tmp_path, folder):
 
 
 def test_an_interrupted_index_goes_on(tmp_path, folder, monkeypatch):
-    import featlift.commands.search as module
+    import featlift.deployment.image_search as module
 
     read, files = module.read_image_crop, []
 
@@ -83,5 +84,5 @@ def test_errors_say_what_to_do(tmp_path, folder):
         search(str(tmp_path), ["a.png"])
     index(str(folder), str(tmp_path / "index"), EMBEDDER)
     with pytest.raises(FileNotFoundError, match="train fsr-gan"):
-        search(str(tmp_path / "index"), [str(list_collection_images(folder)[0])], generator=str(tmp_path))
-    assert read_image_crop(list_collection_images(folder)[0]).shape == (3, 48, 48)
+        search(str(tmp_path / "index"), [str(list_images(folder)[0])], generator=str(tmp_path))
+    assert read_image_crop(list_images(folder)[0]).shape == (3, 48, 48)

@@ -3,7 +3,20 @@ import pytest
 import torch
 from PIL import Image
 
-from featlift.data.image_io import ImageReadError, read_image, read_image_sizes
+from featlift.data.image_folder import UnlabeledImageFolder
+from featlift.data.image_io import (
+    IMAGE_SUFFIXES,
+    ImageReadError,
+    list_images,
+    read_image,
+    read_image_crop,
+    read_image_sizes,
+)
+from featlift.data.retrieval_readers import load_class_folders
+from featlift.deployment.image_search import update_index
+from featlift.deployment.prediction import find_images
+from featlift.deployment.upscaling import UpscaleOptions, upscale_images
+from featlift.retrieval.embedders import EmbedderConfig
 
 GRAY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
@@ -77,3 +90,54 @@ def test_what_is_not_an_image_is_named(tmp_path, content):
     for read in (read_image_sizes, read_image):
         with pytest.raises(ImageReadError, match=r"no\.png"):
             read(tmp_path / "no.png")
+
+
+@pytest.fixture
+def every_suffix(tmp_path):
+    """A folder with one image of each suffix, some in capitals, some in a subfolder, and a text file."""
+    folder = tmp_path / "images"
+    (folder / "below").mkdir(parents=True)
+    for number, suffix in enumerate(IMAGE_SUFFIXES):
+        name = f"{number}{suffix.upper() if number % 2 else suffix}"
+        image = Image.fromarray(np.full((24, 32), 20 * number, np.uint8))
+        (image if suffix == ".pgm" else image.convert("RGB")).save(folder / ("below" if number > 5 else ".") / name)
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def test_every_command_sees_the_same_images(every_suffix, tmp_path):
+    files = list_images(every_suffix)
+    assert len(files) == len(IMAGE_SUFFIXES) == 9
+    names = [str(file.relative_to(every_suffix)) for file in files]
+    dataset = UnlabeledImageFolder(every_suffix)
+    assert [dataset.image_name(i) for i in range(len(dataset))] == names
+    assert find_images([str(every_suffix)]) == files
+    assert load_class_folders(every_suffix, every_suffix).database == files
+    store, _ = update_index(every_suffix, tmp_path / "index", EmbedderConfig("gist", input_size=32))
+    assert store.names == names
+    upscaled = upscale_images(every_suffix, tmp_path / "large", UpscaleOptions("bicubic", 2, precision="fp32"))
+    assert [str(file.relative_to(tmp_path / "large")) for file in upscaled] == names
+
+
+def test_no_folder_and_no_image(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        list_images(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"contains no image \(\.jpg"):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "RGBA"])
+def test_a_crop_has_the_values_of_the_image(tmp_path, mode):
+    values = np.random.default_rng(0).integers(0, 65536 if mode == "I;16" else 256, (6, 9, 4))
+    pixels = values[..., 0].astype(np.uint16) if mode == "I;16" else values.astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    whole = read_image(tmp_path / "a.png")
+    assert torch.equal(read_image_crop(tmp_path / "a.png"), whole)
+    assert torch.equal(read_image_crop(tmp_path / "a.png", (1.6, 0.4, 7.2, 5.0)), whole[:, 0:5, 2:7])
+
+
+def test_a_crop_is_black_outside_of_the_image(tmp_path):
+    Image.new("RGB", (4, 3), "white").save(tmp_path / "a.png")
+    crop = read_image_crop(tmp_path / "a.png", (-1, 0, 6, 3))
+    assert crop.shape == (3, 3, 7)
+    assert crop[0].sum(dim=0).tolist() == [0, 3, 3, 3, 3, 0, 0]

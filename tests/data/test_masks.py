@@ -11,6 +11,7 @@ POLYGONS = [[1.5, 1, 9, 2, 8, 8.5, 2, 7], [10, 1, 15, 1, 15, 9]]
 
 def test_a_mask_survives():
     rle = mask_to_rle(MASK)
+    assert rle["size"] == list(SIZE)
     np.testing.assert_array_equal(rle_to_mask(rle), MASK)
     np.testing.assert_array_equal(reference.decode({**rle, "counts": rle["counts"].encode()}), MASK)
 
@@ -31,6 +32,7 @@ def uncompressed(mask):
     [
         (mask_to_rle(MASK), MASK),
         (uncompressed(MASK), MASK),
+        ([[2, 1, 6, 1, 6, 4, 2, 4]], np.pad(np.ones((3, 4), np.uint8), ((1, 7), (2, 11)))),
         (POLYGONS, reference.decode(reference.merge(reference.frPyObjects(POLYGONS, *SIZE)))),
     ],
 )

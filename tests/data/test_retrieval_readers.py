@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featlift.data.image_io import list_images, read_image_crop
+from featlift.data.retrieval_images import random_crop_box, split_image_files
 from featlift.data.retrieval_readers import (
     PARIS_CORRUPT,
-    list_collection_images,
     load_class_folders,
     load_holidays,
     load_oxford5k,
     load_paris6k,
     load_revisited,
-    random_crop_box,
-    read_image_crop,
-    split_image_files,
 )
 
 
@@ -68,7 +66,7 @@ def test_a_missing_image_is_named(oxford):
 def test_wrong_folders_are_reported(oxford):
     with pytest.raises(FileNotFoundError, match="ground-truth"):
         load_oxford5k(oxford[0], oxford[0])
-    with pytest.raises(FileNotFoundError, match="No image"):
+    with pytest.raises(FileNotFoundError, match="contains no image"):
         load_oxford5k(oxford[1], oxford[1])
 
 
@@ -149,7 +147,7 @@ def test_images_are_read_upright(tmp_path):
     exif[0x0112] = 6  # turn by 90°
     image.save(tmp_path / "a.jpg", exif=exif)
     (tmp_path / "notes.txt").write_text("not an image")
-    (file,) = list_collection_images(tmp_path)
+    (file,) = list_images(tmp_path)
     pixels = read_image_crop(file)
     assert pixels.shape == (3, 4, 2)
     assert pixels[0].min() > 0.9

@@ -9,7 +9,9 @@ from torch import nn
 
 from featlift import baseline
 from featlift.deployment import export
-from featlift.deployment.export import EXPORT_FORMATS, detection_error, export_detector, export_module, relative_error
+from featlift.deployment.export import export_detector, export_module
+from featlift.deployment.export_errors import detection_error, relative_error
+from featlift.deployment.export_formats import EXPORT_FORMATS, ONNX_OPSET
 from featlift.deployment.optimize import optimize
 from featlift.detectors import DETECTORS, get_extractor
 from featlift.detectors.config import DetectorConfig, build_detector
@@ -73,7 +75,7 @@ def test_interpolators(name, format, tmp_path):
 def test_the_record_of_the_file(tmp_path):
     result = export_module(interpolator("light", 8), MAPS, tmp_path / "G.onnx")
     record = json.loads((tmp_path / "G.onnx.json").read_text())
-    assert record["opset"] == export.ONNX_OPSET
+    assert record["opset"] == ONNX_OPSET
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert record["versions"]["onnxruntime"] == onnxruntime.__version__
     assert record["errors"] == result.errors

@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.detectors.cascade import BBOX_REG_WEIGHTS, IOU_THRESHOLDS, CascadeRoIHeads, CascadeStage, _scale_gradient
+from featlift.detectors.cascade_heads import (
+    BBOX_REG_WEIGHTS,
+    IOU_THRESHOLDS,
+    CascadeRoIHeads,
+    CascadeStage,
+    _scale_gradient,
+)
 from featlift.detectors.rcnn import PyramidRoIAlign
 
 

@@ -12,7 +12,8 @@ from featlift.detectors import detections_from_features
 from featlift.detectors.efpn import DuplicateRouting, ExclusiveRouting, ExtendedExtractor, extend_detector
 from featlift.detectors.sparse_level import SparseReader
 from featlift.interpolators import build_interpolators
-from featlift.pyramids.efpn import FTT, ExtendedLevel
+from featlift.pyramids.efpn import ExtendedLevel
+from featlift.pyramids.texture_transfers import FTT
 
 C = 8
 

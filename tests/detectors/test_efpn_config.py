@@ -10,7 +10,7 @@ from featlift.detectors.efpn_config import ExtendedLevelConfig, build_efpn, conf
 from featlift.detectors.sparse_level import DenseReader, SparseReader
 from featlift.interpolators import build_interpolators
 from featlift.interpolators.conv import PixelShuffleConv
-from featlift.pyramids.efpn import ESPCN
+from featlift.pyramids.texture_transfers import ESPCN
 
 
 def build_base(backbone="resnet10t"):
@@ -62,8 +62,8 @@ def test_a_mobilenet_has_a_extended_level_too():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"routing": "both"}, "exclusive or duplicate"),
-        ({"init": "zero"}, "detector or random"),
+        ({"routing": "both"}, "exclusive, duplicate"),
+        ({"init": "zero"}, "detector, random"),
         ({"transfer": "fft"}, "Did you mean 'ftt'"),
         ({"transfer_options": {"wide": 3}}, "no option wide"),
         ({"upsampler": "nearst"}, "Did you mean 'nearest'"),

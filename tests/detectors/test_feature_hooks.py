@@ -11,13 +11,9 @@ from torchvision.models.detection import (
 
 from featlift import detectors
 from featlift.backbones import Backbone
-from featlift.detectors.feature_hooks import (
-    detector_feature_extractor,
-    eval_mode,
-    eval_mode_losses,
-    pretrained_detector,
-    resolve_layer,
-)
+from featlift.detectors.by_name import pretrained_detector
+from featlift.detectors.eval_mode import eval_mode, eval_mode_losses
+from featlift.detectors.feature_extraction import detector_feature_extractor, resolve_layer
 from featlift.interpolators import build_interpolators
 from featlift.resolution import frozen_copy
 

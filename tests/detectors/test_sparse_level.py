@@ -13,7 +13,8 @@ from featlift.detectors.sparse_level import (
     pool_p2x,
 )
 from featlift.interpolators import interpolator
-from featlift.pyramids.efpn import FTT, ExtendedLevel, texture_transfer
+from featlift.pyramids.efpn import ExtendedLevel
+from featlift.pyramids.texture_transfers import FTT, texture_transfer
 
 C = 6
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.distillation.feature_cache import CachedExtractor, extractor_fingerprint
+from featlift.distillation.feature_cache import CachedExtractor
 
 
 class CountingExtractor(nn.Module):
@@ -65,11 +65,3 @@ def test_full_cache(tmp_path):
     cached(IMAGES[:2])
     assert extractor.count == 3
     assert CachedExtractor(extractor, tmp_path, max_gigabytes=1e-6).free_bytes < 40
-
-
-def test_fingerprints():
-    extractor, other = CountingExtractor(), CountingExtractor()
-    assert extractor_fingerprint(extractor) == extractor_fingerprint(other)
-    other.conv = nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")
-    other.conv.load_state_dict(extractor.conv.state_dict())
-    assert extractor_fingerprint(extractor) != extractor_fingerprint(other)

@@ -5,13 +5,12 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
+from featlift.data.masks import mask_to_rle
 from featlift.evaluation.coco_metrics import (
     AREA_RANGES,
     COCO_IOU_THRESHOLDS,
     coco_metrics,
     coco_metrics_at_iou50,
-    decode_coco_segmentation,
-    encode_coco_rle,
     has_masks,
     match_detections,
 )
@@ -128,8 +127,8 @@ def test_a_mask_has_its_own_size_even_with_a_box(random_ground_truth):
     square = np.zeros((100, 100), np.uint8)
     square[10:20, 10:20] = 1
     detections = [
-        box(10, 10, 10, 10, 0.5) | {"segmentation": encode_coco_rle(square)},
-        box(30, 40, 60, 30, 0.9) | {"segmentation": encode_coco_rle(thin)},
+        box(10, 10, 10, 10, 0.5) | {"segmentation": mask_to_rle(square)},
+        box(30, 40, 60, 30, 0.9) | {"segmentation": mask_to_rle(thin)},
     ]
     assert coco_metrics(ground_truth, detections, "masks")["ap_tiny"] == pytest.approx(0.5)
     assert coco_metrics(ground_truth, detections, "boxes")["ap_tiny"] == pytest.approx(1)
@@ -171,16 +170,6 @@ def test_masks_are_ranked_by_their_own_scores(random_ground_truth, random_detect
     assert coco_metrics(ground_truth, both, "boxes") == coco_metrics(ground_truth, box_scores, "boxes")
     assert coco_metrics(ground_truth, both, "masks") == coco_metrics(ground_truth, inverted, "masks")
     assert coco_metrics(ground_truth, both, "masks")["ap"] != coco_metrics(ground_truth, box_scores, "masks")["ap"]
-
-
-def test_masks_survive_encoding():
-    mask = (np.random.default_rng(0).random((7, 11)) > 0.5).astype(np.uint8)
-    encoded = encode_coco_rle(mask)
-    assert encoded["size"] == [7, 11]
-    assert np.array_equal(decode_coco_segmentation(encoded, (7, 11)), mask)
-    square = decode_coco_segmentation([[2, 1, 6, 1, 6, 4, 2, 4]], (7, 11))
-    assert square.sum() == 12
-    assert square[1:4, 2:6].all()
 
 
 def test_has_masks(random_ground_truth):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.evaluation.coco_metrics import decode_coco_segmentation
+from featlift.data.masks import rle_to_mask
 from featlift.evaluation.detection import (
     EvaluationResult,
     compute_metrics,
@@ -129,8 +129,8 @@ def test_results_are_in_coco_format():
     first, second = to_coco_results([prediction], [7])
     assert first["bbox"] == [1, 2, 3, 6]
     assert (first["image_id"], first["category_id"], first["score"]) == (7, 2, 0.5)
-    assert decode_coco_segmentation(first["segmentation"], (6, 9)).sum() == 0
-    assert np.array_equal(decode_coco_segmentation(second["segmentation"], (6, 9)), masks[1, 0].round().numpy())
+    assert rle_to_mask(first["segmentation"]).sum() == 0
+    assert np.array_equal(rle_to_mask(second["segmentation"]), masks[1, 0].round().numpy())
 
 
 def test_mask_scores_are_included():

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from featlift.evaluation.coco_metrics import encode_coco_rle, match_detections
-from featlift.evaluation.object_changes import AREA_BINS, area_bin_of, best_f1_threshold, compare_objects
+from featlift.data.masks import mask_to_rle
+from featlift.data.object_sizes import AREA_BINS
+from featlift.evaluation.coco_metrics import match_detections
+from featlift.evaluation.object_changes import best_f1_threshold, compare_objects
 
 
 def annotation(number, x, label=1, side=10, **changes):
@@ -80,7 +82,7 @@ def test_masks_are_compared_as_masks():
     whole[10:20, 0:10] = 1
     part[10:16, 0:10] = 1
     ground_truth = scene(annotation(1, 0, segmentation=[[0, 10, 10, 10, 10, 20, 0, 20]]))
-    first, second = ([detection(0) | {"segmentation": encode_coco_rle(mask)}] for mask in (part, whole))
+    first, second = ([detection(0) | {"segmentation": mask_to_rle(mask)}] for mask in (part, whole))
     (item,) = compare_objects(ground_truth, first, second, "masks", score_thresholds=(0.5, 0.5)).outcomes
     assert item.outcome == "shifted"
     assert item.ious == pytest.approx((0.6, 1.0))
@@ -115,10 +117,3 @@ def test_equal_scores_stand_or_fall_together():
         detection(50, score=0.4),
     ]
     assert best_f1_threshold(match_detections(ground_truth, detections)) == 0.4
-
-
-@pytest.mark.parametrize(
-    ("side", "size"), [(15.9, "tiny"), (16, "small"), (32, "medium"), (95, "medium"), (96, "large"), (9e9, "large")]
-)
-def test_bins(side, size):
-    assert area_bin_of(side**2) == size

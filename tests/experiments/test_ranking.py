@@ -46,7 +46,7 @@ def test_rows_have_differences_to_the_first_and_costs(records, dataset):
     assert (first["interpolator"], first["steps"], second["steps"]) == ("nearest:plain", 5, 7)
     assert second["AP boxes"] == "100.0 ± 0.0"
     assert not [column for column in first if column.startswith("Δ")]
-    low, high = second["Δ AP boxes [95 %]"].partition("[")[2].rstrip("]").split(",")
+    low, high = second["Δ AP boxes [95 % CI]"].partition("[")[2].rstrip("]").split(",")
     assert 0 < float(low) <= float(high)
     assert (first["parameters"], second["parameters"], second["minutes"]) == (500, 1000, 2.0)
     assert (second["ms"], second["latency ratio"]) == (15.0, 1.5)
@@ -87,4 +87,4 @@ def test_the_table_is_printed_whole(records, dataset, capsys):
     printed = capsys.readouterr().out
     assert "ranking of candidates" in printed
     assert "1,000" in printed
-    assert "[95 %]" in printed
+    assert "[95 % CI]" in printed

@@ -8,14 +8,8 @@ from torch import nn
 from featlift import checkpoints
 from featlift.interpolators import INTERPOLATORS, interpolator
 from featlift.pyramids import FPN
-from featlift.pyramids.efpn import (
-    FTT,
-    TEXTURE_TRANSFERS,
-    ExtendedLevel,
-    PaperFTT,
-    init_extended_level,
-    texture_transfer,
-)
+from featlift.pyramids.efpn import ExtendedLevel, init_extended_level
+from featlift.pyramids.texture_transfers import FTT, TEXTURE_TRANSFERS, PaperFTT, texture_transfer
 
 LEVEL_CONVS = 655_360  # the 1x1 and the 3x3 convolution of p2x at 256 channels
 COUNTS = {

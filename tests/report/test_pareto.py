@@ -3,7 +3,7 @@ import base64
 import matplotlib.image
 import pytest
 
-from featlift.report.pareto import _build_figure, pareto_data_uri, pareto_front, plot_pareto
+from featlift.report.pareto import _build_figure, _distance, pareto_data_uri, pareto_front, plot_pareto
 
 POINTS = {"cheap": (1.0, [40.0, 42.0]), "worse": (2.0, [39.0, 41.0]), "good": (3.0, [44.0]), "dear": (9.0, [44.0])}
 
@@ -40,6 +40,27 @@ def test_names_of_close_dots_do_not_cover_each_other():
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert len(boxes) == 6
     assert not any(box.count_overlaps(boxes[:i]) for i, box in enumerate(boxes))
+
+
+def test_a_label_is_nearest_to_its_own_dot():
+    """A cluster like that of interpolators with nearly equal cost; labels far from their dot have a leader line."""
+    points = {
+        "nearest:plain": (42.5, [37.9]),
+        "bilinear:plain": (43.1, [38.0]),
+        "dysample:plain": (43.7, [38.4]),
+        "light": (44.2, [37.8]),
+    }
+    panel = _build_figure(points | {"afi": (60.0, [38.0])}, "ms", "AP").axes[0]
+    dots = {name: panel.transData.transform((cost, values[0])) for name, (cost, values) in points.items()}
+    for text in (text for text in panel.texts if text.get_text() in dots):
+        distances = {name: _distance(text.get_window_extent(), dot) for name, dot in dots.items()}
+        assert min(distances, key=distances.get) == text.get_text()
+
+
+@pytest.mark.parametrize(("seeds", "number"), [(1, 2), (3, 3)])
+def test_the_legend_explains_the_colors(seeds, number):
+    (legend,) = _build_figure({"a": (1.0, [1.0] * seeds), "b": (2.0, [0.5] * seeds)}, "ms", "AP").legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Pareto front", "dominated", "one seed"][:number]
 
 
 def test_costs_far_apart_stand_on_a_logarithmic_axis():

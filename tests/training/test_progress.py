@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from featlift.training.progress import LineProgress, ProgressBar, SilentProgress, make_progress
+from featlift.training.progress import LineProgress, ProgressBar, SilentProgress, make_progress, track
 
 
 def test_lines_at_every_tenth(capsys):
@@ -34,3 +34,10 @@ def test_a_bar_that_starts_in_the_middle():
 @pytest.mark.parametrize(("is_visible", "kind"), [(False, SilentProgress), (True, LineProgress)])
 def test_which_progress_display_is_chosen(is_visible, kind):
     assert type(make_progress("train", 0, 10, is_visible)) is kind
+
+
+def test_track_yields_every_item_and_can_be_silent(capsys):
+    assert list(track(range(3), "detecting")) == [0, 1, 2]
+    assert "detecting" in capsys.readouterr().out
+    assert list(track(iter("ab"), "detecting", is_visible=False)) == ["a", "b"]
+    assert not capsys.readouterr().out

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from featlift.training import Run, fit
-from featlift.training.run import to_jsonable
 
 
 @dataclass
@@ -117,15 +116,3 @@ def test_tensorboard_on_demand(tmp_path, make_training, batches):
 def test_to_device_moves_teachers(tmp_path):
     module = nn.Linear(2, 2)
     assert Run(tmp_path).to_device(module) is module
-
-
-def test_to_jsonable():
-    assert to_jsonable(
-        {"a": (1, torch.tensor([2.0])), "b": {3, 1}, "c": Path("x"), "d": torch.device("cpu"), 5: None}
-    ) == {
-        "a": [1, [2.0]],
-        "b": [1, 3],
-        "c": "x",
-        "d": "cpu",
-        "5": None,
-    }

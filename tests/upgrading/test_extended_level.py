@@ -17,7 +17,8 @@ from featlift.upgrading import (
     save_delta,
     upgrade,
 )
-from featlift.upgrading.extended_level import ExtendableFeatures, get_small_roi_size, level_teacher_maps
+from featlift.upgrading.extended_level import get_small_roi_size, level_teacher_maps
+from featlift.upgrading.extended_modules import ExtendableFeatures
 
 NARROW = {"hidden_channels": 4}
 

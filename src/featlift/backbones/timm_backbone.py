@@ -1,7 +1,6 @@
 """Backbones: timm networks with the feature maps ``{c2 … c5}`` as outputs and the image normalization included."""
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,16 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.backbones import stride2
+from featlift.backbones.weight_files import load_weights
 from featlift.checkpoints.init_args import store_init_args
 from featlift.features import Features, level_stride
+from featlift.registry import check_choice, suggest
 
 BACKBONE_LEVELS = ("c2", "c3", "c4", "c5")
 MAX_STRIDE = level_stride(BACKBONE_LEVELS[-1])
 BACKBONE_NORMS = ("frozen", "batch", "sync", "group")
 MeanStd = tuple[Sequence[float], Sequence[float]]
-_TimmNetwork = Any  # timm networks have ``feature_info`` and ``pretrained_cfg``, which their types do not declare
+TimmNetwork = Any  # timm networks have ``feature_info`` and ``pretrained_cfg``, which their types do not declare
 
 
 @store_init_args(pretrained=False)
@@ -66,7 +67,7 @@ class Backbone(nn.Module):
             load_weights(network, Path(pretrained))
         elif norm == "frozen" and not pretrained:
             _reset_zero_init_norms(network)
-        self.network: _TimmNetwork = _convert_norms(network, norm)
+        self.network: TimmNetwork = _convert_norms(network, norm)
         mean, std = mean_std or (network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -103,50 +104,11 @@ class Backbone(nn.Module):
         return stride2.unpooled_stage2(self.network, c1)
 
 
-@store_init_args(pretrained=False)
-class ImageEncoder(nn.Module):
-    """timm network that returns its last feature map before global pooling, for image descriptors.
-
-    Args:
-        name: Name of the timm network, convolutional or transformer.
-        pretrained: True (downloads if not cached), False, or the path of a local file as for :class:`Backbone`.
-        mean_std: Mean and standard deviation of the image channels in 0…1; the default is that of the timm weights.
-
-    Raises:
-        ValueError: If timm has no such network or the weights do not fit.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, name: str, pretrained: bool | str | Path = False, mean_std: MeanStd | None = None):
-        super().__init__()
-        self.network: _TimmNetwork = _create_timm_model(name, pretrained is True, num_classes=0)
-        self.channels: int = self.network.num_features
-        if not isinstance(pretrained, bool):
-            load_weights(self.network, Path(pretrained))
-        mean, std = mean_std or (self.network.pretrained_cfg["mean"], self.network.pretrained_cfg["std"])
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` in 0…1 → the last map ``[B, C, h, w]``, or the tokens of a transformer ``[B, N, C]``."""
-        return self.network.forward_features((image - self.mean) / self.std)
-
-
-def image_encoder(name: str, pretrained: bool | str | Path = False, mean_std: MeanStd | None = None) -> ImageEncoder:
-    """Create an :class:`ImageEncoder`, e.g. ``image_encoder("resnet50", "weights.pth")``."""
-    return ImageEncoder(name, pretrained, mean_std)
-
-
-def _create_timm_model(name: str, pretrained: bool, **options: Any) -> _TimmNetwork:
+def create_timm_model(name: str, pretrained: bool, **options: Any) -> TimmNetwork:
     import timm
 
     if not timm.is_model(name.split(".")[0]):
-        matches = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise ValueError(
-            f"timm {timm.__version__} has no network '{name}'. Similar names: {', '.join(matches) or 'none'}."
-        )
+        raise ValueError(f"timm {timm.__version__} has no network '{name}'.{suggest(name, timm.list_models())}")
     return timm.create_model(name, pretrained=pretrained, **options)
 
 
@@ -166,7 +128,7 @@ def _crop_maps(features: Features, height: int, width: int) -> Features:
 
 def _create_feature_network(
     name: str, levels: Sequence[str], pretrained: bool, drop_path_rate: float
-) -> tuple[_TimmNetwork, bool]:
+) -> tuple[TimmNetwork, bool]:
     """Create the network up to the coarsest level, with one map per level; also return whether it has a fixed input size."""
     network, options = _create_with_known_options(name, drop_path_rate)
     reductions = network.feature_info.reduction()
@@ -174,15 +136,15 @@ def _create_feature_network(
     if missing:
         raise ValueError(f"'{name}' has maps at strides {reductions}; it has none for {', '.join(missing)}.")
     indices = [reductions.index(level_stride(level)) for level in levels]
-    return _create_timm_model(name, pretrained, out_indices=indices, **options), "strict_img_size" in options
+    return create_timm_model(name, pretrained, out_indices=indices, **options), "strict_img_size" in options
 
 
-def _create_with_known_options(name: str, drop_path_rate: float) -> tuple[_TimmNetwork, dict[str, Any]]:
+def _create_with_known_options(name: str, drop_path_rate: float) -> tuple[TimmNetwork, dict[str, Any]]:
     """Create the network with random weights; also return the options it supports (any image size, stochastic depth)."""
     required = {"features_only": True} | ({"drop_path_rate": drop_path_rate} if drop_path_rate else {})
     for options in ({**required, "strict_img_size": False}, required):
         try:
-            return _create_timm_model(name, False, **options), options
+            return create_timm_model(name, False, **options), options
         except TypeError as error:
             message = str(error)
     raise ValueError(
@@ -191,8 +153,7 @@ def _create_with_known_options(name: str, drop_path_rate: float) -> tuple[_TimmN
 
 
 def _convert_norms(network: nn.Module, norm: str) -> nn.Module:
-    if norm not in BACKBONE_NORMS:
-        raise ValueError(f"Unknown norm '{norm}' for a backbone; choose one of {', '.join(BACKBONE_NORMS)}.")
+    check_choice(norm, BACKBONE_NORMS, "norm of a backbone")
     if norm == "frozen":
         from timm.utils.model import freeze_batch_norm_2d
 
@@ -223,7 +184,7 @@ def _convert_to_group_norm(network: nn.Module) -> nn.Module:
     return network
 
 
-def _freeze_stages(network: _TimmNetwork, stages: int) -> None:
+def _freeze_stages(network: TimmNetwork, stages: int) -> None:
     """Freeze all layers up to the end of stage ``stages`` (the stem is stage 1)."""
     from timm.utils.model import freeze_batch_norm_2d
 
@@ -244,54 +205,3 @@ def _is_before(name: str, end: str, network: nn.Module) -> bool:
     order = [child for child, _ in network.named_modules()]
     module, last = name.rpartition(".")[0], end.replace(".", "_") if end not in order else end
     return module.startswith(last) or order.index(module) < order.index(last)
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a local weight file into ``network``: by name, else by order.
-
-    Other libraries store the same tensors in the same order under other names (torchvision's ``features.0.0.weight`` is timm's
-    ``conv_stem.weight``). Tensors are then matched by order and must have equal shapes; further tensors of the file (a classifier) are
-    ignored.
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If neither names nor order match; the message names the first mismatch.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no weight file '{path}'.")
-    tensors = _read_state_dict(path)
-    required = {name: x for name, x in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-    named = {name: tensors[name] for name, x in required.items() if name in tensors and tensors[name].shape == x.shape}
-    network.load_state_dict(
-        named if len(named) == len(required) else _match_by_order(required, tensors, path), strict=False
-    )
-
-
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    for wrapper in ("model", "state_dict"):
-        content = content[wrapper] if isinstance(content, Mapping) and wrapper in content else content
-    if not isinstance(content, Mapping):
-        raise ValueError(f"'{path}' holds a {type(content).__name__}; expected a state dict, name → tensor.")
-    return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def _match_by_order(required: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    available = [(name, value) for name, value in tensors.items() if not name.endswith("num_batches_tracked")]
-    for (name, tensor), (file_name, value) in zip(required.items(), available, strict=False):
-        if tensor.shape != value.shape:
-            raise ValueError(
-                f"'{path}' does not fit: {_count_shared(required, tensors)} of {len(required)} tensors match by name; in order, "
-                f"the network's '{name}' {tuple(tensor.shape)} corresponds to '{file_name}' {tuple(value.shape)}."
-            )
-    if len(available) < len(required):
-        raise ValueError(f"'{path}' holds {len(available)} tensors; the network needs {len(required)}.")
-    return {name: value for name, (_, value) in zip(required, available, strict=False)}
-
-
-def _count_shared(names: Iterable[str], others: Mapping[str, Tensor]) -> int:
-    return sum(name in others for name in names)

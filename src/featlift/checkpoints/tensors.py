@@ -1,6 +1,5 @@
 """Safetensors files of named tensors with metadata."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,23 +7,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from featlift.checkpoints.atomic import write_atomic
+
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     """Write ``tensors`` and ``metadata`` to ``path`` atomically; returns the path.
 
     Tensors that share memory are written separately. Missing folders are created.
     """
-    path, pointers, unshared = Path(path), set(), {}
+    pointers, unshared = set(), {}
     for name, tensor in tensors.items():
         contiguous = tensor.detach().contiguous()
         pointer = contiguous.untyped_storage().data_ptr()
         unshared[name] = contiguous.clone() if contiguous.numel() > 0 and pointer in pointers else contiguous
         pointers.add(pointer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(unshared, temporary, dict(metadata or {}))
-    temporary.replace(path)
-    return path
+    return write_atomic(path, lambda temporary: save_file(unshared, temporary, dict(metadata or {})))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

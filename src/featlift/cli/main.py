@@ -89,7 +89,7 @@ def _print_help(command: Command, table: OptionTable, argv: Sequence[str]) -> No
 
 
 def _read_values(words: Sequence[str], table: OptionTable) -> dict[str, str]:
-    """Return the assignments beside ``--help``; none if the words are not yet a valid call."""
+    """Return the assignments given together with ``--help``; none if the words are not yet a valid call."""
     try:
         return read_assignments(words, table).values
     except (UsageError, OSError):

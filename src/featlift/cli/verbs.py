@@ -65,11 +65,6 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "benchmark:benchmark",
         "featlift benchmark nearest:plain carafe afi --data FOLDER --num-seeds 3",
     ),
-    "table": Command(
-        "print a paper's table with FeatLift's runs and the commands that train its rows",
-        "table:paper_table",
-        "featlift table afi-gan 5",
-    ),
     "upgrade": Command(
         "put a learned interpolator into a torchvision detector",
         "upgrade:upgrade_detector",

@@ -11,10 +11,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from featlift.checkpoints.json_io import write_json
 from featlift.experiments import ranking
 from featlift.experiments.equal_budget import build_metadata, load_preset, run_benchmark
 from featlift.experiments.equal_steps import scale_steps
-from featlift.training.run import write_json
 
 DEFAULT_CANDIDATES = ("nearest:plain", "nearest", "bilinear", "deconv", "dysample", "carafe", "afi")
 

@@ -10,7 +10,6 @@ from featlift.papers.registry import PAPERS
 from featlift.runs.options import InferenceOptions
 from featlift.runs.results import read_paper
 
-
 DEFAULT_INFERENCE = InferenceOptions()
 
 

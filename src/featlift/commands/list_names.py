@@ -7,7 +7,8 @@ from featlift.detectors import DETECTORS
 from featlift.image_sr import SUPER_RESOLVERS
 from featlift.interpolators import INTERPOLATORS, PER_STEP_INTERPOLATORS, interpolator
 from featlift.pyramids import PYRAMIDS
-from featlift.pyramids.efpn import TEXTURE_TRANSFERS, texture_transfer
+from featlift.pyramids.texture_transfers import TEXTURE_TRANSFERS, texture_transfer
+from featlift.registry import check_choice
 
 
 def list_names(lists: tuple[str, ...] = (), channels: int = 256) -> None:
@@ -21,9 +22,8 @@ def list_names(lists: tuple[str, ...] = (), channels: int = 256) -> None:
     Raises:
         ValueError: If a list is unknown.
     """
-    unknown = [name for name in lists if name not in NAME_LISTS]
-    if unknown:
-        raise ValueError(f"Unknown list '{unknown[0]}'; choose from {', '.join(NAME_LISTS)}.")
+    for name in lists:
+        check_choice(name, NAME_LISTS, "list")
     for name in lists or NAME_LISTS:
         print(name)
         for entry, details in NAME_LISTS[name](channels):

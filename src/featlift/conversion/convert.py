@@ -26,7 +26,7 @@ from featlift.conversion.heads import (
 from featlift.conversion.pickles import read_detectron2_pickle
 from featlift.conversion.rules import ImportReport, KeyRule, convert_state_dict, with_prefix
 from featlift.detectors import Extractor
-from featlift.detectors.cascade import CascadeRoIHeads
+from featlift.detectors.cascade_heads import CascadeRoIHeads
 from featlift.detectors.centermask import CenterMaskRoIHeads
 from featlift.detectors.rcnn import PyramidRoIAlign
 from featlift.distillation.discriminator import PatchDiscriminator

@@ -14,11 +14,9 @@ from PIL import Image
 
 from featlift.data.coco import CocoDataset, find_coco_split
 from featlift.data.dataset import ImageDataset
+from featlift.data.object_sizes import AREA_BINS, area_bin_of
 from featlift.data.problems import DatasetReport
 from featlift.data.synthetic.scenes import SyntheticScenes
-
-SIZE_RANGES = {"tiny": (0, 16), "small": (16, 32), "medium": (32, 96), "large": (96, float("inf"))}
-"""Object sizes as half-open ranges of the square root of the area in pixels: COCO's, with "small" divided at 16."""
 
 
 def write_synthetic_dataset(
@@ -77,7 +75,7 @@ def _write_split(dataset: ImageDataset, folder: Path, split: str) -> None:
 
 @dataclass
 class SplitStatistics:
-    """Statistics of a split: the report of its reading, objects per class, and objects per size of `SIZE_RANGES`.
+    """Statistics of a split: the report of its reading, objects per class, and objects per size of `AREA_BINS`.
 
     ``str()`` formats them for printing.
     """
@@ -125,6 +123,7 @@ def compute_split_statistics(split: str, dataset: CocoDataset) -> SplitStatistic
     """Count the objects of ``dataset`` without crowd regions, per class (most frequent first) and per size."""
     objects = [a for a in dataset.coco()["annotations"] if not a["iscrowd"]]
     per_class = Counter(dataset.classes[a["category_id"] - 1] for a in objects)
-    sizes = [a["area"] ** 0.5 for a in objects]
-    per_size = {name: sum(low <= size < high for size in sizes) for name, (low, high) in SIZE_RANGES.items()}
-    return SplitStatistics(split, dataset.report, dict(per_class.most_common()), per_size)
+    per_size = Counter(area_bin_of(a["area"]) for a in objects)
+    return SplitStatistics(
+        split, dataset.report, dict(per_class.most_common()), {name: per_size[name] for name in AREA_BINS}
+    )

@@ -7,24 +7,7 @@ from typing import Any
 import torch
 
 from featlift.data.dataset import Sample
-from featlift.data.image_io import read_image, read_image_sizes
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-
-
-def list_images(folder: str | PathLike[str]) -> list[Path]:
-    """Image files in ``folder`` and its subfolders, sorted by path.
-
-    Raises:
-        FileNotFoundError: if the folder is missing or contains no image.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise FileNotFoundError(f"There is no image in {folder} (expected {', '.join(IMAGE_SUFFIXES)}).")
-    return files
+from featlift.data.image_io import list_images, read_image, read_image_sizes
 
 
 class UnlabeledImageFolder:

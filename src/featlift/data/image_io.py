@@ -1,14 +1,20 @@
-"""Read image files of any mode as upright RGB ``[3, H, W]`` in 0…1."""
+"""List image files, and read them, of any mode, as upright RGB ``[3, H, W]`` in 0…1."""
 
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torchvision.transforms.v2.functional import crop
 
 ImageSize = tuple[int, int]
 """Height and width."""
+CropBox = tuple[float, float, float, float]
+"""Left, top, right and bottom edge, in pixels."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 _ORIENTATION = 0x0112
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -16,6 +22,21 @@ _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 
 class ImageReadError(ValueError):
     """An image file cannot be read."""
+
+
+def list_images(folder: str | PathLike[str]) -> list[Path]:
+    """Image files in ``folder`` and its subfolders, sorted by path.
+
+    Raises:
+        FileNotFoundError: if the folder is missing or contains no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise FileNotFoundError(f"'{folder}' contains no image ({', '.join(IMAGE_SUFFIXES)}).")
+    return files
 
 
 def read_image_sizes(path: Path) -> list[ImageSize]:
@@ -53,6 +74,15 @@ def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
             return _to_rgb_tensor(image if keep_stored else upright)
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageReadError(f"{path} is broken or truncated ({error}).") from error
+
+
+def read_image_crop(path: Path, box: CropBox | None = None) -> Tensor:
+    """Image as by `read_image`, cropped to ``box``, rounded to whole pixels, if given; black where the box exceeds the image."""
+    image = read_image(path)
+    if box is None:
+        return image
+    left, top, right, bottom = (round(edge) for edge in box)
+    return crop(image, top, left, bottom - top, right - left)
 
 
 def _to_rgb_tensor(image: Image.Image) -> Tensor:

@@ -3,17 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from featlift.data.image_io import list_images
+from featlift.data.retrieval_images import split_image_files
 from featlift.data.retrieval_readers import (
     RetrievalCollection,
-    list_collection_images,
     load_class_folders,
     load_holidays,
     load_oxford5k,
     load_paris6k,
     load_revisited,
-    split_image_files,
 )
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
+from featlift.registry import check_choice
 
 RETRIEVAL_COLLECTIONS = (
     "synthetic",
@@ -52,8 +53,7 @@ class CollectionConfig:
     num_train_images: int = 4500  # Sec. 4.1, Oxford5k; 5,800 of Paris6k
 
     def __post_init__(self) -> None:
-        if self.name not in RETRIEVAL_COLLECTIONS:
-            raise ValueError(f"Unknown collection '{self.name}'; choose one of {', '.join(RETRIEVAL_COLLECTIONS)}.")
+        check_choice(self.name, RETRIEVAL_COLLECTIONS, "collection")
 
 
 def open_collection(config: CollectionConfig) -> RetrievalCollection:
@@ -75,7 +75,7 @@ def list_train_images(config: CollectionConfig) -> list[Path]:
     if config.train_images == "synthetic":
         folder = Path(config.image_folder) / "train"
         write_synthetic_landmarks(folder, num_landmarks=80, gallery_views=6, query_views=0, seed=1)
-        return list_collection_images(folder)
+        return list_images(folder)
     if config.train_images == "database":
         return split_image_files(open_collection(config).database, config.num_train_images)[0]
-    return list_collection_images(Path(config.train_images))
+    return list_images(Path(config.train_images))

@@ -5,18 +5,12 @@ Each is read as a :class:`RetrievalCollection`: the database images, and queries
 """
 
 import pickle
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from PIL import Image, ImageOps
-from torch import Tensor
-
-CropBox = tuple[float, float, float, float]
-
-LANDMARK_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+from featlift.data.image_io import CropBox, list_images
+from featlift.registry import check_choice
 
 PARIS_CORRUPT = frozenset(
     f"paris_{name}_{number:06d}"
@@ -65,13 +59,13 @@ def load_oxford5k(image_folder: Path, ground_truth: Path) -> RetrievalCollection
     Raises:
         FileNotFoundError: if there are no images or no query files, or the ground truth names a missing image.
     """
-    return _load_buildings(list_collection_images(image_folder), Path(ground_truth), prefix="oxc1_")
+    return _load_buildings(list_images(image_folder), Path(ground_truth), prefix="oxc1_")
 
 
 def load_paris6k(image_folder: Path, ground_truth: Path) -> RetrievalCollection:
     """Paris6k (Philbin et al., CVPR 2008), read as :func:`load_oxford5k`, without the :data:`PARIS_CORRUPT` files."""
     return _load_buildings(
-        [file for file in list_collection_images(image_folder) if file.stem not in PARIS_CORRUPT],
+        [file for file in list_images(image_folder) if file.stem not in PARIS_CORRUPT],
         Path(ground_truth),
         prefix="",
     )
@@ -132,12 +126,11 @@ def load_revisited(image_folder: Path, ground_truth: Path, difficulty: str = "me
         "medium": (("easy", "hard"), ("junk",)),
         "hard": (("hard",), ("junk", "easy")),
     }
-    if difficulty not in kinds:
-        raise ValueError(f"Unknown difficulty '{difficulty}'; choose one of {', '.join(kinds)}.")
+    check_choice(difficulty, kinds, "difficulty")
     positive_kinds, junk_kinds = kinds[difficulty]
     with Path(ground_truth).open("rb") as file:
         record = _SafeUnpickler(file).load()
-    images = list_collection_images(image_folder)
+    images = list_images(image_folder)
     rows = {file.stem: row for row, file in enumerate(images)}
     queries = []
     for name, entry in zip(record["qimlist"], record["gnd"], strict=True):
@@ -173,7 +166,7 @@ def load_holidays(image_folder: Path) -> RetrievalCollection:
     Files with numbers divisible by 100 are queries, the others of their hundred are positives; the query itself is
     ignored. Images are only rotated by their EXIF orientation. Manually "upright" copies exist: report which is used.
     """
-    database = list_collection_images(image_folder)
+    database = list_images(image_folder)
     numbers = [int(file.stem) for file in database]
     groups: dict[int, list[int]] = {}
     for row, number in enumerate(numbers):
@@ -196,7 +189,7 @@ def load_class_folders(gallery_folder: Path, query_folder: Path | None = None) -
     Raises:
         FileNotFoundError: if there are no images, or the gallery lacks the class of a query.
     """
-    database = list_collection_images(gallery_folder)
+    database = list_images(gallery_folder)
     classes: dict[str, set[int]] = {}
     for row, file in enumerate(database):
         classes.setdefault(file.parent.name, set()).add(row)
@@ -206,54 +199,8 @@ def load_class_folders(gallery_folder: Path, query_folder: Path | None = None) -
             for row, f in enumerate(database)
         ]
         return RetrievalCollection(database, [q for q in queries if q.positives])
-    files = list_collection_images(query_folder)
+    files = list_images(query_folder)
     unknown = sorted({file.parent.name for file in files} - set(classes))
     if unknown:
         raise FileNotFoundError(f"The gallery has no folder for the query classes {', '.join(unknown)}.")
     return RetrievalCollection(database, [RetrievalQuery(file, frozenset(classes[file.parent.name])) for file in files])
-
-
-def list_collection_images(folder: Path) -> list[Path]:
-    """All images below ``folder``, sorted; also reads Flickr100k with its 100,071 distractors.
-
-    Raises:
-        FileNotFoundError: if there is no image.
-    """
-    files = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in LANDMARK_SUFFIXES)
-    if not files:
-        raise FileNotFoundError(f"No image ({', '.join(LANDMARK_SUFFIXES)}) in {folder}.")
-    return files
-
-
-def read_image_crop(path: Path, box: CropBox | None = None) -> Tensor:
-    """Image ``[3, H, W]`` in 0…1, rotated by its EXIF orientation and cropped to ``box`` (rounded to whole pixels) if given."""
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file).convert("RGB")
-    if box is not None:
-        left, top, right, bottom = (round(value) for value in box)
-        image = image.crop((left, top, right, bottom))
-    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return pixels.view(image.height, image.width, 3).permute(2, 0, 1).float() / 255
-
-
-def random_crop_box(file: Path, seed: int = 0) -> CropBox:
-    """Random crop box with 70 to 90 % of the image's sides, deterministic in ``seed``."""
-    rng, (height, width) = random.Random(seed), read_image_crop(file).shape[1:]
-    scale = rng.uniform(0.7, 0.9)
-    left, top = rng.uniform(0, 1 - scale) * width, rng.uniform(0, 1 - scale) * height
-    return left, top, left + scale * width, top + scale * height
-
-
-def split_image_files(files: Sequence[Path], num_train: int, seed: int = 0) -> tuple[list[Path], list[Path]]:
-    """Random split ``(train, rest)``, the paper's protocol (Oxford 4,500 / 562, Paris 5,800 / 612).
-
-    Views of a landmark then occur in both parts, and training images are database images. Training on one city and
-    testing on the other avoids both leaks.
-
-    Raises:
-        ValueError: unless there are more than ``num_train`` ≥ 1 images.
-    """
-    if not 0 < num_train < len(files):
-        raise ValueError(f"Cannot train on {num_train} of {len(files)} images and keep some for testing.")
-    order = random.Random(seed).sample(range(len(files)), len(files))
-    return [files[i] for i in sorted(order[:num_train])], [files[i] for i in sorted(order[num_train:])]

@@ -16,6 +16,7 @@ import torch
 
 from featlift.data.dataset import Sample, coco_categories
 from featlift.data.image_io import read_image
+from featlift.registry import check_choice
 
 TT100K_RELEASES = {"2016": "annotations.json", "2021": "annotations_all.json"}
 TT100K_IMAGE_SIZE = 2048
@@ -109,8 +110,8 @@ class TT100KDataset:
 
 def _read_images(folder: Path, release: str) -> list[dict[str, Any]]:
     """Images of the JSON file of ``release``, or of the only release in ``folder``."""
-    if release and release not in TT100K_RELEASES:
-        raise ValueError(f"Unknown release '{release}' of TT100K; choose one of {', '.join(TT100K_RELEASES)}.")
+    if release:
+        check_choice(release, TT100K_RELEASES, "release of TT100K")
     present = {name: folder / file for name, file in TT100K_RELEASES.items() if (folder / file).is_file()}
     selected = {name: path for name, path in present.items() if release in ("", name)}
     if not selected:

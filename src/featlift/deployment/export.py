@@ -21,20 +21,19 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import boxes
 
+from featlift.deployment.export_errors import detection_error, relative_error
+from featlift.deployment.export_formats import (
+    FORMAT_WRITERS,
+    ONNX_OPSET,
+    REQUIRED_PACKAGES,
+    Outputs,
+    Runner,
+    validate_export_path,
+)
 from featlift.deployment.optimize import restore
 
-ONNX_OPSET = 18
 EXPORT_TOLERANCE = 1e-4
 """Largest allowed relative error."""
-EXPORT_FORMATS = {"torch-export": ".pt2", "onnx": ".onnx", "openvino": ".xml"}
-"""Format → file suffix. OpenVINO has a second file for the weights, ``.bin``."""
-REQUIRED_PACKAGES = {
-    "torch-export": ("torch",),
-    "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("torch", "onnx", "onnxscript", "openvino"),
-}
-Outputs = dict[str, Tensor]
-Runner = Callable[[Tensor], Outputs]
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def export_module(
             file is written then.
         ImportError: If the format needs a package that is not installed.
     """
-    path = _validate_path(path, format)
+    path = validate_export_path(path, format)
     frozen = _inference_copy(module)
     rows, columns = torch.export.Dim("rows", min=2, max=1024), torch.export.Dim("columns", min=2, max=1024)
     program = torch.export.export(
@@ -127,7 +126,7 @@ def export_detector(
             no detections in the first image, or an output differs by more than :data:`EXPORT_TOLERANCE`; no file is written then.
         ImportError: If the format needs a package that is not installed.
     """
-    path = _validate_path(path, format)
+    path = validate_export_path(path, format)
     if format == "torch-export":
         raise ValueError(
             "A whole detector can be exported to onnx or openvino only; use torch-export for its extractor."
@@ -159,40 +158,6 @@ def export_detector(
         ExportResult(path, format, {}, None, {}),
         detection_error,
     )
-
-
-def relative_error(outputs: Outputs, expected: Outputs) -> float:
-    """Return the largest relative error (L2 norm) over the outputs; infinite if names or shapes differ."""
-    if [(name, y.shape) for name, y in outputs.items()] != [(name, y.shape) for name, y in expected.items()]:
-        return float("inf")
-    return max(_relative_norm(outputs[name], y) for name, y in expected.items())
-
-
-def detection_error(outputs: Outputs, expected: Outputs) -> float:
-    """Return the distance of two sets of detections in any order: the largest distance of a detection to its nearest in the other set.
-
-    Distances are of boxes ``[N, 4]`` relative to the largest coordinate, of scores, and of masks ``[N, 1, H, W]`` relative to their norm;
-    different labels have a distance of at least 1. Infinite if the numbers of detections differ.
-    """
-    if len(outputs["boxes"]) != len(expected["boxes"]):
-        return float("inf")
-    if not len(expected["boxes"]):
-        return 0.0
-    size = expected["boxes"].abs().max().clamp(min=1)
-    distances = torch.cdist(_detection_points(expected, size), _detection_points(outputs, size), p=float("inf"))
-    nearest = distances.argmin(dim=1)
-    masks = _relative_norm(outputs["masks"][nearest], expected["masks"]) if "masks" in expected else 0.0
-    return max(distances.amin(dim=0).max().item(), distances.amin(dim=1).max().item(), masks)
-
-
-def _detection_points(detections: Outputs, size: Tensor) -> Tensor:
-    return torch.cat(
-        [detections["boxes"] / size, detections["scores"][:, None], detections["labels"][:, None].float()], 1
-    ).double()
-
-
-def _relative_norm(y: Tensor, expected: Tensor) -> float:
-    return ((y - expected).norm() / expected.norm().clamp(min=1e-12)).item()
 
 
 def _inference_copy(module: nn.Module) -> nn.Module:
@@ -247,63 +212,5 @@ def _check_errors(errors: Mapping[str, float]) -> None:
         )
 
 
-def _write_onnx(write: Callable[[Path], None], path: Path) -> Runner:
-    import onnxruntime  # availability checked by _validate_path
-
-    write(path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-
-    def run(x: Tensor) -> Outputs:
-        return {
-            name: torch.from_numpy(y)
-            for name, y in zip(names, session.run(None, {"x": x.contiguous().numpy()}), strict=True)
-        }
-
-    return run
-
-
-def _write_openvino(write: Callable[[Path], None], path: Path) -> Runner:
-    """Convert from ONNX; inference in float32, since OpenVINO uses bfloat16 by default on processors that support it."""
-    import openvino  # availability checked by _validate_path
-
-    onnx_path = path.with_suffix(".onnx")
-    write(onnx_path)
-    openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=False)
-    onnx_path.unlink()
-    network = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    names = [output.get_any_name() for output in network.outputs]
-
-    def run(x: Tensor) -> Outputs:
-        return {
-            name: torch.from_numpy(y.copy())
-            for name, y in zip(names, network([x.contiguous().numpy()]).values(), strict=True)
-        }
-
-    return run
-
-
-FORMAT_WRITERS: dict[str, Callable[[Callable[[Path], None], Path], Runner]] = {
-    "onnx": _write_onnx,
-    "openvino": _write_openvino,
-}
-"""Format → function of an ONNX writer and an output path that writes the file and returns its runner."""
-
-
 def _as_output_dict(output: Any) -> Outputs:
     return dict(output) if isinstance(output, Mapping) else {"y": output}
-
-
-def _validate_path(path: str | Path, format: str) -> Path:
-    """Return the path; raise if the format is unknown, the suffix does not match or a package is missing."""
-    if format not in EXPORT_FORMATS:
-        raise ValueError(f"Unknown format '{format}'; choose one of {', '.join(EXPORT_FORMATS)}.")
-    if Path(path).suffix != EXPORT_FORMATS[format]:
-        raise ValueError(f"The suffix of {format} is {EXPORT_FORMATS[format]}, not that of '{path}'.")
-    for package in REQUIRED_PACKAGES[format]:
-        try:
-            __import__(package)
-        except ImportError as error:
-            extra = "featlift[openvino]" if package == "openvino" else "featlift[export]"
-            raise ImportError(f"{format} needs {package}: pip install '{extra}'") from error
-    return Path(path)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from featlift.registry import check_choice
+
 INFERENCE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
@@ -30,11 +32,8 @@ class InferenceNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, memory_format: str = "channels-last", precision: str = "bf16") -> None:
         super().__init__()
-        if memory_format not in MEMORY_FORMATS or precision not in INFERENCE_DTYPES:
-            raise ValueError(
-                f"Unknown memory format '{memory_format}' or precision '{precision}'; choose from {', '.join(MEMORY_FORMATS)} and "
-                f"from {', '.join(INFERENCE_DTYPES)}."
-            )
+        check_choice(memory_format, MEMORY_FORMATS, "memory format")
+        check_choice(precision, INFERENCE_DTYPES, "precision")
         self.memory_format, self.precision = memory_format, precision
         self.scale: int = network.scale  # type: ignore[assignment]
         frozen = copy.deepcopy(network).eval().requires_grad_(False)

@@ -1,20 +1,21 @@
 """``featlift upscale``: super-resolution of the images of a folder."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from featlift.data.image_folder import list_images
-from featlift.data.image_io import read_image
+from featlift.checkpoints.atomic import write_atomic
+from featlift.data.image_io import list_images, read_image
 from featlift.deployment.sr_inference import InferenceNetwork, fastest_inference_network
 from featlift.device import resolve_device
 from featlift.image_sr import SUPER_RESOLVERS, super_resolver
 from featlift.image_sr.checkpoint import load_super_resolver
 from featlift.image_sr.spandrel_models import load_spandrel
 from featlift.image_sr.tiling import TiledSuperResolver
+from featlift.registry import check_choice
+from featlift.training.progress import track
 
 PARAMETER_FREE = ("bicubic",)
 UPSCALE_PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -45,8 +46,7 @@ class UpscaleOptions:
     quality: int = 95
 
     def __post_init__(self) -> None:
-        if self.precision not in UPSCALE_PRECISIONS:
-            raise ValueError(f"Unknown precision '{self.precision}'; choose one of {', '.join(UPSCALE_PRECISIONS)}.")
+        check_choice(self.precision, UPSCALE_PRECISIONS, "precision")
 
 
 def upscale_images(images: str | Path, out: str | Path, options: UpscaleOptions | None = None) -> list[Path]:
@@ -70,7 +70,7 @@ def upscale_images(images: str | Path, out: str | Path, options: UpscaleOptions 
         network = prepare_super_resolver(
             load_super_resolver_by_name(options.model, options.scale), options, read_image(missing[0])
         )
-        for file in _with_progress(missing):
+        for file in track(missing, "upscaling"):
             _write_image(
                 _upscale_image(network, read_image(file), resolve_device(options.device)),
                 targets[file],
@@ -124,15 +124,7 @@ def _write_image(pixels: Tensor, path: Path, quality: int) -> None:
     """Write ``pixels`` atomically in the format of the suffix of ``path``."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
     image_format = Image.registered_extensions()[path.suffix.lower()]
     options = {"quality": quality} if image_format in ("JPEG", "WEBP") else {}
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(unfinished, image_format, **options)
-    unfinished.replace(path)
-
-
-def _with_progress(files: list[Path]) -> Iterable[Path]:
-    from rich.progress import track
-
-    return track(files, description="upscaling")
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    write_atomic(path, lambda unfinished: image.save(unfinished, image_format, **options))

@@ -3,8 +3,6 @@
 Example: ``detector("mask-rcnn", extractor, num_classes=80)``. :data:`DETECTORS` lists the detectors and the levels they read.
 """
 
-import difflib
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +19,7 @@ from featlift.detectors.from_features import detections_from_features, losses_fr
 from featlift.detectors.rcnn import faster_rcnn, mask_rcnn
 from featlift.pyramids import ConvP6P7, MaxPoolP6, pyramid_spec
 from featlift.pyramids import pyramid as build_pyramid
+from featlift.registry import check_options, look_up
 
 __all__ = [
     "DETECTORS",
@@ -71,11 +70,7 @@ DETECTORS: dict[str, DetectorSpec] = {
 
 
 def _get_spec(name: str) -> DetectorSpec:
-    if name not in DETECTORS:
-        matches = difflib.get_close_matches(name, DETECTORS, n=1)
-        hint = f" Did you mean '{matches[0]}'?" if matches else ""
-        raise ValueError(f"Unknown detector '{name}'.{hint} Choose one of: {', '.join(DETECTORS)}.")
-    return DETECTORS[name]
+    return look_up(DETECTORS, name, "detector")
 
 
 def backbone_levels(name: str, pyramid: str = "fpn") -> tuple[str, ...]:
@@ -135,10 +130,7 @@ def detector(name: str, extractor: Extractor, num_classes: int, **options: objec
         ValueError: For an unknown name or option, or fewer than one class.
     """
     build = _get_spec(name).build
-    known = [option for option in inspect.signature(build).parameters if option not in ("extractor", "num_classes")]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"'{name}' has no option {', '.join(unknown)}; it has: {', '.join(known)}.")
+    check_options(name, build, options, skip=("extractor", "num_classes"))
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; pass at least 1 class, without background.")
     return build(extractor, num_classes, **options)

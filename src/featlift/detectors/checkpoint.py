@@ -97,3 +97,10 @@ def _shift_pyramid_level(name: str, shift: int) -> str:
     """Return ``name`` with its pyramid level increased by ``shift``, for a pyramid with ``shift`` additional finer levels."""
     match = _PYRAMID_KEY.match(name)
     return f"{match[1]}{int(match[2]) + shift}{match[3]}" if match else name
+
+
+def interpolator_weight_files(folder: Path, num_interpolators: int) -> list[Path]:
+    """Return the files of a run's interpolators: one shared, or one per upsampling step."""
+    return [
+        folder / ("G.safetensors" if num_interpolators == 1 else f"G{i}.safetensors") for i in range(num_interpolators)
+    ]

@@ -12,6 +12,7 @@ from featlift.backbones import Backbone
 from featlift.detectors import Detector
 from featlift.interpolators import build_interpolators, interpolator
 from featlift.interpolators.execution import EXECUTION_MODES
+from featlift.registry import check_choice
 
 SHARING_MODES = ("paper", "shared", "each")
 
@@ -31,8 +32,8 @@ class DetectorConfig:
         pyramid: Pyramid: "fpn", "pafpn", "bifpn", …
         interpolator: Interpolator of the pyramid's upsampling steps (`featlift list interpolators`).
         interpolator_options: Arguments of the interpolator, such as {"growth_rate": 16}.
-        interpolator_sharing: Interpolators of the upsampling steps: "paper" (as in the papers: 5conv, deconv and the rival interpolators
-            separate, others shared), "shared" (one for all steps) or "each" (one per step).
+        interpolator_sharing: Interpolators of the upsampling steps: "paper" (as in the papers: 5conv, deconv, pixel-shuffle, CARAFE
+            and DySample one per step, others shared), "shared" (one for all steps) or "each" (one per step).
         execution: Execution of the interpolators in training: "eager", "checkpointed" (less memory, more time) or "compiled".
         detector_options: Arguments of the detector: anchor_scale, fc_dim, num_proposals, test_size.
         drop_path_rate: Maximum drop-path rate of the backbone in training (0.2 for Swin).
@@ -55,12 +56,8 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         """Fail early on a configuration that cannot be built, before earlier stages are trained."""
-        if self.interpolator_sharing not in SHARING_MODES:
-            raise ValueError(
-                f"Unknown interpolator_sharing '{self.interpolator_sharing}'; choose one of {', '.join(SHARING_MODES)}."
-            )
-        if self.execution not in EXECUTION_MODES:
-            raise ValueError(f"Unknown execution '{self.execution}'; choose one of {', '.join(EXECUTION_MODES)}.")
+        check_choice(self.interpolator_sharing, SHARING_MODES, "interpolator_sharing")
+        check_choice(self.execution, EXECUTION_MODES, "execution")
         with torch.device("meta"):
             build_pyramid_interpolators(self)
 

@@ -17,9 +17,9 @@ from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 
 from featlift.backbones import stride2
 from featlift.detectors.extractor import Extractor, get_extractor
+from featlift.detectors.ohem import box_head_losses, ohem_select
 from featlift.detectors.sparse_level import DenseReader, RoIReader
 from featlift.features import Features, Target
-from featlift.losses import box_head_losses, ohem_select
 from featlift.pyramids.efpn import ExtendedLevel
 from featlift.pyramids.fpn import FPN
 

@@ -10,7 +10,9 @@ from featlift.detectors import Detector, get_extractor
 from featlift.detectors.efpn import DuplicateRouting, EFPNRoIHeads, ExclusiveRouting, ExtendedExtractor, extend_detector
 from featlift.detectors.sparse_level import DenseReader, SparseReader
 from featlift.interpolators import interpolator
-from featlift.pyramids.efpn import ExtendedLevel, texture_transfer
+from featlift.pyramids.efpn import ExtendedLevel
+from featlift.pyramids.texture_transfers import texture_transfer
+from featlift.registry import check_choice
 
 ROUTINGS = {"exclusive": ExclusiveRouting, "duplicate": DuplicateRouting}
 EXTENSION_INITS = ("detector", "random")
@@ -45,10 +47,8 @@ class ExtendedLevelConfig:
     prefilter_score: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.routing not in ROUTINGS:
-            raise ValueError(f"Unknown routing '{self.routing}'; choose {' or '.join(ROUTINGS)}.")
-        if self.init not in EXTENSION_INITS:
-            raise ValueError(f"Unknown init '{self.init}'; choose {' or '.join(EXTENSION_INITS)}.")
+        check_choice(self.routing, ROUTINGS, "routing")
+        check_choice(self.init, EXTENSION_INITS, "init")
         with torch.device("meta"):
             texture_transfer(self.transfer, 32, **self.transfer_options)
             interpolator(self.upsampler, 32)

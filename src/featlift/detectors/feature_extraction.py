@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featlift.detectors.batch_transform import BatchTransform
 from featlift.features import Features
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -139,3 +140,27 @@ class FeatureExtractor(nn.Module):
     def forward(self, images: Tensor) -> Features:
         """``[B, 3, H, W]`` RGB in 0…1 → ``{layer: [B, C, H', W']}``."""
         return extract_features(self.model, self.layers, (images - self.mean) / self.std)
+
+
+def detector_feature_extractor(detector: nn.Module, layers: Sequence[str]) -> FeatureExtractor:
+    """Return a feature extractor of the backbone of ``detector`` with its normalization; parameters are shared with the detector."""
+    backbone: nn.Module = detector.backbone  # type: ignore[assignment]
+    names, transform = [resolve_layer(backbone, layer) for layer in layers], detector.transform
+    if isinstance(transform, BatchTransform):
+        return FeatureExtractor(backbone, names, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return FeatureExtractor(backbone, names, transform.image_mean, transform.image_std)  # type: ignore[union-attr, arg-type]
+
+
+def resolve_layer(network: nn.Module, layer: str) -> str:
+    """Return the layer name of a level such as "c4" or "p3" in a FeatLift extractor, a ResNet, or a torchvision ResNet-FPN.
+
+    Other values of ``layer`` are returned unchanged, as layer names of :func:`featlift.detectors.feature_extraction.extract_features`.
+    """
+    if not (len(layer) == 2 and layer[0] in "cp" and layer[1].isdigit()):
+        return layer
+    kind, number = layer[0], int(layer[1])
+    if hasattr(network, "body"):
+        return f"body.layer{number - 1}" if kind == "c" else str(number - 2)
+    if hasattr(network, "layer4"):
+        return f"layer{number - 1}"
+    return f"backbone.{layer}" if kind == "c" else layer

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou
 
+from featlift.registry import check_choice
+
 Detections = dict[str, Tensor]
 MergeFn = Callable[[Detections, float], tuple[Tensor, Tensor]]
 
@@ -45,8 +47,7 @@ class MultiScaleTTA(nn.Module):
         max_detections: int = 100,
     ):
         super().__init__()
-        if merge not in MERGE_FUNCTIONS:
-            raise ValueError(f"Unknown merge '{merge}'; choose one of {', '.join(MERGE_FUNCTIONS)}.")
+        check_choice(merge, MERGE_FUNCTIONS, "merge")
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales is {tuple(scales)}; pass at least one factor above 0, such as 0.75, 1, 1.25.")
         self.detector, self.merge = detector, MERGE_FUNCTIONS[merge]

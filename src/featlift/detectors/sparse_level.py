@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import roi_align
 
-from featlift.features import Features
-from featlift.losses import boxes_to_mask
+from featlift.features import Features, TileSpan, boxes_to_mask, tile_spans
 
 INPUT_SCALES = {"inner3": 1, "inner2": 2, "c1": 4}
 """Inputs of the extension, and their cells per stride-8 cell and side."""
+OUTPUT_SCALES = {"p3x": 2, "p2x": 4}
+"""Outputs of the extension, likewise."""
 
 POOLED_SIZE = 7
 SAMPLING_RATIO = 2
@@ -83,32 +84,18 @@ class SparseReader:
 
     def compute_p2x(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """Compute p2x ``[B, C, H/2, W/2]``, valid in the tiles of :meth:`required_tiles`."""
-        tiles, (num_images, _, height, width) = self.required_tiles(features, boxes), features["inner3"].shape
-        window_size = [min(self.tile_size + 2 * self.tile_margin(features), side) for side in (height, width)]
-        if not tiles or len(tiles) * window_size[0] * window_size[1] >= num_images * height * width:
+        num_images, _, height, width = features["inner3"].shape
+        rows, columns = (tile_spans(side, self.tile_size, self.tile_margin(features)) for side in (height, width))
+        tiles = [(image, rows[y], columns[x]) for image, y, x in self.required_tiles(features, boxes)]
+        window_height, window_width = rows[0].window.stop, columns[0].window.stop
+        if not tiles or len(tiles) * window_height * window_width >= num_images * height * width:
             return self.extend(features)["p2x"]
-        corners = [
-            [b, self._window_start(y, window_size[0], height), self._window_start(x, window_size[1], width)]
-            for b, y, x in tiles
-        ]
-        windows = [
-            self.extend(crop_windows(features, corners[i : i + self.batch_size], window_size))["p2x"]
-            for i in range(0, len(corners), self.batch_size)
-        ]
-        p2x = windows[0].new_zeros((num_images, windows[0].shape[1], 4 * height, 4 * width))
-        for (b, y, x), (_, top, left), window in zip(tiles, corners, torch.cat(windows), strict=True):
-            rows, columns = self._tile_span(y, height), self._tile_span(x, width)
-            p2x[b, :, rows, columns] = window[:, _shift_slice(rows, 4 * top), _shift_slice(columns, 4 * left)]
+        batches = [tiles[i : i + self.batch_size] for i in range(0, len(tiles), self.batch_size)]
+        windows = torch.cat([self.extend(crop_windows(features, batch))["p2x"] for batch in batches])
+        p2x = windows.new_zeros((num_images, windows.shape[1], 4 * height, 4 * width))
+        for (image, y, x), window in zip(tiles, windows, strict=True):
+            p2x[image, :, y.scaled_tile(4), x.scaled_tile(4)] = window[:, y.tile_in_window(4), x.tile_in_window(4)]
         return p2x
-
-    def _window_start(self, index: int, window_size: int, map_size: int) -> int:
-        """Return the start of the window of tile ``index``: the tile start minus the margin, clipped to the map."""
-        assert self._margin is not None
-        return max(0, min(index * self.tile_size - self._margin, map_size - window_size))
-
-    def _tile_span(self, index: int, map_size: int) -> slice:
-        """Return the span of tile ``index`` in stride-2 cells."""
-        return slice(4 * index * self.tile_size, 4 * min((index + 1) * self.tile_size, map_size))
 
 
 class TiledExtension:
@@ -129,34 +116,22 @@ class TiledExtension:
         """Inputs of the extension → ``{"p3x": [B, C, H/4, W/4], "p2x": [B, C, H/2, W/2]}``."""
         if self._margin is None:
             self._margin = extension_receptive_radius(self.extend, features)
-        height, width = features["inner3"].shape[-2:]
-        rows = [
-            [self._compute_tile(features, y, x) for x in range(0, width, self.tile_size)]
-            for y in range(0, height, self.tile_size)
-        ]
+        rows, columns = (tile_spans(side, self.tile_size, self._margin) for side in features["inner3"].shape[-2:])
+        tiles = [[self._compute_tile(features, y, x) for x in columns] for y in rows]
         return {
-            level: torch.cat([torch.cat([tile[level] for tile in row], dim=3) for row in rows], dim=2)
-            for level in rows[0][0]
+            level: torch.cat([torch.cat([tile[level] for tile in row], dim=3) for row in tiles], dim=2)
+            for level in OUTPUT_SCALES
         }
 
-    def _compute_tile(self, features: Features, top: int, left: int) -> Features:
-        """Compute the tile at (``top``, ``left``) from the window around it."""
-        (y, bottom), (x, right) = (
-            self._padded_span(start, features["inner3"].shape[axis]) for start, axis in ((top, 2), (left, 3))
-        )
-        window = {name: features[name][:, :, k * y : k * bottom, k * x : k * right] for name, k in INPUT_SCALES.items()}
+    def _compute_tile(self, features: Features, y: TileSpan, x: TileSpan) -> Features:
+        """Compute the tile in the rows ``y`` and columns ``x`` from the window around it."""
+        window = {
+            name: features[name][:, :, y.scaled_window(k), x.scaled_window(k)] for name, k in INPUT_SCALES.items()
+        }
         outputs = checkpoint(self.extend, window, use_reentrant=False)
         return {
-            level: outputs[level][
-                :, :, k * (top - y) : k * (top - y + self.tile_size), k * (left - x) : k * (left - x + self.tile_size)
-            ]
-            for level, k in (("p3x", 2), ("p2x", 4))
+            level: outputs[level][:, :, y.tile_in_window(k), x.tile_in_window(k)] for level, k in OUTPUT_SCALES.items()
         }
-
-    def _padded_span(self, start: int, map_size: int) -> tuple[int, int]:
-        """Return the start and end of a tile with its margin in stride-8 cells, clipped to the map."""
-        assert self._margin is not None
-        return max(0, start - self._margin), min(start + self.tile_size + self._margin, map_size)
 
 
 def pool_p2x(p2x: Tensor, boxes: Sequence[Tensor]) -> Tensor:
@@ -164,14 +139,12 @@ def pool_p2x(p2x: Tensor, boxes: Sequence[Tensor]) -> Tensor:
     return roi_align(p2x, list(boxes), POOLED_SIZE, 1 / 2, SAMPLING_RATIO)
 
 
-def crop_windows(features: Features, corners: Sequence[Sequence[int]], window_size: Sequence[int]) -> Features:
-    """Crop windows of the extension's inputs as a batch; ``corners`` (image, top, left) and ``window_size`` (H, W) in stride-8 cells."""
+def crop_windows(features: Features, tiles: Sequence[tuple[int, TileSpan, TileSpan]]) -> Features:
+    """Crop the windows of ``tiles`` (image, rows, columns), in stride-8 cells, from the extension's inputs as a batch."""
     return {
-        name: torch.stack([
-            features[name][b, :, k * y : k * (y + window_size[0]), k * x : k * (x + window_size[1])] for b, y, x in corners
-        ])
+        name: torch.stack([features[name][b, :, y.scaled_window(k), x.scaled_window(k)] for b, y, x in tiles])
         for name, k in INPUT_SCALES.items()
-    }  # fmt: skip
+    }
 
 
 def extension_receptive_radius(extend: ExtensionFn, features: Features, map_size: int = 64) -> int:
@@ -204,7 +177,3 @@ def extension_receptive_radius(extend: ExtensionFn, features: Features, map_size
     rows = is_valid.nonzero().flatten()
     num_invalid = max(int(rows[0]), len(is_valid) - 1 - int(rows[-1]))
     return -(-num_invalid // 4) - 1
-
-
-def _shift_slice(span: slice, offset: int) -> slice:
-    return slice(span.start - offset, span.stop - offset)

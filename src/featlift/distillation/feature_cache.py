@@ -1,11 +1,11 @@
 """Disk cache for the features of a frozen extractor: each image is processed once, across epochs and runs."""
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from featlift.checkpoints.fingerprint import module_fingerprint, tensors_fingerprint
 from featlift.checkpoints.tensors import read_tensors, write_tensors
 from featlift.features import Features
 
@@ -27,7 +27,7 @@ class CachedExtractor:
 
     def __init__(self, extractor: nn.Module, folder: str | Path, max_gigabytes: float = 50.0):
         self.extractor = extractor
-        self.folder = Path(folder) / extractor_fingerprint(extractor)
+        self.folder = Path(folder) / module_fingerprint(extractor)
         self.free_bytes = int(max_gigabytes * GIGABYTE) - sum(
             file.stat().st_size for file in self.folder.glob("*.safetensors")
         )
@@ -61,21 +61,8 @@ class CachedExtractor:
             self.free_bytes -= size
 
 
-def extractor_fingerprint(network: nn.Module) -> str:
-    """Return 16 hexadecimal digits that depend on the layers, their options and all weights of ``network``."""
-    digest = hashlib.sha256(repr(network).encode())
-    for name, tensor in network.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(_tensor_bytes(tensor))
-    return digest.hexdigest()[:16]
-
-
 def _image_key(image: Tensor) -> str:
     """Return a hash of the pixels and of the precision of the forward pass."""
     device = image.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else image.dtype
-    return hashlib.sha256(f"{tuple(image.shape)} {precision}".encode() + _tensor_bytes(image)).hexdigest()[:32]
-
-
-def _tensor_bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    return tensors_fingerprint({"image": image}, str(precision))[:32]

@@ -11,7 +11,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from featlift.features import Features
+from featlift.features import Features, tile_spans
 
 PATCH_SIZE = 32
 """Side of a patch without its margin, in cells."""
@@ -60,23 +60,15 @@ def sample_patches(features: Features, num_patches: int) -> PatchSample:
 
 def patches_around(size: tuple[int, int], tiles: Sequence[int]) -> tuple[list[tuple[int, int, int, int]], Tensor]:
     """Return the patches around ``tiles`` (row-major indices) of a map of ``size``, and their cell weights ``[N, 1, h, w]``."""
-    (height, width), tiles_per_row = size, ceil(size[1] / PATCH_SIZE)
-    cell_weight = ceil(height / PATCH_SIZE) * tiles_per_row / (len(tiles) * height * width)
-    patches, weights = [], []
-    for tile in tiles:
-        (top, bottom), rows = _patch_extent(tile // tiles_per_row, height)
-        (left, right), columns = _patch_extent(tile % tiles_per_row, width)
-        patches.append((top, left, bottom, right))
-        weights.append(cell_weight * rows[:, None] * columns)
-    return patches, torch.stack(weights)[:, None]
-
-
-def _patch_extent(tile: int, cells: int) -> tuple[tuple[int, int], Tensor]:
-    """Return start and end of a patch along one axis, and which of its cells belong to the tile (1) or to the margin (0)."""
-    length = min(cells, PATCH_SIZE + 2 * PATCH_MARGIN)
-    start = min(max(tile * PATCH_SIZE - PATCH_MARGIN, 0), cells - length)
-    index = torch.arange(start, start + length)
-    return (start, start + length), ((index >= tile * PATCH_SIZE) & (index < (tile + 1) * PATCH_SIZE)).float()
+    rows, columns = (tile_spans(length, PATCH_SIZE, PATCH_MARGIN) for length in size)
+    cell_weight = len(rows) * len(columns) / (len(tiles) * size[0] * size[1])
+    spans = [(rows[tile // len(columns)], columns[tile % len(columns)]) for tile in tiles]
+    patches = [(y.window.start, x.window.start, y.window.stop, x.window.stop) for y, x in spans]
+    top, left, bottom, right = patches[0]
+    weights = torch.zeros(len(tiles), 1, bottom - top, right - left)
+    for patch_weights, (y, x) in zip(weights, spans, strict=True):
+        patch_weights[:, y.tile_in_window(), x.tile_in_window()] = cell_weight
+    return patches, weights
 
 
 def _crop_patches(x: Tensor, patches: Sequence[tuple[int, int, int, int]]) -> Tensor:

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.registry import check_choice
+
 GroundTruth = Mapping[str, Any]
 Detection = dict[str, Any]
 IoUType = Literal["boxes", "masks"]
@@ -151,35 +153,6 @@ def _class_matches(category_id: int, entries: list[dict[str, Any]], position: di
     )
 
 
-def encode_coco_rle(mask: NDArray[np.uint8]) -> dict[str, Any]:
-    """Encode a binary ``mask [H, W]`` as COCO's compressed RLE: ``{"size": [H, W], "counts": str}``, JSON-serializable."""
-    import hotcoco
-
-    encoded = hotcoco.mask.encode(np.asfortranarray(mask))
-    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
-
-
-def decode_coco_segmentation(segmentation: Any, image_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Decode a COCO segmentation (polygons or RLE) to a binary mask ``[H, W]``, for an image of ``image_size`` (H, W)."""
-    import hotcoco
-
-    encoded = hotcoco.mask.fr_py_objects(segmentation, *image_size)
-    return hotcoco.mask.decode(hotcoco.mask.merge(encoded) if isinstance(encoded, list) else encoded)
-
-
-def detection_iou(
-    ground_truth: GroundTruth, annotation: Mapping[str, Any], detection: Detection, iou_type: IoUType = "boxes"
-) -> float:
-    """Compute the IoU, in 0…1, of an annotation of ``ground_truth`` and a detection in the same image, of boxes or masks."""
-    import hotcoco
-
-    if iou_type == "boxes":
-        return float(hotcoco.mask.bbox_iou([detection["bbox"]], [annotation["bbox"]], [False])[0][0])
-    height, width = next((i["height"], i["width"]) for i in ground_truth["images"] if i["id"] == annotation["image_id"])
-    mask = encode_coco_rle(decode_coco_segmentation(annotation["segmentation"], (height, width)))
-    return float(hotcoco.mask.iou([detection["segmentation"]], [mask], [False])[0][0])
-
-
 def has_masks(ground_truth: GroundTruth) -> bool:
     """Return whether any annotation has a segmentation (in many box datasets the field is an empty list)."""
     return any(annotation.get("segmentation") for annotation in ground_truth["annotations"])
@@ -213,8 +186,7 @@ def _select_fields(detection: Detection, iou_type: IoUType) -> Detection:
 
 
 def _validate_detections(ground_truth: GroundTruth, detections: Sequence[Detection], iou_type: IoUType) -> None:
-    if iou_type not in COCO_IOU_TYPES:
-        raise ValueError(f"Unknown iou_type '{iou_type}'; choose one of {', '.join(COCO_IOU_TYPES)}.")
+    check_choice(iou_type, COCO_IOU_TYPES, "iou_type")
     if iou_type == "masks" and ground_truth["annotations"] and not has_masks(ground_truth):
         raise ValueError(
             "The ground truth has no masks (every 'segmentation' is empty or missing); use iou_type='boxes'."

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from featlift.data.dataset import ImageDataset, Sample
-from featlift.evaluation.coco_metrics import Detection, GroundTruth, Metrics, coco_metrics, encode_coco_rle, has_masks
+from featlift.data.masks import mask_to_rle
+from featlift.evaluation.coco_metrics import Detection, GroundTruth, Metrics, coco_metrics, has_masks
 from featlift.evaluation.profiling import device_of, synchronize_cuda
+from featlift.training.progress import track
 
 
 @dataclass
@@ -76,7 +78,7 @@ def detect_dataset(
     training, evaluation = detector.training, EvaluationResult()
     detector.to(device).eval()
     try:
-        for batch in _with_progress(batches, progress):
+        for batch in track(batches, "detecting", progress):
             _detect_batch(detector, batch, device, evaluation)
     finally:
         detector.train(training)
@@ -120,7 +122,7 @@ def _image_results(prediction: Mapping[str, Tensor], image_id: int) -> list[Dete
         result["mask_score"] = float(score)
     for result, mask in zip(results, prediction.get("masks", ()), strict="masks" in prediction):
         probability = mask.detach().reshape(mask.shape[-2:])
-        result["segmentation"] = encode_coco_rle((probability > 0.5).byte().cpu().numpy())
+        result["segmentation"] = mask_to_rle((probability > 0.5).cpu().numpy())
     return results
 
 
@@ -139,9 +141,3 @@ def merge_evaluations(shards: Iterable[EvaluationResult]) -> EvaluationResult:
     merged.detections.sort(key=lambda detection: detection["image_id"])
     merged.seconds_per_image = dict(sorted(merged.seconds_per_image.items()))
     return merged
-
-
-def _with_progress(batches: DataLoader, progress: bool) -> Iterable[list[Sample]]:
-    from rich.progress import track
-
-    return track(batches, description="Detecting", disable=not progress)

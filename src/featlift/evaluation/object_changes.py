@@ -12,19 +12,18 @@ from typing import Literal
 
 import numpy as np
 
+from featlift.data.object_sizes import AREA_BINS, area_bin_of
 from featlift.evaluation.coco_metrics import (
-    AREA_RANGES,
     ClassMatches,
     Detection,
     GroundTruth,
     IoUType,
-    detection_iou,
     match_detections,
 )
+from featlift.evaluation.iou import detection_iou
 
 Outcome = Literal["gained", "lost", "shifted", "unchanged", "missed"]
 OUTCOMES: tuple[Outcome, ...] = ("gained", "lost", "shifted", "unchanged", "missed")
-AREA_BINS = ("tiny", "small", "medium", "large")
 MIN_IOU_CHANGE = 0.1
 """An object that both detect counts as shifted if its IoU changes by more than this."""
 
@@ -187,8 +186,3 @@ def best_f1_threshold(class_matches: Iterable[ClassMatches]) -> float:
     f1 = 2 * tp / (tp + fp + sum(int(matches.num_objects.sum()) for matches in class_matches))
     is_last_of_ties = np.append(score[:-1] != score[1:], True)
     return float(score[np.argmax(np.where(is_last_of_ties, f1, -1))])
-
-
-def area_bin_of(area: float) -> str:
-    """Return the bin of `AREA_BINS` that contains ``area`` (px²); a bound belongs to the larger bin."""
-    return next((size for size in AREA_BINS[:-1] if area < AREA_RANGES[size][1]), AREA_BINS[-1])

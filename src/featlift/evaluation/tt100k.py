@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from featlift.evaluation.iou import box_iou_xywh
+
 TT100KBox = Mapping[str, Any]
 """``image_id``, ``category_id``, ``bbox`` xywh in px of the original image, and for a detection ``score``."""
 
@@ -141,7 +143,7 @@ def _match_boxes(signs: Sequence[TT100KBox], detections: Sequence[TT100KBox]) ->
         for i, detection in enumerate(detections)
         for j, sign in enumerate(signs)
         if detection["category_id"] == sign["category_id"]
-        and (iou := _box_iou(detection["bbox"], sign["bbox"])) > MIN_IOU
+        and (iou := box_iou_xywh(detection["bbox"], sign["bbox"])) > MIN_IOU
     ]
     pairs: dict[int, int] = {}
     for _, i, j in sorted(candidates, key=lambda candidate: -candidate[0]):
@@ -159,11 +161,3 @@ def _group_by_image(boxes: Sequence[TT100KBox]) -> dict[int, list[TT100KBox]]:
 
 def _is_in_size_range(box: TT100KBox, size_range: tuple[float, float]) -> bool:
     return size_range[0] <= max(box["bbox"][2:]) < size_range[1]
-
-
-def _box_iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """IoU of two xywh boxes."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    intersection = max(width, 0.0) * max(height, 0.0)
-    return intersection / (a[2] * a[3] + b[2] * b[3] - intersection) if intersection else 0.0

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featlift.evaluation.iou import box_iou_xywh
+
 VOCDetection = Mapping[str, Any]
 RECALL_POINTS = np.linspace(0, 1, 11)
 
@@ -62,7 +64,7 @@ def _match_detections(
     matched: set[int] = set()
     for rank, detection in enumerate(detections):
         candidates = objects.get(detection["image_id"], [])
-        ious = [_box_iou(detection["bbox"], candidate["bbox"]) for candidate in candidates]
+        ious = [box_iou_xywh(detection["bbox"], candidate["bbox"]) for candidate in candidates]
         best = int(np.argmax(ious)) if ious else -1
         if best < 0 or ious[best] < iou_threshold:
             fp[rank] = 1
@@ -75,11 +77,3 @@ def _match_detections(
 
 def _is_difficult(annotation: Mapping[str, Any]) -> bool:
     return bool(annotation.get("difficult", annotation.get("iscrowd", 0)))
-
-
-def _box_iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """IoU of two xywh boxes."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    intersection = max(width, 0.0) * max(height, 0.0)
-    return intersection / (a[2] * a[3] + b[2] * b[3] - intersection) if intersection else 0.0

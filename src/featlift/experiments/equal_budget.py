@@ -79,7 +79,7 @@ def run_benchmark(
     steps = {candidate.spec: candidate.steps for candidate in candidates}
     rows = ranking.build_ranking(records, steps, latencies, dataset, n_resamples)
     points = ranking.build_pareto_points(records, latencies)
-    plot_pareto(folder / "pareto.png", points, "milliseconds per image", "box AP, per cent")
+    plot_pareto(folder / "pareto.png", points, "latency, ms per image", "box AP, %")
     print(ranking.write_ranking_report(folder, records, latencies, dataset, n_resamples))
     return [{"caption": benchmark_caption(candidates[0], settings), "rows": rows}]
 

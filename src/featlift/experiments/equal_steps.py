@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from featlift import baseline, report
+from featlift.checkpoints.json_io import write_json
 from featlift.data.config import build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.detectors.checkpoint import load_detector
@@ -18,7 +19,6 @@ from featlift.report.records import RunRecord
 from featlift.runs.comparison import compare_runs, comparison_to_dict, extract_feature_maps, format_comparison
 from featlift.runs.evaluate import build_report_dataset
 from featlift.runs.options import RunOptions, open_run
-from featlift.training.run import write_json
 
 
 def run_equal_steps(settings: afi_gan.Settings, folder: Path, seed: int = 0, device: str = "auto") -> dict[str, Any]:

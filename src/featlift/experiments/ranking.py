@@ -72,7 +72,7 @@ def _format_mean_std(runs: Sequence[RunRecord], iou_type: IoUType) -> dict[str, 
 
 def _format_differences(intervals: Mapping[str, ConfidenceInterval], iou_type: IoUType) -> dict[str, str]:
     return {
-        f"Δ {_metric_title(key)} {iou_type} [95 %]": intervals[key].percent_text
+        f"Δ {_metric_title(key)} {iou_type} [95 % CI]": intervals[key].percent_text
         for key in RANKED_METRICS
         if key in intervals
     }

@@ -15,6 +15,7 @@ from featlift.image_sr.edsr import EDSR
 from featlift.image_sr.rcan import RCAN
 from featlift.image_sr.srcnn import SRCNN
 from featlift.image_sr.vdsr import VDSR
+from featlift.registry import check_choice
 
 SUPER_RESOLVERS: dict[str, Callable[..., nn.Module]] = {
     "bicubic": BicubicSR,
@@ -39,8 +40,7 @@ def super_resolver(name: str, scale: int = 4, **options: float) -> nn.Module:
     Raises:
         ValueError: If the name or the scale is unknown.
     """
-    if name not in SUPER_RESOLVERS:
-        raise ValueError(f"Unknown super-resolver '{name}'; choose one of {', '.join(SUPER_RESOLVERS)}.")
+    check_choice(name, SUPER_RESOLVERS, "super-resolver")
     if scale not in SR_SCALES:
         raise ValueError(f"Scale {scale} is not supported; choose one of {', '.join(map(str, SR_SCALES))}.")
     return SUPER_RESOLVERS[name](scale, **options)

@@ -1,11 +1,12 @@
 """Tiled super-resolution of large images: tiles are processed with a margin, which is cropped from the output."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 
-TileSlices = tuple[slice, slice]
+from featlift.features import tile_spans
 
 
 class TiledSuperResolver(nn.Module):
@@ -36,47 +37,16 @@ class TiledSuperResolver(nn.Module):
     def _upscale_image(self, low: Tensor) -> Tensor:
         """Upscale an image ``[3, H, W]`` to ``[3, scale·H, scale·W]``."""
         scale = self.scale
+        rows, columns = (tile_spans(length, self.tile_size, self.margin) for length in low.shape[-2:])
+        tiles = list(product(rows, columns))
         high = low.new_empty((low.shape[0], low.shape[1] * scale, low.shape[2] * scale))
-        for batch in _batch_tiles(self._iter_tiles(low), self.batch_size):
-            outputs = self.network(torch.stack([low[:, rows, columns] for (rows, columns), _ in batch]))
-            for output, ((rows, columns), (inner_rows, inner_columns)) in zip(outputs, batch, strict=True):
-                cropped = output[:, _crop_margin(rows, inner_rows, scale), _crop_margin(columns, inner_columns, scale)]
-                high[:, _scale_slice(inner_rows, scale), _scale_slice(inner_columns, scale)] = cropped
+        for start in range(0, len(tiles), self.batch_size):
+            batch = tiles[start : start + self.batch_size]
+            outputs = self.network(torch.stack([low[:, y.window, x.window] for y, x in batch]))
+            for output, (y, x) in zip(outputs, batch, strict=True):
+                cropped = output[:, y.tile_in_window(scale), x.tile_in_window(scale)]
+                high[:, y.scaled_tile(scale), x.scaled_tile(scale)] = cropped
         return high
-
-    def _iter_tiles(self, low: Tensor) -> Iterator[tuple[TileSlices, TileSlices]]:
-        """Yield the slices of each tile with and without its margin, row by row; all tiles with margin have the same size."""
-        for rows, inner_rows in _tile_spans(low.shape[-2], self.tile_size, self.margin):
-            for columns, inner_columns in _tile_spans(low.shape[-1], self.tile_size, self.margin):
-                yield (rows, columns), (inner_rows, inner_columns)
-
-
-def _tile_spans(length: int, tile_size: int, margin: int) -> Iterator[tuple[slice, slice]]:
-    padded_size = min(length, tile_size + 2 * margin)
-    for start in range(0, length, tile_size):
-        first = min(max(0, start - margin), length - padded_size)
-        yield slice(first, first + padded_size), slice(start, min(start + tile_size, length))
-
-
-def _crop_margin(span: slice, inner: slice, scale: int) -> slice:
-    return slice((inner.start - span.start) * scale, (inner.stop - span.start) * scale)
-
-
-def _scale_slice(span: slice, scale: int) -> slice:
-    return slice(span.start * scale, span.stop * scale)
-
-
-def _batch_tiles(
-    tiles: Iterator[tuple[TileSlices, TileSlices]], batch_size: int
-) -> Iterator[list[tuple[TileSlices, TileSlices]]]:
-    batch: list[tuple[TileSlices, TileSlices]] = []
-    for tile in tiles:
-        batch.append(tile)
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def measure_receptive_radius(network: Callable[[Tensor], Tensor], input_size: int = 65) -> int:

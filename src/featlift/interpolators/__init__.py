@@ -1,7 +1,5 @@
 """Interpolators that upsample a feature map by 2, ``[B, C, H, W]`` → ``[B, C, 2H, 2W]`` for any H and W, and their registry."""
 
-import difflib
-import inspect
 from collections.abc import Callable
 
 from torch import nn
@@ -19,6 +17,7 @@ from featlift.interpolators.dysample import DySample
 from featlift.interpolators.fixed import BicubicInterpolator, BilinearInterpolator, NearestInterpolator
 from featlift.interpolators.light import ChannelAgnosticInterpolator, LightInterpolator
 from featlift.interpolators.srf import SRF
+from featlift.registry import check_options, look_up
 
 INTERPOLATORS: dict[str, Callable[..., nn.Module]] = {
     "nearest": NearestInterpolator,
@@ -64,19 +63,12 @@ def interpolator(name: str, channels: int, **options: object) -> nn.Module:
     Raises:
         ValueError: If the name is unknown, ``channels`` is not positive, or the class has no such option.
     """
-    if name not in INTERPOLATORS:
-        matches = difflib.get_close_matches(name, INTERPOLATORS, n=1)
-        hint = f" Did you mean '{matches[0]}'?" if matches else ""
-        raise ValueError(f"Unknown interpolator '{name}'.{hint} Choose one of: {', '.join(INTERPOLATORS)}.")
+    factory = look_up(INTERPOLATORS, name, "interpolator")
     if channels < 1:
         raise ValueError(
             f"Cannot build an interpolator for {channels} channels; give the number of channels of the map, e.g. 256."
         )
-    factory = INTERPOLATORS[name]
-    known = [option for option in inspect.signature(factory).parameters if option != "channels"]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"'{name}' has no option {', '.join(unknown)}; it has: {', '.join(known) or 'none'}.")
+    check_options(name, factory, options, skip=("channels",))
     return factory(channels, **options)
 
 

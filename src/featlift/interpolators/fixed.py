@@ -4,6 +4,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
+from featlift.registry import check_choice
 
 INTERPOLATION_MODES = ("nearest", "bilinear", "bicubic")
 
@@ -22,8 +23,7 @@ class FixedInterpolator(nn.Module):
 
     def __init__(self, channels: int, mode: str = "nearest"):
         super().__init__()
-        if mode not in INTERPOLATION_MODES:
-            raise ValueError(f"Unknown interpolation '{mode}'; choose one of {', '.join(INTERPOLATION_MODES)}.")
+        check_choice(mode, INTERPOLATION_MODES, "interpolation")
         self.channels = channels
         self.mode = mode
 

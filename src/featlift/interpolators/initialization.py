@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featlift.interpolators.fixed import INTERPOLATION_MODES, FixedInterpolator
+from featlift.registry import check_choice
 
 INIT_SCHEMES = ("mild", "official", "zero")
 SHORTCUT_MODES = (*INTERPOLATION_MODES, "none")
@@ -20,8 +21,7 @@ class Shortcut(nn.Module):
 
     def __init__(self, channels: int, mode: str):
         super().__init__()
-        if mode not in SHORTCUT_MODES:
-            raise ValueError(f"Unknown shortcut '{mode}'; choose one of {', '.join(SHORTCUT_MODES)}.")
+        check_choice(mode, SHORTCUT_MODES, "shortcut")
         self.interpolation = None if mode == "none" else FixedInterpolator(channels, mode)
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
@@ -41,8 +41,7 @@ def init_weights(module: nn.Module, init: str, last: nn.Module, scaled_parts: Se
     Raises:
         ValueError: If ``init`` is unknown.
     """
-    if init not in INIT_SCHEMES:
-        raise ValueError(f"Unknown initialization '{init}'; choose one of {', '.join(INIT_SCHEMES)}.")
+    check_choice(init, INIT_SCHEMES, "initialization")
     _init_kaiming(module)
     for part in [module] if init == "official" else [*scaled_parts, last]:
         _scale_weights(part, 0.1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
 from featlift.interpolators.initialization import Shortcut, init_weights
+from featlift.registry import check_choice
 
 SRF_NEGATIVE_SLOPE = 0.2
 SRF_NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -33,8 +34,7 @@ class SRFBlock(nn.Module):
 
     def __init__(self, channels: int, norm: str = "batch"):
         super().__init__()
-        if norm not in SRF_NORMS:
-            raise ValueError(f"Unknown norm '{norm}'; choose one of {', '.join(SRF_NORMS)}.")
+        check_choice(norm, SRF_NORMS, "norm")
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.norm1 = SRF_NORMS[norm](channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)

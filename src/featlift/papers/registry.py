@@ -13,6 +13,7 @@ from featlift.papers.efpn.evaluation import evaluate_efpn
 from featlift.papers.fdsr.evaluation import evaluate_super_resolver, evaluate_super_resolver_run
 from featlift.papers.fsr_gan.evaluation import evaluate_generator, evaluate_generator_run
 from featlift.papers.light.settings import STAGES as LIGHT_STAGES
+from featlift.registry import check_choice
 from featlift.runs.detector_evaluation import evaluate_detector_file
 from featlift.runs.evaluate import evaluate_and_report
 from featlift.runs.options import InferenceOptions
@@ -55,8 +56,7 @@ class Paper:
         Raises:
             ValueError: If there is no such preset.
         """
-        if name not in ("paper", *self.presets):
-            raise ValueError(f"Unknown preset '{name}'; choose one of paper, {', '.join(self.presets)}.")
+        check_choice(name, ("paper", *self.presets), "preset")
         return self.settings() if name not in self.presets else getattr(self.settings, name)()
 
     def run(self, settings: Any, run: Run, stop_after: str, name: str) -> dict[str, Any]:

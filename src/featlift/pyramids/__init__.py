@@ -3,7 +3,6 @@
 Example: ``pyramid("pafpn", {"c2": 256, …}, 256, [afi], MaxPoolP6())``; :data:`PYRAMIDS` lists the names.
 """
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from featlift.pyramids import bifpn
 from featlift.pyramids.bifpn import BiFPN
 from featlift.pyramids.fpn import FPN, ConvP6P7, MaxPoolP6, NoLateralFPN
 from featlift.pyramids.pafpn import PAFPN
+from featlift.registry import look_up
 
 __all__ = [
     "FPN",
@@ -60,11 +60,7 @@ PYRAMIDS: dict[str, PyramidSpec] = {
 
 def pyramid_spec(name: str) -> PyramidSpec:
     """Return the entry of :data:`PYRAMIDS`. Raises ValueError for an unknown name."""
-    if name not in PYRAMIDS:
-        matches = difflib.get_close_matches(name, PYRAMIDS, n=1)
-        hint = f" Did you mean '{matches[0]}'?" if matches else ""
-        raise ValueError(f"Unknown pyramid '{name}'.{hint} Choose one of: {', '.join(PYRAMIDS)}.")
-    return PYRAMIDS[name]
+    return look_up(PYRAMIDS, name, "pyramid")
 
 
 def pyramid(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from featlift.checkpoints.init_args import store_init_args
-from featlift.features import Features, crop_or_pad
+from featlift.features import Features, crop_or_pad, spatial_size
 from featlift.pyramids.fpn import check_interpolator_count
 
 BIFPN_IN_LEVELS = ("c3", "c4", "c5")
@@ -74,11 +74,11 @@ class BiFPNLayer(nn.Module):
         top_down = [x[-1]]
         for step, (fusion, lateral) in enumerate(zip(self.down, x[-2::-1], strict=True)):
             upsampled = interpolators[step % len(interpolators)](top_down[0])
-            top_down.insert(0, fusion(lateral, crop_or_pad(upsampled, _spatial_size(lateral))))
+            top_down.insert(0, fusion(lateral, crop_or_pad(upsampled, spatial_size(lateral))))
         intermediate = [[t] for t in top_down[1:-1]] + [[]]
         bottom_up = top_down[:1]
         for fusion, skip, t in zip(self.up, skips[1:], intermediate, strict=True):
-            bottom_up.append(fusion(skip, *t, crop_or_pad(self.downsample(bottom_up[-1]), _spatial_size(skip))))
+            bottom_up.append(fusion(skip, *t, crop_or_pad(self.downsample(bottom_up[-1]), spatial_size(skip))))
         return bottom_up
 
     def downsample(self, x: Tensor) -> Tensor:
@@ -162,7 +162,3 @@ def max_pool_2x(x: Tensor) -> Tensor:
 
 def _projection(channels: int, out_channels: int, norm_layer: Callable[[int], nn.Module]) -> nn.Module:
     return nn.Sequential(nn.Conv2d(channels, out_channels, 1), norm_layer(out_channels))
-
-
-def _spatial_size(x: Tensor) -> tuple[int, int]:
-    return x.shape[-2], x.shape[-1]

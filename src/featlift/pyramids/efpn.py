@@ -2,187 +2,19 @@
 
 ``p3x = FTT(inner3, inner2)`` and ``p2x = smooth(lateral(c2x) + upsample(p3x))`` (Sec. III-A, Eq. (1)), where c2x is the backbone's stage 2
 without pooling and inner3, inner2 are the top-down maps before their 3x3 convolutions (as in the authors' anonymous release; the paper
-writes P3 and P2). Feature texture transfer (FTT, Sec. III-B, Eq. (3)) upsamples inner3 and adds the textures of inner2.
-
-A *texture transfer* computes p3x: ``(coarse [B, C, H, W], fine [B, C, 2H, 2W]) → [B, C, 2H, 2W]``. :data:`TEXTURE_TRANSFERS` lists the
-paper's variants; :func:`texture_transfer` also accepts any interpolator.
+writes P3 and P2). p3x is computed by a texture transfer: FTT, or one of its variants in `featlift.pyramids.texture_transfers`.
 """
 
-import difflib
-import inspect
-from collections.abc import Callable
-from functools import partial
-
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
-from featlift.features import Features, crop_or_pad
-from featlift.interpolators import INTERPOLATORS, interpolator
-from featlift.interpolators.conv import PixelShuffleConv
+from featlift.features import Features, crop_or_pad, spatial_size
 from featlift.interpolators.fixed import NearestInterpolator
+from featlift.pyramids.texture_transfers import FTT, xavier_conv
 
-FTT_NEGATIVE_SLOPE = 0.1
 FTT_TAIL_SCALE = 0.1
 """Scale of FTT's last convolution in :func:`init_extended_level`; not 0, so that all parameters have a gradient at the first step."""
-
-
-class FTTBlock(nn.Module):
-    """Residual block ``relu(x + conv(relu(conv(x))))`` of 3x3 convolutions without normalization."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.first, self.second = _xavier_conv(channels, channels), _xavier_conv(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, H, W]``."""
-        return nnf.relu(x + self.second(nnf.relu(self.first(x))))
-
-
-class FTTExtractor(nn.Module):
-    """Content or texture extractor: a convolution to ``hidden_channels`` channels, LeakyReLU, and residual blocks."""
-
-    def __init__(self, channels: int, hidden_channels: int, num_blocks: int):
-        super().__init__()
-        self.head = _xavier_conv(channels, hidden_channels)
-        self.body = nn.Sequential(*[FTTBlock(hidden_channels) for _ in range(num_blocks)])
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``[B, C, H, W]`` → the maps before and after the blocks, each ``[B, hidden_channels, H, W]``."""
-        head = nnf.leaky_relu(self.head(x), FTT_NEGATIVE_SLOPE)
-        return head, self.body(head)
-
-
-@store_init_args()
-class FTT(nn.Module):
-    """Feature texture transfer as in the authors' release; 31,857,408 parameters at 256 channels and 512 hidden channels.
-
-    ``content = upsample(E_c(coarse))`` and ``texture = E_t(content ‖ fine)``; two convolutions of their sum are added to the
-    nearest-upsampled ``coarse``. E_c has a second shortcut around its blocks.
-
-    Args:
-        channels: Number of channels C of the input and output maps.
-        hidden_channels: Number of inner channels.
-        content_blocks: Number of residual blocks of E_c: 2 in the paper, 1 in the release.
-        texture_blocks: Number of residual blocks of E_t.
-        upsampler: Interpolator of ``hidden_channels`` channels, ``[B, hidden_channels, H, W]`` → ``[B, hidden_channels, 2H, 2W]``; None
-            selects the paper's convolution and pixel shuffle.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        hidden_channels: int = 128,
-        content_blocks: int = 1,
-        texture_blocks: int = 2,
-        upsampler: nn.Module | None = None,
-    ):
-        super().__init__()
-        self.content = FTTExtractor(channels, hidden_channels, content_blocks)
-        self.texture = FTTExtractor(hidden_channels + channels, hidden_channels, texture_blocks)
-        self.tail = nn.Sequential(
-            _xavier_conv(hidden_channels, hidden_channels),
-            nn.LeakyReLU(FTT_NEGATIVE_SLOPE),
-            _xavier_conv(hidden_channels, channels),
-        )
-        self.upsampler = upsampler or _sub_pixel_conv(hidden_channels)
-
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``."""
-        head, body = self.content(coarse)
-        content = crop_or_pad(nnf.leaky_relu(self.upsampler(head + body), FTT_NEGATIVE_SLOPE), _spatial_size(fine))
-        _, texture = self.texture(torch.cat((content, fine), dim=1))
-        return self.tail(texture + content) + crop_or_pad(_upsample_nearest(coarse), _spatial_size(fine))
-
-
-@store_init_args()
-class PaperFTT(nn.Module):
-    """Feature texture transfer as printed in Eq. (3): ``E_t(fine ‖ E_c(coarse)↑) + E_c(coarse)↑``, with C inner channels.
-
-    8,260,864 parameters at 256 channels. No shortcut from the input, no convolution after the sum, two blocks per extractor; E_c has no
-    convolution before its blocks, because its input has C channels already.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.content = nn.Sequential(FTTBlock(channels), FTTBlock(channels))
-        self.upsampler = _sub_pixel_conv(channels)
-        self.texture = FTTExtractor(2 * channels, channels, 2)
-
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``."""
-        content = crop_or_pad(
-            nnf.leaky_relu(self.upsampler(self.content(coarse)), FTT_NEGATIVE_SLOPE), _spatial_size(fine)
-        )
-        return self.texture(torch.cat((fine, content), dim=1))[1] + content
-
-
-@store_init_args()
-class ESPCN(nn.Module):
-    """The paper's ablation: ESPCN's three layers (Shi et al., CVPR 2016) applied to ``coarse``; 724,064 parameters at 256 channels."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.layers = nn.Sequential(
-            _xavier_conv(channels, 64, 5), nn.Tanh(), _xavier_conv(64, 32), nn.Tanh(), _xavier_conv(32, 4 * channels)
-        )
-
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``; only the size of ``fine`` is used."""
-        return crop_or_pad(nnf.pixel_shuffle(self.layers(coarse), 2), _spatial_size(fine))
-
-
-@store_init_args()
-class InterpolatorTransfer(nn.Module):
-    """Interpolator as texture transfer: upsamples ``coarse`` without textures. With nearest it is the paper's "w/o FTT"."""
-
-    def __init__(self, interpolator: nn.Module):
-        super().__init__()
-        self.interpolator = interpolator
-
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``; only the size of ``fine`` is used."""
-        return crop_or_pad(self.interpolator(coarse), _spatial_size(fine))
-
-
-TEXTURE_TRANSFERS: dict[str, Callable[..., nn.Module]] = {
-    "ftt": FTT,
-    "ftt-256": partial(FTT, hidden_channels=256),
-    "ftt-512": partial(FTT, hidden_channels=512),
-    "ftt-512-2-blocks": partial(FTT, hidden_channels=512, content_blocks=2),
-    "ftt-paper": PaperFTT,
-    "espcn": ESPCN,
-}
-"""Factories of texture transfers by name. "ftt" is the narrow default: with the authors' 512 channels EFPN costs more than an image of
-twice the size."""
-
-
-def texture_transfer(name: str, channels: int, **options: object) -> nn.Module:
-    """Create a texture transfer: one of :data:`TEXTURE_TRANSFERS`, or any interpolator ("nearest" is the paper's "w/o FTT").
-
-    Args:
-        name: Name of the texture transfer or interpolator.
-        channels: Number of channels C.
-        **options: Constructor arguments of the class: ``texture_transfer("ftt", 256, hidden_channels=64)``.
-
-    Raises:
-        ValueError: If the name is unknown or the class has no such option.
-    """
-    if name in TEXTURE_TRANSFERS:
-        known = [option for option in inspect.signature(TEXTURE_TRANSFERS[name]).parameters if option != "channels"]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise ValueError(f"'{name}' has no option {', '.join(unknown)}; it has: {', '.join(known) or 'none'}.")
-        return TEXTURE_TRANSFERS[name](channels, **options)
-    if name in INTERPOLATORS:
-        return InterpolatorTransfer(interpolator(name, channels, **options))
-    matches = difflib.get_close_matches(name, [*TEXTURE_TRANSFERS, *INTERPOLATORS], n=1)
-    hint = f" Did you mean '{matches[0]}'?" if matches else ""
-    raise ValueError(
-        f"Unknown texture transfer '{name}'.{hint} Choose one of: {', '.join(TEXTURE_TRANSFERS)}, or an interpolator "
-        f"({', '.join(INTERPOLATORS)})."
-    )
 
 
 @store_init_args()
@@ -192,7 +24,7 @@ class ExtendedLevel(nn.Module):
     Args:
         c2_channels: Number of channels C2 of c2x (equal to that of c2).
         channels: Number of channels C of the pyramid.
-        transfer: Texture transfer that computes p3x, see :func:`texture_transfer`.
+        transfer: Texture transfer that computes p3x, see :func:`~featlift.pyramids.texture_transfers.texture_transfer`.
         upsampler: Interpolator that upsamples p3x; None selects nearest interpolation, as in the paper.
     """
 
@@ -200,13 +32,13 @@ class ExtendedLevel(nn.Module):
         super().__init__()
         self.transfer = transfer
         self.upsampler = upsampler or NearestInterpolator(channels)
-        self.lateral = _xavier_conv(c2_channels, channels, 1, bias=False)
-        self.smooth = _xavier_conv(channels, channels, 3, bias=False)
+        self.lateral = xavier_conv(c2_channels, channels, 1, bias=False)
+        self.smooth = xavier_conv(channels, channels, 3, bias=False)
 
     def forward(self, inner3: Tensor, inner2: Tensor, c2x: Tensor) -> Features:
         """``[B, C, H/8, W/8]``, ``[B, C, H/4, W/4]``, ``[B, C2, H/2, W/2]`` → ``{"p3x": [B, C, H/4, W/4], "p2x": [B, C, H/2, W/2]}``."""
         p3x = self.transfer(inner3, inner2)
-        p2x = self.smooth(self.lateral(c2x) + crop_or_pad(self.upsampler(p3x), _spatial_size(c2x)))
+        p2x = self.smooth(self.lateral(c2x) + crop_or_pad(self.upsampler(p3x), spatial_size(c2x)))
         return {"p3x": p3x, "p2x": p2x}
 
 
@@ -231,28 +63,3 @@ def _copy_conv_weights(conv: nn.Conv2d, block: nn.Module) -> None:
     layers = [m for m in block.modules() if list(m.parameters(recurse=False)) or list(m.buffers(recurse=False))]
     if len(layers) == 1 and isinstance(layers[0], nn.Conv2d):
         conv.weight.copy_(layers[0].weight)
-
-
-def _xavier_conv(channels: int, out_channels: int, kernel: int = 3, bias: bool = True) -> nn.Conv2d:
-    """Size-preserving convolution, initialized as Caffe2's "XavierFill" (as in torchvision's FPN), with zero bias."""
-    conv = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2, bias=bias)
-    nn.init.kaiming_uniform_(conv.weight, a=1)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    return conv
-
-
-def _sub_pixel_conv(channels: int) -> PixelShuffleConv:
-    """Sub-pixel convolution, Eq. (4); PyTorch's pixel shuffle differs by a fixed permutation of the channels."""
-    conv = PixelShuffleConv(channels)
-    nn.init.kaiming_uniform_(conv.last.weight, a=1)
-    nn.init.zeros_(conv.last.bias)  # type: ignore[arg-type]
-    return conv
-
-
-def _upsample_nearest(x: Tensor) -> Tensor:
-    return nnf.interpolate(x, scale_factor=2.0, mode="nearest")
-
-
-def _spatial_size(x: Tensor) -> tuple[int, int]:
-    return x.shape[-2], x.shape[-1]

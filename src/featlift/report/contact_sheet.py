@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from featlift.checkpoints.atomic import write_atomic
+from featlift.data.image_io import read_image
+from featlift.report.annotated_crops import to_uint8
 from featlift.report.data_uris import image_data_uri
 
 
@@ -64,8 +67,7 @@ def thumbnail_data_uri(file: Path, max_size: int = 128) -> str:
     """
     if not file.exists():
         return ""
-    with Image.open(file) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
+    image = Image.fromarray(to_uint8(read_image(file)))
     image.thumbnail((max_size, max_size))
     return image_data_uri(np.asarray(image))
 
@@ -75,6 +77,4 @@ def write_contact_sheet(file: Path, queries: Sequence[QueryResults], title: str,
     from jinja2 import Environment, PackageLoader
 
     page = Environment(loader=PackageLoader("featlift.report", "."), autoescape=True).get_template("contact_sheet.html")
-    unfinished = Path(file).with_name(f".{Path(file).name}.part")
-    unfinished.write_text(page.render(queries=queries, title=title, note=note), encoding="utf-8")
-    unfinished.replace(file)
+    write_atomic(file, page.render(queries=queries, title=title, note=note))

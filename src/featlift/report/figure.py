@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from featlift.checkpoints.atomic import write_atomic
 from featlift.features import Features
 from featlift.report.annotated_crops import StyledBox, crop_around, to_uint8
 from featlift.report.curves import run_color
@@ -96,10 +97,7 @@ def plot_feature_maps(path: str | Path, image: Tensor, features: Mapping[str, Fe
 
 def save_figure(figure: Any, path: Path) -> Path:
     """Write a matplotlib figure to ``path`` atomically, creating its folder; return ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    figure.savefig(unfinished, format=path.suffix[1:], dpi=150)
-    return unfinished.replace(path)
+    return write_atomic(path, lambda unfinished: figure.savefig(unfinished, format=path.suffix[1:], dpi=150))
 
 
 def _crop_around(boxes: Sequence[StyledBox], size: tuple[int, int]) -> CropXYWH:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as nnf
 from PIL import Image, ImageDraw
 from torch import Tensor
+from torchvision.ops import box_iou
 
 TRUE_POSITIVE_COLOR, FALSE_POSITIVE_COLOR, FALSE_NEGATIVE_COLOR = (40, 220, 90), (255, 70, 60), (255, 210, 0)
 """Colors of true positives, false positives and missed objects."""
@@ -96,22 +96,15 @@ def color_boxes(
         int(i) for i in detections["scores"].argsort(descending=True) if detections["scores"][i] >= score_threshold
     ]
     unmatched = set(range(len(ground_truth["boxes"])))
+    overlaps = box_iou(detections["boxes"], ground_truth["boxes"])
     colored: list[tuple[list[float], tuple[int, int, int]]] = []
     for index in order:
         box = detections["boxes"][index]
         ious = {
-            j: _box_iou(box, ground_truth["boxes"][j])
-            for j in unmatched
-            if ground_truth["labels"][j] == detections["labels"][index]
+            j: float(overlaps[index, j]) for j in unmatched if ground_truth["labels"][j] == detections["labels"][index]
         }
         best = max(ious, key=lambda j: ious[j], default=None)
         is_match = best is not None and ious[best] >= 0.5
         unmatched -= {best} if is_match else set()
         colored.append((box.tolist(), TRUE_POSITIVE_COLOR if is_match else FALSE_POSITIVE_COLOR))
     return [(ground_truth["boxes"][j].tolist(), FALSE_NEGATIVE_COLOR) for j in sorted(unmatched)] + colored
-
-
-def _box_iou(a: Tensor, b: Tensor) -> float:
-    low, high = torch.maximum(a[:2], b[:2]), torch.minimum(a[2:], b[2:])
-    intersection = (high - low).clamp(min=0).prod()
-    return float(intersection / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - intersection))

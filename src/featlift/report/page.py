@@ -8,6 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from featlift.checkpoints.atomic import write_atomic
+from featlift.checkpoints.json_io import flatten_dict
 from featlift.evaluation.comparison import Comparison
 from featlift.evaluation.object_changes import OUTCOMES, ObjectChanges
 from featlift.features import Features
@@ -54,11 +56,7 @@ def write_report(
     context["input_image"] = _input_image(features) if features else None
     context["pareto"] = pareto_data_uri(pareto_points, "ms per image", "box AP, %") if pareto_points else None
     page = _load_template().render(context)
-    path = Path(folder) / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".html.part")
-    unfinished.write_text(page, encoding="utf-8")
-    return unfinished.replace(path)
+    return write_atomic(Path(folder) / "report.html", page)
 
 
 def _build_title(names: Sequence[str]) -> str:
@@ -177,22 +175,14 @@ def _build_bar(name: str, counts: Counter, max_count: int) -> dict[str, Any]:
 
 def _build_settings_rows(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Flatten the nested settings of several runs into rows ``name, texts, differ``."""
-    flat = [_flatten(values) for values in settings]
+    flat = [{name: _format_setting(value) for name, value in flatten_dict(values).items()} for values in settings]
     names = dict.fromkeys(name for values in flat for name in values)
     rows = [(name, [values.get(name, "–") for values in flat]) for name in names]
     return [{"name": name, "texts": texts, "differ": len(set(texts)) > 1} for name, texts in rows]
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = (
-                value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-            )
-    return flat
+def _format_setting(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def _input_image(features: Mapping[str, Features]) -> AnnotatedImage | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from featlift.backbones import image_encoder
+from featlift.registry import check_choice
 from featlift.retrieval.descriptors import AveragePooling, Embedder, GeM, VGG16Fc7
 from featlift.retrieval.gist import Gist
 
@@ -57,6 +58,5 @@ def build_pooling(config: EmbedderConfig) -> nn.Module:
         ValueError: if the pooling is unknown.
     """
     poolings = {"average": AveragePooling, "gem": GeM}
-    if config.pooling not in poolings:
-        raise ValueError(f"Unknown pooling '{config.pooling}'; choose 'average' or 'gem'.")
+    check_choice(config.pooling, poolings, "pooling")
     return nn.Identity() if config.encoder in ("gist", "vgg16-fc7") else poolings[config.pooling]()

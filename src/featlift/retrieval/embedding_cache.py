@@ -4,13 +4,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from featlift.data.retrieval_readers import (
-    CropBox,
-    read_image_crop,
-)
+from featlift.checkpoints.fingerprint import module_fingerprint
+from featlift.registry import check_choice
 from featlift.retrieval.descriptors import DOWNSCALERS, Embedder, embed_images
 from featlift.retrieval.embedders import EmbedderConfig, build_embedder
 from featlift.retrieval.vector_store import VectorStore
@@ -18,11 +15,7 @@ from featlift.retrieval.vector_store import VectorStore
 
 def embedder_fingerprint(embedder: Embedder, downscale_mode: str = "image") -> str:
     """Return 16 hexadecimal digits that depend on the layers, their options, all weights, the input size and ``downscale_mode``."""
-    digest = hashlib.sha256(f"{embedder!r} {embedder.input_size} {downscale_mode}".encode())
-    for name, tensor in [*embedder.named_parameters(), *embedder.named_buffers()]:
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return module_fingerprint(embedder, embedder.input_size, downscale_mode)
 
 
 def image_key(path: Path, box: tuple[float, ...] | None = None) -> str:
@@ -47,8 +40,7 @@ class DescriptorCache:
     def __init__(
         self, folder: Path, embedder: Embedder, dimension: int, downscale_mode: str = "image", chunk_size: int = 256
     ):
-        if downscale_mode not in DOWNSCALERS:
-            raise ValueError(f"Unknown downscale_mode '{downscale_mode}'; choose one of {', '.join(DOWNSCALERS)}.")
+        check_choice(downscale_mode, DOWNSCALERS, "downscale_mode")
         self.embedder, self.downscale, self.chunk_size = embedder, DOWNSCALERS[downscale_mode], chunk_size
         name = embedder_fingerprint(embedder, downscale_mode)
         self.store = VectorStore(Path(folder) / name, dimension, fingerprint=name)
@@ -74,12 +66,3 @@ def build_descriptor_cache(config: EmbedderConfig) -> DescriptorCache:
     """Embedder F with a descriptor cache on disk."""
     F, dimension = build_embedder(config)
     return DescriptorCache(Path(config.cache_folder), F, dimension, config.downscale_mode)
-
-
-def describe_files(
-    cache: DescriptorCache, files: Sequence[Path], ratio: float, boxes: Sequence[CropBox | None] = ()
-) -> Tensor:
-    """Descriptors of all files, cropped to their boxes and downscaled by ``ratio``: ``[N, D]``."""
-    boxes = boxes or [None] * len(files)
-    keys = [image_key(file, box) for file, box in zip(files, boxes, strict=True)]
-    return cache.embed(keys, lambda i: read_image_crop(files[i], boxes[i]), ratio)

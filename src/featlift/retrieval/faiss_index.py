@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featlift.checkpoints.atomic import write_atomic
+from featlift.registry import check_choice
 from featlift.retrieval.exact_search import SearchResults, build_search_results, check_queries, top_k
 from featlift.retrieval.vector_store import VectorStore
 
@@ -43,8 +45,7 @@ class FaissIndex:
     """
 
     def __init__(self, store: VectorStore, index_type: str = "ivf-rabitq", nlist: int | None = None):
-        if index_type not in INDEX_FACTORY_STRINGS:
-            raise ValueError(f"Unknown index_type '{index_type}'; choose one of {', '.join(INDEX_FACTORY_STRINGS)}.")
+        check_choice(index_type, INDEX_FACTORY_STRINGS, "index_type")
         self.store, self.index_type, self.nlist = store, index_type, nlist
         self.path = Path(store.folder) / f"{index_type}.faiss"
         self.faiss = _import_faiss()
@@ -83,9 +84,7 @@ class FaissIndex:
         return index
 
     def _write_index(self, index: Any) -> None:
-        partial_path = self.path.with_suffix(".part")
-        self.faiss.write_index(index, str(partial_path))
-        partial_path.replace(self.path)
+        write_atomic(self.path, lambda path: self.faiss.write_index(index, str(path)))
 
     def search(self, queries: Tensor, k: int, k_factor: int = 10, nprobe: int = 32) -> SearchResults:
         """Return the approximate ``k`` nearest neighbors of each unit vector of ``queries [Q, D]``.

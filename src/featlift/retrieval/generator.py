@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
 
+GENERATOR_FILE = "generator.safetensors"
+"""File of the generator in a run folder."""
+
 
 def super_resolve_descriptors(generator: nn.Module, descriptors: Tensor, ratio: Tensor | None = None) -> Tensor:
     """Super-resolve ``descriptors [B, D]`` for search (Eq. (3)): the L2-normalized output of ``generator``, without gradient.

@@ -7,13 +7,14 @@ One process may write at a time; any number may read.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from featlift.checkpoints.atomic import write_atomic
 
 Array = np.ndarray
 
@@ -78,7 +79,7 @@ class VectorStore:
             "chunks": len(self._chunks),
             "removed": sorted(self.removed),
         }
-        write_atomically(self._manifest_path, json.dumps(manifest).encode())
+        write_atomic(self._manifest_path, json.dumps(manifest), durable=True)
 
     def __len__(self) -> int:
         """Number of vectors, removed ones excluded."""
@@ -116,9 +117,9 @@ class VectorStore:
         if not names:
             return
         number = len(self._chunks)
-        with _AtomicWriter(self._chunk_path(number, "npy")) as file:
-            np.save(file, vectors.numpy().astype(np.float16 if self.half else np.float32))
-        write_atomically(self._chunk_path(number, "json"), json.dumps(list(names), ensure_ascii=False).encode())
+        array = vectors.numpy().astype(np.float16 if self.half else np.float32)
+        write_atomic(self._chunk_path(number, "npy"), lambda path: _save_array(path, array), durable=True)
+        write_atomic(self._chunk_path(number, "json"), json.dumps(list(names), ensure_ascii=False), durable=True)
         self.removed |= {self._row_by_name[name] for name in names if name in self._row_by_name}
         self._load_chunk(number)
         self._write_manifest()
@@ -156,28 +157,6 @@ class VectorStore:
             first += len(chunk)
 
 
-class _AtomicWriter:
-    """Context manager that writes ``path`` atomically: complete if the block succeeds, not at all if it raises."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.partial_path = path.with_name(f".{path.name}.{os.getpid()}")
-
-    def __enter__(self):
-        self.stream = self.partial_path.open("wb")
-        return self.stream
-
-    def __exit__(self, error_type: object, error: object, traceback: object) -> None:
-        self.stream.flush()
-        os.fsync(self.stream.fileno())
-        self.stream.close()
-        if error_type is None:
-            self.partial_path.replace(self.path)
-        else:
-            self.partial_path.unlink()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``path`` completely or not at all: to a temporary file, which is then renamed."""
-    with _AtomicWriter(path) as stream:
-        stream.write(content)
+def _save_array(path: Path, array: Array) -> None:
+    with path.open("wb") as file:  # given a path, NumPy would append its suffix
+        np.save(file, array)

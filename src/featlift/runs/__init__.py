@@ -1,1 +1,1 @@
-"""Runs: what a training is told to do, and the folder it leaves."""
+"""Run folders: opening, evaluating and comparing them."""

@@ -71,7 +71,7 @@ def _extract_pyramid(detector: Detector, image: Tensor) -> Features:
 def format_comparison(runs: list[RunRecord], comparison: Comparison) -> str:
     """Format AP, AP tiny and small, parameters, latency and training minutes of both runs as a text table."""
     first, second = runs
-    rows = [("", first.name, second.name, "difference [95 %]")]
+    rows = [("", first.name, second.name, "difference [95 % CI]")]
     for iou_type, intervals in comparison.intervals.items():
         for key in ("ap", "ap_tiny", "ap_small"):
             if key in intervals:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from featlift.checkpoints.json_io import write_json
 from featlift.data.config import build_dataset, load_data_config
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.data.tt100k import TT100KDataset
@@ -12,7 +13,6 @@ from featlift.evaluation.detection import evaluate_detector
 from featlift.runs.evaluate import format_metrics
 from featlift.runs.options import InferenceOptions
 from featlift.runs.tt100k import evaluate_tt100k, format_tt100k, plot_accuracy_recall
-from featlift.training.run import write_json
 
 
 def evaluate_detector_file(model: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:

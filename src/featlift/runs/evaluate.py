@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from featlift import report
+from featlift.checkpoints.json_io import write_json
 from featlift.data.config import DataConfig, build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
@@ -12,7 +13,6 @@ from featlift.evaluation.detection import EvaluationResult, evaluate_detector
 from featlift.evaluation.profiling import profile_detectors
 from featlift.report.page import ReportDataset
 from featlift.training import Run
-from featlift.training.run import write_json
 
 
 def evaluate_and_report(detector: nn.Module, data: DataConfig, run: Run, name: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featlift.checkpoints.json_io import to_jsonable
 from featlift.training import Run
-from featlift.training.run import to_jsonable
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,6 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def read_paper(folder: str | Path) -> str:
-    """Read from ``settings.json`` which paper's method a run folder was trained with; "baseline" for anything else, such as a detector file."""
+    """Read from ``settings.json`` which paper a run folder was trained with; "baseline" for anything else, such as a detector file."""
     path = Path(folder) / "settings.json"
     return json.loads(path.read_text()).get("paper", "baseline") if path.is_file() else "baseline"

@@ -10,6 +10,7 @@ from featlift.data.tt100k import TT100KDataset
 from featlift.evaluation import detection, tt100k
 from featlift.evaluation.coco_metrics import coco_metrics_at_iou50
 from featlift.evaluation.detection import EvaluationResult
+from featlift.report.figure import save_figure
 
 
 def evaluate_tt100k(
@@ -66,8 +67,7 @@ def plot_accuracy_recall(results: Mapping[str, Any], path: Path) -> Path:
     axes.set(xlabel="recall, %", ylabel="accuracy, %", xlim=(0, 101), ylim=(0, 101))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, title=f"signs; dots: score ≥ {results['score_threshold']:.2f}")
-    figure.savefig(path, dpi=120)
-    return path
+    return save_figure(figure, path)
 
 
 def _recall_accuracy_percent(points: Sequence[Mapping[str, float]]) -> tuple[list[float], list[float]]:

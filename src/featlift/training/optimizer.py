@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from featlift.registry import check_choice
+
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "multistep", "cosine")
 WARMUP_FACTOR = 1 / 1000
@@ -56,8 +58,8 @@ class OptimizerConfig:
     accumulation_steps: int = 1
 
     def __post_init__(self) -> None:
-        _check_choice("optimizer", self.name, OPTIMIZERS)
-        _check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice(self.name, OPTIMIZERS, "optimizer")
+        check_choice(self.schedule, SCHEDULES, "schedule")
         _check_range("lr", self.lr, self.lr > 0, "above 0")
         _check_range("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "a number of steps, 0 for none")
         _check_range("accumulation_steps", self.accumulation_steps, self.accumulation_steps >= 1, "at least 1")
@@ -122,11 +124,6 @@ def _norms_and_biases(module: nn.Module) -> Iterable[nn.Parameter]:
         for name, parameter in child.named_parameters(recurse=False):
             if isinstance(child, _NORM_LAYERS) or name.endswith("bias"):
                 yield parameter
-
-
-def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"Unknown {field} '{value}'; choose one of {', '.join(choices)}.")
 
 
 def _check_range(field: str, value: object, is_valid: bool, requirement: str) -> None:

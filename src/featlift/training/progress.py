@@ -5,11 +5,15 @@ The three classes share one interface: a context manager with `update(step, loss
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import track as rich_track
+
+_ItemT = TypeVar("_ItemT")
 
 NUM_LINES = 10
 
@@ -100,3 +104,8 @@ def _format_duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def track(items: Iterable[_ItemT], description: str, is_visible: bool = True) -> Iterable[_ItemT]:
+    """Iterate over ``items`` with a bar in a terminal; for work other than training."""
+    return rich_track(items, description=description, disable=not is_visible)

@@ -5,18 +5,18 @@
 """
 
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from featlift.checkpoints.atomic import write_atomic
+from featlift.checkpoints.json_io import flatten_dict, to_jsonable, write_json
+from featlift.registry import check_choice
 from featlift.training import checkpointing, distributed
 from featlift.training.provenance import collect_provenance
 from featlift.training.seeds import seed_everything
@@ -58,8 +58,7 @@ class Run:
         log_every: int = 20,
         tensorboard: bool = False,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"Unknown precision '{precision}'; choose one of {', '.join(PRECISIONS)}.")
+        check_choice(precision, PRECISIONS, "precision")
         if min(save_every, log_every) < 1:
             raise ValueError(
                 f"save_every is {save_every} and log_every {log_every}; both are numbers of steps, at least 1."
@@ -139,7 +138,7 @@ class Run:
         if self.rank != 0 or not (self.folder / "log.jsonl").exists():
             return
         records = [r for r in self.read_log() if r["stage"] != stage or r["step"] <= step]
-        _write_atomic(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in records))
+        write_atomic(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in records))
 
     def stage_progress(self) -> dict[str, dict[str, Any]]:
         """Return, for each stage with a checkpoint, ``{"step", "steps", "peak_memory" (bytes), "minutes"}``."""
@@ -170,38 +169,12 @@ class Run:
         return record
 
 
-def to_jsonable(value: Any) -> Any:
-    """Convert ``value`` to JSON types: dataclasses and mappings to dicts, tuples and sets to lists, tensors to numbers
-    or lists, paths, devices and other objects to strings.
-    """
-    if is_dataclass(value):
-        return to_jsonable({field.name: getattr(value, field.name) for field in fields(value)})
-    if isinstance(value, Mapping):
-        return {str(k): to_jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [to_jsonable(v) for v in (sorted(value) if isinstance(value, set) else value)]
-    if isinstance(value, (Tensor, numpy.ndarray, numpy.generic)):
-        return value.tolist()
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON; the file is replaced atomically."""
-    _write_atomic(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False) + "\n")
-
-
-def _write_atomic(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def _timestamp() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _check_same_settings(folder: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
-    old, new = _flatten(stored), _flatten(requested)
+    old, new = flatten_dict(stored), flatten_dict(requested)
     changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name, "–") != new.get(name, "–")]
     if changed:
         rows = "\n".join(f"  {name}: {old.get(name, '–')!s} stored, {new.get(name, '–')!s} given" for name in changed)
@@ -209,13 +182,6 @@ def _check_same_settings(folder: Path, stored: Mapping[str, Any], requested: Map
             f"{folder} holds a run with other settings:\n{rows}\n"
             "Give the same settings to resume it, use another folder, or delete this folder."
         )
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
-    return flat
 
 
 def _open_summary_writer(folder: Path) -> Any:

@@ -1,24 +1,21 @@
 """Save and load an upgrade: only added or trained tensors, in safetensors, with the fingerprint of the base weights."""
 
-import hashlib
 import json
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from featlift.checkpoints.fingerprint import tensors_fingerprint
+from featlift.checkpoints.tensors import read_tensors, write_tensors
 from featlift.upgrading.extended_level import enable_level, get_small_roi_size
 from featlift.upgrading.upgrade import copy_tensors, downgrade, get_upgrade_state, is_upgraded, upgrade
 
 DELTA_FORMAT = "featlift-delta-1"
 
 
-def save_delta(model: nn.Module, path: str | os.PathLike[str]) -> None:
+def save_delta(model: nn.Module, path: str | Path) -> None:
     """Write the difference between an upgraded ``model`` and its original: added tensors and changed tensors.
 
     The file is written under a temporary name and renamed, so an interrupted write leaves no partial file.
@@ -29,23 +26,21 @@ def save_delta(model: nn.Module, path: str | os.PathLike[str]) -> None:
     state = get_upgrade_state(model)
     original = state.original_weights.tensors
     current = {name: x.detach().cpu() for name, x in model.state_dict().items() if isinstance(x, Tensor)}
-    changed = {name: x.clone().contiguous() for name, x in current.items() if not _is_unchanged(x, original.get(name))}
+    changed = {name: x for name, x in current.items() if not _is_unchanged(x, original.get(name))}
     metadata = {
         "format": DELTA_FORMAT,
         "interpolator": state.name,
         "options": json.dumps(state.options, sort_keys=True),
         "neck": state.neck,
         "sites": json.dumps(state.sites),
-        "base_fingerprint": weights_fingerprint(original),
+        "base_fingerprint": tensors_fingerprint(original),
         "level": state.level,
         "small_roi_size": str(get_small_roi_size(model) if state.level else 0.0),
     }
-    temporary = Path(f"{os.fspath(path)}.tmp")
-    save_file(changed, temporary, metadata)
-    temporary.replace(path)
+    write_tensors(path, changed, metadata)
 
 
-def load_delta(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any = None, strict: bool = True) -> None:
+def load_delta(model: nn.Module, path: str | Path, example_inputs: Any = None, strict: bool = True) -> None:
     """Load a delta into ``model``; upgrades the model first if necessary.
 
     Args:
@@ -61,7 +56,7 @@ def load_delta(model: nn.Module, path: str | os.PathLike[str], example_inputs: A
     metadata, tensors = _read_delta(path)
     needs_upgrade = not is_upgraded(model)
     original = model.state_dict() if needs_upgrade else get_upgrade_state(model).original_weights.tensors
-    if strict and weights_fingerprint(original) != metadata["base_fingerprint"]:
+    if strict and tensors_fingerprint(original) != metadata["base_fingerprint"]:
         raise ValueError(
             f"{path} was trained on a {type(model).__name__} with other weights. Load these weights first, or pass "
             "strict=False to apply the delta anyway and train it further."
@@ -81,22 +76,11 @@ def load_delta(model: nn.Module, path: str | os.PathLike[str], example_inputs: A
         enable_level(model, float(metadata["small_roi_size"]))
 
 
-def weights_fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """Return the hexadecimal SHA-256 of names, dtypes, shapes and values; independent of the order of the names."""
-    digest = hashlib.sha256()
-    for name, x in sorted(tensors.items()):
-        if isinstance(x, Tensor):
-            digest.update(f"{name} {x.dtype} {tuple(x.shape)}\n".encode())
-            digest.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _read_delta(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("format") != DELTA_FORMAT:
-            raise ValueError(f"{path} is a safetensors file, but not a delta. Pass a file written by save_delta.")
-        return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+def _read_delta(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != DELTA_FORMAT:
+        raise ValueError(f"{path} is a safetensors file, but not a delta. Pass a file written by save_delta.")
+    return metadata, tensors
 
 
 def _check_same_upgrade(model: nn.Module, metadata: dict[str, str], tensors: dict[str, Tensor], path: object) -> None:

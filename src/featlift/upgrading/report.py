@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from featlift.upgrading.adapters import GatedAdapter, ResidualAdapter
-from featlift.upgrading.finders import SiteStep, UpgradeSite
+from featlift.upgrading.sites import SiteStep, UpgradeSite
 
 ADAPTER_SYMBOLS: dict[type[nn.Module], str] = {ResidualAdapter: "+", GatedAdapter: "gated"}
 

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from featlift.upgrading.adapters import build_adapters
-from featlift.upgrading.extended_level import EFPNBackbone, EFPNRoIAlign, install_level, level_report_row
-from featlift.upgrading.finders import FINDERS, FinderResult, SearchScope, UpgradeSite
+from featlift.upgrading.extended_level import install_level, level_report_row
+from featlift.upgrading.extended_modules import EFPNBackbone, EFPNRoIAlign
+from featlift.upgrading.finders import FINDERS
 from featlift.upgrading.modules import UpgradedFixed, UpgradedFPN, UpgradedNeck, UpgradedUpsample
 from featlift.upgrading.report import UpgradeReport, site_rows
+from featlift.upgrading.sites import FinderResult, SearchScope, UpgradeSite
 
 UPGRADED_TYPES = (UpgradedFPN, UpgradedFixed, UpgradedUpsample, UpgradedNeck, EFPNBackbone, EFPNRoIAlign)
 STATE_ATTRIBUTE = "_upgrade_state"
@@ -68,7 +70,7 @@ def upgrade(
     Args:
         model: Network with such upsampling steps. A copy of its current weights is kept on the CPU for :func:`downgrade`.
         name: Name of an interpolator (``featlift.interpolators.INTERPOLATORS``), default "afi"; with ``level``, name of a transfer
-            (``featlift.pyramids.efpn.TEXTURE_TRANSFERS``), default "ftt".
+            (``featlift.pyramids.texture_transfers.TEXTURE_TRANSFERS``), default "ftt".
         neck: Dotted name of the submodule to search; empty searches the whole model.
         example_inputs: Argument of the model, or a tuple of arguments, to trace its maps once; None is a black image
             ``[1, 3, 256, 256]``.

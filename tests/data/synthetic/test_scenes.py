@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from featlift.data.synthetic.scenes import (
-    MIN_VISIBLE_BEHIND_OCCLUDER,
-    MIN_VISIBLE_BEHIND_SIGN,
-    SIGN_CLASSES,
-    SyntheticScenes,
-)
+from featlift.data.synthetic.scene_builder import MIN_VISIBLE_BEHIND_OCCLUDER
+from featlift.data.synthetic.scenes import MIN_VISIBLE_BEHIND_SIGN, SIGN_CLASSES, SyntheticScenes
 
 
 def test_bytes_are_the_same_on_every_machine():

@@ -13,17 +13,14 @@ from featlift.detectors.config import build_detector, quick_detector_config
 from featlift.detectors.super_resolved import DegradeAndUpscale, SRDetector
 from featlift.image_sr import BicubicSR, super_resolver
 from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
-from featlift.papers.fdsr.evaluation import (
-    SRDetectionConfig,
+from featlift.papers.fdsr.evaluation import SRDetectionConfig, evaluate_sr_detection, format_sr_detection
+from featlift.papers.fdsr.figures import make_detection_grid, plot_robustness
+from featlift.papers.fdsr.pipelines import (
     SRPipeline,
     build_joint_pipelines,
     build_pipelines,
     compute_robustness,
     evaluate_pipelines,
-    evaluate_sr_detection,
-    format_sr_detection,
-    make_detection_grid,
-    plot_robustness,
 )
 
 

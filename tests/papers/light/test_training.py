@@ -8,13 +8,13 @@ from torch import nn
 
 from featlift import baseline, checkpoints
 from featlift.detectors import get_extractor, get_interpolators
-from featlift.detectors.checkpoint import load_detector, save_detector
+from featlift.detectors.checkpoint import interpolator_weight_files, load_detector, save_detector
 from featlift.detectors.config import build_detector
 from featlift.interpolators.light import ChannelAgnosticInterpolator, LightInterpolator
 from featlift.papers import light
 from featlift.papers.light import Settings
 from featlift.papers.light.settings import DistillationWeights
-from featlift.papers.light.training import distillation_losses, interpolator_weight_files
+from featlift.papers.light.training import distillation_losses
 from featlift.resolution import downscale_images, frozen_copy
 
 

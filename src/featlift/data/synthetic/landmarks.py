@@ -5,9 +5,12 @@ distance, angle, brightness and pedestrians. Every image is a function of (seed,
 """
 
 import random
+from functools import partial
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageEnhance
+
+from featlift.checkpoints.atomic import write_atomic
 
 _RGB = tuple[int, int, int]
 
@@ -36,10 +39,8 @@ def write_synthetic_landmarks(
             part = "gallery" if view < gallery_views else "query"
             file = Path(folder) / part / f"landmark-{landmark:03d}" / f"{view:02d}.png"
             if not file.exists():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = file.with_suffix(".part")
-                draw_landmark_view(landmark, view, image_size, seed).save(unfinished, format="png")
-                unfinished.rename(file)
+                image = draw_landmark_view(landmark, view, image_size, seed)
+                write_atomic(file, partial(image.save, format="png"))
 
 
 def draw_landmark_view(landmark: int, view: int, image_size: int = 192, seed: int = 0) -> Image.Image:

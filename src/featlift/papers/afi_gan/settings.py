@@ -14,6 +14,7 @@ from featlift.distillation.feature_pairs import (
     LEVEL_MATCHINGS,
     DownscaleConfig,
 )
+from featlift.registry import check_choice
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import STEPS_3X, StageConfig, adamw_3x, finetune_optimizer, quick_optimizer, sgd_1x
 
@@ -107,17 +108,10 @@ class Settings:
     freeze_interpolator: bool = False
 
     def __post_init__(self) -> None:
-        if self.reuse not in REUSE_MODES:
-            raise ValueError(f"Unknown reuse '{self.reuse}'; choose one of {', '.join(REUSE_MODES)}.")
-        if self.level_matching not in LEVEL_MATCHINGS:
-            raise ValueError(
-                f"Unknown level_matching '{self.level_matching}'; choose one of {', '.join(LEVEL_MATCHINGS)}."
-            )
+        check_choice(self.reuse, REUSE_MODES, "reuse")
+        check_choice(self.level_matching, LEVEL_MATCHINGS, "level_matching")
         for name in ("extractor_init", "target_init"):
-            if getattr(self, name) not in INIT_SOURCES:
-                raise ValueError(
-                    f"Unknown {name} '{getattr(self, name)}'; choose {' or '.join(map(repr, INIT_SOURCES))}."
-                )
+            check_choice(getattr(self, name), INIT_SOURCES, name)
         replace_detector(self.model, self.extractor_detector)
 
     @classmethod

@@ -11,7 +11,12 @@ from featlift.baseline.training import save_trained_detector, train_detector
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.config import build_train_loader, load_training_set
 from featlift.detectors import Detector, Extractor, get_extractor, get_interpolators, losses_from_features
-from featlift.detectors.checkpoint import INTERPOLATOR_PREFIX, load_detector, load_matching_weights
+from featlift.detectors.checkpoint import (
+    INTERPOLATOR_PREFIX,
+    interpolator_weight_files,
+    load_detector,
+    load_matching_weights,
+)
 from featlift.detectors.config import build_detector, build_pyramid_interpolators, replace_detector
 from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.distillation.feature_cache import CachedExtractor
@@ -32,6 +37,7 @@ from featlift.losses import (
     pyramid_l1,
 )
 from featlift.papers.afi_gan.settings import STAGES, AdversarialConfig, Settings
+from featlift.registry import check_choice
 from featlift.resolution import cross_resolution, freeze, frozen_copy
 from featlift.training import Learner, Run, fit
 from featlift.training.schedules import StageConfig
@@ -45,8 +51,7 @@ def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module
     Raises:
         ValueError: if there is no such stage.
     """
-    if stop_after not in STAGES:
-        raise ValueError(f"Unknown stage '{stop_after}'; choose one of {', '.join(STAGES)}.")
+    check_choice(stop_after, STAGES, "stage")
     dataset = load_training_set(settings.data, run)
     loader = build_train_loader(settings.data, dataset, run.seed, settings.downscale.from_original)
     if stop_after == "target":
@@ -82,22 +87,21 @@ def run_interpolator_stage(
     )
     modules = [*G, D] if settings.adversarial.weight else [*G]  # λ = 0: D is not trained and has no file
     if settings.interpolator_from:
-        for module, file in zip(modules, gan_weight_files(Path(settings.interpolator_from), len(G)), strict=False):
+        for module, file in zip(modules, _weight_files(Path(settings.interpolator_from), len(G)), strict=False):
             checkpoints.load_state_file(module, file)
     elif any(True for _ in G.parameters()):
         F = frozen_copy(get_extractor(run_teacher_stage(settings, loader, classes, run)))
         run.to_device(F)
         pretrain_interpolator(F, G, D, settings, loader, run)
         if run.rank == 0:
-            for module, file in zip(modules, gan_weight_files(run.folder, len(G)), strict=False):
+            for module, file in zip(modules, _weight_files(run.folder, len(G)), strict=False):
                 checkpoints.save(module, file)
     return G, D
 
 
-def gan_weight_files(folder: Path, num_interpolators: int) -> list[Path]:
-    """Return the files of a run's ``num_interpolators`` interpolators and its discriminator; `featlift.checkpoints.load` loads each."""
-    names = ["G"] if num_interpolators == 1 else [f"G{i}" for i in range(num_interpolators)]
-    return [folder / f"{name}.safetensors" for name in [*names, "D"]]
+def _weight_files(folder: Path, num_interpolators: int) -> list[Path]:
+    """Return the files of a run's interpolators and of its discriminator; `featlift.checkpoints.load` loads each."""
+    return [*interpolator_weight_files(folder, num_interpolators), folder / "D.safetensors"]
 
 
 def pretrain_interpolator(

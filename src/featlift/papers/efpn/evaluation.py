@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from featlift import report
+from featlift.checkpoints.json_io import write_json
 from featlift.data.config import build_dataset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.detectors.checkpoint import load_detector
@@ -21,7 +22,6 @@ from featlift.report.records import RunRecord
 from featlift.runs.comparison import compare_runs, format_comparison
 from featlift.runs.evaluate import build_report_dataset, format_metrics
 from featlift.training import Run
-from featlift.training.run import write_json
 
 BASELINE_NAME = "before (base detector)"
 

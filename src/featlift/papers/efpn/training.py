@@ -19,8 +19,8 @@ from featlift.detectors.checkpoint import load_detector, load_matching_weights
 from featlift.detectors.config import build_detector
 from featlift.detectors.efpn_config import build_efpn, configure_inference, efpn_modules
 from featlift.detectors.sparse_level import TiledExtension
-from featlift.features import Features, Target, level_stride
-from featlift.losses import boxes_to_mask, foreground_l1, pyramid_l1
+from featlift.features import Features, Target, boxes_to_mask, level_stride
+from featlift.losses import foreground_l1, pyramid_l1
 from featlift.papers.efpn.settings import Settings
 from featlift.pyramids.efpn import init_extended_level
 from featlift.resolution import cross_resolution, freeze

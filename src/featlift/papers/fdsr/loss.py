@@ -2,22 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from featlift.detectors.checkpoint import load_detector
+from featlift.detectors.by_name import load_detector_by_name, load_feature_extractor
+from featlift.detectors.eval_mode import eval_mode_losses
 from featlift.detectors.feature_extraction import FeatureExtractor
-from featlift.detectors.feature_hooks import (
-    detector_feature_extractor,
-    eval_mode_losses,
-    pretrained_detector,
-    pretrained_feature_extractor,
-)
 from featlift.features import Features, Target
 from featlift.losses import feature_mse, pixel_l1
-from featlift.papers.fdsr.settings import FeatureExtractorConfig, LossWeights, Settings
+from featlift.papers.fdsr.settings import LossWeights, Settings
 from featlift.resolution import frozen_copy
 from featlift.training import Run
 
@@ -61,32 +55,12 @@ class SuperResolutionLoss:
         return losses
 
 
-def _build_loss(settings: Settings, run: Run) -> SuperResolutionLoss:
+def build_loss(settings: Settings, run: Run) -> SuperResolutionLoss:
     """Load frozen networks to the run's device; networks whose loss weight is 0 are not loaded."""
     weights, config = settings.loss_weights, settings.feature_extractor
-    detector = frozen_copy(load_reference_detector(config.network)) if weights.detection else None
-    F = frozen_copy(load_feature_extractor(config)) if weights.features else None
+    detector = frozen_copy(load_detector_by_name(config.network, "DEFAULT")) if weights.detection else None
+    F = frozen_copy(load_feature_extractor(config.network, config.layers)) if weights.features else None
     for module in (detector, F):
         if module is not None:
             run.to_device(module)
     return SuperResolutionLoss(weights, F, detector)
-
-
-def load_feature_extractor(config: FeatureExtractorConfig) -> FeatureExtractor:
-    """Load F.
-
-    Raises:
-        ValueError: if the network or a layer does not exist.
-    """
-    if Path(config.network).exists():
-        return detector_feature_extractor(load_detector(config.network)[0], config.layers)
-    return pretrained_feature_extractor(config.network, config.layers)
-
-
-def load_reference_detector(name: str) -> nn.Module:
-    """Load the detector of a run folder or file, or torchvision's detector of that name.
-
-    Raises:
-        ValueError: if there is neither.
-    """
-    return load_detector(name)[0] if Path(name).exists() else pretrained_detector(name)

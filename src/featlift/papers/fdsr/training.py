@@ -15,16 +15,16 @@ from featlift.data.config import DataConfig, build_dataset
 from featlift.data.crops import RandomCrop, select_large_images
 from featlift.data.dataset import ImageDataset
 from featlift.data.image_folder import UnlabeledImageFolder
+from featlift.detectors.by_name import load_detector_by_name
 from featlift.detectors.checkpoint import DETECTOR_FILE
-from featlift.detectors.feature_hooks import (
-    detector_feature_extractor,
-    eval_mode,
-)
+from featlift.detectors.eval_mode import eval_mode
+from featlift.detectors.feature_extraction import detector_feature_extractor
 from featlift.detectors.super_resolved import SRDetector
+from featlift.features import Target
 from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
 from featlift.image_sr.degradation import build_degradation
 from featlift.image_sr.network import build_super_resolver
-from featlift.papers.fdsr.loss import LossDict, SuperResolutionLoss, Target, _build_loss, load_reference_detector
+from featlift.papers.fdsr.loss import LossDict, SuperResolutionLoss, build_loss
 from featlift.papers.fdsr.settings import CropDataConfig, Settings
 from featlift.resolution import cross_resolution, frozen_copy
 from featlift.training import Learner, Run, fit
@@ -41,7 +41,7 @@ def train(settings: Settings, run: Run) -> nn.Module:
     if settings.detector_optimizer is None:
         train_super_resolver(G, settings, loader, run)
     else:
-        T = load_reference_detector(settings.feature_extractor.network)
+        T = load_detector_by_name(settings.feature_extractor.network, "DEFAULT")
         train_jointly(G, T, settings, loader, run)
         save_joint_detector(T, settings.feature_extractor.network, run.folder)
     save(G, run.folder / SUPER_RESOLVER_FILE)
@@ -60,7 +60,7 @@ def save_joint_detector(T: nn.Module, source: str, folder: Path) -> Path:
 def train_super_resolver(G: nn.Module, settings: Settings, loader: ResumableDataLoader, run: Run) -> None:
     """Train G with the losses between its output and the original image under a frozen F, Eq. (4)."""
     learner = Learner(G, settings.train.optimizer, settings.train.steps)
-    criterion = _build_loss(settings, run)
+    criterion = build_loss(settings, run)
     degrade = build_degradation(settings.network.scale, settings.degradation)
 
     def step(images: list[Tensor], targets: list[Target]) -> LossDict:

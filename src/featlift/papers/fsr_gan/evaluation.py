@@ -10,27 +10,27 @@ import torch
 from torch import Tensor, nn
 
 from featlift.checkpoints import load
+from featlift.checkpoints.json_io import write_json
+from featlift.data.image_io import read_image_crop
 from featlift.data.retrieval_collections import CollectionConfig, open_collection
-from featlift.data.retrieval_readers import read_image_crop
 from featlift.evaluation.retrieval import (
     distance_by_ratio,
     map_by_ratio,
     plot_seed_curves,
     png_bits,
 )
+from featlift.papers.fsr_gan.descriptors import describe_files
 from featlift.papers.fsr_gan.settings import Settings
 from featlift.retrieval.descriptors import downscale_image
 from featlift.retrieval.embedders import EmbedderConfig
-from featlift.retrieval.embedding_cache import build_descriptor_cache, describe_files
+from featlift.retrieval.embedding_cache import build_descriptor_cache
 from featlift.retrieval.generator import (
+    GENERATOR_FILE,
     super_resolve_descriptors,
 )
 from featlift.retrieval.linear_baselines import IdentityGenerator
 from featlift.runs.options import InferenceOptions
 from featlift.training import Run
-from featlift.training.run import write_json
-
-GENERATOR_FILE = "generator.safetensors"
 
 
 def evaluate_retrieval(run: Path, data: str = "", out: Path | None = None) -> dict[str, Any]:

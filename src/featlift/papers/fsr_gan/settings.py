@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 
 from featlift.data.retrieval_collections import CollectionConfig
-from featlift.losses import (
+from featlift.registry import check_choice
+from featlift.retrieval.embedders import EmbedderConfig
+from featlift.retrieval.losses import (
     gan_discriminator_loss,
     gan_generator_loss,
     wasserstein_critic_loss,
     wasserstein_generator_loss,
 )
-from featlift.retrieval.embedders import EmbedderConfig
 from featlift.training import OptimizerConfig
 
 GAN_LOSSES = {
@@ -38,8 +39,7 @@ class GANConfig:
     penalty_weight: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.kind != "off" and self.kind not in GAN_LOSSES:
-            raise ValueError(f"Unknown adversarial kind '{self.kind}'; choose 'off' or one of {', '.join(GAN_LOSSES)}.")
+        check_choice(self.kind, ("off", *GAN_LOSSES), "adversarial kind")
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,13 @@ from torch import Tensor, nn
 
 from featlift.checkpoints import save
 from featlift.data.retrieval_collections import list_train_images
-from featlift.data.retrieval_readers import RetrievalQuery, random_crop_box
+from featlift.data.retrieval_images import random_crop_box
+from featlift.data.retrieval_readers import RetrievalQuery
 from featlift.evaluation.retrieval import (
     query_average_precisions,
     select_within_one_standard_error,
 )
-from featlift.losses import (
-    clip_weights,
-    focal_distance,
-    gradient_penalty,
-    relative_distance,
-)
+from featlift.papers.fsr_gan.descriptors import describe_files
 from featlift.papers.fsr_gan.evaluation import apply_generator
 from featlift.papers.fsr_gan.settings import (
     GAN_LOSSES,
@@ -29,14 +25,17 @@ from featlift.papers.fsr_gan.settings import (
     RegularizationConfig,
     Settings,
 )
+from featlift.registry import check_choice
 from featlift.retrieval.descriptor_pairs import DescriptorPairLoader, DescriptorPairs
 from featlift.retrieval.discriminator import DescriptorDiscriminator, MLPDiscriminator
-from featlift.retrieval.embedding_cache import DescriptorCache, build_descriptor_cache, describe_files
+from featlift.retrieval.embedding_cache import DescriptorCache, build_descriptor_cache
 from featlift.retrieval.generator import (
+    GENERATOR_FILE,
     ConditionedGenerator,
     DescriptorGenerator,
     ResidualGenerator,
 )
+from featlift.retrieval.losses import clip_weights, focal_distance, gradient_penalty, relative_distance
 from featlift.training import Learner, Run, fit
 
 
@@ -47,7 +46,7 @@ def train(settings: Settings, run: Run) -> nn.Module:
     settings = select_regularization(settings, F, files, pairs, run)
     G = build_generator(settings, pairs.high.shape[1])
     train_generator(G, pairs, settings, run)
-    save(G, run.folder / "generator.safetensors")
+    save(G, run.folder / GENERATOR_FILE)
     return G
 
 
@@ -67,8 +66,7 @@ def build_generator(settings: Settings, descriptor_dim: int) -> nn.Module:
     if settings.generator == "paper":
         return DescriptorGenerator(descriptor_dim)
     generators = {"residual": ResidualGenerator, "conditioned": ConditionedGenerator}
-    if settings.generator not in generators:
-        raise ValueError(f"Unknown generator '{settings.generator}'; choose 'paper' or one of {', '.join(generators)}.")
+    check_choice(settings.generator, ("paper", *generators), "generator")
     return generators[settings.generator](
         descriptor_dim, settings.hidden_dim, rank=(settings.regularization or RegularizationConfig()).rank
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from featlift.data.config import DataConfig, finetune_data_config, quick_data_config
 from featlift.detectors.config import DetectorConfig, finetune_detector_config, quick_detector_config
+from featlift.registry import check_choice
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import StageConfig, finetune_optimizer, quick_optimizer, sgd_1x
 
@@ -62,8 +63,7 @@ class Settings:
     target_init: str = "teacher"
 
     def __post_init__(self) -> None:
-        if self.target_init not in ("teacher", "weights"):
-            raise ValueError(f"Unknown target_init '{self.target_init}'; choose 'teacher' or 'weights'.")
+        check_choice(self.target_init, ("teacher", "weights"), "target_init")
 
     @classmethod
     def finetune(cls) -> "Settings":

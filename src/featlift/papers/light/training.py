@@ -13,7 +13,12 @@ from featlift.data.batches import ResumableDataLoader
 from featlift.data.config import build_dataset, build_train_loader
 from featlift.detectors import Detector, Extractor, get_extractor
 from featlift.detectors.batch_transform import BatchTransform
-from featlift.detectors.checkpoint import INTERPOLATOR_PREFIX, load_detector, load_matching_weights
+from featlift.detectors.checkpoint import (
+    INTERPOLATOR_PREFIX,
+    interpolator_weight_files,
+    load_detector,
+    load_matching_weights,
+)
 from featlift.detectors.config import build_detector
 from featlift.distillation.feature_pairs import upsample_levels
 from featlift.features import Features, Target, crop_to_match
@@ -21,6 +26,7 @@ from featlift.interpolators import build_interpolators
 from featlift.interpolators.fixed import FixedInterpolator
 from featlift.losses import feature_mse
 from featlift.papers.light.settings import STAGES, DistillationWeights, Settings
+from featlift.registry import check_choice
 from featlift.resolution import cross_resolution, downscale_images, frozen_copy
 from featlift.training import Learner, Run, fit
 
@@ -31,8 +37,7 @@ def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module
     Raises:
         ValueError: if there is no such stage.
     """
-    if stop_after not in STAGES:
-        raise ValueError(f"Unknown stage '{stop_after}'; choose one of {', '.join(STAGES)}.")
+    check_choice(stop_after, STAGES, "stage")
     dataset = build_dataset(settings.data)
     loader = build_train_loader(settings.data, dataset, run.seed)
     if stop_after == "teacher":
@@ -81,13 +86,6 @@ def run_distillation_stage(
         for module, file in zip(G, interpolator_weight_files(run.folder, len(G)), strict=True):
             checkpoints.save(module, file)
     return G
-
-
-def interpolator_weight_files(folder: Path, num_interpolators: int) -> list[Path]:
-    """Return the files of a run's interpolators: one shared, or one per upsampling step."""
-    return [
-        folder / ("G.safetensors" if num_interpolators == 1 else f"G{i}.safetensors") for i in range(num_interpolators)
-    ]
 
 
 def distill_interpolator(

@@ -1,0 +1,147 @@
+"""Training commands that reproduce rows of the papers' tables, derived from the cells of the row.
+
+``benchmarks/paper_tables.py`` prints them and finds their runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PaperRow = Mapping[str, Any]
+"""Column → printed value, "" for an empty cell."""
+
+OptionValues = dict[str, str]
+
+DETECTOR_LABELS = {
+    "Mask R-CNN": "mask-rcnn",
+    "Faster R-CNN": "faster-rcnn",
+    "Cascade R-CNN": "cascade-rcnn",
+    "Cascade R-CNN (mask)": "cascade-mask-rcnn",
+    "RetinaNet": "retinanet",
+    "FCOS": "fcos",
+    "CenterMask": "centermask",
+}
+DENSE_DETECTORS = ("RetinaNet", "FCOS", "CenterMask")
+BACKBONE_LABELS = {
+    "R-50": "resnet50",
+    "S-101": "resnest101e",
+    "Swin-T": "swin_tiny_patch4_window7_224",
+    "Swin-L": "swin_large_patch4_window12_384",
+}
+PYRAMID_LABELS = {"FPN": "fpn", "PAFPN": "pafpn", "BiFPN": "bifpn"}
+BASELINE_INTERPOLATORS = {
+    "NN": "nearest",
+    "BL": "bilinear",
+    "BC": "bicubic",
+    "NN-5conv": "nearest-5conv",
+    "BL-5conv": "bilinear-5conv",
+    "BC-5conv": "bicubic-5conv",
+    "Deconv": "deconv",
+    "Nearest Neighbor": "nearest",
+    "Bilinear": "bilinear",
+    "Bicubic": "bicubic",
+    "A1": "nearest",
+}
+"""Interpolators of a detector that is trained once, without stages."""
+STAGED_INTERPOLATORS = {
+    "AFI": "afi",
+    "AFI (ours)": "afi-rb",  # AFI-GAN's Table 6 prints 54 M, which is the residual-block generator
+    "SRF": "srf",
+    "SRF generator (ours)": "srf",
+}
+ABLATION_OPTIONS: dict[str, OptionValues] = {
+    "A2": {"reuse": "G"},
+    "A3": {"stop_after": "extractor"},
+    "A4": {"reuse": "M", "freeze_interpolator": "true"},
+    "A5": {"reuse": "M", "freeze_interpolator": "false"},
+    "A6": {"reuse": "none"},
+    "different feature levels": {"reuse": "M", "level_matching": "different"},
+    "same feature levels (ours)": {"reuse": "M", "level_matching": "same"},
+    "nearest": {"reuse": "M", "downscale.image_mode": "nearest"},
+    "bicubic": {"reuse": "M", "downscale.image_mode": "bicubic"},
+    "bilinear (ours)": {"reuse": "M", "downscale.image_mode": "bilinear"},
+    "B1": {"reuse": "M", "model.pyramid": "fpn-no-lateral"},
+    "B2 (ours)": {"reuse": "M", "model.pyramid": "fpn"},
+}
+"""Rows of AFI-GAN's Tables 4, 7, 8 and 9 and SRF-GAN's Tables 4, 6 and 7 → options that differ from the paper's settings."""
+SCHEDULE_3X = {"steps": "270000", "optimizer.milestones": "[0.777778, 0.925926]"}
+"""The 3x schedule (37 epochs): the learning rate drops by 10 after 210k and 250k steps."""
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """``featlift train PAPER --preset PRESET --OPTION VALUE …``; ``schedule`` holds the options that do not distinguish rows."""
+
+    paper: str
+    options: OptionValues
+    preset: str = "paper"
+    schedule: OptionValues = field(default_factory=dict)
+
+    @property
+    def argv(self) -> list[str]:
+        """Arguments after ``featlift train PAPER``."""
+        options = {"preset": self.preset, **self.options, **self.schedule}
+        return [argument for name, value in options.items() for argument in (f"--{name.replace('_', '-')}", value)]
+
+    @property
+    def command(self) -> str:
+        """Shell command."""
+        return " ".join(["featlift train", self.paper, *(f"'{arg}'" if " " in arg else arg for arg in self.argv)])
+
+
+def build_recipe(paper: str, row: PaperRow) -> TrainingRecipe | None:
+    """Return the recipe of ``row`` of a table of ``paper``; None for third-party detectors and self-training on unlabeled images."""
+    if not _has_recipe(paper, row):
+        return None
+    variant = str(row.get("name", row.get("variant", ""))).removeprefix("degradation: ")
+    if variant in ABLATION_OPTIONS:
+        return TrainingRecipe(paper, ABLATION_OPTIONS[variant])
+    model_options, label = _model_options(row), str(row.get("interpolation") or variant)
+    if model_options is None or label not in BASELINE_INTERPOLATORS | STAGED_INTERPOLATORS:
+        return None
+    preset, is_3x = _select_preset(row), row.get("epochs") == 37
+    if label in BASELINE_INTERPOLATORS:
+        schedule = {f"train.{name}": value for name, value in SCHEDULE_3X.items()} if is_3x else {}
+        options = model_options | {"model.interpolator": BASELINE_INTERPOLATORS[label]}
+        return TrainingRecipe("baseline", options, preset, schedule)
+    schedule = {f"target.{name}": value for name, value in SCHEDULE_3X.items()} if is_3x else {}
+    options = model_options | {"model.interpolator": STAGED_INTERPOLATORS[label]} | _reuse_options(row)
+    return TrainingRecipe(paper, options, preset, schedule)
+
+
+def identifying_options(recipes: Mapping[int, TrainingRecipe]) -> tuple[str, ...]:
+    """Return the options that distinguish the rows of a table; a run may differ from its row in all other options."""
+    return tuple(dict.fromkeys(name for recipe in recipes.values() for name in recipe.options))
+
+
+def _has_recipe(paper: str, row: PaperRow) -> bool:
+    is_third_party = "reimplemented" in row and not row["reimplemented"] and not row["ours"]
+    return paper in ("afi-gan", "srf-gan") and not is_third_party and not row.get("self_training_unlabeled")
+
+
+def _model_options(row: PaperRow) -> OptionValues | None:
+    """Return the options of detector, backbone and pyramid; None if FeatLift lacks any of them."""
+    backbone, pyramid = str(row.get("backbone", "")), str(row.get("multiscale", ""))
+    if backbone.endswith("FPN"):
+        backbone, _, pyramid = backbone.rpartition("-")
+    cells = {
+        "model.detector": (str(row.get("target_detector", row.get("detector", ""))), DETECTOR_LABELS),
+        "model.backbone": (backbone, BACKBONE_LABELS),
+        "model.pyramid": (pyramid, PYRAMID_LABELS | ({"BiFPN": "bifpn-7"} if backbone.startswith("Swin") else {})),
+    }
+    if any(cell and cell not in labels for cell, labels in cells.values()):
+        return None
+    return {option: labels[cell] for option, (cell, labels) in cells.items() if cell}
+
+
+def _select_preset(row: PaperRow) -> str:
+    """Return the preset of the detector's or backbone's family, see `featlift.baseline.Settings`."""
+    if str(row.get("backbone", "")).startswith("Swin"):
+        return "transformer"
+    return "dense" if row.get("target_detector", row.get("detector")) in DENSE_DETECTORS else "paper"
+
+
+def _reuse_options(row: PaperRow) -> OptionValues:
+    """Return the modules that the target reuses, and the head under which the extractor was trained (Table 3)."""
+    head = str(row.get("extractor_head", ""))
+    return {"reuse": str(row.get("reuse") or "M")} | ({"extractor_detector": DETECTOR_LABELS[head]} if head else {})

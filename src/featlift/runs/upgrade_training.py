@@ -1,0 +1,75 @@
+"""Upgrade of a detector, with a check of its outputs, and fine-tuning of the added interpolators."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from featlift.data.config import build_dataset, build_train_loader, quick_data_config
+from featlift.resolution import freeze
+from featlift.training import Learner, Run, fit
+from featlift.training.schedules import quick_optimizer
+from featlift.upgrading import added_parameters, upgrade
+
+
+@dataclass(frozen=True)
+class FineTuneOptions:
+    """Training of the added modules.
+
+    Attributes:
+        steps: Number of training steps of two images; 0 trains nothing.
+        lr: Initial learning rate of AdamW with cosine decay.
+        train_all: Train the whole detector instead of the added modules only.
+    """
+
+    steps: int = 0
+    lr: float = 1e-3
+    train_all: bool = False
+
+
+NO_FINE_TUNING = FineTuneOptions()
+
+
+def upgrade_and_print(detector: nn.Module, name: str, level: str = "") -> None:
+    """Upgrade ``detector`` in place with `featlift.upgrade`; print its report, and whether the outputs are bit-identical."""
+    image = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
+    before = _run_detector(detector, image)
+    print(upgrade(detector, name, level=level))
+    same = all(torch.equal(x, y) for x, y in zip(before, _run_detector(detector, image), strict=True))
+    print(f"outputs on an image before and after: {'bit-identical' if same else 'DIFFERENT'}")
+
+
+@torch.inference_mode()
+def _run_detector(detector: nn.Module, image: Tensor) -> list[Tensor]:
+    """Return the output tensors of ``detector`` on ``image [3, H, W]``: boxes, labels, scores, …"""
+    return list(detector.eval()([image])[0].values())
+
+
+def fine_tune_upgrade(detector: nn.Module, data: str, options: FineTuneOptions, folder: Path) -> None:
+    """Fine-tune the added modules, or all, of ``detector`` with its detection losses on the images of ``data``; log to ``folder``."""
+    if not options.train_all:
+        _freeze_all_but_added(detector)
+    config = replace(quick_data_config(), root=data, batch_size=2)
+    optimizer = replace(quick_optimizer(options.lr), warmup_steps=min(10, options.steps // 10))
+    settings = {"data": config, "steps": options.steps, "optimizer": optimizer, "train_all": options.train_all}
+    with Run(folder, settings) as run:
+        learner = Learner(detector, optimizer, options.steps)
+        loader = build_train_loader(config, build_dataset(config), run.seed)
+        fit(
+            lambda images, targets: learner.step(detector(images, targets)),
+            loader,
+            options.steps,
+            run,
+            {"detector": learner},
+        )
+
+
+def _freeze_all_but_added(detector: nn.Module) -> None:
+    """Freeze all parameters except the added ones, and all batch-norm statistics except those of added layers."""
+    added = set(map(id, added_parameters(detector).values()))
+    for parameter in detector.parameters():
+        parameter.requires_grad_(id(parameter) in added)
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d) and id(module.weight) not in added:
+            freeze(module)
