@@ -24,10 +24,10 @@ from featlift.data.dataset import ImageDataset
 from featlift.evaluation.bootstrap import ConfidenceInterval
 from featlift.evaluation.comparison import compare_detections
 from featlift.evaluation.detection import EvaluationResult, compute_metrics, detect_dataset
-from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 from featlift.evaluation.seeds import paired_seed_bootstrap
 from featlift.features import Features
 from featlift.papers.efpn.evaluation import extended_level_maps
+from featlift.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 from featlift.report.records import RunRecord
 from featlift.runs.evaluate import build_report_dataset
 

@@ -18,9 +18,9 @@ from featlift.backbones import Backbone
 from featlift.detectors.efpn import ExtendedExtractor
 from featlift.detectors.extractor import Extractor
 from featlift.detectors.sparse_level import INPUT_SCALES, extension_receptive_radius
-from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies
 from featlift.features import Features
 from featlift.interpolators import build_interpolators
+from featlift.profiling import count_macs, count_parameters, measure_latencies
 from featlift.pyramids.efpn import ExtendedLevel
 from featlift.pyramids.texture_transfers import texture_transfer
 

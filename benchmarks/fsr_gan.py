@@ -4,8 +4,9 @@
     python benchmarks/fsr_gan.py tt100k-photos DATA       # trained on unrelated photographs, without leakage
     python benchmarks/fsr_gan.py tt100k-gallery DATA      # trained on the images of the gallery, without labels
 
-DATA is the data folder (see ``benchmarks/README.md``): retrieval_tt100k, weights, coco, gtsdb and sr are used. Models on descriptors are trained with every
-seed; the paper's baselines SRCNN and VDSR (image super-resolution before the embedding) and the distilled encoder, which take minutes each,
+DATA is the data folder (see ``benchmarks/README.md``): retrieval_tt100k, weights, coco, gtsdb and sr are used.
+
+Models on descriptors are trained with every seed; the paper's baselines SRCNN and VDSR (image super-resolution before the embedding) and the distilled encoder, which take minutes each,
 with one. Results: benchmarks/results/fsr_gan-<case>.json and four plots.
 """
 
@@ -29,7 +30,6 @@ from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 from featlift.evaluation.retrieval import (
     classify_ap_changes,
     map_by_num_distractors,
-    plot_seed_curves,
     query_average_precisions,
 )
 from featlift.papers.fsr_gan import Settings
@@ -42,10 +42,11 @@ from featlift.papers.fsr_gan.training import (
     select_regularization,
     train_generator,
 )
+from featlift.report.seed_curves import plot_seed_curves
 from featlift.retrieval.descriptor_pairs import DescriptorPairs
 from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.embedding_cache import build_descriptor_cache
-from featlift.retrieval.linear_baselines import IdentityGenerator
+from featlift.retrieval.generator import IdentityGenerator
 from featlift.training import Run
 
 HARD_RATIO = 6

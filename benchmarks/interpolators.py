@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from featlift.evaluation.profiling import Latency, count_macs, count_parameters, measure_latencies
 from featlift.interpolators import INTERPOLATORS, interpolator
+from featlift.profiling import Latency, count_macs, count_parameters, measure_latencies
 
 MAPS = {"P3": (100, 152), "P4": (50, 76)}  # of an image of 800x1216
 DUPLICATES = ("afi-rb",)  # another name of SRF-GAN's generator

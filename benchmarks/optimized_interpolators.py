@@ -10,8 +10,8 @@ from featlift.backbones import Backbone
 from featlift.deployment.optimize import find_fastest_variant, optimize
 from featlift.deployment.variants import VARIANTS
 from featlift.detectors import Detector, detector, extractor
-from featlift.evaluation.profiling import Latency, measure_latencies
 from featlift.interpolators import interpolator
+from featlift.profiling import Latency, measure_latencies
 
 HEAVY = ("afi", "srf")
 LIGHT = ("nearest", "bilinear", "light", "light-agnostic", "dysample")

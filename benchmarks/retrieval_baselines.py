@@ -1,6 +1,6 @@
 """Baselines of FSR-GAN: ridge regression, one model per ratio, a distilled query encoder, and image super-resolution.
 
-All learn from the training data of G. The linear models are in :mod:`featlift.retrieval.linear_baselines`.
+All learn from the training data of G. The linear models are in ``linear_generators.py``.
 """
 
 import argparse
@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as nnf
+from linear_generators import AffineGenerator, PerRatioGenerator, fit_ridge
 from torch import Tensor, nn
 
 from featlift.data.image_io import read_image_crop
 from featlift.data.retrieval_collections import list_train_images, open_collection
 from featlift.deployment.sr_inference import InferenceNetwork
-from featlift.image_sr.degradation import quantize_8bit
 from featlift.image_sr.network import SuperResolverConfig
 from featlift.papers import fdsr
 from featlift.papers.fdsr.settings import CropDataConfig, LossWeights
@@ -25,12 +25,11 @@ from featlift.papers.fsr_gan import Settings
 from featlift.papers.fsr_gan.descriptors import describe_files
 from featlift.papers.fsr_gan.settings import GANConfig, RegularizationConfig
 from featlift.papers.fsr_gan.training import build_generator, train_generator
-from featlift.resolution import freeze
+from featlift.resolution import freeze, quantize_8bit
 from featlift.retrieval.descriptor_pairs import DescriptorPairLoader, DescriptorPairs
 from featlift.retrieval.descriptors import DOWNSCALERS, Embedder, downscale_image, downscale_then_resize, embed_images
 from featlift.retrieval.embedders import build_encoder, build_pooling
 from featlift.retrieval.embedding_cache import build_descriptor_cache
-from featlift.retrieval.linear_baselines import AffineGenerator, PerRatioGenerator, fit_ridge
 from featlift.retrieval.losses import focal_distance
 from featlift.training import Learner, OptimizerConfig, Run, fit
 from featlift.training.schedules import StageConfig

@@ -1,7 +1,7 @@
-"""Classification of small signs in the synthetic scenes: ``python benchmarks/sign_classification.py`` → ``benchmarks/results/readability.json``.
+"""Classification of small signs in the synthetic scenes: ``python benchmarks/sign_classification.py``.
 
 A small network classifies crops of the true boxes, from images at full size and at half size. The difference in accuracy is the
-information lost by the lower resolution.
+information lost by the lower resolution. Result: ``benchmarks/results/readability.json``.
 """
 
 import torch

@@ -15,12 +15,12 @@ from featlift.backbones import Backbone
 from featlift.detectors import extractor
 from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.distillation.feature_pairs import upsample_levels
-from featlift.evaluation.profiling import Latency, measure_latencies
 from featlift.features import crop_to_match
 from featlift.interpolators import interpolator
-from featlift.losses import discriminator_logits, discriminator_loss_from_maps, generator_adversarial_loss, pyramid_l1
+from featlift.losses import discriminator_logits, discriminator_loss, generator_adversarial_loss, pyramid_l1
 from featlift.papers.afi_gan.settings import AdversarialConfig
 from featlift.papers.afi_gan.training import adversarial_step
+from featlift.profiling import Latency, measure_latencies
 from featlift.resolution import cross_resolution, frozen_copy
 from featlift.training import Learner, OptimizerConfig
 
@@ -71,7 +71,8 @@ def published_step(modules: GANModules, adversarial: AdversarialConfig) -> Step:
         with torch.no_grad():
             high, low = F(image), F(downscale(image))
         discriminator.zero_grad()
-        discriminator_loss_from_maps(D, *crop_to_match(upsample_levels(G, low), high)).backward()
+        fake, real = crop_to_match(upsample_levels(G, low), high)
+        discriminator_loss(discriminator_logits(D, fake, detach=True), discriminator_logits(D, real)).backward()
         discriminator.step()
         generator.zero_grad()
         student, teacher = crop_to_match(upsample_levels(G, low), high)

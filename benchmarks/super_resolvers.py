@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from featlift.deployment.sr_inference import time_inference
-from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 from featlift.image_sr import super_resolver
 from featlift.image_sr.tiling import measure_receptive_radius
+from featlift.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 
 NETWORKS = ("compact", "edsr-baseline", "d-dbpn")
 CHECKPOINTED = ("edsr-baseline", "d-dbpn")

@@ -14,6 +14,7 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 PACKAGE = ROOT / "src" / "featlift"
 SYMBOL_LINK = re.compile(r"\[`(featlift(?:\.\w+)+)`\]\([^)]*#L\d+\)")
+TEXT_SUFFIXES = (".py", ".toml", ".md")
 LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)(#[^)\s]*)?(\))")
 
 
@@ -64,14 +65,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def _outside_links(page: Path) -> Iterator[Path]:
     for match in LINK.finditer(SYMBOL_LINK.sub("", page.read_text(encoding="utf-8"))):
         path = (page.parent / match[2]).resolve()
-        if path.is_file() and DOCS not in path.parents and path.suffix != ".md":
+        if path.is_file() and DOCS not in path.parents:
             yield path
 
 
 def _site_path(path: Path) -> str:
     """Return where a file outside ``docs`` lies on the site; source files are plain text there."""
     name = path.relative_to(ROOT).as_posix()
-    return f"source/{name}" + (".txt" if path.suffix in (".py", ".toml") else "")
+    return f"source/{name}" + (".txt" if path.suffix in TEXT_SUFFIXES else "")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files, **_: Any) -> str:
@@ -81,7 +82,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def redirect(match: re.Match[str]) -> str:
         path = (source.parent / match[2]).resolve()
-        if DOCS in path.parents or not path.is_file() or path.suffix == ".md":
+        if DOCS in path.parents or not path.is_file():
             return match[0]
         target = os.path.relpath(DOCS / _site_path(path), source.parent)
         return f"{match[1]}{Path(target).as_posix()}{match[4]}"

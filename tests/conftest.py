@@ -6,7 +6,7 @@ import torch
 from featlift.cli import main
 
 TINY = [
-    "--data.batch_size", "2", "--train.steps", "1", "--model.pyramid_channels", "8", "--device", "cpu",
+    "--preset", "quick", "--data.batch_size", "2", "--train.steps", "1", "--model.pyramid_channels", "8", "--device", "cpu",
     "--model.detector_options", '{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}',
 ]  # fmt: skip
 """Options of ``featlift train baseline`` for a detector that trains in seconds."""

@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from featlift.features import crop_or_pad, crop_to_match, level_stride, tile_spans
+from featlift.features import boxes_to_mask, crop_or_pad, crop_to_match, level_stride, tile_spans
+
+GOLDEN = [  # box in px; half-open cells at stride 4 of a 64x64 map, at stride 8 of 32x32 (spec §1.5)
+    ((13, 22, 30, 41), (3, 5, 8, 11), (1, 2, 4, 6)),
+    ((16, 16, 32, 32), (4, 4, 8, 8), (2, 2, 4, 4)),
+    ((5.2, 5.2, 6.1, 6.1), (1, 1, 2, 2), (0, 0, 1, 1)),
+    ((-3, 0, 9, 9), (0, 0, 3, 3), (0, 0, 2, 2)),
+    ((250, 250, 260, 262), (62, 62, 64, 64), (31, 31, 32, 32)),
+]
 
 
 @pytest.mark.parametrize(
@@ -76,3 +84,23 @@ def test_the_tile_is_found_in_the_output_of_its_window(scale):
     for span in tile_spans(10, 3, 2):
         output = large[span.scaled_window(scale)]
         assert torch.equal(output[span.tile_in_window(scale)], large[span.scaled_tile(scale)])
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+@pytest.mark.parametrize(("box", "fine", "coarse"), GOLDEN)
+def test_boxes_to_mask(box, fine, coarse, stride):
+    left, top, right, bottom = fine if stride == 4 else coarse
+    expected = torch.zeros(1, 1, 256 // stride, 256 // stride)
+    expected[..., top:bottom, left:right] = 1
+    assert torch.equal(boxes_to_mask([torch.tensor([box])], stride, (256 // stride, 256 // stride)), expected)
+
+
+def test_overlapping_boxes_and_images_are_independent():
+    boxes = [torch.tensor([[0.0, 0, 8, 8], [4, 4, 12, 12]]), torch.zeros(0, 4)]
+    mask = boxes_to_mask(boxes, 4, (8, 8))
+    assert mask[0].sum() == 7
+    assert not mask[1].any()
+
+
+def test_a_box_outside_the_map_has_no_cells():
+    assert not boxes_to_mask([torch.tensor([[-20.0, -20, -5, -5], [70, 0, 90, 9]])], 4, (16, 16)).any()

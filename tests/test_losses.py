@@ -5,13 +5,19 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from featlift.distillation.discriminator import PatchDiscriminator
-from featlift.losses import discriminator_accuracy, discriminator_logits, discriminator_loss, discriminator_loss_from_maps, feature_mse, foreground_l1, generator_adversarial_loss, pixel_l1, pyramid_l1
-from featlift.detectors.ohem import box_head_losses
 from featlift.features import boxes_to_mask
-from featlift.detectors.ohem import ohem_select
+from featlift.losses import (
+    discriminator_accuracy,
+    discriminator_logits,
+    discriminator_loss,
+    feature_mse,
+    foreground_l1,
+    generator_adversarial_loss,
+    pixel_l1,
+    pyramid_l1,
+)
 
 
 def cells(*values: float) -> Tensor:
@@ -35,7 +41,6 @@ def test_pyramid_l1_by_hand():
 def test_discriminator_loss_by_hand():
     real = (cross_entropy(0, 1) + cross_entropy(1, 1)) / 2 + cross_entropy(-1, 1)
     fake = (cross_entropy(1, 0) + cross_entropy(-2, 0)) / 2 + cross_entropy(3, 0)
-    assert discriminator_loss_from_maps(nn.Identity(), STUDENT, TEACHER).item() == pytest.approx(real + fake, rel=1e-6)
     assert discriminator_loss(STUDENT, TEACHER).item() == pytest.approx(real + fake, rel=1e-6)
 
 
@@ -102,17 +107,10 @@ def test_the_adversarial_term_changes_the_generators_gradient():
 
 def test_the_discriminator_loss_gives_the_generator_no_gradient():
     generator, discriminator, x = networks()
-    discriminator_loss_from_maps(discriminator, {"p3": generator(x)}, {"p3": torch.randn(2, 4, 5, 5)}).backward()
+    fake = discriminator_logits(discriminator, {"p3": generator(x)}, detach=True)
+    discriminator_loss(fake, discriminator_logits(discriminator, {"p3": torch.randn(2, 4, 5, 5)})).backward()
     assert all(parameter.grad is None for parameter in generator.parameters())
     assert all(parameter.grad.any() for parameter in discriminator.parameters())
-
-
-def test_real_and_fake_have_separate_batch_statistics():
-    """In a common batch, the means alone would separate them."""
-    discriminator = PatchDiscriminator(4).train()
-    student, teacher = {"p3": torch.randn(2, 4, 5, 5)}, {"p3": torch.randn(2, 4, 5, 5) + 3}
-    separate = discriminator_loss({"p3": discriminator(student["p3"])}, {"p3": discriminator(teacher["p3"])})
-    torch.testing.assert_close(discriminator_loss_from_maps(discriminator, student, teacher), separate)
 
 
 def test_logits_are_detached_on_request():
@@ -189,35 +187,6 @@ def test_feature_mse_errors():
         feature_mse({}, two_maps())
 
 
-GOLDEN = [  # box in px; half-open cells at stride 4 of a 64x64 map, at stride 8 of 32x32 (spec §1.5)
-    ((13, 22, 30, 41), (3, 5, 8, 11), (1, 2, 4, 6)),
-    ((16, 16, 32, 32), (4, 4, 8, 8), (2, 2, 4, 4)),
-    ((5.2, 5.2, 6.1, 6.1), (1, 1, 2, 2), (0, 0, 1, 1)),
-    ((-3, 0, 9, 9), (0, 0, 3, 3), (0, 0, 2, 2)),
-    ((250, 250, 260, 262), (62, 62, 64, 64), (31, 31, 32, 32)),
-]
-
-
-@pytest.mark.parametrize("stride", [4, 8])
-@pytest.mark.parametrize(("box", "fine", "coarse"), GOLDEN)
-def test_boxes_to_mask(box, fine, coarse, stride):
-    left, top, right, bottom = fine if stride == 4 else coarse
-    expected = torch.zeros(1, 1, 256 // stride, 256 // stride)
-    expected[..., top:bottom, left:right] = 1
-    assert torch.equal(boxes_to_mask([torch.tensor([box])], stride, (256 // stride, 256 // stride)), expected)
-
-
-def test_overlapping_boxes_and_images_are_independent():
-    boxes = [torch.tensor([[0.0, 0, 8, 8], [4, 4, 12, 12]]), torch.zeros(0, 4)]
-    mask = boxes_to_mask(boxes, 4, (8, 8))
-    assert mask[0].sum() == 7
-    assert not mask[1].any()
-
-
-def test_a_box_outside_the_map_has_no_cells():
-    assert not boxes_to_mask([torch.tensor([[-20.0, -20, -5, -5], [70, 0, 90, 9]])], 4, (16, 16)).any()
-
-
 def test_foreground_by_loop():
     torch.manual_seed(0)
     student, teacher = two_maps(), two_maps()
@@ -251,26 +220,3 @@ def test_one_cell_in_a_hundred_weighs_a_hundred_and_one_times_a_background_cell(
     (pyramid_l1({"a": student}, {"a": teacher}) + foreground_l1({"a": student}, {"a": teacher}, {"a": mask})).backward()
     assert student.grad is not None
     assert student.grad[0, 0, 3, 4].item() / student.grad[0, 0, 0, 0].item() == pytest.approx(101)
-
-
-def rois(count=12, classes=3):
-    torch.manual_seed(2)
-    labels = torch.arange(count) % (classes + 1)
-    return torch.randn(count, classes + 1), torch.randn(count, 4 * classes + 4), labels, torch.randn(count, 4)
-
-
-def test_box_losses_add_up_to_torchvisions():
-    logits, deltas, labels, targets = rois()
-    losses = [loss.sum() / len(labels) for loss in box_head_losses(logits, deltas, labels, targets)]
-    expected = fastrcnn_loss(logits, deltas, [labels], [targets])
-    torch.testing.assert_close(losses, list(expected))
-
-
-def test_ohem_by_hand():
-    labels = torch.tensor([1, 0, 2, 0, 1, 0, 0])
-    classification = torch.tensor([0.1, 0.9, 0.5, 0.2, 0.3, 0.4, 0.8])
-    box = torch.tensor([3.0, 9.0, 0.0, 9.0, 0.1, 9.0, 9.0])
-    assert sorted(ohem_select(classification, box, labels, 4).tolist()) == [0, 1, 5, 6]
-    assert sorted(ohem_select(classification, box, labels, 8).tolist()) == [0, 1, 2, 3, 5, 6]
-    assert sorted(ohem_select(classification, box, labels, 100).tolist()) == list(range(7))
-    assert ohem_select(classification[:0], box[:0], labels[:0], 8).tolist() == []

@@ -1,12 +1,13 @@
 """What README and documentation tell people to type, works: Python blocks run, `featlift …` lines parse."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from featlift.cli import main
+from featlift.cli import main, parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -50,20 +51,26 @@ def written(read) -> list:
 
 
 @pytest.mark.parametrize("words", written(commands))
-def test_every_command_is_understood(words, monkeypatch):
-    """The function behind the verb is not called; its words must have become its arguments."""
+def test_every_command_is_understood(words, tmp_path, monkeypatch):
+    """The function of the command is not called; its words must have become its arguments. YAML files are those of the pages."""
     if any("…" in word or word.isupper() for word in words[:2]):
         pytest.skip("a placeholder stands for the verb")
-    from featlift.cli import parser
+    for name in ("parse_function_args", "parse_training_args"):
+        monkeypatch.setattr(parser, name, _and_stop(getattr(parser, name)))
+    monkeypatch.chdir(tmp_path)
+    for body in (body for page in PAGES for body in blocks(page, "yaml")):
+        Path(body.partition("\n")[0].removeprefix("# ")).write_text(body)
+    assert outcome(words) == 0, f"featlift {' '.join(words)}"
 
-    taken = parser._parse
 
-    def parsed(*arguments, **options):
-        taken(*arguments, **options)
+def _and_stop(parse):
+    """``parse``, after which the command is not run."""
+
+    def parsed(*arguments):
+        parse(*arguments)
         raise Parsed
 
-    monkeypatch.setattr(parser, "_taken", parsed)
-    assert outcome(words) == 0, f"featlift {' '.join(words)}"
+    return parsed
 
 
 def outcome(words: list[str]) -> int:
@@ -85,13 +92,16 @@ def test_torchrun_leaves_our_words_to_us(words):
     assert launched.training_script_args == words[words.index("featlift") + 1 :]
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.name) for page in PAGES if blocks(page, "python", "py")]
+)
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     """Block after block in one session, in an empty folder; weights that would be downloaded are random ones instead."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", _refuse)
-    session = {"__name__": "readme"}
-    for number, block in enumerate(blocks(PAGES[0], "python", "py"), 1):
-        exec(compile(_offline(block), f"README.md, Python block {number}", "exec"), session)
+    session = {"__name__": page.stem}
+    for number, block in enumerate(blocks(page, "python", "py"), 1):
+        exec(compile(_offline(block), f"{page.name}, Python block {number}", "exec"), session)
 
 
 def _offline(block: str) -> str:
@@ -104,7 +114,7 @@ def _offline(block: str) -> str:
 
 
 def _refuse(*arguments, **options):
-    raise AssertionError("The README downloads something without being asked for.")
+    raise AssertionError("A page downloads something without being asked for.")
 
 
 def test_a_command_is_found_among_other_words(tmp_path):
@@ -120,3 +130,100 @@ def test_a_command_is_found_among_other_words(tmp_path):
 @pytest.mark.parametrize("words", [["train", "afi-gan", "--modle.channels", "3"], ["demo", "--stpes", "3"], ["frob"]])
 def test_a_wrong_command_would_be_noticed(words):
     assert outcome(words) != 0
+
+
+# ---------------------------------------------------------------------------------------------------- links, images, numbers
+
+REPOSITORY = "https://github.com/featlift/featlift"
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|^(?:\w+) = \"(https://[^\"]+)\"", re.MULTILINE)
+
+
+def links(page: Path) -> list[str]:
+    """Targets of the links and images of a page without its code blocks, or of ``[project.urls]``."""
+    text = page.read_text()
+    text = text[text.index("[project.urls]") :].partition("\n\n")[0] if page.suffix == ".toml" else BLOCK.sub("", text)
+    return [first or second for first, second in LINK.findall(re.sub(r"`[^`]*`", "", text))]
+
+
+def missing_target(page: Path, link: str) -> bool:
+    """Whether ``link`` leads into the repository, to a file that does not exist."""
+    for prefix in ("/blob/main/", "/tree/main/", "/raw/main/"):
+        if link.startswith(REPOSITORY + prefix):
+            return not (ROOT / link.removeprefix(REPOSITORY + prefix).partition("#")[0]).exists()
+    if re.match(r"https?:|mailto:|#", link):
+        return False
+    return not (page.parent / link.partition("#")[0]).exists()
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "pyproject.toml"], ids=lambda page: page.name)
+def test_links_into_the_repository_and_images_exist(page):
+    assert not [link for link in links(page) if missing_target(page, link)]
+
+
+def test_the_readme_renders_outside_the_repository():
+    """PyPI shows the README alone: relative links would lead nowhere."""
+    assert len(links(PAGES[0])) > 10
+    assert not [link for link in links(PAGES[0]) if not link.startswith("https://")]
+
+
+MEASURED = [
+    ("efpn_gtsdb_start4", "EFPN, ftt", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("efpn_gtsdb_start4", "FPN, 2x image", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("efpn_gtsdb_start4", "FPN, 2x image, longer training", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("efpn_gtsdb_start4", "FPN, longer training", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("efpn_gtsdb_start4", "FPN, slices of 200 px, 2x (SAHI)", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("efpn_both_sizes_start2", "EFPN, ftt", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("efpn_both_sizes_start2", "FPN, 2x image", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("efpn_both_sizes_start2", "FPN, 2x image, longer training", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("efpn_both_sizes_start2", "FPN, longer training", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("efpn_both_sizes_start2", "FPN, slices of 80 px, 2x (SAHI)", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("interpolation_scenes", "light:plain", "Δ AP boxes [95 % CI]", "`light` {}"),
+    ("interpolation_scenes", "dysample:plain", "Δ AP boxes [95 % CI]", "DySample {}"),
+    ("interpolation_scenes", "afi:plain", "Δ AP boxes [95 % CI]", "AFI {}"),
+    ("interpolation_scenes", "afi", "Δ AP boxes [95 % CI]", "AFI in the paper's three stages {}"),
+    ("interpolation_scenes", "light:plain", "latency ratio", "{}x"),
+    ("interpolation_scenes", "dysample:plain", "latency ratio", "{}x"),
+    ("interpolation_scenes", "afi", "latency ratio", "{}x"),
+    ("interpolation_deeppcb", "deconv:plain", "Δ AP boxes [95 % CI]", "deconvolution on circuit boards, +1.2 AP"),
+    ("fdsr_photographs", "fine-tuned", "ap", "{}, bicubic"),
+    ("fdsr_photographs", "bicubic", "ap", "without training {}"),
+    ("fdsr_photographs", "FDSR with EDSR", "ap", "AP {}, the same network"),
+    ("fdsr_photographs", "EDSR, pixels", "ap", "on pixels {}"),
+    ("fdsr_photographs", "FDSR with EDSR", "ap_small", "small defects {}"),
+    ("fdsr_photographs", "EDSR, pixels", "ap_small", "against {}"),
+    ("fdsr_photographs", "FDSR with EDSR", "ap_medium", "medium ones {}"),
+    ("fdsr_photographs", "EDSR, pixels", "ap_medium", "against {}"),
+    ("fsr_gan-tt100k-gallery", "FSR-GAN, no critic", "4x", "{}, raw"),
+    ("fsr_gan-tt100k-gallery", "raw", "4x", "raw {}"),
+    ("fsr_gan-tt100k-gallery", "ridge", "4x", "ridge regression {}"),
+    ("search", "super-resolve, residual 1024, 1280, batch 1", "ms", "{} ms per query"),
+]
+"""Result file, row and column of every number in the README, and the words around it."""
+
+
+def recorded(name: str, row: str) -> dict:
+    """The row of the first table of a result whose first column is ``row``."""
+    rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["tables"][0]["rows"]
+    return next(cells for cells in rows if next(iter(cells.values())) == row)
+
+
+@pytest.mark.parametrize(("name", "row", "column", "words"), MEASURED)
+def test_the_numbers_of_the_readme_are_the_recorded_ones(name, row, column, words):
+    assert words.format(recorded(name, row)[column]) in PAGES[0].read_text()
+
+
+@pytest.mark.parametrize(
+    ("rows", "ratios"),
+    [
+        (("FPN, 2x image, longer training", "FPN, 2x image, longer training"), "3.8x, 2.7x"),
+        (("EFPN, ftt", "EFPN, ftt"), "2.3x, 1.8x"),
+        (("FPN, 2x image", "FPN, 2x image"), "3.7x, 2.8x"),
+        (("FPN, slices of 200 px, 2x (SAHI)", "FPN, slices of 80 px, 2x (SAHI)"), "8.7x, 10.6x"),
+        (("FPN, longer training", "FPN, longer training"), "1.0x, 1.0x"),
+    ],
+)
+def test_the_latencies_of_the_readme_are_ratios_of_the_recorded_ones(rows, ratios):
+    names = ("efpn_gtsdb_start4", "efpn_both_sizes_start2")
+    measured = [recorded(name, row)["ms"] / recorded(name, "FPN")["ms"] for name, row in zip(names, rows, strict=True)]
+    assert ", ".join(f"{ratio:.1f}x" for ratio in measured) == ratios
+    assert f"| {ratios} |" in PAGES[0].read_text()

@@ -20,6 +20,8 @@ from featlift.resolution import (
     downscale_targets,
     freeze,
     frozen_copy,
+    quantize_8bit,
+    rgb_to_luma,
 )
 
 # ---------------------------------------------------------------------------------------------------- images
@@ -266,3 +268,15 @@ def test_freezing_in_place_stops_the_module_itself():
     parent(torch.randn(4, 3, 8, 8) + 5)
     assert torch.equal(module[1].running_mean, before)
     assert [parameter.requires_grad for parameter in parent.parameters()] == [True] * 2 + [False] * 4
+
+
+def test_luma_of_white_and_black_with_and_without_a_batch():
+    white, black = torch.ones(1, 3, 1, 1), torch.zeros(1, 3, 1, 1)
+    assert rgb_to_luma(white).item() == rgb_to_luma(white[0]).item() == pytest.approx(235 / 255, abs=1e-6)
+    assert rgb_to_luma(black).item() == pytest.approx(16 / 255, abs=1e-6)
+    assert rgb_to_luma(torch.rand(2, 3, 4, 5)).shape == (2, 1, 4, 5)
+
+
+def test_quantization_has_256_levels():
+    out = quantize_8bit(torch.tensor([-0.2, 0.5, 1.3, 1 / 255 + 1e-4]))
+    torch.testing.assert_close(out, torch.tensor([0.0, 128 / 255, 1.0, 1 / 255]))

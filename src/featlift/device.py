@@ -1,8 +1,9 @@
-"""The device that a command runs on."""
+"""The device that a command runs on, or a module lies on."""
 
 import os
 
 import torch
+from torch import nn
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -24,3 +25,14 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= num_gpus:
         raise ValueError(f"Device '{name}' is not available: PyTorch sees {num_gpus} GPUs; use 'auto' or 'cpu'.")
     return device
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of the parameters of ``module``; the CPU if it has none."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def synchronize_cuda() -> None:
+    """Wait for all queued GPU work, so that a timer reads correctly; does nothing without CUDA."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -20,6 +20,10 @@ Target = dict[str, Tensor]
 """Annotations of one image, as in torchvision: ``boxes [N, 4]`` xyxy in pixels, ``labels [N]`` int64 from 1, ``masks``, …"""
 
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation of RGB in 0…1 that torchvision's pretrained networks expect."""
+
+
 @dataclass(frozen=True)
 class TileSpan:
     """A tile along one axis of a map: the cells ``tile``, computed from ``window``, the tile with its margin.

@@ -24,18 +24,6 @@ def pyramid_l1(student: Features, teacher: Features) -> Tensor:
     return _sum([nnf.l1_loss(student[level], teacher[level]) for level in student])
 
 
-def discriminator_loss_from_maps(discriminator: nn.Module, student: Features, teacher: Features) -> Tensor:
-    """Discriminator loss: sum over levels of BCE(D(teacher), 1) + BCE(D(student), 0) (SRF-GAN, Eq. (1); AFI-GAN, Eq. (1)).
-
-    The maps ``[B, C, H, W]`` are detached, so the generator gets no gradient. Real and fake maps pass the discriminator separately, each
-    with their own batch-norm statistics.
-    """
-    return discriminator_loss(
-        discriminator_logits(discriminator, student, detach=True),
-        discriminator_logits(discriminator, teacher, detach=True),
-    )
-
-
 def generator_adversarial_loss(
     discriminator: nn.Module, student: Features, cell_weights: Mapping[str, Tensor] = UNIFORM_WEIGHTS
 ) -> Tensor:
@@ -56,7 +44,11 @@ def discriminator_logits(discriminator: nn.Module, features: Features, detach: b
 def discriminator_loss(
     fake_logits: Features, real_logits: Features, cell_weights: Mapping[str, Tensor] = UNIFORM_WEIGHTS
 ) -> Tensor:
-    """:func:`discriminator_loss_from_maps` for logits ``[B, 1, H, W]``; ``cell_weights`` as in :func:`generator_adversarial_loss`."""
+    """Discriminator loss: sum over levels of BCE(D(teacher), 1) + BCE(D(student), 0) (SRF-GAN, Eq. (1); AFI-GAN, Eq. (1)).
+
+    Both are level → logits ``[B, 1, H, W]`` of D. Real and fake maps pass D separately, each with their own batch-norm statistics.
+    ``cell_weights`` as in :func:`generator_adversarial_loss`.
+    """
     real = [_bce_with_logits(logits, 1.0, cell_weights.get(level)) for level, logits in real_logits.items()]
     fake = [_bce_with_logits(logits, 0.0, cell_weights.get(level)) for level, logits in fake_logits.items()]
     return _sum(real + fake)

@@ -18,6 +18,8 @@ from featlift.registry import check_choice
 _ImageT = TypeVar("_ImageT")
 _ModuleT = TypeVar("_ModuleT", bound=nn.Module)
 
+_LUMA_WEIGHTS = (65.481, 128.553, 24.966)  # ITU-R BT.601, studio range
+
 DOWNSCALE_MODES = ("bilinear", "nearest", "bicubic")
 
 
@@ -89,6 +91,17 @@ def _downscaled_size(size: Sequence[int], scale: float) -> tuple[tuple[int, int]
     small = [max(1, int(side * scale)) for side in size]
     covered = [min(side, round(small_side / scale)) for side, small_side in zip(size, small, strict=True)]
     return (small[0], small[1]), (covered[0], covered[1])
+
+
+def quantize_8bit(images: Tensor) -> Tensor:
+    """Clamp ``images`` to 0…1 and round them to 256 levels, as in an 8-bit file. The gradient is zero."""
+    return (images.clamp(0, 1) * 255).round() / 255
+
+
+def rgb_to_luma(images: Tensor) -> Tensor:
+    """Convert RGB ``images [..., 3, H, W]`` in 0…1 to the Y of YCbCr (BT.601) in 16/255 … 235/255, ``[..., 1, H, W]``."""
+    weights = images.new_tensor(_LUMA_WEIGHTS)[:, None, None]
+    return ((images * weights).sum(dim=-3, keepdim=True) + 16) / 255
 
 
 def downscale_features(features: Features, mode: str = "bilinear") -> Features:

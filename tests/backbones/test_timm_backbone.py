@@ -1,15 +1,12 @@
 """timm networks under the papers' names: sizes, norms, freezing, and weights from other libraries' files."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-import torchvision
-from safetensors.torch import save_file
 from torch import nn
 
-from featlift.backbones import Backbone, ImageEncoder, image_encoder, load_weights
+from featlift.backbones import Backbone
 from featlift.features import level_stride
 
 SMALL = ["resnet10t", "mobilenetv3_small_050", "ese_vovnet19b_slim", "regnetx_002"]
@@ -133,82 +130,6 @@ def test_the_stem_alone_and_nothing():
 # ---------------------------------------------------------------------------------------------------- weights
 
 
-@pytest.fixture(scope="module")
-def resnet() -> nn.Module:
-    """torchvision's network with random batch-norm statistics."""
-    torch.manual_seed(1)
-    network = torchvision.models.resnet18()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.1, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-    return network.eval()
-
-
-def layers(network: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
-    maps = {}
-    for level in ("c2", "c3", "c4", "c5"):
-        maps[level] = x = getattr(network, f"layer{int(level[1]) - 1}")(x)
-    return maps
-
-
-@pytest.mark.parametrize("wrapped", ["plain", "model", "state_dict", "module.", "safetensors"])
-def test_torchvisions_file_gives_torchvisions_features(resnet, tmp_path, wrapped):
-    tensors = resnet.state_dict()
-    path = tmp_path / ("weights.safetensors" if wrapped == "safetensors" else "weights.pth")
-    if wrapped == "safetensors":
-        save_file(tensors, path)
-    elif wrapped == "module.":
-        torch.save({f"module.{name}": value for name, value in tensors.items()}, path)
-    else:
-        torch.save(tensors if wrapped == "plain" else {wrapped: tensors}, path)
-    backbone = Backbone("resnet18", pretrained=path).eval()
-    image = torch.rand(1, 3, 33, 65)
-    for level, expected in layers(resnet, (image - backbone.mean) / backbone.std).items():
-        torch.testing.assert_close(backbone(image)[level], expected, rtol=1e-3, atol=1e-4)
-
-
-def test_other_names_in_the_same_order(resnet, tmp_path):
-    torch.save(
-        {f"tensor{i}": value for i, value in enumerate(resnet.state_dict().values()) if value.ndim}, tmp_path / "w.pth"
-    )
-    named = dict(Backbone("resnet18", norm="batch", pretrained=tmp_path / "w.pth").network.named_parameters())
-    assert torch.equal(named["layer4.1.conv2.weight"], resnet.layer4[1].conv2.weight)
-    assert torch.equal(named["layer3.0.downsample.0.weight"], resnet.layer3[0].downsample[0].weight)
-
-
-def test_its_own_weights_come_back_through_a_file(tmp_path):
-    backbone = Backbone("mobilenetv3_small_050", norm="batch")
-    torch.save(backbone.network.state_dict(), tmp_path / "own.pth")
-    loaded = Backbone("mobilenetv3_small_050", norm="batch", pretrained=str(tmp_path / "own.pth"))
-    assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), loaded.parameters(), strict=True))
-
-
-def test_the_wrong_network_reports_the_first_mismatch(resnet, tmp_path):
-    torch.save(resnet.state_dict(), tmp_path / "resnet18.pth")
-    with pytest.raises(
-        ValueError,
-        match=r"does not fit: \d+ of \d+ tensors match by name.*corresponds to 'conv1.weight' \(64, 3, 7, 7\)",
-    ):
-        Backbone("mobilenetv3_small_050", pretrained=tmp_path / "resnet18.pth")
-
-
-def test_too_few_tensors(resnet, tmp_path):
-    torch.save({"conv1.weight": resnet.conv1.weight.detach()}, tmp_path / "short.pth")
-    with pytest.raises(ValueError, match=r"holds 1 tensors; the network needs 100"):
-        Backbone("resnet18", pretrained=tmp_path / "short.pth")
-
-
-def test_no_state_dict_and_no_file(tmp_path):
-    torch.save([torch.zeros(1)], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match=r"holds a list; expected a state dict"):
-        load_weights(nn.Linear(1, 1), tmp_path / "list.pth")
-    with pytest.raises(FileNotFoundError, match=r"no weight file 'nowhere.pth'"):
-        load_weights(nn.Linear(1, 1), Path("nowhere.pth"))
-
-
 # ---------------------------------------------------------------------------------------------------- errors, encoders
 
 
@@ -219,11 +140,3 @@ def test_errors_name_what_is_possible():
         Backbone("resnet10t", norm="layer")
     with pytest.raises(ValueError, match=r"'resnet10t' has maps at strides \[2, 4, 8, 16, 32\]; it has none for c6"):
         Backbone("resnet10t", levels=("c5", "c6"))
-
-
-def test_encoders():
-    network = image_encoder("resnet10t").eval()
-    assert isinstance(network, ImageEncoder)
-    assert network(torch.rand(2, 3, 65, 33)).shape == (2, network.channels, 3, 2)
-    transformer = ImageEncoder("vit_tiny_patch16_224").eval()
-    assert transformer(torch.rand(1, 3, 224, 224)).shape == (1, 14 * 14 + 1, transformer.channels)

@@ -11,9 +11,9 @@ from torch import nn
 from featlift.data.config import build_dataset
 from featlift.detectors import get_extractor
 from featlift.detectors.config import build_detector
+from featlift.detectors.efpn_config import build_efpn
 from featlift.evaluation.bootstrap import ConfidenceInterval
 from featlift.evaluation.detection import EvaluationResult
-from featlift.papers import efpn
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_the_upper_bound_uses_p2_of_the_image_at_twice_the_size(case):
 
 def test_tiles_equal_the_whole_map(case):
     torch.manual_seed(0)
-    T = efpn.build_efpn(build_detector(case.settings.model, 6), case.settings.extended_level).eval()
+    T = build_efpn(build_detector(case.settings.model, 6), case.settings.extended_level).eval()
     tiled = tiled_copy(T, case.tile_size).eval()
     assert tiled.backbone is not T.backbone
     images = [torch.rand(3, 160, 160)]

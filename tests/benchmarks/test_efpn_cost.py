@@ -11,7 +11,7 @@ from efpn_cost import (
     relative_increase,
 )
 
-from featlift.evaluation.profiling import count_macs
+from featlift.profiling import count_macs
 
 
 def test_double_size_costs_four_times():

@@ -18,7 +18,7 @@ from featlift.papers.fsr_gan.evaluation import apply_generator, query_descriptor
 from featlift.papers.fsr_gan.training import build_descriptor_pairs
 from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.embedding_cache import build_descriptor_cache
-from featlift.retrieval.linear_baselines import IdentityGenerator
+from featlift.retrieval.generator import IdentityGenerator
 from report import fill_blocks, read_results
 
 

@@ -22,7 +22,7 @@ from featlift.papers.fsr_gan.descriptors import describe_files
 from featlift.retrieval.descriptor_pairs import DescriptorPairs
 from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.embedding_cache import build_descriptor_cache
-from featlift.retrieval.linear_baselines import IdentityGenerator
+from featlift.retrieval.generator import IdentityGenerator
 from featlift.training import OptimizerConfig, Run
 
 

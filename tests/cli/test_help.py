@@ -52,7 +52,7 @@ def test_the_help_of_a_training_has_the_usual_parts(capsys):
 
 
 def test_defaults_are_those_of_the_preset(capsys):
-    line = re.compile(r"--target\.steps.*\[([\d]+)\]", re.S)
+    line = re.compile(r"--target\.steps.*?\[([\d]+)\]", re.S)
     assert line.search(show("train afi-gan --help", capsys))[1] == "300"
     assert line.search(show("train afi-gan --preset paper --help", capsys))[1] == "90000"
     assert "defaults below: finetune" in show("train afi-gan --data FOLDER --help", capsys)

@@ -12,7 +12,8 @@ from featlift.cli.options import list_commands
 from featlift.cli.verbs import COMMANDS, PAPERS
 
 TABLES = [load_option_table(name) for name in [name for name, _ in list_commands()] + [f"train {p}" for p in PAPERS]]
-HABITS = ["lr", "batch_size", "epochs", "imgsz", "conf", "source", "resume", "pretrained", "weights", "workers", "project", "name", "val"]  # fmt: skip
+HABITS = ["lr", "batch_size", "epochs", "imgsz", "conf", "source", "resume", "pretrained", "weights", "workers"]
+HABITS += ["project", "name", "val"]
 
 
 def flags(table):
@@ -29,7 +30,7 @@ def test_a_hint_names_what_exists(habit, table):
         words = re.search(r"featlift (train \S+?|\w[\w-]*)'", hint)[1]
         table = load_option_table(words)
     for flag in re.findall(r"--[\w.-]*\w", hint):
-        assert flag in flags(table) | {"--help"}, hint
+        assert flag in flags(table), hint
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -63,6 +64,6 @@ def test_hints(command, habit, hint):
 
 
 def test_every_paper_has_a_main_stage_with_an_optimizer():
-    assert list(MAIN_STAGES) == list(PAPERS)
+    assert set(MAIN_STAGES) == set(PAPERS)
     for paper, stage in MAIN_STAGES.items():
         assert load_option_table(f"train {paper}").find(f"{stage}.optimizer.lr".lstrip("."))

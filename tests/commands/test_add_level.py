@@ -9,8 +9,6 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from featlift.cli.main import main
 from featlift.commands import add_level as module
-from featlift.data.image_folder import UnlabeledImageFolder
-from featlift.runs.level_training import build_crop_batches
 from featlift.upgrading import load_delta
 from featlift.upgrading.extended_level import get_small_roi_size
 
@@ -64,11 +62,6 @@ def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_
     load_delta(detector, out)
     assert get_small_roi_size(detector) == 40
     assert all(torch.equal(detector.state_dict()[name], value) for name, value in before.items())
-
-
-def test_squares_are_of_twice_the_size_and_cells_lie_on_cells(detector, photographs):
-    images, _ = next(build_crop_batches(detector, UnlabeledImageFolder(photographs), 0).iter_from(0))
-    assert {tuple(image.shape) for image in images} == {(3, 128, 128)}
 
 
 def test_steps_without_images_are_refused(capsys):

@@ -1,5 +1,3 @@
-import shutil
-
 from featlift.cli import main
 
 
@@ -13,23 +11,6 @@ def test_two_runs_side_by_side(trained, tmp_path, capsys):
     assert "nearest" in page
     assert "data:image/" in page
     assert 'src="http' not in page
-
-
-def test_a_run_against_itself_gains_nothing(trained, tmp_path, capsys):
-    shutil.copytree(trained["nearest"], tmp_path / "copy")
-    words = [str(trained["nearest"]), str(tmp_path / "copy"), "--out", str(tmp_path), "--n-resamples", "20"]
-    assert main.main(["compare", *words]) == 0
-    printed = capsys.readouterr().out
-    assert "+0.0 [+0.0, +0.0]" in printed
-    assert "copy" in printed
-
-
-def test_runs_on_other_images_are_refused(trained, tmp_path, capsys):
-    shutil.copytree(trained["nearest"], tmp_path / "copy")
-    path = tmp_path / "copy" / "result.json"
-    path.write_text(path.read_text().replace('"data": "', '"data": "other-', 1))
-    assert main.main(["compare", str(trained["nearest"]), str(tmp_path / "copy")]) == 1
-    assert "Only runs on the same images can be compared" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run(trained, tmp_path, capsys):

@@ -3,7 +3,6 @@ from dataclasses import replace
 
 from featlift.commands import demo
 from featlift.data.config import DataConfig
-from featlift.experiments.equal_steps import control_settings, scale_steps, stage_steps
 from featlift.papers import afi_gan
 from featlift.papers.afi_gan.settings import STAGES
 from featlift.training import OptimizerConfig
@@ -41,15 +40,3 @@ def test_the_demo_trains_both_and_compares_them(tmp_path, monkeypatch, capsys):
         assert "commit" in saved[name]
     assert saved["nearest"]["stages"]["train"]["step"] == 6
     assert sum(saved["comparison"]["objects"].values()) > 0
-
-
-def test_the_control_has_as_many_steps_and_the_same_start(tmp_path):
-    settings = scale_steps(afi_gan.Settings.quick(), 0.5)
-    control = control_settings(settings, tmp_path / "teacher.safetensors")
-    assert control.train.steps == settings.interpolator.steps + settings.extractor.steps + settings.target.steps == 200
-    assert control.model == replace(settings.model, interpolator="nearest")
-    assert (control.init_from, control.data) == (str(tmp_path / "teacher.safetensors"), settings.data)
-
-
-def test_no_stage_is_shortened_away():
-    assert set(stage_steps(scale_steps(afi_gan.Settings.quick(), 1e-9)).values()) == {1}

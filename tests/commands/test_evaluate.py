@@ -16,24 +16,6 @@ def test_a_run_is_measured_as_it_was_when_it_ended(trained, capsys):
     assert set(saved) == {"data", "metrics", "detections"}
 
 
-def test_multi_scale_testing(trained, coco, tmp_path, capsys):
-    run = tmp_path / "run"
-    run.mkdir()
-    for name in ("detector.safetensors", "settings.json"):
-        (run / name).symlink_to(trained["nearest"] / name)
-    assert main.main(["evaluate", str(run), "--scales", "[1.0, 1.5]", "--flip", "--merge-method", "soft-nms"]) == 0
-    assert json.loads((run / "evaluation-own-val-multi-scale.json").read_text())["metrics"]["boxes"]
-    assert main.main(["evaluate", str(run), "--scales", "[1.5]", "--merge-method", "mean"]) == 1
-    assert "choose one of nms, soft-nms" in capsys.readouterr().err
-
-
-def test_a_detector_file_is_evaluated_on_other_data(trained, coco, tmp_path, capsys):
-    words = [str(trained["nearest"] / "detector.safetensors"), "--data", str(coco), "--out", str(tmp_path / "m.json")]
-    assert main.main(["evaluate", *words, "--split", "train"]) == 0
-    assert json.loads((tmp_path / "m.json").read_text())["metrics"]["boxes"]
-    assert str(tmp_path / "m.json") in capsys.readouterr().out
-
-
 def test_super_resolved_images(trained, tmp_path, capsys):
     save(super_resolver("srcnn-915", 4), tmp_path / "sr" / SUPER_RESOLVER_FILE)
     words = [
@@ -50,22 +32,6 @@ def test_super_resolved_images(trained, tmp_path, capsys):
     assert list(results["robustness"]["srcnn"]) == ["2", "4"]
     assert (tmp_path / "out" / "robustness.png").exists()
     assert "bicubic" in capsys.readouterr().out
-
-
-def test_images_of_other_classes_are_refused(trained, coco, tmp_path, capsys):
-    other = tmp_path / "other"
-    other.mkdir()
-    for path in coco.iterdir():
-        if path.is_dir():
-            (other / path.name).symlink_to(path)
-            continue
-        truth = json.loads(path.read_text())
-        truth["categories"][0]["name"] = "zebra"
-        (other / path.name).write_text(json.dumps(truth))
-    assert main.main(["evaluate", str(trained["nearest"]), "--data", str(other)]) == 1
-    printed = capsys.readouterr().err
-    assert printed.startswith("featlift: The detector has the classes ")
-    assert "zebra" in printed
 
 
 def test_no_such_run(tmp_path, capsys):

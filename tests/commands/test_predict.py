@@ -2,11 +2,10 @@ import json
 import shutil
 
 import pytest
-import torch
 from PIL import Image
 
 from featlift.cli import main
-from featlift.deployment.prediction import draw_predictions, find_images
+from featlift.deployment.prediction import find_images
 
 
 @pytest.fixture
@@ -52,18 +51,3 @@ def test_no_image(trained, tmp_path, capsys):
     for path, message in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "contains no image")):
         assert main.main(["predict", str(trained["nearest"]), str(path)]) == 1
         assert message in capsys.readouterr().err
-
-
-def test_only_what_scores_enough_is_drawn(tmp_path):
-    detections = {
-        "boxes": torch.tensor([[4.0, 4.0, 20.0, 20.0], [30.0, 30.0, 50.0, 50.0]]),
-        "labels": torch.tensor([1, 2]),
-        "scores": torch.tensor([0.9, 0.3]),
-        "masks": torch.zeros(2, 1, 64, 64),
-    }
-    detections["masks"][0, :, 8:16, 8:16] = 1
-    draw_predictions(torch.zeros(3, 64, 64), detections, ["a", "b"], 0.5, tmp_path / "drawn.png")
-    drawn = torch.tensor(list(Image.open(tmp_path / "drawn.png").getdata())).view(64, 64, 3)
-    assert drawn[4:21, 4:21].sum() > 0
-    assert drawn[10, 12].sum() > 0
-    assert drawn[28:, 28:].sum() == 0

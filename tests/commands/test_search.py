@@ -1,15 +1,11 @@
 """Index a folder, change the folder, search with small images."""
 
-import json
-
 import pytest
 import torch
 
 from featlift.checkpoints import save
 from featlift.commands.search import index, search
-from featlift.data.image_io import list_images, read_image_crop
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
-from featlift.deployment.image_search import load_embedder_config
 from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.generator import ResidualGenerator
 
@@ -20,37 +16,6 @@ EMBEDDER = EmbedderConfig("gist", input_size=64)
 def folder(tmp_path):
     write_synthetic_landmarks(tmp_path / "images", num_landmarks=4, gallery_views=2, query_views=1, image_size=48)
     return tmp_path / "images" / "gallery"
-
-
-def test_indexing_again_sees_what_changed(tmp_path, folder):
-    store = index(str(folder), str(tmp_path / "index"), EMBEDDER, chunk_size=3)
-    assert sorted(name for name in store.names) == sorted(
-        str(f.relative_to(folder)) for f in list_images(folder)
-    )
-    (folder / "landmark-000" / "00.png").unlink()
-    (folder / "landmark-001" / "01.png").rename(folder / "landmark-001" / "moved.png")
-    again = index(str(folder), str(tmp_path / "index"))
-    assert len(again) == 7
-    assert "landmark-000/00.png" not in again
-    assert "landmark-001/moved.png" in again
-
-
-def test_an_interrupted_index_goes_on(tmp_path, folder, monkeypatch):
-    import featlift.deployment.image_search as module
-
-    read, files = module.read_image_crop, []
-
-    def dies(file):
-        files.append(file)
-        if len(files) == 6:
-            raise KeyboardInterrupt
-        return read(file)
-
-    monkeypatch.setattr(module, "read_image_crop", dies)
-    with pytest.raises(KeyboardInterrupt):
-        index(str(folder), str(tmp_path / "index"), EMBEDDER, chunk_size=2)
-    assert len(index(str(folder), str(tmp_path / "index"), chunk_size=2)) == 8
-    assert len(files) == 6 + 4  # two chunks of two were written
 
 
 @pytest.mark.parametrize("index_type", ["", "ivf-flat"])
@@ -69,20 +34,3 @@ def test_an_image_finds_itself_and_the_sheet_is_written(tmp_path, folder, index_
     assert not torch.equal(results["raw"].scores, results["super-resolved"].scores)
     page = (tmp_path / "index" / "contact_sheet.html").read_text()
     assert page.count("data:image/png") == 1 + 3 + 3
-
-
-def test_an_index_keeps_its_embedder(tmp_path, folder):
-    index(str(folder), str(tmp_path / "index"), EMBEDDER)
-    assert load_embedder_config(tmp_path / "index", None) == EMBEDDER
-    assert json.loads((tmp_path / "index" / "embedder.json").read_text())["input_size"] == 64
-    with pytest.raises(ValueError, match="another folder"):
-        index(str(folder), str(tmp_path / "index"), EmbedderConfig("gist", input_size=96))
-
-
-def test_errors_say_what_to_do(tmp_path, folder):
-    with pytest.raises(FileNotFoundError, match="featlift index"):
-        search(str(tmp_path), ["a.png"])
-    index(str(folder), str(tmp_path / "index"), EMBEDDER)
-    with pytest.raises(FileNotFoundError, match="train fsr-gan"):
-        search(str(tmp_path / "index"), [str(list_images(folder)[0])], generator=str(tmp_path))
-    assert read_image_crop(list_images(folder)[0]).shape == (3, 48, 48)

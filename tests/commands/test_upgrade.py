@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from featlift.cli.main import main
-from featlift.commands.upgrade import load_upgraded_detector
 from featlift.detectors.checkpoint import load_detector, save_detector
 from featlift.detectors.config import DetectorConfig, build_detector
+from featlift.upgrading import load_delta
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +22,19 @@ def detector(tmp_path_factory):
     return folder
 
 
+def upgraded_detector(folder, delta):
+    """The detector of ``folder`` with the delta file applied."""
+    detector = load_detector(folder)[0]
+    load_delta(detector, delta)
+    return detector
+
+
 def test_without_steps_nothing_changes_but_what_was_added(detector, tmp_path, capsys):
     out = tmp_path / "delta.safetensors"
     assert main(["upgrade", str(detector), "--interpolator", "deconv", "--out", str(out)]) == 0
     assert "bit-identical" in capsys.readouterr().out
     images = [torch.rand(3, 64, 96)]
-    plain, upgraded = load_detector(detector)[0].eval(), load_upgraded_detector(str(detector), str(out)).eval()
+    plain, upgraded = load_detector(detector)[0].eval(), upgraded_detector(detector, out).eval()
     assert torch.equal(plain(images)[0]["boxes"], upgraded(images)[0]["boxes"])
 
 
@@ -48,7 +55,7 @@ def test_a_step_trains_what_was_added_and_nothing_else(detector, tmp_path):
     assert main(words) == 0
     plain, upgraded = (
         load_detector(detector)[0].state_dict(),
-        load_upgraded_detector(str(detector), str(out)).state_dict(),
+        upgraded_detector(detector, out).state_dict(),
     )
     assert all(torch.equal(value, upgraded[name]) for name, value in plain.items())
     last = [value for name, value in upgraded.items() if "added" in name and "last" in name]

@@ -3,7 +3,6 @@ import torch
 
 from featlift.data.augment import (
     ColorJitter,
-    LargeScaleJitter,
     RandomHorizontalFlip,
     RandomShortestSize,
     crop_sample,
@@ -117,21 +116,6 @@ def test_slivers_leave():
     assert len(crop_sample(*sample(), (0, 12, 20, 10), min_box_size=2.0)[1]["labels"]) == 1
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_scale_jitter_keeps_images_and_targets_together(seed):
-    image, target = LargeScaleJitter((0.5, 2.0))(*sample(60, 90), rng(seed))
-    assert image.shape[1] <= 60
-    assert image.shape[2] <= 90
-    assert_consistent(image, target)
-
-
-def test_scale_jitter_cuts_when_it_enlarges_and_shrinks_when_it_shrinks():
-    shapes = [LargeScaleJitter((scale, scale))(*sample(60, 90), rng())[0].shape for scale in (0.5, 1.0, 2.0)]
-    assert shapes == [(3, 30, 45), (3, 60, 90), (3, 60, 90)]
-    image, target = SyntheticScenes(1)[0]
-    assert len({float(LargeScaleJitter((2.0, 2.0))(image, target, rng(k))[0].mean()) for k in range(8)}) > 5
-
-
 def test_colors_change_within_their_range_and_boxes_do_not():
     image, target = SyntheticScenes(1)[0]
     shots = [ColorJitter(0.5, 0.0, 0.0)(image, target, rng(k)) for k in range(40)]
@@ -147,9 +131,7 @@ def test_no_strength_changes_nothing():
     torch.testing.assert_close(ColorJitter(0, 0, 0)(image, target, rng())[0], image)
 
 
-@pytest.mark.parametrize(
-    "change", [RandomHorizontalFlip(), RandomShortestSize([64, 96]), LargeScaleJitter(), ColorJitter()]
-)
+@pytest.mark.parametrize("change", [RandomHorizontalFlip(), RandomShortestSize([64, 96]), ColorJitter()])
 def test_chance_comes_from_the_generator_alone(change):
     torch.manual_seed(1)
     first = change(*SyntheticScenes(1)[0], rng(5))
@@ -159,9 +141,7 @@ def test_chance_comes_from_the_generator_alone(change):
     assert torch.equal(first[1]["boxes"], second[1]["boxes"])
 
 
-@pytest.mark.parametrize(
-    "change", [RandomHorizontalFlip(1.0), RandomShortestSize(10), LargeScaleJitter(), ColorJitter()]
-)
+@pytest.mark.parametrize("change", [RandomHorizontalFlip(1.0), RandomShortestSize(10), ColorJitter()])
 def test_images_without_objects_pass(change):
     image, target = SyntheticScenes(1, num_objects=(0, 0), image_size=(40, 50))[0]
     changed, empty = change(image, target, rng())
@@ -172,7 +152,7 @@ def test_images_without_objects_pass(change):
 def test_the_given_target_is_not_changed():
     image, target = sample()
     copy = {name: value.clone() for name, value in target.items()}
-    for change in (RandomHorizontalFlip(1.0), RandomShortestSize(13), LargeScaleJitter((0.3, 0.4)), ColorJitter()):
+    for change in (RandomHorizontalFlip(1.0), RandomShortestSize(13), ColorJitter()):
         change(image, target, rng())
     rescale_sample(image, target, 2.0)
     assert all(torch.equal(target[name], value) for name, value in copy.items())
@@ -183,8 +163,6 @@ def test_the_given_target_is_not_changed():
     [
         lambda: RandomShortestSize([]),
         lambda: RandomShortestSize(0),
-        lambda: LargeScaleJitter((2, 1)),
-        lambda: LargeScaleJitter((0, 1)),
     ],
 )
 def test_wrong_settings_are_refused(wrong):

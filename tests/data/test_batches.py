@@ -3,10 +3,10 @@ from itertools import islice
 import pytest
 import torch
 
-from featlift.data.augment import ColorJitter, LargeScaleJitter, RandomHorizontalFlip, RandomShortestSize
-from featlift.data.batches import ResumableDataLoader, evaluation_batches, repeat_factors
+from featlift.data.augment import ColorJitter, RandomHorizontalFlip, RandomShortestSize
+from featlift.data.batches import ResumableDataLoader
 
-AUGMENTATIONS = (RandomHorizontalFlip(), LargeScaleJitter(), RandomShortestSize((16, 24)), ColorJitter())
+AUGMENTATIONS = (RandomHorizontalFlip(), RandomShortestSize((16, 24)), ColorJitter())
 
 
 class GrayImages:
@@ -14,8 +14,8 @@ class GrayImages:
 
     classes = ["a", "b", "c"]
 
-    def __init__(self, count, rare=False):
-        self.count, self.rare = count, rare
+    def __init__(self, count):
+        self.count = count
 
     def __len__(self):
         return self.count
@@ -31,7 +31,7 @@ class GrayImages:
         }
 
     def label(self, index):
-        return 3 if self.rare and index == 0 else 1 + index % 2
+        return 1 + index % 2
 
     def image_name(self, index):
         return f"{index}.png"
@@ -164,31 +164,6 @@ def test_fractions_even_out_over_epochs():
     batches = ResumableDataLoader(GrayImages(4), 4, image_weights=[2.5, 0.5, 0.5, 0.5])
     indices = [n for b in take(batches, 400) for n in numbers(b)]
     assert [indices.count(n) / 400 for n in range(4)] == pytest.approx([2.5, 0.5, 0.5, 0.5], abs=0.1)
-
-
-def test_rare_classes_are_repeated():
-    """One of 40 images has class 3; threshold 0.1 gives it the factor √(0.1 / 0.025) = 2. The others are common."""
-    assert repeat_factors(GrayImages(40, rare=True), 0.1) == pytest.approx([2.0] + [1.0] * 39)
-
-
-@pytest.mark.parametrize("world", [1, 2, 3])
-@pytest.mark.parametrize("size", [1, 4])
-def test_evaluation_sees_each_image_once(world, size):
-    shares = [list(evaluation_batches(GrayImages(11), size, rank, world)) for rank in range(world)]
-    seen = [
-        (index, target)
-        for share in shares
-        for indices, _, targets in share
-        for index, target in zip(indices, targets, strict=True)
-    ]
-    assert sorted(index for index, _ in seen) == list(range(11))
-    assert all(target["image_id"] == index for index, target in seen)
-    assert all(target["iscrowd"].tolist() == [0, 1] for _, target in seen)
-    assert all(len(images) <= size for share in shares for _, images, _ in share)
-
-
-def test_a_rank_without_images_sees_none():
-    assert list(evaluation_batches(GrayImages(1), 2, rank=1, world_size=2)) == []
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_check_counts_classes_and_sizes(folder):
     names = [c["name"] for c in truth["categories"]]
     for name, number in statistics["train"].objects_per_class.items():
         assert number == sum(names[a["category_id"] - 1] == name for a in truth["annotations"])
-    assert statistics["train"].is_clean
+    assert not statistics["train"].report.problems
     assert "sizes: tiny" in str(statistics["train"])
 
 
@@ -82,8 +82,8 @@ def test_check_finds_what_is_broken(tmp_path):
     truncated = sorted((tmp_path / "new" / "train").iterdir())[1]
     truncated.write_bytes(truncated.read_bytes()[:3000])
     statistics = check_coco_dataset(tmp_path / "new")
-    assert not statistics["train"].is_clean
-    assert statistics["val"].is_clean
+    assert statistics["train"].report.problems
+    assert not statistics["val"].report.problems
     assert truncated.name in str(statistics["train"])
 
 

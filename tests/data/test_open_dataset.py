@@ -1,4 +1,4 @@
-"""A path is a COCO folder, the folder of TT100K or a JSON file of TT100K."""
+"""A path is a COCO folder, the folder of TT100K, a JSON file of TT100K or the folder of a VOC year."""
 
 import json
 
@@ -9,6 +9,7 @@ from featlift.data import coco_folders
 from featlift.data.coco import CocoDataset
 from featlift.data.open_dataset import open_dataset
 from featlift.data.tt100k import TT100KDataset
+from featlift.data.voc import VocDataset
 
 BOX = {"category": "p5", "bbox": {"xmin": 1, "ymin": 2, "xmax": 9, "ymax": 9}}
 
@@ -45,6 +46,22 @@ def test_tt100k_by_its_json_where_both_releases_are(tt100k):
 def test_a_coco_folder(tmp_path):
     coco_folders.write_synthetic_dataset(str(tmp_path / "made"), 2, 1, (64, 64), 0)
     assert isinstance(open_dataset(tmp_path / "made", "val"), CocoDataset)
+
+
+@pytest.mark.parametrize(("files", "split", "expected"), [
+    (("trainval", "test"), "train", 2), (("trainval", "test"), "val", 1), (("train", "val"), "val", 1),
+])  # fmt: skip
+def test_a_voc_year(tmp_path, files, split, expected):
+    for folder in ("ImageSets/Main", "Annotations"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name, images in zip(files, ("01\n02\n", "03\n"), strict=True):
+        (tmp_path / "ImageSets" / "Main" / f"{name}.txt").write_text(images)
+    for name in ("01", "02", "03"):
+        text = "<annotation><size><height>4</height><width>5</width></size></annotation>"
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(text)
+    dataset = open_dataset(tmp_path, split)
+    assert isinstance(dataset, VocDataset)
+    assert len(dataset) == expected
 
 
 def test_neither(tmp_path):

@@ -1,19 +1,16 @@
 """Exported files: parity is part of the export, and a file with wrong outputs is not kept."""
 
 import json
-import sys
 
 import pytest
 import torch
 from torch import nn
 
-from featlift import baseline
 from featlift.deployment import export
 from featlift.deployment.export import export_detector, export_module
-from featlift.deployment.export_errors import detection_error, relative_error
 from featlift.deployment.export_formats import EXPORT_FORMATS, ONNX_OPSET
 from featlift.deployment.optimize import optimize
-from featlift.detectors import DETECTORS, get_extractor
+from featlift.detectors import DETECTORS, Detector, get_extractor
 from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.interpolators import interpolator
 
@@ -27,7 +24,7 @@ def randomized(module: nn.Module) -> nn.Module:
     return module
 
 
-def tiny(detector: str) -> baseline.Detector:
+def tiny(detector: str) -> Detector:
     """A detector on a pyramid with a light interpolator with random weights."""
     torch.manual_seed(1)
     head = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20} if detector.endswith("rcnn") else {}
@@ -135,53 +132,6 @@ def test_a_file_with_different_outputs_is_not_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_unknown_format(tmp_path):
-    with pytest.raises(ValueError, match="Unknown format 'tflite'; choose one of torch-export, onnx, openvino"):
-        export_module(Upsample(), MAPS, tmp_path / "G", "tflite")
-
-
-def test_a_suffix_of_another_format(tmp_path):
-    with pytest.raises(ValueError, match=r"The suffix of onnx is \.onnx, not that of '.*G\.pt2'"):
-        export_module(Upsample(), MAPS, tmp_path / "G.pt2", "onnx")
-
-
 def test_a_whole_detector_cannot_be_exported_by_torch_export(tmp_path):
     with pytest.raises(ValueError, match="onnx or openvino only; use torch-export for its extractor"):
         export_detector(tiny("retinanet"), images(), tmp_path / "T.pt2", "torch-export")
-
-
-def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ImportError, match=r"openvino needs openvino: pip install 'featlift\[openvino\]'"):
-        export_module(Upsample(), MAPS, tmp_path / "G.xml", "openvino")
-
-
-def test_relative_error_by_hand():
-    expected = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([1.0])}
-    assert relative_error({"a": torch.tensor([3.0, 4.5]), "b": torch.tensor([1.0])}, expected) == pytest.approx(0.1)
-    assert relative_error({"a": torch.tensor([3.0]), "b": torch.tensor([1.0])}, expected) == float("inf")
-    assert relative_error({"b": torch.tensor([1.0])}, expected) == float("inf")
-
-
-def objects(*rows):
-    boxes, labels, scores = zip(*rows, strict=True)
-    return {"boxes": torch.tensor(boxes), "labels": torch.tensor(labels), "scores": torch.tensor(scores)}
-
-
-def test_masks_are_compared_with_those_of_their_objects():
-    rows = ([0.0, 0, 50, 100], 1, 0.9), ([10.0, 10, 20, 20], 2, 0.8)
-    masks = torch.zeros(2, 1, 2, 2)
-    masks[0, 0, 0], masks[1, 0, 1] = 1.0, 1.0
-    expected = objects(*rows) | {"masks": masks}
-    assert detection_error(objects(*rows[::-1]) | {"masks": masks.flip(0)}, expected) == 0
-    assert detection_error(objects(*rows[::-1]) | {"masks": masks}, expected) > 1
-
-
-def test_objects_are_compared_whatever_their_order():
-    first, second = ([0.0, 0, 50, 100], 1, 0.9), ([10.0, 10, 20, 20], 2, 0.8)
-    expected = objects(first, second)
-    assert detection_error(objects(second, first), expected) == 0
-    assert detection_error(objects(([0.0, 0, 50, 99], 1, 0.9), second), expected) == pytest.approx(0.01)
-    assert detection_error(objects(first, ([10.0, 10, 20, 20], 2, 0.7)), expected) == pytest.approx(0.1, rel=1e-4)
-    assert detection_error(objects(first, ([10.0, 10, 20, 20], 1, 0.8)), expected) >= 0.8
-    assert detection_error(objects(first), expected) == float("inf")

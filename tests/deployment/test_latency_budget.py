@@ -6,7 +6,7 @@ from featlift.cli.main import main
 from featlift.deployment import latency_budget as budget
 from featlift.detectors.checkpoint import load_detector, save_detector
 from featlift.detectors.config import DetectorConfig, build_detector
-from featlift.evaluation.profiling import Latency
+from featlift.profiling import Latency
 
 
 @pytest.fixture(scope="module")

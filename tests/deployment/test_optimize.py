@@ -2,19 +2,19 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
 import torchvision
 
-from featlift import baseline
 from featlift.checkpoints import load, save
 from featlift.deployment.optimize import OptimizedForward, find_fastest_variant, optimize, restore
 from featlift.deployment.variants import EAGER_VARIANTS, VARIANTS
 from featlift.detectors.config import build_detector, quick_detector_config
-from featlift.evaluation.profiling import Latency
 from featlift.interpolators import interpolator
 from featlift.interpolators.execution import use_checkpointing
+from featlift.profiling import Latency
 from featlift.upgrading import upgrade
 
 X = torch.randn(1, 8, 5, 6)
@@ -125,7 +125,7 @@ def test_checkpointing_in_training_is_kept(clock):
 
 def test_an_optimized_detector_has_the_same_outputs(clock):
     clock(fused=0.5)
-    model = baseline.replace(
+    model = replace(
         quick_detector_config("afi"), pyramid_channels=8, interpolator_options={"growth_rate": 4},
         detector_options={"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20},
     )  # fmt: skip

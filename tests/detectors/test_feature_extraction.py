@@ -4,9 +4,21 @@ import pytest
 import torch
 import torchvision
 from torch import nn
-from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+from torchvision.models.detection import (
+    fasterrcnn_mobilenet_v3_large_320_fpn,
+    maskrcnn_resnet50_fpn,
+)
 
-from featlift.detectors.feature_extraction import FeatureExtractor, extract_features
+from featlift import detectors
+from featlift.backbones import Backbone
+from featlift.detectors.feature_extraction import (
+    FeatureExtractor,
+    detector_feature_extractor,
+    extract_features,
+    record_calls,
+    resolve_layer,
+)
+from featlift.interpolators import build_interpolators
 from featlift.resolution import frozen_copy
 
 
@@ -141,3 +153,53 @@ class Silent(nn.Module):
 def test_invalid_layers(layer, message):
     with pytest.raises(ValueError, match=message):
         extract_features(Silent(), [layer], torch.rand(1, 3, 4, 4))
+
+
+def test_calls_are_recorded_in_order_and_no_hook_stays():
+    first, second = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 1)
+    x = torch.rand(1, 1, 3, 3)
+    with record_calls([second, first]) as calls:
+        y = second(first(x))
+    second(first(x))
+    assert [module for module, _, _ in calls] == [first, second]
+    assert calls[0][1][0] is x
+    assert calls[1][2] is y
+
+
+def test_hooks_are_removed_after_an_error():
+    layer = nn.Conv2d(1, 2, 1)
+    with pytest.raises(RuntimeError), record_calls([layer]):
+        layer(torch.rand(1, 5, 3, 3))
+    assert not layer._forward_hooks
+
+
+def featlift_detector(name="faster-rcnn"):
+    torch.manual_seed(0)
+    backbone = Backbone("test_resnet", detectors.backbone_levels(name), "batch", False, None, 0)
+    interpolators = build_interpolators("nearest", 16, len(detectors.backbone_levels(name)) - 1)
+    options = {"fc_dim": 32, "num_proposals": 50} if name == "faster-rcnn" else {}
+    return detectors.detector(name, detectors.extractor(name, backbone, interpolators, 16), 3, **options)
+
+
+def test_layers_by_the_papers_names():
+    images = torch.rand(1, 3, 64, 96)
+    detector = featlift_detector().eval()
+    maps = detector_feature_extractor(detector, ["c4", "p3"])(images)
+    torch.testing.assert_close(maps["backbone.c4"], detector.backbone.backbone(images)["c4"])
+    torch.testing.assert_close(maps["p3"], detector.backbone(images)["p3"])
+
+
+def test_layers_of_torchvisions_resnet():
+    detector = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()
+    images = torch.rand(1, 3, 64, 64)
+    maps = detector_feature_extractor(detector, ["c4", "p3"])(images)
+    assert maps["body.layer3"].shape == (1, 1024, 4, 4)
+    assert maps["1"].shape == (1, 256, 8, 8)
+    normalized = torch.stack([detector.transform.normalize(image) for image in images])
+    torch.testing.assert_close(maps["1"], detector.backbone(normalized)["1"])
+
+
+def test_layers_of_classifiers():
+    with torch.device("meta"):
+        assert resolve_layer(torchvision.models.resnet18(weights=None), "c4") == "layer3"
+        assert resolve_layer(torchvision.models.vgg19(weights=None), "features.34") == "features.34"

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from featlift.detectors.super_resolved import DegradeAndUpscale, SRDetector, UpscaledDetector
+from featlift.detectors.super_resolved import DegradeAndUpscale, SRDetector
 from featlift.image_sr import BicubicSR, super_resolver
 from featlift.image_sr.bicubic import upsample_bicubic
 from featlift.image_sr.degradation import BicubicDownscale, GaussianBlur, quantize_8bit
@@ -57,21 +57,5 @@ def test_the_detector_receives_preprocessed_images():
 
 
 def test_preprocessing_must_keep_the_size():
-    with pytest.raises(ValueError, match="UpscaledDetector"):
+    with pytest.raises(ValueError, match="Upscale low-resolution images"):
         SRDetector(Corner(), super_resolver("bicubic", 2))([torch.rand(3, 8, 8)])
-
-
-@pytest.mark.parametrize("scale", [2, 4])
-def test_upscaled_detector_returns_input_pixels(scale):
-    image = torch.zeros(3, 12, 20)
-    image[:, 3, 14] = 1
-    detections = UpscaledDetector(Corner(), BicubicSR(scale)).eval()([image])[0]
-    x, y = detections["boxes"][0, :2].tolist()
-    assert (x, y) == pytest.approx((14.5, 3.5), abs=0.6)
-    assert detections["masks"].shape == (1, 1, 12, 20)
-    assert detections["masks"][0, 0].argmax() == 3 * 20 + 14
-
-
-def test_upscaled_detector_does_not_train():
-    with pytest.raises(ValueError, match="eval"):
-        UpscaledDetector(Corner(), BicubicSR(2))([torch.rand(3, 8, 8)])

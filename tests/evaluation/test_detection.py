@@ -7,11 +7,8 @@ from torch import nn
 
 from featlift.data.masks import rle_to_mask
 from featlift.evaluation.detection import (
-    EvaluationResult,
-    compute_metrics,
     detect_dataset,
     evaluate_detector,
-    merge_evaluations,
     to_coco_results,
 )
 
@@ -144,22 +141,3 @@ def test_mask_scores_are_included():
     (result,) = to_coco_results([prediction], [7])
     assert (result["score"], result["mask_score"]) == (0.5, 0.25)
     assert "mask_score" not in to_coco_results([{k: v for k, v in prediction.items() if k != "mask_scores"}], [7])[0]
-
-
-def test_shards_equal_the_whole():
-    data = Squares()
-    expected = evaluate_detector(SquareDetector(), data, progress=False)
-    shards = [detect_dataset(SquareDetector(), data, indices, progress=False) for indices in ([1, 3, 5], [0, 2, 4])]
-    merged = compute_metrics(merge_evaluations(shards), data.coco())
-    assert merged.detections == expected.detections
-    assert merged.metrics == expected.metrics
-    assert list(merged.seconds_per_image) == [10, 20, 30, 40, 50, 60]
-
-
-def test_an_image_in_two_shards_counts_once():
-    data = Squares()
-    shards = [
-        detect_dataset(SquareDetector(), data, indices, progress=False) for indices in ([0, 1, 2], [3, 4, 5], [5, 0, 1])
-    ]
-    assert merge_evaluations(shards).detections == detect_dataset(SquareDetector(), data, progress=False).detections
-    assert merge_evaluations([]) == EvaluationResult()

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from featlift.evaluation.image_quality import crop_border, fsim, image_quality, psnr, psnr_y, rgb_to_luma, ssim
+from featlift.evaluation.image_quality import crop_border, fsim, image_quality, psnr, psnr_y, ssim
+from featlift.resolution import rgb_to_luma
 
 piq = pytest.importorskip("piq")
 
@@ -31,10 +32,6 @@ def test_psnr_y_is_matlabs_on_the_same_bytes():
     cropped = [y[4:-4, 4:-4] for y in ys]
     expected = 10 * np.log10(255**2 / np.mean((cropped[0] - cropped[1]) ** 2))
     assert psnr_y(image, reference, border=4) == pytest.approx(expected, abs=1e-3)
-
-
-def test_luma_of_white():
-    assert rgb_to_luma(torch.ones(3, 1, 1)).item() == pytest.approx(235 / 255, abs=1e-6)
 
 
 def test_ssim_by_formula():

@@ -13,7 +13,6 @@ from featlift.evaluation.retrieval import (
     map_by_num_distractors,
     map_by_ratio,
     mean_average_precision,
-    plot_seed_curves,
     png_bits,
     positive_ranks,
     query_average_precisions,
@@ -116,11 +115,6 @@ def test_ap_changes():
         "lost": [2],
         "unchanged": [3],
     }
-
-
-def test_curves_are_plotted(tmp_path):
-    plot_seed_curves({"raw": {1.0: [0.9, 0.8], 2.0: [0.5, 0.6]}}, tmp_path / "a.png", "ratio", "mAP")
-    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_selection_within_a_standard_error_of_the_difference():

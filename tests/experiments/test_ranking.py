@@ -4,7 +4,6 @@ import pytest
 
 from featlift import SyntheticScenes
 from featlift.evaluation.coco_metrics import coco_metrics
-from featlift.evaluation.profiling import Latency, ModelProfile
 from featlift.experiments.ranking import (
     build_pareto_points,
     build_ranking,
@@ -13,6 +12,7 @@ from featlift.experiments.ranking import (
     rename_run,
     write_ranking_report,
 )
+from featlift.profiling import Latency, ModelProfile
 from featlift.report.records import RunRecord
 
 LATENCIES = {"nearest:plain": Latency(0.010, 0.009), "afi": Latency(0.015, 0.014)}

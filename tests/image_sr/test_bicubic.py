@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_image
 
-from featlift.image_sr.bicubic import BicubicSR, apply_to_luma, studio_luma, upsample_bicubic
+from featlift.image_sr.bicubic import BicubicSR, apply_to_luma, upsample_bicubic
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
@@ -24,12 +24,6 @@ def test_stays_between_black_and_white():
     assert upsample_bicubic(step, 4).max() > 1
     assert BicubicSR(4)(step).min() >= 0
     assert BicubicSR(4)(step).max() <= 1
-
-
-def test_luma_of_the_primaries():
-    white, black = torch.ones(1, 3, 1, 1), torch.zeros(1, 3, 1, 1)
-    assert studio_luma(white).item() == pytest.approx(235 / 255, abs=1e-6)
-    assert studio_luma(black).item() == pytest.approx(16 / 255, abs=1e-6)
 
 
 def test_luma_is_replaced_and_chroma_kept():
@@ -51,7 +45,7 @@ SET5 = Path(os.environ.get("FEATLIFT_DATA", Path(__file__).parents[3] / "shared"
 def test_set5_has_the_published_psnr(scale, published):
     """The bicubic line of every super-resolution table: Y, border cropped by the scale, mean over the five images."""
     from featlift.evaluation.image_quality import psnr_y
-    from featlift.image_sr.degradation import quantize_8bit
+    from featlift.resolution import quantize_8bit
 
     def read(path):
         return decode_image(str(path), mode=ImageReadMode.RGB) / 255

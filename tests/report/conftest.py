@@ -5,7 +5,7 @@ import torch
 
 from featlift.evaluation.coco_metrics import coco_metrics
 from featlift.evaluation.comparison import compare_detections
-from featlift.evaluation.profiling import Latency, ModelProfile
+from featlift.profiling import Latency, ModelProfile
 from featlift.report import ReportDataset, RunRecord
 
 SIDE = 64

@@ -9,6 +9,7 @@ import torch.nn.functional as nnf
 from featlift.retrieval.generator import (
     ConditionedGenerator,
     DescriptorGenerator,
+    IdentityGenerator,
     ResidualGenerator,
     descriptor_grid_side,
     same_padding_conv,
@@ -133,3 +134,8 @@ def test_square_grids(dimension, side):
 def test_a_descriptor_that_is_no_square_grid_is_rejected(dimension):
     with pytest.raises(ValueError, match="ResidualGenerator"):
         DescriptorGenerator(dimension)
+
+
+def test_identity():
+    x = torch.rand(2, 3)
+    assert IdentityGenerator()(x, torch.ones(2)) is x

@@ -97,7 +97,7 @@ def test_what_is_left_at_the_end_makes_an_update_of_its_own():
     torch.testing.assert_close(module.state_dict(), twin.state_dict())
 
 
-def test_the_average_is_the_literal_loop_and_can_be_evaluated():
+def test_the_average_is_the_literal_loop_and_replaces_the_weights():
     module = linear()
     learner = Learner(module, OptimizerConfig(lr=0.5, ema_decay=0.7), 5)
     average = None
@@ -105,18 +105,17 @@ def test_the_average_is_the_literal_loop_and_can_be_evaluated():
         learner.step({"loss": module(batch(k)).square().mean()})
         w = module.weight.detach().clone()
         average = w if average is None else 0.7 * average + 0.3 * w
-    with learner.ema_weights() as averaged:
-        torch.testing.assert_close(averaged.weight.detach(), average)
-        assert not torch.equal(averaged.weight, w)
     assert torch.equal(module.weight, w)
-    learner.apply_ema()
+    assert learner.apply_ema() is module
     torch.testing.assert_close(module.weight.detach(), average)
+    assert not torch.equal(module.weight, w)
 
 
 def test_without_an_average_the_module_as_it_is():
-    learner = Learner(linear(), OptimizerConfig(), 1)
-    with learner.ema_weights() as module:
-        assert module is learner.module
+    for decay in (None, 0.9):
+        module = linear()
+        before = module.weight.detach().clone()
+        assert torch.equal(Learner(module, OptimizerConfig(ema_decay=decay), 1).apply_ema().weight, before)
 
 
 def test_a_parameter_without_a_part_in_the_loss_has_gradient_zero():

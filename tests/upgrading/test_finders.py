@@ -49,19 +49,6 @@ def test_no_match_reports_what_was_tried():
         upgrade(quarter, "deconv")
 
 
-def test_a_network_that_takes_no_image_needs_example_inputs():
-    network = nn.Sequential(nn.Conv2d(5, 4, 3), nn.Upsample(scale_factor=2))
-    with pytest.raises(ValueError, match=r"failed on a black image.*RuntimeError.*Pass valid inputs as example_inputs"):
-        upgrade(network, "deconv")
-    assert upgrade(network, "deconv", example_inputs=torch.zeros(1, 5, 16, 16)).rows[0].channels == 4
-
-
-def test_several_arguments_are_a_tuple(rtdetr: nn.Module):
-    maps = [torch.rand(1, 8, size, size) for size in (16, 8, 4)]
-    encoder: nn.Module = rtdetr.encoder  # type: ignore[assignment]
-    assert len(upgrade(encoder, "deconv", example_inputs=(maps, torch.zeros(1, 64, 64, dtype=torch.bool))).rows) == 2
-
-
 def test_a_pyramid_of_one_stride_is_refused(torchvision_detector: Callable[[str], nn.Module]):
     model = torchvision_detector("fasterrcnn_mobilenet_v3_large_320_fpn")  # reads two maps of stride 32
     with pytest.raises(ValueError, match=r"upsamples no map by 2: backbone.fpn: nearest, 256 channels, 8x8 → 8x8"):

@@ -105,6 +105,11 @@ class Backbone(nn.Module):
 
 
 def create_timm_model(name: str, pretrained: bool, **options: Any) -> TimmNetwork:
+    """Create the timm network ``name``; ``options`` are those of ``timm.create_model``.
+
+    Raises:
+        ValueError: If timm has no such network.
+    """
     import timm
 
     if not timm.is_model(name.split(".")[0]):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from featlift.cli.groups import MAIN_STAGES
 from featlift.cli.option_table import OptionTable
+from featlift.registry import suggest
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Hint:
 
     Attributes:
         needs: The command must have this option; "" if the hint suits any command.
-        text: The hint. ``{stage}`` is the paper's main stage.
+        text: The hint. ``{stage}`` is the paper's main stage, ``{flag}`` the option that is needed, as it is typed.
     """
 
     needs: str
@@ -44,7 +45,7 @@ _SCORE = (
 )
 _SOURCE = (
     Hint("sources", "Give images and folders without an option: featlift predict RUN IMAGES."),
-    Hint("images", "Give the images as IMAGES or --images; see --help."),
+    Hint("images", "Give the images as {flag}."),
     Hint("queries", "Give the query images without an option: featlift search INDEX QUERIES."),
     Hint("folder", "Give the folder of images without an option: featlift index FOLDER."),
     Hint("data.root", "--data FOLDER names the images."),
@@ -53,7 +54,7 @@ _SOURCE = (
 )
 _RESUME = (
     Hint("run", "The same command with the same --run resumes."),
-    Hint("out", "The same command with the same --out continues or repeats."),
+    Hint("out", "The same command with the same {flag} continues or repeats."),
 )
 _PRETRAINED = (
     Hint(
@@ -66,7 +67,7 @@ _PRETRAINED = (
 _WEIGHTS = (
     Hint("init_from", "--init-from starts from a detector; --model.backbone-weights from a backbone's weights."),
     *_PRETRAINED,
-    Hint("model", "Give the run folder or detector file as MODEL or --model; see --help."),
+    Hint("model", "Give the run folder or file of weights as {flag}."),
     Hint("first", "Give two run folders without an option: featlift compare FIRST SECOND."),
 )
 _WORKERS = (
@@ -75,7 +76,7 @@ _WORKERS = (
 )
 _FOLDER = (
     Hint("run", "--run FOLDER names the run's folder."),
-    Hint("out", "--out names the file or folder that is written."),
+    Hint("out", "{flag} names the file or folder that is written."),
     Hint("plot_file", "--plot-file names the file that is written."),
     Hint("runs_folder", "--runs-folder names the folder of the runs."),
 )
@@ -160,13 +161,20 @@ def suggest_option(name: str, table: OptionTable) -> str:
     habit = find_habit(name, table)
     if habit:
         return f" {habit}"
-    flags = [flag[2:] for flag in table.flags()]
-    wanted = name.replace("_", "-")
+    nearest = _find_nearest(name.replace("_", "-"), [flag[2:] for flag in table.flags()])
+    return f" Did you mean --{nearest}?" if nearest else ""
+
+
+def _find_nearest(wanted: str, flags: list[str]) -> str:
+    """Return the flag nearest to ``wanted`` by its whole name, else by its last part, else one that begins with it."""
     by_last_name = {flag.rpartition(".")[2]: flag for flag in reversed(flags)}
-    matches = difflib.get_close_matches(wanted, flags, n=1, cutoff=0.75) or [
-        by_last_name[last] for last in difflib.get_close_matches(wanted.rpartition(".")[2], by_last_name, n=1)
+    last_names = difflib.get_close_matches(wanted.rpartition(".")[2], by_last_name, n=1)
+    matches = [
+        *difflib.get_close_matches(wanted, flags, n=1, cutoff=0.75),
+        *(by_last_name[last] for last in last_names),
+        *(flag for flag in flags if len(wanted) > 2 and flag.startswith(wanted)),
     ]
-    return f" Did you mean --{matches[0]}?" if matches else ""
+    return matches[0] if matches else ""
 
 
 def find_habit(name: str, table: OptionTable) -> str:
@@ -176,11 +184,11 @@ def find_habit(name: str, table: OptionTable) -> str:
     for hint in OPTION_HABITS.get(name.replace("-", "_").lower(), ()):
         needs = hint.needs.format(stage=stage)
         if not needs or needs in names:
-            return hint.text.format(stage=stage)
+            needed = table.find(needs)
+            return hint.text.format(stage=stage, flag=needed.flag if needed else "")
     return ""
 
 
 def suggest_verb(name: str, verbs: list[str]) -> str:
     """Return a sentence that names the verb meant by ``name``; "" if nothing is near."""
-    meant = [VERB_HABITS[name]] if VERB_HABITS.get(name) in verbs else difflib.get_close_matches(name, verbs, n=1)
-    return f" Did you mean '{meant[0]}'?" if meant else ""
+    return f" Did you mean '{VERB_HABITS[name]}'?" if VERB_HABITS.get(name) in verbs else suggest(name, verbs)

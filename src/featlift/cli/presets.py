@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 PRESETS: dict[str, str] = {
-    "quick": "a small network with random weights on the built-in scenes, minutes",
+    "quick": "a small network with random weights on the built-in scenes",
     "finetune": "your own images: Faster R-CNN on a pretrained ResNet-50, one GPU",
     "short": "one GPU, one night",
     "paper": "as in the paper",

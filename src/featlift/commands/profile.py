@@ -8,7 +8,7 @@ from featlift.deployment.profile_report import (
     format_interpolator_table,
     format_part_table,
     plot_profile,
-    profile_detector,
+    build_profile_report,
 )
 from featlift.detectors.by_name import load_detector_by_name
 from featlift.device import resolve_device
@@ -40,7 +40,7 @@ def profile(
     device = str(resolve_device(device))
     image = random_image(image_size, device)
     detector = load_detector_by_name(model).eval().to(device)
-    report = profile_detector(detector, image, interpolators, rounds)
+    report = build_profile_report(detector, image, interpolators, rounds)
     height, width = detector.transform([image])[0].tensors.shape[-2:]  # type: ignore[operator]
     print(f"{model} on {device}, image of {image_size}, resized to {height}x{width}")
     print(f"{format_part_table(report)}\n\n{format_interpolator_table(report)}")

@@ -3,33 +3,11 @@
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-ALLOWED_GLOBALS = {
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    *(
-        (f"numpy.{core}.multiarray", name)
-        for core in ("core", "_core")
-        for name in ("_reconstruct", "scalar", "_frombuffer")
-    ),
-    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-}
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Unpickler restricted to numpy arrays, numbers and dictionaries."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the class ``module.name``. Raises ``pickle.UnpicklingError`` unless it is in :data:`ALLOWED_GLOBALS`."""
-        if (module, name) not in ALLOWED_GLOBALS:
-            raise pickle.UnpicklingError(f"it refers to {module}.{name}")
-        return super().find_class(module, name)
+from featlift.checkpoints.array_pickle import ArrayUnpickler
 
 
 def read_detectron2_pickle(path: str | Path) -> dict[str, Tensor]:

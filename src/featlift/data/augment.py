@@ -79,33 +79,6 @@ class HalfSizeView:
         return image, dict(target, downscaled=tv.resize(original, size, antialias=True).clamp(0, 1))
 
 
-class LargeScaleJitter:
-    """Large-scale jitter (Ghiasi et al., "Simple Copy-Paste", 2021, with scales 0.1 … 2): rescale by a factor drawn
-    uniformly from ``scale_range``, then take a random crop of the original size.
-
-    An image that is smaller than the crop after rescaling is not padded.
-
-    Raises:
-        ValueError: if ``scale_range`` is not an increasing pair of positive factors.
-    """
-
-    def __init__(self, scale_range: tuple[float, float] = (0.5, 2.0), min_box_size: float = 2.0) -> None:
-        self.scale_range, self.min_box_size = scale_range, min_box_size
-        if not 0 < scale_range[0] <= scale_range[1]:
-            raise ValueError(
-                f"LargeScaleJitter(scale_range={scale_range}): give the smallest and the largest factor, both above 0."
-            )
-
-    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
-        """``[3, H, W]`` → ``[3, ≤ H, ≤ W]``; removes objects whose clipped box has a side below ``min_box_size`` pixels."""
-        crop_size = image.shape[-2:]
-        image, target = rescale_sample(image, target, _uniform(generator, *self.scale_range))
-        height, width = (min(side, limit) for side, limit in zip(image.shape[-2:], crop_size, strict=True))
-        top = int(_uniform(generator, 0, image.shape[-2] - height + 1))
-        left = int(_uniform(generator, 0, image.shape[-1] - width + 1))
-        return crop_sample(image, target, (top, left, height, width), self.min_box_size)
-
-
 class ColorJitter:
     """Scale brightness, contrast and saturation, in this order, by random factors in ``1 ± strength``."""
 

@@ -36,7 +36,7 @@ class ResumableDataLoader:
             `featlift.data.augment`.
         group_by_aspect_ratio: Put wide and tall images into different batches, which reduces padding.
         image_weights: Relative sampling frequency of each image: about ``len(dataset)·wᵢ/Σw`` times per epoch, rounded
-            down or up. See `repeat_factors`.
+            down or up.
         num_workers: Worker processes that read images; 0 reads in the main process. The batches do not depend on it.
 
     Raises:
@@ -87,35 +87,6 @@ class ResumableDataLoader:
         local_size = self.batch_size // world_size
         batches = (self._sampler.batch(k)[rank * local_size : (rank + 1) * local_size] for k in count(step))
         return iter(_data_loader(self._dataset, batches, self.num_workers))
-
-
-def evaluation_batches(
-    dataset: ImageDataset, batch_size: int = 1, rank: int = 0, world_size: int = 1, num_workers: int = 0
-) -> Iterator[tuple[list[int], list[Tensor], list[Target]]]:
-    """Iterate once over the dataset in order: ``(indices, images, targets)`` of at most ``batch_size`` images.
-
-    For evaluation: no augmentation, crowd regions are kept. Process ``rank`` of ``world_size`` gets every
-    ``world_size``-th image, without duplicates.
-    """
-    indices = list(range(rank, len(dataset), world_size))
-    batches = [indices[k : k + batch_size] for k in range(0, len(indices), batch_size)]
-    loader = _data_loader(_UnchangedDataset(dataset), iter(batches), num_workers)
-    for batch, (images, targets) in zip(batches, loader, strict=True):
-        yield batch, images, targets
-
-
-def repeat_factors(dataset: ImageDataset, threshold: float = 0.1) -> list[float]:
-    """Repeat factor of each image, which oversamples rare classes: ``image_weights`` of `ResumableDataLoader`.
-
-    ``max(1, √(threshold / f))`` of the image's rarest class, where ``f`` is the fraction of images with the class
-    (Gupta et al., "LVIS", 2019, appendix B).
-    """
-    truth = dataset.coco()
-    classes: dict[int, set[int]] = {image["id"]: set() for image in truth["images"]}
-    for annotation in truth["annotations"]:
-        classes[annotation["image_id"]].add(annotation["category_id"])
-    frequency = {c["id"]: sum(c["id"] in ids for ids in classes.values()) / len(classes) for c in truth["categories"]}
-    return [max([1.0, *((threshold / frequency[c]) ** 0.5 for c in classes[image["id"]])]) for image in truth["images"]]
 
 
 class _BatchSampler:
@@ -183,14 +154,6 @@ class _AugmentedDataset(Dataset[Sample]):
         for augment in self._augmentations:
             image, target = augment(image, target, generator)
         return image, target
-
-
-class _UnchangedDataset(Dataset[Sample]):
-    def __init__(self, dataset: ImageDataset) -> None:
-        self._dataset = dataset
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._dataset[index]
 
 
 def _data_loader(

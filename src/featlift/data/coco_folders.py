@@ -85,11 +85,6 @@ class SplitStatistics:
     objects_per_class: dict[str, int] = field(default_factory=dict)
     objects_per_size: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def is_clean(self) -> bool:
-        """Whether no problem was found."""
-        return not self.report.problems
-
     def __str__(self) -> str:
         return "\n".join([
             f"{self.split}: {self.report}",

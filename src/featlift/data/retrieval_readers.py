@@ -4,11 +4,11 @@ Each is read as a :class:`RetrievalCollection`: the database images, and queries
 ``database``. Boxes are ``(x1, y1, x2, y2)`` in pixels of the query image. Nothing is downloaded.
 """
 
-import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featlift.checkpoints.array_pickle import ArrayUnpickler
 from featlift.data.image_io import CropBox, list_images
 from featlift.registry import check_choice
 
@@ -129,7 +129,7 @@ def load_revisited(image_folder: Path, ground_truth: Path, difficulty: str = "me
     check_choice(difficulty, kinds, "difficulty")
     positive_kinds, junk_kinds = kinds[difficulty]
     with Path(ground_truth).open("rb") as file:
-        record = _SafeUnpickler(file).load()
+        record = ArrayUnpickler(file).load()
     images = list_images(image_folder)
     rows = {file.stem: row for row, file in enumerate(images)}
     queries = []
@@ -147,17 +147,6 @@ def load_revisited(image_folder: Path, ground_truth: Path, difficulty: str = "me
 
 def _collect_rows(entry: dict[str, Iterable[int]], kinds: Sequence[str]) -> frozenset[int]:
     return frozenset(int(row) for kind in kinds for row in entry[kind])
-
-
-class _SafeUnpickler(pickle.Unpickler):
-    """Unpickle dictionaries, lists, strings, numbers and NumPy arrays only; other types could execute code."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if module.split(".")[0] == "numpy" and name in {"_reconstruct", "ndarray", "dtype", "scalar"}:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(
-            f"The file refers to {module}.{name}; a ground-truth file holds only lists, numbers and arrays."
-        )
 
 
 def load_holidays(image_folder: Path) -> RetrievalCollection:

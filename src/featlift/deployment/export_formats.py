@@ -1,6 +1,7 @@
 """Export formats: suffixes, required packages, and the functions that write a file and run it."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -69,9 +70,7 @@ def validate_export_path(path: str | Path, format: str) -> Path:
     if Path(path).suffix != EXPORT_FORMATS[format]:
         raise ValueError(f"The suffix of {format} is {EXPORT_FORMATS[format]}, not that of '{path}'.")
     for package in REQUIRED_PACKAGES[format]:
-        try:
-            __import__(package)
-        except ImportError as error:
+        if find_spec(package) is None:
             extra = "featlift[openvino]" if package == "openvino" else "featlift[export]"
-            raise ImportError(f"{format} needs {package}: pip install '{extra}'") from error
+            raise ImportError(f"{format} needs {package}: pip install '{extra}'")
     return Path(path)

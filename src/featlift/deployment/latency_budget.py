@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from featlift.deployment.upsampling_steps import UpsamplingStep, find_upsampling_steps
 from featlift.device import resolve_device
-from featlift.evaluation.profiling import measure_latencies
+from featlift.profiling import measure_latencies
 from featlift.upgrading.adapters import build_adapters
 
 BUDGET_CANDIDATES = ("afi", "srf", "deconv", "dysample", "carafe", "light", "pixel-shuffle")

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from featlift.deployment.variants import EAGER_VARIANTS, VARIANTS
-from featlift.evaluation.profiling import measure_latencies
 from featlift.interpolators import INTERPOLATORS
+from featlift.profiling import measure_latencies
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 INTERPOLATOR_CLASSES = tuple(cls for cls in INTERPOLATORS.values() if isinstance(cls, type))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from featlift.checkpoints.json_io import write_json
 from featlift.data.image_io import list_images, read_image
+from featlift.device import device_of
 from featlift.evaluation.detection import to_coco_results
 from featlift.training.progress import track
 
@@ -34,7 +35,7 @@ def predict_images(
     Raises:
         ValueError: If an image is unreadable and ``skip_broken`` is False.
     """
-    device = next(detector.parameters()).device
+    device = device_of(detector)
     detector.eval()
     results: list[dict[str, Any]] = []
     images, broken = [], []

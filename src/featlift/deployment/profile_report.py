@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from featlift.deployment.upsampling_steps import UpsamplingStep, backbone_and_pyramid, find_upsampling_steps
 from featlift.detectors import detections_from_features
-from featlift.evaluation.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 from featlift.interpolators import INTERPOLATORS, build_interpolators
+from featlift.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
 from featlift.registry import look_up
 from featlift.report.figure import save_figure
 
@@ -37,7 +37,7 @@ class PartProfile:
 
 @dataclass(frozen=True)
 class ProfileReport:
-    """Result of :func:`profile_detector`.
+    """Result of :func:`build_profile_report`.
 
     Attributes:
         parts: Backbone, pyramid, its upsampling steps, heads, and the whole detector.
@@ -48,7 +48,7 @@ class ProfileReport:
     interpolators: dict[str, tuple[PartProfile, ...]]
 
 
-def profile_detector(
+def build_profile_report(
     detector: nn.Module, image: Tensor, interpolators: Sequence[str] = (), rounds: int = 5
 ) -> ProfileReport:
     """Profile the parts of ``detector`` on ``image`` ``[3, H, W]``, and its upsampling steps with each of ``interpolators``.

@@ -10,6 +10,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.detectors.extractor import Extractor
+from featlift.detectors.feature_extraction import record_calls
 from featlift.upgrading import tracing
 from featlift.upgrading.modules import UpgradedFPN
 
@@ -72,34 +73,17 @@ def find_upsampling_steps(detector: nn.Module, image: Tensor) -> list[Upsampling
     _, pyramid = backbone_and_pyramid(detector)
     steps = _record_interpolate_calls(detector, image, pyramid)
     if isinstance(pyramid, UpgradedFPN):
-        steps = [
-            _record_adapter_step(pyramid, *inputs) for _, inputs, _ in record_calls(detector, image, [pyramid.added])
-        ]
+        with record_calls([pyramid.added]) as calls:
+            detector([image])
+        steps = [_record_adapter_step(pyramid, *inputs) for _, inputs, _ in calls]
     elif isinstance(getattr(pyramid, "interpolators", None), nn.ModuleList):
-        calls = record_calls(detector, image, list(pyramid.interpolators))  # type: ignore[arg-type]
+        with record_calls(pyramid.interpolators) as calls:  # type: ignore[arg-type]
+            detector([image])
         steps = [(inputs[0], output.shape, module, module) for module, inputs, output in calls]
     if not steps:
         raise ValueError(f"The pyramid of this {type(detector).__name__} upsamples no map by 2.")
     height = detector.transform([image])[0].tensors.shape[-2]  # type: ignore[operator]
     return [_build_step(x, out_shape, upsample, module, height) for x, out_shape, upsample, module in steps]
-
-
-def record_calls(
-    detector: nn.Module, image: Tensor, modules: Sequence[nn.Module]
-) -> list[tuple[nn.Module, tuple[Any, ...], Tensor]]:
-    """Run ``detector`` on ``image [3, H, W]`` and return each call of ``modules`` as (module, inputs, output)."""
-    calls: list[tuple[nn.Module, tuple[Any, ...], Tensor]] = []
-
-    def record(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        calls.append((module, inputs, output))
-
-    handles = [module.register_forward_hook(record) for module in modules]
-    try:
-        detector([image])
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
 
 
 RecordedStep = tuple[Tensor, Sequence[int], UpsampleFn, nn.Module | None]

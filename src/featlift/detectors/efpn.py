@@ -23,7 +23,7 @@ from featlift.features import Features, Target
 from featlift.pyramids.efpn import ExtendedLevel
 from featlift.pyramids.fpn import FPN
 
-TT100K_SMALL_ROI_SIZE, COCO_SMALL_ROI_SIZE = 56.0, 112.0
+TT100K_SMALL_ROI_SIZE = 56.0
 
 
 class ExtendedExtractor(nn.Module):

@@ -1,16 +1,14 @@
 """Extract features of any network at any layer, given by its dotted module name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from featlift.detectors.batch_transform import BatchTransform
-from featlift.features import Features
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from featlift.features import IMAGENET_MEAN, IMAGENET_STD, Features
 
 
 class _StopForward(Exception):
@@ -93,6 +91,22 @@ def _select_maps(layer: str, output: Any, key: str | None) -> Features:
 def _format_names(modules: Mapping[str, nn.Module], max_names: int = 40) -> str:
     names = [name for name in modules if name]
     return ", ".join(names[:max_names]) + (f" and {len(names) - max_names} more" if len(names) > max_names else "")
+
+
+@contextmanager
+def record_calls(modules: Iterable[nn.Module]) -> Iterator[list[tuple[nn.Module, tuple[Any, ...], Tensor]]]:
+    """Context in which the list that it returns collects each call of ``modules`` as (module, inputs, output)."""
+    calls: list[tuple[nn.Module, tuple[Any, ...], Tensor]] = []
+
+    def record(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        calls.append((module, inputs, output))
+
+    handles = [module.register_forward_hook(record) for module in modules]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class FeatureExtractor(nn.Module):

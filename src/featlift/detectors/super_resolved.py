@@ -7,7 +7,8 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.features import Target
-from featlift.image_sr.degradation import BicubicDownscale, quantize_8bit
+from featlift.image_sr.degradation import BicubicDownscale
+from featlift.resolution import quantize_8bit
 
 
 class DegradeAndUpscale(nn.Module):
@@ -71,35 +72,6 @@ class SRDetector(nn.Module):
             if before.shape != after.shape:
                 raise ValueError(
                     f"preprocess changes the shape {tuple(before.shape)} to {tuple(after.shape)}, so boxes do not match. "
-                    "For low-resolution images, use UpscaledDetector."
+                    "Upscale low-resolution images before they are given to the detector."
                 )
         return self.detector(preprocessed, targets)
-
-
-class UpscaledDetector(nn.Module):
-    """Detector for low-resolution images: upscales them with ``network`` and returns boxes in pixels of the input."""
-
-    def __init__(self, detector: nn.Module, network: nn.Module) -> None:
-        super().__init__()
-        self.detector, self.network = detector, network
-
-    @torch.no_grad()
-    def forward(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-        """Images ``[3, H, W]`` in 0…1 → detections: boxes ``[N, 4]`` xyxy and masks ``[N, 1, H, W]`` in pixels of the input.
-
-        Raises:
-            ValueError: In training mode.
-        """
-        if self.training:
-            raise ValueError(
-                "UpscaledDetector works in evaluation mode only: call .eval(). To train on upscaled images, use SRDetector."
-            )
-        upscaled = [quantize_8bit(self.network(image[None]))[0] for image in images]
-        pairs = zip(self.detector(upscaled), images, strict=True)
-        return [self._rescale_detections(detections, image) for detections, image in pairs]
-
-    def _rescale_detections(self, detections: dict[str, Tensor], image: Tensor) -> dict[str, Tensor]:
-        detections = dict(detections, boxes=detections["boxes"] / self.network.scale)  # type: ignore[operator]
-        if "masks" in detections:
-            detections["masks"] = nnf.interpolate(detections["masks"], size=image.shape[-2:], mode="area")
-        return detections

@@ -1,11 +1,7 @@
-"""Detector evaluation on a dataset: detections in COCO format, AP and AR, time per image.
-
-With several processes, each calls `detect_dataset` on its own ``indices``; the gathered results are combined by
-`merge_evaluations`, and `compute_metrics` is called once.
-"""
+"""Detector evaluation on a dataset: detections in COCO format, AP and AR, time per image."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,8 +10,8 @@ from torch.utils.data import DataLoader, Subset
 
 from featlift.data.dataset import ImageDataset, Sample
 from featlift.data.masks import mask_to_rle
+from featlift.device import device_of, synchronize_cuda
 from featlift.evaluation.coco_metrics import Detection, GroundTruth, Metrics, coco_metrics, has_masks
-from featlift.evaluation.profiling import device_of, synchronize_cuda
 from featlift.training.progress import track
 
 
@@ -124,20 +120,3 @@ def _image_results(prediction: Mapping[str, Tensor], image_id: int) -> list[Dete
         probability = mask.detach().reshape(mask.shape[-2:])
         result["segmentation"] = mask_to_rle((probability > 0.5).cpu().numpy())
     return results
-
-
-def merge_evaluations(shards: Iterable[EvaluationResult]) -> EvaluationResult:
-    """Merge the results of several processes into one, without metrics, sorted by image id.
-
-    Distributed samplers repeat images to give every process the same number; an image counts once, from the first
-    shard that has it.
-    """
-    merged = EvaluationResult()
-    for shard in shards:
-        new_ids = shard.seconds_per_image.keys() - merged.seconds_per_image.keys()
-        merged.detections += [detection for detection in shard.detections if detection["image_id"] in new_ids]
-        merged.seconds_per_image |= {image_id: shard.seconds_per_image[image_id] for image_id in new_ids}
-        merged.has_masks |= shard.has_masks
-    merged.detections.sort(key=lambda detection: detection["image_id"])
-    merged.seconds_per_image = dict(sorted(merged.seconds_per_image.items()))
-    return merged

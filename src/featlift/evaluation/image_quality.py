@@ -10,13 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-_LUMA_WEIGHTS = (65.481, 128.553, 24.966)
-
-
-def rgb_to_luma(images: Tensor) -> Tensor:
-    """Convert RGB ``images [..., 3, H, W]`` in 0…1 to luma ``[..., 1, H, W]`` in 16/255 … 235/255."""
-    weights = images.new_tensor(_LUMA_WEIGHTS)[:, None, None]
-    return ((images * weights).sum(dim=-3, keepdim=True) + 16) / 255
+from featlift.resolution import quantize_8bit, rgb_to_luma
 
 
 def crop_border(images: Tensor, border: int) -> Tensor:
@@ -63,7 +57,7 @@ def image_quality(pairs: Iterable[tuple[Tensor, Tensor]], border: int = 4) -> di
     Raises:
         ValueError: If there are no pairs.
     """
-    rows = [_image_metrics(_quantize_8bit(image), _quantize_8bit(reference), border) for image, reference in pairs]
+    rows = [_image_metrics(quantize_8bit(image), quantize_8bit(reference), border) for image, reference in pairs]
     if not rows:
         raise ValueError("No images to compare; give at least one (image, reference) pair.")
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
@@ -72,10 +66,6 @@ def image_quality(pairs: Iterable[tuple[Tensor, Tensor]], border: int = 4) -> di
 def _image_metrics(image: Tensor, reference: Tensor, border: int) -> dict[str, float]:
     metrics = {"psnr_y": psnr_y, "psnr_rgb": psnr, "ssim": ssim, "fsim": fsim}
     return {name: metric(image, reference, border) for name, metric in metrics.items()}
-
-
-def _quantize_8bit(image: Tensor) -> Tensor:
-    return (image.clamp(0, 1) * 255).round() / 255
 
 
 def _prepare_pair(image: Tensor, reference: Tensor, border: int) -> tuple[Tensor, Tensor]:

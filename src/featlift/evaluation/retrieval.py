@@ -6,7 +6,6 @@ equivalent. The rectangular rule of general libraries is up to 0.25 higher; do n
 
 import io
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
@@ -151,27 +150,3 @@ def select_within_one_standard_error(average_precisions: Mapping[MethodKey, Tens
     methods = sorted(average_precisions, key=lambda method: average_precisions[method].mean().item(), reverse=True)
     gaps = {method: average_precisions[methods[0]] - average_precisions[method] for method in methods}
     return [method for method, gap in gaps.items() if gap.mean() <= gap.std() / len(gap) ** 0.5]
-
-
-def plot_seed_curves(
-    curves: Mapping[str, Mapping[float, Sequence[float]]], path: Path, xlabel: str, ylabel: str
-) -> None:
-    """Plot ``curves`` (name → x value → values, one per seed) to ``path`` (PNG or SVG, by its suffix).
-
-    Lines connect the means; bands extend from the minimum to the maximum. ``xlabel`` and ``ylabel`` are the axis labels.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    for number, (name, curve) in enumerate(curves.items()):
-        xs, cycle = sorted(curve), number // 10 % 3
-        means, marker, style = [sum(curve[x]) / len(curve[x]) for x in xs], "os^"[cycle], ("-", "--", ":")[cycle]
-        (line,) = axes.plot(xs, means, marker=marker, linestyle=style, markersize=3.5, label=name)
-        axes.fill_between(
-            xs, [min(curve[x]) for x in xs], [max(curve[x]) for x in xs], alpha=0.15, color=line.get_color()
-        )
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.grid(alpha=0.3)
-    figure.legend(frameon=False, fontsize="small", loc="outside right upper")
-    figure.savefig(path, dpi=120)

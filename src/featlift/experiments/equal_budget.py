@@ -13,11 +13,11 @@ from featlift.data.config import build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.config import DetectorConfig, build_pyramid_interpolators
-from featlift.evaluation.profiling import Latency, measure_latencies
 from featlift.experiments import ranking
 from featlift.papers import afi_gan, light
 from featlift.papers.light.settings import DistillationWeights
 from featlift.papers.registry import PAPERS
+from featlift.profiling import Latency, measure_latencies
 from featlift.report.pareto import plot_pareto
 from featlift.report.records import read_run
 from featlift.runs.options import RunOptions, open_run

@@ -11,10 +11,10 @@ from featlift.data.config import build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.detectors.checkpoint import load_detector
 from featlift.evaluation.comparison import Comparison
-from featlift.evaluation.profiling import profile_detectors
 from featlift.papers import afi_gan
 from featlift.papers.afi_gan.settings import STAGES
 from featlift.papers.registry import PAPERS
+from featlift.profiling import profile_detectors
 from featlift.report.records import RunRecord
 from featlift.runs.comparison import compare_runs, comparison_to_dict, extract_feature_maps, format_comparison
 from featlift.runs.evaluate import build_report_dataset

@@ -10,8 +10,8 @@ from featlift import report
 from featlift.data.dataset import ImageDataset
 from featlift.evaluation.bootstrap import ConfidenceInterval
 from featlift.evaluation.coco_metrics import COCO_IOU_TYPES, IoUType
-from featlift.evaluation.profiling import Latency
 from featlift.evaluation.seeds import paired_seed_bootstrap
+from featlift.profiling import Latency
 from featlift.report.pareto import ParetoPoints
 from featlift.report.records import RunRecord
 from featlift.runs.comparison import compare_runs

@@ -9,10 +9,10 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
+from featlift.resolution import rgb_to_luma
 
-_LUMA_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # ITU-R BT.601, studio range: Y = 16/255 + these · RGB
-_LUMA_OFFSET = 16 / 255
-_LUMA_RANGE = 219 / 255
+LUMA_RANGE = 219 / 255
+"""Difference of the luma of white and black."""
 
 
 def upsample_bicubic(low: Tensor, scale: int) -> Tensor:
@@ -24,18 +24,13 @@ def upsample_bicubic(low: Tensor, scale: int) -> Tensor:
     return nnf.interpolate(low.float(), size=size, mode="bicubic", align_corners=False, antialias=True).to(low.dtype)
 
 
-def studio_luma(images: Tensor) -> Tensor:
-    """Convert RGB ``images [B, 3, H, W]`` in 0…1 to the Y of YCbCr (BT.601, 16…235 as 0.063…0.922), ``[B, 1, H, W]``."""
-    return (images * images.new_tensor(_LUMA_WEIGHTS)[:, None, None]).sum(dim=1, keepdim=True) + _LUMA_OFFSET
-
-
 def apply_to_luma(refine: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Replace the Y of ``images [B, 3, H, W]`` by ``refine(Y)``; Cb and Cr are unchanged.
 
     With fixed chroma, a change of Y changes red, green and blue equally, so the inverse matrix is not needed.
     """
-    luma = studio_luma(images)
-    return images + (refine(luma) - luma) / _LUMA_RANGE
+    luma = rgb_to_luma(images)
+    return images + (refine(luma) - luma) / LUMA_RANGE
 
 
 @store_init_args()

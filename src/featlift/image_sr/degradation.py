@@ -26,11 +26,6 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     return nnf.pad(images, (0, 0, 0, bottom), mode="reflect" if bottom < height else "replicate")
 
 
-def quantize_8bit(images: Tensor) -> Tensor:
-    """Clamp ``images`` to 0…1 and round them to 256 levels, as in an 8-bit file. The gradient is zero."""
-    return (images.clamp(0, 1) * 255).round() / 255
-
-
 class BicubicDownscale(nn.Module):
     """Antialiased bicubic downscaling by ``factor``, as in Pillow and MATLAB, unlike OpenCV (FDSR, Sec. 3.1).
 

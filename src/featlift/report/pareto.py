@@ -83,7 +83,6 @@ def _add_legend(figure: Any, has_seeds: bool) -> None:
 def _label_points(panel: Any, points: ParetoPoints) -> None:
     """Place each name at the position of LABEL_OFFSETS that covers the fewest other names and dots and is nearest to its own dot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.patheffects import withStroke
 
     renderer = FigureCanvasAgg(panel.figure).get_renderer()
     panel.figure.draw(renderer)  # fixes the layout
@@ -93,7 +92,7 @@ def _label_points(panel: Any, points: ParetoPoints) -> None:
     labels: list[Any] = []
     for name, dot in sorted(means.items(), key=lambda item: -item[1][1]):
         label = panel.annotate(name, dot, xytext=LABEL_OFFSETS[0], textcoords="offset points", fontsize=9)
-        label.set_path_effects([withStroke(linewidth=3, foreground="white")])
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1, "zorder": 2.5})
         others = [position for other, position in dots.items() if other != name]
         costs = {}
         for preference, offset in enumerate(LABEL_OFFSETS):

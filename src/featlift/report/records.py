@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from featlift.evaluation.coco_metrics import Detection, Metrics
-from featlift.evaluation.profiling import Latency, ModelProfile
+from featlift.profiling import Latency, ModelProfile
 
 NON_SCALAR_KEYS = ("stage", "step", "time", "epoch")
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.features import IMAGENET_MEAN, IMAGENET_STD
 from featlift.resolution import frozen_copy
 
 
@@ -101,8 +102,8 @@ class VGG16Fc7(nn.Module):
         if weights is not None:
             vgg.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         self.features, self.avgpool, self.classifier = vgg.features, vgg.avgpool, vgg.classifier[:5]
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """``[B, 3, S, S]`` in 0…1 → ``[B, 4096]``."""

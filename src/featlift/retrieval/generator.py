@@ -27,6 +27,15 @@ def super_resolve_descriptors(generator: nn.Module, descriptors: Tensor, ratio: 
 
 
 @store_init_args()
+class IdentityGenerator(nn.Module):
+    """Returns the descriptor unchanged; the papers' "raw representation"."""
+
+    def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
+        """``[B, D]`` → the same ``[B, D]``."""
+        return x
+
+
+@store_init_args()
 class DescriptorGenerator(nn.Module):
     """The paper's generator G (Table 2): the descriptor is reshaped to a √D × √D grid; six convolutions and one linear layer.
 

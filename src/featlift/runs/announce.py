@@ -16,7 +16,8 @@ WEIGHTS = {"imagenet": "ImageNet weights", "random": "random weights"}
 def describe_training(paper: str, settings: Any, device: str, stop_after: str = "") -> str:
     """Describe a training in one line.
 
-    The data are opened and the network is built for it, so settings that cannot work are refused before a run folder exists.
+    The data are opened, the network is built and the files to start from are looked for, so settings that cannot work are refused
+    before a run folder exists.
 
     Args:
         paper: Name of the paper.
@@ -28,6 +29,7 @@ def describe_training(paper: str, settings: Any, device: str, stop_after: str = 
         ValueError: If the settings describe no valid network or data.
         FileNotFoundError: If there are no such images.
     """
+    check_start_files(settings)
     title = paper if paper in ("baseline", "light") else paper.upper()
     if hasattr(settings, "embedder"):
         subject = _describe_generator(settings)
@@ -36,6 +38,19 @@ def describe_training(paper: str, settings: Any, device: str, stop_after: str = 
     else:
         subject = _describe_detector(settings)
     return f"{title}: {subject}, {describe_length(settings, stop_after)}, on {device}"
+
+
+def check_start_files(settings: Any) -> None:
+    """Check that the runs and files exist from which a training starts (``teacher_from``, ``teachers_from``, ``init_from``, …).
+
+    Raises:
+        FileNotFoundError: If one does not.
+    """
+    for field in fields(settings):
+        value = getattr(settings, field.name) if field.name.endswith("_from") else ()
+        for path in [value] if isinstance(value, str) else value:
+            if path and not Path(path).exists():
+                raise FileNotFoundError(f"--{field.name.replace('_', '-')} names {path}, which does not exist.")
 
 
 def _describe_detector(settings: Any) -> str:
@@ -86,13 +101,15 @@ def _describe_super_resolver(settings: Any) -> str:
     weights = f"weights of {Path(network.weights).name}" if network.weights else "random weights"
     name = "built-in scenes" if settings.data.root == "scenes" else settings.data.root
     layers = " + ".join(source.layers)
-    return f"{network.name} {network.scale}x ({weights}), features {layers} of {source.network} on {name}, {settings.data.crop_size} px crops"
+    features = f"features {layers} of {source.network}"
+    return f"{network.name} {network.scale}x ({weights}), {features} on {name}, crops of {settings.data.crop_size} px"
 
 
 def _describe_generator(settings: Any) -> str:
     embedder, collection = settings.embedder, settings.collection
     weights = "" if embedder.encoder == "gist" else f" ({embedder.weights or 'random'} weights)"
-    return f"{settings.generator} generator, {embedder.encoder}{weights} descriptors of {embedder.input_size} px on {collection.image_folder}"
+    descriptors = f"{embedder.encoder}{weights} descriptors of {embedder.input_size} px"
+    return f"{settings.generator} generator, {descriptors} on {collection.image_folder}"
 
 
 def describe_length(settings: Any, stop_after: str = "") -> str:

@@ -10,7 +10,7 @@ from featlift.data.config import DataConfig, build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.evaluation.detection import EvaluationResult, evaluate_detector
-from featlift.evaluation.profiling import profile_detectors
+from featlift.profiling import profile_detectors
 from featlift.report.page import ReportDataset
 from featlift.training import Run
 

@@ -1,12 +1,12 @@
 """A trained module with its optimizer."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from featlift.training import distributed
 from featlift.training.optimizer import OptimizerConfig
@@ -43,7 +43,7 @@ class Learner:
         self.grad_scaler = torch.amp.GradScaler("cpu", enabled=False)
         self.num_calls, self.num_updates, self.num_accumulated = 0, 0, 0
         self._grad_sums: dict[str, Tensor] = {}
-        self._ema: dict[str, Tensor] = {}
+        self._ema: AveragedModel | None = None
 
     @property
     def lr(self) -> float:
@@ -112,41 +112,29 @@ class Learner:
         self.num_updates += 1
         self._update_ema()
 
-    @torch.no_grad()
     def _update_ema(self) -> None:
         """Update the moving average: first a copy, then decay·average + (1 - decay)·parameter."""
-        if self.optimizer_config.ema_decay is None:
-            return
-        for name, p in self.trainable_parameters.items():
-            if name in self._ema:
-                self._ema[name].lerp_(p.detach(), 1 - self.optimizer_config.ema_decay)
-            else:
-                self._ema[name] = p.detach().clone()
+        if self.optimizer_config.ema_decay is not None:
+            self._ema = self._ema or self._build_ema(self.optimizer_config.ema_decay)
+            self._ema.update_parameters(nn.ParameterList(self.trainable_parameters.values()))
 
-    @contextmanager
-    def ema_weights(self) -> Iterator[nn.Module]:
-        """Context in which the module has its EMA parameters, for evaluation or saving; the trained ones are restored
-        afterwards.
+    def _build_ema(self, decay: float) -> AveragedModel:
+        parameters = nn.ParameterList(self.trainable_parameters.values())
+        return AveragedModel(parameters, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def _ema_tensors(self) -> dict[str, Tensor]:
+        averages = self._ema.module.parameters() if self._ema is not None else ()
+        return {name: p.detach() for name, p in zip(self.trainable_parameters, averages, strict=self._ema is not None)}
+
+    @torch.no_grad()
+    def apply_ema(self) -> nn.Module:
+        """Replace the parameters by their EMA at the end of training and return the module.
 
         Without an average (``ema_decay=None``, or no update yet) the module is unchanged.
         """
-        self._swap_ema()
-        try:
-            yield self.module
-        finally:
-            self._swap_ema()
-
-    def apply_ema(self) -> nn.Module:
-        """Replace the parameters by their EMA at the end of training and return the module; without an average it is unchanged."""
-        self._swap_ema()
-        return self.module
-
-    @torch.no_grad()
-    def _swap_ema(self) -> None:
-        for name, average in self._ema.items():
-            trained = self.trainable_parameters[name].detach().clone()
+        for name, average in self._ema_tensors().items():
             self.trainable_parameters[name].copy_(average)
-            average.copy_(trained)
+        return self.module
 
     def scalar_state(self) -> dict[str, Any]:
         """Return the scalar part of the state, as JSON values."""
@@ -160,7 +148,11 @@ class Learner:
 
     def tensor_state(self) -> dict[str, Any]:
         """Return the tensor part of the state, nested by name; `scalar_state` determines which tensors it has."""
-        state: dict[str, Any] = {"module": self.module.state_dict(), "grad_sums": self._grad_sums, "ema": self._ema}
+        state: dict[str, Any] = {
+            "module": self.module.state_dict(),
+            "grad_sums": self._grad_sums,
+            "ema": self._ema_tensors(),
+        }
         if self.optimizer.state:
             state["optimizer"] = {"state": get_optimizer_state_dict(self.module, self.optimizer)["state"]}
         return state
@@ -176,13 +168,11 @@ class Learner:
         self.optimizer.state.clear()
         if state["has_optimizer_state"]:
             get_optimizer_state_dict(self.module, self.optimizer)  # allocates missing optimizer state
-        zeros = {name: torch.zeros_like(p) for name, p in self.trainable_parameters.items()}
-        self._grad_sums = dict(zeros) if self.num_accumulated else {}
-        self._ema = (
-            {name: zero.clone() for name, zero in zeros.items()}
-            if self.optimizer_config.ema_decay and self.num_updates
-            else {}
-        )
+        has_sums, decay = self.num_accumulated > 0, self.optimizer_config.ema_decay
+        self._grad_sums = {name: torch.zeros_like(p) for name, p in self.trainable_parameters.items() if has_sums}
+        self._ema = self._build_ema(decay) if decay and self.num_updates else None
+        if self._ema is not None:
+            self._ema.n_averaged.fill_(self.num_updates)
 
     def load_tensor_state(self, state: Mapping[str, Any]) -> None:
         """Load ``state``: the result of `tensor_state` after `load_scalar_state`, filled from a checkpoint."""

@@ -19,6 +19,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from featlift.detectors.efpn import TT100K_SMALL_ROI_SIZE
 from featlift.features import Features
 from featlift.losses import pyramid_l1
+from featlift.profiling import count_macs, count_parameters
 from featlift.pyramids.efpn import ExtendedLevel, init_extended_level
 from featlift.pyramids.texture_transfers import texture_transfer
 from featlift.registry import check_choice
@@ -53,8 +54,6 @@ def install_level(model: nn.Module, level: str, transfer_name: str, options: dic
 
 def level_report_row(model: nn.Module, level: str, transfer_name: str, image_size: tuple[int, int]) -> UpgradeRow:
     """Return the report row of the extended level: parameters, and multiply-adds of the dense p2x for an image of (H, W) pixels."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     backbone, _ = _get_extended_modules(model)
     stage, added = (copy.deepcopy(m).to("meta").eval() for m in (backbone.body["layer1"], backbone.added))
     stem_channels = next(m.in_channels for m in stage.modules() if isinstance(m, nn.Conv2d))
@@ -63,18 +62,9 @@ def level_report_row(model: nn.Module, level: str, transfer_name: str, image_siz
         key: torch.zeros(1, channels, *(side // stride for side in image_size), device="meta")
         for key, (stride, channels) in strides.items()
     }
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        added(maps["inner3"], maps["inner2"], stage(maps["c1"]))
-    parameters = sum(p.numel() for p in added.parameters())
+    gmacs = count_macs(lambda: added(maps["inner3"], maps["inner2"], stage(maps["c1"]))) / 1e9
     return UpgradeRow(
-        "backbone",
-        level,
-        2,
-        backbone.out_channels,
-        "–",
-        f"+ {transfer_name}",
-        parameters,
-        counter.get_total_flops() / 2e9,
+        "backbone", level, 2, backbone.out_channels, "–", f"+ {transfer_name}", count_parameters(added), gmacs
     )
 
 

@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
+from featlift.profiling import count_macs
 from featlift.upgrading.adapters import GatedAdapter, ResidualAdapter
 from featlift.upgrading.sites import SiteStep, UpgradeSite
 
@@ -118,17 +118,13 @@ def _output_stride(step: SiteStep, image_size: tuple[int, int] | None) -> int | 
 
 
 def _gmac(step: SiteStep, adapter: nn.Module) -> float | None:
-    """Return 10⁹ multiply-adds for the size of the call: half of PyTorch's FLOP count, on the meta device."""
-    from torch.utils.flop_counter import FlopCounterMode
-
+    """Return 10⁹ multiply-adds for the size of the call, counted on the meta device."""
     if step.call is None:
         return None
     meta_adapter = copy.deepcopy(adapter).to("meta").eval()
     like = next(meta_adapter.parameters())
-    shape = (1, step.channels)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        meta_adapter(like.new_zeros(*shape, *step.call.in_size), like.new_zeros(*shape, *step.call.out_size))
-    return counter.get_total_flops() / 2e9
+    x, old = (like.new_zeros(1, step.channels, *size) for size in (step.call.in_size, step.call.out_size))
+    return count_macs(lambda: meta_adapter(x, old)) / 1e9
 
 
 def _format_cells(row: UpgradeRow) -> tuple[str, ...]:

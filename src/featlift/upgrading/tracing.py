@@ -14,6 +14,8 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from featlift.detectors.eval_mode import eval_mode
+
 DEFAULT_IMAGE_SIZE = (256, 256)
 """(H, W) in pixels of the black image used if no example inputs are given."""
 
@@ -89,7 +91,7 @@ def trace_interpolations(model: nn.Module, path: str = "", example_inputs: Any =
     trace = InterpolationTrace()
     running: list[str] = []
     with (
-        _eval_mode(module),
+        eval_mode(module),
         _track_modules(model, running, trace),
         torch.no_grad(),
         _InterpolateRecorder(trace, running),
@@ -136,18 +138,6 @@ def _track_modules(model: nn.Module, running: list[str], trace: InterpolationTra
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
-    """Set evaluation mode; on exit, restore the mode of every submodule."""
-    modes = {submodule: submodule.training for submodule in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule, training in modes.items():
-            submodule.training = training
 
 
 def _black_image(module: nn.Module) -> Tensor:

@@ -11,24 +11,25 @@ import pytest
 import torch
 from torch import nn
 
-from featlift import baseline, resolution
+from featlift import resolution
 from featlift.baseline.training import train_detector
 from featlift.cli import parser
 from featlift.data.config import build_dataset, build_train_loader
-from featlift.detectors import Extractor, get_extractor, get_interpolators
+from featlift.detectors import Detector, Extractor, get_extractor, get_interpolators
 from featlift.detectors.checkpoint import INTERPOLATOR_PREFIX, load_detector
 from featlift.detectors.config import build_detector, build_pyramid_interpolators
+from featlift.detectors.from_features import losses_from_features
 from featlift.distillation import feature_pairs
 from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.distillation.feature_pairs import DownscaleConfig
 from featlift.losses import pyramid_l1
 from featlift.papers import afi_gan
-from featlift.papers.afi_gan import Settings
+from featlift.papers.afi_gan import Settings, training
 from featlift.papers.afi_gan.settings import REUSE_MODES, STAGES, AdversarialConfig, _sgd_multistep
 from featlift.papers.afi_gan.training import adversarial_step, pretrain_interpolator, train_extractor
 from featlift.training import Learner
 
-WORKER = Path(__file__).parent / "two_processes.py"
+WORKER = Path(__file__).parents[1] / "two_processes.py"
 
 
 class Stopped(Exception):
@@ -294,7 +295,7 @@ def compared(monkeypatch):
         )
         return pyramid_l1(student, teacher)
 
-    monkeypatch.setattr(afi_gan, "pyramid_l1", recorded)
+    monkeypatch.setattr(training, "pyramid_l1", recorded)
     return sizes
 
 
@@ -396,7 +397,7 @@ def initial_weights(monkeypatch):
             original(T, loader, stage, run, name)
 
     original = train_detector
-    monkeypatch.setattr(baseline, "train_detector", untouched)
+    monkeypatch.setattr(training, "train_detector", untouched)
     return weights
 
 
@@ -407,14 +408,14 @@ def stage_weights(monkeypatch):
 
     def record(stage, select):
         name = f"run_{stage}_stage"
-        original = getattr(afi_gan, name)
+        original = getattr(training, name)
 
         def wrapped(*arguments):
             result = original(*arguments)
             weights[stage] = state(select(result))
             return result
 
-        monkeypatch.setattr(afi_gan, name, wrapped)
+        monkeypatch.setattr(training, name, wrapped)
 
     record("interpolator", lambda result: result[0])
     record("extractor", lambda result: result)
@@ -460,9 +461,9 @@ def test_the_target_can_start_from_the_teacher_with_the_interpolator_of_M(
 @pytest.mark.parametrize(
     ("stop_after", "kind", "stages"),
     [
-        ("teacher", baseline.Detector, {"teacher"}),
+        ("teacher", Detector, {"teacher"}),
         ("interpolator", nn.ModuleList, {"teacher", "interpolator"}),
-        ("extractor", baseline.Detector, {"teacher", "interpolator", "extractor"}),
+        ("extractor", Detector, {"teacher", "interpolator", "extractor"}),
     ],
 )
 def test_the_chain_can_end_early(settings, run, stop_after, kind, stages):
@@ -553,7 +554,7 @@ def test_every_kind_of_interpolator_goes_through_the_stages(settings, run, inter
     )
 
 
-PAGE = Path(__file__).parents[2] / "docs" / "papers" / "afi_gan.md"
+PAGE = Path(__file__).parents[3] / "docs" / "papers" / "afi_gan.md"
 COMMANDS = re.findall(r"^\| [–\d] \| .+ \| `(.+)` \|$", PAGE.read_text(), re.MULTILINE)
 
 
@@ -622,7 +623,7 @@ def test_a_run_killed_in_stage_2_ends_as_the_unbroken_one(settings, run, monkeyp
     unbroken = run(config, "unbroken")
     expected = state(afi_gan.train(config, unbroken))
 
-    original, calls = afi_gan.losses_from_features, []
+    original, calls = losses_from_features, []
 
     def fail(*arguments):
         calls.append(1)
@@ -630,10 +631,10 @@ def test_a_run_killed_in_stage_2_ends_as_the_unbroken_one(settings, run, monkeyp
             raise Stopped
         return original(*arguments)
 
-    monkeypatch.setattr(afi_gan, "losses_from_features", fail)
+    monkeypatch.setattr(training, "losses_from_features", fail)
     with pytest.raises(Stopped):
         afi_gan.train(config, run(config, "killed", save_every=1))
-    monkeypatch.setattr(afi_gan, "losses_from_features", original)
+    monkeypatch.setattr(training, "losses_from_features", original)
     resumed = run(config, "killed", save_every=1)
     assert resumed.stage_progress()["extractor"]["step"] == 1
     assert same(state(afi_gan.train(config, resumed)), expected)

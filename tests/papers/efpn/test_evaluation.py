@@ -9,7 +9,7 @@ import torch
 from featlift.checkpoints import read_tensors
 from featlift.cli import main
 from featlift.detectors.checkpoint import load_detector
-from featlift.papers import efpn
+from featlift.detectors.efpn_config import efpn_modules
 from featlift.papers.efpn import evaluation
 from featlift.papers.efpn.evaluation import extended_level_maps
 
@@ -18,7 +18,7 @@ from featlift.papers.efpn.evaluation import extended_level_maps
 def argv(coco, tmp_path_factory):
     folder = tmp_path_factory.mktemp("efpn")
     return [
-        "train", "efpn", "--data", str(coco), "--run", str(folder), "--data.min_size", "[64]", "--data.batch_size", "2",
+        "train", "efpn", "--preset", "quick", "--data", str(coco), "--run", str(folder), "--data.min_size", "[64]", "--data.batch_size", "2",
         "--model.pyramid_channels", "8", "--model.detector_options", '{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}',
         "--extended_level.transfer_options", '{"hidden_channels": 4}', "--detector.steps", "1",
         "--extension.steps", "1", "--head.steps", "1", "--device", "cpu",
@@ -63,6 +63,6 @@ def test_maps_of_the_target_and_of_the_extension(run):
     sizes = {name: {level: tuple(x.shape[-2:]) for level, x in levels.items()} for name, levels in maps.items()}
     assert sizes["extension"] == {"p3x": (16, 16), "p2x": (32, 32)}
     assert sizes["target"] == {"image": (64, 64), **sizes["extension"]}
-    F, _ = efpn.efpn_modules(T)
+    F, _ = efpn_modules(T)
     with torch.no_grad():
         torch.testing.assert_close(maps["extension"]["p2x"], F.extended_levels(F(maps["target"]["image"]))["p2x"])

@@ -12,10 +12,11 @@ from featlift.data.config import build_dataset, quick_data_config
 from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.config import build_detector
 from featlift.detectors.efpn import DuplicateRouting, ExclusiveRouting
+from featlift.detectors.efpn_config import ExtendedLevelConfig, build_efpn
 from featlift.detectors.sparse_level import DenseReader, SparseReader
 from featlift.losses import pyramid_l1
 from featlift.papers import efpn
-from featlift.papers.efpn import ExtendedLevelConfig, Settings
+from featlift.papers.efpn import Settings, training
 from featlift.papers.efpn.settings import DistillationConfig
 from featlift.papers.efpn.training import (
     BASE_DETECTOR_FILE,
@@ -26,7 +27,8 @@ from featlift.papers.efpn.training import (
     select_teacher_levels,
     train_small_roi_head,
 )
-from featlift.training import Learner
+from featlift.training import Learner, OptimizerConfig
+from featlift.training.schedules import StageConfig
 
 
 def state(module):
@@ -59,7 +61,7 @@ class Chain:
         self.settings, self.run = settings, run
         self.dataset = build_dataset(settings.data)
         self.M = build_detector(settings.model, len(self.dataset.classes))
-        self.T = efpn.build_efpn(self.M, settings.extended_level)
+        self.T = build_efpn(self.M, settings.extended_level)
 
     def distill(self):
         distill_extension(self.T, self.settings, self.dataset, self.run)
@@ -128,7 +130,7 @@ def test_the_extension_begins_as_the_pyramids_finest_step(chain, stage, start, s
 
 def test_a_trained_extension_nears_its_teacher(chain, stage):
     """60 steps on four images: the distillation loss must decrease."""
-    c = chain(extension=efpn.StageConfig(60, efpn.OptimizerConfig("adamw", lr=3e-3, max_grad_norm=1.0)))
+    c = chain(extension=StageConfig(60, OptimizerConfig("adamw", lr=3e-3, max_grad_norm=1.0)))
     c.distill()
     log = [record["global"] for record in c.run.read_log("extension")]
     assert sum(log[-5:]) < 0.8 * sum(log[:5])
@@ -150,7 +152,7 @@ def test_levels_masks_and_sizes(chain, monkeypatch):
         return pyramid_l1(student, teacher)
 
     monkeypatch.setattr(Learner, "step", record_losses)
-    monkeypatch.setattr(efpn, "pyramid_l1", record_maps)
+    monkeypatch.setattr(training, "pyramid_l1", record_maps)
     c.distill()
     sizes = {level: x.shape for level, x in recorded["student"].items()}
     assert sizes == {level: x.shape for level, x in recorded["teacher"].items()}
@@ -335,14 +337,14 @@ def test_official_is_the_release():
         "random",
     )
     light = replace(code.model, backbone_weights="random", detector_options={"fc_dim": 8})
-    T = efpn.build_efpn(build_detector(light, 45), code.extended_level)
+    T = build_efpn(build_detector(light, 45), code.extended_level)
     assert sum(p.numel() for p in T.backbone.extension.parameters()) == 32_512_768
     assert T.roi_heads.routing == DuplicateRouting(56.0)
 
 
 def test_quick_can_be_built():
     quick = Settings.quick()
-    T = efpn.build_efpn(build_detector(quick.model, 6), quick.extended_level)
+    T = build_efpn(build_detector(quick.model, 6), quick.extended_level)
     assert T.roi_heads.routing == ExclusiveRouting(32.0)
 
 

@@ -5,17 +5,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from featlift.data.crops import select_large_images
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.detectors.checkpoint import load_detector, save_detector
 from featlift.detectors.config import build_detector, quick_detector_config
-from featlift.detectors.feature_extraction import FeatureExtractor
 from featlift.image_sr.checkpoint import load_super_resolver
-from featlift.image_sr.degradation import BicubicDownscale
+from featlift.image_sr.degradation import BicubicDownscale, DegradationConfig, build_degradation
+from featlift.image_sr.network import SuperResolverConfig, build_super_resolver
 from featlift.papers import fdsr
-from featlift.papers.fdsr.loss import SuperResolutionLoss
 from featlift.papers.fdsr.settings import CropDataConfig, FeatureExtractorConfig, LossWeights
 from featlift.papers.fdsr.training import (
     build_crop_dataset,
@@ -24,17 +22,10 @@ from featlift.papers.fdsr.training import (
     fine_tune_detector,
     save_joint_detector,
 )
-from featlift.resolution import frozen_copy
 from featlift.training import OptimizerConfig, Run
 from featlift.training.schedules import StageConfig
 
 ADAM = OptimizerConfig("adam", 1e-3, weight_decay=0.0)
-
-
-def backbone():
-    torch.manual_seed(3)
-    layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, 2, 1)]
-    return nn.Sequential(*layers)
 
 
 @pytest.fixture
@@ -52,7 +43,7 @@ def detector_run(tmp_path):
 
 def settings(detector_run, **changes):
     small = fdsr.Settings(
-        network=fdsr.SuperResolverConfig("edsr-baseline", 2, {"blocks": 1, "width": 8}),
+        network=SuperResolverConfig("edsr-baseline", 2, {"blocks": 1, "width": 8}),
         feature_extractor=FeatureExtractorConfig(str(detector_run), ("c3",)),
         data=CropDataConfig("scenes", crop_size=64, batch_size=2, num_images=4, num_workers=0),
         train=StageConfig(2, ADAM),
@@ -84,17 +75,6 @@ def test_the_papers_defaults():
     assert paper.detector_optimizer is None
 
 
-def test_terms_by_hand():
-    torch.manual_seed(0)
-    extractor = frozen_copy(FeatureExtractor(backbone(), ["3"]))
-    criterion = SuperResolutionLoss(LossWeights(pixels=0.5, features=2.0), extractor, None)
-    student, teacher = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
-    losses = criterion.losses(criterion.extract(student), criterion.extract(teacher), [])
-    a, b = extractor(student)["3"], extractor(teacher)["3"]
-    assert losses["pixels"].item() == pytest.approx(0.5 * np.abs(student.numpy() - teacher.numpy()).mean(), rel=1e-5)
-    assert losses["features"].item() == pytest.approx(2.0 * ((a - b) ** 2).mean().item(), rel=1e-5)
-
-
 @pytest.mark.parametrize(
     "loss_weights",
     [
@@ -108,7 +88,7 @@ def test_each_term_alone_teaches_every_part_of_the_network(loss_weights, detecto
     torch.manual_seed(0)
     G, log = trained(config, tmp_path / "run")
     with Run(tmp_path / "start", config, device="cpu"):
-        before = weights(fdsr.build_super_resolver(config.network))
+        before = weights(build_super_resolver(config.network))
     assert moved(before, weights(G)) == set(before)
     named = {"pixels": loss_weights.pixels, "features": loss_weights.features, "detection": loss_weights.detection}
     assert {name for name in log[-1] if name in named} == {name for name, weight in named.items() if weight}
@@ -165,7 +145,7 @@ def test_fine_tuning_moves_the_detector_and_not_the_preprocessing(detector_run, 
 
     T = load_detector(detector_run)[0]
     preprocess = DegradeAndUpscale(
-        fdsr.build_super_resolver(fdsr.SuperResolverConfig("edsr-baseline", 2, {"blocks": 1, "width": 8})), 2
+        build_super_resolver(SuperResolverConfig("edsr-baseline", 2, {"blocks": 1, "width": 8})), 2
     )
     before, preprocess_before = weights(T), copy.deepcopy(preprocess.state_dict())
     config = settings(detector_run)
@@ -192,7 +172,7 @@ def test_crops_of_photographs_and_of_annotated_folders(tmp_path):
 
 
 def test_shrinking_is_the_papers():
-    degrade = fdsr.build_degradation(4, fdsr.DegradationConfig())
+    degrade = build_degradation(4, DegradationConfig())
     images = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(degrade(images), BicubicDownscale(4)(images))
-    assert len(fdsr.build_degradation(4, fdsr.DegradationConfig(blur_sigma=1.0, noise_sigma=0.1, jpeg_quality=50))) == 4
+    assert len(build_degradation(4, DegradationConfig(blur_sigma=1.0, noise_sigma=0.1, jpeg_quality=50))) == 4

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as nnf
 
 from featlift.checkpoints import load
-from featlift.data.retrieval_collections import CollectionConfig
+from featlift.data.retrieval_collections import CollectionConfig, list_train_images
 from featlift.papers import fsr_gan
-from featlift.papers.fsr_gan import Settings
+from featlift.papers.fsr_gan import Settings, training
 from featlift.papers.fsr_gan.evaluation import evaluate_generators
 from featlift.papers.fsr_gan.settings import GAN_LOSSES, REGULARIZATION_CANDIDATES, GANConfig, RegularizationConfig
 from featlift.papers.fsr_gan.training import (
@@ -23,8 +23,8 @@ from featlift.papers.fsr_gan.training import (
 from featlift.retrieval.descriptor_pairs import DescriptorPairs
 from featlift.retrieval.discriminator import DescriptorDiscriminator, MLPDiscriminator
 from featlift.retrieval.embedders import EmbedderConfig
-from featlift.retrieval.generator import DescriptorGenerator
-from featlift.retrieval.linear_baselines import IdentityGenerator
+from featlift.retrieval.embedding_cache import build_descriptor_cache
+from featlift.retrieval.generator import DescriptorGenerator, IdentityGenerator
 from featlift.training import OptimizerConfig, Run
 
 
@@ -74,7 +74,7 @@ def trained_parts(monkeypatch):
         networks["D"], networks["D before"] = D, copy.deepcopy(D)
         return real(D, G, *rest)
 
-    monkeypatch.setattr(fsr_gan, "train_with_critic", spy)
+    monkeypatch.setattr(training, "train_with_critic", spy)
     return networks
 
 
@@ -150,8 +150,8 @@ def test_the_regularization_with_the_highest_map_is_selected(tmp_path, places, m
             torch.nn.init.normal_(constant.bias, std=1e4)
         return G.eval()
 
-    monkeypatch.setattr(fsr_gan, "train_generator", fake_training)
-    F, files = fsr_gan.build_descriptor_cache(places.embedder), fsr_gan.list_train_images(places.collection)
+    monkeypatch.setattr(training, "train_generator", fake_training)
+    F, files = build_descriptor_cache(places.embedder), list_train_images(places.collection)
     pairs = build_descriptor_pairs(F, files, places.ratios)
     with Run(tmp_path / "run", device="cpu") as run:
         results = select_regularization(replace(places, adversarial=GANConfig("wgan-gp")), F, files, pairs, run)

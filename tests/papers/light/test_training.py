@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from featlift import baseline, checkpoints
+from featlift import checkpoints
 from featlift.detectors import get_extractor, get_interpolators
 from featlift.detectors.checkpoint import interpolator_weight_files, load_detector, save_detector
 from featlift.detectors.config import build_detector
 from featlift.interpolators.light import ChannelAgnosticInterpolator, LightInterpolator
 from featlift.papers import light
-from featlift.papers.light import Settings
+from featlift.papers.light import Settings, training
 from featlift.papers.light.settings import DistillationWeights
 from featlift.papers.light.training import distillation_losses
 from featlift.resolution import downscale_images, frozen_copy
@@ -146,9 +146,9 @@ def test_what_the_target_starts_from(settings, run, monkeypatch, target_init):
     teacher = light.train(config, folder, "teacher").state_dict()
     G = light.train(config, folder, "interpolator").state_dict()
     weights = {}
-    monkeypatch.setattr(baseline, "train_detector", lambda T, *_: weights.update(T.state_dict()))
+    monkeypatch.setattr(training, "train_detector", lambda T, *_: weights.update(T.state_dict()))
     monkeypatch.setattr(
-        light, "run_teachers_stage", lambda *_: [load_detector(folder.folder / "teacher.safetensors")[0]]
+        training, "run_teachers_stage", lambda *_: [load_detector(folder.folder / "teacher.safetensors")[0]]
     )
     light.train(config, folder)
     assert all(torch.equal(value, weights[f"backbone.pyramid.interpolators.{name}"]) for name, value in G.items())
@@ -198,7 +198,7 @@ def test_nearest_teachers_only_support_the_cross_resolution_loss(settings, run):
     [
         (lambda: DistillationWeights(0, 0), "at least one must be above 0"),
         (lambda: DistillationWeights(1, -1), "neither may be negative"),
-        (lambda: Settings(target_init="F"), "choose 'teacher' or 'weights'"),
+        (lambda: Settings(target_init="F"), "choose one of teacher, weights"),
         (lambda: light.train(Settings.quick(), None, "extractor"), "choose one of teacher, interpolator, target"),
     ],
 )

@@ -1,7 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from featlift import baseline
 from featlift.detectors import get_interpolators
 from featlift.detectors.config import build_pyramid_interpolators
 from featlift.interpolators.srf import SRF
@@ -45,7 +46,7 @@ def test_quick_has_equal_steps_with_afi_gan():
 def test_parameters_of_both_ends():
     """Spec §1: 10,035,712 with the 3x3 end that fits the tables, 9,511,424 with the 1x1 end of the text."""
     for end, count in ((3, 10_035_712), (1, 9_511_424)):
-        model = baseline.replace(Settings().model, interpolator_options={"last_kernel": end})
+        model = replace(Settings().model, interpolator_options={"last_kernel": end})
         (G,) = build_pyramid_interpolators(model)
         assert isinstance(G, SRF)
         assert sum(p.numel() for p in G.parameters()) == count

@@ -14,10 +14,10 @@ from featlift.data.fingerprint import dataset_fingerprint
 from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.efpn_config import efpn_modules
 from featlift.evaluation.detection import evaluate_detector
-from featlift.evaluation.profiling import profile_detectors
 from featlift.features import Features
 from featlift.papers.efpn.settings import Settings
 from featlift.papers.efpn.training import BASE_DETECTOR_FILE, select_teacher_levels
+from featlift.profiling import profile_detectors
 from featlift.report.records import RunRecord
 from featlift.runs.comparison import compare_runs, format_comparison
 from featlift.runs.evaluate import build_report_dataset, format_metrics

@@ -16,19 +16,19 @@ from featlift.data.retrieval_collections import CollectionConfig, open_collectio
 from featlift.evaluation.retrieval import (
     distance_by_ratio,
     map_by_ratio,
-    plot_seed_curves,
     png_bits,
 )
 from featlift.papers.fsr_gan.descriptors import describe_files
 from featlift.papers.fsr_gan.settings import Settings
+from featlift.report.seed_curves import plot_seed_curves
 from featlift.retrieval.descriptors import downscale_image
 from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.embedding_cache import build_descriptor_cache
 from featlift.retrieval.generator import (
     GENERATOR_FILE,
+    IdentityGenerator,
     super_resolve_descriptors,
 )
-from featlift.retrieval.linear_baselines import IdentityGenerator
 from featlift.runs.options import InferenceOptions
 from featlift.training import Run
 

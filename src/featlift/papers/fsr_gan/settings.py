@@ -20,6 +20,9 @@ GAN_LOSSES = {
 }
 
 
+GENERATORS = ("residual", "conditioned", "paper")
+
+
 @dataclass(frozen=True)
 class GANConfig:
     """Adversarial loss.
@@ -95,6 +98,9 @@ class Settings:
     )
     steps: int = 3000
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_choice(self.generator, GENERATORS, "generator")
 
     @classmethod
     def paper(cls) -> "Settings":

@@ -1,7 +1,6 @@
 """Distillation of a light interpolator, and fine-tuning of its detector."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from featlift.detectors.checkpoint import (
     load_matching_weights,
 )
 from featlift.detectors.config import build_detector
+from featlift.detectors.feature_extraction import record_calls
 from featlift.distillation.feature_pairs import upsample_levels
 from featlift.features import Features, Target, crop_to_match
 from featlift.interpolators import build_interpolators
@@ -113,7 +113,7 @@ def distillation_losses(
     """Return the weighted losses of G with ``F`` as teacher on ``images [3, H, W]``; losses of weight 0 are omitted."""
     transform, losses = BatchTransform(F.mean), {}
     extract = lambda images: F(transform(images)[0].tensors)  # noqa: E731
-    with record_interpolators(F.pyramid.interpolators) as records:  # type: ignore[arg-type]
+    with record_calls(F.pyramid.interpolators) as calls:  # type: ignore[arg-type]
         if weights.cross_resolution:
             low, high = cross_resolution(
                 extract, lambda small: upsample_levels(G, extract(small)), images, downscale_images
@@ -123,34 +123,21 @@ def distillation_losses(
         else:
             extract(images)
     if weights.same_resolution:
-        loss = feature_mse(*student_teacher_outputs(G, records), scale_free=True)
+        loss = feature_mse(*student_teacher_outputs(G, calls), scale_free=True)
         losses["same_resolution"] = weights.same_resolution * loss
     return losses
 
 
-@contextmanager
-def record_interpolators(interpolators: nn.ModuleList) -> Iterator[list[tuple[int, Tensor, Tensor]]]:
-    """Context that records the calls of ``interpolators``: (index of the call, input ``[B, C, H, W]``, output ``[B, C, 2H, 2W]``)."""
-    records: list[tuple[int, Tensor, Tensor]] = []
-
-    def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        records.append((len(records), inputs[0], output))
-
-    handles = [module.register_forward_hook(hook) for module in interpolators]
-    try:
-        yield records
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def student_teacher_outputs(
-    G: nn.ModuleList, records: Sequence[tuple[int, Tensor, Tensor]]
+    G: nn.ModuleList, calls: Sequence[tuple[nn.Module, tuple[Tensor, ...], Tensor]]
 ) -> tuple[Features, Features]:
-    """Return the outputs of G and of the teacher for the recorded inputs; with an interpolator per step each handles its own step."""
+    """Return the outputs of G and of the teacher for the recorded inputs; with an interpolator per step each handles its own step.
+
+    ``calls`` are (module, inputs, output) of the teacher's interpolators, of maps ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``.
+    """
     return (
-        {str(number): G[number % len(G)](x) for number, x, _ in records},
-        {str(number): y.detach() for number, _, y in records},
+        {str(number): G[number % len(G)](*inputs) for number, (_, inputs, _) in enumerate(calls)},
+        {str(number): output.detach() for number, (_, _, output) in enumerate(calls)},
     )
 
 

@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 
-from featlift.retrieval.losses import clip_weights
-from featlift.retrieval.losses import focal_distance
-from featlift.retrieval.losses import gan_discriminator_loss
-from featlift.retrieval.losses import gan_generator_loss
-from featlift.retrieval.losses import gradient_penalty
-from featlift.retrieval.losses import relative_distance
-from featlift.retrieval.losses import wasserstein_critic_loss
-from featlift.retrieval.losses import wasserstein_generator_loss
+from featlift.retrieval.losses import (
+    clip_weights,
+    focal_distance,
+    gan_discriminator_loss,
+    gan_generator_loss,
+    gradient_penalty,
+    relative_distance,
+    wasserstein_critic_loss,
+    wasserstein_generator_loss,
+)
 
 REAL, FAKE = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.5, 0.0, -3.0])
 

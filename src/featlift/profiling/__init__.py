@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featlift.device import device_of, synchronize_cuda
+
 ForwardCall = Callable[[], Any]
 
 
@@ -41,13 +43,6 @@ class ModelProfile:
     image_size: tuple[int, int]
     """(height, width) of the image, px."""
     device: str
-
-
-def profile_detector(
-    detector: nn.Module, image: Tensor | tuple[int, int], rounds: int = 10, warmup: int = 2
-) -> ModelProfile:
-    """Run `profile_detectors` on one detector."""
-    return profile_detectors({"detector": detector}, image, rounds, warmup)["detector"]
 
 
 def profile_detectors(
@@ -170,14 +165,3 @@ def _measure_cpu_peak(call: ForwardCall) -> int:
         allocated += change.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
         peak = max(peak, allocated)
     return peak
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Return the device of the parameters of ``module``; the CPU if it has none."""
-    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-
-
-def synchronize_cuda() -> None:
-    """Wait for all queued GPU work, so that a timer reads correctly; does nothing without CUDA."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

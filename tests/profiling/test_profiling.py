@@ -5,12 +5,11 @@ import torch
 from torch import nn
 from torchvision.ops import DeformConv2d
 
-from featlift.evaluation.profiling import (
+from featlift.profiling import (
     count_macs,
     count_parameters,
     measure_latencies,
     measure_peak_memory,
-    profile_detector,
     profile_detectors,
 )
 
@@ -29,7 +28,7 @@ class Tower(nn.Module):
 
 def test_profile_counted_by_hand():
     tower = Tower().train()
-    profile = profile_detector(tower, (100, 200), rounds=3)
+    profile = profile_detectors({"tower": tower}, (100, 200), rounds=3)["tower"]
     assert profile.num_parameters == 3 * 4 * 9 + 4 + 4
     assert profile.gmacs == pytest.approx(100 * 200 * (3 * 4 * 9 + 4) / 1e9)
     maps = 100 * 200 * (4 + 1) * 4
@@ -40,7 +39,8 @@ def test_profile_counted_by_hand():
 
 
 def test_an_image_gives_the_size():
-    assert profile_detector(Tower(), torch.rand(3, 7, 9), rounds=1).image_size == (7, 9)
+    profiles = profile_detectors({"tower": Tower()}, torch.rand(3, 7, 9), rounds=1)
+    assert profiles["tower"].image_size == (7, 9)
 
 
 def test_several_are_measured_in_turns():

@@ -1,6 +1,3 @@
-"""Embedders and collections by name."""
-
-from featlift.papers.fsr_gan.descriptors import describe_files
 import pytest
 import torch
 
@@ -10,26 +7,9 @@ from featlift.data.retrieval_collections import (
     list_train_images,
     open_collection,
 )
-from featlift.retrieval.embedders import EmbedderConfig, build_embedder
+from featlift.papers.fsr_gan.descriptors import describe_files
+from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.embedding_cache import build_descriptor_cache
-
-
-@pytest.mark.parametrize(
-    ("config", "dimension"),
-    [
-        (EmbedderConfig("gist", input_size=64), 576),
-        (EmbedderConfig("mobilenetv2_050", input_size=32), 1280),
-        (EmbedderConfig("resnet18", input_size=32, pooling="gem", mean_std=(0.5, 0.5)), 512),
-    ],
-)
-def test_embedders_report_their_descriptor_length(config, dimension):
-    F, reported = build_embedder(config)
-    assert F(torch.rand(2, 3, F.input_size, F.input_size)).shape == (2, dimension) == (2, reported)
-
-
-def test_unknown_pooling():
-    with pytest.raises(ValueError, match="gem"):
-        build_embedder(EmbedderConfig("resnet18", pooling="max"))
 
 
 def test_synthetic_landmarks_are_written_and_others_train(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Baselines for descriptor generators: identity, ridge regression, and a separate model for each ratio.
+"""Baselines for descriptor generators: ridge regression, and a separate model for each ratio.
 
 All have the generators' interface, ``forward(x [B, D], ratio [B] | None) → [B, D]``.
 """
@@ -9,16 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
-from featlift.retrieval.generator import require_ratio
-
-
-@store_init_args()
-class IdentityGenerator(nn.Module):
-    """Returns the descriptor unchanged; the papers' "raw representation"."""
-
-    def forward(self, x: Tensor, ratio: Tensor | None = None) -> Tensor:
-        """``[B, D]`` → the same ``[B, D]``."""
-        return x
+from featlift.retrieval.generator import IdentityGenerator, require_ratio
 
 
 @store_init_args()

@@ -5,15 +5,12 @@ import torch
 import torchvision
 from torchvision.models.detection import (
     fasterrcnn_mobilenet_v3_large_320_fpn,
-    maskrcnn_resnet50_fpn,
     retinanet_resnet50_fpn,
 )
 
 from featlift import detectors
 from featlift.backbones import Backbone
-from featlift.detectors.by_name import pretrained_detector
 from featlift.detectors.eval_mode import eval_mode, eval_mode_losses
-from featlift.detectors.feature_extraction import detector_feature_extractor, resolve_layer
 from featlift.interpolators import build_interpolators
 from featlift.resolution import frozen_copy
 
@@ -31,30 +28,6 @@ def featlift_detector(name="faster-rcnn"):
 def torchvision_detector():
     torch.manual_seed(0)
     return fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=4)
-
-
-def test_layers_by_the_papers_names():
-    images = torch.rand(1, 3, 64, 96)
-    detector = featlift_detector().eval()
-    maps = detector_feature_extractor(detector, ["c4", "p3"])(images)
-    torch.testing.assert_close(maps["backbone.c4"], detector.backbone.backbone(images)["c4"])
-    torch.testing.assert_close(maps["p3"], detector.backbone(images)["p3"])
-
-
-def test_layers_of_torchvisions_resnet():
-    detector = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()
-    images = torch.rand(1, 3, 64, 64)
-    maps = detector_feature_extractor(detector, ["c4", "p3"])(images)
-    assert maps["body.layer3"].shape == (1, 1024, 4, 4)
-    assert maps["1"].shape == (1, 256, 8, 8)
-    normalized = torch.stack([detector.transform.normalize(image) for image in images])
-    torch.testing.assert_close(maps["1"], detector.backbone(normalized)["1"])
-
-
-def test_layers_of_classifiers():
-    with torch.device("meta"):
-        assert resolve_layer(torchvision.models.resnet18(weights=None), "c4") == "layer3"
-        assert resolve_layer(torchvision.models.vgg19(weights=None), "features.34") == "features.34"
 
 
 @pytest.mark.parametrize(
@@ -105,8 +78,3 @@ def test_evaluating_gives_back_each_mode():
         assert not any(part.training for part in detector.modules())
     assert detector.training
     assert not detector.backbone.training
-
-
-def test_unknown_detector():
-    with pytest.raises(ValueError, match="fasterrcnn_resnet50_fpn"):
-        pretrained_detector("fasterrcnn_resnet51_fpn")

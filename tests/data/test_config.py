@@ -1,0 +1,38 @@
+from dataclasses import replace
+
+import pytest
+
+from featlift.baseline import Settings
+from featlift.data import coco_folders
+from featlift.data.config import DataConfig, build_dataset, build_train_loader, load_data_config
+
+
+def test_the_data_of_a_run(run, model, data, stage, tmp_path):
+    dataset = data(min_size=(48, 64), num_scenes=7)
+    folder = run(Settings(model("nearest"), dataset, stage())).folder
+    assert load_data_config(folder) == dataset
+    assert load_data_config(folder, "elsewhere") == replace(dataset, root="elsewhere")
+    file = folder / "detector.safetensors"
+    file.touch()
+    assert load_data_config(file) == dataset
+    assert load_data_config(tmp_path, "scenes") == DataConfig()
+    with pytest.raises(FileNotFoundError, match="no run folder"):
+        load_data_config(tmp_path)
+
+
+def test_training_and_validation_scenes_differ(data):
+    train, val = (build_dataset(data(), split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (4, 2)
+    names = [{dataset.image_name(i) for i in range(len(dataset))} for dataset in (train, val)]
+    assert not names[0] & names[1]
+
+
+def test_an_image_folder(data, tmp_path):
+    coco_folders.write_synthetic_dataset(tmp_path / "coco", 2, 1, (64, 64), 0)
+    dataset = build_dataset(data(root=str(tmp_path / "coco")), "train")
+    assert len(dataset) == 2
+    images, targets = next(
+        build_train_loader(data(min_size=(32,), max_size=40, hflip_prob=0.0), dataset, 0).iter_from(0)
+    )
+    assert [tuple(image.shape) for image in images] == [(3, 32, 32)] * 2
+    assert all(len(target["boxes"]) and target["boxes"].max() <= 32 for target in targets)

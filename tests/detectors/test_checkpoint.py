@@ -1,0 +1,71 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from featlift.checkpoints import write_tensors
+from featlift.detectors import DETECTORS
+from featlift.detectors.checkpoint import load_detector, load_matching_weights, save_detector
+from featlift.detectors.config import build_detector
+
+
+@pytest.fixture
+def images():
+    return [torch.rand(3, 64, 64), torch.rand(3, 48, 70)]
+
+
+@pytest.mark.parametrize("detector", list(DETECTORS))
+def test_a_saved_detector_gives_the_same_detections(model, detector, images, tmp_path):
+    config = replace(model("deconv", detector), pyramid_channels=32)
+    T = build_detector(config, 3).eval()
+    path = save_detector(T, config, ["a", "b", "c"], tmp_path)
+    assert path == tmp_path / "detector.safetensors"
+    for source in (tmp_path, path):
+        again, classes = load_detector(source)
+        T.score_thresh = again.score_thresh = 0.0  # RetinaNet and FCOS start below their thresholds
+        assert classes == ["a", "b", "c"]
+        with torch.inference_mode():
+            for first, second in zip(T(images), again.eval()(images), strict=True):
+                assert len(first["scores"]) > 0
+                assert first.keys() == second.keys()
+                assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    path = write_tensors(tmp_path / "some.safetensors", {"x": torch.zeros(1)})
+    with pytest.raises(ValueError, match="is no detector of FeatLift"):
+        load_detector(path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load_detector(tmp_path / "nowhere")
+
+
+def test_matching_reports_unchanged_tensors(model):
+    T, other = build_detector(model("nearest"), 3), build_detector(model("bilinear"), 5)
+    before = {name: value.clone() for name, value in T.state_dict().items()}
+    unchanged = load_matching_weights(T, other.state_dict())
+    assert set(unchanged) == {f"roi_heads.box_predictor.{part}" for part in (
+        "cls_score.weight", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias")}  # fmt: skip
+    for name, value in T.state_dict().items():
+        assert torch.equal(value, before[name] if name in unchanged else other.state_dict()[name])
+
+
+def test_without_weights_nothing_changes(model):
+    T = build_detector(model("nearest"), 3)
+    assert load_matching_weights(T, {}) == list(T.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "shift"), [("faster-rcnn", "retinanet", 1), ("retinanet", "faster-rcnn", -1)]
+)
+def test_a_pyramid_is_matched_level_by_level(model, target, source, shift):
+    """A RetinaNet's finest level is p3, a Faster R-CNN's p2."""
+    T, other = (
+        build_detector(model("nearest", target), 3),
+        build_detector(model("nearest", source), 3).state_dict(),
+    )
+    load_matching_weights(T, other)
+    own = T.state_dict()
+    for level in range(3 if shift > 0 else 1, 3):
+        for part in ("inner_blocks.{}.0.weight", "layer_blocks.{}.0.weight"):
+            name = f"backbone.pyramid.{part}"
+            assert torch.equal(own[name.format(level + shift)], other[name.format(level)])

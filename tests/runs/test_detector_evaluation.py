@@ -1,0 +1,37 @@
+import json
+
+from featlift.cli import main
+
+
+def test_multi_scale_testing(trained, coco, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("detector.safetensors", "settings.json"):
+        (run / name).symlink_to(trained["nearest"] / name)
+    assert main.main(["evaluate", str(run), "--scales", "[1.0, 1.5]", "--flip", "--merge-method", "soft-nms"]) == 0
+    assert json.loads((run / "evaluation-own-val-multi-scale.json").read_text())["metrics"]["boxes"]
+    assert main.main(["evaluate", str(run), "--scales", "[1.5]", "--merge-method", "mean"]) == 1
+    assert "choose one of nms, soft-nms" in capsys.readouterr().err
+
+
+def test_a_detector_file_is_evaluated_on_other_data(trained, coco, tmp_path, capsys):
+    words = [str(trained["nearest"] / "detector.safetensors"), "--data", str(coco), "--out", str(tmp_path / "m.json")]
+    assert main.main(["evaluate", *words, "--split", "train"]) == 0
+    assert json.loads((tmp_path / "m.json").read_text())["metrics"]["boxes"]
+    assert str(tmp_path / "m.json") in capsys.readouterr().out
+
+
+def test_images_of_other_classes_are_refused(trained, coco, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in coco.iterdir():
+        if path.is_dir():
+            (other / path.name).symlink_to(path)
+            continue
+        truth = json.loads(path.read_text())
+        truth["categories"][0]["name"] = "zebra"
+        (other / path.name).write_text(json.dumps(truth))
+    assert main.main(["evaluate", str(trained["nearest"]), "--data", str(other)]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("featlift: The detector has the classes ")
+    assert "zebra" in printed

@@ -1,0 +1,18 @@
+import json
+
+from featlift.runs.options import InferenceOptions, RunOptions, open_run
+from featlift.training.schedules import StageConfig, quick_optimizer
+
+
+def test_augmentation_is_flipping_or_another_scale():
+    assert not InferenceOptions().has_augmentation
+    assert InferenceOptions(flip=True).has_augmentation
+    assert InferenceOptions(scales=(1.0, 1.5)).has_augmentation
+
+
+def test_a_run_stores_its_paper_and_its_settings(tmp_path):
+    options = RunOptions(tmp_path / "run", seed=3, device="cpu", save_every=7)
+    with open_run("afi-gan", StageConfig(5, quick_optimizer()), options) as run:
+        assert (run.seed, run.save_every) == (3, 7)
+    stored = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert (stored["paper"], stored["steps"], stored["optimizer"]["name"]) == ("afi-gan", 5, "adamw")
