@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: setup demo test lint format benchmark docs clean
+.PHONY: setup demo test lint format benchmark docs site clean
 
 $(VENV)/.ready: pyproject.toml uv.lock
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
@@ -19,24 +19,29 @@ demo: setup                      ## train, compare and report on the built-in pi
 	$(RUN)/featlift demo
 
 test: setup                      ## lint, types and all tests
-	$(RUN)/ruff format --check src tests benchmarks
-	$(RUN)/ruff check src tests benchmarks
+	$(RUN)/ruff format --check src tests benchmarks docs/*.py
+	$(RUN)/ruff check src tests benchmarks docs/*.py
 	$(RUN)/basedpyright
 	$(RUN)/python -m pytest -n 2
 
 lint: setup
-	$(RUN)/ruff check src tests benchmarks
+	$(RUN)/ruff check src tests benchmarks docs/*.py
 	$(RUN)/basedpyright
 
 format: setup
-	$(RUN)/ruff format src tests benchmarks
-	$(RUN)/ruff check --fix src tests benchmarks
+	$(RUN)/ruff format src tests benchmarks docs/*.py
+	$(RUN)/ruff check --fix src tests benchmarks docs/*.py
 
 benchmark: setup                 ## interleaved timings → benchmarks/results/*.json
 	$(RUN)/python benchmarks/run.py
 
-docs: setup                      ## benchmarks/results/*.json → docs/results.md
+docs: setup                      ## generated parts of the pages: options, tables of results, links to the code
+	$(RUN)/python -m featlift.cli.options
 	$(RUN)/python benchmarks/report.py
+	$(RUN)/python docs/link_equations.py
+
+site: docs                       ## documentation site → site/index.html
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs site .pytest_cache .ruff_cache

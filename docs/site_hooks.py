@@ -1,5 +1,6 @@
 """Hooks of the site: API pages, links from tables to the API, and copies of the linked files outside ``docs``."""
 
+import ast
 import os
 import re
 from collections.abc import Iterator
@@ -34,10 +35,38 @@ def list_api_pages() -> dict[str, list[str]]:
 
 
 def _format_api_page(title: str, modules: list[str]) -> str:
-    heading = f"featlift.{title}" if title not in ("featlift", "modules") else title
-    intro = "The public names of `import featlift`." if title == "featlift" else ""
-    options = "    options: {members: [list_interpolators, list_detectors, list_pyramids]}\n" if title == "featlift" else ""
-    return "\n".join([f"# {heading}", "", intro, "", *[f"::: {module}\n{options}" for module in modules]])
+    heading = f"featlift.{title}" if title not in ("featlift", "modules") else _nav_title(title)
+    blocks = [_format_module(module, title_is_module=module == heading) for module in modules]
+    return "\n".join([f"# {heading}", "", *blocks])
+
+
+def _format_module(module: str, title_is_module: bool) -> str:
+    """Return the mkdocstrings block of ``module`` with its own definitions; re-exports are documented where they are defined."""
+    members = [name for name in public_definitions(module) if not name.startswith("_")]
+    return (
+        f"::: {module}\n    options:\n      members: {members or 'false'}\n"
+        f"      show_root_heading: {'false' if title_is_module else 'true'}\n"
+    )
+
+
+def public_definitions(module: str) -> list[str]:
+    """Return the names of the functions, classes and documented constants that ``module`` defines, in order."""
+    path = ROOT / "src" / Path(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    return [
+        name
+        for node, following in zip(body, [*body[1:], None], strict=True)
+        for name in _defined_names(node, following)
+    ]
+
+
+def _defined_names(node: ast.stmt, following: ast.stmt | None) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    is_documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if is_documented and isinstance(target, ast.Name)]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -173,9 +173,12 @@ def fill(command: str, places: dict[str, Path]) -> list[str]:
 def write_tt100k(folder: Path) -> Path:
     """20 training images and 2 test images of 64 px with signs of two classes."""
     signs = [
-        {"category": name, "bbox": {"xmin": x, "ymin": 8, "xmax": x + 12, "ymax": 20}} for name, x in (("p5", 4), ("pl40", 40))
+        {"category": name, "bbox": {"xmin": x, "ymin": 8, "xmax": x + 12, "ymax": 20}}
+        for name, x in (("p5", 4), ("pl40", 40))
     ]
-    images = {str(i): {"id": i, "path": f"{'test' if i > 20 else 'train'}/{i}.png", "objects": signs} for i in range(1, 23)}
+    images = {
+        str(i): {"id": i, "path": f"{'test' if i > 20 else 'train'}/{i}.png", "objects": signs} for i in range(1, 23)
+    }
     for image in images.values():
         (folder / image["path"]).parent.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((64, 64), 50).convert("RGB").save(folder / image["path"])
@@ -246,7 +249,9 @@ def named_options(page: Path) -> Iterator[str]:
 def is_option(name: str) -> bool:
     if f"--{name}" in all_options() or name in GENERIC | {"data", "k"}:
         return True
-    return any(f"--{name}".startswith(f"{flag}.") for flag in all_options() if flag.endswith(("options", "super-resolvers")))
+    return any(
+        f"--{name}".startswith(f"{flag}.") for flag in all_options() if flag.endswith(("options", "super-resolvers"))
+    )
 
 
 @pytest.mark.parametrize("page", names(PAGES))
@@ -256,8 +261,10 @@ def test_every_named_option_exists(page):
 
 
 def test_an_unknown_option_would_be_noticed():
-    assert is_option("data.batch-size") and is_option("model.interpolator-options.init")
-    assert not is_option("data.batch") and not is_option("data.batch_size")
+    assert is_option("data.batch-size")
+    assert is_option("model.interpolator-options.init")
+    assert not is_option("data.batch")
+    assert not is_option("data.batch_size")
 
 
 # ---------------------------------------------------------------------------------------------------- the site
@@ -271,5 +278,9 @@ def test_the_site_builds_without_warnings_and_loads_nothing_from_other_servers(t
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "site/api/pyramids.html").is_file()
     pages = [path.read_text() for path in (tmp_path / "site").rglob("*.html")]
-    loaded = {url for text in pages for url in re.findall(r'<(?:script|link|img|iframe)\b[^>]*(?:src|href)="(https?:[^"]+)', text)}
+    loaded = {
+        url
+        for text in pages
+        for url in re.findall(r'<(?:script|link|img|iframe)\b[^>]*(?:src|href)="(https?:[^"]+)', text)
+    }
     assert not loaded

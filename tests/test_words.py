@@ -58,7 +58,10 @@ WORDS: dict[str, str] = {
 """Regular expression of whole words → the terms to use instead."""
 
 ALLOWED: dict[tuple[str, str], str] = {
-    ("src/featlift/losses.py", "critic"): "Wasserstein GANs have a critic (Arjovsky et al., 2017): its outputs are no probabilities",
+    (
+        "src/featlift/losses.py",
+        "critic",
+    ): "Wasserstein GANs have a critic (Arjovsky et al., 2017): its outputs are no probabilities",
     ("src/featlift/papers/fsr_gan/*", "critic"): "the same, Sec. 3.3 of FSR-GAN",
     ("src/featlift/commands/*", "critic"): "names the option adversarial.n-critic",
     ("src/featlift/deployment/fused.py", "taps"): "the taps of a filter, a term of signal processing",
@@ -91,7 +94,9 @@ def is_allowed(path: Path, word: str) -> bool:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_terms_are_those_of_the_field(path):
-    found = [f"line {n}: '{word}' → {term}" for n, word, term in find_words(path.read_text()) if not is_allowed(path, word)]
+    found = [
+        f"line {n}: '{word}' → {term}" for n, word, term in find_words(path.read_text()) if not is_allowed(path, word)
+    ]
     assert not found, f"{path.relative_to(ROOT)}:\n" + "\n".join(found)
 
 
@@ -99,7 +104,9 @@ def test_terms_are_those_of_the_field(path):
 def test_no_exception_is_left_over(exception):
     pattern, word = exception
     texts = [path.read_text().lower() for path in FILES if path.match(pattern)]
-    assert any(re.search(rf"\b{word}|_{word}", text) for text in texts), f"ALLOWED has {exception}, but no file needs it"
+    assert any(re.search(rf"\b{word}|_{word}", text) for text in texts), (
+        f"ALLOWED has {exception}, but no file needs it"
+    )
 
 
 def test_words_are_found_in_identifiers_comments_and_prose():

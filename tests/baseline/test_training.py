@@ -10,7 +10,7 @@ from featlift.training import OptimizerConfig
 from featlift.training.schedules import StageConfig
 
 
-def test_init_from_is_loaded(settings, run, model, data, stage, tmp_path, monkeypatch):
+def test_init_from_is_loaded(run, model, data, stage, tmp_path, monkeypatch):
     first = Settings(model("nearest"), data(), stage())
     with run(first, "first") as folder:
         expected = {k: v.clone() for k, v in baseline.train(first, folder).state_dict().items()}

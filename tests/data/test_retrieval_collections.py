@@ -13,7 +13,7 @@ from featlift.retrieval.embedding_cache import build_descriptor_cache
 
 
 def test_synthetic_landmarks_are_written_and_others_train(tmp_path, monkeypatch):
-    import featlift.gallery as module
+    import featlift.data.retrieval_collections as module
 
     sizes = {"num_landmarks": 3, "gallery_views": 2, "image_size": 32}
     real = module.write_synthetic_landmarks

@@ -57,7 +57,7 @@ def test_default_weights_are_torchvisions(random_weights):
 
 
 def test_unknown_detector():
-    with pytest.raises(ValueError, match="neither a run folder nor a torchvision detector .*fasterrcnn_resnet50_fpn"):
+    with pytest.raises(ValueError, match=r"neither a run folder nor a torchvision detector .*fasterrcnn_resnet50_fpn"):
         load_detector_by_name("fasterrcnn_resnet51_fpn", "DEFAULT")
 
 

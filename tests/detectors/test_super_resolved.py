@@ -5,7 +5,8 @@ from torch import nn
 from featlift.detectors.super_resolved import DegradeAndUpscale, SRDetector
 from featlift.image_sr import BicubicSR, super_resolver
 from featlift.image_sr.bicubic import upsample_bicubic
-from featlift.image_sr.degradation import BicubicDownscale, GaussianBlur, quantize_8bit
+from featlift.image_sr.degradation import BicubicDownscale, GaussianBlur
+from featlift.resolution import quantize_8bit
 
 
 class Corner(nn.Module):

@@ -50,9 +50,9 @@ def test_pretrained_weights_are_named_without_a_download():
 
 def test_settings_that_cannot_work_are_refused():
     settings = quick("baseline")
+    wrong = replace(settings, model=replace(settings.model, detector_options={"charm": 3}))
     with pytest.raises(ValueError, match="charm"):
-        options = {"charm": 3}
-        describe_training("baseline", replace(settings, model=replace(settings.model, detector_options=options)), "cpu")
+        describe_training("baseline", wrong, "cpu")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         describe_training("baseline", replace(settings, data=replace(settings.data, root="nowhere")), "cpu")
 

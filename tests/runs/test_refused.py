@@ -5,12 +5,16 @@ import pytest
 from featlift.runs.refused import discard_refused_run
 
 
+def begin(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        (folder / file).write_text(json.dumps({}))
+    raise ValueError("no")
+
+
 def refuse(folder, *files):
     with pytest.raises(ValueError, match="no"), discard_refused_run(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            (folder / file).write_text(json.dumps({}))
-        raise ValueError("no")
+        begin(folder, files)
 
 
 def test_a_refused_run_leaves_nothing(tmp_path):

@@ -81,7 +81,8 @@ def test_curves_over_all_thresholds(tt100k, tmp_path):
 
 def test_a_run_on_tt100k_from_end_to_end(tt100k, tmp_path, capsys):
     argv = [
-        "train", "efpn", "--preset", "quick", "--data", str(tt100k), "--run", str(tmp_path / "run"), "--data.min_size", "[64]", "--data.batch_size", "2",
+        "train", "efpn", "--preset", "quick", "--data", str(tt100k),
+        "--run", str(tmp_path / "run"), "--data.min_size", "[64]", "--data.batch_size", "2",
         "--model.pyramid_channels", "8", "--model.detector_options", '{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}',
         "--extended_level.transfer_options", '{"hidden_channels": 4}', "--class_balance.min_per_class", "30",
         "--class_balance.crop_size", "48", "--distillation.tile_size", "4", "--detector.steps", "1",

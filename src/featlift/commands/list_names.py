@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
+import featlift
 from featlift.cli.presets import PRESETS
 from featlift.detectors import DETECTORS
 from featlift.image_sr import SUPER_RESOLVERS
-from featlift.interpolators import INTERPOLATORS, PER_STEP_INTERPOLATORS, interpolator
-from featlift.pyramids import PYRAMIDS
+from featlift.interpolators import PER_STEP_INTERPOLATORS, interpolator
 from featlift.pyramids.texture_transfers import TEXTURE_TRANSFERS, texture_transfer
 from featlift.registry import check_choice
 
@@ -31,8 +31,13 @@ def list_names(lists: tuple[str, ...] = (), channels: int = 256) -> None:
 
 
 def _list_interpolators(channels: int) -> list[tuple[str, str]]:
-    counts = {name: sum(p.numel() for p in interpolator(name, channels).parameters()) for name in INTERPOLATORS}
-    suffixes = {name: " per upsampling step" if name in PER_STEP_INTERPOLATORS else "" for name in INTERPOLATORS}
+    counts = {
+        name: sum(p.numel() for p in interpolator(name, channels).parameters())
+        for name in featlift.list_interpolators()
+    }
+    suffixes = {
+        name: " per upsampling step" if name in PER_STEP_INTERPOLATORS else "" for name in featlift.list_interpolators()
+    }
     return [(name, f"{count:>12,} parameters{suffixes[name]}") for name, count in counts.items()]
 
 
@@ -43,9 +48,9 @@ def _list_transfers(channels: int) -> list[tuple[str, str]]:
 
 NAME_LISTS: dict[str, Callable[[int], list[tuple[str, str]]]] = {
     "interpolators": _list_interpolators,
-    "pyramids": lambda channels: [(name, "") for name in PYRAMIDS],
+    "pyramids": lambda channels: [(name, "") for name in featlift.list_pyramids()],
     "texture-transfers": _list_transfers,
-    "detectors": lambda channels: [(name, " ".join(family.levels)) for name, family in DETECTORS.items()],
+    "detectors": lambda channels: [(name, " ".join(DETECTORS[name].levels)) for name in featlift.list_detectors()],
     "super-resolvers": lambda channels: [(name, "") for name in SUPER_RESOLVERS],
     "presets": lambda channels: list(PRESETS.items()),
 }

@@ -29,7 +29,7 @@ from featlift.papers.afi_gan.settings import REUSE_MODES, STAGES, AdversarialCon
 from featlift.papers.afi_gan.training import adversarial_step, pretrain_interpolator, train_extractor
 from featlift.training import Learner
 
-WORKER = Path(__file__).parents[1] / "two_processes.py"
+WORKER = Path(__file__).parent / "two_processes.py"
 
 
 class Stopped(Exception):
@@ -561,7 +561,7 @@ COMMANDS = re.findall(r"^\| [–\d] \| .+ \| `(.+)` \|$", PAGE.read_text(), re.M
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_ablation_of_the_page_is_a_command(command):
     paper, *words = command.split()
-    parsed = parser.parse_training_args(paper, "featlift train", words)
+    parsed = parser.parse_training_args(paper, words)
     for option, value in zip(words[::2], words[1::2], strict=True):
         there = parsed["run_options"] if option == "--stop_after" else parsed["settings"]
         for name in option[2:].split("."):

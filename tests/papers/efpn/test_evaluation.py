@@ -18,7 +18,8 @@ from featlift.papers.efpn.evaluation import extended_level_maps
 def argv(coco, tmp_path_factory):
     folder = tmp_path_factory.mktemp("efpn")
     return [
-        "train", "efpn", "--preset", "quick", "--data", str(coco), "--run", str(folder), "--data.min_size", "[64]", "--data.batch_size", "2",
+        "train", "efpn", "--preset", "quick", "--data", str(coco), "--run", str(folder),
+        "--data.min_size", "[64]", "--data.batch_size", "2",
         "--model.pyramid_channels", "8", "--model.detector_options", '{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}',
         "--extended_level.transfer_options", '{"hidden_channels": 4}', "--detector.steps", "1",
         "--extension.steps", "1", "--head.steps", "1", "--device", "cpu",

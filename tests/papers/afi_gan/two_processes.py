@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
-from conftest import tiny_data, tiny_settings
 from featlift.papers import afi_gan
 from featlift.papers.afi_gan.settings import AdversarialConfig
 from featlift.training import Run
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from conftest import tiny_data, tiny_settings
 
 
 def stage_1(folder: Path, name: str, settings: afi_gan.Settings) -> None:
