@@ -15,7 +15,7 @@ $(VENV)/.ready: pyproject.toml uv.lock
 
 setup: $(VENV)/.ready            ## make .venv with everything in it
 
-demo: setup                      ## train, compare and report on the built-in pictures (about 12 minutes on two cores)
+demo: setup                      ## train, compare and report on synthetic images (about 12 minutes on two cores)
 	$(RUN)/featlift demo
 
 test: setup                      ## lint, types and all tests
@@ -24,9 +24,10 @@ test: setup                      ## lint, types and all tests
 	$(RUN)/basedpyright
 	$(RUN)/python -m pytest -n 2
 
-lint: setup
+lint: setup                      ## linter, types, and the numbers of the package
 	$(RUN)/ruff check src tests benchmarks docs/*.py
 	$(RUN)/basedpyright
+	$(RUN)/python -m pytest -s tests/test_architecture.py -k numbers
 
 format: setup
 	$(RUN)/ruff format src tests benchmarks docs/*.py
@@ -35,10 +36,11 @@ format: setup
 benchmark: setup                 ## interleaved timings → benchmarks/results/*.json
 	$(RUN)/python benchmarks/run.py
 
-docs: setup                      ## generated parts of the pages: options, tables of results, links to the code
+docs: setup                      ## generated parts of the pages: options, tables of results, links to the code, architecture
 	$(RUN)/python -m featlift.cli.options
 	$(RUN)/python benchmarks/report.py
 	$(RUN)/python docs/link_equations.py
+	$(RUN)/python docs/draw_architecture.py
 
 site: docs                       ## documentation site → site/index.html
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict

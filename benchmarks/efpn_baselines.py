@@ -16,6 +16,7 @@ from featlift.detectors import get_extractor
 from featlift.detectors.checkpoint import DETECTOR_FILE, load_detector
 from featlift.detectors.config import quick_detector_config
 from featlift.detectors.efpn import ExclusiveRouting, ExtendedExtractor, extend_detector
+from featlift.detectors.efpn_config import efpn_modules
 from featlift.detectors.extractor import Extractor
 from featlift.detectors.multi_scale import MultiScaleTTA
 from featlift.detectors.sparse_level import DenseReader, SparseReader
@@ -220,6 +221,6 @@ def double_size(settings: Settings) -> Settings:
 def tiled_copy(T: nn.Module, tile_size: int, prefilter_score: float = 0.0) -> nn.Module:
     """Return a copy of T that computes p2x only in tiles around small RoIs with at least ``prefilter_score``."""
     copied = copy.deepcopy(T)
-    F, heads = efpn.efpn_modules(copied)  # type: ignore[arg-type]
+    F, heads = efpn_modules(copied)  # type: ignore[arg-type]
     heads.roi_reader, heads.prefilter_score = SparseReader(F.extended_levels, tile_size), prefilter_score
     return copied

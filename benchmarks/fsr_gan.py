@@ -1,13 +1,13 @@
 """mAP of low-resolution queries: raw, ridge, one MLP per ratio, FSR-GAN with and without critic, image super-resolution, distilled encoder.
 
-    python benchmarks/fsr_gan.py places                             # synthetic
-    python benchmarks/fsr_gan.py tt100k-photos DATA       # trained on unrelated photographs, without leakage
-    python benchmarks/fsr_gan.py tt100k-gallery DATA      # trained on the images of the gallery, without labels
+    python benchmarks/fsr_gan.py places                  # synthetic
+    python benchmarks/fsr_gan.py tt100k-photos DATA      # trained on unrelated photographs, without leakage
+    python benchmarks/fsr_gan.py tt100k-gallery DATA     # trained on the images of the gallery, without labels
 
 DATA is the data folder (see ``benchmarks/README.md``): retrieval_tt100k, weights, coco, gtsdb and sr are used.
 
-Models on descriptors are trained with every seed; the paper's baselines SRCNN and VDSR (image super-resolution before the embedding) and the distilled encoder, which take minutes each,
-with one. Results: benchmarks/results/fsr_gan-<case>.json and four plots.
+Models on descriptors are trained with every seed; the paper's baselines SRCNN and VDSR (image super-resolution before the embedding) and
+the distilled encoder, which take minutes each, with one. Results: ``benchmarks/results/fsr_gan-<case>.json`` and four plots.
 """
 
 import argparse

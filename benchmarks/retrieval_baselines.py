@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from featlift.data.image_io import read_image_crop
 from featlift.data.retrieval_collections import list_train_images, open_collection
 from featlift.deployment.sr_inference import InferenceNetwork
+from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
 from featlift.image_sr.network import SuperResolverConfig
 from featlift.papers import fdsr
 from featlift.papers.fdsr.settings import CropDataConfig, LossWeights
@@ -141,7 +142,7 @@ def super_resolved_queries(
         )
         with Run(folder / f"{name}-{scale}", sr_settings, device="cpu") as run:
             network = InferenceNetwork(fdsr.train(sr_settings, run).eval(), "channels-last", "bf16")
-        weights = str(run.folder / fdsr.SUPER_RESOLVER_FILE)
+        weights = str(run.folder / SUPER_RESOLVER_FILE)
         images = (read_image_crop(query.image_path, query.box) for query in landmarks.queries)
         descriptors[scale] = embed_super_resolved(F, network, images, scale)
     return descriptors

@@ -1,7 +1,7 @@
 """Draw the packages of featlift and their imports as ``docs/images/architecture.svg``: ``python docs/draw_architecture.py``.
 
-Boxes stand on the floors of ``tests/test_architecture.py``; a package imports only packages of its own floor and below. Of the imports, lazy ones
-included, an arrow is drawn only if no path of other arrows implies it.
+Boxes stand on the floors of ``tests/test_architecture.py``; a package imports only packages of its own floor and below. Of the
+imports, lazy ones included, an arrow is drawn only if no path of other arrows implies it.
 """
 
 import ast
@@ -62,13 +62,23 @@ BOX_WIDTH, BOX_HEIGHT, FLOOR_HEIGHT, GAP, MARGIN = 186, 46, 88, 22, 24
 LANE = 14
 """Width that an arrow needs where it passes a floor, in pixels."""
 
+FOUNDATION_HEIGHT = 40
+STYLE = (
+    "text{font-family:Helvetica,Arial,sans-serif;text-anchor:middle;fill:#222} "
+    ".name{font-size:15px;font-weight:bold} .purpose{font-size:11px} .arrow{fill:none;stroke:#777;stroke-width:1.4}"
+)
+ARROW_HEAD = (
+    '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0,0 L8,4 L0,8 z" fill="#777"/></marker>'
+)
+
 Edge = tuple[str, str]
 Node = tuple[str, str, int] | str
 """A package, or the place where the arrow from one package to another passes a floor."""
 
 
 def read_floors() -> list[set[str]]:
-    """Return the floors of the architecture test from the top down, without the foundation and the front door."""
+    """Return the floors of the architecture test from the top down, without the foundation and the public names."""
     tree = ast.parse((ROOT / "tests" / "test_architecture.py").read_text())
     value = next(n.value for n in tree.body if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == "FLOORS")
     present = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
@@ -77,7 +87,7 @@ def read_floors() -> list[set[str]]:
 
 
 def read_imports() -> set[Edge]:
-    """Return the pairs of packages (importing, imported), without foundation and front door.
+    """Return the pairs of packages (importing, imported), without the foundation and the public names.
 
     The command line imports the module of a command by its name, which no statement shows.
     """
@@ -137,7 +147,7 @@ def build_columns(floors: list[set[str]], edges: set[Edge]) -> tuple[list[list[N
 def _order_columns(
     columns: list[list[Node]], paths: list[list[Node]], pairs: list[set[str]], edges: set[Edge], down: bool
 ) -> list[list[Node]]:
-    """Order each floor by the mean place of the neighbors above and below, alternately; packages that are joined by an arrow stay together."""
+    """Order each floor by the mean place of the neighbors above and below, in sweeps; packages joined by an arrow stay together."""
     neighbors = _find_neighbors(paths)
     best = columns
     for sweep in range(24):
@@ -221,13 +231,10 @@ def draw(floors: list[set[str]], edges: set[Edge]) -> str:
     parts = [*_draw_legend(), *_draw_arrows(paths, x, y), *_draw_level_arrows(edges, x, y)]
     parts += [_draw_box(node, x[node], y[node]) for column in columns for node in column if isinstance(node, str)]
     parts += _draw_foundation(width, bottom)
-    style = "text{font-family:Helvetica,Arial,sans-serif;text-anchor:middle;fill:#222} .name{font-size:15px;font-weight:bold} .purpose{font-size:11px}"
-    head = '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#777"/></marker>'
-    size = (
-        f'width="{width:.0f}" height="{bottom + 40 + MARGIN:.0f}" viewBox="0 0 {width:.0f} {bottom + 40 + MARGIN:.0f}"'
-    )
-    body = "\n".join(parts)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<defs>{head}<style>{style}</style></defs>\n<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
+    height = bottom + FOUNDATION_HEIGHT + MARGIN
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    head = [f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', f"<defs><style>{STYLE}</style>{ARROW_HEAD}</defs>"]
+    return "\n".join([*head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>"]) + "\n"
 
 
 def _draw_legend() -> Iterable[str]:
@@ -240,13 +247,15 @@ def _draw_legend() -> Iterable[str]:
 
 def _draw_box(name: str, x: float, y: float) -> str:
     color = next((color for color, names in COLORS.values() if name in names), "#eeeeee")
-    rect = f'<rect x="{x - BOX_WIDTH / 2:.1f}" y="{y - BOX_HEIGHT / 2:.1f}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="7" fill="{color}" stroke="#888"/>'
+    corner = f'x="{x - BOX_WIDTH / 2:.1f}" y="{y - BOX_HEIGHT / 2:.1f}"'
+    rect = f'<rect {corner} width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="7" fill="{color}" stroke="#888"/>'
     title = f'<text x="{x:.1f}" y="{y - 3:.1f}" class="name">{name}</text>'
     return f'{rect}{title}<text x="{x:.1f}" y="{y + 14:.1f}" class="purpose">{escape(PURPOSES.get(name, ""))}</text>'
 
 
 def _draw_foundation(width: float, top: float) -> Iterable[str]:
-    yield f'<rect x="{MARGIN}" y="{top:.1f}" width="{width - 2 * MARGIN:.1f}" height="40" rx="7" fill="#eeeeee" stroke="#888"/>'
+    size = f'x="{MARGIN}" y="{top:.1f}" width="{width - 2 * MARGIN:.1f}" height="{FOUNDATION_HEIGHT}"'
+    yield f'<rect {size} rx="7" fill="#eeeeee" stroke="#888"/>'
     text = f"{', '.join(FOUNDATION)}: imported from everywhere"
     yield f'<text x="{width / 2:.1f}" y="{top + 25:.1f}" class="purpose">{text}</text>'
 
@@ -263,7 +272,7 @@ def _draw_arrows(paths: list[list[Node]], x: dict[Node, float], y: dict[Node, fl
         for (x0, y0), (x1, y1) in pairwise(points):
             bend = (y1 - y0) / 2
             line += f" C{x0:.1f},{y0 + bend:.1f} {x1:.1f},{y1 - bend:.1f} {x1:.1f},{y1:.1f}"
-        yield f'<path data-edge="{path[0]} {path[-1]}" d="{line}" fill="none" stroke="#777" stroke-width="1.4" marker-end="url(#head)"/>'
+        yield f'<path data-edge="{path[0]} {path[-1]}" d="{line}" class="arrow" marker-end="url(#head)"/>'
 
 
 def _port(path: list[Node], end: int, paths: list[list[Node]], x: dict[Node, float]) -> float:
@@ -278,7 +287,7 @@ def _draw_level_arrows(edges: set[Edge], x: dict[Node, float], y: dict[Node, flo
         if y[a] == y[b]:
             side = BOX_WIDTH / 2 if x[a] < x[b] else -BOX_WIDTH / 2
             ends = f'x1="{x[a] + side:.1f}" y1="{y[a]:.1f}" x2="{x[b] - side:.1f}" y2="{y[b]:.1f}"'
-            yield f'<line data-edge="{a} {b}" {ends} stroke="#777" stroke-width="1.4" marker-end="url(#head)"/>'
+            yield f'<line data-edge="{a} {b}" {ends} class="arrow" marker-end="url(#head)"/>'
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)(#[^)\s]*)?(\))")
 
 
 def list_api_pages() -> dict[str, list[str]]:
-    """Return API page → its modules: one page per package and subpackage of ``papers``, one for the front door, one for root modules."""
+    """Return API page → its modules: one page per package and subpackage of ``papers``, one for the public names, one for root modules."""
     pages = {"featlift": ["featlift"]}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
@@ -56,7 +56,7 @@ def public_definitions(module: str) -> list[str]:
     body = ast.parse(file.read_text(encoding="utf-8")).body
     return [
         name
-        for node, following in zip(body, [*body[1:], None], strict=True)
+        for node, following in zip(body, [*body[1:], None], strict=False)
         for name in _defined_names(node, following)
     ]
 
@@ -78,7 +78,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def _nav_title(title: str) -> str:
-    return {"featlift": "featlift (front door)", "modules": "root modules"}.get(title, title)
+    return {"featlift": "featlift (public names)", "modules": "root modules"}.get(title, title)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

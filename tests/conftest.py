@@ -3,10 +3,13 @@
 Tiny settings of detectors and trainings: 64 px scenes, 8 channels, one or two steps per stage; no backbone is downloaded.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+from torchvision.models import detection
 
 from featlift.cli import main
 from featlift.data.config import DataConfig
@@ -131,3 +134,16 @@ def run(tmp_path):
         return Run(tmp_path / name, settings, device="cpu", log_every=1, **options)
 
     return make
+
+
+@pytest.fixture
+def torchvision_detector() -> Callable[[str], nn.Module]:
+    def build(name: str) -> nn.Module:
+        torch.manual_seed(0)
+        few = {"score_thresh": 0.0, "detections_per_img": 3}
+        if "rcnn" in name:
+            few = {**{f"box_{option}": value for option, value in few.items()}, "rpn_post_nms_top_n_test": 20}
+        build = getattr(detection, name)
+        return build(weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=96, **few).eval()
+
+    return build

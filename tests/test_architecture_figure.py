@@ -29,6 +29,16 @@ def test_every_package_has_a_box_and_a_purpose(script):
     assert boxes == {name for floor in script.read_floors() for name in floor} == {*script.PURPOSES}
 
 
+def test_the_design_page_lists_every_package_on_its_floor(script):
+    rows = re.findall(r"^\| (\d+) \| (`.*?) \|", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
+    listed = [(int(floor), name) for floor, cell in rows for name in re.findall(r"`(\w+)`", cell)]
+    floors = list(reversed(script.read_floors()))
+    expected = {(i, name) for i, floor in enumerate(floors, 2) for name in floor}
+    assert {*listed} == expected | {(1, name) for name in script.FOUNDATION} | {
+        (len(floors) + 1, name) for name in script.FRONT
+    }
+
+
 def test_arrows_point_down(script):
     floors = script.read_floors()
     floor_of = {name: i for i, floor in enumerate(floors) for name in floor}

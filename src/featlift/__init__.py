@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from featlift.commands.train import train
     from featlift.data.synthetic.scenes import SyntheticScenes
     from featlift.deployment.optimize import optimize, restore
-    from featlift.detectors import detections_from_features, detector, extractor, losses_from_features
+    from featlift.detectors import detections_from_features, detector, extractor, list_detectors, losses_from_features
     from featlift.features import Features
-    from featlift.interpolators import interpolator
+    from featlift.interpolators import interpolator, list_interpolators
+    from featlift.pyramids import list_pyramids
     from featlift.resolution import cross_resolution
     from featlift.upgrading import UpgradeReport, added_parameters, downgrade, load_delta, save_delta, upgrade
 
@@ -33,6 +34,9 @@ _MODULES = {
     "evaluate": "commands.evaluate",
     "extractor": "detectors",
     "interpolator": "interpolators",
+    "list_detectors": "detectors",
+    "list_interpolators": "interpolators",
+    "list_pyramids": "pyramids",
     "load": "checkpoints",
     "load_delta": "upgrading",
     "losses_from_features": "detectors",
@@ -72,27 +76,6 @@ __all__ = [
     "train",
     "upgrade",
 ]
-
-
-def list_interpolators() -> list[str]:
-    """Return the names that `interpolator` and ``--model.interpolator`` accept."""
-    from featlift.interpolators import INTERPOLATORS
-
-    return list(INTERPOLATORS)
-
-
-def list_detectors() -> list[str]:
-    """Return the names that `detector` and ``--model.detector`` accept."""
-    from featlift.detectors import DETECTORS
-
-    return list(DETECTORS)
-
-
-def list_pyramids() -> list[str]:
-    """Return the names that ``--model.pyramid`` accepts."""
-    from featlift.pyramids import PYRAMIDS
-
-    return list(PYRAMIDS)
 
 
 def _read_version() -> str:

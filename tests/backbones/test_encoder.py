@@ -1,3 +1,5 @@
+"""Encoders for image descriptors."""
+
 import torch
 
 from featlift.backbones import ImageEncoder, image_encoder

@@ -1,3 +1,5 @@
+"""Weights from other libraries' files."""
+
 from pathlib import Path
 
 import pytest

@@ -61,9 +61,7 @@ def test_the_whole_script(tmp_path, data, monkeypatch):
         "fdsr-image-0.png",
         "fdsr-robustness.png",
     ]
-    monkeypatch.setattr(
-        fdsr.super_resolution_detection, "evaluate_sr_detection", lambda *args: pytest.fail("evaluated twice")
-    )
+    monkeypatch.setattr(fdsr.evaluation, "evaluate_sr_detection", lambda *args: pytest.fail("evaluated twice"))
     fdsr.main()
     assert json.loads((tmp_path / "out" / "fdsr.json").read_text())["tables"] == result["tables"]
     assert "| fine-tuned |" in fill_blocks("", read_results(tmp_path / "out"))

@@ -86,5 +86,5 @@ def test_schedules_do_not_identify_rows():
 
 @pytest.mark.parametrize("paper", [paper for paper in list_papers() if paper not in ("afi-gan", "srf-gan")])
 def test_tables_of_other_papers_are_only_printed(paper):
-    table = load_paper_table(paper, "rivals" if paper == "light" else "1")
+    table = load_paper_table(paper, "alternatives" if paper == "light" else "1")
     assert not [row for row in table.rows if build_recipe(table.paper, row)]

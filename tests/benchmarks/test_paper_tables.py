@@ -160,7 +160,18 @@ def test_parameters_are_counted_now(number, name, millions):
 
 def test_the_extractor_of_a_chain_is_measured(coco, tmp_path):
     """A3: the detector of stage 2, in a chain without discriminator, one step per stage."""
-    words = ["--run", str(tmp_path / "run"), "--data", str(coco), "--data.batch_size", "2", "--device", "cpu"]
+    words = [
+        "--preset",
+        "quick",
+        "--run",
+        str(tmp_path / "run"),
+        "--data",
+        str(coco),
+        "--data.batch_size",
+        "2",
+        "--device",
+        "cpu",
+    ]
     words += ["--model.pyramid_channels", "8", "--adversarial.weight", "0", "--stop_after", "extractor"]
     words += ["--model.interpolator_options", '{"growth_rate": 4, "num_blocks": 1}']
     words += ["--model.detector_options", '{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}']

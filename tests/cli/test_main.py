@@ -6,7 +6,7 @@ import pytest
 
 from featlift.cli import main
 from featlift.cli.hints import VERB_HABITS
-from featlift.cli.verbs import COMMANDS, PAPERS
+from featlift.cli.verbs import COMMANDS
 
 
 def paths(commands, *prefix):
@@ -151,14 +151,6 @@ def test_every_command_has_its_function():
     for _, command in ALL_COMMANDS:
         module, function = command.function.split(":")
         assert callable(getattr(importlib.import_module(f"featlift.commands.{module}"), function))
-
-
-def test_every_paper_has_an_example():
-    assert {" ".join(words): command.example for words, command in ALL_COMMANDS if words[0] == "train"} == {
-        f"train {name}": COMMANDS["train"][name].example for name in PAPERS
-    }
-    for words, command in ALL_COMMANDS:
-        assert command.example.startswith(f"featlift {' '.join(words)} ")
 
 
 HEAVY = {"torch", "torchvision", "numpy", "timm", "matplotlib", "jsonargparse", "hotcoco", "rich", "yaml"}

@@ -20,10 +20,6 @@ def test_the_file_is_what_signatures_and_presets_say_now():
     assert json.loads(OPTIONS_FILE.read_text()) == options.build_options(), message
 
 
-def test_the_papers_are_those_of_the_registry():
-    assert {name: paper.summary for name, paper in registry.PAPERS.items()} == PAPERS
-
-
 def typed(option):
     """A word that the option accepts."""
     value = option.default

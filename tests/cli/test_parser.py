@@ -6,9 +6,9 @@ import pytest
 from featlift.cli import parser
 from featlift.cli.arguments import UsageError
 from featlift.cli.option_table import Option, OptionTable
-from featlift.cli.presets import PRESETS
 from featlift.detectors import DETECTORS
 from featlift.papers.registry import PAPERS
+from featlift.runs.presets import PRESETS
 
 
 def parse(*words, paper="afi-gan"):

@@ -21,6 +21,7 @@ def test_one_list(capsys):
 
 def test_an_unknown_list_is_refused():
     with pytest.raises(
-        ValueError, match="Unknown list 'backbones'; choose one of interpolators, pyramids, texture-transfers, detectors"
+        ValueError,
+        match="Unknown list 'backbones'; choose one of interpolators, pyramids, texture-transfers, detectors",
     ):
         list_names(("backbones",))

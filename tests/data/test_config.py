@@ -1,3 +1,5 @@
+"""Data settings: of a run, of synthetic scenes, of an image folder."""
+
 from dataclasses import replace
 
 import pytest

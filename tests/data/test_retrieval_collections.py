@@ -1,3 +1,5 @@
+"""Collections by name, and their training images."""
+
 import pytest
 import torch
 

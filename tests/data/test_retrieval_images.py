@@ -1,3 +1,5 @@
+"""Images of collections: read, crop, split."""
+
 import pytest
 from PIL import Image
 

@@ -1,3 +1,5 @@
+"""Errors between outputs, by hand."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Formats and packages that are refused."""
+
 import sys
 
 import pytest

@@ -1,3 +1,5 @@
+"""Exported parts of a run."""
+
 import itertools
 
 import pytest

@@ -1,3 +1,5 @@
+"""An index that is interrupted, changed and searched."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""Drawing of detections."""
+
 import torch
 from PIL import Image
 

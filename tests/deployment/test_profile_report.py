@@ -1,3 +1,5 @@
+"""Cost of the parts of a small detector: sums are consistent, and the numbers agree with other counters."""
+
 import pytest
 
 from featlift.commands.profile import profile

@@ -1,3 +1,5 @@
+"""Box heads of the cascade."""
+
 import pytest
 import torch
 from torch import nn

@@ -1,3 +1,5 @@
+"""Detector files: saved, loaded, matched."""
+
 from dataclasses import replace
 
 import pytest

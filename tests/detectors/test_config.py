@@ -1,3 +1,5 @@
+"""Configurations of detectors."""
+
 import json
 from dataclasses import asdict, replace
 

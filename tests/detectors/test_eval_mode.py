@@ -1,3 +1,5 @@
+"""Losses in evaluation mode, and the modes afterwards."""
+
 import copy
 
 import pytest

@@ -1,3 +1,5 @@
+"""Box losses per RoI and online hard example mining."""
+
 import torch
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 

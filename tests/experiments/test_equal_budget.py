@@ -1,14 +1,15 @@
+"""Candidates at an equal budget: their steps, starts and results."""
+
 import json
 from dataclasses import replace
 
 import pytest
 
-from featlift.commands import benchmark as module
 from featlift.commands.benchmark import benchmark
 from featlift.data.config import DataConfig
 from featlift.experiments.equal_budget import build_candidate, candidate_folder, has_learned_interpolator
 from featlift.interpolators import INTERPOLATORS
-from featlift.papers import afi_gan
+from featlift.papers import afi_gan, registry
 from featlift.papers.afi_gan.settings import STAGES, AdversarialConfig
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import StageConfig
@@ -113,7 +114,7 @@ def without_latency(content):
 def test_the_same_folder_again_trains_nothing(results, monkeypatch):
     folder, content = results
     monkeypatch.setattr(afi_gan.Settings, "quick", staticmethod(tiny))
-    monkeypatch.setattr(module, "evaluate_and_report", lambda *_: pytest.fail("a finished run was done again"))
+    monkeypatch.setattr(registry, "evaluate_and_report", lambda *_: pytest.fail("a finished run was done again"))
     again = benchmark(
         ("nearest:plain", "afi", "light:distilled"), str(folder), num_seeds=2, device="cpu", n_resamples=20
     )

@@ -9,12 +9,13 @@ from torch import nn
 
 from featlift.backbones import timm_backbone
 from featlift.baseline.training import train_detector
-from featlift.cli import presets, verbs
+from featlift.cli import verbs
 from featlift.commands import evaluate as evaluate_command
 from featlift.data.config import build_dataset, build_train_loader
 from featlift.detectors.config import build_detector
 from featlift.papers import registry
 from featlift.papers.registry import PAPERS, Paper
+from featlift.runs import presets
 from featlift.runs.detector_evaluation import evaluate_detector_file
 
 PRESETS = [(name, preset) for name, paper in PAPERS.items() for preset in ("paper", *paper.presets)]

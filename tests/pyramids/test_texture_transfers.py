@@ -1,3 +1,5 @@
+"""Texture transfers: parameters, shapes, and FTT layer by layer."""
+
 import pytest
 import torch
 import torch.nn.functional as nnf

@@ -1,3 +1,5 @@
+"""Embedders by name."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Comparisons that cannot be made, and one without a difference."""
+
 import shutil
 
 from featlift.cli import main

@@ -1,3 +1,5 @@
+"""Evaluation of a detector on other data, at several scales, and of other classes."""
+
 import json
 
 from featlift.cli import main

@@ -1,3 +1,5 @@
+"""Files of an evaluated run."""
+
 from featlift.runs.results import read_result
 
 

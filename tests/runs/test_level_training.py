@@ -1,23 +1,11 @@
-import copy
+"""Crops on which an extended level is trained."""
 
 import pytest
-import torch
 from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
-from featlift.commands import add_level as module
 from featlift.data.image_folder import UnlabeledImageFolder
 from featlift.runs.level_training import build_crop_batches
-
-
-@pytest.fixture
-def detector(monkeypatch):
-    """torchvision's Faster R-CNN, with images resized to 64 px."""
-    torch.manual_seed(0)
-    small = {"min_size": 64, "max_size": 128, "rpn_post_nms_top_n_test": 10}
-    model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, **small).eval()
-    monkeypatch.setattr(module, "load_detector_by_name", lambda name, weights: copy.deepcopy(model))
-    return model
 
 
 @pytest.fixture
@@ -29,6 +17,8 @@ def photographs(tmp_path):
     return folder
 
 
-def test_squares_are_of_twice_the_size_and_cells_lie_on_cells(detector, photographs):
+def test_squares_are_of_twice_the_size_and_cells_lie_on_cells(photographs):
+    small = {"min_size": 64, "max_size": 128}
+    detector = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, **small)
     images, _ = next(build_crop_batches(detector, UnlabeledImageFolder(photographs), 0).iter_from(0))
     assert {tuple(image.shape) for image in images} == {(3, 128, 128)}

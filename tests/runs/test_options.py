@@ -1,3 +1,5 @@
+"""Options of an evaluation and of a run."""
+
 import json
 
 from featlift.runs.options import InferenceOptions, RunOptions, open_run

@@ -1,3 +1,5 @@
+"""Stored results of runs."""
+
 import pytest
 
 from featlift.runs.results import read_paper, read_result

@@ -1,12 +1,9 @@
 """Small third-party-like networks: a YOLO, an RT-DETR, torchvision's detectors."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
-from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 
@@ -121,16 +118,3 @@ def pyramid() -> nn.Module:
     """A small backbone with torchvision's FPN: 16 channels, strides 8, 16, 32."""
     torch.manual_seed(0)
     return BackboneWithFPN(Backbone(), {"0": "c3", "1": "c4", "2": "c5"}, [4, 6, 8], 16).eval()
-
-
-@pytest.fixture
-def torchvision_detector() -> Callable[[str], nn.Module]:
-    def build(name: str) -> nn.Module:
-        torch.manual_seed(0)
-        few = {"score_thresh": 0.0, "detections_per_img": 3}
-        if "rcnn" in name:
-            few = {**{f"box_{option}": value for option, value in few.items()}, "rpn_post_nms_top_n_test": 20}
-        build = getattr(detection, name)
-        return build(weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=96, **few).eval()
-
-    return build

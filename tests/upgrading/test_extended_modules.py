@@ -1,3 +1,5 @@
+"""RoIs that are pooled from p2x."""
+
 import copy
 
 import pytest

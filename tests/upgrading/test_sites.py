@@ -1,3 +1,5 @@
+"""Tracing of a network with example inputs."""
+
 import pytest
 import torch
 from torch import nn

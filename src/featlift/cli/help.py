@@ -1,13 +1,14 @@
 """Help of a command, from the option table alone."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from featlift.cli.groups import HEADINGS
 from featlift.cli.option_table import Option, OptionTable, with_hyphens
-from featlift.cli.presets import PRESETS, choose_preset
 from featlift.cli.verbs import Command
+from featlift.runs.presets import PRESETS, choose_preset
 
 WIDTH = 100
 COLUMN = 36
@@ -153,7 +154,15 @@ def format_value(value: Any) -> str:
 
 
 def _shorten(text: str, full: bool) -> str:
-    return text if full or len(text) <= SHORT_TEXT else text.partition(". ")[0].partition("; ")[0].rstrip(".") + "."
+    """Return the first sentence, or its part before ";", of a long text; nothing is cut inside parentheses."""
+    if full or len(text) <= SHORT_TEXT:
+        return text
+    ends = [
+        match.start()
+        for match in re.finditer(r"[.;] ", text)
+        if text[: match.start()].count("(") == text[: match.start()].count(")")
+    ]
+    return f"{text[: ends[0]]}." if ends else text
 
 
 def _format_footer(table: OptionTable, full: bool) -> str:

@@ -13,8 +13,8 @@ from featlift.cli.arguments import UsageError, read_assignments
 from featlift.cli.help import format_help, format_overview
 from featlift.cli.hints import suggest_verb
 from featlift.cli.option_table import OptionTable, load_option_table
-from featlift.cli.presets import PRESETS
 from featlift.cli.verbs import COMMANDS, Command
+from featlift.runs.presets import PRESETS
 
 HELP_WORDS = ("-h", "--help", "--help-all", "--help_all")
 
@@ -68,15 +68,21 @@ def _run_command(command: Command, name: str, argv: list[str]) -> None:
 def _call(command: Command, table: OptionTable, argv: list[str]) -> None:
     from featlift.cli import parser
 
-    module, attribute = command.function.split(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(f"featlift.commands.{module}"), attribute)
+    function = load_function(command)
     if not table.presets:
         function(**parser.parse_function_args(function, table, argv))
         return
     arguments = parser.parse_training_args(table.command.removeprefix("train "), argv)
     preset = arguments.pop("preset")
-    print(f"preset {preset} ({PRESETS[preset]}); --preset NAME chooses another")
+    if os.environ.get("RANK", "0") == "0":
+        print(f"preset {preset} ({PRESETS[preset]}); --preset NAME chooses another")
     function(**arguments)
+
+
+def load_function(command: Command) -> Callable[..., Any]:
+    """Import the function of ``command``."""
+    module, attribute = command.function.split(":")
+    return getattr(importlib.import_module(f"featlift.commands.{module}"), attribute)
 
 
 def _print_help(command: Command, table: OptionTable, argv: Sequence[str]) -> None:

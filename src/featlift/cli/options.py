@@ -4,7 +4,6 @@ The options are read from the signatures of the commands' functions, from datacl
 test compares it with what this module builds now.
 """
 
-import importlib
 import inspect
 import json
 import re
@@ -15,9 +14,10 @@ from typing import Any, get_args, get_type_hints
 from docstring_parser import DocstringStyle, parse
 
 from featlift.cli.groups import SHORT_HELP, find_heading
+from featlift.cli.main import load_function
 from featlift.cli.option_table import OPTIONS_FILE, Option
-from featlift.cli.presets import PRESETS
 from featlift.cli.verbs import COMMANDS, PAPERS, Command
+from featlift.runs.presets import PRESETS
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "model.norm": ("frozen", "batch", "sync", "group"),
@@ -50,9 +50,7 @@ def list_commands() -> Iterator[tuple[str, Command]]:
 
 def build_command_options(command: Command) -> list[Option]:
     """Return the options of a command from the signature and docstring of its function; positional arguments first."""
-    module, attribute = command.function.split(":")
-    function = getattr(importlib.import_module(f"featlift.commands.{module}"), attribute)
-    options = [*_list_parameters(function), _CONFIG]
+    options = [*_list_parameters(load_function(command)), _CONFIG]
     return sorted(options, key=lambda option: not option.positional)
 
 
@@ -152,8 +150,8 @@ def _list_fields(config_class: Any, instance: Any, prefix: str = "") -> Iterator
 def _list_stage(options: Iterator[Option], text: str) -> Iterator[Option]:
     """Yield ``options``; the help of ``….steps`` begins with the help ``text`` of the stage."""
     for option in options:
-        if option.help == "Number of training steps.":
-            stage = re.split("[;:.]", text)[0]
+        stage = re.split("[;:.]", text)[0]
+        if option.help == "Number of training steps." and not stage.startswith("Steps"):
             yield Option(**{**vars(option), "help": f"{stage}: number of training steps."})
         else:
             yield option

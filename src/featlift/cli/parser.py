@@ -13,7 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from featlift.cli.arguments import Assignments, UsageError, read_assignments
 from featlift.cli.option_table import OptionTable, load_option_table, with_hyphens
-from featlift.cli.presets import choose_preset
+from featlift.runs.presets import choose_preset
 
 
 def parse_function_args(function: Callable[..., Any], table: OptionTable, argv: Sequence[str]) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-import featlift
-from featlift.cli.presets import PRESETS
-from featlift.detectors import DETECTORS
+from featlift.detectors import DETECTORS, list_detectors
 from featlift.image_sr import SUPER_RESOLVERS
-from featlift.interpolators import PER_STEP_INTERPOLATORS, interpolator
+from featlift.interpolators import PER_STEP_INTERPOLATORS, interpolator, list_interpolators
+from featlift.pyramids import list_pyramids
 from featlift.pyramids.texture_transfers import TEXTURE_TRANSFERS, texture_transfer
 from featlift.registry import check_choice
+from featlift.runs.presets import PRESETS
 
 
 def list_names(lists: tuple[str, ...] = (), channels: int = 256) -> None:
@@ -31,13 +31,8 @@ def list_names(lists: tuple[str, ...] = (), channels: int = 256) -> None:
 
 
 def _list_interpolators(channels: int) -> list[tuple[str, str]]:
-    counts = {
-        name: sum(p.numel() for p in interpolator(name, channels).parameters())
-        for name in featlift.list_interpolators()
-    }
-    suffixes = {
-        name: " per upsampling step" if name in PER_STEP_INTERPOLATORS else "" for name in featlift.list_interpolators()
-    }
+    counts = {name: sum(p.numel() for p in interpolator(name, channels).parameters()) for name in list_interpolators()}
+    suffixes = {name: " per upsampling step" if name in PER_STEP_INTERPOLATORS else "" for name in list_interpolators()}
     return [(name, f"{count:>12,} parameters{suffixes[name]}") for name, count in counts.items()]
 
 
@@ -48,9 +43,9 @@ def _list_transfers(channels: int) -> list[tuple[str, str]]:
 
 NAME_LISTS: dict[str, Callable[[int], list[tuple[str, str]]]] = {
     "interpolators": _list_interpolators,
-    "pyramids": lambda channels: [(name, "") for name in featlift.list_pyramids()],
+    "pyramids": lambda channels: [(name, "") for name in list_pyramids()],
     "texture-transfers": _list_transfers,
-    "detectors": lambda channels: [(name, " ".join(DETECTORS[name].levels)) for name in featlift.list_detectors()],
+    "detectors": lambda channels: [(name, " ".join(DETECTORS[name].levels)) for name in list_detectors()],
     "super-resolvers": lambda channels: [(name, "") for name in SUPER_RESOLVERS],
     "presets": lambda channels: list(PRESETS.items()),
 }

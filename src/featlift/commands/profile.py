@@ -5,10 +5,10 @@ from pathlib import Path
 from featlift.deployment.latency_budget import random_image
 from featlift.deployment.profile_report import (
     ProfileReport,
+    build_profile_report,
     format_interpolator_table,
     format_part_table,
     plot_profile,
-    build_profile_report,
 )
 from featlift.detectors.by_name import load_detector_by_name
 from featlift.device import resolve_device

@@ -31,6 +31,7 @@ __all__ = [
     "extractor",
     "get_extractor",
     "get_interpolators",
+    "list_detectors",
     "losses_from_features",
     "num_upsampling_steps",
 ]
@@ -71,6 +72,11 @@ DETECTORS: dict[str, DetectorSpec] = {
 
 def _get_spec(name: str) -> DetectorSpec:
     return look_up(DETECTORS, name, "detector")
+
+
+def list_detectors() -> list[str]:
+    """Return the names that `detector` and ``--model.detector`` accept."""
+    return list(DETECTORS)
 
 
 def backbone_levels(name: str, pyramid: str = "fpn") -> tuple[str, ...]:

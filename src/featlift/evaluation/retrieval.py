@@ -58,8 +58,8 @@ def query_average_precisions(queries: Tensor, database: Tensor, relevance: Seque
     """Compute the AP of each query: the database ``[N, D]`` is ranked by cosine to the queries ``[Q, D]``, all unit vectors.
 
     Raises:
-        ValueError: If a query has no positive (the protocol decides which queries are excluded; see :mod:`featlift.data.retrieval_readers`),
-            or the lengths of ``queries`` and ``relevance`` differ.
+        ValueError: If a query has no positive (the protocol decides which queries are excluded; see
+            :mod:`featlift.data.retrieval_readers`), or the lengths of ``queries`` and ``relevance`` differ.
     """
     if len(queries) != len(relevance):
         raise ValueError(f"{len(queries)} descriptors for {len(relevance)} queries; give one relevance per descriptor.")

@@ -72,6 +72,11 @@ def interpolator(name: str, channels: int, **options: object) -> nn.Module:
     return factory(channels, **options)
 
 
+def list_interpolators() -> list[str]:
+    """Return the names that `interpolator` and ``--model.interpolator`` accept."""
+    return list(INTERPOLATORS)
+
+
 def build_interpolators(name: str, channels: int, num_steps: int, **options: object) -> list[nn.Module]:
     """Create one shared interpolator, or ``num_steps`` for the names in :data:`PER_STEP_INTERPOLATORS`, for the steps of a pyramid."""
     count = num_steps if name in PER_STEP_INTERPOLATORS else 1

@@ -44,15 +44,15 @@ EXECUTION_MODES: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 
 def _checkpointed_forward(module: nn.Module, x: Tensor) -> Tensor:
-    def forward(y: Tensor) -> Tensor:
+    def run_layer(y: Tensor) -> Tensor:
         return type(module).forward(module, y)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _fixed_batch_norm_statistics(module)
 
     if not torch.is_grad_enabled():
-        return forward(x)
-    return checkpoint(forward, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        return run_layer(x)
+    return checkpoint(run_layer, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
 @contextmanager

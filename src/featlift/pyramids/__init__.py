@@ -25,6 +25,7 @@ __all__ = [
     "MaxPoolP6",
     "NoLateralFPN",
     "PyramidSpec",
+    "list_pyramids",
     "pyramid",
     "pyramid_spec",
 ]
@@ -56,6 +57,11 @@ PYRAMIDS: dict[str, PyramidSpec] = {
     "bifpn": PyramidSpec(BiFPN, bifpn.BIFPN_IN_LEVELS, 3),  # AFI-GAN's ResNet rows
     "bifpn-7": PyramidSpec(partial(BiFPN, num_layers=7), bifpn.BIFPN_IN_LEVELS, 7),  # AFI-GAN's Swin rows
 }
+
+
+def list_pyramids() -> list[str]:
+    """Return the names that `pyramid` and ``--model.pyramid`` accept."""
+    return list(PYRAMIDS)
 
 
 def pyramid_spec(name: str) -> PyramidSpec:

@@ -1,3 +1,5 @@
+"""Occlusion of the signs of a scene."""
+
 from featlift.data.synthetic.scene_builder import MIN_VISIBLE_BEHIND_OCCLUDER, MIN_VISIBLE_BEHIND_SIGN
 from featlift.data.synthetic.scenes import SyntheticScenes
 

@@ -563,8 +563,8 @@ def test_every_ablation_of_the_page_is_a_command(command):
     paper, *words = command.split()
     parsed = parser.parse_training_args(paper, words)
     for option, value in zip(words[::2], words[1::2], strict=True):
-        there = parsed["run_options"] if option == "--stop_after" else parsed["settings"]
-        for name in option[2:].split("."):
+        there = parsed["run_options"] if option == "--stop-after" else parsed["settings"]
+        for name in option[2:].replace("-", "_").split("."):
             there = getattr(there, name)
         assert str(there).lower() in (value.lower(), f"{value}.0")
 
@@ -725,8 +725,8 @@ def test_official_is_what_the_published_code_does():
     [
         ({"reuse": "all"}, "Unknown reuse 'all'; choose one of none, G, G_from_M, M"),
         ({"level_matching": "other"}, "Unknown level_matching 'other'; choose one of same, different"),
-        ({"extractor_init": "random"}, "extractor_init 'random'; choose 'weights' or 'teacher'"),
-        ({"target_init": ""}, "target_init ''; choose 'weights' or 'teacher'"),
+        ({"extractor_init": "random"}, "Unknown extractor_init 'random'; choose one of weights, teacher"),
+        ({"target_init": ""}, "Unknown target_init ''; choose one of weights, teacher"),
         ({"extractor_detector": "retina"}, "Unknown detector 'retina'. Did you mean 'retinanet'"),
     ],
 )

@@ -1,3 +1,5 @@
+"""Plot and image grid."""
+
 import pytest
 import torch
 from torch import nn

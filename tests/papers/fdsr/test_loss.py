@@ -1,3 +1,5 @@
+"""Terms of the loss by hand."""
+
 import numpy as np
 import pytest
 import torch

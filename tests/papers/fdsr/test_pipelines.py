@@ -1,3 +1,5 @@
+"""Pipelines: their images, metrics and curves."""
+
 from dataclasses import replace
 
 import pytest

@@ -1,4 +1,4 @@
-"""AFI-GAN (Lee, Lee and Choi, Pattern Recognition 2023): adversarial training of a feature interpolator in three stages.
+"""AFI-GAN (Lee and Bae, Pattern Recognition 2023): adversarial training of a feature interpolator in three stages.
 
 F is the frozen target extractor, G the interpolator, D the discriminator, M the detector whose pyramid is the multi-scale extractor (with
 G as its interpolator), T the target detector. Stage 1 trains G and D with F as teacher (Sec. 4.1), stage 2 trains M at half the resolution

@@ -1,4 +1,4 @@
-"""SRF-GAN (Lee, Lee and Choi, arXiv 2020): adversarial training of super-resolved features in three stages.
+"""SRF-GAN (Lee and Bae, arXiv 2020): adversarial training of super-resolved features in three stages.
 
 AFI-GAN is its successor and has the same stages, which are implemented in `featlift.papers.afi_gan`: the SRF generator and discriminator
 (Sec. 4.1, Eqs. (1) and (2)), the multi-scale SRF extractor (Sec. 4.2, Eq. (3)), the target detector (Sec. 4.3). SRF-GAN differs in its
