@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from featlift.retrieval.embedders import EmbedderConfig, build_embedder
+from featlift.retrieval.embedders import EmbedderConfig, build_embedder, build_encoder
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,9 @@ def test_embedders_report_their_descriptor_length(config, dimension):
 def test_unknown_pooling():
     with pytest.raises(ValueError, match="gem"):
         build_embedder(EmbedderConfig("resnet18", pooling="max"))
+
+
+@pytest.mark.parametrize(("encoder", "remedy"), [("vgg16-fc7", "FILE"), ("mobilenetv2_050", "download")])
+def test_random_weights_are_a_warning_with_a_remedy(encoder, remedy):
+    with pytest.warns(UserWarning, match=f"random weights.*--embedder.weights.*{remedy}"):
+        build_encoder(EmbedderConfig(encoder))

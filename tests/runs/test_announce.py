@@ -3,7 +3,13 @@ from dataclasses import replace
 import pytest
 
 from featlift.papers.registry import PAPERS
-from featlift.runs.announce import check_start_files, describe_image_size, describe_training, stages_to_run
+from featlift.runs.announce import (
+    check_start_files,
+    describe_image_size,
+    describe_training,
+    stages_to_run,
+    warn_random_weights,
+)
 
 
 def quick(paper):
@@ -90,3 +96,21 @@ def test_stages_that_run(changes, stop_after, stages):
 )
 def test_image_sizes(root, sizes, text):
     assert describe_image_size(replace(quick("baseline").data, root=root, min_size=sizes)) == text
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        (lambda: replace(quick("baseline"), data=replace(quick("baseline").data, root="folder")), "--preset finetune"),
+        (lambda: PAPERS["fdsr"].settings(), "--network.weights FILE"),
+    ],
+)
+def test_random_weights_are_a_warning_with_a_remedy(settings, remedy):
+    with pytest.warns(UserWarning, match=remedy):
+        warn_random_weights(settings())
+
+
+@pytest.mark.parametrize("paper", ["baseline", "afi-gan", "fdsr", "fsr-gan"])
+def test_no_warning_where_random_weights_are_meant(paper, recwarn):
+    warn_random_weights(quick(paper))
+    assert not recwarn

@@ -6,6 +6,7 @@ Heavy modules are imported only after the words are checked: help and most error
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Errors that the user can fix are printed as a sentence without a traceback; ``FEATLIFT_TRACEBACK=1`` raises them.
     """
+    warnings.formatwarning = _format_warning
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv), COMMANDS, "featlift")
     except BrokenPipeError:  # the reader, such as `head`, has closed the output
@@ -34,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"featlift: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _format_warning(message: Warning | str, category: type[Warning], *where: Any) -> str:
+    """Return a warning as one line of the command line, without the source line."""
+    return f"featlift: warning: {message}\n"
 
 
 def _dispatch(argv: list[str], commands: Mapping[str, Command | dict[str, Command]], prog: str) -> int:

@@ -39,7 +39,7 @@ class VocDataset:
     """
 
     def __init__(self, folder: str | PathLike[str], split: str = "trainval") -> None:
-        self.classes = list(VOC_CLASSES)
+        self.classes: list[str] = list(VOC_CLASSES)
         self.folder = Path(folder)
         split_file = self.folder / "ImageSets" / "Main" / f"{split}.txt"
         if not split_file.is_file():

@@ -1,5 +1,6 @@
 """Embedders by name: an encoder, its pooling and its input size."""
 
+import warnings
 from dataclasses import dataclass
 
 from torch import nn
@@ -40,10 +41,13 @@ def build_embedder(config: EmbedderConfig) -> tuple[Embedder, int]:
 
 
 def build_encoder(config: EmbedderConfig) -> tuple[nn.Module, int]:
-    """Encoder and its descriptor length; timm reports unknown network names."""
+    """Encoder and its descriptor length; timm reports unknown network names. Warns about random weights."""
     if config.encoder == "gist":
         gist = Gist()
         return gist, gist.dimension
+    if not config.weights:
+        remedy = "--embedder.weights FILE" + (" or download" if config.encoder != "vgg16-fc7" else "")
+        warnings.warn(f"{config.encoder} has random weights; pretrained ones retrieve far better: {remedy}.", stacklevel=2)
     if config.encoder == "vgg16-fc7":
         return VGG16Fc7(config.weights or None), 4096
     mean_std = config.mean_std and ([config.mean_std[0]] * 3, [config.mean_std[1]] * 3)

@@ -1,5 +1,6 @@
 """One line before a training: what is trained on what, at which size, for how long."""
 
+import warnings
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from featlift.data.config import build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.detectors.config import build_backbone, build_on_backbone
 
+BICUBIC_START = ("bicubic", "compact")
+"""Super-resolution networks that need no pretrained weights: they start as bicubic interpolation."""
 WEIGHTS = {"imagenet": "ImageNet weights", "random": "random weights"}
 
 
@@ -30,6 +33,7 @@ def describe_training(paper: str, settings: Any, device: str, stop_after: str = 
         FileNotFoundError: If there are no such images.
     """
     check_start_files(settings)
+    warn_random_weights(settings)
     title = paper if paper in ("baseline", "light") else paper.upper()
     if hasattr(settings, "embedder"):
         subject = _describe_generator(settings)
@@ -38,6 +42,22 @@ def describe_training(paper: str, settings: Any, device: str, stop_after: str = 
     else:
         subject = _describe_detector(settings)
     return f"{title}: {subject}, {describe_length(settings, stop_after)}, on {device}"
+
+
+def warn_random_weights(settings: Any) -> None:
+    """Warn where a network starts from random weights although pretrained ones are meant, and say how to get them."""
+    model, network = getattr(settings, "model", None), getattr(settings, "network", None)
+    if model is not None and model.backbone_weights == "random" and settings.data.root != "scenes":
+        warnings.warn(
+            f"{model.backbone} has random weights, which need far more images and steps than pretrained ones: "
+            "--model.backbone-weights imagenet (downloads timm's) or FILE, or --preset finetune.",
+            stacklevel=2,
+        )
+    if network is not None and not network.weights and network.name not in BICUBIC_START:
+        warnings.warn(
+            f"{network.name} has random weights; the paper starts from weights trained on DIV2K: --network.weights FILE.",
+            stacklevel=2,
+        )
 
 
 def check_start_files(settings: Any) -> None:
