@@ -17,11 +17,11 @@ PACKAGE = ROOT / "src" / "featlift"
 FIGURE = ROOT / "docs" / "images" / "architecture.svg"
 
 PURPOSES: dict[str, str] = {
-    "cli": "options, presets, help",
+    "cli": "options, help, suggestions",
     "commands": "one function per command",
     "experiments": "comparisons of trainings",
     "papers": "settings, training, evaluation",
-    "runs": "evaluate and compare runs",
+    "runs": "open, evaluate, compare",
     "baseline": "detection losses alone",
     "report": "HTML page, figures",
     "deployment": "optimize, export, upscale",

@@ -1,5 +1,6 @@
 """What README and documentation tell people to type, works: Python blocks run, `featlift …` lines parse."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -119,6 +120,17 @@ def _offline(block: str) -> str:
 
 def _refuse(*arguments, **options):
     raise AssertionError("A page downloads something without being asked for.")
+
+
+def test_the_example_runs(capsys):
+    spec = importlib.util.spec_from_file_location("example", ROOT / "examples" / "upgrade_torchvision.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    example.main(steps=1)
+    answers = re.findall(r"^(identical|trained) detections.*: +(True|False)$", capsys.readouterr().out, re.MULTILINE)
+    assert [answer for _, answer in answers] == ["True", "False", "True", "True"]
 
 
 def test_a_command_is_found_among_other_words(tmp_path):
