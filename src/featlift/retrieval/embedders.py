@@ -47,7 +47,9 @@ def build_encoder(config: EmbedderConfig) -> tuple[nn.Module, int]:
         return gist, gist.dimension
     if not config.weights:
         remedy = "--embedder.weights FILE" + (" or download" if config.encoder != "vgg16-fc7" else "")
-        warnings.warn(f"{config.encoder} has random weights; pretrained ones retrieve far better: {remedy}.", stacklevel=2)
+        warnings.warn(
+            f"{config.encoder} has random weights; pretrained ones retrieve far better: {remedy}.", stacklevel=2
+        )
     if config.encoder == "vgg16-fc7":
         return VGG16Fc7(config.weights or None), 4096
     mean_std = config.mean_std and ([config.mean_std[0]] * 3, [config.mean_std[1]] * 3)
