@@ -13,7 +13,7 @@ from featlift.commands.benchmark import DEFAULT_CANDIDATES
         ("aif", "Did you mean 'afi'"),
         ("afi afi", "Give each interpolator once"),
         ("afi --num-seeds 0", "at least one seed"),
-        ("afi --preset fast", "choose one of paper, quick"),
+        ("afi --preset fast", "Choose one of: paper, quick"),
     ],
 )
 def test_errors_are_a_sentence_and_leave_nothing(words, message, capsys, tmp_path, monkeypatch):

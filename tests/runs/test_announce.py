@@ -4,12 +4,15 @@ import pytest
 
 from featlift.papers.registry import PAPERS
 from featlift.runs.announce import (
+    announce_training,
     check_start_files,
     describe_image_size,
-    describe_training,
     stages_to_run,
-    warn_random_weights,
 )
+
+
+def describe_training(paper, settings, device):
+    return announce_training(paper, PAPERS[paper].describe(settings, ""), device)
 
 
 def quick(paper):
@@ -82,7 +85,7 @@ def test_files_to_start_from_must_exist(tmp_path):
     ],
 )
 def test_stages_that_run(changes, stop_after, stages):
-    assert stages_to_run(replace(quick("afi-gan"), **changes), stop_after) == stages
+    assert list(stages_to_run(replace(quick("afi-gan"), **changes), stop_after)) == stages
 
 
 @pytest.mark.parametrize(
@@ -98,19 +101,18 @@ def test_image_sizes(root, sizes, text):
     assert describe_image_size(replace(quick("baseline").data, root=root, min_size=sizes)) == text
 
 
-@pytest.mark.parametrize(
-    ("settings", "remedy"),
-    [
-        (lambda: replace(quick("baseline"), data=replace(quick("baseline").data, root="folder")), "--preset finetune"),
-        (lambda: PAPERS["fdsr"].settings(), "--network.weights FILE"),
-    ],
-)
-def test_random_weights_are_a_warning_with_a_remedy(settings, remedy):
-    with pytest.warns(UserWarning, match=remedy):
-        warn_random_weights(settings())
+def test_random_weights_on_ones_own_images_are_a_warning(coco):
+    settings = replace(quick("baseline"), data=replace(quick("baseline").data, root=str(coco)))
+    with pytest.warns(UserWarning, match="--preset finetune"):
+        describe_training("baseline", settings, "cpu")
+
+
+def test_random_weights_where_the_paper_has_div2k_are_a_warning():
+    with pytest.warns(UserWarning, match="--network.weights FILE"):
+        describe_training("fdsr", PAPERS["fdsr"].preset("paper"), "cpu")
 
 
 @pytest.mark.parametrize("paper", ["baseline", "afi-gan", "fdsr", "fsr-gan"])
 def test_no_warning_where_random_weights_are_meant(paper, recwarn):
-    warn_random_weights(quick(paper))
+    describe_training(paper, quick(paper), "cpu")
     assert not recwarn

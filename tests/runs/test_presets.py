@@ -19,4 +19,4 @@ def test_data_choose_the_preset(data, available, preset):
 
 
 def test_every_preset_is_described():
-    assert {preset for paper in PAPERS.values() for preset in paper.presets} | {"paper"} == set(PRESETS)
+    assert {preset for paper in PAPERS.values() for preset in paper.presets} == set(PRESETS)

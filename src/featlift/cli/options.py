@@ -106,7 +106,7 @@ def _build_presets(paper: str) -> dict[str, Any]:
     """Return the settings of every preset of ``paper``, in the order of :data:`PRESETS`."""
     from featlift.papers.registry import PAPERS
 
-    names = sorted(("paper", *{*PAPERS[paper].presets} - {"paper"}), key=list(PRESETS).index)
+    names = sorted(PAPERS[paper].presets, key=list(PRESETS).index)
     return {name: PAPERS[paper].preset(name) for name in names}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from featlift.device import resolve_device
 from featlift.papers.registry import PAPERS
-from featlift.runs.announce import describe_training
+from featlift.runs.announce import announce_training
 from featlift.runs.options import RunOptions, open_run
 from featlift.runs.refused import discard_refused_run
 
@@ -21,6 +21,6 @@ def train(paper: str, settings: Any, run_options: RunOptions) -> dict[str, Any]:
     with discard_refused_run(run_options.run):
         if os.environ.get("RANK", "0") == "0":
             device = str(resolve_device(run_options.device))
-            print(describe_training(paper, settings, device, run_options.stop_after))
+            print(announce_training(paper, PAPERS[paper].describe(settings, run_options.stop_after), device))
         with open_run(paper, settings, run_options) as run:
             return PAPERS[paper].run(settings, run, run_options.stop_after, paper)

@@ -1,6 +1,6 @@
 """The methods that FeatLift trains: their settings, stages, training and evaluation, as one literal table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,12 @@ from featlift.papers.efpn.evaluation import evaluate_efpn
 from featlift.papers.fdsr.evaluation import evaluate_super_resolver, evaluate_super_resolver_run
 from featlift.papers.fsr_gan.evaluation import evaluate_generator, evaluate_generator_run
 from featlift.papers.light.settings import STAGES as LIGHT_STAGES
-from featlift.registry import check_choice
+from featlift.registry import look_up
+from featlift.runs.announce import (
+    describe_detector_training,
+    describe_generator_training,
+    describe_super_resolver_training,
+)
 from featlift.runs.detector_evaluation import evaluate_detector_file
 from featlift.runs.evaluate import evaluate_and_report
 from featlift.runs.options import InferenceOptions
@@ -36,28 +41,29 @@ class Paper:
         summary: One line for the command line.
         settings: Settings dataclass; its presets are classmethods.
         train: Trains in a run folder: ``train(settings, run)``, with stages ``train(settings, run, stop_after)``.
-        presets: Names of the presets besides "paper"; each is a classmethod of ``settings``.
+        presets: Preset → the function that builds its settings.
         stages: Stages in order, for methods that can stop after each; the last trains the result.
         evaluate: Evaluates the trained model, ``evaluate(model, settings, run, name)``, and writes the run's ``result.json``.
         evaluate_run: Evaluates a finished run, ``evaluate_run(run folder or file, data, split, out, inference)``.
+        describe: Describes a training before it starts, ``describe(settings, stop_after)``, and refuses settings that cannot work.
     """
 
     summary: str
     settings: type
     train: Callable[..., Any]
-    presets: tuple[str, ...]
+    presets: Mapping[str, Callable[[], Any]]
     stages: tuple[str, ...] = ()
     evaluate: Callable[[Any, Any, Run, str], dict[str, Any]] = evaluate_trained_detector
     evaluate_run: Callable[[str, str, str, str, InferenceOptions], dict[str, Any]] = evaluate_detector_file
+    describe: Callable[[Any, str], str] = describe_detector_training
 
     def preset(self, name: str) -> Any:
-        """Return the settings of a preset; "paper" stands for the defaults of settings without a classmethod of that name.
+        """Return the settings of the preset ``name``.
 
         Raises:
             ValueError: If there is no such preset.
         """
-        check_choice(name, ("paper", *self.presets), "preset")
-        return self.settings() if name not in self.presets else getattr(self.settings, name)()
+        return look_up(self.presets, name, "preset")()
 
     def run(self, settings: Any, run: Run, stop_after: str, name: str) -> dict[str, Any]:
         """Train up to ``stop_after`` (empty: to the end) and evaluate the result; returns the content of ``result.json``."""
@@ -75,50 +81,88 @@ PAPERS: dict[str, Paper] = {
         "a detector with any interpolator in its pyramid, trained with the detection losses",
         baseline.Settings,
         baseline.train,
-        ("quick", "finetune", "dense", "transformer"),
+        {
+            "paper": baseline.Settings,
+            "quick": baseline.Settings.quick,
+            "finetune": baseline.Settings.finetune,
+            "dense": baseline.Settings.dense,
+            "transformer": baseline.Settings.transformer,
+        },
     ),
     "afi-gan": Paper(
         "AFI-GAN: interpolator, extractor and target detector in three stages",
         afi_gan.Settings,
         afi_gan.train,
-        ("quick", "finetune", "official", "dense", "transformer"),
+        {
+            "paper": afi_gan.Settings,
+            "quick": afi_gan.Settings.quick,
+            "finetune": afi_gan.Settings.finetune,
+            "official": afi_gan.Settings.official,
+            "dense": afi_gan.Settings.dense,
+            "transformer": afi_gan.Settings.transformer,
+        },
         AFI_GAN_STAGES,
     ),
     "srf-gan": Paper(
         "SRF-GAN: the same stages with residual blocks and batch norm",
         srf_gan.Settings,
         srf_gan.train,
-        ("quick", "finetune", "official", "dense", "transformer"),
+        {
+            "paper": srf_gan.Settings,
+            "quick": srf_gan.Settings.quick,
+            "finetune": srf_gan.Settings.finetune,
+            "official": srf_gan.Settings.official,
+            "dense": srf_gan.Settings.dense,
+            "transformer": srf_gan.Settings.transformer,
+        },
         AFI_GAN_STAGES,
     ),
     "efpn": Paper(
         "EFPN: an extended pyramid level for small objects, distilled from the detector at 2x",
         efpn.Settings,
         efpn.train,
-        ("quick", "finetune", "official"),
+        {
+            "paper": efpn.Settings,
+            "quick": efpn.Settings.quick,
+            "finetune": efpn.Settings.finetune,
+            "official": efpn.Settings.official,
+        },
         evaluate=evaluate_efpn,
     ),
     "light": Paper(
         "a light interpolator, distilled from a heavy one, and its detector fine-tuned",
         light.Settings,
         light.train,
-        ("quick", "finetune"),
+        {
+            "paper": light.Settings,
+            "quick": light.Settings.quick,
+            "finetune": light.Settings.finetune,
+        },
         LIGHT_STAGES,
     ),
     "fsr-gan": Paper(
         "FSR-GAN: super-resolution of the descriptors of low-resolution queries",
         fsr_gan.Settings,
         fsr_gan.train,
-        ("quick", "paper"),
+        {
+            "paper": fsr_gan.Settings.paper,
+            "quick": fsr_gan.Settings.quick,
+        },
         evaluate=evaluate_generator,
         evaluate_run=evaluate_generator_run,
+        describe=describe_generator_training,
     ),
     "fdsr": Paper(
         "FDSR: image super-resolution trained with a detector's features",
         fdsr.Settings,
         fdsr.train,
-        ("quick", "short"),
+        {
+            "paper": fdsr.Settings,
+            "quick": fdsr.Settings.quick,
+            "short": fdsr.Settings.short,
+        },
         evaluate=evaluate_super_resolver,
         evaluate_run=evaluate_super_resolver_run,
+        describe=describe_super_resolver_training,
     ),
 }

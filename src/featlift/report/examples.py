@@ -122,14 +122,14 @@ def build_run_examples(dataset: ReportDataset, run: RunRecord, max_count: int) -
 
 
 def classify_detections(
-    ground_truth: GroundTruth, detections: Sequence[Detection]
+    ground_truth: GroundTruth, detections: Sequence[Detection], score_threshold: float | None = None
 ) -> tuple[dict[int, list[StyledBox]], float]:
     """Return image id → boxes of missed objects ("missed"), true positives ("found") and false positives ("false"), and the threshold.
 
-    Detections count from the score threshold of the best F1; a threshold above 1 means that no object was found in any image.
+    Detections count from ``score_threshold``; None is that of the best F1, and above 1 if no object was found in any image.
     """
     by_class = match_detections(ground_truth, detections)
-    threshold = best_f1_threshold(by_class)
+    threshold = best_f1_threshold(by_class) if score_threshold is None else score_threshold
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
     found: set[int] = set()
     styles: dict[int, str] = {}

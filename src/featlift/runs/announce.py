@@ -10,54 +10,70 @@ import torch
 from featlift.data.config import build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.detectors.config import build_backbone, build_on_backbone
+from featlift.training.schedules import StageConfig
 
 BICUBIC_START = ("bicubic", "compact")
 """Super-resolution networks that need no pretrained weights: they start as bicubic interpolation."""
 WEIGHTS = {"imagenet": "ImageNet weights", "random": "random weights"}
 
 
-def describe_training(paper: str, settings: Any, device: str, stop_after: str = "") -> str:
-    """Describe a training in one line.
+def announce_training(name: str, description: str, device: str) -> str:
+    """Return the line: "AFI-GAN: faster-rcnn, … on FOLDER (…), images 640–800 px, 3 stages, 10,000 steps of 4 images, on cuda"."""
+    return f"{name if name in ('baseline', 'light') else name.upper()}: {description}, on {device}"
+
+
+def describe_detector_training(settings: Any, stop_after: str = "") -> str:
+    """Describe the training of a detector: network, data, image size, stages and steps.
 
     The data are opened, the network is built and the files to start from are looked for, so settings that cannot work are refused
-    before a run folder exists.
+    before a run folder exists. Warns if the backbone has random weights on one's own images.
 
     Args:
-        paper: Name of the paper.
-        settings: Its settings.
-        device: Device of the training.
+        settings: Settings with ``model`` and ``data``.
         stop_after: Last stage to run; "" for all.
 
     Raises:
         ValueError: If the settings describe no valid network or data.
-        FileNotFoundError: If there are no such images.
+        FileNotFoundError: If there are no such images or files.
     """
     check_start_files(settings)
-    warn_random_weights(settings)
-    title = paper if paper in ("baseline", "light") else paper.upper()
-    if hasattr(settings, "embedder"):
-        subject = _describe_generator(settings)
-    elif hasattr(settings, "network"):
-        subject = _describe_super_resolver(settings)
-    else:
-        subject = _describe_detector(settings)
-    return f"{title}: {subject}, {describe_length(settings, stop_after)}, on {device}"
-
-
-def warn_random_weights(settings: Any) -> None:
-    """Warn where a network starts from random weights although pretrained ones are meant, and say how to get them."""
-    model, network = getattr(settings, "model", None), getattr(settings, "network", None)
-    if model is not None and model.backbone_weights == "random" and settings.data.root != "scenes":
+    dataset, model = build_dataset(settings.data), settings.model
+    if model.backbone_weights == "random" and settings.data.root != "scenes":
         warnings.warn(
             f"{model.backbone} has random weights, which need far more images and steps than pretrained ones: "
             "--model.backbone-weights imagenet (downloads timm's) or FILE, or --preset finetune.",
             stacklevel=2,
         )
-    if network is not None and not network.weights and network.name not in BICUBIC_START:
+    num_parameters = count_detector_parameters(model, len(dataset.classes))
+    subject = f"{describe_model(model)} ({num_parameters / 1e6:.1f} M parameters)"
+    images = f"{describe_dataset(settings.data.root, dataset)}, {describe_image_size(settings.data)}"
+    return f"{subject} on {images}, {describe_length(settings, 'images', stop_after)}"
+
+
+def describe_super_resolver_training(settings: Any, stop_after: str = "") -> str:
+    """Describe the training of a super-resolution network; warns if it has random weights where the paper has DIV2K's."""
+    network, source = settings.network, settings.feature_extractor
+    if not network.weights and network.name not in BICUBIC_START:
         warnings.warn(
             f"{network.name} has random weights; the paper starts from weights trained on DIV2K: --network.weights FILE.",
             stacklevel=2,
         )
+    weights = f"weights of {Path(network.weights).name}" if network.weights else "random weights"
+    name = "built-in scenes" if settings.data.root == "scenes" else settings.data.root
+    features = f"features {' + '.join(source.layers)} of {source.network}"
+    subject = (
+        f"{network.name} {network.scale}x ({weights}), {features} on {name}, crops of {settings.data.crop_size} px"
+    )
+    return f"{subject}, {describe_length(settings, 'crops', stop_after)}"
+
+
+def describe_generator_training(settings: Any, stop_after: str = "") -> str:
+    """Describe the training of a descriptor generator; `featlift.retrieval.embedders` warns if the encoder has random weights."""
+    embedder, collection = settings.embedder, settings.collection
+    weights = "" if embedder.encoder == "gist" else f" ({embedder.weights or 'random'} weights)"
+    descriptors = f"{embedder.encoder}{weights} descriptors of {embedder.input_size} px on {collection.image_folder}"
+    steps = f"{settings.steps:,} steps of {settings.batch_size} descriptor pairs"
+    return f"{settings.generator} generator, {descriptors}, {steps}"
 
 
 def check_start_files(settings: Any) -> None:
@@ -71,15 +87,6 @@ def check_start_files(settings: Any) -> None:
         for path in [value] if isinstance(value, str) else value:
             if path and not Path(path).exists():
                 raise FileNotFoundError(f"--{field.name.replace('_', '-')} names {path}, which does not exist.")
-
-
-def _describe_detector(settings: Any) -> str:
-    dataset = build_dataset(settings.data)
-    num_parameters = count_detector_parameters(settings.model, len(dataset.classes))
-    return (
-        f"{describe_model(settings.model)} ({num_parameters / 1e6:.1f} M parameters) "
-        f"on {describe_dataset(settings.data.root, dataset)}, {describe_image_size(settings.data)}"
-    )
 
 
 def describe_model(model: Any) -> str:
@@ -116,42 +123,19 @@ def describe_image_size(data: Any) -> str:
     return f"images {sizes[0]}–{sizes[-1]} px" if len(sizes) > 1 else f"images {sizes[0]} px"
 
 
-def _describe_super_resolver(settings: Any) -> str:
-    network, source = settings.network, settings.feature_extractor
-    weights = f"weights of {Path(network.weights).name}" if network.weights else "random weights"
-    name = "built-in scenes" if settings.data.root == "scenes" else settings.data.root
-    layers = " + ".join(source.layers)
-    features = f"features {layers} of {source.network}"
-    return f"{network.name} {network.scale}x ({weights}), {features} on {name}, crops of {settings.data.crop_size} px"
-
-
-def _describe_generator(settings: Any) -> str:
-    embedder, collection = settings.embedder, settings.collection
-    weights = "" if embedder.encoder == "gist" else f" ({embedder.weights or 'random'} weights)"
-    descriptors = f"{embedder.encoder}{weights} descriptors of {embedder.input_size} px"
-    return f"{settings.generator} generator, {descriptors} on {collection.image_folder}"
-
-
-def describe_length(settings: Any, stop_after: str = "") -> str:
-    """Describe the stages and steps: "3 stages, 10,000 steps of 4 images"."""
-    if hasattr(settings, "steps"):
-        return f"{settings.steps:,} steps of {settings.batch_size} descriptor pairs"
+def describe_length(settings: Any, unit: str, stop_after: str = "") -> str:
+    """Describe the stages and steps: "3 stages, 10,000 steps of 4 images", where ``unit`` is "images"."""
     stages = stages_to_run(settings, stop_after)
-    steps = sum(getattr(settings, name).steps for name in stages)
     count = f"{len(stages)} stages, " if len(stages) > 1 else ""
-    unit = "crops" if hasattr(settings.data, "crop_size") else "images"
-    return f"{count}{steps:,} steps of {settings.data.batch_size} {unit}"
+    return f"{count}{sum(stages.values()):,} steps of {settings.data.batch_size} {unit}"
 
 
-def stages_to_run(settings: Any, stop_after: str = "") -> list[str]:
-    """Return the stages with steps, up to ``stop_after``, without those whose result is given (``….teacher_from``)."""
-    names = [field.name for field in fields(settings) if hasattr(getattr(settings, field.name), "steps")]
+def stages_to_run(settings: Any, stop_after: str = "") -> dict[str, int]:
+    """Return stage → steps, up to ``stop_after``, without stages that have no steps or whose result is given (``….teacher_from``)."""
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    steps = {name: value.steps for name, value in values.items() if isinstance(value, StageConfig)}
+    names = list(steps)
     last = names.index(stop_after) + 1 if stop_after in names else len(names)
-    first = names.index("extractor") + 1 if getattr(settings, "extractor_from", "") else 0
-    return [
-        name
-        for name in names[first:last]
-        if getattr(settings, name).steps
-        and not getattr(settings, f"{name}_from", "")
-        and not getattr(settings, f"{name}s_from", "")
-    ]
+    first = names.index("extractor") + 1 if values.get("extractor_from") else 0
+    given = {name for name in names if values.get(f"{name}_from") or values.get(f"{name}s_from")}
+    return {name: steps[name] for name in names[first:last] if steps[name] and name not in given}
