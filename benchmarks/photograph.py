@@ -30,7 +30,7 @@ from featlift.report.examples import ReportDataset, classify_detections
 from featlift.runs.evaluate import build_report_dataset
 
 EFPN = "EFPN, ftt"
-PICTURE = Path(__file__).parents[1] / "docs" / "images" / "small_objects.png"
+IMAGE_FILE = Path(__file__).parents[1] / "docs" / "images" / "small_objects.png"
 PANEL_NAMES = ("Faster R-CNN with an FPN", "the same with the extended level (EFPN)")
 
 
@@ -101,7 +101,7 @@ def main() -> None:
     print(__doc__, ids)
     examples = build_report_dataset(dataset)
     photographs = [build_photograph(examples, results, changes, rule, image_id) for rule, image_id in ids.items()]
-    print(plot_photographs(PICTURE, photographs, PANEL_NAMES))
+    print(plot_photographs(IMAGE_FILE, photographs, PANEL_NAMES))
     table = build_table(results, changes, len(dataset))
     print(table, write_result("photograph", [table], {**metadata, "seed": args.seed}, details={"images": ids}))
 

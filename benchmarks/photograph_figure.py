@@ -1,18 +1,14 @@
 """Figure of ``photograph.py``: whole photographs with the detections of two detectors, and enlarged crops of changed objects below."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageColor
 from torch import Tensor
 
-from featlift.checkpoints.atomic import write_atomic
 from featlift.report.annotated_crops import StyledBox, crop_around, to_uint8
-from featlift.report.figure import CropXYWH
+from featlift.report.figure import CropXYWH, save_figure
 
 NUM_CROPS = 3
 STYLES = {
@@ -34,7 +30,7 @@ class Photograph:
 
 
 def plot_photographs(path: Path, photographs: Sequence[Photograph], names: tuple[str, str], width: float = 9) -> Path:
-    """Write a PNG of ``width`` inches (150 dpi, 256 colors): for each photograph, the detector ``names`` side by side; return ``path``."""
+    """Write a PNG of ``width`` inches (150 dpi): for each photograph, the detector ``names`` side by side; return ``path``."""
     from matplotlib.figure import Figure
 
     side = width / 2
@@ -44,23 +40,7 @@ def plot_photographs(path: Path, photographs: Sequence[Photograph], names: tuple
     for part, photograph in zip(parts, photographs, strict=True):
         _draw_photograph(part, photograph, names)
     drawing.legend(handles=_legend_lines(), loc="outside lower left", ncols=len(STYLES), frameon=False, fontsize=9)
-    buffer = io.BytesIO()
-    drawing.savefig(buffer, format="png", dpi=150)
-    picture = _reduce_colors(Image.open(buffer).convert("RGB"))
-    return write_atomic(path, lambda unfinished: picture.save(unfinished, format="PNG", optimize=True))
-
-
-def _reduce_colors(picture: Image.Image) -> Image.Image:
-    """Return ``picture`` with 256 colors, those of `STYLES` unchanged: a third of the bytes."""
-    fixed = [ImageColor.getrgb(color) for color, _ in STYLES.values()]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*sum(fixed, ()), *(picture.quantize(256 - len(fixed)).getpalette() or [])])
-    indices = np.array(picture.quantize(palette=palette, dither=Image.Dither.NONE))
-    for index, color in enumerate(fixed):  # Pillow may choose another color that is close
-        indices[(np.array(picture) == color).all(-1)] = index
-    reduced = Image.fromarray(indices)
-    reduced.putpalette(palette.getpalette() or [])
-    return reduced
+    return save_figure(drawing, path)
 
 
 def _draw_photograph(part: Any, photograph: Photograph, names: tuple[str, str]) -> None:

@@ -54,7 +54,7 @@ def written(read) -> list:
 @pytest.mark.parametrize("words", written(commands))
 def test_every_command_is_understood(words, tmp_path, monkeypatch):
     """The function of the command is not called; its words must have become its arguments. YAML files are those of the pages."""
-    if any("…" in word or word.isupper() for word in words[:2]):
+    if "…" in words[0] or words[0].isupper():
         pytest.skip("a placeholder stands for the verb")
     for name in ("parse_function_args", "parse_training_args"):
         monkeypatch.setattr(parser, name, _and_stop(getattr(parser, name)))
@@ -193,6 +193,12 @@ MEASURED = [
     ("efpn_both_sizes_start2", "FPN, 2x image, longer training", "Δ AP small to FPN [95 % CI]", "{}"),
     ("efpn_both_sizes_start2", "FPN, longer training", "Δ AP small to FPN [95 % CI]", "{}"),
     ("efpn_both_sizes_start2", "FPN, slices of 80 px, 2x (SAHI)", "Δ AP small to FPN [95 % CI]", "{}"),
+    ("photograph", "EFPN, ftt", "objects gained", "In all 100: {} objects gained"),
+    ("photograph", "EFPN, ftt", "objects lost", "objects gained, {} lost"),
+    ("photograph", "FPN", "false positives", "lost, {} →"),
+    ("photograph", "EFPN, ftt", "false positives", "→ {} false positives"),
+    ("photograph", "FPN", "AP small", "AP small {} →"),
+    ("photograph", "EFPN, ftt", "AP small", "→ {} (one seed"),
     ("interpolation_scenes", "light:plain", "Δ AP boxes [95 % CI]", "`light` {}"),
     ("interpolation_scenes", "dysample:plain", "Δ AP boxes [95 % CI]", "DySample {}"),
     ("interpolation_scenes", "afi:plain", "Δ AP boxes [95 % CI]", "AFI {}"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from featlift.registry import check_choice, check_options, look_up, suggest
+from featlift.registry import check_choice, check_options, find_nearest, look_up, suggest
 
 TABLE = {"retinanet": 1, "faster-rcnn": 2}
 
@@ -10,6 +10,8 @@ TABLE = {"retinanet": 1, "faster-rcnn": 2}
 def test_the_nearest_candidate_is_suggested():
     assert suggest("retina-net", TABLE) == " Did you mean 'retinanet'?"
     assert suggest("yolo", TABLE) == ""
+    assert find_nearest("retina-net", TABLE) == "retinanet"
+    assert find_nearest("retina-net", TABLE, cutoff=0.99) == ""
 
 
 def test_look_up_returns_the_entry_or_names_the_choices():

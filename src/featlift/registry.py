@@ -8,10 +8,15 @@ from typing import TypeVar
 _EntryT = TypeVar("_EntryT")
 
 
+def find_nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the candidate that is spelled most like ``word``, or "" if the similarity of all (0…1) is below ``cutoff``."""
+    return next(iter(difflib.get_close_matches(word, list(candidates), n=1, cutoff=cutoff)), "")
+
+
 def suggest(word: str, candidates: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the candidate that is spelled most like ``word``, or "" if none is similar."""
-    matches = difflib.get_close_matches(word, list(candidates), n=1)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+    nearest = find_nearest(word, candidates)
+    return f" Did you mean '{nearest}'?" if nearest else ""
 
 
 def look_up(table: Mapping[str, _EntryT], name: str, what: str) -> _EntryT:

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -140,3 +141,18 @@ def test_errors_name_what_is_possible():
         Backbone("resnet10t", norm="layer")
     with pytest.raises(ValueError, match=r"'resnet10t' has maps at strides \[2, 4, 8, 16, 32\]; it has none for c6"):
         Backbone("resnet10t", levels=("c5", "c6"))
+
+
+def test_weights_that_cannot_be_downloaded_are_named_with_the_remedy(monkeypatch):
+    create = timm.create_model
+
+    def without_network(name, pretrained=False, **options):
+        if pretrained:
+            raise ConnectionError("Name or service not known")
+        return create(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", without_network)
+    with pytest.raises(OSError, match="ImageNet weights of 'resnet10t' could not be downloaded") as error:
+        Backbone("resnet10t", pretrained=True)
+    assert "(Name or service not known)" in str(error.value)
+    assert "--model.backbone-weights FILE" in str(error.value)

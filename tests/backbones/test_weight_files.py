@@ -1,6 +1,8 @@
 """Weights from other libraries' files."""
 
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from featlift.backbones import Backbone, load_weights
+from featlift.backbones.weight_files import explain_failed_download
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +88,16 @@ def test_no_state_dict_and_no_file(tmp_path):
         load_weights(nn.Linear(1, 1), tmp_path / "list.pth")
     with pytest.raises(FileNotFoundError, match=r"no weight file 'nowhere.pth'"):
         load_weights(nn.Linear(1, 1), Path("nowhere.pth"))
+
+
+@pytest.mark.parametrize("error", [URLError("no route"), HTTPException("no route")])
+def test_a_failed_download_names_the_weights_the_reason_and_the_remedy(error):
+    message = "^The weights could not be downloaded .*no route.*. Give a file.$"
+    with pytest.raises(OSError, match=message) as caught, explain_failed_download("The weights", "Give a file."):
+        raise error
+    assert type(caught.value) is OSError
+
+
+def test_other_errors_pass():
+    with pytest.raises(KeyError), explain_failed_download("The weights", "Give a file."):
+        raise KeyError("weight")

@@ -73,7 +73,7 @@ def test_the_counts(results, changes):
     assert "4 images, 1 seed; 8 objects" in table["caption"]
 
 
-def test_the_picture(examples, results, changes, tmp_path):
+def test_the_drawing(examples, results, changes, tmp_path):
     photographs = [build_photograph(examples, results, changes, "Image", image_id) for image_id in (3, 4)]
     path = plot_photographs(tmp_path / "new" / "a.png", photographs, ("first", "second"))
     assert list(path.parent.iterdir()) == [path]

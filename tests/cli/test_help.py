@@ -19,6 +19,7 @@ def show(words, capsys):
 @pytest.mark.parametrize("paper", PAPERS)
 def test_the_help_of_a_training_fits_two_screens(paper, words, capsys):
     lines = show(f"train {paper} {words}--help", capsys).splitlines()
+    assert sum(option.short for option in load_option_table(f"train {paper}").options) <= 24
     assert len(lines) <= 80
     assert max(map(len, lines)) <= WIDTH
     assert "(required)" not in "\n".join(lines)

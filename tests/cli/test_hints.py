@@ -6,7 +6,7 @@ import pytest
 
 from featlift.cli.arguments import UsageError, read_assignments
 from featlift.cli.groups import MAIN_STAGES
-from featlift.cli.hints import OPTION_HABITS, find_habit
+from featlift.cli.hints import OPTION_HABITS, find_habit, suggest_option
 from featlift.cli.option_table import load_option_table
 from featlift.cli.options import list_commands
 from featlift.cli.verbs import COMMANDS, PAPERS
@@ -43,6 +43,16 @@ def test_every_habit_is_met_in_a_training(habit, paper):
         read_assignments([f"--{habit.replace('_', '-')}", "3"], table)
     assert find_habit(habit, table) in str(raised.value)
     assert find_habit(habit, table)
+
+
+ALWAYS_MET = ["patience", "classes", "save_txt", "show", "iou", "nms", "half", "amp", "cache", "exist_ok"]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.command)
+@pytest.mark.parametrize("habit", ALWAYS_MET)
+def test_options_of_other_detectors_are_never_mistaken_for_a_misspelling(habit, table):
+    assert find_habit(habit, table)
+    assert "Did you mean" not in suggest_option(habit, table)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 import importlib
+import re
 import subprocess
 import sys
 
 import pytest
 
 from featlift.cli import main
-from featlift.cli.hints import VERB_HABITS
+from featlift.cli.hints import VERB_HABITS, VERB_HINTS
 from featlift.cli.verbs import COMMANDS
 
 
@@ -35,12 +36,12 @@ def test_help_lists_the_commands(group, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("trian baseline", 1, "Did you mean 'train'?"),
-        ("val runs/afi", 1, "Did you mean 'evaluate'?"),
-        ("detect runs/afi image.jpg", 1, "Did you mean 'predict'?"),
-        ("train afi-gna", 1, "Did you mean 'afi-gan'?"),
-        ("frobnicate", 1, "Available: demo, train, evaluate"),
-        ("data chek x", 1, "Did you mean 'check'?"),
+        ("trian baseline", 2, "Did you mean 'train'?"),
+        ("val runs/afi", 2, "Did you mean 'evaluate'?"),
+        ("detect runs/afi image.jpg", 2, "Did you mean 'predict'?"),
+        ("train afi-gna", 2, "Did you mean 'afi-gan'?"),
+        ("frobnicate", 2, "Available: demo, train, evaluate"),
+        ("data chek x", 2, "Did you mean 'check'?"),
         ("train afi-gan --sed 3", 2, "Did you mean --seed?"),
         ("train afi-gan --model.chanels 3", 2, "Did you mean --model.pyramid-channels?"),
         ("train srf-gan --channels 3", 2, "Did you mean --model.pyramid-channels?"),
@@ -48,20 +49,28 @@ def test_help_lists_the_commands(group, capsys):
         ("train baseline --stop_after teacher", 2, "no option --stop_after"),
         ("train baseline --data.batch_size many", 2, "--data.batch-size: Expected int"),
         ("train baseline --data.batch-size", 2, "--data.batch-size needs a value"),
-        ("train baseline --preset fast", 1, "choose one of paper, quick"),
+        ("train baseline --preset fast", 2, "Choose one of: quick, finetune, paper"),
         ("train baseline folder", 2, "'folder' is one argument too many"),
         ("train baseline epochs=3", 2, "--train.steps = epochs * images / batch size"),
         ("train afi-gan --model.interpolator aif", 1, "Did you mean 'afi'?"),
         ("train afi-gan --model.detector mask-rcn", 1, "Did you mean 'mask-rcnn'?"),
         ("train afi-gan --reuse everything", 1, "choose one of none, G, G_from_M, M"),
-        ("train baseline --train.optimizer.name sdg", 1, "choose one of sgd, adam, adamw"),
-        ("train baseline --config nowhere.yaml", 1, "nowhere.yaml"),
+        ("train baseline --train.optimizer.name sdg", 2, "choose one of sgd, adam, adamw"),
+        ("train baseline --config nowhere.yaml", 2, "there is no file nowhere.yaml"),
+        ("train baseline --model fcos", 2, "--model takes a YAML file; did you mean --model.detector fcos?"),
+        ("train baseline --model mine.yaml", 2, "--model takes a YAML file; there is no file mine.yaml"),
+        ("train fsr-gan --embedder gist", 2, "did you mean --embedder.encoder gist?"),
+        ("train baseline --train.optimizer sgd", 2, "did you mean --train.optimizer.name sgd?"),
+        ("train fdsr --degradation noise", 2, "or one of its options: --degradation.blur-sigma, "),
+        ("index IMAGES --embedder gist", 2, "did you mean --embedder.encoder gist?"),
+        ("predict runs/afi image.jpg --config 0.3", 2, "--config takes a YAML file; there is no file 0.3"),
+        ("export runs/afi --format tensorrt", 2, "Unknown format 'tensorrt'; choose one of onnx, openvino"),
         ("predict runs/afi image.jpg --conf 0.3", 2, "--score-threshold"),
         ("predict runs/afi image.jpg --scor 0.3", 2, "Did you mean --score-threshold?"),
         ("evaluate", 2, "MODEL is missing"),
         ("evaluate nowhere", 1, "There is no file nowhere"),
         ("data check nowhere", 1, "nowhere"),
-        ("list colors", 1, "Unknown list 'colors'"),
+        ("list colors", 2, "Unknown list 'colors'"),
     ],
 )
 def test_errors_are_a_sentence(words, code, message, capsys, tmp_path, monkeypatch):
@@ -82,6 +91,17 @@ def test_verbs_of_other_toolkits_lead_to_a_verb(habit, verb, capsys):
     assert habit not in COMMANDS
     assert verb in COMMANDS
     assert f"Did you mean '{verb}'?" in run([habit], capsys)[1].err
+
+
+@pytest.mark.parametrize("verb", VERB_HINTS)
+def test_verbs_that_featlift_lacks_have_a_hint(verb, capsys):
+    code, printed = run([verb], capsys)
+    assert code == 2
+    assert verb not in COMMANDS
+    assert VERB_HINTS[verb] in printed.err
+    assert "Did you mean" not in printed.err
+    for named in re.findall(r"'featlift ([a-z]+)", VERB_HINTS[verb]):
+        assert named in COMMANDS
 
 
 REFUSED = {
@@ -138,7 +158,17 @@ def test_a_refused_paper_leaves_no_run(paper, words, capsys, tmp_path, monkeypat
 def test_the_preset_is_printed(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     printed = run(["train", "baseline", "--device", "quantum"], capsys)[1]
-    assert printed.out.startswith("preset quick (a small network")
+    assert printed.out.startswith("preset quick: a small network")
+
+
+def test_papers_without_finetune_say_what_other_presets_do(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for paper, words in {"fdsr": "--preset short", "fsr-gan": "--embedder.weights FILE"}.items():
+        printed = run(["train", paper, "--data", "nowhere", "--device", "quantum"], capsys)[1].out
+        assert printed.startswith("preset quick: ")
+        assert "On your own images" in printed
+        assert words in printed
+        assert "On your own images" not in run(["train", paper, "--device", "quantum"], capsys)[1].out
 
 
 def test_tracebacks_can_be_enabled(monkeypatch):

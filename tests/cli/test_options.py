@@ -1,15 +1,24 @@
 import json
 import re
+from dataclasses import asdict
 
 import pytest
 
+from featlift.backbones.timm_backbone import BACKBONE_NORMS
 from featlift.cli import options
 from featlift.cli.groups import HEADINGS, SHORT_HELP
+from featlift.cli.help import format_value
 from featlift.cli.option_table import OPTIONS_FILE, load_option_table
 from featlift.cli.parser import parse_function_args, parse_training_args
 from featlift.cli.verbs import PAPERS
+from featlift.commands.list_names import NAME_LISTS
+from featlift.commands.search import index
+from featlift.deployment.export_formats import EXPORT_FORMATS
+from featlift.deployment.export_parts import EXPORTABLE_PARTS
+from featlift.detectors.multi_scale import MERGE_FUNCTIONS
 from featlift.interpolators import INTERPOLATORS
 from featlift.papers import registry
+from featlift.retrieval.embedders import EmbedderConfig
 from featlift.training.optimizer import OPTIMIZERS, SCHEDULES
 
 VERBS = dict(options.list_commands())
@@ -57,6 +66,20 @@ def test_every_option_of_a_verb_exists(name):
     parse_function_args(function, table, [*positionals, *words])
 
 
+def test_the_fields_of_an_optional_dataclass_are_options():
+    """Every `--embedder` option of `featlift index` becomes a field of the EmbedderConfig; without one it stays None."""
+    table, config = (
+        load_option_table("index"),
+        EmbedderConfig("resnet50", "download", "gem", 96, (0.5, 0.25), "input", "x"),
+    )
+    words = [f"--embedder.{name.replace('_', '-')}={format_value(value)}" for name, value in asdict(config).items()]
+    assert [o.flag for o in table.options if o.name.startswith("embedder.")] == [w.partition("=")[0] for w in words]
+    assert parse_function_args(index, table, ["IMAGES", *words])["embedder"] == config
+    assert parse_function_args(index, table, ["IMAGES"])["embedder"] is None
+    few = ["IMAGES", "--out", "runs/index", "--embedder.encoder", "resnet50", "--embedder.weights", "download"]
+    assert parse_function_args(index, table, few)["embedder"] == EmbedderConfig("resnet50", "download")
+
+
 @pytest.mark.parametrize("name", [*VERBS, *(f"train {paper}" for paper in PAPERS)])
 def test_every_option_is_explained(name):
     for option in load_option_table(name).options:
@@ -81,6 +104,11 @@ def test_auto_is_the_default_of_every_device(name):
 def test_choices_are_those_of_the_code():
     assert options.CHOICES["optimizer.name"] == OPTIMIZERS
     assert options.CHOICES["optimizer.schedule"] == SCHEDULES
+    assert options.CHOICES["format"] == ("onnx", "openvino", "torch-export") == tuple(sorted(EXPORT_FORMATS))
+    assert options.CHOICES["part"] == tuple(EXPORTABLE_PARTS)
+    assert options.CHOICES["lists"] == tuple(NAME_LISTS)
+    assert options.CHOICES["model.norm"] == tuple(BACKBONE_NORMS)
+    assert options.CHOICES["merge_method"] == tuple(MERGE_FUNCTIONS)
     assert "afi" in INTERPOLATORS
 
 

@@ -19,7 +19,8 @@ def parse(*words, paper="afi-gan"):
 @pytest.mark.parametrize("paper", PAPERS)
 def test_presets_are_those_of_the_settings(paper, preset):
     if preset not in PAPERS[paper].presets:
-        with pytest.raises(ValueError, match=f"Unknown preset '{preset}'.* Choose one of: paper, quick"):
+        names = [name for name in PRESETS if name in PAPERS[paper].presets]
+        with pytest.raises(ValueError, match=f"Unknown preset '{preset}'.* Choose one of: {', '.join(names)}"):
             parse("--preset", preset, paper=paper)
         return
     parsed = parse("--preset", preset, paper=paper)

@@ -67,3 +67,33 @@ def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_
 def test_steps_without_images_are_refused(capsys):
     assert main(["add-level", "fasterrcnn_resnet50_fpn", "--steps", "3"]) == 1
     assert "--images FOLDER" in capsys.readouterr().err
+
+
+def test_random_weights_are_a_warning(detector, tmp_path):
+    words = [
+        "add-level",
+        "fasterrcnn_resnet50_fpn",
+        "--transfer",
+        "nearest",
+        "--out",
+        str(tmp_path / "level.safetensors"),
+    ]
+    with pytest.warns(UserWarning, match="fasterrcnn_resnet50_fpn has random weights; --weights DEFAULT"):
+        assert main(words) == 0
+
+
+def test_the_device_is_that_of_the_training(detector, photographs, tmp_path, capsys):
+    words = [
+        "add-level",
+        "x",
+        "--images",
+        str(photographs),
+        "--transfer",
+        "nearest",
+        "--steps",
+        "1",
+        "--device",
+        "quantum",
+    ]
+    assert main([*words, "--out", str(tmp_path / "level.safetensors")]) == 1
+    assert "Unknown device 'quantum'" in capsys.readouterr().err

@@ -25,13 +25,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "message", "code"),
     [
-        (["--part", "head"], "Unknown part 'head'; choose one of detector, extractor, interpolator"),
-        (["--format", "torch-export", "--data", "scenes"], "use torch-export for its extractor"),
-        (["--part", "extractor", "--format", "tflite"], "Unknown format 'tflite'"),
+        (["--part", "head"], "Unknown part 'head'; choose one of detector, extractor, interpolator", 2),
+        (["--format", "torch-export", "--data", "scenes"], "use torch-export for its extractor", 1),
+        (["--part", "extractor", "--format", "tflite"], "Unknown format 'tflite'", 2),
     ],
 )
-def test_what_does_not_exist(words, message, folder, capsys):
-    assert main.main(["export", str(folder), *words]) == 1
+def test_what_does_not_exist(words, message, code, folder, capsys):
+    assert main.main(["export", str(folder), *words]) == code
     assert message in capsys.readouterr().err

@@ -51,3 +51,10 @@ def test_no_image(trained, tmp_path, capsys):
     for path, message in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "contains no image")):
         assert main.main(["predict", str(trained["nearest"]), str(path)]) == 1
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("threshold", ["5", "-0.1"])
+def test_a_threshold_outside_the_scores_is_refused(tmp_path, capsys, threshold):
+    out = str(tmp_path / "out")
+    assert main.main(["predict", "nowhere", "a.png", f"--score-threshold={threshold}", "--out", out]) == 1
+    assert "scores are between 0 and 1" in capsys.readouterr().err

@@ -44,7 +44,7 @@ def test_it_prints_both_tables_and_draws(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--image-size", "800"], "'800' is not a size; write HEIGHTxWIDTH"),
+        (["--image-size", "800x"], "'800x' is not a size; write HEIGHTxWIDTH"),
         (["--image-size", "0x5"], "'0x5' is not a size"),
         (["afii"], "Unknown interpolator 'afii'"),
     ],

@@ -34,3 +34,13 @@ def test_an_image_finds_itself_and_the_sheet_is_written(tmp_path, folder, index_
     assert not torch.equal(results["raw"].scores, results["super-resolved"].scores)
     page = (tmp_path / "index" / "contact_sheet.html").read_text()
     assert page.count("data:image/png") == 1 + 3 + 3
+
+
+def test_an_unknown_device_is_refused(tmp_path, folder):
+    with pytest.raises(ValueError, match="Unknown device 'quantum'"):
+        index(str(folder), str(tmp_path / "index"), EMBEDDER, device="quantum")
+    assert not (tmp_path / "index").exists()
+    index(str(folder), str(tmp_path / "index"), EMBEDDER, device="cpu")
+    query = str(folder / "landmark-002" / "01.png")
+    with pytest.raises(ValueError, match="Unknown device 'quantum'"):
+        search(str(tmp_path / "index"), [query], device="quantum")

@@ -6,6 +6,7 @@ import torch
 from featlift.cli.main import main
 from featlift.detectors.checkpoint import load_detector, save_detector
 from featlift.detectors.config import DetectorConfig, build_detector
+from featlift.runs.upgrade_training import check_coco_labels, warn_about_random_weights
 from featlift.upgrading import load_delta
 
 
@@ -65,3 +66,33 @@ def test_a_step_trains_what_was_added_and_nothing_else(detector, tmp_path):
 def test_an_unknown_detector_names_what_there_is(capsys):
     assert main(["upgrade", "fastrcnn"]) == 1
     assert "fasterrcnn_resnet50_fpn" in capsys.readouterr().err
+
+
+def test_random_weights_are_a_warning():
+    with pytest.warns(UserWarning, match="has random weights; --weights DEFAULT downloads COCO's"):
+        warn_about_random_weights("fasterrcnn_resnet50_fpn", "none")
+
+
+def test_no_warning_about_a_run_or_given_weights(detector, recwarn):
+    warn_about_random_weights(str(detector), "none")
+    warn_about_random_weights("fasterrcnn_resnet50_fpn", "DEFAULT")
+    assert not recwarn
+
+
+def test_cocos_head_is_not_trained_on_other_classes(tmp_path, capsys):
+    words = ["upgrade", "fasterrcnn_resnet50_fpn", "--weights", "DEFAULT", "--data", "scenes", "--steps", "1"]
+    assert main([*words, "--out", str(tmp_path / "delta.safetensors")]) == 1
+    printed = capsys.readouterr().err
+    assert "the classes of scenes are not these" in printed
+    assert "--weights FILE" in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_folder_keeps_its_own_classes(detector):
+    check_coco_labels(str(detector), "DEFAULT", "scenes")
+
+
+def test_the_device_is_that_of_the_training(detector, tmp_path, capsys):
+    words = ["upgrade", str(detector), "--interpolator", "deconv", "--steps", "1", "--device", "quantum"]
+    assert main([*words, "--out", str(tmp_path / "delta.safetensors")]) == 1
+    assert "Unknown device 'quantum'" in capsys.readouterr().err

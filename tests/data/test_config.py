@@ -38,3 +38,9 @@ def test_an_image_folder(data, tmp_path):
     )
     assert [tuple(image.shape) for image in images] == [(3, 32, 32)] * 2
     assert all(len(target["boxes"]) and target["boxes"].max() <= 32 for target in targets)
+
+
+@pytest.mark.parametrize("sizes", [(0,), (640, -1)])
+def test_sizes_that_are_not_positive_are_refused(sizes):
+    with pytest.raises(ValueError, match=r"--data\.min-size is"):
+        DataConfig(min_size=sizes)

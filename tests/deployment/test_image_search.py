@@ -1,9 +1,12 @@
 """An index that is interrupted, changed and searched."""
 
 import json
+import shlex
 
 import pytest
 
+from featlift.cli.option_table import load_option_table
+from featlift.cli.parser import parse_function_args
 from featlift.commands.search import index, search
 from featlift.data.image_io import list_images, read_image_crop
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
@@ -63,3 +66,12 @@ def test_errors_say_what_to_do(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match="train fsr-gan"):
         search(str(tmp_path / "index"), [str(list_images(folder)[0])], generator=str(tmp_path))
     assert read_image_crop(list_images(folder)[0]).shape == (3, 48, 48)
+
+
+def test_the_advised_command_is_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        search(str(tmp_path / "none"), ["a.png"])
+    words = shlex.split(str(error.value).partition("Create one: ")[2])
+    assert words[:2] == ["featlift", "index"]
+    arguments = parse_function_args(index, load_option_table("index"), words[2:])
+    assert (arguments["folder"], arguments["out"]) == ("IMAGES", str(tmp_path / "none"))

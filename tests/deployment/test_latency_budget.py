@@ -35,6 +35,11 @@ def test_the_best_within_the_budget(clock, detector, max_latency_ms, expected):
     assert name == expected
 
 
+def test_one_number_is_the_side_of_a_square():
+    assert budget.random_image("128").shape == (3, 128, 128)
+    assert budget.random_image("64x96").shape == (3, 64, 96)
+
+
 def test_a_budget_that_no_interpolator_meets(clock, detector, capsys):
     assert main(["upgrade", str(detector), "--max-latency-ms", "0.5", "--image-size", "64x96"]) == 1
     assert "No interpolator adds at most 0.5 ms" in capsys.readouterr().err

@@ -1,13 +1,14 @@
 """Detectors and feature extractors by name: run folders, torchvision's networks, timm's; nothing is downloaded."""
 
 from dataclasses import replace
+from urllib.error import URLError
 
 import pytest
 import torch
 import torchvision
 
 from featlift.checkpoints import write_tensors
-from featlift.detectors.by_name import load_detector_by_name, load_feature_extractor
+from featlift.detectors.by_name import list_coco_labels, load_detector_by_name, load_feature_extractor
 from featlift.detectors.checkpoint import load_detector, save_detector
 from featlift.detectors.config import build_detector, quick_detector_config
 
@@ -73,3 +74,19 @@ def test_features_of_a_run_of_a_detector_and_of_a_classifier(folder, random_weig
 def test_an_unknown_network_is_refused_by_timm():
     with pytest.raises(ValueError, match="has no network 'resnet51x'"):
         load_feature_extractor("resnet51x", ["c4"])
+
+
+def test_weights_that_cannot_be_downloaded_are_named_with_the_remedy(monkeypatch):
+    def without_network(name, weights=None, **options):
+        raise URLError("no route")
+
+    monkeypatch.setattr(torchvision.models, "get_model", without_network)
+    with pytest.raises(OSError, match=f"COCO weights of '{FASTER_RCNN}' could not be downloaded .*--weights FILE"):
+        load_detector_by_name(FASTER_RCNN, "DEFAULT")
+    with pytest.raises(OSError, match=r"weights of 'resnet18' could not be .*no route.*--feature-extractor.network"):
+        load_feature_extractor("resnet18", ["c4"])
+
+
+def test_the_labels_of_coco():
+    labels = list_coco_labels(FASTER_RCNN)
+    assert (len(labels), labels[1], labels[12]) == (91, "person", "N/A")

@@ -15,6 +15,13 @@ def describe_training(paper, settings, device):
     return announce_training(paper, PAPERS[paper].describe(settings, ""), device)
 
 
+@pytest.fixture
+def detector_run(tmp_path, monkeypatch):
+    """Working directory with the run folder that FDSR's quick preset names."""
+    (tmp_path / "runs" / "detector").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+
 def quick(paper):
     return PAPERS[paper].preset("quick")
 
@@ -42,6 +49,7 @@ def test_one_line_says_what_is_trained(coco):
         ("fsr-gan", ["FSR-GAN: residual generator, gist descriptors of 128 px", "400 steps of 64 descriptor pairs"]),
     ],
 )
+@pytest.mark.usefixtures("detector_run")
 def test_every_paper_is_described(paper, parts):
     line = describe_training(paper, quick(paper), "cpu")
     assert "\n" not in line
@@ -113,6 +121,13 @@ def test_random_weights_where_the_paper_has_div2k_are_a_warning():
 
 
 @pytest.mark.parametrize("paper", ["baseline", "afi-gan", "fdsr", "fsr-gan"])
+@pytest.mark.usefixtures("detector_run")
 def test_no_warning_where_random_weights_are_meant(paper, recwarn):
     describe_training(paper, quick(paper), "cpu")
     assert not recwarn
+
+
+def test_a_feature_extractor_that_is_no_run_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no run folder runs/detector; train one with featlift train baseline"):
+        describe_training("fdsr", quick("fdsr"), "cpu")

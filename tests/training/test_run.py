@@ -116,3 +116,10 @@ def test_tensorboard_on_demand(tmp_path, make_training, batches):
 def test_to_device_moves_teachers(tmp_path):
     module = nn.Linear(2, 2)
     assert Run(tmp_path).to_device(module) is module
+
+
+def test_a_run_of_another_paper_is_named_and_not_listed(tmp_path, make_training, batches):
+    step, learners = make_training(1)
+    fit(step, batches, 1, Run(tmp_path, {"paper": "baseline", "steps": 1}), learners)
+    with pytest.raises(ValueError, match=r"holds a run of baseline; give another --run\.$"):
+        Run(tmp_path, {"paper": "efpn", "steps": 2})

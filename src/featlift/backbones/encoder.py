@@ -28,7 +28,8 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, name: str, pretrained: bool | str | Path = False, mean_std: MeanStd | None = None):
         super().__init__()
-        self.network: TimmNetwork = create_timm_model(name, pretrained is True, num_classes=0)
+        remedy = "Give a file: --embedder.weights FILE."
+        self.network: TimmNetwork = create_timm_model(name, pretrained is True, remedy, num_classes=0)
         self.channels: int = self.network.num_features
         if not isinstance(pretrained, bool):
             load_weights(self.network, Path(pretrained))

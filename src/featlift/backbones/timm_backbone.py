@@ -9,7 +9,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.backbones import stride2
-from featlift.backbones.weight_files import load_weights
+from featlift.backbones.weight_files import explain_failed_download, load_weights
 from featlift.checkpoints.init_args import store_init_args
 from featlift.features import Features, level_stride
 from featlift.registry import check_choice, suggest
@@ -17,6 +17,10 @@ from featlift.registry import check_choice, suggest
 BACKBONE_LEVELS = ("c2", "c3", "c4", "c5")
 MAX_STRIDE = level_stride(BACKBONE_LEVELS[-1])
 BACKBONE_NORMS = ("frozen", "batch", "sync", "group")
+DOWNLOAD_REMEDY = (
+    "Give a file: --model.backbone-weights FILE; start from random weights: --model.backbone-weights random; "
+    "or --preset quick."
+)
 MeanStd = tuple[Sequence[float], Sequence[float]]
 TimmNetwork = Any  # timm networks have ``feature_info`` and ``pretrained_cfg``, which their types do not declare
 
@@ -104,17 +108,19 @@ class Backbone(nn.Module):
         return stride2.unpooled_stage2(self.network, c1)
 
 
-def create_timm_model(name: str, pretrained: bool, **options: Any) -> TimmNetwork:
+def create_timm_model(name: str, pretrained: bool, remedy: str = DOWNLOAD_REMEDY, **options: Any) -> TimmNetwork:
     """Create the timm network ``name``; ``options`` are those of ``timm.create_model``.
 
     Raises:
         ValueError: If timm has no such network.
+        OSError: If its pretrained weights cannot be downloaded; the message ends with ``remedy``.
     """
     import timm
 
     if not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm {timm.__version__} has no network '{name}'.{suggest(name, timm.list_models())}")
-    return timm.create_model(name, pretrained=pretrained, **options)
+    with explain_failed_download(f"The ImageNet weights of '{name}'", remedy):
+        return timm.create_model(name, pretrained=pretrained, **options)
 
 
 def _pad_to_stride(image: Tensor) -> Tensor:
@@ -146,7 +152,9 @@ def _create_feature_network(
 
 def _create_with_known_options(name: str, drop_path_rate: float) -> tuple[TimmNetwork, dict[str, Any]]:
     """Create the network with random weights; also return the options it supports (any image size, stochastic depth)."""
-    required = {"features_only": True} | ({"drop_path_rate": drop_path_rate} if drop_path_rate else {})
+    required: dict[str, Any] = {"features_only": True}
+    if drop_path_rate:
+        required["drop_path_rate"] = drop_path_rate
     for options in ({**required, "strict_img_size": False}, required):
         try:
             return create_timm_model(name, False, **options), options

@@ -1,10 +1,30 @@
-"""Local weight files of backbones, from timm or other libraries."""
+"""Weight files of backbones, from timm or other libraries, and the error of a failed download."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+
+@contextmanager
+def explain_failed_download(weights: str, remedy: str) -> Iterator[None]:
+    """Turn a failed download in the body into an error that names the ``weights`` and the ``remedy``, one sentence each.
+
+    Raises:
+        OSError: If the body raises an error of the network or of the file system.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in ("httpx", "http"):
+            raise
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = " ".join(str(cause).split("\n")[0].split()) or type(cause).__name__
+        raise OSError(f"{weights} could not be downloaded ({reason.rstrip('.')}). {remedy}") from error
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

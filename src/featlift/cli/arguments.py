@@ -1,15 +1,26 @@
 """Command-line words → assignments of options, checked against the option table without importing torch."""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from featlift.cli.hints import suggest_option
 from featlift.cli.option_table import Option, OptionTable, with_hyphens
+from featlift.registry import check_choice, look_up
 
 FLAG_VALUES = ("true", "false", "yes", "no")
+_NAMED_BY = {
+    "model": "model.detector",
+    "network": "network.name",
+    "feature_extractor": "feature_extractor.network",
+    "embedder": "embedder.encoder",
+    "collection": "collection.name",
+    "optimizer": "optimizer.name",
+}
+"""Group of options, or the last name of one → the option that a value without a YAML file was meant for."""
 _OWN_COLLECTION = {"collection.name": "class-folders", "collection.train_images": "database"}
 
 
@@ -35,8 +46,8 @@ def read_assignments(argv: Sequence[str], table: OptionTable) -> Assignments:
     commas (``--data.min-size 640,800``); switches need no value; ``--config FILE`` is replaced by the options in the YAML file.
 
     Raises:
-        UsageError: If an option does not exist, lacks its value, or the positional arguments do not fit.
-        FileNotFoundError: If there is no such YAML file.
+        UsageError: If an option does not exist, lacks its value or is none of its choices, if a YAML file does not exist, or if
+            the positional arguments do not fit.
     """
     values: dict[str, str] = {}
     words: list[str] = []
@@ -45,7 +56,29 @@ def read_assignments(argv: Sequence[str], table: OptionTable) -> Assignments:
             values |= dict(_expand(option, value, table))
         else:
             words.append(value)
-    return Assignments(_assign_positionals(words, table, values) | values)
+    values = _assign_positionals(words, table, values) | values
+    _check_choices(values, table)
+    return Assignments(values)
+
+
+def data_root(values: Mapping[str, str]) -> str:
+    """Return the images that assignments name: a folder, or "" or "scenes" for the built-in ones."""
+    if values.get("collection.name", "synthetic") != "synthetic":
+        return values.get("collection.image_folder", "")
+    return values.get("data.root", "")
+
+
+def _check_choices(values: dict[str, str], table: OptionTable) -> None:
+    """Check the preset and all values of options with few choices."""
+    try:
+        if values.get("preset") and table.presets:
+            look_up(table.presets, values["preset"], "preset")
+        for option in (option for option in table.options if option.choices and option.name in values):
+            text = values[option.name]
+            for word in re.findall(r"[^][\s\",]+", text) if option.is_list else [text]:
+                check_choice(word, option.choices, option.what)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _split_words(words: list[str], table: OptionTable) -> Iterator[tuple[str, str]]:
@@ -99,6 +132,8 @@ def _expand(name: str, value: str, table: OptionTable) -> Iterator[tuple[str, st
     """Yield the assignments that one option stands for."""
     option = table.find(name)
     if name == "config" and option:
+        if not _is_mapping_file(value):
+            raise UsageError(f"--config takes a YAML file; there is no file {value}.")
         yield from _flatten(_read_mapping(value), "", table)
     elif option:
         yield name, _format_value(value, option)
@@ -106,8 +141,26 @@ def _expand(name: str, value: str, table: OptionTable) -> Iterator[tuple[str, st
         yield "data.skip_broken", value
     elif name == "data" and not _is_mapping(value):
         yield from _expand_data(value, table)
-    else:
+    elif _is_mapping_file(value):
         yield from _flatten(_read_mapping(value), f"{name}.", table)
+    else:
+        raise UsageError(_format_group_error(name, value, table))
+
+
+def _is_mapping_file(value: str) -> bool:
+    return value.startswith("{") or Path(value).is_file()
+
+
+def _format_group_error(name: str, value: str, table: OptionTable) -> str:
+    """Return the error for a ``value`` of the group ``name`` that is no YAML file: the option that was probably meant."""
+    flag, last = f"--{name.replace('_', '-')}", name.rpartition(".")[2]
+    named = _NAMED_BY.get(last, "").replace(last, name, 1)
+    if value.endswith((".yaml", ".yml")):
+        return f"{flag} takes a YAML file; there is no file {value}."
+    if option := table.find(named):
+        return f"{flag} takes a YAML file; did you mean {option.flag} {value}?"
+    flags = [option.flag for option in table.options if option.name.startswith(f"{name}.")]
+    return f"{flag} takes a YAML file, or one of its options: {', '.join(flags[:4])}{', …' * (len(flags) > 4)}."
 
 
 def _expand_data(value: str, table: OptionTable) -> Iterator[tuple[str, str]]:

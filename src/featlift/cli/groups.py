@@ -14,23 +14,15 @@ MAIN_STAGES: dict[str, str] = {
 }
 """Paper → the stage whose optimizer the short help lists and ``--lr`` refers to; "" if the paper has a single optimizer."""
 
-_DATA = ("data.root", "data.batch_size", "data.min_size", "data.max_size", "data.num_workers", "data.skip_broken")
-_MODEL = ("detector", "backbone", "backbone_weights", "norm", "pyramid")
-_DETECTOR = tuple(f"model.{name}" for name in _MODEL)
-_RUN = ("preset", "config", "run", "device", "precision", "seed", "save_every")
-
-
-def _list_optimizer(stage: str) -> tuple[str, ...]:
-    prefix = f"{stage}." if stage else ""
-    return tuple(f"{prefix}optimizer.{name}" for name in ("lr", "name", "schedule", "weight_decay"))
-
+_DATA = ("data.root", "data.batch_size", "data.min_size", "data.num_workers")
+_DETECTOR = ("model.detector", "model.backbone", "model.backbone_weights")
+_RUN = ("preset", "config", "run", "device", "precision", "seed")
 
 _THREE_STAGES = (
     *_DATA,
     *_DETECTOR,
     "model.interpolator",
-    "adversarial.weight",
-    *_list_optimizer("target"),
+    "target.optimizer.lr",
     "teacher.steps",
     "interpolator.steps",
     "extractor.steps",
@@ -45,9 +37,10 @@ SHORT_HELP: dict[str, tuple[str, ...]] = {
     "baseline": (
         *_DATA,
         *_DETECTOR,
+        "model.pyramid",
         "model.interpolator",
         "train.steps",
-        *_list_optimizer("train"),
+        "train.optimizer.lr",
         "init_from",
         *_RUN,
     ),
@@ -59,7 +52,7 @@ SHORT_HELP: dict[str, tuple[str, ...]] = {
         "class_balance.min_per_class",
         "extended_level.transfer",
         "extended_level.small_roi_size",
-        *_list_optimizer("detector"),
+        "detector.optimizer.lr",
         "detector.steps",
         "extension.steps",
         "head.steps",
@@ -71,7 +64,7 @@ SHORT_HELP: dict[str, tuple[str, ...]] = {
         *_DETECTOR,
         "model.interpolator",
         "teacher_interpolator",
-        *_list_optimizer("target"),
+        "target.optimizer.lr",
         "teacher.steps",
         "interpolator.steps",
         "target.steps",
@@ -94,7 +87,7 @@ SHORT_HELP: dict[str, tuple[str, ...]] = {
         "loss_weights.pixels",
         "loss_weights.features",
         "train.steps",
-        *_list_optimizer("train"),
+        "train.optimizer.lr",
         *_RUN,
     ),
     "fsr-gan": (
@@ -109,14 +102,14 @@ SHORT_HELP: dict[str, tuple[str, ...]] = {
         "ratios",
         "steps",
         "batch_size",
-        *_list_optimizer(""),
+        "optimizer.lr",
         *_RUN,
     ),
 }
 """Paper → the options of its short help; ``--help-all`` lists all."""
 
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("run", (*_RUN, "log_every", "tensorboard")),
+    ("run", (*_RUN, "save_every", "log_every", "tensorboard")),
     ("data", ("data", "collection", "class_balance", "degradation", "downscale", "ratios")),
     ("model", ("model", "network", "embedder", "extended_level", "feature_extractor", "generator", "hidden_dim")),
     ("losses", ("adversarial", "loss_weights", "distillation", "focal_exponent", "regularization", "level_matching")),

@@ -84,7 +84,8 @@ def _format_presets(table: OptionTable, preset: str) -> Iterator[str]:
     if not table.presets:
         return
     yield from ("", f"presets (defaults below: {preset}; --preset NAME --help prints those of NAME):")
-    yield from (f"  {name:<{COLUMN - 2}}{PRESETS[name]}" for name in table.presets)
+    for name in table.presets:
+        yield from _format_row(name, PRESETS[name])
 
 
 def _format_options(table: OptionTable, preset: str, full: bool) -> Iterator[str]:

@@ -1,11 +1,10 @@
 """Options and verbs of other toolkits, and what they are called here; spelling suggestions for all others."""
 
-import difflib
 from dataclasses import dataclass
 
 from featlift.cli.groups import MAIN_STAGES
 from featlift.cli.option_table import OptionTable
-from featlift.registry import suggest
+from featlift.registry import find_nearest, suggest
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,27 @@ _PRECISION = (
     Hint("precision", "--precision sets the number format: fp32, bf16 or fp16."),
     Hint("", "'featlift train baseline' has --precision."),
 )
+_PATIENCE = (Hint("", "FeatLift has no early stopping; trainings run for a number of steps."),)
+_CLASSES = (
+    Hint("data.root", "The classes are those of the annotations in --data FOLDER."),
+    Hint(
+        "", "FeatLift does not select classes; they are those of the annotations with which the detector was trained."
+    ),
+)
+_SAVE = (Hint("", "'featlift predict' writes annotated images and predictions.json to its folder --out."),)
+_IOU = (
+    Hint("merge_method", "--merge-method chooses how the detections of several --scales are merged: nms or soft-nms."),
+    Hint("", "The NMS is part of the trained detector; 'featlift evaluate' has --merge-method."),
+)
+_CACHE = (
+    Hint("embedder.cache_folder", "--embedder.cache-folder names the folder of cached descriptors."),
+    Hint("data.num_workers", "FeatLift does not cache images; --data.num-workers sets the processes that load them."),
+    Hint("", "FeatLift does not cache images."),
+)
+_EXIST_OK = (
+    *_RESUME,
+    Hint("", "An existing file is overwritten."),
+)
 _OPTIMIZER = (
     Hint("{stage}.optimizer.name", "--{stage}.optimizer.name sets the optimizer of the stage '{stage}'."),
     Hint("optimizer.name", "--optimizer.name sets the optimizer."),
@@ -128,6 +148,14 @@ OPTION_HABITS: dict[str, tuple[Hint, ...]] = {
     "val": _VAL,
     "amp": _PRECISION,
     "half": _PRECISION,
+    "patience": _PATIENCE,
+    "classes": _CLASSES,
+    "save_txt": _SAVE,
+    "show": _SAVE,
+    "iou": _IOU,
+    "nms": _IOU,
+    "cache": _CACHE,
+    "exist_ok": _EXIST_OK,
     "fp16": _PRECISION,
     "optimizer": _OPTIMIZER,
 }
@@ -152,8 +180,18 @@ VERB_HABITS: dict[str, str] = {
     "embed": "index",
     "retrieve": "search",
     "diff": "compare",
+    "benchmarks": "benchmark",
 }
 """Verb of another toolkit → verb of FeatLift."""
+
+VERB_HINTS: dict[str, str] = {
+    "track": "FeatLift does not track; 'featlift predict' detects objects in images.",
+    "optimize": "'featlift export' writes ONNX and OpenVINO files; 'featlift upgrade --max-latency-ms' keeps to a latency.",
+    "tune": "FeatLift does not search settings; 'featlift benchmark' compares interpolators over several seeds.",
+    "version": "'featlift --version' prints the version.",
+    "help": "'featlift --help' lists the commands, 'featlift COMMAND --help' the options of one.",
+}
+"""Verb of another toolkit that FeatLift lacks → hint."""
 
 
 def suggest_option(name: str, table: OptionTable) -> str:
@@ -168,13 +206,9 @@ def suggest_option(name: str, table: OptionTable) -> str:
 def _find_nearest(wanted: str, flags: list[str]) -> str:
     """Return the flag nearest to ``wanted`` by its whole name, else by its last part, else one that begins with it."""
     by_last_name = {flag.rpartition(".")[2]: flag for flag in reversed(flags)}
-    last_names = difflib.get_close_matches(wanted.rpartition(".")[2], by_last_name, n=1)
-    matches = [
-        *difflib.get_close_matches(wanted, flags, n=1, cutoff=0.75),
-        *(by_last_name[last] for last in last_names),
-        *(flag for flag in flags if len(wanted) > 2 and flag.startswith(wanted)),
-    ]
-    return matches[0] if matches else ""
+    last_name = find_nearest(wanted.rpartition(".")[2], by_last_name)
+    beginnings = [flag for flag in flags if len(wanted) > 2 and flag.startswith(wanted)]
+    return find_nearest(wanted, flags, 0.75) or by_last_name.get(last_name, "") or next(iter(beginnings), "")
 
 
 def find_habit(name: str, table: OptionTable) -> str:
@@ -191,4 +225,6 @@ def find_habit(name: str, table: OptionTable) -> str:
 
 def suggest_verb(name: str, verbs: list[str]) -> str:
     """Return a sentence that names the verb meant by ``name``; "" if nothing is near."""
+    if name in VERB_HINTS and "train" in verbs:
+        return f" {VERB_HINTS[name]}"
     return f" Did you mean '{VERB_HABITS[name]}'?" if VERB_HABITS.get(name) in verbs else suggest(name, verbs)

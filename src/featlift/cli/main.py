@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from featlift.cli.arguments import UsageError, read_assignments
+from featlift.cli.arguments import UsageError, data_root, read_assignments
 from featlift.cli.help import format_help, format_overview
 from featlift.cli.hints import suggest_verb
 from featlift.cli.option_table import OptionTable, load_option_table
 from featlift.cli.verbs import COMMANDS, Command
-from featlift.runs.presets import PRESETS
+from featlift.runs.presets import describe_preset
 
 HELP_WORDS = ("-h", "--help", "--help-all", "--help_all")
 
@@ -52,7 +52,7 @@ def _dispatch(argv: list[str], commands: Mapping[str, Command | dict[str, Comman
         return 0
     if argv[0] not in commands:
         hint = suggest_verb(argv[0], list(commands))
-        raise ValueError(f"Unknown command '{prog} {argv[0]}'.{hint} Available: {', '.join(commands)}.")
+        raise UsageError(f"Unknown command '{prog} {argv[0]}'.{hint} Available: {', '.join(commands)}.")
     command, rest = commands[argv[0]], argv[1:]
     if isinstance(command, dict):
         return _dispatch(rest, command, f"{prog} {argv[0]}")
@@ -79,10 +79,11 @@ def _call(command: Command, table: OptionTable, argv: list[str]) -> None:
     if not table.presets:
         function(**parser.parse_function_args(function, table, argv))
         return
-    arguments = parser.parse_training_args(table.command.removeprefix("train "), argv)
+    paper, root = table.command.removeprefix("train "), data_root(read_assignments(argv, table).values)
+    arguments = parser.parse_training_args(paper, argv)
     preset = arguments.pop("preset")
     if os.environ.get("RANK", "0") == "0":
-        print(f"preset {preset} ({PRESETS[preset]}); --preset NAME chooses another")
+        print(describe_preset(preset, paper, root))
     function(**arguments)
 
 
@@ -96,9 +97,8 @@ def _print_help(command: Command, table: OptionTable, argv: Sequence[str]) -> No
     words = [word for word in argv if word not in HELP_WORDS]
     full = any(word.startswith("--help") and word.endswith("all") for word in argv)
     values = _read_values(words, table) if table.presets else {}
-    root = values.get("data.root") or values.get("collection.image_folder", "")
     preset = values.get("preset", "")
-    print(format_help(command, table, preset if preset in table.presets else "", root, full))
+    print(format_help(command, table, preset if preset in table.presets else "", data_root(values), full))
 
 
 def _read_values(words: Sequence[str], table: OptionTable) -> dict[str, str]:

@@ -48,6 +48,12 @@ class Option:
         return self.name.upper() if self.positional else f"--{self.name.replace('_', '-')}"
 
     @property
+    def what(self) -> str:
+        """What a value of it is, for messages: "schedule", "list"."""
+        last = self.name.rpartition(".")[2].replace("_", " ")
+        return last.removesuffix("s") if self.is_list else last
+
+    @property
     def is_list(self) -> bool:
         """Whether it takes several values."""
         return self.type.startswith(("tuple", "list"))

@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import Field, asdict, fields, is_dataclass
+from dataclasses import Field, asdict, fields, is_dataclass, replace
 from typing import Any, get_args, get_type_hints
 
 from docstring_parser import DocstringStyle, parse
@@ -23,8 +23,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.norm": ("frozen", "batch", "sync", "group"),
     "optimizer.name": ("sgd", "adam", "adamw"),
     "optimizer.schedule": ("constant", "multistep", "cosine"),
-    "split": ("val", "train"),
     "merge_method": ("nms", "soft-nms"),
+    "format": ("onnx", "openvino", "torch-export"),
+    "part": ("detector", "extractor", "interpolator"),
+    "lists": ("interpolators", "pyramids", "texture-transfers", "detectors", "super-resolvers", "presets"),
 }
 """End of an option's name → its values, which the types do not declare."""
 _CONFIG = Option("config", "str", "", "YAML file with these options.")
@@ -60,6 +62,9 @@ def _list_parameters(function: Callable[..., Any]) -> Iterator[Option]:
         if is_dataclass(hints[name]):
             yield from _list_fields(hints[name], hints[name]())
             continue
+        if config_class := _find_dataclass(hints[name]):
+            yield from _list_group(config_class, name, texts.get(name, ""))
+            continue
         required = parameter.default is inspect.Parameter.empty
         positional = required or hints[name] == tuple[str, ...]
         yield Option(
@@ -72,6 +77,18 @@ def _list_parameters(function: Callable[..., Any]) -> Iterator[Option]:
             required,
             choices=_find_choices(name),
         )
+
+
+def _find_dataclass(hint: Any) -> Any:
+    """Return the dataclass that ``hint`` is or, as in ``Config | None``, contains; None if there is none."""
+    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+
+
+def _list_group(config_class: Any, name: str, text: str) -> Iterator[Option]:
+    """Yield the options ``--name.field`` of an optional dataclass; the first one's help ends with the parameter's ``text``."""
+    first, *others = _list_fields(config_class, config_class(), f"{name}.")
+    yield replace(first, help=f"{first.help} {text}".strip())
+    yield from others
 
 
 def _build_paper(paper: str) -> dict[str, Any]:
@@ -88,12 +105,8 @@ def build_training_options(paper: str) -> list[Option]:
     from featlift.runs.options import RunOptions
 
     presets = _build_presets(paper)
-    preset = Option(
-        "preset",
-        "str",
-        "",
-        "One of the presets above. Without it, --data decides: the built-in scenes or your own images.",
-    )
+    choice = "finetune on your own images, else quick" if "finetune" in presets else "quick, also on your own images"
+    preset = Option("preset", "str", "", f"One of the presets above. Without it: {choice}.")
     run_options = [_set_run_folder(option, paper) for option in _list_fields(RunOptions, RunOptions())]
     if not PAPERS[paper].stages:
         run_options = [option for option in run_options if option.name != "stop_after"]
@@ -138,8 +151,7 @@ def _list_fields(config_class: Any, instance: Any, prefix: str = "") -> Iterator
     for field in fields(config_class):
         name, hint = f"{prefix}{field.name}", hints[field.name]
         value = _read_field(instance, field)
-        nested = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
-        if nested is not None:
+        if nested := _find_dataclass(hint):
             yield from _list_stage(_list_fields(nested, value, f"{name}."), texts.get(field.name, ""))
         else:
             yield Option(

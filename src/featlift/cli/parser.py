@@ -5,13 +5,13 @@ Presets become the defaults of the options.
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from featlift.cli.arguments import Assignments, UsageError, read_assignments
+from featlift.cli.arguments import Assignments, UsageError, data_root, read_assignments
 from featlift.cli.option_table import OptionTable, load_option_table, with_hyphens
 from featlift.runs.presets import choose_preset
 
@@ -51,7 +51,7 @@ def parse_training_args(paper: str, argv: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         UsageError: If the words are no valid call.
-        ValueError: If the preset does not exist, or the settings contradict each other.
+        ValueError: If the settings contradict each other.
     """
     from featlift.papers.registry import PAPERS
     from featlift.runs.options import RunOptions
@@ -59,7 +59,7 @@ def parse_training_args(paper: str, argv: Sequence[str]) -> dict[str, Any]:
     table = load_option_table(f"train {paper}")
     values = dict(read_assignments(argv, table).values)
     settings_class = PAPERS[paper].settings
-    preset = values.pop("preset", "") or choose_preset(data_root(values), PAPERS[paper].presets)
+    preset = values.pop("preset", "") or choose_preset(data_root(values), table.presets)
     base = _change_detector(PAPERS[paper].preset(preset), values.get("model.detector", ""))
     parser = _new_parser()
     skipped: set[str | int] = set() if table.find("stop_after") else {"stop_after"}
@@ -70,13 +70,6 @@ def parse_training_args(paper: str, argv: Sequence[str]) -> dict[str, Any]:
     names = {field.name for field in fields(RunOptions)}
     options = RunOptions(**{name: parsed.pop(name) for name in list(parsed) if name in names})
     return {"paper": paper, "settings": settings_class(**parsed), "run_options": options, "preset": preset}
-
-
-def data_root(values: Mapping[str, str]) -> str:
-    """Return the images that assignments name: a folder, or "" or "scenes" for the built-in ones."""
-    if values.get("collection.name", "synthetic") != "synthetic":
-        return values.get("collection.image_folder", "")
-    return values.get("data.root", "")
 
 
 def _change_detector(settings: Any, detector: str) -> Any:

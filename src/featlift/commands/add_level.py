@@ -5,8 +5,8 @@ from pathlib import Path
 from featlift.data.image_folder import UnlabeledImageFolder
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.detectors.by_name import load_detector_by_name
-from featlift.runs.level_training import distill_level
-from featlift.runs.upgrade_training import upgrade_and_print
+from featlift.runs.level_training import NO_LEVEL_TRAINING, LevelTrainingOptions, distill_level
+from featlift.runs.upgrade_training import upgrade_and_print, warn_about_random_weights
 from featlift.upgrading import enable_level, save_delta
 
 
@@ -15,8 +15,7 @@ def add_level(
     images: str = "",
     transfer: str = "ftt",
     weights: str = "none",
-    steps: int = 0,
-    lr: float = 3e-4,
+    training: LevelTrainingOptions = NO_LEVEL_TRAINING,
     small_roi_size: float = 56.0,
     out: str = "extended_level.safetensors",
 ) -> Path:
@@ -30,21 +29,21 @@ def add_level(
         images: Folder of training images of any size (boxes are not used), or "scenes".
         transfer: Module that computes the level: "ftt", "espcn", "ftt-512", … (`featlift list texture-transfers`).
         weights: Weights: "none", "DEFAULT" (downloaded) or a file.
-        steps: Number of training steps of two images.
-        lr: Initial learning rate of AdamW with cosine decay.
+        training: Steps, learning rate and device of the training.
         small_roi_size: Objects with a side below this, in pixels of the resized image, are pooled from the new level.
         out: Delta file; load it with `featlift.load_delta` onto the same detector. The training log is written to ``….run``.
 
     Raises:
         ValueError: If the detector does not support the level, or steps are given without images.
     """
-    if steps and not images:
+    if training.steps and not images:
         raise ValueError("Training needs images: give --images FOLDER or --images scenes.")
     detector = load_detector_by_name(model, weights)
+    warn_about_random_weights(model, weights)
     upgrade_and_print(detector, transfer, level="p2x")
-    if steps:
+    if training.steps:
         dataset = SyntheticScenes(200) if images == "scenes" else UnlabeledImageFolder(images)
-        distill_level(detector, dataset, steps, lr, Path(f"{out}.run"))
+        distill_level(detector, dataset, training, Path(f"{out}.run"))
         enable_level(detector, small_roi_size)
         print(f"objects under {small_roi_size:g} px are now pooled from p2x")
     save_delta(detector, out)

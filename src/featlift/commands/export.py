@@ -9,7 +9,7 @@ def export(
 ) -> list[ExportResult]:
     """Export a detector, its extractor or its interpolators for other runtimes; a file whose outputs differ is not written.
 
-    A JSON file next to each exported file lists the numerical errors, opset and versions.
+    The export and its verification run on the CPU. A JSON file next to each exported file lists the numerical errors, opset and versions.
 
     Args:
         model: Run folder, detector file, name of a torchvision detector, or file of an interpolator (G.safetensors).

@@ -27,8 +27,10 @@ def predict(
 
     Raises:
         FileNotFoundError: If a source does not exist or contains no image.
-        ValueError: If an image is unreadable and ``skip_broken`` is False.
+        ValueError: If an image is unreadable and ``skip_broken`` is False, or the score threshold is outside 0…1.
     """
+    if not 0 <= score_threshold <= 1:
+        raise ValueError(f"--score-threshold is {score_threshold:g}; scores are between 0 and 1.")
     detector, classes = load_detector(model)
     detector.to(resolve_device(device))
     content = predict_images(detector, classes, find_images(sources), Path(out), score_threshold, skip_broken)

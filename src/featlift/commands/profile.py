@@ -28,7 +28,7 @@ def profile(
 
     Args:
         model: Run folder, detector file, or name of a torchvision detector, such as "maskrcnn_resnet50_fpn" (random weights).
-        image_size: Image size HEIGHTxWIDTH in pixels.
+        image_size: Image size in pixels, HEIGHTxWIDTH or the side of a square.
         device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         interpolators: Names of the interpolators to compare; default: all.
         rounds: Number of timed runs, after two warm-up runs.

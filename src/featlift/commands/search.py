@@ -9,7 +9,12 @@ from featlift.retrieval.vector_store import VectorStore
 
 
 def index(
-    folder: str, out: str = "index", embedder: EmbedderConfig | None = None, index_type: str = "", chunk_size: int = 256
+    folder: str,
+    out: str = "index",
+    embedder: EmbedderConfig | None = None,
+    index_type: str = "",
+    chunk_size: int = 256,
+    device: str = "auto",
 ) -> VectorStore:
     """Compute descriptors of the images under ``folder`` that are not in the index ``out``, and remove deleted images from it.
 
@@ -18,17 +23,24 @@ def index(
     Args:
         folder: Folder of images; their names in the index are their relative paths.
         out: Folder of the index.
-        embedder: Embedder of a new index; an existing index keeps its own.
+        embedder: Embedder of a new index ("gist" at 128 px without --embedder options); an existing index keeps its own.
         index_type: Type of an additional FAISS index: "flat", "ivf-flat", "ivf-pq", "ivf-rabitq" or "hnsw"; empty builds none.
         chunk_size: Number of images between writes.
+        device: Device of the embedder: "auto" (a GPU if available), "cpu" or "cuda".
     """
-    store, num_new = update_index(Path(folder), Path(out), embedder, index_type, chunk_size)
+    store, num_new = update_index(Path(folder), Path(out), embedder, index_type, chunk_size, device)
     print(f"{out}: {len(store)} images, {num_new} of them new")
     return store
 
 
 def search(
-    index: str, queries: list[str], generator: str = "", k: int = 8, index_type: str = "", out: str = ""
+    index: str,
+    queries: list[str],
+    generator: str = "",
+    k: int = 8,
+    index_type: str = "",
+    out: str = "",
+    device: str = "auto",
 ) -> dict[str, SearchResults]:
     """Find the ``k`` images of an index nearest to each query, with raw and, given ``generator``, super-resolved query descriptors.
 
@@ -39,6 +51,7 @@ def search(
         k: Number of results per query.
         index_type: Type of the FAISS index to search; empty searches exactly.
         out: HTML file of the contact sheet; default: ``contact_sheet.html`` in the index.
+        device: Device of the embedder: "auto" (a GPU if available), "cpu" or "cuda".
 
     Returns:
         Results of the "raw" and, with ``generator``, of the "super-resolved" queries.
@@ -47,7 +60,7 @@ def search(
         FileNotFoundError: If the index, generator or a query does not exist.
     """
     folder, files = Path(index), [Path(query) for query in queries]
-    results = search_images(folder, files, generator, k, index_type)
+    results = search_images(folder, files, generator, k, index_type, device)
     page = Path(out) if out else folder / "contact_sheet.html"
     write_search_page(page, folder, files, results)
     print_search_results(files, results)

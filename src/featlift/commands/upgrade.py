@@ -5,7 +5,14 @@ from pathlib import Path
 from featlift.data.config import count_classes
 from featlift.deployment.latency_budget import UNLIMITED_BUDGET, LatencyBudget, select_within_budget
 from featlift.detectors.by_name import load_detector_by_name
-from featlift.runs.upgrade_training import NO_FINE_TUNING, FineTuneOptions, fine_tune_upgrade, upgrade_and_print
+from featlift.runs.upgrade_training import (
+    NO_FINE_TUNING,
+    FineTuneOptions,
+    check_coco_labels,
+    fine_tune_upgrade,
+    upgrade_and_print,
+    warn_about_random_weights,
+)
 from featlift.upgrading import save_delta
 
 
@@ -32,14 +39,17 @@ def upgrade_detector(
         out: Delta file; load it with `featlift.load_delta` onto the same detector. The training log is written to ``….run``.
 
     Raises:
-        ValueError: If a name is unknown, or no interpolator meets the budget.
+        ValueError: If a name is unknown, no interpolator meets the budget, or the classes of the data are not those of the weights.
     """
+    if fine_tuning.steps:
+        check_coco_labels(model, weights, data or "scenes")
     detector = load_detector_by_name(model, weights, count_classes(data))
+    warn_about_random_weights(model, weights)
     if latency_budget.max_latency_ms:
         interpolator = select_within_budget(detector, latency_budget)
     upgrade_and_print(detector, interpolator)
     if fine_tuning.steps:
-        fine_tune_upgrade(detector, data or "scenes", fine_tuning, Path(f"{out}.run"))
+        fine_tune_upgrade(detector, data or "scenes", fine_tuning, Path(f"{out}.run"), latency_budget.device)
     save_delta(detector, out)
     print(out)
     return Path(out)

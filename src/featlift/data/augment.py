@@ -42,7 +42,7 @@ class RandomShortestSize:
     The papers' detectors use a shorter side of 800 (or 640 … 800) and a longer side of at most 1333.
 
     Raises:
-        ValueError: if ``min_size`` is empty or a size is below 1.
+        ValueError: If ``min_size`` is empty or a size is below 1.
     """
 
     def __init__(self, min_size: Sequence[int] | int, max_size: int = 1333) -> None:

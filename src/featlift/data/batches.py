@@ -40,7 +40,7 @@ class ResumableDataLoader:
         num_workers: Worker processes that read images; 0 reads in the main process. The batches do not depend on it.
 
     Raises:
-        ValueError: if the dataset is empty, ``batch_size`` is below 1, or ``image_weights`` are invalid.
+        ValueError: If the dataset is empty, ``batch_size`` is below 1, or ``image_weights`` are invalid.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ResumableDataLoader:
         single process.
 
         Raises:
-            ValueError: if ``batch_size`` is not divisible by ``world_size``.
+            ValueError: If ``batch_size`` is not divisible by ``world_size``.
         """
         if self.batch_size % world_size:
             raise ValueError(

@@ -44,7 +44,7 @@ class RandomObjectCrop:
     Without objects the crop is anywhere. A side of the image that is shorter than ``size`` is not cropped.
 
     Raises:
-        ValueError: if ``size`` is below 1.
+        ValueError: If ``size`` is below 1.
     """
 
     def __init__(self, size: int, min_box_size: float = 2.0) -> None:

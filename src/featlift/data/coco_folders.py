@@ -29,7 +29,7 @@ def write_synthetic_dataset(
     """Write procedural scenes as a COCO folder with the splits "train" and "val", and return the datasets.
 
     Raises:
-        FileExistsError: if ``folder`` exists and is not empty.
+        FileExistsError: If ``folder`` exists and is not empty.
     """
     splits = {
         "train": SyntheticScenes(num_train, image_size, seed),
@@ -46,7 +46,7 @@ def write_coco_dataset(splits: Mapping[str, ImageDataset], folder: str | PathLik
     The folder is created atomically: it appears when all files are written.
 
     Raises:
-        FileExistsError: if ``folder`` exists and is not empty.
+        FileExistsError: If ``folder`` exists and is not empty.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
@@ -97,8 +97,8 @@ def check_coco_dataset(root: str | PathLike[str]) -> dict[str, SplitStatistics]:
     """Decode every image of the splits "train" and "val" of a COCO folder and validate every annotation.
 
     Raises:
-        FileNotFoundError: if neither split exists; names the expected files.
-        DatasetError: if a JSON file is not in COCO's format, or none of its images is usable.
+        FileNotFoundError: If neither split exists; names the expected files.
+        DatasetError: If a JSON file is not in COCO's format, or none of its images is usable.
     """
     root = Path(root)
     splits, errors = {}, []

@@ -44,7 +44,7 @@ class CocoReader:
     After `read_images`, ``problems`` lists every skipped entry.
 
     Raises:
-        DatasetError: if the JSON file is missing, is not in COCO's format, or has no usable categories.
+        DatasetError: If the JSON file is missing, is not in COCO's format, or has no usable categories.
     """
 
     def __init__(self, annotation_file: Path, image_folder: Path) -> None:

@@ -41,6 +41,13 @@ class DataConfig:
     scene_size: int = 320
     num_val_scenes: int = 500
 
+    def __post_init__(self) -> None:
+        """Refuse short sides of images that are not positive."""
+        if any(size < 1 for size in self.min_size):
+            raise ValueError(
+                f"--data.min-size is {', '.join(map(str, self.min_size))}; short sides are at least 1 px. [] keeps each image's size."
+            )
+
 
 def finetune_data_config() -> DataConfig:
     """Return images of one's own with short sides of 640 to 800 px, batch size 4, for one GPU."""
@@ -77,7 +84,7 @@ def load_data_config(run: str | Path, root: str = "") -> DataConfig:
     """Load the data settings of a run folder, or of the run folder that contains a detector file; ``root`` replaces the stored root.
 
     Raises:
-        FileNotFoundError: if ``run`` is no run folder and ``root`` is empty.
+        FileNotFoundError: If ``run`` is no run folder and ``root`` is empty.
     """
     folder = Path(run).parent if Path(run).is_file() else Path(run)
     settings = folder / "settings.json"

@@ -69,7 +69,7 @@ def select_large_images(
     FDSR, Sec. 3.1: 20,000 images of COCO with both sides above 384.
 
     Raises:
-        ValueError: if no image is large enough.
+        ValueError: If no image is large enough.
     """
     large = [index for index in range(len(dataset)) if min(dataset.image_size(index)) >= min_size]
     if not large:

@@ -20,8 +20,8 @@ class UnlabeledImageFolder:
         min_size: Minimum shorter side in pixels; smaller images are excluded.
 
     Raises:
-        FileNotFoundError: if the folder is missing or contains no image.
-        ValueError: if all images are smaller than ``min_size``.
+        FileNotFoundError: If the folder is missing or contains no image.
+        ValueError: If all images are smaller than ``min_size``.
         ImageReadError: naming the file whose header cannot be read.
     """
 

@@ -28,7 +28,7 @@ def list_images(folder: str | PathLike[str]) -> list[Path]:
     """Image files in ``folder`` and its subfolders, sorted by path.
 
     Raises:
-        FileNotFoundError: if the folder is missing or contains no image.
+        FileNotFoundError: If the folder is missing or contains no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -43,7 +43,7 @@ def read_image_sizes(path: Path) -> list[ImageSize]:
     """Size after the EXIF rotation, followed by the stored size if they differ. Only the header is read.
 
     Raises:
-        ImageReadError: if the file is not an image.
+        ImageReadError: If the file is not an image.
     """
     try:
         with Image.open(path) as image:
@@ -64,7 +64,7 @@ def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
     boxes refer to the stored image.
 
     Raises:
-        ImageReadError: if the file is truncated or not an image.
+        ImageReadError: If the file is truncated or not an image.
     """
     try:
         with Image.open(path) as image:

@@ -21,7 +21,7 @@ def segmentation_to_rle(segmentation: Any, size: tuple[int, int]) -> dict[str, A
     ``counts`` as a list or a string.
 
     Raises:
-        ValueError: if the segmentation is invalid.
+        ValueError: If the segmentation is invalid.
     """
     import hotcoco.mask
 

@@ -43,7 +43,7 @@ class CollectionConfig:
         num_train_images: Number of training images for "database".
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: If the name is unknown.
     """
 
     name: str = "synthetic"

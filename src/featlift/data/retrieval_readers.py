@@ -57,7 +57,7 @@ def load_oxford5k(image_folder: Path, ground_truth: Path) -> RetrievalCollection
         ground_truth: Folder with ``<landmark>_<k>_{query,good,ok,junk}.txt``.
 
     Raises:
-        FileNotFoundError: if there are no images or no query files, or the ground truth names a missing image.
+        FileNotFoundError: If there are no images or no query files, or the ground truth names a missing image.
     """
     return _load_buildings(list_images(image_folder), Path(ground_truth), prefix="oxc1_")
 
@@ -117,9 +117,9 @@ def load_revisited(image_folder: Path, ground_truth: Path, difficulty: str = "me
         difficulty: "easy", "medium" or "hard".
 
     Raises:
-        ValueError: if the difficulty is unknown.
+        ValueError: If the difficulty is unknown.
         pickle.UnpicklingError: if the ground truth contains anything else.
-        FileNotFoundError: if an image is missing.
+        FileNotFoundError: If an image is missing.
     """
     kinds = {
         "easy": (("easy",), ("junk", "hard")),
@@ -176,7 +176,7 @@ def load_class_folders(gallery_folder: Path, query_folder: Path | None = None) -
     of a class is not a query.
 
     Raises:
-        FileNotFoundError: if there are no images, or the gallery lacks the class of a query.
+        FileNotFoundError: If there are no images, or the gallery lacks the class of a query.
     """
     database = list_images(gallery_folder)
     classes: dict[str, set[int]] = {}

@@ -47,8 +47,8 @@ class TT100KDataset:
         release: "2016" or "2021"; required if the folder has both.
 
     Raises:
-        FileNotFoundError: if the JSON file of a release or a listed image is missing.
-        ValueError: if the folder has both releases and none is given, or the split has no image.
+        FileNotFoundError: If the JSON file of a release or a listed image is missing.
+        ValueError: If the folder has both releases and none is given, or the split has no image.
     """
 
     def __init__(self, folder: str | PathLike[str], split: str = "train", release: str = "") -> None:

@@ -10,6 +10,7 @@ import torch
 from featlift.checkpoints import load
 from featlift.checkpoints.json_io import write_json
 from featlift.data.image_io import list_images, read_image_crop
+from featlift.device import resolve_device
 from featlift.report.contact_sheet import build_query_results, write_contact_sheet
 from featlift.retrieval.descriptors import Embedder, downscale_then_resize, embed_images
 from featlift.retrieval.embedders import EmbedderConfig, build_embedder
@@ -23,16 +24,22 @@ EMBEDDER_FILE = "embedder.json"
 
 
 def update_index(
-    folder: Path, out: Path, embedder: EmbedderConfig | None = None, index_type: str = "", chunk_size: int = 256
+    folder: Path,
+    out: Path,
+    embedder: EmbedderConfig | None = None,
+    index_type: str = "",
+    chunk_size: int = 256,
+    device: str = "auto",
 ) -> tuple[VectorStore, int]:
     """Add descriptors of the new images under ``folder`` to the index ``out``, and remove deleted images from it.
 
     Each chunk is written before the next is computed: an interrupted call resumes at the last chunk. The arguments are those of
     :func:`featlift.commands.search.index`. Returns the index and the number of new images.
     """
-    config = load_embedder_config(out, embedder)
+    torch_device, config = resolve_device(device), load_embedder_config(out, embedder)
     F, dimension = build_embedder(config)
     store = VectorStore(out, dimension, fingerprint=embedder_fingerprint(F))
+    F.to(torch_device)
     write_json(out / EMBEDDER_FILE, {**asdict(config), "folder": folder.resolve()})
     files = {str(file.relative_to(folder)): file for file in list_images(folder)}
     store.remove([name for name in store.names if name in store and name not in files])
@@ -65,7 +72,7 @@ def load_embedder_config(folder: Path, config: EmbedderConfig | None) -> Embedde
 
 
 def search_images(
-    index: Path, queries: Sequence[Path], generator: str = "", k: int = 8, index_type: str = ""
+    index: Path, queries: Sequence[Path], generator: str = "", k: int = 8, index_type: str = "", device: str = "auto"
 ) -> dict[str, SearchResults]:
     """Search the index with the "raw" descriptors of ``queries`` and, with ``generator``, with the "super-resolved" ones.
 
@@ -76,11 +83,11 @@ def search_images(
     """
     if not (index / EMBEDDER_FILE).exists():
         raise FileNotFoundError(
-            f"{index} is not an index: it has no {EMBEDDER_FILE}. Create one: featlift index FOLDER {index}"
+            f"{index} is not an index: it has no {EMBEDDER_FILE}. Create one: featlift index IMAGES --out {index}"
         )
     F, dimension = build_embedder(load_embedder_config(index, None))
     store = VectorStore(index, dimension, fingerprint=embedder_fingerprint(F))
-    raw, ratio = embed_queries(F, queries)
+    raw, ratio = embed_queries(F.to(resolve_device(device)), queries)
     descriptors = {"raw": raw}
     if generator:
         G = load(find_generator_file(generator)).eval()

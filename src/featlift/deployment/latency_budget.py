@@ -27,8 +27,8 @@ class LatencyBudget:
     Attributes:
         max_latency_ms: Instead of the named interpolator, take the best whose upsampling steps add at most this many ms per image,
             measured on this machine; 0 disables the measurement.
-        image_size: Size of that image, HEIGHTxWIDTH in pixels.
-        device: Device of the measurement: "auto" (a GPU if available), "cpu" or "cuda".
+        image_size: Size of that image in pixels, HEIGHTxWIDTH or the side of a square.
+        device: Device of the training and of the measurement: "auto" (a GPU if available), "cpu" or "cuda".
     """
 
     max_latency_ms: float = 0.0
@@ -84,12 +84,13 @@ def _build_call(modules: Sequence[Any], maps: Sequence[tuple[Tensor, Tensor]], d
 
 
 def random_image(size: str, device: str = "cpu") -> Tensor:
-    """Return a random image ``[3, H, W]`` in 0…1 of ``size`` "HxW" in pixels.
+    """Return a random image ``[3, H, W]`` in 0…1 of ``size`` "HxW", or "H" for a square, in pixels.
 
     Raises:
         ValueError: If ``size`` has another format.
     """
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)
+    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", size)
     if not match:
-        raise ValueError(f"'{size}' is not a size; write HEIGHTxWIDTH in pixels, as in 800x1216.")
-    return torch.rand(3, int(match[1]), int(match[2]), generator=torch.Generator().manual_seed(0)).to(device)
+        raise ValueError(f"'{size}' is not a size; write HEIGHTxWIDTH or one side in pixels, as in 800x1216.")
+    height, width = int(match[1]), int(match[2] or match[1])
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(0)).to(device)

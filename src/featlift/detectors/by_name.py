@@ -8,6 +8,7 @@ from torch import nn
 from torchvision.models import detection
 
 from featlift.backbones import Backbone
+from featlift.backbones.weight_files import explain_failed_download
 from featlift.checkpoints import load_state_file
 from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.feature_extraction import FeatureExtractor, detector_feature_extractor, resolve_layer
@@ -26,6 +27,7 @@ def load_detector_by_name(model: str, weights: str = "none", num_classes: int = 
 
     Raises:
         ValueError: If there is no such run folder, file or torchvision detector.
+        OSError: If the weights cannot be downloaded.
     """
     if Path(model).exists():
         return load_detector(model)[0]
@@ -33,11 +35,23 @@ def load_detector_by_name(model: str, weights: str = "none", num_classes: int = 
     if model not in names:
         raise ValueError(f"'{model}' is neither a run folder nor a torchvision detector ({', '.join(names)}).")
     if weights == "DEFAULT":
-        return torchvision.models.get_model(model, weights="DEFAULT")
+        with explain_failed_download(
+            f"The COCO weights of '{model}'", "Give a file: --weights FILE; or --weights none."
+        ):
+            return torchvision.models.get_model(model, weights="DEFAULT")
     detector = torchvision.models.get_model(model, weights=None, weights_backbone=None, num_classes=num_classes + 1)
     if weights != "none":
         print(load_state_file(detector, weights))
     return detector
+
+
+def list_coco_labels(model: str) -> list[str]:
+    """Return the names of the labels 0 (background), 1, … of torchvision's "DEFAULT" weights of the detector ``model``.
+
+    Raises:
+        ValueError: If there is no such detector.
+    """
+    return list(torchvision.models.get_model_weights(model)["DEFAULT"].meta["categories"])
 
 
 def load_feature_extractor(network: str, layers: Sequence[str]) -> FeatureExtractor:
@@ -49,8 +63,17 @@ def load_feature_extractor(network: str, layers: Sequence[str]) -> FeatureExtrac
 
     Raises:
         ValueError: If the network or a layer does not exist.
+        OSError: If the weights cannot be downloaded.
     """
-    if Path(network).exists() or network in torchvision.models.list_models(detection):
+    if Path(network).exists():
+        return detector_feature_extractor(load_detector(network)[0], layers)
+    remedy = "Name a run folder with --feature-extractor.network."
+    with explain_failed_download(f"The weights of '{network}'", remedy):
+        return _download_feature_extractor(network, layers)
+
+
+def _download_feature_extractor(network: str, layers: Sequence[str]) -> FeatureExtractor:
+    if network in torchvision.models.list_models(detection):
         return detector_feature_extractor(load_detector_by_name(network, "DEFAULT"), layers)
     if network in torchvision.models.list_models(torchvision.models):
         model = torchvision.models.get_model(network, weights="DEFAULT")

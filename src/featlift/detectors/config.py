@@ -99,7 +99,7 @@ def build_detector(
     """Build the detector of ``config`` for ``num_classes`` classes; its pyramid uses ``interpolators``, or new ones.
 
     Raises:
-        ValueError: if the configuration names an unknown component or is inconsistent.
+        ValueError: If the configuration names an unknown component or is inconsistent.
     """
     return build_on_backbone(build_backbone(config), config, num_classes, interpolators)
 

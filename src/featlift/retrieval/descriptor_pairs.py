@@ -17,7 +17,7 @@ class DescriptorPairs:
         high: ``[N, D]``, unit-norm descriptors of the images at full size.
 
     Raises:
-        ValueError: if the shapes are inconsistent.
+        ValueError: If the shapes are inconsistent.
     """
 
     ratios: Sequence[float]

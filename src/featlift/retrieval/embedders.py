@@ -61,7 +61,7 @@ def build_pooling(config: EmbedderConfig) -> nn.Module:
     """Pooling after the encoder; the identity for encoders that return vectors.
 
     Raises:
-        ValueError: if the pooling is unknown.
+        ValueError: If the pooling is unknown.
     """
     poolings = {"average": AveragePooling, "gem": GeM}
     check_choice(config.pooling, poolings, "pooling")

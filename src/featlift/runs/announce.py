@@ -51,8 +51,13 @@ def describe_detector_training(settings: Any, stop_after: str = "") -> str:
 
 
 def describe_super_resolver_training(settings: Any, stop_after: str = "") -> str:
-    """Describe the training of a super-resolution network; warns if it has random weights where the paper has DIV2K's."""
+    """Describe the training of a super-resolution network; warns if it has random weights where the paper has DIV2K's.
+
+    Raises:
+        FileNotFoundError: If the feature extractor is a run folder that does not exist.
+    """
     network, source = settings.network, settings.feature_extractor
+    _check_feature_network(source.network)
     if not network.weights and network.name not in BICUBIC_START:
         warnings.warn(
             f"{network.name} has random weights; the paper starts from weights trained on DIV2K: --network.weights FILE.",
@@ -65,6 +70,14 @@ def describe_super_resolver_training(settings: Any, stop_after: str = "") -> str
         f"{network.name} {network.scale}x ({weights}), {features} on {name}, crops of {settings.data.crop_size} px"
     )
     return f"{subject}, {describe_length(settings, 'crops', stop_after)}"
+
+
+def _check_feature_network(network: str) -> None:
+    if len(Path(network).parts) > 1 and not Path(network).exists():
+        raise FileNotFoundError(
+            f"There is no run folder {network}; train one with featlift train baseline --run {network}, "
+            "or name a torchvision or timm network with --feature-extractor.network."
+        )
 
 
 def describe_generator_training(settings: Any, stop_after: str = "") -> str:

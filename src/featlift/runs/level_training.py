@@ -1,6 +1,6 @@
 """Training of an extended level that was added to a detector, by distillation from unlabeled images."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,30 @@ from featlift.upgrading import level_distillation_loss
 BATCH_SIZE, MAX_CROP_SIZE = 2, 512
 
 
-def distill_level(detector: nn.Module, dataset: ImageDataset, steps: int, lr: float, folder: Path) -> None:
+@dataclass(frozen=True)
+class LevelTrainingOptions:
+    """Training of an extended level.
+
+    Attributes:
+        steps: Number of training steps of two images; 0 trains nothing.
+        lr: Initial learning rate of AdamW with cosine decay.
+        device: Device of the training: "auto" (a GPU if available), "cpu" or "cuda".
+    """
+
+    steps: int = 0
+    lr: float = 3e-4
+    device: str = "auto"
+
+
+NO_LEVEL_TRAINING = LevelTrainingOptions()
+
+
+def distill_level(detector: nn.Module, dataset: ImageDataset, options: LevelTrainingOptions, folder: Path) -> None:
     """Distill the extended level of ``detector`` on crops of ``dataset`` at twice the inference size; other weights are unchanged."""
-    optimizer = replace(quick_optimizer(lr), warmup_steps=min(10, steps // 10))
+    steps, optimizer = options.steps, replace(quick_optimizer(options.lr), warmup_steps=min(10, options.steps // 10))
     model: Any = detector.eval()
-    with Run(folder, {"images": len(dataset), "steps": steps, "optimizer": optimizer}, save_every=50) as run:
+    settings = {"images": len(dataset), "steps": steps, "optimizer": optimizer}
+    with Run(folder, settings, device=options.device, save_every=50) as run:
         learner = Learner(model.backbone.added, optimizer, steps)
         run.to_device(model)
 

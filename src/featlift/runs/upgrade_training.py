@@ -1,12 +1,14 @@
 """Upgrade of a detector, with a check of its outputs, and fine-tuning of the added interpolators."""
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from featlift.data.config import build_dataset, build_train_loader, quick_data_config
+from featlift.data.config import DataConfig, build_dataset, build_train_loader, quick_data_config
+from featlift.detectors.by_name import list_coco_labels
 from featlift.resolution import freeze
 from featlift.training import Learner, Run, fit
 from featlift.training.schedules import quick_optimizer
@@ -31,6 +33,32 @@ class FineTuneOptions:
 NO_FINE_TUNING = FineTuneOptions()
 
 
+def warn_about_random_weights(model: str, weights: str) -> None:
+    """Warn if ``model`` is torchvision's detector of that name with ``weights`` "none"."""
+    if weights == "none" and not Path(model).exists():
+        warnings.warn(
+            f"{model} has random weights; --weights DEFAULT downloads COCO's, or give a FILE.",
+            stacklevel=2,
+        )
+
+
+def check_coco_labels(model: str, weights: str, data: str) -> None:
+    """Check that the labels 1 … K of ``data`` are those of torchvision's "DEFAULT" weights, which a fine-tuning trains further.
+
+    Raises:
+        ValueError: If a class has another label in the weights.
+    """
+    if weights != "DEFAULT" or Path(model).exists():
+        return
+    classes, labels = build_dataset(DataConfig(root=data)).classes, list_coco_labels(model)
+    if list(classes) != labels[1 : len(classes) + 1]:
+        raise ValueError(
+            f"--weights DEFAULT of {model} has the {len(labels)} labels of COCO; the classes of {data} are not these in this order: "
+            f"{', '.join(classes[:5])}{', …' if len(classes) > 5 else ''}. Give --weights FILE of a detector trained on "
+            "these classes, or a run folder in place of the name, or no --steps."
+        )
+
+
 def upgrade_and_print(detector: nn.Module, name: str, level: str = "") -> None:
     """Upgrade ``detector`` in place with `featlift.upgrade`; print its report, and whether the outputs are bit-identical."""
     image = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
@@ -46,14 +74,16 @@ def _run_detector(detector: nn.Module, image: Tensor) -> list[Tensor]:
     return list(detector.eval()([image])[0].values())
 
 
-def fine_tune_upgrade(detector: nn.Module, data: str, options: FineTuneOptions, folder: Path) -> None:
+def fine_tune_upgrade(
+    detector: nn.Module, data: str, options: FineTuneOptions, folder: Path, device: str = "auto"
+) -> None:
     """Fine-tune the added modules, or all, of ``detector`` with its detection losses on the images of ``data``; log to ``folder``."""
     if not options.train_all:
         _freeze_all_but_added(detector)
     config = replace(quick_data_config(), root=data, batch_size=2)
     optimizer = replace(quick_optimizer(options.lr), warmup_steps=min(10, options.steps // 10))
     settings = {"data": config, "steps": options.steps, "optimizer": optimizer, "train_all": options.train_all}
-    with Run(folder, settings) as run:
+    with Run(folder, settings, device=device) as run:
         learner = Learner(detector, optimizer, options.steps)
         loader = build_train_loader(config, build_dataset(config), run.seed)
         fit(

@@ -26,7 +26,7 @@ def save_checkpoint(folder: Path, learners: Mapping[str, Learner], progress: Map
     checkpoints.
 
     Raises:
-        FloatingPointError: if a parameter is not finite; nothing is written.
+        FloatingPointError: If a parameter is not finite; nothing is written.
     """
     final = folder / f"step-{progress['step']:08d}"
     if final.exists():
@@ -73,7 +73,7 @@ def load_checkpoint(checkpoint: Path, learners: Mapping[str, Learner]) -> dict[s
     """Restore ``learners`` from ``checkpoint`` and return the progress.
 
     Raises:
-        ValueError: if the checkpoint holds learners of other names.
+        ValueError: If the checkpoint holds learners of other names.
     """
     progress = read_progress(checkpoint)
     if set(progress["learners"]) != set(learners):

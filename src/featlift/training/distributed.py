@@ -30,7 +30,7 @@ def init_distributed(device: str = "auto") -> torch.device:
             rank.
 
     Raises:
-        ValueError: if the device does not exist.
+        ValueError: If the device does not exist.
     """
     resolved = resolve_device(device)
     if resolved.type == "cuda":
@@ -144,7 +144,7 @@ def shard_module(module: nn.Module, units: Sequence[nn.Module] | None = None) ->
     All processes must call the same units in every step, because they synchronize there.
 
     Raises:
-        RuntimeError: if there is no process group (start with ``torchrun`` and create a `Run` first).
+        RuntimeError: If there is no process group (start with ``torchrun`` and create a `Run` first).
     """
     if not dist.is_initialized():
         raise RuntimeError(

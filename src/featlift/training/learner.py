@@ -26,7 +26,7 @@ class Learner:
         strategy: Gradient averaging over processes, `ReplicatedStrategy` (default) or `ShardedStrategy`.
 
     Raises:
-        ValueError: if no parameter of ``module`` requires gradients.
+        ValueError: If no parameter of ``module`` requires gradients.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Learner:
         losses do not depend on has gradient zero, with one process as with many.
 
         Raises:
-            FloatingPointError: if a loss is NaN or infinite; it is named, and no parameter has changed.
-            ValueError: if no loss depends on a parameter of this learner.
+            FloatingPointError: If a loss is NaN or infinite; it is named, and no parameter has changed.
+            ValueError: If no loss depends on a parameter of this learner.
         """
         detached = {name: loss.detach() for name, loss in losses.items()}
         _check_finite_losses(detached, self.num_calls)

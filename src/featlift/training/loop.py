@@ -51,7 +51,7 @@ def fit(
 
     Raises:
         FloatingPointError: from `Learner.step`, if a loss is not finite.
-        RuntimeError: if the batches end.
+        RuntimeError: If the batches end.
         SystemExit: after Ctrl-C or SIGTERM, when the state is saved.
     """
     for learner in learners.values():

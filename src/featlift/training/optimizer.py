@@ -97,7 +97,7 @@ class OptimizerConfig:
         """Build the optimizer of the parameters of ``module`` that require gradients, each once.
 
         Raises:
-            ValueError: if no parameter requires gradients.
+            ValueError: If no parameter requires gradients.
         """
         groups = [group for group in self._parameter_groups(module) if group["params"]]
         if not groups:

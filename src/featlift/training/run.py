@@ -43,7 +43,7 @@ class Run:
         tensorboard: Also write TensorBoard files (``pip install 'featlift[tracking]'``).
 
     Raises:
-        ValueError: if the folder holds a run with different settings (they are listed), or if the precision or device
+        ValueError: If the folder holds a run with different settings (they are listed), or if the precision or device
             does not exist.
     """
 
@@ -175,6 +175,8 @@ def _timestamp() -> str:
 
 def _check_same_settings(folder: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
     old, new = flatten_dict(stored), flatten_dict(requested)
+    if "paper" in old and old["paper"] != new.get("paper"):
+        raise ValueError(f"{folder} holds a run of {old['paper']}; give another --run.")
     changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name, "–") != new.get(name, "–")]
     if changed:
         rows = "\n".join(f"  {name}: {old.get(name, '–')!s} stored, {new.get(name, '–')!s} given" for name in changed)

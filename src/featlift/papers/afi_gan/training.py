@@ -49,7 +49,7 @@ def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module
     Stages run on demand: reuse "none" needs only the target stage, "G" does not need the extractor stage.
 
     Raises:
-        ValueError: if there is no such stage.
+        ValueError: If there is no such stage.
     """
     check_choice(stop_after, STAGES, "stage")
     dataset = load_training_set(settings.data, run)

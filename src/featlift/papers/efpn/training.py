@@ -37,8 +37,8 @@ def train(settings: Settings, run: Run) -> GeneralizedRCNN:
     """Run the three phases and return T, saved as ``detector.safetensors``; a phase that ``run`` has finished is only loaded.
 
     Raises:
-        TypeError: if M cannot be extended (unsupported detector, pyramid or backbone), before any training.
-        ValueError: if ``detector_from`` is another network than ``model``.
+        TypeError: If M cannot be extended (unsupported detector, pyramid or backbone), before any training.
+        ValueError: If ``detector_from`` is another network than ``model``.
     """
     dataset = load_training_set(settings.data, run)
     M = build_detector(settings.model, len(dataset.classes))

@@ -78,7 +78,7 @@ def train_jointly(G: nn.Module, T: nn.Module, settings: Settings, loader: Resuma
     F is T's own backbone, in evaluation mode during G's update, so its batch-norm statistics do not change.
 
     Raises:
-        ValueError: if ``settings.detector_optimizer`` is None.
+        ValueError: If ``settings.detector_optimizer`` is None.
     """
     if settings.detector_optimizer is None:
         raise ValueError("train_jointly needs an optimizer for the detector; set Settings.detector_optimizer.")

@@ -61,7 +61,7 @@ def build_generator(settings: Settings, descriptor_dim: int) -> nn.Module:
     """Build G for descriptors of dimension ``descriptor_dim``.
 
     Raises:
-        ValueError: if the generator's name is unknown.
+        ValueError: If the generator's name is unknown.
     """
     if settings.generator == "paper":
         return DescriptorGenerator(descriptor_dim)

@@ -35,7 +35,7 @@ def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module
     """Run the stages up to ``stop_after`` and return the result of that stage; a stage that ``run`` has finished is only loaded.
 
     Raises:
-        ValueError: if there is no such stage.
+        ValueError: If there is no such stage.
     """
     check_choice(stop_after, STAGES, "stage")
     dataset = build_dataset(settings.data)
@@ -66,8 +66,8 @@ def run_distillation_stage(
     """Return G after the distillation: distilled, or loaded from ``settings.interpolator_from``, even if trained in another pyramid.
 
     Raises:
-        FileNotFoundError: if the run of ``settings.interpolator_from`` has no G.
-        ValueError: if its G does not fit.
+        FileNotFoundError: If the run of ``settings.interpolator_from`` has no G.
+        ValueError: If its G does not fit.
     """
     model = settings.model
     num_steps = detectors.num_upsampling_steps(model.detector, model.pyramid)
@@ -94,7 +94,7 @@ def distill_interpolator(
     """Train G with :func:`distillation_losses`, summed over all F.
 
     Raises:
-        ValueError: if the same-resolution loss is used with an F whose interpolator has no parameters.
+        ValueError: If the same-resolution loss is used with an F whose interpolator has no parameters.
     """
     if settings.loss_weights.same_resolution:
         _check_learned_teachers(F)
