@@ -40,7 +40,7 @@ def test_every_classmethod_that_returns_settings_is_a_preset(name):
 
 
 def test_an_unknown_preset_names_the_others():
-    with pytest.raises(ValueError, match="Unknown preset 'fast'.* Choose one of: paper, quick, short"):
+    with pytest.raises(ValueError, match=r"Unknown preset 'fast'.* Choose one of: paper, quick, short"):
         PAPERS["fdsr"].preset("fast")
 
 

@@ -68,7 +68,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
     "upgrade": Command(
         "put a learned interpolator into a torchvision detector",
         "upgrade:upgrade_detector",
-        "featlift upgrade fasterrcnn_resnet50_fpn --weights DEFAULT --data FOLDER --steps 1000",
+        "featlift upgrade runs/baseline --data FOLDER --steps 1000",
     ),
     "profile": Command(
         "parameters, multiply-adds, latency and memory of each part and of every interpolator",

@@ -15,7 +15,7 @@ PRESETS: dict[str, str] = {
 
 OWN_DATA_ADVICE: dict[str, str] = {
     "fdsr": "On your own images --preset short trains D-DBPN for one night, --preset paper for the paper's 2 million steps.",
-    "fsr-gan": "On your own images --preset paper trains the paper's generator and critic on VGG16 descriptors;"
+    "fsr-gan": "On your own images --preset paper trains the paper's generator and discriminator on VGG16 descriptors;"
     " give VGG16's weights as --embedder.weights FILE.",
 }
 """Paper without the preset "finetune" → what its other presets do on the user's own images."""
