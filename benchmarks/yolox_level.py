@@ -10,9 +10,11 @@ Students: ``lateral`` (upsamples lateral_conv0's map), ``reduce`` (reduce_conv1'
 
 Steps, each resumable, in this order (needs ``pip install pixeltable-yolox``)::
 
-    python benchmarks/yolox_level.py cache    --cache OUT/cache --images DATA/coco/unlabeled
-    python benchmarks/yolox_level.py held-out --cache OUT/cache --name val80 --images DATA/coco/val \
-        --ground-truth DATA/coco/instances_val.json
+    python benchmarks/yolox_level.py cache    --cache OUT/cache --images DATA/coco_pretrained/unlabelled
+    python benchmarks/yolox_level.py held-out --cache OUT/cache --name val80 \
+        --images DATA/coco_pretrained/val80 DATA/coco/train2017 DATA/coco/val2017 \
+        --ground-truth DATA/coco_pretrained/instances_val80.json DATA/coco/annotations/instances_{train,val}2017.json \
+        --exclude DATA/coco_pretrained/unlabelled
     python benchmarks/yolox_level.py train    --cache OUT/cache --runs OUT/runs --student lateral --steps 2000 --held-out val80
     python benchmarks/yolox_level.py evaluate --cache OUT/cache --held-out val80 --runs OUT/runs/lateral_2000_seed0.pt --name val80_first
 
