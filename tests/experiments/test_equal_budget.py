@@ -11,6 +11,7 @@ from featlift.experiments.equal_budget import build_candidate, candidate_folder,
 from featlift.interpolators import INTERPOLATORS
 from featlift.papers import afi_gan, registry
 from featlift.papers.afi_gan.settings import STAGES, AdversarialConfig
+from featlift.papers.registry import PAPERS
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import StageConfig
 
@@ -66,7 +67,7 @@ def results(tmp_path_factory):
     """Folder and content of ``benchmark.json`` of three candidates with two seeds."""
     folder = tmp_path_factory.mktemp("benchmark")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(afi_gan.Settings, "quick", staticmethod(tiny))
+        patch.setitem(PAPERS["afi-gan"].presets, "quick", tiny)
         content = benchmark(
             ("nearest:plain", "afi", "light:distilled"), str(folder), num_seeds=2, device="cpu", n_resamples=20
         )
@@ -113,7 +114,7 @@ def without_latency(content):
 
 def test_the_same_folder_again_trains_nothing(results, monkeypatch):
     folder, content = results
-    monkeypatch.setattr(afi_gan.Settings, "quick", staticmethod(tiny))
+    monkeypatch.setitem(PAPERS["afi-gan"].presets, "quick", tiny)
     monkeypatch.setattr(registry, "evaluate_and_report", lambda *_: pytest.fail("a finished run was done again"))
     again = benchmark(
         ("nearest:plain", "afi", "light:distilled"), str(folder), num_seeds=2, device="cpu", n_resamples=20

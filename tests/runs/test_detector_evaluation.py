@@ -12,7 +12,7 @@ def test_multi_scale_testing(trained, coco, tmp_path, capsys):
         (run / name).symlink_to(trained["nearest"] / name)
     assert main.main(["evaluate", str(run), "--scales", "[1.0, 1.5]", "--flip", "--merge-method", "soft-nms"]) == 0
     assert json.loads((run / "evaluation-own-val-multi-scale.json").read_text())["metrics"]["boxes"]
-    assert main.main(["evaluate", str(run), "--scales", "[1.5]", "--merge-method", "mean"]) == 1
+    assert main.main(["evaluate", str(run), "--scales", "[1.5]", "--merge-method", "mean"]) == 2
     assert "choose one of nms, soft-nms" in capsys.readouterr().err
 
 
