@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: setup demo test lint format benchmark docs site clean
+.PHONY: setup demo test test-integrations lint format benchmark docs site clean
 
 $(VENV)/.ready: pyproject.toml uv.lock
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,13 @@ test: setup                      ## lint, types and all tests
 	$(RUN)/ruff check src tests benchmarks docs/*.py
 	$(RUN)/basedpyright
 	$(RUN)/python -m pytest -n 2
+
+$(VENV)/.integrations: $(VENV)/.ready
+	$(RUN)/uv sync --locked --inexact --all-extras --group dev --group integrations --python $(RUN)/python
+	touch $@
+
+test-integrations: $(VENV)/.integrations  ## other libraries' detectors and trainers: upgraded, trained, exported
+	$(RUN)/python -m pytest -n 2 -rs tests/integrations
 
 lint: setup                      ## linter, types, and the numbers of the package
 	$(RUN)/ruff check src tests benchmarks docs/*.py
