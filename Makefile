@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS := never
 $(VENV)/.ready: pyproject.toml uv.lock
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
-	$(RUN)/uv sync --locked --inexact --all-extras --group dev --python $(RUN)/python
+	$(RUN)/uv sync --locked --inexact --compile-bytecode --all-extras --group dev --python $(RUN)/python
 	touch $@
 
 setup: $(VENV)/.ready            ## make .venv with everything in it
@@ -25,7 +25,7 @@ test: setup                      ## lint, types and all tests
 	$(RUN)/python -m pytest -n 2
 
 $(VENV)/.integrations: $(VENV)/.ready
-	$(RUN)/uv sync --locked --inexact --all-extras --group dev --group integrations --python $(RUN)/python
+	$(RUN)/uv sync --locked --inexact --compile-bytecode --all-extras --group dev --group integrations --python $(RUN)/python
 	touch $@
 
 test-integrations: $(VENV)/.integrations  ## other libraries' detectors and trainers: upgraded, trained, exported

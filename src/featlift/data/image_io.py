@@ -53,7 +53,7 @@ def read_image_sizes(path: Path) -> list[ImageSize]:
             is_rotated = has_exif and image.getexif().get(_ORIENTATION, 1) >= 5
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageReadError(f"{path} is not a readable image ({error}).") from error
-    return [stored[::-1], stored] if is_rotated else [stored]
+    return [(stored[1], stored[0]), stored] if is_rotated else [stored]
 
 
 def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
