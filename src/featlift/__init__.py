@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from featlift.interpolators import interpolator, list_interpolators
     from featlift.pyramids import list_pyramids
     from featlift.resolution import cross_resolution
-    from featlift.upgrading import UpgradeReport, added_parameters, downgrade, load_delta, save_delta, upgrade
+    from featlift.upgrading import (
+        UpgradeReport,
+        added_parameters,
+        downgrade,
+        is_upgraded,
+        load_delta,
+        save_delta,
+        upgrade,
+    )
 
 _MODULES = {
     "Features": "features",
@@ -34,6 +42,7 @@ _MODULES = {
     "evaluate": "commands.evaluate",
     "extractor": "detectors",
     "interpolator": "interpolators",
+    "is_upgraded": "upgrading",
     "list_detectors": "detectors",
     "list_interpolators": "interpolators",
     "list_pyramids": "pyramids",
@@ -62,6 +71,7 @@ __all__ = [
     "evaluate",
     "extractor",
     "interpolator",
+    "is_upgraded",
     "list_detectors",
     "list_interpolators",
     "list_pyramids",

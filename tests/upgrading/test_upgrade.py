@@ -10,7 +10,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from featlift.detectors import detector, extractor
 from featlift.interpolators import INTERPOLATORS, PER_STEP_INTERPOLATORS, build_interpolators, interpolator
 from featlift.pyramids import FPN
-from featlift.upgrading import added_parameters, downgrade, upgrade
+from featlift.upgrading import added_parameters, downgrade, is_upgraded, upgrade
 
 DETECTORS = (
     "fasterrcnn_resnet50_fpn",
@@ -152,7 +152,7 @@ def test_modes_copies_state_dicts_and_pickles(network: str, request: pytest.Fixt
     downgrade(model)
     for other in (copied, pickled, fresh):
         assert_same(outputs(other, random_images()), trained)
-        downgrade(other)
+        downgrade(other, original.state_dict() if other is pickled else None)
         assert_same(outputs(other, random_images()), outputs(original, random_images()))
 
 
@@ -249,6 +249,41 @@ def test_twice_is_refused(pyramid: nn.Module):
         upgrade(nn.ModuleDict({"inner": pyramid}), "deconv")
     with pytest.raises(ValueError, match=r"Its submodule 'inner' is"):
         downgrade(nn.ModuleDict({"inner": pyramid}))
+
+
+def test_a_distributed_network_is_refused_and_other_wrappers_are_opened(yolo: nn.Module, pyramid: nn.Module):
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(ValueError, match="upgrade the network first, then wrap it"):
+            upgrade(nn.parallel.DistributedDataParallel(yolo), "light")
+    finally:
+        torch.distributed.destroy_process_group()
+    assert not is_upgraded(yolo)
+    compiled = torch.compile(pyramid, backend="eager")
+    before = outputs(compiled, random_images())
+    upgrade(compiled, "light")  # type: ignore[arg-type]
+    assert is_upgraded(pyramid)
+    assert is_upgraded(compiled)
+    assert_same(outputs(compiled, random_images()), before)
+    shake(pyramid)
+    assert_same(outputs(compiled, random_images()), outputs(pyramid, random_images()))
+    torch._dynamo.reset()
+
+
+def test_the_copy_of_the_original_weights_is_optional(yolo: nn.Module):
+    original = copy.deepcopy(yolo)
+    upgrade(yolo, "light", keep_weights=False)
+    shake(yolo)
+    with pytest.raises(ValueError, match=r"no copy of its original weights.*weights=model\.state_dict\(\)"):
+        downgrade(yolo)
+    with pytest.raises(ValueError, match=r"weights lack \d+ tensors.*model\.0"):
+        downgrade(yolo, {})
+    kept = copy.deepcopy(yolo)
+    downgrade(kept, kept.state_dict())
+    assert all(torch.equal(x, yolo.state_dict()[name]) for name, x in kept.state_dict().items())
+    assert list(kept.state_dict()) == list(original.state_dict())
+    downgrade(yolo, original.state_dict())
+    assert_same(outputs(yolo, random_images()), outputs(original, random_images()))
 
 
 def test_the_existing_interpolation_is_rejected(pyramid: nn.Module, yolo: nn.Module):

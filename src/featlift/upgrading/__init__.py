@@ -9,13 +9,15 @@
 from featlift.upgrading.delta import load_delta, save_delta
 from featlift.upgrading.extended_level import enable_level, level_distillation_loss
 from featlift.upgrading.report import UpgradeReport
-from featlift.upgrading.upgrade import added_parameters, downgrade, upgrade
+from featlift.upgrading.state import added_parameters, is_upgraded
+from featlift.upgrading.upgrade import downgrade, upgrade
 
 __all__ = [
     "UpgradeReport",
     "added_parameters",
     "downgrade",
     "enable_level",
+    "is_upgraded",
     "level_distillation_loss",
     "load_delta",
     "save_delta",
