@@ -44,3 +44,20 @@ def test_an_image_folder(data, tmp_path):
 def test_sizes_that_are_not_positive_are_refused(sizes):
     with pytest.raises(ValueError, match=r"--data\.min-size is"):
         DataConfig(min_size=sizes)
+
+
+def test_crops_after_resizing(data):
+    config = data(min_size=(32, 96), crop_size=48, hflip_prob=0.0)
+    batches = build_train_loader(config, build_dataset(config), 0).iter_from(0)
+    sizes = {tuple(image.shape) for _ in range(8) for image in next(batches)[0]}
+    assert sizes == {(3, 32, 32), (3, 48, 48)}
+    with pytest.raises(ValueError, match=r"set --data\.crop-size 0"):
+        build_train_loader(config, build_dataset(config), 0, with_half_size=True)
+    with pytest.raises(ValueError, match=r"--data\.crop-size is -1"):
+        data(crop_size=-1)
+
+
+def test_scenes_of_another_seed(data):
+    names = ["train", "val"]
+    first, second = ([build_dataset(data(scene_seed=seed), name)[0][0] for name in names] for seed in (0, 1))
+    assert not any(a.equal(b) for a, b in zip(first, second, strict=True))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from featlift.data.crops import RandomCrop, select_large_images
+from featlift.data.crops import RandomCrop, RandomCropOfLargeImages, select_large_images
 from featlift.data.synthetic.scenes import SyntheticScenes
 
 
@@ -75,3 +75,18 @@ def test_the_truth_of_the_chosen_alone():
     truth, names = subset.coco(), [subset.image_name(i) for i in range(2)]
     assert [image["file_name"] for image in truth["images"]] == names
     assert len(truth["annotations"]) == sum(len(subset[i][1]["boxes"]) for i in range(2))
+
+
+def test_only_large_sides_are_cropped():
+    image, target = example(30, 40)
+    crop, moved = RandomCropOfLargeImages(35)(image, target, torch.Generator().manual_seed(2))
+    left = int(crop[1, 0, 0])
+    assert crop.shape == (3, 30, 35)
+    assert left in range(1, 6)
+    expected = (target["boxes"] - torch.tensor([left, 0, left, 0])).clamp(min=0).minimum(torch.tensor([35, 30, 35, 30]))
+    torch.testing.assert_close(moved["boxes"], expected)
+    same, unchanged = RandomCropOfLargeImages(50)(image, target, torch.Generator())
+    assert torch.equal(same, image)
+    assert torch.equal(unchanged["boxes"], target["boxes"])
+    with pytest.raises(ValueError, match="at least 1 px"):
+        RandomCropOfLargeImages(0)

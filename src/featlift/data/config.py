@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featlift.data.augment import HalfSizeView, RandomHorizontalFlip, RandomShortestSize
+from featlift.data.augment import Augmentation, HalfSizeView, RandomHorizontalFlip, RandomShortestSize
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.coco import CocoDataset
+from featlift.data.crops import RandomCropOfLargeImages
 from featlift.data.dataset import ImageDataset
 from featlift.data.open_dataset import open_dataset
 from featlift.data.synthetic.scenes import SyntheticScenes
@@ -22,24 +23,28 @@ class DataConfig:
         batch_size: Images per step, over all processes together.
         min_size: Short sides in pixels, one of which is drawn per image; empty keeps each image's size.
         max_size: Maximum long side in pixels.
+        crop_size: Maximum side in pixels of training images, of which a random crop is used if they are larger; 0 for no crops.
         hflip_prob: Probability of a horizontal flip.
         num_workers: Worker processes that load images.
         skip_broken: Skip and list broken images and annotations instead of stopping.
         num_scenes: Number of synthetic training images.
         scene_size: Side of the synthetic images in pixels.
         num_val_scenes: Number of synthetic validation images; they follow the training images.
+        scene_seed: Seed of the synthetic images.
     """
 
     root: str = "scenes"
     batch_size: int = 16
     min_size: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
     max_size: int = 1333
+    crop_size: int = 0
     hflip_prob: float = 0.5
     num_workers: int = 2
     skip_broken: bool = False
     num_scenes: int = 2000
     scene_size: int = 320
     num_val_scenes: int = 500
+    scene_seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse short sides of images that are not positive."""
@@ -47,6 +52,8 @@ class DataConfig:
             raise ValueError(
                 f"--data.min-size is {', '.join(map(str, self.min_size))}; short sides are at least 1 px. [] keeps each image's size."
             )
+        if self.crop_size < 0:
+            raise ValueError(f"--data.crop-size is {self.crop_size}; give a side in pixels, or 0 for no crops.")
 
 
 def finetune_data_config() -> DataConfig:
@@ -65,9 +72,9 @@ def build_dataset(config: DataConfig, split: str = "train") -> ImageDataset:
         return open_dataset(config.root, split, config.skip_broken)
     size = (config.scene_size, config.scene_size)
     return (
-        SyntheticScenes(config.num_scenes, size)
+        SyntheticScenes(config.num_scenes, size, config.scene_seed)
         if split == "train"
-        else SyntheticScenes(config.num_val_scenes, size, first_index=config.num_scenes)
+        else SyntheticScenes(config.num_val_scenes, size, config.scene_seed, first_index=config.num_scenes)
     )
 
 
@@ -99,8 +106,16 @@ def load_data_config(run: str | Path, root: str = "") -> DataConfig:
 def build_train_loader(
     config: DataConfig, dataset: ImageDataset, seed: int, with_half_size: bool = False
 ) -> ResumableDataLoader:
-    """Build endless training batches, flipped and resized by ``config``; ``with_half_size`` adds a half-size view of the original image."""
-    resize = [RandomShortestSize(config.min_size, config.max_size)] if config.min_size else []
+    """Build endless training batches, flipped, resized and cropped by ``config``; ``with_half_size`` adds a half-size view of the original image.
+
+    Raises:
+        ValueError: If crops and half-size views are requested together.
+    """
+    resize: list[Augmentation] = [RandomShortestSize(config.min_size, config.max_size)] if config.min_size else []
+    if config.crop_size and with_half_size:
+        raise ValueError("A half-size view of the original image cannot be cropped; set --data.crop-size 0.")
+    if config.crop_size:
+        resize.append(RandomCropOfLargeImages(config.crop_size))
     views = [HalfSizeView(*resize)] if with_half_size else resize
     return ResumableDataLoader(
         dataset,

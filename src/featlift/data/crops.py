@@ -30,6 +30,28 @@ class RandomCrop:
         return crop_sample(image, target, (top, left, self.size, self.size), self.min_box_size)
 
 
+class RandomCropOfLargeImages:
+    """Augmentation: a random crop of images larger than ``size`` × ``size`` pixels; shorter sides are kept.
+
+    After resizing to random sizes this is the usual scale augmentation at a constant cost per image.
+
+    Raises:
+        ValueError: If ``size`` is not positive.
+    """
+
+    def __init__(self, size: int, min_box_size: float = 2.0) -> None:
+        if size < 1:
+            raise ValueError(f"The side of the crop is {size}; it is at least 1 px.")
+        self.size, self.min_box_size = size, min_box_size
+
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
+        """``[3, H, W]`` → ``[3, min(H, size), min(W, size)]``; removes objects whose clipped box has a side below ``min_box_size``."""
+        height, width = (min(side, self.size) for side in image.shape[-2:])
+        top = int(torch.randint(image.shape[-2] - height + 1, (), generator=generator))
+        left = int(torch.randint(image.shape[-1] - width + 1, (), generator=generator))
+        return crop_sample(image, target, (top, left, height, width), self.min_box_size)
+
+
 class DatasetSubset:
     """The images of ``dataset`` at ``indices``, in this order."""
 

@@ -12,6 +12,7 @@ from featlift.data.synthetic.backgrounds import apply_camera_effects
 from featlift.data.synthetic.glyphs import GLYPHS
 from featlift.data.synthetic.rng import PortableRNG
 from featlift.data.synthetic.scene_builder import SceneBuilder
+from featlift.data.synthetic.scene_cache import RENDERED_SCENES, Scene
 
 SIGN_CLASSES = tuple(GLYPHS)
 
@@ -77,9 +78,17 @@ class SyntheticScenes:
             "image_id": torch.tensor(self._first_index + self._checked_index(index) + 1),
         }
 
-    def render(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int32], list[int]]:
-        """Render image ``index``: uint8 ``[H, W, 3]``; instance map ``[H, W]`` with object 1…N or 0 per pixel; labels."""
-        rng = PortableRNG(self._seed, self._first_index + self._checked_index(index))
+    def render(self, index: int) -> Scene:
+        """Render image ``index``: uint8 ``[H, W, 3]``; instance map ``[H, W]`` with object 1…N or 0 per pixel; labels.
+
+        The images that were used last stay in memory (`featlift.data.synthetic.scene_cache`).
+        """
+        number = self._first_index + self._checked_index(index)
+        settings = (self._image_size, self._num_objects, self._object_sizes, tuple(self.classes))
+        return RENDERED_SCENES.get((self._seed, number, *settings), lambda: self._draw(number))
+
+    def _draw(self, number: int) -> Scene:
+        rng = PortableRNG(self._seed, number)
         scene = SceneBuilder(self._image_size, rng)
         for _ in range(rng.randint(*self._num_objects)):
             scene.add_clutter(self._object_sizes)
