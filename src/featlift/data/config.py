@@ -106,7 +106,9 @@ def load_data_config(run: str | Path, root: str = "") -> DataConfig:
 def build_train_loader(
     config: DataConfig, dataset: ImageDataset, seed: int, with_half_size: bool = False
 ) -> ResumableDataLoader:
-    """Build endless training batches, flipped, resized and cropped by ``config``; ``with_half_size`` adds a half-size view of the original image.
+    """Build endless training batches, flipped, resized and cropped by ``config``.
+
+    ``with_half_size`` adds a half-size view of the original image.
 
     Raises:
         ValueError: If crops and half-size views are requested together.
