@@ -41,7 +41,7 @@ def test_targets_of_an_image(dataset):
     image, target = dataset[0]
     assert image.shape == (3, 20, 30)
     assert image.unique().tolist() == pytest.approx([0.2])
-    assert dataset.classes == ["ant", "zebra"]
+    assert (dataset.classes, dataset.category_ids) == (["ant", "zebra"], [4, 90])
     assert target["labels"].tolist() == [2, 1]
     assert target["boxes"].tolist() == [[2, 2, 12, 10], [5, 0, 8, 20]]
     assert target["iscrowd"].tolist() == [0, 1]
@@ -79,7 +79,7 @@ def test_the_ground_truth_is_read_by_the_reference(dataset, capsys):
     truth.createIndex()
     capsys.readouterr()
     assert truth.getAnnIds() == [1, 2]
-    assert [truth.cats[k]["name"] for k in (1, 2)] == ["ant", "zebra"]
+    assert [truth.cats[k]["name"] for k in (4, 90)] == ["ant", "zebra"]
     assert truth.loadAnns(2)[0]["iscrowd"] == 1
     np.testing.assert_array_equal(truth.annToMask(truth.loadAnns(1)[0]), dataset[0][1]["masks"][0].numpy())
 

@@ -7,7 +7,7 @@ import torch
 
 from featlift.checkpoints import write_tensors
 from featlift.detectors import DETECTORS
-from featlift.detectors.checkpoint import load_detector, load_matching_weights, save_detector
+from featlift.detectors.checkpoint import load_detector, load_matching_weights, read_category_ids, save_detector
 from featlift.detectors.config import build_detector
 
 
@@ -71,3 +71,10 @@ def test_a_pyramid_is_matched_level_by_level(model, target, source, shift):
         for part in ("inner_blocks.{}.0.weight", "layer_blocks.{}.0.weight"):
             name = f"backbone.pyramid.{part}"
             assert torch.equal(own[name.format(level + shift)], other[name.format(level)])
+
+
+@pytest.mark.parametrize("ids", [None, [11, 90]])
+def test_category_ids_are_stored(model, tmp_path, ids):
+    config = replace(model("nearest"), pyramid_channels=16)
+    path = save_detector(build_detector(config, 2), config, ["a", "b"], tmp_path, category_ids=ids)
+    assert read_category_ids(path) == read_category_ids(tmp_path) == (ids or [1, 2])

@@ -16,7 +16,9 @@ SIDE = 32
 
 
 class Squares:
-    """Six images: a white square on black in each except the last, which is empty; ids 10, 20, …"""
+    """Six images: a white square on black in each except the last, which is empty; ids 10, 20, …, category 7"""
+
+    classes, category_ids = ["square"], [7]
 
     def __init__(self, masks=False):
         self.masks = masks
@@ -35,7 +37,7 @@ class Squares:
             {
                 "id": i + 1,
                 "image_id": 10 * (i + 1),
-                "category_id": 1,
+                "category_id": 7,
                 "bbox": [4, i, 8, 8],
                 "area": 64,
                 "iscrowd": 0,
@@ -44,7 +46,7 @@ class Squares:
             for i in range(5)
         ]
         images = [{"id": 10 * (i + 1), "width": SIDE, "height": SIDE} for i in range(6)]
-        return {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "square"}]}
+        return {"images": images, "annotations": objects, "categories": [{"id": 7, "name": "square"}]}
 
 
 class SquareDetector(nn.Module):
@@ -123,9 +125,9 @@ def test_results_are_in_coco_format():
         "scores": torch.tensor([0.5, 0.25]),
         "masks": masks,
     }
-    first, second = to_coco_results([prediction], [7])
+    first, second = to_coco_results([prediction], [7], {1: 3, 2: 5})
     assert first["bbox"] == [1, 2, 3, 6]
-    assert (first["image_id"], first["category_id"], first["score"]) == (7, 2, 0.5)
+    assert (first["image_id"], first["category_id"], first["score"]) == (7, 5, 0.5)
     assert rle_to_mask(first["segmentation"]).sum() == 0
     assert np.array_equal(rle_to_mask(second["segmentation"]), masks[1, 0].round().numpy())
 
@@ -138,6 +140,9 @@ def test_mask_scores_are_included():
         "masks": torch.ones(1, 1, 10, 10),
         "mask_scores": torch.tensor([0.25]),
     }
-    (result,) = to_coco_results([prediction], [7])
+    (result,) = to_coco_results([prediction], [7], {1: 3, 2: 5})
     assert (result["score"], result["mask_score"]) == (0.5, 0.25)
-    assert "mask_score" not in to_coco_results([{k: v for k, v in prediction.items() if k != "mask_scores"}], [7])[0]
+    assert (
+        "mask_score"
+        not in to_coco_results([{k: v for k, v in prediction.items() if k != "mask_scores"}], [7], {1: 3, 2: 5})[0]
+    )

@@ -20,9 +20,10 @@ from featlift.features import Target
 class CocoDataset:
     """Images of ``image_folder`` with the objects of ``annotation_file``.
 
-    Category ids become labels 1…K in the order of the ids; polygons and run lengths become masks. Crowd regions are kept
-    with ``iscrowd`` 1; `featlift.data.batches.ResumableDataLoader` removes them. Every annotation is validated, also
-    against the header of its image file; ``report`` counts the entries and lists the skipped ones.
+    Category ids become labels 1…K in the order of the ids, and ``category_ids`` keeps them; polygons and run lengths
+    become masks. Crowd regions are kept with ``iscrowd`` 1; `featlift.data.batches.ResumableDataLoader` removes them.
+    Every annotation is validated, also against the header of its image file; ``report`` counts the entries and lists the
+    skipped ones.
 
     Args:
         annotation_file: COCO JSON file of instances.
@@ -53,7 +54,7 @@ class CocoDataset:
             )
         if not entries:
             raise DatasetError(reader.problems, f"{annotation_file}: no usable image is left.")
-        self.classes = reader.classes
+        self.classes, self.category_ids = reader.classes, reader.category_ids
         self._entries = entries
         self.has_masks = load_masks and _all_have_masks(entries)
         self.report = _build_report(reader, entries)
@@ -79,7 +80,7 @@ class CocoDataset:
         return self._entries[index].size
 
     def coco(self) -> dict[str, Any]:
-        """Ground truth as a COCO dictionary: category ids 1…K, boxes clipped to their images, skipped entries removed."""
+        """Ground truth as a COCO dictionary: ids of the JSON file, boxes clipped to their images, skipped entries removed."""
         images = [
             {"id": e.image_id, "file_name": e.file_name, "height": e.size[0], "width": e.size[1]} for e in self._entries
         ]
@@ -88,13 +89,17 @@ class CocoDataset:
             for instance in entry.objects:
                 left, top, right, bottom = instance.box
                 annotations.append({
-                    "id": len(annotations) + 1, "image_id": entry.image_id, "category_id": instance.label,
+                    "id": len(annotations) + 1, "image_id": entry.image_id, "category_id": self.category_ids[instance.label - 1],
                     "bbox": [left, top, right - left, bottom - top], "area": instance.area,
                     "iscrowd": int(instance.is_crowd),
                 })  # fmt: skip
                 if self.has_masks and instance.rle:
                     annotations[-1]["segmentation"] = instance.rle
-        return {"images": images, "annotations": annotations, "categories": coco_categories(self.classes)}
+        return {
+            "images": images,
+            "annotations": annotations,
+            "categories": coco_categories(self.classes, self.category_ids),
+        }
 
     def _target(self, entry: CocoImage) -> Target:
         objects = entry.objects

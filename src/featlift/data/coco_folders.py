@@ -117,7 +117,8 @@ def check_coco_dataset(root: str | PathLike[str]) -> dict[str, SplitStatistics]:
 def compute_split_statistics(split: str, dataset: CocoDataset) -> SplitStatistics:
     """Count the objects of ``dataset`` without crowd regions, per class (most frequent first) and per size."""
     objects = [a for a in dataset.coco()["annotations"] if not a["iscrowd"]]
-    per_class = Counter(dataset.classes[a["category_id"] - 1] for a in objects)
+    names = dict(zip(dataset.category_ids, dataset.classes, strict=True))
+    per_class = Counter(names[a["category_id"]] for a in objects)
     per_size = Counter(area_bin_of(a["area"]) for a in objects)
     return SplitStatistics(
         split, dataset.report, dict(per_class.most_common()), {name: per_size[name] for name in AREA_BINS}

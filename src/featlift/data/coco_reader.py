@@ -52,6 +52,7 @@ class CocoReader:
         self.problems: list[DataProblem] = []
         self._document = self._load_json()
         self.classes, self._category_to_label = self._read_categories()
+        self.category_ids = list(self._category_to_label)
 
     def read_images(self) -> list[CocoImage]:
         """Valid images in the order of the JSON file, with their valid objects."""

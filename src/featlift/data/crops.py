@@ -56,7 +56,7 @@ class DatasetSubset:
     """The images of ``dataset`` at ``indices``, in this order."""
 
     def __init__(self, dataset: ImageDataset, indices: list[int]) -> None:
-        self.classes = dataset.classes
+        self.classes, self.category_ids = dataset.classes, dataset.category_ids
         self._dataset, self._indices = dataset, indices
 
     def __len__(self) -> int:

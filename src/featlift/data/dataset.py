@@ -15,9 +15,14 @@ int64 in 1…K; ``iscrowd`` [N] int64; ``area`` [N] float32, of the mask if pres
 
 @runtime_checkable
 class ImageDataset(Protocol):
-    """Images with objects. Label ``k`` has the name ``classes[k - 1]``; 0 is the background."""
+    """Images with objects. Label ``k`` has the name ``classes[k - 1]``; 0 is the background.
+
+    ``category_ids[k - 1]`` is the id of class ``k`` in the dataset's own annotation file, which `coco` and everything that
+    is written (detections, evaluation files, submissions) uses; 1…K for formats without ids.
+    """
 
     classes: list[str]
+    category_ids: list[int]
 
     def __len__(self) -> int:
         """Number of images."""
@@ -36,13 +41,19 @@ class ImageDataset(Protocol):
         ...
 
     def coco(self) -> dict[str, Any]:
-        """Ground truth as a COCO dictionary with category ids 1…K."""
+        """Ground truth as a COCO dictionary with the dataset's own image and category ids."""
         ...
 
 
-def coco_categories(classes: Sequence[str]) -> list[dict[str, Any]]:
-    """COCO's ``categories`` of ``classes``, with ids 1…K in this order."""
-    return [{"id": label, "name": name} for label, name in enumerate(classes, start=1)]
+def consecutive_ids(classes: Sequence[str]) -> list[int]:
+    """Category ids 1…K of ``classes``, for formats that have none."""
+    return list(range(1, len(classes) + 1))
+
+
+def coco_categories(classes: Sequence[str], category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """COCO's ``categories`` of ``classes`` with these ids; with ids 1…K by default."""
+    ids = consecutive_ids(classes) if category_ids is None else category_ids
+    return [{"id": id_, "name": name} for id_, name in zip(ids, classes, strict=True)]
 
 
 def drop_crowds(target: Target) -> Target:

@@ -27,6 +27,7 @@ class UnlabeledImageFolder:
 
     def __init__(self, folder: str | PathLike[str], min_size: int = 1) -> None:
         self.classes: list[str] = []
+        self.category_ids: list[int] = []
         self.folder = Path(folder)
         sizes = {path: read_image_sizes(path)[0] for path in list_images(folder)}
         self._sizes = {path: size for path, size in sizes.items() if min(size) >= min_size}

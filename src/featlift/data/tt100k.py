@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from featlift.data.dataset import Sample, coco_categories
+from featlift.data.dataset import Sample, coco_categories, consecutive_ids
 from featlift.data.image_io import read_image
 from featlift.registry import check_choice
 
@@ -55,6 +55,7 @@ class TT100KDataset:
         self.folder = Path(folder)
         images = _read_images(self.folder, release)
         self.classes = sorted(set(_category_names(_images_of_split(images, "train"))))
+        self.category_ids = consecutive_ids(self.classes)
         self.release = release
         selected = _select_split(images, split)
         if not selected:

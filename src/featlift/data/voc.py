@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from featlift.data.dataset import Sample, coco_categories
+from featlift.data.dataset import Sample, coco_categories, consecutive_ids
 from featlift.data.image_io import read_image
 
 VOC_CLASSES = (
@@ -40,6 +40,7 @@ class VocDataset:
 
     def __init__(self, folder: str | PathLike[str], split: str = "trainval") -> None:
         self.classes: list[str] = list(VOC_CLASSES)
+        self.category_ids = consecutive_ids(self.classes)
         self.folder = Path(folder)
         split_file = self.folder / "ImageSets" / "Main" / f"{split}.txt"
         if not split_file.is_file():

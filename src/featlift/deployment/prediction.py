@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featlift.checkpoints.json_io import write_json
+from featlift.data.dataset import coco_categories
 from featlift.data.image_io import list_images, read_image
 from featlift.device import device_of
+from featlift.evaluation.coco_files import to_annotations, write_coco_file, write_coco_results
 from featlift.evaluation.detection import to_coco_results
 from featlift.training.progress import track
 
@@ -21,8 +22,11 @@ def predict_images(
     out: Path,
     score_threshold: float = 0.5,
     skip_broken: bool = False,
+    category_ids: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """Detect objects in ``files``; write annotated images and ``predictions.json`` into ``out``, and return its content.
+    """Detect objects in ``files``; write annotated images and detections into ``out``, and return the content of ``predictions.json``.
+
+    ``predictions.json`` is a full COCO file with images and categories, ``results.json`` the list of COCO results.
 
     Args:
         detector: Detector with torchvision's interface.
@@ -31,12 +35,15 @@ def predict_images(
         out: Output folder.
         score_threshold: Minimum score of drawn detections; the JSON file contains all.
         skip_broken: Skip unreadable images and list them in the JSON file.
+        category_ids: Id of each class in the files; None for 1…K. Images have the ids 1…N.
 
     Raises:
         ValueError: If an image is unreadable and ``skip_broken`` is False.
     """
     device = device_of(detector)
     detector.eval()
+    categories = coco_categories(classes, category_ids)
+    label_ids = {label: category["id"] for label, category in enumerate(categories, start=1)}
     results: list[dict[str, Any]] = []
     images, broken = [], []
     out.mkdir(parents=True, exist_ok=True)
@@ -50,12 +57,11 @@ def predict_images(
             continue
         detections = _detect(detector, image.to(device))
         images.append({"id": number, "file_name": str(file), "height": image.shape[1], "width": image.shape[2]})
-        results += to_coco_results([detections], [number])
+        results += to_coco_results([detections], [number], label_ids)
         draw_predictions(image, detections, classes, score_threshold, out / f"{number:05d}_{file.stem}.png")
-    categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
-    content = {"images": images, "categories": categories, "annotations": results, "skipped": broken}
-    write_json(out / "predictions.json", content)
-    return content
+    write_coco_results(out / "results.json", results)
+    write_coco_file(out / "predictions.json", images, categories, results, skipped=broken)
+    return {"images": images, "categories": categories, "annotations": to_annotations(results), "skipped": broken}
 
 
 def find_images(paths: list[str]) -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from featlift.checkpoints import read_tensors, write_tensors
+from featlift.checkpoints.tensors import read_metadata
 from featlift.detectors import Detector
 from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.detectors.efpn_config import ExtendedLevelConfig, build_efpn, configure_inference
@@ -26,6 +27,7 @@ def save_detector(
     folder: Path,
     filename: str = DETECTOR_FILE,
     extended_level: ExtendedLevelConfig | None = None,
+    category_ids: Sequence[int] | None = None,
 ) -> Path:
     """Write ``detector`` with its configuration to ``folder``, atomically, and return the path.
 
@@ -36,11 +38,14 @@ def save_detector(
         folder: Existing folder.
         filename: Name of the file.
         extended_level: Configuration of EFPN's extended level; None for other detectors.
+        category_ids: Category ids of the training data, which predictions are written with; None for 1…K.
     """
     metadata = {
         "model": json.dumps(asdict(replace(config, backbone_weights="random", execution="eager"))),
         "classes": json.dumps(list(classes)),
     }
+    if category_ids is not None:
+        metadata["category_ids"] = json.dumps(list(category_ids))
     if extended_level is not None:
         metadata["extended_level"] = json.dumps(asdict(extended_level))
     return write_tensors(folder / filename, detector.state_dict(), metadata)
@@ -53,8 +58,7 @@ def load_detector(path: str | Path) -> tuple[Detector, list[str]]:
         FileNotFoundError: If there is no such run or file.
         ValueError: If the file was not written by :func:`save_detector`.
     """
-    path = Path(path)
-    tensors, metadata = read_tensors(path / DETECTOR_FILE if path.is_dir() else path)
+    tensors, metadata = read_tensors(_detector_file(path))
     if "model" not in metadata:
         raise ValueError(
             f"'{path}' is no detector of FeatLift: it has no configuration. Give a run folder or its {DETECTOR_FILE}."
@@ -62,6 +66,17 @@ def load_detector(path: str | Path) -> tuple[Detector, list[str]]:
     detector = _detector_from_metadata(metadata)
     detector.load_state_dict(tensors)
     return detector, json.loads(metadata["classes"])
+
+
+def read_category_ids(path: str | Path) -> list[int]:
+    """Category ids of the training data of a detector file, in the order of its classes; 1…K if it has none."""
+    metadata = read_metadata(_detector_file(path))
+    num_classes = len(json.loads(metadata["classes"]))
+    return json.loads(metadata.get("category_ids", "null")) or list(range(1, num_classes + 1))
+
+
+def _detector_file(path: str | Path) -> Path:
+    return Path(path) / DETECTOR_FILE if Path(path).is_dir() else Path(path)
 
 
 def _detector_from_metadata(metadata: Mapping[str, str]) -> Detector:

@@ -210,7 +210,7 @@ def _unknown_class_message(classes: dict[int, str]) -> str:
     first = ", ".join(f"{k} {name}" for k, name in list(classes.items())[:10])
     return (
         f"is not in the ground truth (classes: {first}{', …' if len(classes) > 10 else ''}). Detector and dataset must "
-        "use the same class numbers: 1…K in the order of dataset.classes."
+        "use the same category ids: those of dataset.coco(), which label_ids of detect_dataset maps labels to."
     )
 
 

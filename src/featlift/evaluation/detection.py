@@ -38,11 +38,11 @@ def evaluate_detector(
     device: str | torch.device | None = None,
     num_workers: int = 0,
     progress: bool = True,
+    label_ids: Mapping[int, int | None] | None = None,
 ) -> EvaluationResult:
     """Run `detect_dataset` on the whole dataset, then `compute_metrics`."""
-    return compute_metrics(
-        detect_dataset(detector, dataset, None, batch_size, device, num_workers, progress), dataset.coco()
-    )
+    evaluation = detect_dataset(detector, dataset, None, batch_size, device, num_workers, progress, label_ids)
+    return compute_metrics(evaluation, dataset.coco())
 
 
 def compute_metrics(evaluation: EvaluationResult, ground_truth: GroundTruth) -> EvaluationResult:
@@ -62,12 +62,15 @@ def detect_dataset(
     device: str | torch.device | None = None,
     num_workers: int = 0,
     progress: bool = True,
+    label_ids: Mapping[int, int | None] | None = None,
 ) -> EvaluationResult:
     """Run ``detector`` (torchvision interface) in evaluation mode on ``dataset[i]`` for ``i`` in ``indices`` (None: all).
 
     The detector is moved to ``device`` (None: its current device); its training mode is restored. ``num_workers`` processes load
-    images. Metrics are not computed.
+    images. Detections have the dataset's own image and category ids; ``label_ids`` maps the detector's labels to them (see
+    `featlift.evaluation.class_mapping.match_classes`), None takes its labels as those of the dataset. Metrics are not computed.
     """
+    label_ids = dict(enumerate(dataset.category_ids, start=1)) if label_ids is None else label_ids
     device = torch.device(device) if device is not None else device_of(detector)
     subset = Subset(dataset, range(len(dataset)) if indices is None else indices)  # type: ignore[arg-type]
     batches = DataLoader(subset, batch_size=batch_size, num_workers=num_workers, collate_fn=list)
@@ -75,14 +78,20 @@ def detect_dataset(
     detector.to(device).eval()
     try:
         for batch in track(batches, "detecting", progress):
-            _detect_batch(detector, batch, device, evaluation)
+            _detect_batch(detector, batch, device, evaluation, label_ids)
     finally:
         detector.train(training)
     return evaluation
 
 
 @torch.inference_mode()
-def _detect_batch(detector: nn.Module, batch: list[Sample], device: torch.device, evaluation: EvaluationResult) -> None:
+def _detect_batch(
+    detector: nn.Module,
+    batch: list[Sample],
+    device: torch.device,
+    evaluation: EvaluationResult,
+    label_ids: Mapping[int, int | None],
+) -> None:
     images, ids = [image.to(device) for image, _ in batch], [int(target["image_id"]) for _, target in batch]
     synchronize_cuda()
     start = time.perf_counter()
@@ -91,32 +100,50 @@ def _detect_batch(detector: nn.Module, batch: list[Sample], device: torch.device
     seconds = (time.perf_counter() - start) / len(batch)
     evaluation.seconds_per_image |= dict.fromkeys(ids, seconds)
     evaluation.has_masks |= any("masks" in prediction for prediction in predictions)
-    evaluation.detections += to_coco_results(predictions, ids)
+    evaluation.detections += to_coco_results(predictions, ids, label_ids)
 
 
-def to_coco_results(predictions: Sequence[Mapping[str, Tensor]], image_ids: Sequence[int]) -> list[Detection]:
+def to_coco_results(
+    predictions: Sequence[Mapping[str, Tensor]], image_ids: Sequence[int], label_ids: Mapping[int, int | None]
+) -> list[Detection]:
     """Convert torchvision predictions to COCO results; ``mask_scores [N]`` (CenterMask) become ``mask_score``.
 
     Each prediction has ``boxes [N, 4]`` xyxy px, ``labels [N]`` 1…K, ``scores [N]`` and optionally ``masks [N, 1, H, W]``
-    (or ``[N, H, W]``) in 0…1, which are thresholded at 0.5 and stored as RLE.
+    (or ``[N, H, W]``) in 0…1, which are thresholded at 0.5 and stored as RLE. ``label_ids`` maps labels to category ids;
+    detections of labels mapped to None are left out.
+
+    Raises:
+        ValueError: If a label is not in ``label_ids``.
     """
     return [
         result
         for prediction, image_id in zip(predictions, image_ids, strict=True)
-        for result in _image_results(prediction, int(image_id))
+        for result in _image_results(prediction, int(image_id), label_ids)
     ]
 
 
-def _image_results(prediction: Mapping[str, Tensor], image_id: int) -> list[Detection]:
+def _image_results(
+    prediction: Mapping[str, Tensor], image_id: int, label_ids: Mapping[int, int | None]
+) -> list[Detection]:
     boxes = prediction["boxes"].detach().double().cpu()
     boxes[:, 2:] -= boxes[:, :2]
-    rows = zip(boxes.tolist(), prediction["labels"].tolist(), prediction["scores"].tolist(), strict=True)
-    results = [
-        {"image_id": image_id, "category_id": int(label), "bbox": box, "score": score} for box, label, score in rows
+    categories = [_category_id(label, label_ids) for label in prediction["labels"].tolist()]
+    rows = zip(boxes.tolist(), categories, prediction["scores"].tolist(), strict=True)
+    results: list[Detection] = [
+        {"image_id": image_id, "category_id": category, "bbox": box, "score": score} for box, category, score in rows
     ]
     for result, score in zip(results, prediction.get("mask_scores", ()), strict="mask_scores" in prediction):
         result["mask_score"] = float(score)
     for result, mask in zip(results, prediction.get("masks", ()), strict="masks" in prediction):
         probability = mask.detach().reshape(mask.shape[-2:])
         result["segmentation"] = mask_to_rle((probability > 0.5).cpu().numpy())
-    return results
+    return [result for result in results if result["category_id"] is not None]
+
+
+def _category_id(label: int, label_ids: Mapping[int, int | None]) -> int | None:
+    if label not in label_ids:
+        raise ValueError(
+            f"The detector answers with label {label}; the labels of the dataset are {min(label_ids, default=0)} to "
+            f"{max(label_ids, default=0)}. Map the detector's classes by name: featlift.evaluation.class_mapping.match_classes."
+        )
+    return label_ids[label]

@@ -1,14 +1,19 @@
 """Evaluation of a detector file on a dataset: COCO metrics, TT100K's own protocol, test-time augmentation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from featlift.checkpoints.json_io import write_json
 from featlift.data.config import build_dataset, load_data_config
+from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.data.tt100k import TT100KDataset
 from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.multi_scale import MultiScaleTTA
+from featlift.evaluation.class_mapping import match_classes
+from featlift.evaluation.coco_files import write_coco_file, write_coco_results
+from featlift.evaluation.coco_metrics import Detection
 from featlift.evaluation.detection import evaluate_detector
 from featlift.runs.evaluate import format_metrics
 from featlift.runs.options import InferenceOptions
@@ -30,27 +35,28 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
     """
     detector, classes = load_detector(model)
     dataset = build_dataset(load_data_config(model, data), split)
-    if list(dataset.classes) != classes:
-        raise ValueError(
-            f"The detector has the classes {', '.join(classes)}; the dataset has {', '.join(dataset.classes)}."
-        )
+    label_ids = match_classes(classes, dataset)
     tta = (inference.scales, inference.flip, inference.merge_method)
     predictor = MultiScaleTTA(detector, *tta) if inference.has_augmentation else detector
-    evaluation = evaluate_detector(predictor, dataset, inference.batch_size, inference.device)
+    evaluation = evaluate_detector(predictor, dataset, inference.batch_size, inference.device, label_ids=label_ids)
     print(format_metrics(Path(model).name, evaluation))
     path = Path(out) if out else _default_path(model, data, split, inference)
-    results = {
-        "data": dataset_fingerprint(dataset),
-        "metrics": evaluation.metrics,
-        "detections": evaluation.detections,
-    }
+    results = {"data": dataset_fingerprint(dataset), "metrics": evaluation.metrics, "detections": evaluation.detections}
     if isinstance(dataset, TT100KDataset):
         results["tt100k"] = evaluate_tt100k(predictor, dataset, evaluation, inference.batch_size, inference.device)
         print(format_tt100k(results["tt100k"]))
         print(plot_accuracy_recall(results["tt100k"], path.with_name(f"{path.stem}-accuracy-recall.png")))
     write_json(path, results)
+    write_detections(path, dataset, evaluation.detections)
     print(path)
     return evaluation.metrics
+
+
+def write_detections(path: Path, dataset: ImageDataset, detections: Sequence[Detection]) -> None:
+    """Write ``detections`` next to ``path``: ``…-results.json``, the list of COCO results, and ``…-coco.json``, a full COCO file."""
+    truth = dataset.coco()
+    write_coco_results(path.with_name(f"{path.stem}-results.json"), detections)
+    write_coco_file(path.with_name(f"{path.stem}-coco.json"), truth["images"], truth["categories"], detections)
 
 
 def _default_path(model: str, data: str, split: str, inference: InferenceOptions) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featlift.data.dataset import Sample, coco_categories
+from featlift.data.dataset import Sample, coco_categories, consecutive_ids
 from featlift.data.synthetic.backgrounds import apply_camera_effects
 from featlift.data.synthetic.glyphs import GLYPHS
 from featlift.data.synthetic.rng import PortableRNG
@@ -52,7 +52,7 @@ class SyntheticScenes:
         first_index: int = 0,
     ) -> None:
         _validate_settings(num_images, image_size, num_objects, object_sizes, classes)
-        self.classes = list(classes)
+        self.classes, self.category_ids = list(classes), consecutive_ids(classes)
         self.settings: dict[str, Any] = {  # hashed by dataset_fingerprint: do not rename the keys
             "count": num_images, "size": list(image_size), "seed": seed, "objects": list(num_objects), "sides": list(object_sizes),
             "classes": list(classes), "first": first_index,
