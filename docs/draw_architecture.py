@@ -25,6 +25,7 @@ PURPOSES: dict[str, str] = {
     "baseline": "detection losses alone",
     "report": "HTML page, figures",
     "deployment": "optimize, export, upscale",
+    "integrations": "other libraries",
     "conversion": "published weights",
     "upgrading": "existing detectors",
     "distillation": "teacher, student, discriminator",

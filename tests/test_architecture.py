@@ -76,7 +76,7 @@ FLOORS: list[set[str]] = [
     {"interpolators", "discriminators", "losses", "backbones", "image_sr"},
     {"pyramids"},
     {"detectors", "retrieval"},
-    {"conversion", "upgrading", "distillation"},
+    {"conversion", "upgrading", "distillation", "integrations"},
     {"baseline", "report", "deployment"},
     {"runs"},
     {"papers"},

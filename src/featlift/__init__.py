@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from featlift.deployment.optimize import optimize, restore
     from featlift.detectors import detections_from_features, detector, extractor, list_detectors, losses_from_features
     from featlift.features import Features
+    from featlift.integrations import upgraded_trainer
     from featlift.interpolators import interpolator, list_interpolators
     from featlift.pyramids import list_pyramids
     from featlift.resolution import cross_resolution
@@ -56,6 +57,7 @@ _MODULES = {
     "save_delta": "upgrading",
     "train": "commands.train",
     "upgrade": "upgrading",
+    "upgraded_trainer": "integrations",
 }
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "save_delta",
     "train",
     "upgrade",
+    "upgraded_trainer",
 ]
 
 

@@ -1,11 +1,13 @@
 """The state of an upgraded network, stored as an attribute of it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from featlift.upgrading.original_weights import OriginalWeights
+from featlift.upgrading.rebuild_guards import guard_rebuilds
 from featlift.upgrading.wrappers import unwrap_module
 
 STATE_ATTRIBUTE = "_upgrade_state"
@@ -32,6 +34,13 @@ class UpgradeState:
     original_weights: OriginalWeights
     level: str = ""
     example: str = ""
+
+    def __post_init__(self) -> None:
+        guard_rebuilds(is_upgraded)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        guard_rebuilds(is_upgraded)
 
 
 def is_upgraded(model: object) -> bool:
