@@ -43,14 +43,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def options(yolo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {
-        "data": str(yolo_data), "epochs": 2, "batch": 2, "imgsz": 64, "workers": 0, "device": "cpu", "plots": False,
-
-            "project": str(tmp_path_factory.mktemp("runs")),
-            "verbose": False,
-            "optimizer": "AdamW",
-            "lr0": 0.01,
-            "nbs": 2
-        ,
+        "data": str(yolo_data),
+        "epochs": 2,
+        "batch": 2,
+        "imgsz": 64,
+        "workers": 0,
+        "device": "cpu",
+        "plots": False,
+        "project": str(tmp_path_factory.mktemp("runs")),
+        "verbose": False,
+        "optimizer": "AdamW",
+        "lr0": 0.01,
+        "nbs": 2,
     }
 
 
