@@ -61,3 +61,9 @@ def test_scenes_of_another_seed(data):
     names = ["train", "val"]
     first, second = ([build_dataset(data(scene_seed=seed), name)[0][0] for name in names] for seed in (0, 1))
     assert not any(a.equal(b) for a, b in zip(first, second, strict=True))
+
+
+def test_sizes_of_the_signs(data):
+    boxes = build_dataset(data(scene_object_sizes=(20, 24)))[0][1]["boxes"]
+    assert (boxes[:, 2:] - boxes[:, :2]).max() > 18
+    assert (boxes[:, 2:] - boxes[:, :2]).min() > 8

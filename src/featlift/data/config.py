@@ -31,6 +31,7 @@ class DataConfig:
         scene_size: Side of the synthetic images in pixels.
         num_val_scenes: Number of synthetic validation images; they follow the training images.
         scene_seed: Seed of the synthetic images.
+        scene_object_sizes: Smallest and largest side of the signs in synthetic images, in pixels.
     """
 
     root: str = "scenes"
@@ -45,6 +46,7 @@ class DataConfig:
     scene_size: int = 320
     num_val_scenes: int = 500
     scene_seed: int = 0
+    scene_object_sizes: tuple[int, int] = (6, 40)
 
     def __post_init__(self) -> None:
         """Refuse short sides of images that are not positive."""
@@ -70,11 +72,13 @@ def build_dataset(config: DataConfig, split: str = "train") -> ImageDataset:
     """Build the dataset of ``split``, "train" or "val"."""
     if config.root != "scenes":
         return open_dataset(config.root, split, config.skip_broken)
-    size = (config.scene_size, config.scene_size)
-    return (
-        SyntheticScenes(config.num_scenes, size, config.scene_seed)
-        if split == "train"
-        else SyntheticScenes(config.num_val_scenes, size, config.scene_seed, first_index=config.num_scenes)
+    is_train = split == "train"
+    return SyntheticScenes(
+        config.num_scenes if is_train else config.num_val_scenes,
+        (config.scene_size, config.scene_size),
+        config.scene_seed,
+        object_sizes=config.scene_object_sizes,
+        first_index=0 if is_train else config.num_scenes,
     )
 
 
@@ -97,7 +101,8 @@ def load_data_config(run: str | Path, root: str = "") -> DataConfig:
     settings = folder / "settings.json"
     if settings.is_file():
         data = json.loads(settings.read_text())["data"]
-        return replace(DataConfig(**data), root=root or data["root"], min_size=tuple(data["min_size"]))
+        sizes = {name: tuple(data[name]) for name in ("min_size", "scene_object_sizes") if name in data}
+        return replace(DataConfig(**data), root=root or data["root"], **sizes)
     if not root:
         raise FileNotFoundError(f"'{run}' is no run folder, so its dataset is unknown; give a COCO folder or 'scenes'.")
     return DataConfig(root=root)

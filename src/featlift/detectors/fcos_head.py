@@ -48,9 +48,9 @@ class ScaledRegressionHead(FCOSRegressionHead):
         self.scales = nn.Parameter(torch.ones(num_levels))
 
     def forward(self, x: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Maps ``[B, C, H, W]``, one per level → distances ``[B, ΣHW, 4]`` and centerness logits ``[B, ΣHW, 1]``."""
+        """Maps ``[B, C, H, W]``, one per level or the finest ones → distances ``[B, ΣHW, 4]`` and centerness logits ``[B, ΣHW, 1]``."""
         towers = [self.conv(level) for level in x]
-        boxes = [(scale * self.bbox_reg(t)).relu() for scale, t in zip(self.scales, towers, strict=True)]
+        boxes = [(scale * self.bbox_reg(t)).relu() for scale, t in zip(self.scales, towers, strict=False)]
         return _flatten_maps(boxes), _flatten_maps([self.bbox_ctrness(tower) for tower in towers])
 
 

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from featlift.report.examples import ComparisonExamples, ReportDataset, build_ru
 from featlift.report.feature_maps import build_level_maps
 from featlift.report.pareto import ParetoPoints, pareto_data_uri
 from featlift.report.records import RunRecord
-from featlift.report.tables import TableRow, class_rows, cost_rows, format_signed_percent, metric_rows
+from featlift.report.tables import TableRow, class_rows, cost_rows, metric_rows
+from featlift.report.templates import load_template
 
 MAX_OBJECTS, MAX_COMPARED_IMAGES, MAX_RUN_IMAGES = 9, 3, 6
 """Number of enlarged objects per outcome, of whole images per comparison (and of its last run), and of whole images of a single run."""
@@ -55,7 +55,7 @@ def write_report(
     context["maps"] = build_level_maps(features) if features else []
     context["input_image"] = _input_image(features) if features else None
     context["pareto"] = pareto_data_uri(pareto_points, "ms per image", "box AP, %") if pareto_points else None
-    page = _load_template().render(context)
+    page = load_template("page.html").render(context)
     return write_atomic(Path(folder) / "report.html", page)
 
 
@@ -75,14 +75,6 @@ def _check_runs(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) ->
             raise ValueError(
                 f"The comparison of '{comparison.first_name}' with '{comparison.second_name}' names a run that is not among {names}."
             )
-
-
-def _load_template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["signed"] = format_signed_percent
-    return environment.from_string((files("featlift.report") / "page.html").read_text(encoding="utf-8"))
 
 
 def _number_context(runs: Sequence[RunRecord], comparisons: Sequence[Comparison]) -> dict[str, Any]:
