@@ -6,7 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from featlift.checkpoints import load, save
+from featlift.checkpoints import load, read_tensors, save, write_tensors
 from featlift.checkpoints.init_args import store_init_args
 
 
@@ -145,3 +145,20 @@ def test_files_that_are_no_parts(tmp_path, make, error, message):
     make(path)
     with pytest.raises(error, match=message):
         load(path)
+
+
+def test_a_file_cannot_ask_for_downloads(tmp_path, monkeypatch):
+    import timm
+
+    from featlift.backbones import image_encoder
+
+    path = save(image_encoder("resnet10t"), tmp_path / "encoder.safetensors")
+    tensors, metadata = read_tensors(path)
+    metadata["arguments"] = metadata["arguments"].replace('"pretrained": false', '"pretrained": true')
+    assert "true" in metadata["arguments"]
+    write_tensors(path, tensors, metadata)
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda *a, pretrained, **o: pytest.fail("download") if pretrained else create(*a, **o)
+    )
+    assert load(path).channels == 512

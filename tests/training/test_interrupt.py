@@ -43,3 +43,17 @@ def test_in_other_threads_requested_stays_false():
     thread.start()
     thread.join()
     assert requests == [False]
+
+
+def test_hangup_stops_but_stays_ignored_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupt.requested
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)

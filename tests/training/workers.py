@@ -1,9 +1,11 @@
-"""Subprocesses of the tests: ``python workers.py killed|distributed FOLDER …``. Forks are cheap, importing torch is not."""
+"""Subprocesses of the tests: ``python workers.py killed|signals|distributed FOLDER …``. Forks are cheap, importing torch is not."""
 
+import json
 import os
 import random
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 import torch._dynamo  # optimizers import it; once is enough for all forks
 
 from conftest import ToyBatches, build_learners, build_step, deterministic_models, stochastic_models
+from featlift.data.batches import ResumableDataLoader
 from featlift.training import Learner, OptimizerConfig, Run, ShardedStrategy, fit, shard_module
 
 STEPS = 24
@@ -69,6 +72,79 @@ def killed(folder: Path) -> None:
     print("deaths", deaths)
 
 
+class SlowDataset:
+    """Twelve images of 12 px, each one box; reading one takes a moment if ``seconds`` is given."""
+
+    classes = ("thing",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Any:
+        time.sleep(self.seconds)
+        image = torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(index))
+        labels = torch.tensor([index])
+        boxes = torch.tensor([[1.0, 1.0, 9.0, 9.0]])
+        return image, {"boxes": boxes, "labels": labels, "iscrowd": labels * 0, "area": labels * 0.0 + 64}
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        return 12, 12
+
+
+def loading(folder: Path, seconds: float = 0.0) -> None:
+    """One stage whose batches two worker processes read."""
+    with Run(folder, {}, seed=3, save_every=100, log_every=1) as run:
+        step, learners = build_learners(12, stochastic_models, name="adamw", lr=0.01, ema_decay=0.9)
+        loader = ResumableDataLoader(SlowDataset(seconds), 4, seed=2, num_workers=2)  # type: ignore[arg-type]
+        fit(step, loader, 12, run, learners)
+        run.write_result({"weight": learners["generator"].module.lateral.weight.sum()})
+
+
+def own_group(work: Callable[[], None], output: Path) -> None:
+    """Do ``work`` as a program of its own does it, with a process group, standard handlers and an output."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    try:
+        work()
+    except SystemExit as stop:
+        print(stop.code, flush=True)
+        os._exit(1)
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+        os._exit(1)
+
+
+def interrupted(folder: Path, name: str, number: int, to_worker: bool = False) -> dict[str, Any]:
+    """Send the signal after three steps, to the group or to one worker; resume; return what was seen."""
+    run, log = folder / name, folder / name / "log.jsonl"
+    pid = child(lambda: own_group(lambda: loading(run, 0.02), folder / f"{name}.txt"))
+    while not (log.exists() and log.read_text().count("\n") >= 3):
+        time.sleep(0.01)
+    workers = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    os.kill(workers[0], number) if to_worker else os.killpg(pid, number)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    left = [worker for worker in workers if Path(f"/proc/{worker}").exists()]
+    saved = sorted(path.name for path in (run / "checkpoint" / "train").iterdir())
+    resumed = os.waitpid(child(lambda: own_group(lambda: loading(run), folder / f"{name}-again.txt")), 0)[1]
+    output = [(folder / f"{name}{again}.txt").read_text() for again in ("", "-again")]
+    seen = {"code": code, "workers": len(workers), "left": left, "saved": saved, "resumed": resumed, "output": output}
+    return seen | {"log": log.read_text(), "result": json.loads((run / "result.json").read_text())["result"]}
+
+
+def signals(folder: Path) -> None:
+    """An undisturbed run, one for each signal to the whole group, and one whose worker is killed."""
+    os.waitpid(child(lambda: loading(folder / "undisturbed")), 0)
+    kinds = {name: (int(getattr(signal, name)), False) for name in ("SIGINT", "SIGTERM", "SIGHUP")}
+    cases = {name: interrupted(folder, name, *kind) for name, kind in {**kinds, "worker": (9, True)}.items()}
+    (folder / "cases.json").write_text(json.dumps(cases))
+
+
 def distributed(folder: Path, kind: str, port: str) -> None:
     """Two processes train for three steps; each writes its final weights."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
@@ -103,4 +179,4 @@ def one_of_two(folder: Path, kind: str, rank: int) -> None:
 
 if __name__ == "__main__":
     mode, folder, *rest = sys.argv[1:]
-    {"killed": killed, "distributed": distributed}[mode](Path(folder), *rest)
+    {"killed": killed, "signals": signals, "distributed": distributed}[mode](Path(folder), *rest)

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from featlift.checkpoints.damage import explain_damage
+
 
 @contextmanager
 def explain_failed_download(weights: str, remedy: str) -> Iterator[None]:
@@ -40,7 +42,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no weight file '{path}'.")
-    tensors = _read_state_dict(path)
+    with explain_damage(path, "Give a state dict as safetensors, or as saved by torch.save."):
+        tensors = _read_state_dict(path)
     required = {name: x for name, x in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     named = {name: tensors[name] for name, x in required.items() if name in tensors and tensors[name].shape == x.shape}
     network.load_state_dict(

@@ -36,6 +36,7 @@ def store_init_args(**overrides: object) -> Callable[[_ClassT], _ClassT]:
                 self.init_args = dict(bound.arguments) | overrides
 
         cls.__init__ = __init__
+        cls.init_overrides = dict(overrides)
         return cls
 
     return decorate

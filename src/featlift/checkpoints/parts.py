@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from featlift.checkpoints.damage import explain_damage
 from featlift.checkpoints.states import compare_states, copy_matching, unique_state_dict
 from featlift.checkpoints.tensors import read_tensors, write_tensors
 
@@ -57,7 +58,8 @@ def load(path: str | Path) -> nn.Module:
             f"{path} does not contain class and arguments: it was not written by featlift.checkpoints.save. "
             "Build the module yourself and use load_state_file(module, path)."
         )
-    module = rebuild_module({"class": metadata["class"], "arguments": json.loads(metadata["arguments"])})
+    with explain_damage(path, "Use another copy of the file."):
+        module = rebuild_module({"class": metadata["class"], "arguments": json.loads(metadata["arguments"])})
     copy_matching(module, tensors, path)
     return module
 
@@ -106,6 +108,10 @@ def rebuild_module(description: Mapping[str, Any]) -> Any:
     """
     cls = _resolve_class(description["class"])
     arguments = {name: _from_json(value) for name, value in description["arguments"].items()}
+    overrides = getattr(
+        cls, "init_overrides", {}
+    )  # whatever the file says: nothing is downloaded, no other file opened
+    arguments |= {name: value for name, value in overrides.items() if name in arguments}
     try:
         return cls(**arguments)
     except TypeError as error:
@@ -137,9 +143,11 @@ def _resolve_class(name: str) -> type:
     if not (
         isinstance(cls, type)
         and _is_featlift_module(cls.__module__)
-        and (issubclass(cls, nn.Module) or is_dataclass(cls))
+        and (is_dataclass(cls) or (issubclass(cls, nn.Module) and hasattr(cls, "init_overrides")))
     ):
-        raise ValueError(f"The checkpoint refers to {name}, which is not a module or dataclass of {PACKAGE}.")
+        raise ValueError(
+            f"The checkpoint refers to {name}, which is not a module or dataclass of {PACKAGE} that a checkpoint can hold."
+        )
     return cls
 
 

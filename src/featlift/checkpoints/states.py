@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from featlift.checkpoints.damage import ERRORS
 
 WRAPPER_KEYS = ("model", "state_dict", "model_state_dict", "ema_state_dict", "params_ema", "params")
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
@@ -129,7 +130,7 @@ def _read_file(path: Path) -> Any:
             f"could execute any code. If you trust its source, open it with torch.load(…, weights_only=False) yourself and "
             f"save only its state dict. PyTorch reports: {_first_line(error)}"
         ) from error
-    except (SafetensorError, EOFError, RuntimeError) as error:
+    except ERRORS as error:
         raise ValueError(f"{path} is damaged or not a checkpoint: {_first_line(error)}") from error
 
 

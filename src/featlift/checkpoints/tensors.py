@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from featlift.checkpoints.atomic import write_atomic
+from featlift.checkpoints.damage import explain_damage
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
@@ -21,7 +22,15 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
         pointer = contiguous.untyped_storage().data_ptr()
         unshared[name] = contiguous.clone() if contiguous.numel() > 0 and pointer in pointers else contiguous
         pointers.add(pointer)
-    return write_atomic(path, lambda temporary: save_file(unshared, temporary, dict(metadata or {})))
+    return write_atomic(path, lambda temporary: _save_file(unshared, temporary, dict(metadata or {})), durable=True)
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Save with the errors of the file system as OSError; safetensors has a type of its own."""
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -33,7 +42,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     path = Path(path)
     metadata = read_metadata(path)
-    return load_file(path), metadata
+    with explain_damage(path, "Use another copy of the file."):
+        return load_file(path), metadata
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -4,13 +4,16 @@ Heavy modules are imported only after the words are checked: help and most error
 """
 
 import importlib
+import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from featlift.cli.arguments import UsageError, data_root, read_assignments
+from featlift.cli.error_messages import describe_error
 from featlift.cli.help import format_help, format_overview
 from featlift.cli.hints import suggest_verb
 from featlift.cli.option_table import OptionTable, load_option_table
@@ -23,19 +26,32 @@ HELP_WORDS = ("-h", "--help", "--help-all", "--help_all")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``featlift`` with the arguments ``argv`` (default: ``sys.argv[1:]``) and return the exit code.
 
-    Errors that the user can fix are printed as a sentence without a traceback; ``FEATLIFT_TRACEBACK=1`` raises them.
+    Every error is printed as a sentence without a traceback; ``FEATLIFT_TRACEBACK=1`` raises it.
     """
     warnings.formatwarning = _format_warning
+    _escape_undecodable_names()
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv), COMMANDS, "featlift")
     except BrokenPipeError:  # the reader, such as `head`, has closed the output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+    except KeyboardInterrupt:
         if os.environ.get("FEATLIFT_TRACEBACK"):
             raise
-        print(f"featlift: {error}", file=sys.stderr)
+        print("featlift: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if os.environ.get("FEATLIFT_TRACEBACK"):
+            raise
+        print(f"featlift: {describe_error(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _escape_undecodable_names() -> None:
+    """Print file names that are not in the encoding of the terminal with escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _format_warning(message: Warning | str, category: type[Warning], *where: Any) -> str:

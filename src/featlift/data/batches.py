@@ -2,6 +2,7 @@
 number of processes.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import count
@@ -166,7 +167,18 @@ def _data_loader(
         num_workers=num_workers,
         collate_fn=_collate,
         generator=torch.Generator().manual_seed(0),
+        worker_init_fn=ignore_stop_signals,
     )
+
+
+def ignore_stop_signals(worker_id: int) -> None:
+    """Initialize a worker process: signals to the process group (Ctrl-C in a terminal, schedulers) are for the main
+    process, which saves and then ends its workers. The second SIGTERM ends a worker that does not respond any more.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def _collate(samples: list[Sample]) -> DetectionBatch:

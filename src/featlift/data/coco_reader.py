@@ -72,7 +72,7 @@ class CocoReader:
             raise self._fatal_error("missing json", "the file", "there is no such file")
         try:
             document = json.loads(self.annotation_file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise self._fatal_error("broken json", "the file", f"this is not JSON ({error})") from error
         if not isinstance(document, dict):
             raise self._fatal_error(

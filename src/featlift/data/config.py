@@ -1,9 +1,9 @@
 """Configuration of the training and validation images, and the functions that build datasets and loaders."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from featlift.checkpoints.damage import read_json
 from featlift.data.augment import Augmentation, HalfSizeView, RandomHorizontalFlip, RandomShortestSize
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.coco import CocoDataset
@@ -100,7 +100,7 @@ def load_data_config(run: str | Path, root: str = "") -> DataConfig:
     folder = Path(run).parent if Path(run).is_file() else Path(run)
     settings = folder / "settings.json"
     if settings.is_file():
-        data = json.loads(settings.read_text())["data"]
+        data = read_json(settings)["data"]
         sizes = {name: tuple(data[name]) for name in ("min_size", "scene_object_sizes") if name in data}
         return replace(DataConfig(**data), root=root or data["root"], **sizes)
     if not root:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from featlift.checkpoints import read_tensors, write_tensors
+from featlift.checkpoints.damage import explain_damage
 from featlift.checkpoints.tensors import read_metadata
 from featlift.detectors import Detector
 from featlift.detectors.config import DetectorConfig, build_detector
@@ -58,14 +59,16 @@ def load_detector(path: str | Path) -> tuple[Detector, list[str]]:
         FileNotFoundError: If there is no such run or file.
         ValueError: If the file was not written by :func:`save_detector`.
     """
-    tensors, metadata = read_tensors(_detector_file(path))
+    path = _detector_file(path)
+    tensors, metadata = read_tensors(path)
     if "model" not in metadata:
         raise ValueError(
             f"'{path}' is no detector of FeatLift: it has no configuration. Give a run folder or its {DETECTOR_FILE}."
         )
-    detector = _detector_from_metadata(metadata)
-    detector.load_state_dict(tensors)
-    return detector, json.loads(metadata["classes"])
+    with explain_damage(path, f"Use another copy, or the run folder that the {DETECTOR_FILE} is from."):
+        detector = _detector_from_metadata(metadata)
+        detector.load_state_dict(tensors)
+        return detector, json.loads(metadata["classes"])
 
 
 def read_category_ids(path: str | Path) -> list[int]:
@@ -80,13 +83,16 @@ def _detector_file(path: str | Path) -> Path:
 
 
 def _detector_from_metadata(metadata: Mapping[str, str]) -> Detector:
-    """Build the detector described by the metadata of a detector file, with random weights."""
-    detector = build_detector(DetectorConfig(**json.loads(metadata["model"])), len(json.loads(metadata["classes"])))
+    """Build the detector described by the metadata of a detector file, with random weights: nothing that a file says
+    makes it download weights or read another file.
+    """
+    config = DetectorConfig(**{**json.loads(metadata["model"]), "backbone_weights": "random", "execution": "eager"})
+    detector = build_detector(config, len(json.loads(metadata["classes"])))
     if "extended_level" not in metadata:
         return detector
-    config = ExtendedLevelConfig(**json.loads(metadata["extended_level"]))
-    efpn = build_efpn(detector, config)
-    configure_inference(efpn, config)
+    extended_level = ExtendedLevelConfig(**json.loads(metadata["extended_level"]))
+    efpn = build_efpn(detector, extended_level)
+    configure_inference(efpn, extended_level)
     return efpn
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from featlift.data.batches import ignore_stop_signals
 from featlift.data.dataset import ImageDataset, Sample
 from featlift.data.masks import mask_to_rle
 from featlift.device import device_of, synchronize_cuda
@@ -73,7 +74,9 @@ def detect_dataset(
     label_ids = dict(enumerate(dataset.category_ids, start=1)) if label_ids is None else label_ids
     device = torch.device(device) if device is not None else device_of(detector)
     subset = Subset(dataset, range(len(dataset)) if indices is None else indices)  # type: ignore[arg-type]
-    batches = DataLoader(subset, batch_size=batch_size, num_workers=num_workers, collate_fn=list)
+    batches = DataLoader(
+        subset, batch_size=batch_size, num_workers=num_workers, collate_fn=list, worker_init_fn=ignore_stop_signals
+    )
     training, evaluation = detector.training, EvaluationResult()
     detector.to(device).eval()
     try:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from featlift.checkpoints import load_state_file
 from featlift.features import IMAGENET_MEAN, IMAGENET_STD
 from featlift.resolution import frozen_copy
 
@@ -100,7 +101,7 @@ class VGG16Fc7(nn.Module):
 
         vgg = vgg16(init_weights=False)
         if weights is not None:
-            vgg.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            load_state_file(vgg, weights)
         self.features, self.avgpool, self.classifier = vgg.features, vgg.avgpool, vgg.classifier[:5]
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))

@@ -1,8 +1,9 @@
 """Stored results of runs."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from featlift.checkpoints.damage import read_json
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -16,10 +17,10 @@ def read_result(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder} has no result.json: it is not a run, or not finished. Run the training again to resume."
         )
-    return json.loads(path.read_text())
+    return read_json(path, "Run the same command again.")
 
 
 def read_paper(folder: str | Path) -> str:
     """Read from ``settings.json`` which paper a run folder was trained with; "baseline" for anything else, such as a detector file."""
     path = Path(folder) / "settings.json"
-    return json.loads(path.read_text()).get("paper", "baseline") if path.is_file() else "baseline"
+    return read_json(path).get("paper", "baseline") if path.is_file() else "baseline"

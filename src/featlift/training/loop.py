@@ -1,14 +1,15 @@
 """The training loop: steps, logging, checkpoints, resuming and progress display."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from featlift.features import Target
 from featlift.training import checkpointing, distributed, memory
+from featlift.training.batch_stream import REMEDY, Batch, BatchStream, ResumableLoader, WorkerKilledError
 from featlift.training.interrupt import Interrupt
 from featlift.training.learner import Learner
 from featlift.training.progress import make_progress
@@ -16,14 +17,6 @@ from featlift.training.run import PRECISIONS, Run
 from featlift.training.seeds import seed_everything
 
 TrainStep = Callable[[list[Tensor], list[Target]], Mapping[str, Tensor]]
-
-
-class ResumableLoader(Protocol):
-    """Endless stream of batches that can start at any step, such as `featlift.data.batches.ResumableDataLoader`."""
-
-    def iter_from(self, step: int, rank: int = 0, world_size: int = 1) -> Iterator[tuple[Any, Any]]:
-        """Iterate over the batches ``(images, targets)`` of steps ``step``, ``step + 1``, … for ``rank`` of ``world_size``."""
-        ...
 
 
 def fit(
@@ -38,7 +31,8 @@ def fit(
     loaded.
 
     Before step k all random generators are seeded with (seed, stage, k, rank), and the step uses batch k, so a run
-    that was killed and resumed equals an uninterrupted one. Ctrl-C and SIGTERM save a checkpoint first.
+    that was killed and resumed equals an uninterrupted one. Ctrl-C, SIGTERM and SIGHUP save a checkpoint first, and so
+    does a batch that cannot be read; worker processes of the loader have to ignore these signals.
 
     Args:
         train_step: ``train_step(images, targets)`` → named scalars to log. It calls `Learner.step`; autocast is enabled
@@ -52,7 +46,8 @@ def fit(
     Raises:
         FloatingPointError: from `Learner.step`, if a loss is not finite.
         RuntimeError: If the batches end.
-        SystemExit: after Ctrl-C or SIGTERM, when the state is saved.
+        SystemExit: after Ctrl-C, SIGTERM or SIGHUP, when the state is saved.
+        WorkerKilledError: If a worker process of the loader was killed, when the state is saved.
     """
     for learner in learners.values():
         learner.to_device(run.device, run.precision)
@@ -121,22 +116,23 @@ def _resume(run: Run, learners: Mapping[str, Learner], stage: str, total_steps: 
 def _train(
     train_step: TrainStep, loader: ResumableLoader, run: Run, learners: Mapping[str, Learner], state: _StageProgress
 ) -> None:
-    batches = loader.iter_from(state.step, run.rank, run.world_size)
-    with Interrupt() as interrupt, make_progress(state.stage, state.step, state.total_steps, run.rank == 0) as progress:
+    with (
+        Interrupt() as interrupt,
+        BatchStream(loader, state.step, run.rank, run.world_size) as batches,
+        make_progress(state.stage, state.step, state.total_steps, run.rank == 0) as progress,
+    ):
         losses: dict[str, float] = {}
         while state.step < state.total_steps:
-            state.add(_run_step(train_step, _next_batch(batches, state), run, state))
+            state.add(_run_step(train_step, _next_batch(batches, run, learners, state), run, state))
             is_log_step = state.step % run.log_every == 0 or state.step == state.total_steps
             if is_log_step:
                 losses = _log(run, learners, state)
             progress.update(state.step, losses)
-            stop = _should_stop(interrupt.requested, is_log_step or run.world_size == 1)
+            stop = _should_stop(interrupt.requested or batches.was_restarted, is_log_step or run.world_size == 1)
             if stop or state.step % run.save_every == 0 or state.step == state.total_steps:
-                checkpointing.save_checkpoint(run.checkpoint_folder(state.stage), learners, state.snapshot())
+                _save(run, learners, state)
             if stop and state.step < state.total_steps:
-                raise SystemExit(
-                    f"Stopped at step {state.step} of {state.total_steps}; run the same command to resume ({run.folder})"
-                )
+                raise SystemExit(_describe_stop(run, state, batches.was_restarted))
 
 
 def _should_stop(requested: bool, synchronized: bool) -> bool:
@@ -144,16 +140,37 @@ def _should_stop(requested: bool, synchronized: bool) -> bool:
     return synchronized and distributed.any_rank(requested)
 
 
-def _next_batch(batches: Iterator[tuple[Any, Any]], state: _StageProgress) -> tuple[Any, Any]:
+def _save(run: Run, learners: Mapping[str, Learner], state: _StageProgress) -> None:
+    checkpointing.save_checkpoint(run.checkpoint_folder(state.stage), learners, state.snapshot())
+
+
+def _describe_stop(run: Run, state: _StageProgress, worker_killed: bool) -> str:
+    cause = f"A worker process of the data loader was killed. {REMEDY}\n" if worker_killed else ""
+    return f"{cause}Stopped at step {state.step} of {state.total_steps}; run the same command to resume ({run.folder})"
+
+
+def _next_batch(batches: BatchStream, run: Run, learners: Mapping[str, Learner], state: _StageProgress) -> Batch:
+    """Return the next batch. If it cannot be read, a single process saves first; of several, which can only save
+    together, one whose worker was killed starts its loader again, and all stop at the next log record.
+    """
     try:
-        return next(batches)
+        return batches.next(state.step)
     except StopIteration:
         raise RuntimeError(
             f"The batches ended before step {state.step} of {state.total_steps}; .iter_from(step) has to be endless."
         ) from None
+    except Exception as error:
+        if run.world_size > 1:
+            if not isinstance(error, WorkerKilledError) or batches.was_restarted:
+                raise
+            batches.restart(state.step)
+            return batches.next(state.step)
+        if state.step > 0:
+            _save(run, learners, state)
+        raise
 
 
-def _run_step(train_step: TrainStep, batch: tuple[Any, Any], run: Run, state: _StageProgress) -> dict[str, Tensor]:
+def _run_step(train_step: TrainStep, batch: Batch, run: Run, state: _StageProgress) -> dict[str, Tensor]:
     seed_everything(run.seed, state.stage, state.step, run.rank)
     images, targets = move_to_device(batch, run.device)
     with torch.autocast(run.device.type, PRECISIONS[run.precision], enabled=run.precision != "fp32"):

@@ -3,7 +3,6 @@
 All pipelines get the same low-resolution images, rounded to 8 bits. "original" is the upper bound on the original images.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from featlift.checkpoints.damage import read_json
 from featlift.checkpoints.json_io import to_jsonable, write_json
 from featlift.data.config import build_dataset, load_data_config
 from featlift.data.fingerprint import dataset_fingerprint
@@ -125,7 +125,7 @@ def evaluate_super_resolver_run(
     run: str, data: str, split: str, out: str, inference: InferenceOptions
 ) -> dict[str, Any]:
     """Evaluate a finished FDSR run by the AP of its training detector on upscaled images; results are written to the folder ``out``."""
-    detector = json.loads((Path(run) / "settings.json").read_text())["feature_extractor"]["network"]
+    detector = read_json(Path(run) / "settings.json")["feature_extractor"]["network"]
     config = SRDetectionConfig(detector, {"fdsr": run}, "", data, split, device=inference.device)
     return evaluate_sr_run(config, Path(out or f"{run}/super_resolved"))
 

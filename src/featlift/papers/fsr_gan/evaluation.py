@@ -1,6 +1,5 @@
 """``featlift evaluate`` of a run of FSR-GAN: retrieval with low-resolution queries, raw and super-resolved."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from featlift.checkpoints import load
+from featlift.checkpoints.damage import read_json
 from featlift.checkpoints.json_io import write_json
 from featlift.data.image_io import read_image_crop
 from featlift.data.retrieval_collections import CollectionConfig, open_collection
@@ -58,7 +58,7 @@ def evaluate_retrieval(run: Path, data: str = "", out: Path | None = None) -> di
 
 def load_retrieval_settings(run: Path) -> Settings:
     """Read the collection, the embedder and the ratios of a run; training settings keep their defaults."""
-    stored = json.loads((run / "settings.json").read_text())
+    stored = read_json(run / "settings.json")
     mean_std = stored["embedder"]["mean_std"] and tuple(stored["embedder"]["mean_std"])
     embedder = EmbedderConfig(**{**stored["embedder"], "mean_std": mean_std})
     return Settings(CollectionConfig(**stored["collection"]), embedder, ratios=tuple(stored["ratios"]))
