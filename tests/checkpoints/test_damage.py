@@ -9,9 +9,9 @@ from featlift.checkpoints.damage import describe_cause, explain_damage, read_jso
     "error", [KeyError("model"), RuntimeError("size mismatch\nfor layer"), RecursionError(), EOFError()]
 )
 def test_errors_of_readers_name_the_file_and_the_remedy(error):
-    with pytest.raises(ValueError, match=r"a\.bin is damaged.*" + type(error).__name__ + r".*\)\. Copy it again\.$"):
-        with explain_damage("a.bin", "Copy it again."):
-            raise error
+    sentence = r"a\.bin is damaged.*" + type(error).__name__ + r".*\)\. Copy it again\.$"
+    with pytest.raises(ValueError, match=sentence), explain_damage("a.bin", "Copy it again."):
+        raise error
 
 
 def test_other_errors_pass():

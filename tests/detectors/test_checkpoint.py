@@ -99,7 +99,9 @@ def test_a_detector_file_neither_downloads_nor_opens_files(tmp_path, monkeypatch
     write_tensors(path, tensors, metadata)
     create = timm.create_model
     monkeypatch.setattr(
-        timm, "create_model", lambda *args, pretrained, **o: (pretrained and pytest.fail(), create(*args, **o))[1]
+        timm,
+        "create_model",
+        lambda *args, pretrained, **o: (pretrained and pytest.fail("download"), create(*args, **o))[1],
     )
     monkeypatch.setattr(timm_backbone, "load_weights", lambda *args: pytest.fail("opened"))
     assert load_detector(path)[1] == ["a", "b"]
