@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,3 +124,42 @@ def test_a_run_of_another_paper_is_named_and_not_listed(tmp_path, make_training,
     fit(step, batches, 1, Run(tmp_path, {"paper": "baseline", "steps": 1}), learners)
     with pytest.raises(ValueError, match=r"holds a run of baseline; give another --run\.$"):
         Run(tmp_path, {"paper": "efpn", "steps": 2})
+
+
+def test_a_second_process_is_given_the_first(tmp_path):
+    run = Run(tmp_path)
+    read, write = os.pipe()
+    if os.fork() == 0:
+        try:
+            Run(tmp_path)
+        except OSError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.wait()
+    os.close(write)
+    message = os.read(read, 10_000).decode()
+    assert f"{tmp_path} is being written by another run (process {os.getpid()} on " in message
+    run.close()
+
+
+def test_damaged_settings_are_named(tmp_path, make_training, batches):
+    step, learners = make_training(1)
+    with Run(tmp_path) as run:
+        fit(step, batches, 1, run, learners)
+    (tmp_path / "settings.json").write_text("")
+    with pytest.raises(ValueError, match=r"settings\.json is damaged.*Delete this file to resume with the settings given"):
+        Run(tmp_path)
+    (tmp_path / "settings.json").unlink()
+    assert Run(tmp_path, {"lr": 1}).settings["lr"] == 1
+
+
+def test_other_data_are_refused(tmp_path, make_training, batches):
+    step, learners = make_training(4)
+    batches.fingerprint = "a"
+    with Run(tmp_path) as run:
+        fit(step, batches, 2, run, learners)
+    batches.fingerprint = "b"
+    step, learners = make_training(4)
+    with Run(tmp_path) as run, pytest.raises(ValueError, match=r"was trained on other data: .*fingerprint a, .*now b\."):
+        fit(step, batches, 4, run, learners)

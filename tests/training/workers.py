@@ -64,7 +64,7 @@ def killed(folder: Path) -> None:
     status = signal.SIGKILL
     while status:
         where, lines = (
-            ("checkpointing.py", draw.randint(20, 90)) if deaths % 2 else ("featlift", draw.randint(500, 5000))
+            ("checkpointing.py", draw.randint(80, 400)) if deaths % 2 else ("featlift", draw.randint(4000, 16000))
         )
         status = os.waitpid(child(lambda where=where, lines=lines: killed_after(folder / "killed", where, lines)), 0)[1]
         assert status in (0, signal.SIGKILL)

@@ -4,7 +4,7 @@ number of processes.
 
 import signal
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import count
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from featlift.data.augment import Augmentation
 from featlift.data.dataset import ImageDataset, Sample, drop_crowds
+from featlift.data.fingerprint import dataset_fingerprint
 from featlift.features import Target
 
 DetectionBatch = tuple[list[Tensor], list[Target]]
@@ -59,6 +60,7 @@ class ResumableDataLoader:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; a batch has at least one image.")
         self.batch_size, self.num_workers = batch_size, num_workers
+        self._images = dataset
         self._dataset = _AugmentedDataset(dataset, augmentations)
         self._sampler = _BatchSampler(
             _wide_images(dataset, group_by_aspect_ratio),
@@ -66,6 +68,11 @@ class ResumableDataLoader:
             seed,
             _validated_weights(image_weights, len(dataset)),
         )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of the dataset; a training that is resumed with another one is refused."""
+        return dataset_fingerprint(self._images)
 
     @property
     def batches_per_epoch(self) -> int:

@@ -9,6 +9,7 @@ whole the results are equal.
 import os
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -74,6 +75,15 @@ def all_reduce_mean(values: Sequence[float]) -> list[float]:
 def any_rank(flag: bool) -> bool:
     """Return whether ``flag`` is set in any process."""
     return any(all_reduce_mean([float(flag)]))
+
+
+def broadcast_object(value: Any) -> Any:
+    """Return the ``value`` of rank 0, in all processes."""
+    if get_world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:

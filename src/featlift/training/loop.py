@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,12 +47,13 @@ def fit(
     Raises:
         FloatingPointError: from `Learner.step`, if a loss is not finite.
         RuntimeError: If the batches end.
+        ValueError: If the run was started with other data, or no checkpoint is intact.
         SystemExit: after Ctrl-C, SIGTERM or SIGHUP, when the state is saved.
         WorkerKilledError: If a worker process of the loader was killed, when the state is saved.
     """
     for learner in learners.values():
         learner.to_device(run.device, run.precision)
-    state = _resume(run, learners, stage, total_steps)
+    state = _resume(run, learners, stage, total_steps, getattr(loader, "fingerprint", None))
     if state.step < total_steps:
         _train(train_step, loader, run, learners, state)
     seed_everything(run.seed, stage, total_steps)
@@ -60,7 +62,8 @@ def fit(
 class _StageProgress:
     """Progress of a stage: steps done, seconds taken, peak memory, and the losses since the last log record."""
 
-    def __init__(self, stage: str, total_steps: int, device: torch.device) -> None:
+    def __init__(self, stage: str, total_steps: int, device: torch.device, data: str | None) -> None:
+        self.data = data
         self.stage, self.total_steps, self.step, self.seconds = stage, total_steps, 0, 0.0
         self.device, self.peak_memory = device, 0
         memory.reset_peak_memory(device)
@@ -91,18 +94,21 @@ class _StageProgress:
         return {
             "step": self.step,
             "steps": self.total_steps,
+            "data": self.data,
             "seconds": self.seconds,
             "peak_memory": self.peak_memory,
             "loss_window": self.loss_window,
         }
 
 
-def _resume(run: Run, learners: Mapping[str, Learner], stage: str, total_steps: int) -> _StageProgress:
-    state = _StageProgress(stage, total_steps, run.device)
-    checkpoint = checkpointing.latest_checkpoint(run.checkpoint_folder(stage))
-    distributed.barrier()
+def _resume(
+    run: Run, learners: Mapping[str, Learner], stage: str, total_steps: int, data: str | None
+) -> _StageProgress:
+    state = _StageProgress(stage, total_steps, run.device, data)
+    checkpoint = checkpointing.find_intact_checkpoint(run.checkpoint_folder(stage))
     if checkpoint is not None:
         progress = checkpointing.load_checkpoint(checkpoint, learners)
+        _check_same_data(checkpoint, progress.get("data"), data)
         state.step, state.seconds, state.loss_window = progress["step"], progress["seconds"], progress["loss_window"]
         state.peak_memory = progress.get("peak_memory", 0)
         if run.rank == 0:
@@ -111,6 +117,14 @@ def _resume(run: Run, learners: Mapping[str, Learner], stage: str, total_steps: 
     run.truncate_log(stage, state.step)
     state.resumed_at = time.perf_counter()
     return state
+
+
+def _check_same_data(checkpoint: Path, stored: str | None, given: str | None) -> None:
+    if stored != given and None not in (stored, given):
+        raise ValueError(
+            f"{checkpoint} was trained on other data: its classes, images or boxes have the fingerprint {stored}, those given "
+            f"now {given}. Give the data that the run was started with, another folder, or delete this folder."
+        )
 
 
 def _train(

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from featlift.checkpoints.atomic import write_atomic
+from featlift.checkpoints.atomic import remove_temporary_files, write_atomic
+from featlift.checkpoints.damage import read_json
+from featlift.checkpoints.folder_lock import FolderLock
 from featlift.checkpoints.json_io import flatten_dict, to_jsonable, write_json
 from featlift.registry import check_choice
 from featlift.training import checkpointing, distributed
@@ -32,7 +34,7 @@ class Run:
 
     Args:
         folder: Run folder, created if missing. A run with the same settings is resumed; one without a checkpoint is
-            restarted.
+            restarted. One process (of ``torchrun``: one group) may train in it at a time.
         settings: Dataclass or mapping, stored in ``settings.json`` with ``seed`` and ``precision``.
         seed: Random seed.
         device: Device: "auto" (a GPU if available), "cpu", "cuda", "cuda:1".
@@ -45,6 +47,7 @@ class Run:
     Raises:
         ValueError: If the folder holds a run with different settings (they are listed), or if the precision or device
             does not exist.
+        FolderLockedError: If another process trains in the folder.
     """
 
     def __init__(
@@ -68,20 +71,37 @@ class Run:
         self.device = distributed.init_distributed(device)
         self.rank, self.world_size = distributed.get_rank(), distributed.get_world_size()
         self.settings = {**to_jsonable(settings or {}), "seed": seed, "precision": precision}
+        self._lock = self._lock_folder()
         self._create_or_resume()
         self._summary_writer = _open_summary_writer(self.folder) if tensorboard and self.rank == 0 else None
         seed_everything(seed)
 
+    def _lock_folder(self) -> FolderLock | None:
+        """Lock the folder in rank 0 and clean it of what killed processes left; raise in all ranks if it is locked."""
+        lock, error = None, None
+        if self.rank == 0:
+            try:
+                lock = FolderLock(self.folder)
+                remove_temporary_files(self.folder)
+                for stage in (self.folder / "checkpoint").glob("*/"):
+                    checkpointing.remove_leftovers(stage)
+            except OSError as caught:
+                error = caught
+        error = distributed.broadcast_object(error)
+        if error is not None:
+            raise error
+        return lock
+
     def _create_or_resume(self) -> None:
         path = self.folder / "settings.json"
         if self.rank == 0 and not (path.exists() and self.stage_progress()):
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_json(
                 self.folder / "run.json", {"started": _timestamp(), **collect_provenance(self.device, self.world_size)}
             )
             write_json(path, self.settings)
         distributed.barrier()
-        _check_same_settings(self.folder, json.loads(path.read_text()), json.loads(json.dumps(self.settings)))
+        stored = read_json(path, "Delete this file to resume with the settings given now.")
+        _check_same_settings(self.folder, stored, json.loads(json.dumps(self.settings)))
 
     def __enter__(self) -> "Run":
         return self
@@ -92,9 +112,11 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Close the TensorBoard writer and shut down the process group."""
+        """Close the TensorBoard writer, release the folder and shut down the process group."""
         if self._summary_writer is not None:
             self._summary_writer.close()
+        if self._lock is not None:
+            self._lock.release()
         distributed.shutdown_distributed()
 
     def to_device(self, module: nn.Module) -> nn.Module:
@@ -144,9 +166,8 @@ class Run:
         """Return, for each stage with a checkpoint, ``{"step", "steps", "peak_memory" (bytes), "minutes"}``."""
         stages = {}
         for folder in sorted((self.folder / "checkpoint").glob("*/")):
-            checkpoint = checkpointing.latest_checkpoint(folder)
-            if checkpoint is not None:
-                progress = checkpointing.read_progress(checkpoint)
+            progress = checkpointing.read_last_progress(folder)
+            if progress is not None:
                 counts = {key: progress[key] for key in ("step", "steps", "peak_memory") if key in progress}
                 stages[folder.name] = counts | {"minutes": progress["seconds"] / 60}
         return stages
@@ -161,7 +182,7 @@ class Run:
             "seed": self.seed,
             "stages": stages,
             "minutes": sum(stage["minutes"] for stage in stages.values()),
-            **json.loads((self.folder / "run.json").read_text()),
+            **read_json(self.folder / "run.json"),
             "finished": _timestamp(),
         }
         if self.rank == 0:
