@@ -31,7 +31,9 @@ def zeros(value):
 def flat(value, prefix=""):
     if not isinstance(value, dict):
         return {prefix: value}
-    return {key: item for name, inner in value.items() for key, item in flat(inner, f"{prefix}.{name}".lstrip(".")).items()}
+    return {
+        key: item for name, inner in value.items() for key, item in flat(inner, f"{prefix}.{name}".lstrip(".")).items()
+    }
 
 
 def test_tensors_come_back_without_pickle(tmp_path, monkeypatch):

@@ -188,7 +188,7 @@ def test_another_network_is_refused_in_words(interrupted, make_training):
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(interrupted, monkeypatch):
-    folder, train = interrupted
+    _, train = interrupted
 
     def full(tensors, path, metadata):
         raise SafetensorError("I/O error: No space left on device (os error 28)")

@@ -148,7 +148,9 @@ def test_damaged_settings_are_named(tmp_path, make_training, batches):
     with Run(tmp_path) as run:
         fit(step, batches, 1, run, learners)
     (tmp_path / "settings.json").write_text("")
-    with pytest.raises(ValueError, match=r"settings\.json is damaged.*Delete this file to resume with the settings given"):
+    with pytest.raises(
+        ValueError, match=r"settings\.json is damaged.*Delete this file to resume with the settings given"
+    ):
         Run(tmp_path)
     (tmp_path / "settings.json").unlink()
     assert Run(tmp_path, {"lr": 1}).settings["lr"] == 1
@@ -161,5 +163,8 @@ def test_other_data_are_refused(tmp_path, make_training, batches):
         fit(step, batches, 2, run, learners)
     batches.fingerprint = "b"
     step, learners = make_training(4)
-    with Run(tmp_path) as run, pytest.raises(ValueError, match=r"was trained on other data: .*fingerprint a, .*now b\."):
+    with (
+        Run(tmp_path) as run,
+        pytest.raises(ValueError, match=r"was trained on other data: .*fingerprint a, .*now b\."),
+    ):
         fit(step, batches, 4, run, learners)

@@ -53,9 +53,7 @@ class SafetensorsWriter(StorageWriter):
         """Return the plans of all processes unchanged."""
         return plans
 
-    def write_data(
-        self, plan: dcp_planner.SavePlan, planner: dcp_planner.SavePlanner
-    ) -> Future[list[WriteResult]]:
+    def write_data(self, plan: dcp_planner.SavePlan, planner: dcp_planner.SavePlanner) -> Future[list[WriteResult]]:
         """Write the tensors of ``plan``.
 
         Raises:
@@ -80,7 +78,11 @@ class SafetensorsWriter(StorageWriter):
         for name, tensor in metadata.state_dict_metadata.items():
             assert isinstance(tensor, TensorStorageMetadata)
             chunks = [
-                {"offsets": chunk.offsets, "sizes": chunk.sizes, "file": places[MetadataIndex(name, chunk.offsets)]["file"]}
+                {
+                    "offsets": chunk.offsets,
+                    "sizes": chunk.sizes,
+                    "file": places[MetadataIndex(name, chunk.offsets)]["file"],
+                }
                 for chunk in tensor.chunks
             ]
             dtype = str(tensor.properties.dtype).removeprefix("torch.")
@@ -107,9 +109,13 @@ class SafetensorsReader(StorageReader):
     def read_metadata(self, *args: Any, **kwargs: Any) -> dcp_metadata.Metadata:
         """Read ``tensors.json``."""
         described = read_json(self.folder / TENSORS_FILE)
-        return dcp_metadata.Metadata({name: _describe_tensor(value) for name, value in described.items()}, None, described)
+        return dcp_metadata.Metadata(
+            {name: _describe_tensor(value) for name, value in described.items()}, None, described
+        )
 
-    def set_up_storage_reader(self, metadata: dcp_metadata.Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+    def set_up_storage_reader(
+        self, metadata: dcp_metadata.Metadata, is_coordinator: bool, *args: Any, **kwargs: Any
+    ) -> None:
         """Note the file of every chunk."""
         for name, tensor in metadata.storage_data.items():
             for chunk in tensor["chunks"]:
@@ -130,7 +136,9 @@ class SafetensorsReader(StorageReader):
             by_file[self._files[item.storage_index]].append(item)
         for name, items in by_file.items():
             if not _DATA_FILE.fullmatch(name):
-                raise ValueError(f"{self.folder / TENSORS_FILE} names the file {name}, which is none of this checkpoint.")
+                raise ValueError(
+                    f"{self.folder / TENSORS_FILE} names the file {name}, which is none of this checkpoint."
+                )
             with safe_open(self.folder / name, framework="pt") as file:
                 for item in items:
                     target = planner.resolve_tensor(item).detach()
@@ -163,7 +171,9 @@ def _describe_tensor(value: dict[str, Any]) -> TensorStorageMetadata:
     dtype = getattr(torch, value["dtype"])
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"'{value['dtype']}' is no type of tensors.")
-    chunks = [ChunkStorageMetadata(torch.Size(chunk["offsets"]), torch.Size(chunk["sizes"])) for chunk in value["chunks"]]
+    chunks = [
+        ChunkStorageMetadata(torch.Size(chunk["offsets"]), torch.Size(chunk["sizes"])) for chunk in value["chunks"]
+    ]
     return TensorStorageMetadata(dcp_metadata.TensorProperties(dtype), torch.Size(value["size"]), chunks)
 
 

@@ -97,7 +97,9 @@ def find_intact_checkpoint(folder: Path) -> Path | None:
     step, problems = distributed.broadcast_object(_find_intact_step(folder) if distributed.get_rank() == 0 else None)
     if step is None and problems:
         raise ValueError(
-            f"No checkpoint in {folder} is intact:\n  " + "\n  ".join(problems) + "\nDelete this folder to train the stage "
+            f"No checkpoint in {folder} is intact:\n  "
+            + "\n  ".join(problems)
+            + "\nDelete this folder to train the stage "
             "from its beginning."
         )
     return None if step is None else folder / f"step-{step:08d}"
@@ -126,7 +128,9 @@ def verify_checkpoint(checkpoint: Path) -> None:
         ValueError: If a file is missing or has changed; it is named.
     """
     if (checkpoint / ".metadata").exists():
-        raise ValueError(f"{checkpoint} was written by an older version of FeatLift, with a pickle, which could run code.")
+        raise ValueError(
+            f"{checkpoint} was written by an older version of FeatLift, with a pickle, which could run code."
+        )
     checksums = read_json(checkpoint / CHECKSUMS_FILE, "")
     if not isinstance(checksums, dict) or not {PROGRESS_FILE, TENSORS_FILE} < set(checksums):
         raise ValueError(f"{checkpoint / CHECKSUMS_FILE} is damaged: it lists not all files.")
