@@ -8,13 +8,8 @@ import torch
 
 from featlift.checkpoints import read_tensors, write_tensors
 from featlift.detectors import DETECTORS
-<<<<<<< HEAD
 from featlift.detectors.checkpoint import load_detector, load_matching_weights, read_category_ids, save_detector
-from featlift.detectors.config import build_detector
-=======
-from featlift.detectors.checkpoint import load_detector, load_matching_weights, save_detector
 from featlift.detectors.config import build_detector, quick_detector_config
->>>>>>> da4738a (Signals, killed workers and errors: training saves first, every error is one sentence that names the file; locks of folders)
 
 
 @pytest.fixture
@@ -79,13 +74,13 @@ def test_a_pyramid_is_matched_level_by_level(model, target, source, shift):
             assert torch.equal(own[name.format(level + shift)], other[name.format(level)])
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("ids", [None, [11, 90]])
 def test_category_ids_are_stored(model, tmp_path, ids):
     config = replace(model("nearest"), pyramid_channels=16)
     path = save_detector(build_detector(config, 2), config, ["a", "b"], tmp_path, category_ids=ids)
     assert read_category_ids(path) == read_category_ids(tmp_path) == (ids or [1, 2])
-=======
+
+
 @pytest.mark.parametrize("weights", ["imagenet", "/etc/hostname", "nowhere.pth"])
 def test_a_detector_file_neither_downloads_nor_opens_files(tmp_path, monkeypatch, weights):
     import timm
@@ -125,4 +120,3 @@ def test_damaged_words_name_the_file(tmp_path, key, value):
     write_tensors(path, tensors, {**metadata, key: value})
     with pytest.raises(ValueError, match=r"detector\.safetensors is damaged or of another version"):
         load_detector(path)
->>>>>>> da4738a (Signals, killed workers and errors: training saves first, every error is one sentence that names the file; locks of folders)
