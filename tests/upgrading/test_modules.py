@@ -1,10 +1,14 @@
+import inspect
+
 import pytest
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from featlift.interpolators.fixed import BilinearInterpolator
-from featlift.upgrading.adapters import StepAdapters, build_adapter
+from featlift.upgrading.adapters import CallAdapters, build_adapter
+from featlift.upgrading.interpolate_call import CallSignature
 from featlift.upgrading.modules import UpgradedFixed, UpgradedNeck, UpgradedUpsample, upgraded_neck_class
 
 
@@ -29,9 +33,18 @@ def bright(channels: int = 2) -> nn.Module:
     return part
 
 
-def test_only_2x_upsampling_of_maps_is_intercepted():
+NEAREST = CallSignature("nearest", None, True, 2)
+
+
+def repeated(*numbers: int) -> Repeated:
+    """:class:`Repeated` whose calls with these numbers add 1; numbers 0 and 1 are the calls by other factors."""
     neck = Repeated()
-    UpgradedNeck.upgrade(neck, StepAdapters([bright(), bright()]))
+    UpgradedNeck.upgrade(neck, CallAdapters({(NEAREST, number): bright() for number in numbers}))
+    return neck
+
+
+def test_only_known_calls_are_intercepted():
+    neck = repeated(2, 3)
     assert isinstance(neck, Repeated)
     assert torch.equal(neck(torch.zeros(1, 2, 4, 4), 2), torch.full((1, 2, 16, 16), 2.0))
     neck.restore()  # type: ignore[operator]
@@ -39,21 +52,49 @@ def test_only_2x_upsampling_of_maps_is_intercepted():
     assert not list(neck.children())
 
 
-@pytest.mark.parametrize("times", [0, 1, 3])
-def test_another_number_of_upsampling_steps_is_an_error(times: int):
-    neck = Repeated()
-    UpgradedNeck.upgrade(neck, StepAdapters([bright(), bright()]))
-    with pytest.raises(RuntimeError, match=f"for 2 upsampling steps but made {times}"):
-        neck(torch.zeros(1, 2, 4, 4), times)
+@pytest.mark.parametrize(("times", "added"), [(0, 0), (1, 1), (3, 2)])
+def test_another_number_of_upsampling_steps_passes(times: int, added: int):
+    assert repeated(2, 3)(torch.zeros(1, 2, 4, 4), times).max() == added
+
+
+def test_known_calls_that_do_not_upsample_by_2_pass():
+    assert repeated(0, 1)(torch.zeros(1, 2, 4, 4), 1).max() == 0
 
 
 def test_nothing_is_redirected_outside_the_neck():
-    neck, x = Repeated(), torch.zeros(1, 2, 4, 4)
-    UpgradedNeck.upgrade(neck, StepAdapters([bright()]))
+    neck, x = repeated(2), torch.zeros(1, 2, 4, 4)
     neck(x, 1)
-    with pytest.raises(RuntimeError):
-        neck(x, 2)
+    with pytest.raises(TypeError):
+        neck(x, "twice")
     assert nnf.interpolate(x, scale_factor=2.0).sum() == 0
+
+
+def test_the_signature_of_forward_stays():
+    assert list(inspect.signature(repeated(2).forward).parameters) == ["x", "times"]
+
+
+def test_a_leftover_forward_of_the_class_is_removed_and_another_one_refused():
+    neck = Repeated()
+    neck.forward = neck.forward  # type: ignore[method-assign]
+    UpgradedNeck.upgrade(neck, CallAdapters({(NEAREST, 2): bright()}))
+    assert neck(torch.zeros(1, 2, 4, 4), 1).max() == 1
+    other = Repeated()
+    other.forward = lambda x, times: x  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="forward of this Repeated was replaced on the object itself"):
+        UpgradedNeck.upgrade(other, CallAdapters({}))
+    assert type(other) is Repeated
+
+
+def test_gradient_checkpointing_of_an_upgraded_module():
+    x = torch.rand(1, 2, 4, 4, requires_grad=True)
+    gradients = []
+    for use_reentrant in (None, True, False):
+        neck, x.grad = repeated(2), None
+        y = neck(x, 1) if use_reentrant is None else checkpoint(neck, x, 1, use_reentrant=use_reentrant)
+        y.square().sum().backward()
+        gradients.append([x.grad, *(parameter.grad for parameter in neck.parameters())])
+    for other in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradients[0], other, strict=True))
 
 
 def test_one_class_for_each_foreign_class():

@@ -2,7 +2,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from featlift.upgrading.tracing import is_2x_size, trace_interpolations
+from featlift.upgrading.tracing import trace_interpolations
 
 
 def test_a_trace_has_owners_sizes_modes_and_the_image_size(rtdetr_with_masks: nn.Module):
@@ -16,10 +16,12 @@ def test_a_trace_has_owners_sizes_modes_and_the_image_size(rtdetr_with_masks: nn
     ]
     assert [call.is_2x for call in trace.calls] == [True, True, False, True]
     assert trace.image_size == (64, 96)
-    assert len(trace.calls_within("encoder")) == 3
+    assert [call.is_within("encoder") for call in trace.calls] == [True, True, True, False]
+    assert [call.feeds_learned for call in trace.calls] == [True, True, False, False]
+    assert [call.tag.is_learned for call in trace.calls] == [True, True, False, True]
 
 
-def test_a_module_that_runs_twice_counts_once():
+def test_the_runs_of_a_module_are_counted():
     class Pair(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -29,8 +31,26 @@ def test_a_module_that_runs_twice_counts_once():
             """``[B, C, H, W]`` → ``[B, C, 4H, 4W]``."""
             return self.up(self.up(x))
 
-    assert len(trace_interpolations(Pair()).calls_within("up")) == 1
-    assert len(trace_interpolations(Pair()).calls_within("")) == 2
+    trace = trace_interpolations(Pair())
+    assert [call.stack for call in trace.calls] == [(("", 0), ("up", 1)), (("", 0), ("up", 2))]
+    assert (trace.run_counts["up"], trace.run_counts[""]) == (2, 1)
+
+
+class Focus(nn.Module):
+    """Space-to-depth before the first convolution, as in YOLOX."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(12, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[B, 3, H, W]`` → ``[B, 4, H/2 - 2, W/2 - 2]``."""
+        return self.conv(nnf.pixel_unshuffle(x, 2))
+
+
+def test_the_image_size_is_that_before_space_to_depth():
+    assert trace_interpolations(Focus(), torch.zeros(1, 3, 64, 96)).image_size == (64, 96)
+    assert trace_interpolations(nn.Conv2d(3, 4, 3), [torch.zeros(3, 64, 96)][0]).image_size == (64, 96)
 
 
 def test_tracing_changes_nothing(rtdetr: nn.Module):
@@ -41,11 +61,3 @@ def test_tracing_changes_nothing(rtdetr: nn.Module):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in rtdetr.modules())
     assert all(module.training for module in rtdetr.modules())
     assert nnf.interpolate(torch.ones(1, 1, 1, 1), scale_factor=2.0).sum() == 4
-
-
-def test_2x_up_to_one_cell():
-    assert is_2x_size((4, 5), (8, 10))
-    assert is_2x_size((4, 5), (7, 11))
-    assert not is_2x_size((4, 5), (8, 12))
-    assert not is_2x_size((4, 5), (4, 5))
-    assert not is_2x_size((4, 5), (16, 20))

@@ -5,13 +5,14 @@ fixed interpolators) cannot output zero and are blended in through a gate that s
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from featlift.features import crop_or_pad
 from featlift.interpolators import INTERPOLATORS, PER_STEP_INTERPOLATORS, interpolator
+from featlift.upgrading.interpolate_call import CallKey, is_2x_size
 
 ZERO_INIT = {"init": "zero", "shortcut": "none"}
 
@@ -67,6 +68,29 @@ class StepAdapters(nn.ModuleList):
         """Apply the adapter of this step to ``x [B, C, H, W]`` and ``old [B, C, 2H, 2W]``; returns the shape of ``old``."""
         index = self.adapter_indices[step]
         return old if index is None else self[index](x, old)
+
+
+class CallAdapters(nn.ModuleList):
+    """Adapters of the interpolation calls in one ``forward``.
+
+    Args:
+        adapters: Call → adapter; calls may share an adapter.
+    """
+
+    def __init__(self, adapters: Mapping[CallKey, nn.Module]):
+        distinct = list(dict.fromkeys(adapters.values()))
+        super().__init__(distinct)
+        self.adapter_indices = {key: distinct.index(adapter) for key, adapter in adapters.items()}
+
+    def forward(self, key: CallKey, x: Tensor, old: Tensor) -> Tensor:
+        """Apply the adapter of the call to ``x [B, C, H, W]`` and ``old [B, C, 2H ± 1, 2W ± 1]``; returns the shape of ``old``.
+
+        Unknown calls, and known ones that do not upsample by 2 at this image size, return ``old`` itself.
+        """
+        index = self.adapter_indices.get(key)
+        if index is None or not is_2x_size(x.shape[-2:], old.shape[-2:]):
+            return old
+        return self[index](x, old)
 
 
 def build_adapter(name: str, channels: int, options: dict[str, object]) -> nn.Module:

@@ -1,10 +1,12 @@
-"""Finders: strategies that locate the 2x upsampling steps of an arbitrary network and describe how to upgrade them.
+"""Find the upsampling steps of an arbitrary network, and say how each can be upgraded.
 
-A finder is a function ``SearchScope → FinderResult``. Finders are tried in the order of :data:`FINDERS`.
+Steps are found in one trace of the network (:mod:`featlift.upgrading.tracing`). Each belongs to the innermost module that can distinguish
+its calls: the module runs once in a forward pass, or it has parameters, which all its runs share, as they then share the adapters. So
+an ``nn.Upsample`` that is used twice has its steps in its caller.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -12,142 +14,163 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork
 
 from featlift.interpolators import INTERPOLATORS
 from featlift.interpolators.fixed import FixedInterpolator
-from featlift.upgrading.adapters import StepAdapters
+from featlift.upgrading.adapters import CallAdapters, StepAdapters
+from featlift.upgrading.interpolate_call import CallKey
 from featlift.upgrading.modules import UpgradedFixed, UpgradedFPN, UpgradedNeck, UpgradedUpsample
-from featlift.upgrading.sites import FinderResult, SearchScope, SiteStep, UpgradeSite
-from featlift.upgrading.tracing import InterpolateCall
+from featlift.upgrading.sites import FinderResult, SiteStep, UpgradeSite
+from featlift.upgrading.skip_reasons import is_forced_by_neck, skip_reason
+from featlift.upgrading.tracing import InterpolateCall, InterpolationTrace
+
+TORCHVISION, FEATLIFT, UPSAMPLE, INTERPOLATE = "torchvision FPN", "FeatLift pyramid", "nn.Upsample", "F.interpolate"
+FINDERS = (TORCHVISION, FEATLIFT, UPSAMPLE, INTERPOLATE)
+"""Kinds of sites: torchvision's ``FeaturePyramidNetwork`` (without subclasses, whose ``forward`` may differ), FeatLift's pyramids with
+fixed interpolators, ``nn.Upsample`` that is called once, and any other module that calls ``torch.nn.functional.interpolate``."""
 
 
-def find_torchvision_fpns(scope: SearchScope) -> FinderResult:
-    """Find torchvision's ``FeaturePyramidNetwork``, without subclasses, whose ``forward`` may differ.
-
-    Only the parent module is run, on a black image.
-    """
-    fpns = [(p, m) for p, m in scope.modules_of_type(FeaturePyramidNetwork) if type(m) is FeaturePyramidNetwork]
-    return _collect_pyramid_sites(scope, fpns, _torchvision_site, "no torchvision FeaturePyramidNetwork")
-
-
-def find_featlift_pyramids(scope: SearchScope) -> FinderResult:
-    """Find FeatLift pyramids with fixed interpolators.
-
-    Raises:
-        ValueError: If all FeatLift pyramids already have learned interpolators.
-    """
-    pyramids: list[tuple[str, Any]] = [
-        (path, module) for path, module in scope.modules_of_type(nn.Module) if _is_featlift_pyramid(module)
-    ]
-    fixed = [
-        (path, pyramid)
-        for path, pyramid in pyramids
-        if all(isinstance(i, FixedInterpolator) for i in pyramid.interpolators)
-    ]
-    if pyramids and not fixed:
-        path, pyramid = pyramids[0]
-        class_names = sorted({type(i).__name__ for i in pyramid.interpolators})
-        raise ValueError(
-            f"The pyramid '{path}' already has learned interpolators ({', '.join(class_names)}); nothing to upgrade."
-        )
-    return _collect_pyramid_sites(scope, fixed, _featlift_site, "no FeatLift pyramid")
+def find_sites(model: nn.Module, necks: Sequence[str], trace: InterpolationTrace) -> FinderResult:
+    """Return the sites of the upsampling steps in ``trace`` of ``model`` within the submodules ``necks`` (none: everywhere)."""
+    modules = dict(model.named_modules())
+    kept, skipped = _select_calls(trace.calls, necks, modules)
+    owned: dict[str, list[InterpolateCall]] = defaultdict(list)
+    for call in kept:
+        owned[_find_owner(call, modules, trace.run_counts)].append(call)
+    for path in sorted(owned):
+        if path in owned and _kind(path, modules) == INTERPOLATE:
+            _absorb_nested(path, owned)
+    sites = [_traced_site(path, modules, calls, trace) for path, calls in owned.items()]
+    sites.sort(key=lambda site: trace.calls.index(site.steps[0].call))
+    others = [step.call for site in sites for step in site.steps if step.call and not step.is_2x]
+    skipped += [(call, "factor is not 2") for call in others if call not in dict(skipped)]
+    return FinderResult(tuple(sites), trace.image_size, tuple(f"{call} ({reason})" for call, reason in skipped))
 
 
-def find_upsample_modules(scope: SearchScope) -> FinderResult:
-    """Find ``nn.Upsample(scale_factor=2)``, as in the necks of YOLO."""
-    modules: list[tuple[str, Any]] = scope.modules_of_type(nn.Upsample)
-    modules_2x = [(path, module) for path, module in modules if _is_2x_upsample(module)]
-    if not modules_2x:
-        reason = f"{len(modules)} nn.Upsample, none with scale_factor=2" if modules else "no nn.Upsample"
-        return FinderResult(reason=reason)
-    trace = scope.trace()
+def find_untraced_sites(model: nn.Module, necks: Sequence[str]) -> FinderResult:
+    """Return the sites that need no trace: torchvision's FPNs and FeatLift's pyramids with fixed interpolators."""
     sites = []
-    skipped = [f"{path}: nn.Upsample, factor is not 2" for path, module in modules if not _is_2x_upsample(module)]
-    for path, module in modules_2x:
-        calls = trace.calls_within(path)
-        if not calls:
-            skipped.append(f"{path}: nn.Upsample, not used on the example inputs")
+    for path, module in model.named_modules():
+        if _is_in(path, necks) and type(module) is FeaturePyramidNetwork:
+            steps = (SiteStep(module.layer_blocks[0][0].out_channels, "nearest"),) * (len(module.layer_blocks) - 1)
+            sites.append(_torchvision_site(path, module, steps))
+        elif _is_in(path, necks) and has_fixed_interpolators(module):
+            fixed: Any = module
+            sites.append(
+                _featlift_site(path, fixed, [SiteStep(fixed.out_channels, i.mode) for i in fixed.interpolators])
+            )
+    return FinderResult(tuple(sites))
+
+
+def is_featlift_pyramid(module: nn.Module) -> bool:
+    """Return whether ``module`` is one of FeatLift's pyramids, with interpolators of FeatLift."""
+    interpolators = getattr(module, "interpolators", None)
+    return isinstance(interpolators, nn.ModuleList) and all(type(i) in INTERPOLATORS.values() for i in interpolators)
+
+
+def has_fixed_interpolators(module: nn.Module) -> bool:
+    """Return whether ``module`` is one of FeatLift's pyramids, with fixed interpolators only."""
+    return is_featlift_pyramid(module) and all(isinstance(i, FixedInterpolator) for i in module.interpolators)  # type: ignore[union-attr]
+
+
+def _select_calls(
+    calls: Sequence[InterpolateCall], necks: Sequence[str], modules: dict[str, nn.Module]
+) -> tuple[list[InterpolateCall], list[tuple[InterpolateCall, str]]]:
+    """Return the upsampling steps, and the other calls with the reasons. If the necks have no other steps, logits and masks in them are."""
+    reasons = [(call, skip_reason(call, modules)) for call in calls]
+    inside = [any(call.is_within(neck) for neck in necks) or not necks for call in calls]
+    kept = [call for (call, reason), is_inside in zip(reasons, inside, strict=True) if is_inside and not reason]
+    if necks and not kept:
+        kept = [
+            c for (c, reason), is_inside in zip(reasons, inside, strict=True) if is_inside and is_forced_by_neck(reason)
+        ]
+    return kept, [(call, reason or "outside of the neck") for call, reason in reasons if call not in kept]
+
+
+def _find_owner(call: InterpolateCall, modules: dict[str, nn.Module], run_counts: Counter[str]) -> str:
+    pyramids = [
+        n
+        for n, _ in call.stack
+        if has_fixed_interpolators(modules[n]) and call.is_within(f"{n}.interpolators".lstrip("."))
+    ]
+    names = [name for name, _ in reversed(call.stack)]
+    for name in names:
+        if name and any(name.startswith(f"{p}.interpolators".lstrip(".")) for p in pyramids):
             continue
-        sites.append(_upsample_site(path, module, calls[0]))
-    return FinderResult(tuple(sites), trace.image_size, tuple(skipped), "" if sites else "; ".join(skipped))
+        if run_counts[name] == 1 or not name or next(modules[name].parameters(), None) is not None:
+            return name
+    raise AssertionError("the model itself is in every stack")
 
 
-def find_interpolate_calls(scope: SearchScope) -> FinderResult:
-    """Find calls of ``torch.nn.functional.interpolate`` in the ``forward`` of one module, the neck.
-
-    Raises:
-        ValueError: If no neck is given and several modules upsample maps by 2.
-    """
-    trace = scope.trace()
-    calls_2x = [call for call in trace.calls_within(scope.neck) if call.is_2x]
-    owners = Counter(call.owner for call in calls_2x)
-    skipped = tuple(_format_call(call) for call in trace.calls if not (call.is_2x and _is_inside(call, scope.neck)))
-    if not calls_2x:
-        location = f"in '{scope.neck}' " if scope.neck else ""
-        return FinderResult(
-            reason=f"no F.interpolate {location}that upsamples a map by 2"
-            + (f" (other calls: {'; '.join(skipped)})" if skipped else "")
-        )
-    if len(owners) > 1 and not scope.neck:
-        candidates = ", ".join(f"'{owner}' ({count})" for owner, count in owners.most_common())
-        raise ValueError(
-            f"Several modules upsample maps by 2: {candidates}. Masks and position embeddings must not be changed; "
-            f"name the neck, e.g. upgrade(model, …, neck='{next(iter(owners))}')."
-        )
-    path = scope.neck or next(iter(owners))
-    neck = scope.model.get_submodule(path)
-    steps = tuple(_site_step(call) for call in trace.calls_within(path) if call.is_2x)
-    site = UpgradeSite(
-        path, steps, calls_2x[0].like, lambda adapters: UpgradedNeck.upgrade(neck, StepAdapters(adapters))
-    )
-    return FinderResult((site,), trace.image_size, skipped)
+def _absorb_nested(path: str, owned: dict[str, list[InterpolateCall]]) -> None:
+    """Give ``path`` the calls of the owners inside of it: only one module may intercept a call."""
+    for nested in [other for other in owned if other != path and (not path or other.startswith(f"{path}."))]:
+        owned[path] += owned.pop(nested)
 
 
-FINDERS: dict[str, Callable[[SearchScope], FinderResult]] = {
-    "torchvision FPN": find_torchvision_fpns,
-    "FeatLift pyramid": find_featlift_pyramids,
-    "nn.Upsample": find_upsample_modules,
-    "F.interpolate": find_interpolate_calls,
-}
+def _kind(path: str, modules: dict[str, nn.Module]) -> str:
+    module = modules[path]
+    if type(module) is FeaturePyramidNetwork:
+        return TORCHVISION
+    if has_fixed_interpolators(module):
+        return FEATLIFT
+    return UPSAMPLE if isinstance(module, nn.Upsample) else INTERPOLATE
 
 
-def _collect_pyramid_sites(
-    scope: SearchScope, pyramids: Sequence[tuple[str, Any]], make_site: Callable[..., UpgradeSite], empty_reason: str
-) -> FinderResult:
-    sites, skipped, image_size = [], [], None
-    for path, pyramid in pyramids:
-        trace = scope.trace_around(path)
-        site = make_site(path, pyramid, trace.calls_within(path) if trace else [])
-        image_size = trace.image_size if trace else image_size
-        skipped += [_format_call(step.call) for step in site.steps if step.call and not step.is_2x]
-        sites += [site] if any(step.is_2x for step in site.steps) else []
-    if pyramids and not sites:
-        raise ValueError(
-            f"The pyramid upsamples no map by 2: {'; '.join(skipped)}. All its backbone levels have the same stride."
-        )
-    return FinderResult(tuple(sites), image_size, tuple(skipped), "" if pyramids else empty_reason)
-
-
-def _torchvision_site(path: str, pyramid: FeaturePyramidNetwork, calls: Sequence[InterpolateCall]) -> UpgradeSite:
-    like = next(pyramid.layer_blocks.parameters())
-    untraced = (SiteStep(like.shape[1], "nearest"),) * (len(pyramid.layer_blocks) - 1)
-    traced = tuple(_site_step(call) for call in calls if call.owner == path)
+def _traced_site(
+    path: str, modules: dict[str, nn.Module], calls: list[InterpolateCall], trace: InterpolationTrace
+) -> UpgradeSite:
+    kind, module = _kind(path, modules), modules[path]
+    if kind == INTERPOLATE:
+        return _interpolate_site(path, module, calls, trace)
+    first_run = next((run for name, run in calls[0].stack if name == path), 0)
+    in_run = [call for call in trace.calls if (path, first_run) in call.stack]
+    steps = [SiteStep(call.channels, call.mode, call) for call in in_run]
+    if kind == TORCHVISION:
+        own: Any = module
+        return _torchvision_site(path, own, tuple(step for step in steps if step.call and step.call.owner == path))
+    if kind == FEATLIFT:
+        return _featlift_site(path, module, steps)
+    upsample: Any = module
     return UpgradeSite(
-        path, traced or untraced, like.detach(), lambda adapters: UpgradedFPN.upgrade(pyramid, StepAdapters(adapters))
+        path, kind, (steps[0],), calls[0].like, lambda adapters: UpgradedUpsample.upgrade(upsample, adapters[0])
+    )  # type: ignore[arg-type]
+
+
+def _interpolate_site(
+    path: str, module: nn.Module, calls: list[InterpolateCall], trace: InterpolationTrace
+) -> UpgradeSite:
+    keyed: dict[CallKey, InterpolateCall] = {}
+    for call, key in _call_keys(path, trace):
+        if call in calls:
+            keyed.setdefault(key, call)
+
+    def install(adapters: list[nn.Module | None]) -> None:
+        pairs = zip(keyed, adapters, strict=True)
+        UpgradedNeck.upgrade(module, CallAdapters({key: adapter for key, adapter in pairs if adapter is not None}))
+
+    steps = tuple(SiteStep(call.channels, call.mode, call) for call in keyed.values())
+    return UpgradeSite(path, INTERPOLATE, steps, calls[0].like, install)
+
+
+def _call_keys(path: str, trace: InterpolationTrace) -> list[tuple[InterpolateCall, CallKey]]:
+    """Return the calls in all runs of the module ``path``, each with its signature and its number among those in the same run."""
+    counts: Counter[Any] = Counter()
+    keys = []
+    for call in trace.calls:
+        run = next((run for name, run in call.stack if name == path), None)
+        if run is not None:
+            keys.append((call, (call.signature, counts[run, call.signature])))
+            counts[run, call.signature] += 1
+    return keys
+
+
+def _torchvision_site(path: str, pyramid: FeaturePyramidNetwork, steps: tuple[SiteStep, ...]) -> UpgradeSite:
+    like = next(pyramid.layer_blocks.parameters()).detach()
+    return UpgradeSite(
+        path, TORCHVISION, steps, like, lambda adapters: UpgradedFPN.upgrade(pyramid, StepAdapters(adapters))
     )
 
 
-def _upsample_site(path: str, upsample: nn.Upsample, call: InterpolateCall) -> UpgradeSite:
-    def install(adapters: list[nn.Module | None]) -> None:
-        for adapter in filter(None, adapters):
-            UpgradedUpsample.upgrade(upsample, adapter)
-
-    return UpgradeSite(path, (_site_step(call),), call.like, install)
-
-
-def _featlift_site(path: str, pyramid: Any, calls: Sequence[InterpolateCall]) -> UpgradeSite:
-    like = next(pyramid.parameters())
+def _featlift_site(path: str, pyramid: Any, steps: Sequence[SiteStep]) -> UpgradeSite:
     fixed = list(pyramid.interpolators)
-    untraced = tuple(SiteStep(pyramid.out_channels, f.mode) for f in fixed)
-    prefix = f"{path}.interpolators.".removeprefix(".")
-    steps = tuple(_site_step(call) for call in calls if call.owner.startswith(prefix)) or untraced
 
     def install(adapters: list[nn.Module | None]) -> None:
         fixed_per_step = [fixed[step % len(fixed)] for step in range(len(adapters))]
@@ -155,27 +178,8 @@ def _featlift_site(path: str, pyramid: Any, calls: Sequence[InterpolateCall]) ->
         upgraded = {(f, a): UpgradedFixed(f, a) for f, a in pairs if a is not None}
         pyramid.interpolators = nn.ModuleList(upgraded.values()).train(pyramid.training)
 
-    return UpgradeSite(path, steps, like.detach(), install)
+    return UpgradeSite(path, FEATLIFT, tuple(steps), next(pyramid.parameters()).detach(), install)
 
 
-def _site_step(call: InterpolateCall) -> SiteStep:
-    return SiteStep(call.channels, call.mode, call)
-
-
-def _is_featlift_pyramid(module: nn.Module) -> bool:
-    modules = getattr(module, "interpolators", None)
-    return isinstance(modules, nn.ModuleList) and all(type(i) in INTERPOLATORS.values() for i in modules)
-
-
-def _is_inside(call: InterpolateCall, path: str) -> bool:
-    return not path or f"{call.owner}.".startswith(f"{path}.")
-
-
-def _is_2x_upsample(upsample: nn.Module) -> bool:
-    scale = upsample.scale_factor
-    return all(s == 2 for s in (scale if isinstance(scale, tuple) else (scale,)))
-
-
-def _format_call(call: InterpolateCall) -> str:
-    sizes = " → ".join(f"{height}x{width}" for height, width in (call.in_size, call.out_size))
-    return f"{call.owner or 'the model itself'}: {call.mode}, {call.channels} channels, {sizes}"
+def _is_in(path: str, necks: Sequence[str]) -> bool:
+    return not necks or any(not neck or f"{path}.".startswith(f"{neck}.") for neck in necks)

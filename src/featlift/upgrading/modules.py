@@ -15,8 +15,14 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork
 from featlift.features import Features
 from featlift.interpolators.fixed import FixedInterpolator
 from featlift.pyramids import FPN
-from featlift.upgrading.adapters import StepAdapters
-from featlift.upgrading.tracing import is_2x_size, is_feature_map
+from featlift.upgrading.adapters import CallAdapters, StepAdapters
+from featlift.upgrading.interpolate_call import (
+    CallSignature,
+    bind_interpolate,
+    call_signature,
+    is_2x_size,
+    is_feature_map,
+)
 
 
 class UpgradedFPN(FPN):
@@ -73,7 +79,7 @@ class UpgradedFixed(nn.Module):
 
 
 class UpgradedUpsample(nn.Upsample):
-    """``nn.Upsample`` by a factor of 2 with an adapter; created by :meth:`upgrade`."""
+    """``nn.Upsample`` with an adapter where it upsamples by 2; created by :meth:`upgrade`."""
 
     added: nn.Module
     original_class: type[nn.Upsample]
@@ -94,22 +100,27 @@ class UpgradedUpsample(nn.Upsample):
 
     def forward(self, input: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
-        return self.added(input, super().forward(input))
+        old = super().forward(input)
+        return self.added(input, old) if is_2x_size(input.shape[-2:], old.shape[-2:]) else old
 
 
 class UpgradedNeck(nn.Module):
-    """Mixin for an arbitrary module class (see :func:`upgraded_neck_class`): adds an adapter to every 2x upsampling in its ``forward``.
+    """Mixin for an arbitrary module class (see :func:`upgraded_neck_class`): adds adapters to calls of ``interpolate`` in its ``forward``.
 
-    Intercepts only calls of ``torch.nn.functional.interpolate`` that upsample a floating-point ``[B, C, H, W]`` by 2 while this
-    ``forward`` runs.
+    Only the calls that the adapters are for are changed (:mod:`featlift.upgrading.interpolate_call`), and only while this ``forward`` runs.
     """
 
-    added: StepAdapters
+    added: CallAdapters
     original_class: type[nn.Module]
 
     @classmethod
-    def upgrade(cls, neck: nn.Module, added: StepAdapters) -> None:
-        """Convert ``neck`` in place; ``added`` has an adapter for each 2x upsampling, in the order of the calls."""
+    def upgrade(cls, neck: nn.Module, added: CallAdapters) -> None:
+        """Convert ``neck`` in place; ``added`` has an adapter for each call to change.
+
+        Raises:
+            ValueError: If ``forward`` was replaced on the object itself, so that its class has no effect.
+        """
+        _remove_own_forward(neck)
         swap_class(neck, upgraded_neck_class(type(neck)))
         neck.added = added.train(neck.training)
 
@@ -119,17 +130,9 @@ class UpgradedNeck(nn.Module):
         swap_class(self, self.original_class)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the original ``forward`` with an adapter on each ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; output shapes are unchanged.
-
-        Raises:
-            RuntimeError: If the number of 2x upsampling calls differs from the number of adapters.
-        """
-        calls: list[str] = []
-        with _InterpolateInterceptor(self.added, calls):
-            outputs = super().forward(*args, **kwargs)
-        if len(calls) != len(self.added.adapter_indices):
-            raise RuntimeError(_miscount_message(len(self.added.adapter_indices), calls))
-        return outputs
+        """Run the original ``forward``, with adapters on calls ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; output shapes are unchanged."""
+        with _InterpolateInterceptor(self.added):
+            return super().forward(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copy and pickle by the original class, since the upgraded class is created at run time and cannot be imported."""
@@ -138,8 +141,16 @@ class UpgradedNeck(nn.Module):
 
 @functools.cache
 def upgraded_neck_class(original_class: type[nn.Module]) -> type[UpgradedNeck]:
-    """Return the subclass of :class:`UpgradedNeck` and ``original_class``, so ``isinstance(…, original_class)`` stays true."""
-    attributes = {"original_class": original_class}
+    """Return the subclass of :class:`UpgradedNeck` and ``original_class``, so ``isinstance(…, original_class)`` stays true.
+
+    Its ``forward`` has the signature of the original, which trainers inspect.
+    """
+
+    @functools.wraps(original_class.forward)
+    def forward(self: UpgradedNeck, *args: Any, **kwargs: Any) -> Any:
+        return UpgradedNeck.forward(self, *args, **kwargs)
+
+    attributes = {"original_class": original_class, "forward": forward, "__module__": original_class.__module__}
     return type(f"Upgraded{original_class.__name__}", (UpgradedNeck, original_class), attributes)
 
 
@@ -148,34 +159,48 @@ def swap_class(module: Any, new_class: type[nn.Module]) -> None:
     module.__class__ = new_class
 
 
+def restore_site(module: nn.Module) -> None:
+    """Restore an upgraded module: one of the classes above, or a FeatLift pyramid with :class:`UpgradedFixed` interpolators."""
+    if isinstance(module, (UpgradedFPN, UpgradedUpsample, UpgradedNeck)):
+        module.restore()
+    else:
+        module.interpolators = nn.ModuleList(dict.fromkeys(i.fixed for i in module.interpolators))  # type: ignore[union-attr]
+
+
 def _new_instance(original_class: type[nn.Module]) -> nn.Module:
     neck_class = upgraded_neck_class(original_class)
     return neck_class.__new__(neck_class)
 
 
+def _remove_own_forward(module: nn.Module) -> None:
+    """Delete an attribute ``forward`` that is the method of the class anyway, as Hugging Face's output recording leaves it."""
+    own = vars(module).get("forward")
+    if own is None:
+        return
+    if getattr(own, "__func__", None) is not type(module).forward:
+        raise ValueError(
+            f"The forward of this {type(module).__name__} was replaced on the object itself, so its interpolations cannot be changed: "
+            "upgrade the model before it is wrapped or fused."
+        )
+    del module.forward
+
+
 class _InterpolateInterceptor(TorchFunctionMode):
-    def __init__(self, added: StepAdapters, calls: list[str]):
+    def __init__(self, added: CallAdapters):
         super().__init__()
-        self.added, self.calls = added, calls
+        self.added = added
+        self.counts: dict[CallSignature, int] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         old = func(*args, **kwargs)
         if func is not nnf.interpolate:
             return old
-        x = args[0] if args else kwargs["input"]
-        if not is_feature_map(x) or not is_2x_size(x.shape[-2:], old.shape[-2:]):
+        arguments = bind_interpolate(args, kwargs)
+        x = arguments["input"]
+        if not is_feature_map(x):
             return old
-        step = len(self.calls)
-        self.calls.append(f"{tuple(x.shape)} → {tuple(old.shape)}")
-        if step >= len(self.added.adapter_indices):
-            raise RuntimeError(_miscount_message(len(self.added.adapter_indices), self.calls))
-        return self.added(step, x, old)
-
-
-def _miscount_message(expected: int, calls: list[str]) -> str:
-    return (
-        f"The upgraded neck has adapters for {expected} upsampling steps but made {len(calls)} in this forward: "
-        f"{'; '.join(calls) or 'none'}. The number must be the same as on the example inputs of the upgrade: downgrade the model, then "
-        "upgrade it with example inputs like these."
-    )
+        signature = call_signature(arguments)
+        number = self.counts.get(signature, 0)
+        self.counts[signature] = number + 1
+        return self.added((signature, number), x, old)

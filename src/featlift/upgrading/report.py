@@ -44,18 +44,18 @@ class UpgradeReport:
     """Result of an upgrade; prints as a table.
 
     Attributes:
-        finder: Name of the finder that located the upsampling steps.
+        finder: Kinds of sites (:data:`~featlift.upgrading.finders.FINDERS`), separated by commas.
         rows: One row per upsampling step.
         image_size: (H, W) in pixels for which multiply-adds and strides hold; None if no image was traced.
-        skipped: Descriptions of interpolations that were not upgraded.
-        failed_finders: Finders without a match, with the reason.
+        skipped: Descriptions of the other interpolations, with the reason why they are left as they are.
+        neck: Dotted name of the nearest module that contains all sites; empty for the model itself.
     """
 
     finder: str
     rows: tuple[UpgradeRow, ...]
     image_size: tuple[int, int] | None
     skipped: tuple[str, ...]
-    failed_finders: tuple[str, ...]
+    neck: str = ""
 
     @property
     def parameters(self) -> int:
@@ -69,14 +69,15 @@ class UpgradeReport:
         return sum(known) if len(known) == len(self.rows) else None
 
     def __str__(self) -> str:
-        """Format the table: one line per upsampling step, then finders without a match and skipped interpolations."""
+        """Format the table: one line per upsampling step, then the interpolations that are left."""
         size = f" at {self.image_size[0]}x{self.image_size[1]}" if self.image_size else ""
         header = ("site", "level", "stride", "channels", "old", "new", "parameters", f"GMAC{size}")
         body = [_format_cells(row) for row in self.rows]
         total = ("total", "", "", "", "", "", f"{self.parameters:,}", _format_gmac(self.gmac))
         lines = _format_table([header, *body, total])
-        notes = [f"no match: {line}" for line in self.failed_finders] + [f"skipped: {line}" for line in self.skipped]
-        return "\n".join([f"Upgraded by the finder '{self.finder}':", *lines, *notes])
+        place = f" in '{self.neck}'" if self.neck else ""
+        notes = [f"left as it is: {line}" for line in self.skipped]
+        return "\n".join([f"Upgraded {len(self.rows)} upsampling steps{place} ({self.finder}):", *lines, *notes])
 
 
 def site_rows(

@@ -1,12 +1,11 @@
-"""Upgrade sites: modules of a network that upsample by 2, and the scope in which finders search for them."""
+"""Upgrade sites: modules of a network that upsample by 2."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from featlift.upgrading.tracing import InterpolateCall, InterpolationTrace, trace_interpolations
+from featlift.upgrading.tracing import InterpolateCall
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,14 @@ class UpgradeSite:
 
     Attributes:
         path: Dotted name of the module.
+        finder: Strategy that found it (:data:`~featlift.upgrading.finders.FINDERS`).
         steps: Interpolations of one forward pass, in order.
         like: Tensor with the dtype and device for new parameters.
         install: Installs one adapter, or None, per step.
     """
 
     path: str
+    finder: str
     steps: tuple[SiteStep, ...]
     like: Tensor
     install: Callable[[list[nn.Module | None]], None]
@@ -42,46 +43,19 @@ class UpgradeSite:
 
 @dataclass(frozen=True)
 class FinderResult:
-    """Result of a finder: sites, (H, W) of the traced image if known, skipped interpolations, and the reason if there are no sites."""
+    """Sites, (H, W) in pixels of the traced image if known, and descriptions of the interpolations that are left as they are."""
 
     sites: tuple[UpgradeSite, ...] = ()
     image_size: tuple[int, int] | None = None
     skipped: tuple[str, ...] = ()
-    reason: str = ""
 
 
-@dataclass
-class SearchScope:
-    """Network to upgrade, dotted name of the submodule to search (empty: the whole model), and example inputs (None: a black image)."""
-
-    model: nn.Module
-    neck: str = ""
-    example_inputs: Any = None
-    _trace: InterpolationTrace | None = field(default=None, init=False, repr=False)
-
-    def modules_of_type(self, module_type: type) -> list[tuple[str, nn.Module]]:
-        """Return the modules of this type in the neck, with their names in the model."""
-        modules = self.model.get_submodule(self.neck).named_modules(prefix=self.neck)
-        return [(path, module) for path, module in modules if isinstance(module, module_type)]
-
-    def trace(self) -> InterpolationTrace:
-        """Trace the interpolations of the whole model on the example inputs; runs once. Raises ValueError if the model fails."""
-        if self._trace is None:
-            try:
-                self._trace = trace_interpolations(self.model, example_inputs=self.example_inputs)
-            except Exception as error:  # an arbitrary network may raise anything
-                inputs = "a black image [1, 3, 256, 256]" if self.example_inputs is None else "example_inputs"
-                raise ValueError(
-                    f"{type(self.model).__name__} failed on {inputs} while its interpolations were traced "
-                    f"({type(error).__name__}: {error}). Pass valid inputs as example_inputs=… (a tuple for several)."
-                ) from error
-        return self._trace
-
-    def trace_around(self, path: str) -> InterpolationTrace | None:
-        """Trace the parent module of ``path`` on a black image; None if it fails. With example inputs, trace the whole model."""
-        if self.example_inputs is not None:
-            return self.trace()
-        try:
-            return trace_interpolations(self.model, path.rpartition(".")[0])
-        except Exception:  # an arbitrary network may raise anything; the trace is needed for the report only
-            return None
+def common_parent(paths: list[str]) -> str:
+    """Return the dotted name of the nearest module that contains all modules ``paths``; empty for the model itself."""
+    names = [path.split(".") for path in paths]
+    common = []
+    for parts in zip(*names, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)

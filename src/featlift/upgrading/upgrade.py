@@ -1,20 +1,18 @@
 """Add learned interpolators or an extended level to an existing network, and remove them again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from featlift.upgrading.adapters import build_adapters
 from featlift.upgrading.example_inputs import encode_example
 from featlift.upgrading.extended_level import install_level, level_report_row
 from featlift.upgrading.extended_modules import EFPNBackbone, EFPNRoIAlign
-from featlift.upgrading.finders import FINDERS
-from featlift.upgrading.modules import UpgradedFixed, UpgradedFPN, UpgradedNeck, UpgradedUpsample
+from featlift.upgrading.installation import install_interpolators
+from featlift.upgrading.modules import UpgradedFixed, UpgradedFPN, UpgradedNeck, UpgradedUpsample, restore_site
 from featlift.upgrading.original_weights import OriginalWeights
-from featlift.upgrading.report import UpgradeReport, site_rows
-from featlift.upgrading.sites import FinderResult, SearchScope, UpgradeSite
+from featlift.upgrading.report import UpgradeReport
 from featlift.upgrading.state import STATE_ATTRIBUTE, UpgradeState, copy_tensors, get_upgrade_state
 from featlift.upgrading.wrappers import unwrap_module
 
@@ -26,19 +24,20 @@ REPORT_IMAGE_SIZE = (256, 256)
 def upgrade(
     model: nn.Module,
     name: str = "",
-    neck: str = "",
+    neck: str | Sequence[str] = "",
     example_inputs: Any = None,
     level: str = "",
     keep_weights: bool = True,
     **options: object,
 ) -> UpgradeReport:
-    """Add a learned adapter to every 2x upsampling step of the pyramid of ``model``, in place.
+    """Add a learned adapter to every step of ``model`` that upsamples a feature map by 2, in place.
 
     Adapters are added to the existing interpolation and start at zero: outputs are bit-identical until the adapters are trained. They have
     the dtype and device of their surroundings. Build the optimizer afterwards, or add :func:`added_parameters` to it.
 
-    The first finder with a match is used: torchvision's ``FeaturePyramidNetwork``; FeatLift pyramids with fixed interpolators;
-    ``nn.Upsample(scale_factor=2)``; calls of ``torch.nn.functional.interpolate`` that upsample by 2 in the ``forward`` of one module.
+    Every call of ``torch.nn.functional.interpolate`` in one run of the model is looked at, whoever makes it: ``nn.Upsample``, torchvision's
+    ``FeaturePyramidNetwork``, the ``forward`` of any module. Resized images, position embeddings, pooled maps, masks and logits are left as
+    they are and listed in the report. Then the upgraded model runs once, and must give the same outputs.
 
     With ``level="p2x"``, a torchvision Faster or Mask R-CNN gets EFPN's extended level instead. Outputs are identical until the level is
     enabled by :func:`~featlift.upgrading.extended_level.enable_level`; train it before
@@ -48,40 +47,27 @@ def upgrade(
         model: Network with such upsampling steps, also in ``DataParallel``, ``torch.compile`` or ``AveragedModel``.
         name: Name of an interpolator (``featlift.interpolators.INTERPOLATORS``), default "afi"; with ``level``, name of a transfer
             (``featlift.pyramids.texture_transfers.TEXTURE_TRANSFERS``), default "ftt".
-        neck: Dotted name of the submodule to search; empty searches the whole model.
-        example_inputs: Argument of the model, or a tuple of arguments, to trace its maps once; None is a black image
-            ``[1, 3, 256, 256]``.
+        neck: Dotted name of the submodule to upgrade, or several names; empty upgrades the whole model.
+        example_inputs: Inputs for one run: an argument, a tuple of arguments, or a dictionary of keyword arguments, such as the output of
+            a Hugging Face processor. None is an image of noise ``[1, 3, 256, 256]``.
         level: "p2x" adds this extended level; empty upgrades interpolations.
         keep_weights: Keep a copy of the current weights on the CPU, for :func:`downgrade`; it is never pickled with the model.
         options: Options of the interpolator, except ``init`` and ``shortcut``, which the upgrade sets itself; or options of the transfer,
             and ``tile_size``: side of the tiles in which the level is computed, in stride-8 cells (0: whole map).
 
     Raises:
-        ValueError: If no 2x upsampling is found, the network is already upgraded or distributed, or a name or option is unknown.
+        ValueError: If the network fails on the inputs, upsamples no feature map by 2, would change its outputs, is already upgraded or
+            distributed, or a name or option is unknown. The network stays as it was.
     """
     model = _check_not_upgraded(model)
     if level:
         return _upgrade_level(model, level, name or "ftt", OriginalWeights(model, keep_weights), options)
     name = name or "afi"
-    if neck not in dict(model.named_modules()):
-        raise ValueError(
-            f"{type(model).__name__} has no module '{neck}'; list the names with [n for n, _ in model.named_modules()]."
-        )
-    finder, result, failed_finders = _find_sites(SearchScope(model, neck, example_inputs))
-    _check_not_present(result, name)
-    adapters = [_adapters_for_site(site, name, options) for site in result.sites]
-    originals = OriginalWeights(model, keep_weights)
-    for site, site_adapters in zip(result.sites, adapters, strict=True):
-        site.install(site_adapters)
-    sites = tuple((site.path, len(site.steps)) for site in result.sites)
-    example = encode_example(example_inputs)
-    setattr(model, STATE_ATTRIBUTE, UpgradeState(name, options, neck, sites, originals, example=example))
-    rows = [
-        row
-        for site, site_adapters in zip(result.sites, adapters, strict=True)
-        for row in site_rows(site, site_adapters, name, result.image_size)
-    ]
-    return UpgradeReport(finder, tuple(rows), result.image_size, result.skipped, failed_finders)
+    necks = _split_necks(model, neck)
+    originals, example = OriginalWeights(model, keep_weights), encode_example(example_inputs)
+    report, sites = install_interpolators(model, name, necks, example_inputs, options)
+    setattr(model, STATE_ATTRIBUTE, UpgradeState(name, options, ",".join(necks), sites, originals, example=example))
+    return report
 
 
 def _upgrade_level(
@@ -90,7 +76,7 @@ def _upgrade_level(
     sites = tuple((path, 1) for path in install_level(model, level, name, options))
     setattr(model, STATE_ATTRIBUTE, UpgradeState(name, options, "", sites, originals, level))
     return UpgradeReport(
-        "torchvision R-CNN", (level_report_row(model, level, name, REPORT_IMAGE_SIZE),), REPORT_IMAGE_SIZE, (), ()
+        "torchvision R-CNN", (level_report_row(model, level, name, REPORT_IMAGE_SIZE),), REPORT_IMAGE_SIZE, ()
     )
 
 
@@ -115,35 +101,23 @@ def downgrade(model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> 
     copy_tensors(model, tensors)
 
 
-def _find_sites(scope: SearchScope) -> tuple[str, FinderResult, tuple[str, ...]]:
-    """Return the name of the first finder with a match, its result, and the finders without a match with their reasons."""
-    failed: list[str] = []
-    for name, find in FINDERS.items():
-        try:
-            result = find(scope)
-        except ValueError as error:
-            tried = f" (Tried before: {'; '.join(failed)}.)" if failed else ""
-            raise ValueError(f"{error}{tried}") from error
-        if result.sites:
-            return name, result, tuple(failed)
-        failed.append(f"{name}: {result.reason}")
-    raise ValueError(f"Found nothing that upsamples a map by 2. Tried: {'; '.join(failed)}.")
-
-
-def _adapters_for_site(site: UpgradeSite, name: str, options: dict[str, object]) -> list[nn.Module | None]:
-    """Build an adapter, or None, for each step of the site, with the dtype and device of its surroundings."""
-    adapters = build_adapters(name, [step.channels if step.is_2x else None for step in site.steps], options)
-    for adapter in adapters:
-        if adapter is not None:
-            adapter.to(site.like.device, site.like.dtype)
-    return adapters
+def _split_necks(model: nn.Module, neck: str | Sequence[str]) -> list[str]:
+    """Return the names in ``neck``, one or several (a sequence, or separated by commas)."""
+    necks = [name.strip() for name in (neck.split(",") if isinstance(neck, str) else neck)]
+    names = dict(model.named_modules())
+    for name in necks:
+        if name not in names:
+            raise ValueError(
+                f"{type(model).__name__} has no module '{name}'; list the names with [n for n, _ in model.named_modules()]."
+            )
+    return [name for name in necks if name]
 
 
 def _restore_module(module: nn.Module) -> None:
-    if isinstance(module, (UpgradedFPN, UpgradedUpsample, UpgradedNeck, EFPNBackbone, EFPNRoIAlign)):
+    if isinstance(module, (EFPNBackbone, EFPNRoIAlign)):
         module.restore()
     else:
-        module.interpolators = nn.ModuleList(dict.fromkeys(i.fixed for i in module.interpolators))  # type: ignore[union-attr]
+        restore_site(module)
 
 
 def _check_not_upgraded(wrapped: nn.Module) -> nn.Module:
@@ -160,11 +134,6 @@ def _check_not_upgraded(wrapped: nn.Module) -> nn.Module:
             "To try another interpolator, downgrade it first."
         )
     return model
-
-
-def _check_not_present(result: FinderResult, name: str) -> None:
-    if {step.mode for site in result.sites for step in site.steps} == {name}:
-        raise ValueError(f"The model already uses {name} interpolation; choose a learned interpolator such as 'afi'.")
 
 
 def _check_restorable(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
