@@ -50,9 +50,8 @@ def run_example(model: nn.Module, arguments: Arguments) -> Any:
 @contextmanager
 def small_default_image(model: nn.Module, example_inputs: Any) -> Iterator[None]:
     """Let torchvision's detectors keep the default example at its size, instead of enlarging it to 800 pixels."""
-    transforms = (
-        [m for m in model.modules() if isinstance(m, GeneralizedRCNNTransform)] if example_inputs is None else []
-    )
+    modules = model.modules() if example_inputs is None else ()
+    transforms: list[Any] = [m for m in modules if isinstance(m, GeneralizedRCNNTransform)]
     sizes = [(transform.min_size, transform.max_size) for transform in transforms]
     for transform in transforms:
         transform.min_size, transform.max_size = (min(DEFAULT_IMAGE_SIZE),), max(DEFAULT_IMAGE_SIZE)

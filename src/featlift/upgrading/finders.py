@@ -38,10 +38,11 @@ def find_sites(model: nn.Module, necks: Sequence[str], trace: InterpolationTrace
         if path in owned and _kind(path, modules) == INTERPOLATE:
             _absorb_nested(path, owned)
     sites = [_traced_site(path, modules, calls, trace) for path, calls in owned.items()]
-    sites.sort(key=lambda site: trace.calls.index(site.steps[0].call))
-    others = [step.call for site in sites for step in site.steps if step.call and not step.is_2x]
-    skipped += [(call, "factor is not 2") for call in others if call not in dict(skipped)]
-    return FinderResult(tuple(sites), trace.image_size, tuple(f"{call} ({reason})" for call, reason in skipped))
+    order = {call: number for number, call in enumerate(trace.calls)}
+    sites.sort(key=lambda site: min(order[step.call] for step in site.steps if step.call))
+    upgraded = {step.call for site in sites for step in site.steps if step.is_2x}
+    left = tuple(f"{call} ({reason})" for call, reason in skipped if call not in upgraded)
+    return FinderResult(tuple(sites), trace.image_size, left)
 
 
 def find_untraced_sites(model: nn.Module, necks: Sequence[str]) -> FinderResult:
@@ -49,7 +50,9 @@ def find_untraced_sites(model: nn.Module, necks: Sequence[str]) -> FinderResult:
     sites = []
     for path, module in model.named_modules():
         if _is_in(path, necks) and type(module) is FeaturePyramidNetwork:
-            steps = (SiteStep(module.layer_blocks[0][0].out_channels, "nearest"),) * (len(module.layer_blocks) - 1)
+            steps = (SiteStep(next(module.layer_blocks.parameters()).shape[1], "nearest"),) * (
+                len(module.layer_blocks) - 1
+            )
             sites.append(_torchvision_site(path, module, steps))
         elif _is_in(path, necks) and has_fixed_interpolators(module):
             fixed: Any = module
@@ -129,9 +132,12 @@ def _traced_site(
     if kind == FEATLIFT:
         return _featlift_site(path, module, steps)
     upsample: Any = module
-    return UpgradeSite(
-        path, kind, (steps[0],), calls[0].like, lambda adapters: UpgradedUpsample.upgrade(upsample, adapters[0])
-    )  # type: ignore[arg-type]
+
+    def install(adapters: list[nn.Module | None]) -> None:
+        for adapter in filter(None, adapters):
+            UpgradedUpsample.upgrade(upsample, adapter)
+
+    return UpgradeSite(path, kind, (steps[0],), calls[0].like, install)
 
 
 def _interpolate_site(

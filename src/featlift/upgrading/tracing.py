@@ -24,7 +24,7 @@ from featlift.upgrading.interpolate_call import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InterpolateCall:
     """One call of ``torch.nn.functional.interpolate`` on a floating-point map ``[B, C, H, W]``.
 
