@@ -147,10 +147,14 @@ def upgraded_neck_class(original_class: type[nn.Module]) -> type[UpgradedNeck]:
     """
 
     @functools.wraps(original_class.forward)
-    def forward(self: UpgradedNeck, *args: Any, **kwargs: Any) -> Any:
+    def forward_like_original(self: UpgradedNeck, *args: Any, **kwargs: Any) -> Any:
         return UpgradedNeck.forward(self, *args, **kwargs)
 
-    attributes = {"original_class": original_class, "forward": forward, "__module__": original_class.__module__}
+    attributes = {
+        "original_class": original_class,
+        "forward": forward_like_original,
+        "__module__": original_class.__module__,
+    }
     return type(f"Upgraded{original_class.__name__}", (UpgradedNeck, original_class), attributes)
 
 
