@@ -1,6 +1,6 @@
 """Follow tensors through one forward pass: which depend on the inputs, passed learned layers, were pooled, and where marked tensors go.
 
-Tags belong to storages, so views and in-place operations are covered. Operations are seen below autograd, whoever calls them.
+Tags belong to storages, so views and in-place operations are covered. Operations are seen below autograd, whether Python or C++ calls them.
 """
 
 from collections.abc import Iterable, Iterator
