@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: setup demo test test-integrations lint format benchmark docs site clean
+.PHONY: setup demo test test-integrations lint format benchmark chaos docs site clean
 
 $(VENV)/.ready: pyproject.toml uv.lock
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,6 +42,9 @@ format: setup
 
 benchmark: setup                 ## interleaved timings → benchmarks/results/*.json
 	$(RUN)/python benchmarks/run.py
+
+chaos: setup                     ## kill trainings and indexing, damage their files → docs/reliability.md (about 15 minutes)
+	$(RUN)/python benchmarks/chaos.py
 
 docs: setup                      ## generated parts of the pages: options, tables of results, links to the code, architecture
 	$(RUN)/python -m featlift.cli.options

@@ -113,7 +113,7 @@ def measure_million(folder: Path, n: int = 1_000_000, dimension: int = 128, cell
         "ms_per_query": times["ivf-rabitq"]["median"] / NUM_QUERIES,
         "recall": recall,
         "index_MB": index.path.stat().st_size / 1e6,
-        "vectors_MB": sum(file.stat().st_size for file in folder.glob("*.npy")) / 1e6,
+        "vectors_MB": sum(file.stat().st_size for file in folder.rglob("*.lance")) / 1e6,
         "peak_memory_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
     }
 

@@ -1,10 +1,14 @@
 """An index that is interrupted, changed and searched."""
 
 import json
+import os
 import shlex
+import time
 
 import pytest
+import torch
 
+from featlift.checkpoints.folder_lock import FolderLock
 from featlift.cli.option_table import load_option_table
 from featlift.cli.parser import parse_function_args
 from featlift.commands.search import index, search
@@ -49,6 +53,71 @@ def test_an_interrupted_index_goes_on(tmp_path, folder, monkeypatch):
         index(str(folder), str(tmp_path / "index"), EMBEDDER, chunk_size=2)
     assert len(index(str(folder), str(tmp_path / "index"), chunk_size=2)) == 8
     assert len(files) == 6 + 4  # two chunks of two were written
+
+
+def test_a_changed_image_is_embedded_anew(tmp_path, folder, capsys):
+    store = index(str(folder), str(tmp_path / "index"), EMBEDDER)
+    before = store.take([store.row("landmark-000/00.png"), store.row("landmark-001/00.png")])
+    (folder / "landmark-000" / "00.png").write_bytes((folder / "landmark-003" / "00.png").read_bytes())
+    os.utime(folder / "landmark-001" / "00.png", (1, 1))  # touched, but the same
+    store = index(str(folder), str(tmp_path / "index"))
+    assert capsys.readouterr().out.splitlines()[-1].endswith("index: 8 images, 1 changed")
+    names = ["landmark-000/00.png", "landmark-003/00.png", "landmark-001/00.png"]
+    changed, same, touched = store.take([store.row(name) for name in names])
+    assert torch.equal(changed, same)
+    assert not torch.equal(changed, before[0])
+    assert torch.equal(touched, before[1])
+
+
+def test_broken_images_are_named_or_skipped(tmp_path, folder, capsys):
+    index(str(folder), str(tmp_path / "index"), EMBEDDER)
+    path = folder / "landmark-000" / "00.png"
+    path.write_bytes(path.read_bytes()[:100])
+    (folder / "._1.jpg").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"\._1\.jpg .*\(--skip-broken skips unreadable images\)"):
+        index(str(folder), str(tmp_path / "index"))
+    store = index(str(folder), str(tmp_path / "index"), skip_broken=True)
+    assert len(store) == 7, "the vector of the image that was there before is gone"
+    printed = capsys.readouterr().out
+    assert "7 images, 2 skipped" in printed
+    assert "landmark-000/00.png: " in printed
+
+
+def test_file_names_that_are_not_in_utf8(tmp_path, folder):
+    name = os.fsdecode(b"caf\xe9.png")
+    (folder / "landmark-000" / "00.png").rename(folder / name)
+    assert name in index(str(folder), str(tmp_path / "index"), EMBEDDER)
+    results = search(str(tmp_path / "index"), [str(folder / name)], k=2)
+    assert results["raw"].names[0][0] == name
+    assert (tmp_path / "index" / "contact_sheet.html").exists()
+
+
+def test_a_search_among_some(tmp_path, folder):
+    index(str(folder), str(tmp_path / "index"), EMBEDDER)
+    query = str(folder / "landmark-002" / "01.png")
+    found = search(str(tmp_path / "index"), [query], where="name LIKE 'landmark-001/%'")["raw"].names[0]
+    assert sorted(found) == ["landmark-001/00.png", "landmark-001/01.png"]
+    with pytest.raises(ValueError, match="--where"):
+        search(str(tmp_path / "index"), [query], where="name = 'a'", index_type="flat")
+
+
+def test_two_processes_do_not_write_one_index(tmp_path, folder):
+    index(str(folder), str(tmp_path / "index"), EMBEDDER)
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with FolderLock(tmp_path / "index"):
+            os.write(write, b"x")
+            time.sleep(60)
+        os._exit(0)
+    os.read(read, 1)
+    try:
+        with pytest.raises(OSError, match=rf"is being written by another run \(process {pid} on"):
+            index(str(folder), str(tmp_path / "index"))
+        assert search(str(tmp_path / "index"), [str(folder / "landmark-002" / "01.png")])["raw"].names, "readers may"
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
 
 
 def test_an_index_keeps_its_embedder(tmp_path, folder):

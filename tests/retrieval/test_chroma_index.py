@@ -43,6 +43,8 @@ class FakeHandler(BaseHTTPRequestHandler):
     """Exact search in a dictionary, with Chroma's interface."""
 
     disable_nagle_algorithm = True
+    seen: set[str] = set()
+    """Tokens received."""
 
     @property
     def store(self) -> FakeServer:
@@ -56,6 +58,8 @@ class FakeHandler(BaseHTTPRequestHandler):
         self._respond(len(self.store.vectors))
 
     def do_POST(self):
+        if "Authorization" in self.headers:
+            self.seen.add(f"{self.headers['Authorization']} {self.headers['X-Chroma-Token']}")
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         vectors, endpoint = self.store.vectors, self.path.split("/")[-1]
         if endpoint == "collections":
@@ -163,6 +167,45 @@ def test_k_larger_than_the_number_of_vectors(fake):
     index = ChromaIndex(fake, "gallery", 16)
     index.add(["a", "b", "c"], unit(3))
     assert sorted(index.search(unit(1), 9).names[0]) == ["a", "b", "c"]
+
+
+def test_the_token_is_sent_but_never_in_plain_text(fake):
+    ChromaIndex(fake[:1], "gallery", 16, token="secret").add(["a"], unit(1))
+    assert FakeHandler.seen == {"Bearer secret secret"}
+    with pytest.raises(ValueError, match=r"'http://10\.0\.0\.5:8000' would receive the token unencrypted"):
+        ChromaIndex(["http://10.0.0.5:8000"], "gallery", 16, token="secret")
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "/etc/passwd", "ftp://host", "http://", "localhost:8000"])
+def test_only_addresses_of_servers(address):
+    with pytest.raises(ValueError, match=rf"'{address}' is no address of a server"):
+        ChromaIndex([address], "gallery", 16)
+
+
+ANSWERS = {
+    "no JSON": b"HTTP/1.0 200 OK\r\n\r\n<html>",
+    "cut": b"HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\n{",
+    "no HTTP": b"hello\r\n\r\n",
+    "other fields": b"HTTP/1.0 200 OK\r\n\r\n{}",
+    "a list": b"HTTP/1.0 200 OK\r\n\r\n[]",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_other_servers_are_named(answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(ANSWERS[answer])
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=rf"{address}.* (does not answer as Chroma does|does not respond)"):
+            ChromaIndex([address], "gallery", 16)
 
 
 def test_mismatches_are_rejected(servers):

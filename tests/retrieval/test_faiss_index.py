@@ -46,7 +46,7 @@ def test_equals_exact_search_with_the_same_scores(index):
     expected = (queries[:, None] * index.store.take(results.rows.flatten().tolist()).view(3, 5, 32)).sum(2)
     torch.testing.assert_close(results.scores, expected)
     assert (results.scores.diff(dim=1) <= 0).all()
-    assert results.names[0][0] == index.store.names[results.rows[0, 0]]
+    assert results.names[0][0] == index.store.names_of([int(results.rows[0, 0])])[0]
 
 
 def test_removed_rows_are_excluded_and_new_ones_included(index):
@@ -63,16 +63,14 @@ def test_removed_rows_are_excluded_and_new_ones_included(index):
 
 def test_build_resumes_after_an_interruption(store, monkeypatch):
     store.add([f"m{i}" for i in range(3000)], units(3000, seed=5))
-    index = FaissIndex(store, "ivf-rabitq", nlist=16)
-    iter_batches = store.iter_batches
+    index, take = FaissIndex(store, "ivf-rabitq", nlist=16), store.take
 
-    def interrupted(start=0, batch_size=0):
-        for first, vectors in iter_batches(start, batch_size):
-            if first >= 2000:
-                raise KeyboardInterrupt
-            yield first, vectors
+    def interrupted(rows):
+        if store.rows[2000] in rows and len(rows) == 500:
+            raise KeyboardInterrupt
+        return take(rows)
 
-    monkeypatch.setattr(store, "iter_batches", interrupted)
+    monkeypatch.setattr(store, "take", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index.build(batch_size=500)
     monkeypatch.undo()
@@ -90,6 +88,53 @@ def test_small_collections_get_few_cells(tmp_path):
     index = FaissIndex(small, "ivf-flat")
     index.build()
     assert index.search(units(1), 10).names[0][0] == "a"
+
+
+@pytest.mark.parametrize("index_type", ["ivf-flat", "hnsw"])
+def test_more_results_than_the_cells_hold_are_real_names(store, index_type):
+    """FAISS fills up with -1, which is no row: the last image was found under these before."""
+    index = FaissIndex(store, index_type, nlist=16)
+    index.build()
+    results = index.search(units(3, seed=4), 900, k_factor=1, nprobe=1)
+    assert [len(set(names)) for names in results.names] == [900] * 3
+    assert results.scores.isfinite().all()
+    if index_type == "ivf-flat":
+        assert results.names == exact_search(store, units(3, seed=4), 900).names
+
+
+def test_files_without_ids_are_searched_and_built_anew(store):
+    """A file that another program made: vectors numbered by their order, which rows no longer are."""
+    other = faiss.IndexFlatIP(32)
+    other.add(units(1200).numpy())
+    index = FaissIndex(store, "flat")
+    faiss.write_index(other, str(index.path))
+    assert index.search(units(2), 3).names == exact_search(store, units(2), 3).names
+    assert index.build() == 1200
+    assert isinstance(faiss.read_index(str(index.path)), faiss.IndexIDMap)
+
+
+def test_an_index_of_removed_rows_is_built_anew(store):
+    index = FaissIndex(store, "hnsw")
+    index.build()
+    store.remove([f"n{i}" for i in range(400)])
+    assert index.build() == 800
+    assert faiss.read_index(str(index.path)).ntotal == 800
+
+
+def test_a_damaged_file_is_named(store):
+    index = FaissIndex(store, "flat")
+    index.path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"flat\.faiss is damaged .* Delete it; featlift index"):
+        index.build()
+
+
+def test_equal_scores_go_by_row_and_other_queries_are_refused(store):
+    store.add([f"copy{i}" for i in range(5)], units(1).repeat(5, 1))
+    index = FaissIndex(store, "flat")
+    index.build()
+    assert index.search(units(1).double(), 6).names == [["n0", *(f"copy{i}" for i in range(5))]]
+    with pytest.raises(ValueError, match=r"Query 0 has length 7"):
+        index.search(units(1) * 7, 3)
 
 
 def test_errors(store, tmp_path):

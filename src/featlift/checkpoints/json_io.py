@@ -13,23 +13,8 @@ from featlift.checkpoints.atomic import write_atomic
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write ``value`` as JSON, atomically; everything that `to_jsonable` accepts. Returns ``path``.
-
-    Names of files that are not in UTF-8 are written with escapes.
-    """
-    plain = to_jsonable(value)
-    text = json.dumps(plain, indent=2, ensure_ascii=False)
-    if not _is_utf8(text):
-        text = json.dumps(plain, indent=2)
-    return write_atomic(path, text + "\n", durable=True)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Write ``value`` as JSON, atomically; everything that `to_jsonable` accepts. Returns ``path``."""
+    return write_atomic(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False) + "\n", durable=True)
 
 
 def to_jsonable(value: Any) -> Any:

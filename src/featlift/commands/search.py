@@ -15,10 +15,12 @@ def index(
     index_type: str = "",
     chunk_size: int = 256,
     device: str = "auto",
+    skip_broken: bool = False,
 ) -> VectorStore:
-    """Compute descriptors of the images under ``folder`` that are not in the index ``out``, and remove deleted images from it.
+    """Compute descriptors of the images under ``folder`` that are not in the index ``out`` or have changed, and remove deleted images.
 
-    Each chunk is written before the next is computed: an interrupted call resumes at the last chunk.
+    Each chunk is written before the next is computed: an interrupted call resumes at the last chunk. Needs LanceDB
+    (``pip install 'featlift[retrieval]'``).
 
     Args:
         folder: Folder of images; their names in the index are their relative paths.
@@ -27,10 +29,15 @@ def index(
         index_type: Type of an additional FAISS index: "flat", "ivf-flat", "ivf-pq", "ivf-rabitq" or "hnsw"; empty builds none.
         chunk_size: Number of images between writes.
         device: Device of the embedder: "auto" (a GPU if available), "cpu" or "cuda".
+        skip_broken: Skip unreadable images and print them.
+
+    Raises:
+        FolderLockedError: If another process writes into the index.
+        ValueError: If an image is unreadable and ``skip_broken`` is False.
     """
-    store, num_new = update_index(Path(folder), Path(out), embedder, index_type, chunk_size, device)
-    print(f"{out}: {len(store)} images, {num_new} of them new")
-    return store
+    update = update_index(Path(folder), Path(out), embedder, index_type, chunk_size, device, skip_broken)
+    print(f"{out}: {update}")
+    return update.store
 
 
 def search(
@@ -39,6 +46,7 @@ def search(
     generator: str = "",
     k: int = 8,
     index_type: str = "",
+    where: str = "",
     out: str = "",
     device: str = "auto",
 ) -> dict[str, SearchResults]:
@@ -50,6 +58,7 @@ def search(
         generator: FSR-GAN run folder or generator file. The ratio of a query is the embedder's input size divided by its short side.
         k: Number of results per query.
         index_type: Type of the FAISS index to search; empty searches exactly.
+        where: Condition in SQL on the file's path in the index, such as "name LIKE 'cam0/%'"; only such images are found.
         out: HTML file of the contact sheet; default: ``contact_sheet.html`` in the index.
         device: Device of the embedder: "auto" (a GPU if available), "cpu" or "cuda".
 
@@ -60,7 +69,7 @@ def search(
         FileNotFoundError: If the index, generator or a query does not exist.
     """
     folder, files = Path(index), [Path(query) for query in queries]
-    results = search_images(folder, files, generator, k, index_type, device)
+    results = search_images(folder, files, generator, k, index_type, where, device)
     page = Path(out) if out else folder / "contact_sheet.html"
     write_search_page(page, folder, files, results)
     print_search_results(files, results)

@@ -1,26 +1,45 @@
 """Image search with descriptors: index a folder, and search the index, also with small query images."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from featlift.checkpoints import load
+from featlift.checkpoints.atomic import remove_temporary_files
+from featlift.checkpoints.damage import explain_damage, read_json
+from featlift.checkpoints.folder_lock import FolderLock
 from featlift.checkpoints.json_io import write_json
-from featlift.data.image_io import list_images, read_image_crop
+from featlift.data.image_io import ImageReadError, list_images, read_image_crop
 from featlift.device import resolve_device
 from featlift.report.contact_sheet import build_query_results, write_contact_sheet
 from featlift.retrieval.descriptors import Embedder, downscale_then_resize, embed_images
 from featlift.retrieval.embedders import EmbedderConfig, build_embedder
-from featlift.retrieval.embedding_cache import embedder_fingerprint
+from featlift.retrieval.embedding_cache import embedder_fingerprint, image_key
 from featlift.retrieval.exact_search import SearchResults, exact_search
 from featlift.retrieval.faiss_index import FaissIndex
 from featlift.retrieval.generator import GENERATOR_FILE, super_resolve_descriptors
 from featlift.retrieval.vector_store import VectorStore
 
 EMBEDDER_FILE = "embedder.json"
+
+
+@dataclass
+class IndexUpdate:
+    """What a call of `update_index` changed: numbers of images, and the unreadable ones with the reasons."""
+
+    store: VectorStore
+    num_new: int = 0
+    num_changed: int = 0
+    num_removed: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        counts = {"new": self.num_new, "changed": self.num_changed, "removed": self.num_removed}
+        words = [f"{len(self.store)} images", *(f"{n} {word}" for word, n in counts.items() if n)]
+        lines = [", ".join([*words, f"{len(self.skipped)} skipped"] if self.skipped else words)]
+        return "\n  ".join([*lines, *(f"{name}: {reason}" for name, reason in self.skipped.items())])
 
 
 def update_index(
@@ -30,49 +49,109 @@ def update_index(
     index_type: str = "",
     chunk_size: int = 256,
     device: str = "auto",
-) -> tuple[VectorStore, int]:
-    """Add descriptors of the new images under ``folder`` to the index ``out``, and remove deleted images from it.
+    skip_broken: bool = False,
+) -> IndexUpdate:
+    """Add descriptors of the new and changed images under ``folder`` to the index ``out``, and remove deleted images from it.
 
     Each chunk is written before the next is computed: an interrupted call resumes at the last chunk. The arguments are those of
-    :func:`featlift.commands.search.index`. Returns the index and the number of new images.
+    :func:`featlift.commands.search.index`.
+
+    Raises:
+        FolderLockedError: If another process writes into the index.
+        ImageReadError: If an image is unreadable and ``skip_broken`` is False.
     """
     torch_device, config = resolve_device(device), load_embedder_config(out, embedder)
-    F, dimension = build_embedder(config)
-    store = VectorStore(out, dimension, fingerprint=embedder_fingerprint(F))
-    F.to(torch_device)
-    write_json(out / EMBEDDER_FILE, {**asdict(config), "folder": folder.resolve()})
     files = {str(file.relative_to(folder)): file for file in list_images(folder)}
-    store.remove([name for name in store.names if name in store and name not in files])
-    new = [name for name in files if name not in store]
-    for start in range(0, len(new), chunk_size):
-        chunk = new[start : start + chunk_size]
-        images = (downscale_then_resize(read_image_crop(files[name]), 1, F.input_size) for name in chunk)
-        store.add(chunk, embed_images(F, images))
-    if index_type:
-        FaissIndex(store, index_type).build()
-    return store, len(new)
+    F, dimension = build_embedder(config)
+    with FolderLock(out):
+        remove_temporary_files(out)
+        store = VectorStore(out, dimension, fingerprint=embedder_fingerprint(F))
+        F.to(torch_device)
+        write_json(out / EMBEDDER_FILE, {**asdict(config), "folder": folder.resolve()})
+        update = _embed_files(store, F, files, chunk_size, skip_broken)
+        gone = [name for name in store.names if name not in files or name in update.skipped]
+        update.num_removed = sum(name not in files for name in gone)
+        store.remove(gone)
+        store.compact()
+        if index_type:
+            FaissIndex(store, index_type).build()
+    return update
+
+
+def _embed_files(
+    store: VectorStore, embedder: Embedder, files: Mapping[str, Path], chunk_size: int, skip_broken: bool
+) -> IndexUpdate:
+    """Add the descriptors of the ``files`` by name that ``store`` lacks, or has of another content."""
+    update, known = IndexUpdate(store), store.contents()
+    names = [name for name, file in files.items() if name not in known or _has_changed(file, known[name])]
+    for start in range(0, len(names), chunk_size):
+        read: dict[str, str] = {}
+        chunk = {name: files[name] for name in names[start : start + chunk_size]}
+        images = _read_images(chunk, embedder.input_size, read, update.skipped if skip_broken else None)
+        vectors = embed_images(embedder, images)
+        if read:
+            store.add(list(read), vectors, list(read.values()))
+        update.num_changed += sum(name in known for name in read)
+        update.num_new += sum(name not in known for name in read)
+    return update
+
+
+def _read_images(
+    files: Mapping[str, Path], size: int, read: dict[str, str], skipped: dict[str, str] | None
+) -> Iterator[torch.Tensor]:
+    """Yield the images; note the content of each in ``read``, and unreadable ones in ``skipped`` if it is given."""
+    for name, file in files.items():
+        try:
+            content, image = _describe_content(file), read_image_crop(file)
+        except ImageReadError as error:
+            if skipped is None:
+                raise ImageReadError(f"{error} (--skip-broken skips unreadable images)") from error
+            skipped[name] = str(error)
+            continue
+        read[name] = content
+        yield downscale_then_resize(image, 1, size)
+
+
+def _describe_content(file: Path) -> str:
+    """Return size, time of the last change and checksum of ``file``."""
+    status = file.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {image_key(file)}"
+
+
+def _has_changed(file: Path, content: str) -> bool:
+    """Whether ``file`` has another content; its checksum is only computed if its size or time has changed."""
+    status = file.stat()
+    if content.startswith(f"{status.st_size} {status.st_mtime_ns} "):
+        return False
+    return content.rpartition(" ")[2] != image_key(file)
 
 
 def load_embedder_config(folder: Path, config: EmbedderConfig | None) -> EmbedderConfig:
     """Return the embedder of an existing index, or ``config`` for a new index (default: "gist").
 
     Raises:
-        ValueError: If the existing index has another embedder.
+        ValueError: If the existing index has another embedder, or its ``embedder.json`` is damaged.
     """
     file = folder / EMBEDDER_FILE
     if not file.exists():
         return config or EmbedderConfig("gist", input_size=128)
-    values = json.loads(file.read_text())
-    values.pop("folder")
-    mean_std = values["mean_std"] and tuple(values["mean_std"])
-    stored = EmbedderConfig(**{**values, "mean_std": mean_std})
+    with explain_damage(file, "Delete the index, and build it again."):
+        values = read_json(file)
+        values.pop("folder")
+        stored = EmbedderConfig(**{**values, "mean_std": values["mean_std"] and tuple(values["mean_std"])})
     if config not in (None, stored):
         raise ValueError(f"The index {folder} has {stored}, not {config}; omit the embedder, or use another folder.")
     return stored
 
 
 def search_images(
-    index: Path, queries: Sequence[Path], generator: str = "", k: int = 8, index_type: str = "", device: str = "auto"
+    index: Path,
+    queries: Sequence[Path],
+    generator: str = "",
+    k: int = 8,
+    index_type: str = "",
+    where: str = "",
+    device: str = "auto",
 ) -> dict[str, SearchResults]:
     """Search the index with the "raw" descriptors of ``queries`` and, with ``generator``, with the "super-resolved" ones.
 
@@ -92,7 +171,7 @@ def search_images(
     if generator:
         G = load(find_generator_file(generator)).eval()
         descriptors["super-resolved"] = super_resolve_descriptors(G, raw, ratio)
-    return {name: search_store(store, vectors, k, index_type) for name, vectors in descriptors.items()}
+    return {name: search_store(store, vectors, k, index_type, where) for name, vectors in descriptors.items()}
 
 
 def embed_queries(embedder: Embedder, files: Sequence[Path]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,14 +195,22 @@ def find_generator_file(generator: str) -> Path:
     )
 
 
-def search_store(store: VectorStore, queries: torch.Tensor, k: int, index_type: str) -> SearchResults:
-    """Search the FAISS index of ``index_type``, or exactly if it is empty."""
-    return FaissIndex(store, index_type).search(queries, k) if index_type else exact_search(store, queries, k)
+def search_store(store: VectorStore, queries: torch.Tensor, k: int, index_type: str, where: str = "") -> SearchResults:
+    """Search the FAISS index of ``index_type``, or exactly if it is empty, then only among the vectors with ``where``.
+
+    Raises:
+        ValueError: If both are given.
+    """
+    if index_type and where:
+        raise ValueError("A condition (--where) needs exact search; leave out --index-type.")
+    return (
+        FaissIndex(store, index_type).search(queries, k) if index_type else exact_search(store, queries, k, where=where)
+    )
 
 
 def write_search_page(page: Path, index: Path, queries: Sequence[Path], results: dict[str, SearchResults]) -> None:
     """Write the queries and their results as an HTML contact sheet."""
-    gallery = Path(json.loads((index / EMBEDDER_FILE).read_text())["folder"])
+    gallery = Path(read_json(index / EMBEDDER_FILE)["folder"])
     rows = [build_query_results(file, _rankings(results, q, gallery)) for q, file in enumerate(queries)]
     note = "Green: found only with the super-resolved query. Red: found only with the raw query."
     title = f"{len(queries)} searches in {index.name}"

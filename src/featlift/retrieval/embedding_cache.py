@@ -24,7 +24,7 @@ def image_key(path: Path, box: tuple[float, ...] | None = None) -> str:
 
 
 class DescriptorCache:
-    """Embeds images, and stores the descriptors on disk.
+    """Embeds images, and stores the descriptors on disk. Several processes may use one folder; each sees what others wrote.
 
     Args:
         folder: Cache folder, shared by all embedders; each has a subfolder named by its fingerprint.
@@ -53,6 +53,7 @@ class DescriptorCache:
             read_image: Function that returns image i, ``[3, H, W]`` in 0…1; called only for images not in the cache.
             ratio: Downscaling ratio per side, at least 1.
         """
+        self.store.refresh()
         names = [f"{key}/{ratio:g}" for key in keys]
         missing = list({name: i for i, name in enumerate(names) if name not in self.store}.values())
         for start in range(0, len(missing), self.chunk_size):
