@@ -20,6 +20,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -166,10 +167,8 @@ def _hit(way: str, work: Work, run: Path, duration: float, rng: random.Random) -
             time.sleep(0.001)
         target = rng.choice(workers)
     number = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]) if "group" in way else signal.SIGKILL
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(pid, number) if "group" in way else os.kill(target, number)
-    except ProcessLookupError:
-        pass
     code = wait(pid)
     return (
         None

@@ -14,7 +14,8 @@ def write_atomic(path: str | Path, content: str | bytes | Callable[[Path], objec
 
     Args:
         path: File; missing folders are created.
-        content: Text (as UTF-8, with escapes for bytes of file names that are not), bytes, or a function that writes to the temporary path it is given, whose name has another suffix.
+        content: Text (as UTF-8, with escapes for bytes of file names that are not), bytes, or
+            a function that writes to the temporary path it is given, whose name has another suffix.
         durable: Wait until content and name are on disk, so that a power failure does no damage either.
 
     Returns:

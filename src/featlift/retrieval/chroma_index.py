@@ -1,7 +1,8 @@
 """Distributed gallery: a sharded index of unit vectors on Chroma servers, accessed over HTTP.
 
 Chroma (https://www.trychroma.com, Apache-2.0) is a vector database. Each server runs ``pip install chromadb`` and
-``chroma run --path vectors``, behind a proxy that encrypts and checks the token; the client has no additional dependency. A gallery too large for one machine is sharded over
+``chroma run --path vectors``, behind a proxy that encrypts and checks the token; the client has no additional
+dependency. A gallery too large for one machine is sharded over
 several; each shard is searched, and the results are merged. Super-resolution is done by the client: the query vector is
 ``super_resolve_descriptors(G, F(query))``, so an existing gallery need not be embedded again.
 """
@@ -36,7 +37,8 @@ class ChromaIndex:
     """Named unit vectors ``[N, D]``, sharded over one collection on each of several Chroma servers; any number of clients may search.
 
     Args:
-        servers: Addresses, such as ``["https://vectors-a.example.org"]``. The shard of a name depends on their number and order, which must not
+        servers: Addresses, such as ``["https://vectors-a.example.org"]``.
+            The shard of a name depends on their number and order, which must not
             change after vectors have been added.
         collection: Name of the collection: 3 to 512 letters, digits, ``.``, ``_``, ``-``.
         dimension: D.
