@@ -20,7 +20,7 @@ from report import markdown_table
 def test_vectors_are_normalized_and_deterministic(tmp_path):
     store = build_store(tmp_path, 25, 8, chunk_size=10)
     assert (len(store), store.names[-1]) == (25, "24")
-    torch.testing.assert_close(store.take([20]), clustered_vectors(5, 8, 20)[:1])
+    torch.testing.assert_close(store.take(store.rows[[20]]), clustered_vectors(5, 8, 20)[:1])
     torch.testing.assert_close(clustered_vectors(5, 8, 20).norm(dim=1), torch.ones(5))
 
 

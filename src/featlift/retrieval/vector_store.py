@@ -188,7 +188,7 @@ class VectorStore:
                 self._table.delete(f"row IN ({', '.join(map(str, rows))})")
                 self.refresh()
 
-    def take(self, rows: Sequence[int]) -> Tensor:
+    def take(self, rows: "Sequence[int] | NDArray[np.integer[Any]]") -> Tensor:
         """Return the vectors of ``rows`` as float32 ``[len(rows), D]``.
 
         Raises:
