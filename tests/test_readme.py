@@ -20,7 +20,7 @@ ENDS = {"|", "||", "&&", ";", ">", ">>", "2>", "2>&1", "&"}
 OURS = ("featlift",)
 
 
-class Parsed(Exception):
+class Parsed(BaseException):
     """The command line understood its words."""
 
 
