@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-EMPTY_RUN_FILES = {"settings.json", "run.json", "data.txt"}
+from featlift.checkpoints.folder_lock import HOLDER_FILE, LOCK_FILE
+
+EMPTY_RUN_FILES = {"settings.json", "run.json", "data.txt", LOCK_FILE, HOLDER_FILE}
 """Files of a run that has not taken a step."""
 
 
