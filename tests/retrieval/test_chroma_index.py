@@ -201,6 +201,9 @@ def test_other_servers_are_named(answer):
             with connection:
                 connection.recv(65536)
                 connection.sendall(ANSWERS[answer])
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):  # closing with unread data would reset the connection
+                    pass
 
         threading.Thread(target=serve, daemon=True).start()
         address = f"http://127.0.0.1:{server.getsockname()[1]}"

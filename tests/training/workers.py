@@ -139,6 +139,7 @@ def interrupted(folder: Path, name: str, number: int, to_worker: bool = False) -
 
 def signals(folder: Path) -> None:
     """An undisturbed run, one for each signal to the whole group, and one whose worker is killed."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests were started with nohup
     os.waitpid(child(lambda: loading(folder / "undisturbed")), 0)
     kinds = {name: (int(getattr(signal, name)), False) for name in ("SIGINT", "SIGTERM", "SIGHUP")}
     cases = {name: interrupted(folder, name, *kind) for name, kind in {**kinds, "worker": (9, True)}.items()}
