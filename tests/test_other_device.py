@@ -52,7 +52,7 @@ COMMANDS = {
     "fsr-gan": [
         f"{FSR} --adversarial.kind wgan-gp --regularization.rank 1 --run {{out}}/fsr",
         "index {places}/gallery --out {out}/index --embedder.encoder gist --embedder.input-size 64 --device other",
-        "search {out}/index {places}/query/landmark-000/00.png --generator {out}/fsr --device other",
+        "search {out}/index {places}/gallery/landmark-000/00.png --generator {out}/fsr --device other",
     ],
 }  # fmt: skip
 
