@@ -35,8 +35,8 @@ def upgrade(
     Adapters are added to the existing interpolation and start at zero: outputs are bit-identical until the adapters are trained. They have
     the dtype and device of their surroundings. Build the optimizer afterwards, or add :func:`added_parameters` to it.
 
-    Every call of ``torch.nn.functional.interpolate`` in one run of the model is looked at, made by ``nn.Upsample``, torchvision's
-    ``FeaturePyramidNetwork``, the ``forward`` of any module. Resized images, position embeddings, pooled maps, masks and logits are left as
+    Every call of ``torch.nn.functional.interpolate`` in one run of the model is looked at, made by ``nn.Upsample``, by torchvision's
+    ``FeaturePyramidNetwork``, or in any ``forward``. Resized images, position embeddings, pooled maps, masks and logits are left as
     they are and listed in the report. Then the upgraded model runs once, and must give the same outputs.
 
     With ``level="p2x"``, a torchvision Faster or Mask R-CNN gets EFPN's extended level instead. Outputs are identical until the level is
