@@ -10,6 +10,7 @@ from featlift.data.coco import CocoDataset
 from featlift.data.crops import RandomCropOfLargeImages
 from featlift.data.dataset import ImageDataset
 from featlift.data.open_dataset import open_dataset
+from featlift.data.run_data import check_same_classes, record_run_data
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.training import Run
 
@@ -83,8 +84,14 @@ def build_dataset(config: DataConfig, split: str = "train") -> ImageDataset:
 
 
 def load_training_set(config: DataConfig, run: Run) -> ImageDataset:
-    """Build the training set. For a folder, the report of loaded and skipped data is printed and written to the run's ``data.txt``."""
+    """Build the training set. For a folder, the report of loaded and skipped data is printed and written to the run's ``data.txt``.
+
+    Raises:
+        ValueError: If the classes of the validation set differ, or the data changed since the run began.
+    """
     dataset = build_dataset(config)
+    check_same_classes(dataset, build_dataset(config, "val"), config.root)
+    record_run_data(run, dataset)
     if isinstance(dataset, CocoDataset) and run.rank == 0:
         print(dataset.report)
         (run.folder / "data.txt").write_text(f"{dataset.report}\n", encoding="utf-8")
