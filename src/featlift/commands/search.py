@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from featlift.data.image_io import MAX_PIXELS
 from featlift.deployment.image_search import print_search_results, search_images, update_index, write_search_page
 from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.exact_search import SearchResults
@@ -15,6 +16,8 @@ def index(
     index_type: str = "",
     chunk_size: int = 256,
     device: str = "auto",
+    skip_broken: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> VectorStore:
     """Compute descriptors of the images under ``folder`` that are not in the index ``out``, and remove deleted images from it.
 
@@ -27,8 +30,12 @@ def index(
         index_type: Type of an additional FAISS index: "flat", "ivf-flat", "ivf-pq", "ivf-rabitq" or "hnsw"; empty builds none.
         chunk_size: Number of images between writes.
         device: Device of the embedder: "auto" (a GPU if available), "cpu" or "cuda".
+        skip_broken: Skip unreadable images with a warning instead of stopping.
+        max_pixels: Maximum number of pixels of an image.
     """
-    store, num_new = update_index(Path(folder), Path(out), embedder, index_type, chunk_size, device)
+    store, num_new = update_index(
+        Path(folder), Path(out), embedder, index_type, chunk_size, device, skip_broken, max_pixels
+    )
     print(f"{out}: {len(store)} images, {num_new} of them new")
     return store
 

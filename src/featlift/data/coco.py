@@ -135,7 +135,11 @@ class CocoDataset:
 
 
 def open_coco_split(
-    root: str | PathLike[str], split: str, skip_broken: bool = False, load_masks: bool = True
+    root: str | PathLike[str],
+    split: str,
+    skip_broken: bool = False,
+    load_masks: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> CocoDataset:
     """Open the ``split`` ("train", "val", or "test-dev", which has no annotations) of the COCO folder ``root`` in one of the usual layouts.
 
@@ -148,7 +152,7 @@ def open_coco_split(
         DatasetError: see `CocoDataset`.
     """
     annotation_file, image_folder = find_coco_split(Path(root), split)
-    return CocoDataset(annotation_file, image_folder, skip_broken, load_masks)
+    return CocoDataset(annotation_file, image_folder, skip_broken, load_masks, max_pixels)
 
 
 def find_coco_split(root: Path, split: str) -> tuple[Path, Path]:

@@ -9,7 +9,8 @@ import torch
 
 from featlift.checkpoints import load
 from featlift.checkpoints.json_io import write_json
-from featlift.data.image_io import list_images, read_image_crop
+from featlift.data.image_files import read_image_files
+from featlift.data.image_io import MAX_PIXELS, list_images, read_image_crop
 from featlift.device import resolve_device
 from featlift.report.contact_sheet import build_query_results, write_contact_sheet
 from featlift.retrieval.descriptors import Embedder, downscale_then_resize, embed_images
@@ -30,6 +31,8 @@ def update_index(
     index_type: str = "",
     chunk_size: int = 256,
     device: str = "auto",
+    skip_broken: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[VectorStore, int]:
     """Add descriptors of the new images under ``folder`` to the index ``out``, and remove deleted images from it.
 
@@ -44,13 +47,18 @@ def update_index(
     files = {str(file.relative_to(folder)): file for file in list_images(folder)}
     store.remove([name for name in store.names if name in store and name not in files])
     new = [name for name in files if name not in store]
+    size_before = len(store)
     for start in range(0, len(new), chunk_size):
-        chunk = new[start : start + chunk_size]
-        images = (downscale_then_resize(read_image_crop(files[name]), 1, F.input_size) for name in chunk)
-        store.add(chunk, embed_images(F, images))
+        chunk = {files[name]: name for name in new[start : start + chunk_size]}
+        images = {
+            chunk[file]: downscale_then_resize(image, 1, F.input_size)
+            for file, image in read_image_files(chunk, skip_broken, max_pixels)
+        }
+        if images:
+            store.add(list(images), embed_images(F, iter(images.values())))
     if index_type:
         FaissIndex(store, index_type).build()
-    return store, len(new)
+    return store, len(store) - size_before
 
 
 def load_embedder_config(folder: Path, config: EmbedderConfig | None) -> EmbedderConfig:
