@@ -25,7 +25,10 @@ SIDE = 160
 
 
 def write_random_dataset(folder, rng):
-    """Up to four images that share a file, up to five categories with gaps in their ids."""
+    """Up to four images that share a file, up to five categories with gaps in their ids.
+
+    Annotation ids start at 1: pycocotools takes a match with annotation 0 for none.
+    """
     Image.new("L", (SIDE, SIDE)).save(folder / "a.png")
     category_ids = rng.choice(200, size=int(rng.integers(1, 6)), replace=False)
     image_ids = rng.choice(10**6, size=int(rng.integers(1, 5)), replace=False)
@@ -36,7 +39,7 @@ def write_random_dataset(folder, rng):
             corner = rng.uniform(0, SIDE - size)
             box = [round(float(value), 2) for value in (*corner, *size)]
             objects.append({
-                "id": len(objects), "image_id": int(image_id), "category_id": int(rng.choice(category_ids)), "bbox": box,
+                "id": len(objects) + 1, "image_id": int(image_id), "category_id": int(rng.choice(category_ids)), "bbox": box,
                 "area": box[2] * box[3] * float(rng.uniform(0.5, 1)), "iscrowd": int(rng.random() < 0.1),
                 "ignore": int(rng.random() < 0.1),
             })  # fmt: skip
