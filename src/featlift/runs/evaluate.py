@@ -53,7 +53,7 @@ def format_metrics(name: str, evaluation: EvaluationResult) -> str:
     if evaluation.num_limited_images:
         lines.append(
             f"{name}: {evaluation.num_limited_images} of {len(evaluation.seconds_per_image)} images have the maximum of "
-            f"{evaluation.max_detections} detections, so objects may be missing: --inference.max-detections (evaluate) or "
+            f"{evaluation.max_detections} detections, so objects may be missing: --max-detections (evaluate) or "
             "--model.detector-options.max_detections (train)."
         )
     return "\n".join(lines)

@@ -20,7 +20,7 @@ class InferenceOptions:
         merge_method: Method that merges the detections: "nms" or "soft-nms".
         max_detections: Maximum number of detections per image, for the detector and for AP; None for the detector's own (100 for COCO's
             numbers, 300 in presets for small objects).
-        class_map: Detector's class → dataset's class, for names that differ: ``--inference.class-map.human person``. The detector's other
+        class_map: Detector's class → dataset's class, for names that differ: ``--class-map.human person``. The detector's other
             classes that are not in the dataset are then not evaluated.
     """
 
