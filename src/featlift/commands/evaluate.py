@@ -50,7 +50,14 @@ def evaluate(
     if super_resolvers:
         sweep = downscale if len(downscale) > 1 else ()
         config = SRDetectionConfig(
-            model, super_resolvers, "", data, split, downscale[0], downscale_sweep=sweep, device=inference.device
+            model,
+            super_resolvers,
+            "",
+            data,
+            split,
+            next(iter(downscale), 4),
+            downscale_sweep=sweep,
+            device=inference.device,
         )
         return evaluate_sr_run(config, Path(out or f"{model}/super_resolved"))
     return PAPERS[read_paper(model)].evaluate_run(model, data, split, out, inference)

@@ -58,7 +58,8 @@ def _number_error(annotation: Mapping[str, Any]) -> str:
 
 def _misread_box(annotation: Mapping[str, Any], extent: Box | None, size: ImageSize) -> str:
     """Message if the box is not left, top, width and height in pixels: normalized, as corners, or off its mask."""
-    left, top, width, height = box = tuple(map(float, annotation["bbox"]))
+    left, top, width, height = map(float, annotation["bbox"])
+    box = (left, top, width, height)
     as_corners, as_sides = (left, top, width, height), (left, top, left + width, top + height)
     if is_normalized(box, size):
         return f"its bbox {annotation['bbox']} looks normalized to 0…1; boxes are in pixels"

@@ -74,7 +74,7 @@ def parse_object(annotation: Mapping[str, Any], size: ImageSize, labels: Mapping
     if box is None:
         return parsed
     area, given = consistent_area(annotation.get("area"), box, rle), annotation.get("area")
-    has_other_area = is_finite_number(given) and given > 0 and area != given
+    has_other_area = is_finite_number(given) and area != given
     has_other_extent = rle is not None and box_iou_xyxy(box, rle_box(rle)) < 0.5
     parsed.instance = CocoObject(
         label,

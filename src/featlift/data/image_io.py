@@ -65,9 +65,10 @@ def read_image_sizes(path: Path, max_pixels: int = MAX_PIXELS) -> list[ImageSize
     """
     with _open_image(path, max_pixels, "is not a readable image") as image:
         size = (image.height, image.width)
+        turned = (image.width, image.height)
         if read_orientation(image) < 5:
             return [size]
-        return [size, size[::-1]] if image.format == "TIFF" else [size[::-1], size]  # Pillow turns TIFF's size itself
+        return [size, turned] if image.format == "TIFF" else [turned, size]  # Pillow turns TIFF's size itself
 
 
 def read_orientation(image: Image.Image) -> int:

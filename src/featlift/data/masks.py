@@ -1,6 +1,6 @@
 """Conversion between masks and COCO's run-length encodings and polygons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,15 +47,15 @@ def box_to_rle(box: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
     return segmentation_to_rle([[left, top, right, top, right, bottom, left, bottom]], size)
 
 
-def rle_area(rle: Mapping[str, Any]) -> int:
-    """Number of pixels of a mask."""
+def rle_area(rle: Any) -> int:
+    """Number of pixels of a mask in run lengths."""
     import hotcoco.mask
 
     return int(hotcoco.mask.area(rle))
 
 
-def rle_box(rle: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    """Extent of a mask: left, top, right and bottom edge, in pixels."""
+def rle_box(rle: Any) -> tuple[float, float, float, float]:
+    """Extent of a mask in run lengths: left, top, right and bottom edge, in pixels."""
     import hotcoco.mask
 
     left, top, width, height = map(float, hotcoco.mask.to_bbox(rle))
