@@ -9,7 +9,9 @@ from featlift.data.batches import ResumableDataLoader
 from featlift.data.coco import CocoDataset
 from featlift.data.crops import RandomCropOfLargeImages
 from featlift.data.dataset import ImageDataset
+from featlift.data.image_io import MAX_PIXELS
 from featlift.data.open_dataset import open_dataset
+from featlift.data.run_data import check_same_classes, record_run_data
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.training import Run
 
@@ -26,7 +28,8 @@ class DataConfig:
         crop_size: Maximum side in pixels of training images, of which a random crop is used if they are larger; 0 for no crops.
         hflip_prob: Probability of a horizontal flip.
         num_workers: Worker processes that load images.
-        skip_broken: Skip and list broken images and annotations instead of stopping.
+        skip_broken: Go on without broken images and annotations, and list them, instead of stopping; unusable objects are ignored regions.
+        max_pixels: Maximum number of pixels of an image; larger ones are errors.
         num_scenes: Number of synthetic training images.
         scene_size: Side of the synthetic images in pixels.
         num_val_scenes: Number of synthetic validation images; they follow the training images.
@@ -42,6 +45,7 @@ class DataConfig:
     hflip_prob: float = 0.5
     num_workers: int = 2
     skip_broken: bool = False
+    max_pixels: int = MAX_PIXELS
     num_scenes: int = 2000
     scene_size: int = 320
     num_val_scenes: int = 500
@@ -71,7 +75,7 @@ def quick_data_config() -> DataConfig:
 def build_dataset(config: DataConfig, split: str = "train") -> ImageDataset:
     """Build the dataset of ``split``, "train" or "val"."""
     if config.root != "scenes":
-        return open_dataset(config.root, split, config.skip_broken)
+        return open_dataset(config.root, split, config.skip_broken, config.max_pixels)
     is_train = split == "train"
     return SyntheticScenes(
         config.num_scenes if is_train else config.num_val_scenes,
@@ -83,8 +87,14 @@ def build_dataset(config: DataConfig, split: str = "train") -> ImageDataset:
 
 
 def load_training_set(config: DataConfig, run: Run) -> ImageDataset:
-    """Build the training set. For a folder, the report of loaded and skipped data is printed and written to the run's ``data.txt``."""
+    """Build the training set. For a folder, the report of loaded and skipped data is printed and written to the run's ``data.txt``.
+
+    Raises:
+        ValueError: If the classes of the validation set differ, or the data changed since the run began.
+    """
     dataset = build_dataset(config)
+    check_same_classes(dataset, build_dataset(config, "val"), config.root)
+    record_run_data(run, dataset)
     if isinstance(dataset, CocoDataset) and run.rank == 0:
         print(dataset.report)
         (run.folder / "data.txt").write_text(f"{dataset.report}\n", encoding="utf-8")

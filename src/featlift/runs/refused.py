@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-EMPTY_RUN_FILES = {"settings.json", "run.json", "data.txt"}
+EMPTY_RUN_FILES = {"settings.json", "run.json", "data.txt", "data.json"}
 """Files of a run that has not taken a step."""
 
 

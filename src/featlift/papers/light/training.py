@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from featlift import checkpoints, detectors
 from featlift.baseline.training import save_trained_detector, train_detector
 from featlift.data.batches import ResumableDataLoader
-from featlift.data.config import build_dataset, build_train_loader
+from featlift.data.config import build_train_loader, load_training_set
 from featlift.detectors import Detector, Extractor, get_extractor
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.checkpoint import (
@@ -38,7 +38,7 @@ def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module
         ValueError: If there is no such stage.
     """
     check_choice(stop_after, STAGES, "stage")
-    dataset = build_dataset(settings.data)
+    dataset = load_training_set(settings.data, run)
     loader = build_train_loader(settings.data, dataset, run.seed)
     if stop_after == "teacher":
         return run_teachers_stage(settings, loader, dataset.classes, run)[0]
