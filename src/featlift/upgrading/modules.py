@@ -55,7 +55,7 @@ class UpgradedFPN(FPN):
             smoothed, names = self.extra_blocks(smoothed, list(x.values()), names)
         return dict(zip(names, smoothed, strict=True))
 
-    def upsample(self, step: int, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def upsample(self, step: int, x: Tensor, size: tuple[int, int], guide: Tensor | None = None) -> Tensor:
         """Resize ``x [B, C, H, W]`` to ``size`` by nearest interpolation and the adapter of this step (0 is the coarsest)."""
         return self.added(step, x, nnf.interpolate(x, size=size, mode="nearest"))
 
@@ -73,8 +73,8 @@ class UpgradedFixed(nn.Module):
         self.fixed = fixed
         self.added = added
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         return self.added(x, self.fixed(x))
 
 
