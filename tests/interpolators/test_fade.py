@@ -33,7 +33,7 @@ def test_against_the_loop(gated, filtered):
                 shared = convolved(module.encode.weight, fine[b], row, column)
                 shared += convolved(module.encode.weight, small[b], row // 2, column // 2)
                 logits[:, row, column] = shared + 2 * module.encode.bias  # in both convolutions
-                if gated:
+                if module.gate is not None:
                     coarse = x[b, :, row // 2, column // 2]
                     gate[row, column] = (module.gate.weight.flatten() @ coarse + module.gate.bias).sigmoid()
         weights = logits.exp() / logits.exp().sum(0)

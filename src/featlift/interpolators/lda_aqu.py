@@ -81,8 +81,10 @@ class LDAAQU(nn.Module):
         )
         logits = torch.stack([(scaled * key).sum(1, keepdim=True) for key in near_keys])
         weights = logits.softmax(dim=0).unbind()
-        terms = (sample_grid(x, grid, "zeros") * weight for grid, weight in zip(grids, weights, strict=True))
-        return sum(terms, torch.zeros_like(weights[0]))
+        y = torch.zeros_like(weights[0])
+        for grid, weight in zip(grids, weights, strict=True):
+            y = y + sample_grid(x, grid, "zeros") * weight
+        return y
 
     def _sampling_grids(self, queries: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
         """Return the :func:`sampling_grid` of each neighbor, for an input of ``height x width`` cells: ``[B, groups, 2H, 2W, 2]``."""

@@ -86,8 +86,10 @@ class DynamicSAPA(nn.Module):
         keys, grids = self.key(x), self._sampling_grids(x)
         logits = torch.stack([(queries * self._sample(keys, grid)).sum(2) for grid in grids], dim=2)
         weights = logits.softmax(dim=2)[:, :, :, None].unbind(2)
-        terms = (self._sample(x, grid) * weight for grid, weight in zip(grids, weights, strict=True))
-        return sum(terms, torch.zeros_like(weights[0])).flatten(1, 2)
+        y = torch.zeros_like(weights[0])
+        for grid, weight in zip(grids, weights, strict=True):
+            y = y + self._sample(x, grid) * weight
+        return y.flatten(1, 2)
 
     def _sampling_grids(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the :func:`sampling_grid` of each point: ``[B, groups, 2H, 2W, 2]``, at least float32."""

@@ -1,8 +1,8 @@
 """Feature pyramid network (Lin et al., CVPR 2017) with exchangeable interpolators G.
 
-``inner_i = lateral_i(c_i) + G(inner_{i+1}, lateral_i(c_i))``, ``p_i = smooth_i(inner_i)``; most G ignore the second argument. With nearest interpolation its outputs are bitwise those of
-torchvision's FPN. It has torchvision's parameter names, so torchvision FPN weights load strictly. With AFI or SRF as G it is the pyramid of
-AFI-GAN (Sec. 3.1, Fig. 2).
+``inner_i = lateral_i(c_i) + G(inner_{i+1}, lateral_i(c_i))``, ``p_i = smooth_i(inner_i)``; most G ignore their second argument, the guide.
+With nearest interpolation its outputs are bitwise those of torchvision's FPN. It has torchvision's parameter names, so torchvision FPN
+weights load strictly. With AFI or SRF as G it is the pyramid of AFI-GAN (Sec. 3.1, Fig. 2).
 """
 
 from collections.abc import Callable, Mapping, Sequence
