@@ -79,7 +79,7 @@ def find_upsampling_steps(detector: nn.Module, image: Tensor) -> list[Upsampling
     if isinstance(pyramid, UpgradedFPN):
         with record_calls([pyramid.added]) as calls:
             detector([image])
-        steps = [_record_adapter_step(pyramid, *inputs) for _, inputs, _ in calls]
+        steps = [_record_adapter_step(pyramid, *inputs[:3]) for _, inputs, _ in calls]
     elif isinstance(getattr(pyramid, "interpolators", None), nn.ModuleList):
         with record_calls(pyramid.interpolators) as calls:  # type: ignore[arg-type]
             detector([image])
@@ -97,7 +97,12 @@ RecordedStep = tuple[Tensor, Sequence[int], UpsampleFn, nn.Module | None]
 def _record_adapter_step(pyramid: UpgradedFPN, step: int, x: Tensor, old: Tensor) -> RecordedStep:
     index = pyramid.added.adapter_indices[step]
     size = (old.shape[-2], old.shape[-1])
-    return x, old.shape, lambda x, _: pyramid.upsample(step, x, size), None if index is None else pyramid.added[index]
+    return (
+        x,
+        old.shape,
+        lambda x, guide: pyramid.upsample(step, x, size, guide),
+        None if index is None else pyramid.added[index],
+    )
 
 
 def _record_interpolate_calls(detector: nn.Module, image: Tensor, pyramid: nn.Module) -> list[RecordedStep]:

@@ -100,6 +100,15 @@ def list_interpolators() -> list[str]:
     return list(INTERPOLATORS)
 
 
+def check_unguided(name: str, training: str) -> None:
+    """Raise a ValueError if the interpolator ``name`` needs a guide; ``training`` names a training that has none, for the message."""
+    if name in GUIDED_INTERPOLATORS:
+        raise ValueError(
+            f"{training} upsamples single maps of a pyramid, and '{name}' also reads the lateral map of the finer level. Train it with its "
+            "detector instead (featlift train baseline, or reuse 'none'), or choose another interpolator, such as 'afi' or 'lda-aqu'."
+        )
+
+
 def build_interpolators(name: str, channels: int, num_steps: int, **options: object) -> list[nn.Module]:
     """Create one shared interpolator, or ``num_steps`` for the names in :data:`PER_STEP_INTERPOLATORS`, for the steps of a pyramid."""
     count = num_steps if name in PER_STEP_INTERPOLATORS else 1
