@@ -108,7 +108,7 @@ def test_a_guided_interpolator_gets_the_lateral_map_in_an_fpn(name: str):
     fpn = FeaturePyramidNetwork([4, 6], 8).eval()
     maps = {"c4": torch.randn(1, 4, 9, 6), "c5": torch.randn(1, 6, 5, 3)}
     before = fpn(maps)
-    report = upgrade(fpn, name, example_inputs=[maps])
+    report = upgrade(fpn, name, example_inputs=(maps,))
     assert report.parameters == sum(p.numel() for p in interpolator(name, 8).parameters()) + 8
     assert all(torch.equal(y, before[level]) for level, y in fpn(maps).items())
     adapter = fpn.added[0]
