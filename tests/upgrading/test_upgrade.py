@@ -118,7 +118,7 @@ def test_a_guided_interpolator_gets_the_lateral_map_in_an_fpn(name: str):
     torch.testing.assert_close(fpn(maps)["c4"], fpn.layer_blocks[0](inner))
 
 
-@pytest.mark.parametrize("network", FOREIGN)
+@pytest.mark.parametrize("network", [name for name in FOREIGN if name != "pyramid"])
 def test_a_guided_interpolator_is_refused_where_the_lateral_map_is_not_known(
     network: str, request: pytest.FixtureRequest
 ):
