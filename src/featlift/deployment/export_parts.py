@@ -14,6 +14,7 @@ from featlift.deployment.export import ExportResult, export_detector, export_mod
 from featlift.deployment.export_formats import EXPORT_FORMATS
 from featlift.detectors import get_extractor, get_interpolators
 from featlift.detectors.by_name import load_detector_by_name
+from featlift.interpolators.guide import needs_guide
 from featlift.registry import check_choice
 
 EXPORTABLE_PARTS = ("detector", "extractor", "interpolator")
@@ -87,9 +88,18 @@ def _export_interpolators(modules: list[Any], path: Path, format: str) -> list[E
     paths = [path] if len(modules) == 1 else [path.with_stem(f"{path.stem}{i}") for i in range(len(modules))]
     results = []
     for module, file in zip(modules, paths, strict=True):
-        examples = [torch.randn(1, module.init_args["channels"], *size) for size in CHECK_MAP_SIZES]
-        results.append(export_module(module, examples, file, format))
+        results.append(export_module(module, [_check_inputs(module, size) for size in CHECK_MAP_SIZES], file, format))
     return results
+
+
+def _check_inputs(module: Any, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Return a random map of ``size``, and a random guide if ``module`` needs one."""
+    channels, ratio = module.init_args["channels"], getattr(module, "ratio", 2)
+    x = torch.randn(1, channels, *size)
+    if not needs_guide(module):
+        return (x,)
+    guide_channels = module.init_args.get("guide_channels") or channels
+    return x, torch.randn(1, guide_channels, ratio * size[0], ratio * size[1])
 
 
 def _default_path(model: str, part: str, format: str) -> Path:

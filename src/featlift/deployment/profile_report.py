@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featlift.deployment.upsampling_steps import UpsamplingStep, backbone_and_pyramid, find_upsampling_steps
+from featlift.deployment.upsampling_steps import UpsampleFn, UpsamplingStep, backbone_and_pyramid, find_upsampling_steps
 from featlift.detectors import detections_from_features
 from featlift.interpolators import INTERPOLATORS, build_interpolators
 from featlift.profiling import count_macs, count_parameters, measure_latencies, measure_peak_memory
@@ -195,11 +195,9 @@ def _new_modules(upsampling_steps: Sequence[UpsamplingStep], i: int) -> list[nn.
     return [] if module is None or module in [step.module for step in upsampling_steps[:i]] else [module]
 
 
-def _build_noise_call(
-    upsample: Callable[[Tensor], Tensor], step: UpsamplingStep, device: torch.device
-) -> Callable[[], Tensor]:
-    x = step.random_input(device)
-    return lambda: upsample(x)
+def _build_noise_call(upsample: UpsampleFn, step: UpsamplingStep, device: torch.device) -> Callable[[], Tensor]:
+    x, guide = step.random_input(device), step.random_guide(device)
+    return lambda: upsample(x, guide)
 
 
 def _profile_calls(

@@ -32,8 +32,8 @@ class DetectorConfig:
         pyramid: Pyramid: "fpn", "pafpn", "bifpn", …
         interpolator: Interpolator of the pyramid's upsampling steps (`featlift list interpolators`).
         interpolator_options: Arguments of the interpolator, such as {"growth_rate": 16}.
-        interpolator_sharing: Interpolators of the upsampling steps: "paper" (as in the papers: 5conv, deconv, pixel-shuffle, CARAFE
-            and DySample one per step, others shared), "shared" (one for all steps) or "each" (one per step).
+        interpolator_sharing: Interpolators of the upsampling steps: "paper" (as in the papers: AFI, SRF and light are shared, other
+            learned ones are one per step), "shared" (one for all steps) or "each" (one per step).
         execution: Execution of the interpolators in training: "eager", "checkpointed" (less memory, more time) or "compiled".
         detector_options: Arguments of the detector: anchor_scale, fc_dim, num_proposals, test_size, max_detections (100).
         drop_path_rate: Maximum drop-path rate of the backbone in training (0.2 for Swin).

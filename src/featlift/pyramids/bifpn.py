@@ -54,7 +54,7 @@ class WeightedFusion(nn.Module):
 
 
 class BiFPNLayer(nn.Module):
-    """One top-down and one bottom-up path: ``t_i = down_i(x_i, G(t_{i+1}))``, ``y_i = up_i(skip_i, t_i, downsample(y_{i-1}))``.
+    """One top-down and one bottom-up path: ``t_i = down_i(x_i, G(t_{i+1}, x_i))``, ``y_i = up_i(skip_i, t_i, downsample(y_{i-1}))``.
 
     Args:
         channels: Number of channels C.
@@ -73,7 +73,7 @@ class BiFPNLayer(nn.Module):
         """Return p3 … p7 from ``x`` and ``skips`` (p3 … p7, each ``[B, C, H, W]``); one interpolator or one per step, coarse → fine."""
         top_down = [x[-1]]
         for step, (fusion, lateral) in enumerate(zip(self.down, x[-2::-1], strict=True)):
-            upsampled = interpolators[step % len(interpolators)](top_down[0])
+            upsampled = interpolators[step % len(interpolators)](top_down[0], lateral)
             top_down.insert(0, fusion(lateral, crop_or_pad(upsampled, spatial_size(lateral))))
         intermediate = [[t] for t in top_down[1:-1]] + [[]]
         bottom_up = top_down[:1]

@@ -55,9 +55,9 @@ class UpgradedFPN(FPN):
             smoothed, names = self.extra_blocks(smoothed, list(x.values()), names)
         return dict(zip(names, smoothed, strict=True))
 
-    def upsample(self, step: int, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def upsample(self, step: int, x: Tensor, size: tuple[int, int], guide: Tensor | None = None) -> Tensor:
         """Resize ``x [B, C, H, W]`` to ``size`` by nearest interpolation and the adapter of this step (0 is the coarsest)."""
-        return self.added(step, x, nnf.interpolate(x, size=size, mode="nearest"))
+        return self.added(step, x, nnf.interpolate(x, size=size, mode="nearest"), guide)
 
 
 class UpgradedFixed(nn.Module):
@@ -73,9 +73,9 @@ class UpgradedFixed(nn.Module):
         self.fixed = fixed
         self.added = added
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
-        return self.added(x, self.fixed(x))
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` and a guide ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``."""
+        return self.added(x, self.fixed(x), guide)
 
 
 class UpgradedUpsample(nn.Upsample):

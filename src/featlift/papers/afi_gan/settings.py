@@ -14,6 +14,7 @@ from featlift.distillation.feature_pairs import (
     LEVEL_MATCHINGS,
     DownscaleConfig,
 )
+from featlift.interpolators import check_unguided
 from featlift.registry import check_choice
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import STEPS_3X, StageConfig, adamw_3x, finetune_optimizer, quick_optimizer, sgd_1x
@@ -113,6 +114,8 @@ class Settings:
         for name in ("extractor_init", "target_init"):
             check_choice(getattr(self, name), INIT_SOURCES, name)
         replace_detector(self.model, self.extractor_detector)
+        if self.reuse != "none" and not self.extractor_from:
+            check_unguided(self.model.interpolator, "Stage 1")
 
     @classmethod
     def official(cls) -> "Settings":
