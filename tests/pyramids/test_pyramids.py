@@ -23,7 +23,7 @@ def test_every_pyramid_with_every_interpolator(name, interpolator, shared):
     if name == "fpn-no-lateral" and interpolator in GUIDED_INTERPOLATORS:
         pytest.skip("refused: test_without_laterals_a_guided_interpolator_is_refused")
     levels = pyramid_spec(name).backbone_levels or ("c2", "c3", "c4", "c5")
-    steps = 1 if shared else pyramid_spec(name).num_upsampling_steps(len(levels))
+    steps = 1 if shared else len(pyramid_spec(name).upsampled_levels(levels))
     options = SMALL.get(interpolator, {})
     interpolators = [build_interpolators(interpolator, CHANNELS, 1, **options)[0] for _ in range(steps)]
     neck = pyramid(name, dict.fromkeys(levels, 3), CHANNELS, interpolators)
@@ -72,7 +72,7 @@ def test_the_guide_of_each_step_is_the_map_it_is_added_to(name):
         backbone_maps(levels, 128, 256),
     )
     neck(maps)
-    assert len(guides) == pyramid_spec(name).num_upsampling_steps(len(levels))
+    assert len(guides) == len(pyramid_spec(name).upsampled_levels(levels))
     if "bifpn" not in name:
         laterals = [block(c) for block, c in zip(neck.inner_blocks, maps.values(), strict=True)]
         assert all(torch.equal(a, b) for a, b in zip(guides, laterals[-2::-1], strict=True))

@@ -35,6 +35,7 @@ __all__ = [
     "list_detectors",
     "losses_from_features",
     "num_upsampling_steps",
+    "upsampled_levels",
 ]
 
 
@@ -89,9 +90,14 @@ def backbone_levels(name: str, pyramid: str = "fpn") -> tuple[str, ...]:
     return pyramid_spec(pyramid).backbone_levels or _get_spec(name).levels
 
 
+def upsampled_levels(name: str, pyramid: str = "fpn") -> tuple[str, ...]:
+    """Return the level that each upsampling step of the pyramid upsamples, in the order of its interpolators (coarse → fine)."""
+    return pyramid_spec(pyramid).upsampled_levels(_get_spec(name).levels)
+
+
 def num_upsampling_steps(name: str, pyramid: str = "fpn") -> int:
     """Return the number of upsampling steps of the pyramid, i.e. of interpolators if they are not shared."""
-    return pyramid_spec(pyramid).num_upsampling_steps(len(_get_spec(name).levels))
+    return len(upsampled_levels(name, pyramid))
 
 
 def extractor(

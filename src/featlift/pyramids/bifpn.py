@@ -20,7 +20,9 @@ from featlift.pyramids.fpn import check_interpolator_count
 
 BIFPN_IN_LEVELS = ("c3", "c4", "c5")
 BIFPN_OUT_LEVELS = ("p3", "p4", "p5", "p6", "p7")
-STEPS_PER_LAYER = len(BIFPN_OUT_LEVELS) - 1
+BIFPN_UPSAMPLED_LEVELS = BIFPN_OUT_LEVELS[:0:-1]
+"""Level that each upsampling step of a layer upsamples: p7, p6, p5, p4."""
+STEPS_PER_LAYER = len(BIFPN_UPSAMPLED_LEVELS)
 efficientdet_batch_norm: Callable[[int], nn.Module] = partial(nn.BatchNorm2d, momentum=0.01, eps=1e-3)
 
 
@@ -131,7 +133,8 @@ class BiFPN(nn.Module):
         )
         self.p6 = _projection(in_channels["c5"], out_channels, norm_layer)
         self.layers = nn.ModuleList(BiFPNLayer(out_channels, norm_layer) for _ in range(num_layers))
-        self.interpolators = nn.ModuleList(check_interpolator_count(interpolators, STEPS_PER_LAYER * num_layers))
+        self.upsampled_levels = BIFPN_UPSAMPLED_LEVELS * num_layers
+        self.interpolators = nn.ModuleList(check_interpolator_count(interpolators, len(self.upsampled_levels)))
 
     def forward(self, x: Features) -> Features:
         """``{"c3": [B, C3, H/8, W/8], …}`` → ``{"p3": [B, C, H/8, W/8], …, "p7": …}``; H and W are those of the image."""

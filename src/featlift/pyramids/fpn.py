@@ -66,7 +66,8 @@ class FPN(FeaturePyramidNetwork):
         self.in_channels = dict(in_channels)
         self.out_channels = out_channels
         self.levels = (*map(output_level, in_channels), *getattr(extra_blocks, "added_levels", ()))
-        self.interpolators = nn.ModuleList(check_interpolator_count(interpolators, len(in_channels) - 1))
+        self.upsampled_levels = fpn_upsampled_levels(tuple(in_channels))
+        self.interpolators = nn.ModuleList(check_interpolator_count(interpolators, len(self.upsampled_levels)))
 
     def forward(self, x: Features) -> Features:
         """``{"c2": [B, C2, H/4, W/4], …}`` → ``{"p2": [B, C, H/4, W/4], …}``; H and W are those of the image."""
@@ -141,6 +142,11 @@ def check_interpolator_count(interpolators: Sequence[nn.Module], num_steps: int)
             f"give 1, shared by all steps, or {num_steps}, coarse to fine."
         )
     return interpolators
+
+
+def fpn_upsampled_levels(in_levels: Sequence[str]) -> tuple[str, ...]:
+    """Return the level that each upsampling step of an FPN of ``in_levels`` (fine → coarse) upsamples: p5, p4, p3 for c2 … c5."""
+    return tuple(output_level(name) for name in reversed(in_levels[1:]))
 
 
 def output_level(name: str) -> str:
