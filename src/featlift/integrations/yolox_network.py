@@ -51,8 +51,8 @@ def build_yolox(size: str = "nano", num_classes: int = 80, fused: bool = False) 
         if isinstance(module, nn.BatchNorm2d):
             module.eps, module.momentum = 1e-3, 0.03
         if fused and isinstance(module, base_conv):
-            module.bn = nn.Identity()
-            module.conv.bias = nn.Parameter(torch.zeros(module.conv.out_channels))
+            convolution: Any = module.conv
+            module.bn, convolution.bias = nn.Identity(), nn.Parameter(torch.zeros(convolution.out_channels))
     network.head.initialize_biases(1e-2)
     return network
 
