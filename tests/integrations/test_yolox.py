@@ -11,7 +11,7 @@ from featlift.integrations.yolox import YOLOXDetector, encode_targets, load_yolo
 from featlift.integrations.yolox_network import build_yolox
 
 yolox = pytest.importorskip("yolox", reason="pixeltable-yolox is not installed")
-PUBLISHED = Path(os.environ.get("FEATLIFT_DATA", "../shared/data")) / "weights" / "yolox_nano_coco.onnx"
+PUBLISHED = Path(os.environ.get("FEATLIFT_DATA", "DATA")) / "weights" / "yolox_nano_coco.onnx"
 
 
 @pytest.fixture
