@@ -46,6 +46,7 @@ class YOLOXDetector(nn.Module):
         if image_size % 32 or image_size < 32:
             raise ValueError(f"image_size is {image_size}; YOLOX needs a multiple of 32.")
         self.network, self.image_size, self.classes = network, image_size, classes
+        self.training = network.training
         self.score_threshold, self.iou_threshold, self.max_detections = score_threshold, iou_threshold, max_detections
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
