@@ -55,7 +55,7 @@ def settings(num_workers: int = 0) -> afi_gan.Settings:
     model = replace(
         model, pyramid_channels=8, interpolator_options={"growth_rate": 4, "num_blocks": 1}, detector_options=options
     )
-    data = DataConfig(batch_size=2, min_size=(), num_workers=num_workers, num_scenes=8, scene_size=64, num_val_scenes=2)
+    data = DataConfig(batch_size=4, min_size=(), num_workers=num_workers, num_scenes=8, scene_size=64, num_val_scenes=2)
     stages = {name: StageConfig(STEPS, OptimizerConfig("adam", lr=0.001)) for name in STAGES}
     return afi_gan.Settings(model=model, data=data, **stages)
 
