@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featlift.checkpoints.damage import read_json
-from featlift.data.augment import Augmentation, HalfSizeView, RandomHorizontalFlip, RandomShortestSize
+from featlift.data.augment import Augmentation, HalfSizeView, RandomHorizontalFlip, RandomShortestSize, drop_masks
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.coco import CocoDataset
 from featlift.data.crops import RandomCropOfLargeImages
@@ -27,6 +27,7 @@ class DataConfig:
         max_size: Maximum long side in pixels.
         crop_size: Maximum side in pixels of training images, of which a random crop is used if they are larger; 0 for no crops.
         hflip_prob: Probability of a horizontal flip.
+        with_masks: Keep masks in training images; without them a detector that predicts no masks trains faster.
         num_workers: Worker processes that load images.
         skip_broken: Go on without broken images and annotations, and list them, instead of stopping; unusable objects are ignored regions.
         max_pixels: Maximum number of pixels of an image; larger ones are errors.
@@ -43,6 +44,7 @@ class DataConfig:
     max_size: int = 1333
     crop_size: int = 0
     hflip_prob: float = 0.5
+    with_masks: bool = True
     num_workers: int = 2
     skip_broken: bool = False
     max_pixels: int = MAX_PIXELS
@@ -138,7 +140,7 @@ def build_train_loader(
         dataset,
         config.batch_size,
         seed,
-        [RandomHorizontalFlip(config.hflip_prob), *views],
+        [*([] if config.with_masks else [drop_masks]), RandomHorizontalFlip(config.hflip_prob), *views],
         num_workers=config.num_workers,
     )
 
