@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from featlift.upgrading.extended_family import enlarge
 
 import featlift
 from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.upgrading import enable_level, level_distillation_loss
 from featlift.upgrading.extended_extractor import ExtractorDenseFamily
+from featlift.upgrading.extended_family import enlarge
 
 
 def small_detector(name, **options):
