@@ -25,7 +25,13 @@ STEPS = {
 }  # fmt: skip
 """Name → number of ``nn.Upsample`` in the YAML file; two have calls in their heads, too: yolo26n-seg 1, yolo26n-depth 2."""
 
-ULTRALYTICS = partial(ZooEntry, package="ultralytics", module="ultralytics", neck="model")
+ULTRALYTICS = partial(
+    ZooEntry,
+    package="ultralytics",
+    module="ultralytics",
+    neck="model",
+    sizes=((128, 128), (64, 128), (192, 128), (128, 256), (256, 64)),
+)
 ENTRIES = (
     *(
         ULTRALYTICS(
