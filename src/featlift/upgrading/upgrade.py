@@ -13,7 +13,7 @@ from featlift.upgrading.installation import install_interpolators
 from featlift.upgrading.modules import UpgradedFixed, UpgradedFPN, UpgradedNeck, UpgradedUpsample, restore_site
 from featlift.upgrading.original_weights import OriginalWeights
 from featlift.upgrading.report import UpgradeReport
-from featlift.upgrading.state import STATE_ATTRIBUTE, UpgradeState, copy_tensors, get_upgrade_state
+from featlift.upgrading.state import UpgradeState, attach_state, copy_tensors, detach_state, get_upgrade_state
 from featlift.upgrading.wrappers import unwrap_module
 
 UPGRADED_TYPES = (UpgradedFPN, UpgradedFixed, UpgradedUpsample, UpgradedNeck, EFPNBackbone, EFPNRoIAlign)
@@ -66,7 +66,7 @@ def upgrade(
     necks = _split_necks(model, neck)
     originals, example = OriginalWeights(model, keep_weights), encode_example(example_inputs)
     report, sites = install_interpolators(model, name, necks, example_inputs, options)
-    setattr(model, STATE_ATTRIBUTE, UpgradeState(name, options, ",".join(necks), sites, originals, example=example))
+    attach_state(model, UpgradeState(name, options, ",".join(necks), sites, originals, example=example))
     return report
 
 
@@ -74,7 +74,7 @@ def _upgrade_level(
     model: nn.Module, level: str, name: str, originals: OriginalWeights, options: dict[str, object]
 ) -> UpgradeReport:
     sites = tuple((path, 1) for path in install_level(model, level, name, options))
-    setattr(model, STATE_ATTRIBUTE, UpgradeState(name, options, "", sites, originals, level))
+    attach_state(model, UpgradeState(name, options, "", sites, originals, level))
     return UpgradeReport(
         "torchvision R-CNN", (level_report_row(model, level, name, REPORT_IMAGE_SIZE),), REPORT_IMAGE_SIZE, ()
     )
@@ -97,7 +97,7 @@ def downgrade(model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> 
     _check_restorable(model, tensors)
     for path, _ in state.sites:
         _restore_module(model.get_submodule(path))
-    delattr(model, STATE_ATTRIBUTE)
+    detach_state(model)
     copy_tensors(model, tensors)
 
 
