@@ -1,7 +1,6 @@
 """Hugging Face's ``Trainer``, ``save_pretrained`` and ``from_pretrained`` with an upgraded RT-DETR."""
 
 import copy
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,33 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
 
-def _tiny(name: str) -> Any:
-    path = Path(__file__).with_name("tiny_transformers.py")
-    spec = importlib.util.spec_from_file_location("tiny_transformers", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)()
+def rt_detr() -> nn.Module:
+    """An RT-DETR for three classes with 60,000 parameters; maps of strides 8, 16 and 32."""
+    sizes = [8, 8, 16, 16]
+    backbone = transformers.RTDetrResNetConfig(
+        embedding_size=8,
+        hidden_sizes=sizes,
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = transformers.RTDetrConfig(
+        backbone_config=backbone,
+        encoder_in_channels=sizes[1:],
+        encoder_hidden_dim=16,
+        decoder_in_channels=[16] * 3,
+        d_model=16,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        num_queries=10,
+        num_labels=3,
+        num_denoising=0,
+    )
+    return transformers.RTDetrForObjectDetection(config)
 
 
 class Scenes(torch.utils.data.Dataset):
@@ -54,7 +74,7 @@ def logits(model: nn.Module) -> Tensor:
 @pytest.fixture
 def model() -> nn.Module:
     torch.manual_seed(0)
-    return _tiny("rt_detr").eval()
+    return rt_detr().eval()
 
 
 def trainer(model: nn.Module, folder: Path, steps: int) -> Any:
@@ -101,5 +121,7 @@ def test_a_pretrained_folder_says_how_it_comes_back(model: nn.Module, tmp_path: 
     save_delta(plain, tmp_path / "delta")
     downgrade(plain)
     plain.save_pretrained(tmp_path / "plain")
-    with pytest.raises(ValueError, match=r"contains no upgraded model: its config\.json has no entry 'featlift_upgrade'"):
+    with pytest.raises(
+        ValueError, match=r"contains no upgraded model: its config\.json has no entry 'featlift_upgrade'"
+    ):
         load_delta(plain, tmp_path / "plain")

@@ -71,7 +71,9 @@ def config(folder: Path, out: Path) -> Any:
 
 def arguments(**changes: Any) -> argparse.Namespace:
     options = {"fp16": False, "name": "run", "batch_size": 2, "cache": None, "occupy": False, "logger": "tensorboard"}
-    return argparse.Namespace(**{**options, "resume": False, "ckpt": None, "start_epoch": None, "config": "tiny", **changes})
+    return argparse.Namespace(
+        **{**options, "resume": False, "ckpt": None, "start_epoch": None, "config": "tiny", **changes}
+    )
 
 
 def test_it_trains_resumes_and_predicts(coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
