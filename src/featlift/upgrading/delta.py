@@ -10,8 +10,8 @@ from featlift.checkpoints.fingerprint import tensors_fingerprint
 from featlift.checkpoints.tensors import read_tensors, write_tensors
 from featlift.upgrading.example_inputs import decode_example
 from featlift.upgrading.extended_level import enable_level, get_small_roi_size
-from featlift.upgrading.pretrained_folder import read_pretrained_folder
 from featlift.upgrading.original_weights import combine_fingerprints, fingerprint_each, network_tensors
+from featlift.upgrading.pretrained_folder import read_pretrained_folder
 from featlift.upgrading.state import copy_tensors, get_upgrade_state, is_upgraded
 from featlift.upgrading.upgrade import downgrade, upgrade
 from featlift.upgrading.wrappers import unwrap_module
