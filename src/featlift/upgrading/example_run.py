@@ -64,9 +64,9 @@ def small_default_image(model: nn.Module, example_inputs: Any) -> Iterator[None]
 
 def _mapping_arguments(model: nn.Module, values: Mapping[str, Any]) -> Arguments:
     parameters = inspect.signature(model.forward).parameters
-    named = {name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    named = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if not named & set(values) and not (takes_any and not named):
+    if not set(named) & set(values) and not (takes_any and not named):
         return (values,), {}
     unknown = [] if takes_any else [name for name in values if name not in named]
     if unknown:
