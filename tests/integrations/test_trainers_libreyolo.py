@@ -14,8 +14,18 @@ libreyolo = pytest.importorskip("libreyolo")
 
 def options(data: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     return {
-        "data": str(data), "epochs": 1, "batch": 2, "imgsz": 64, "workers": 0, "device": "cpu", "amp": False,
-        "project": str(folder), "name": "run", "exist_ok": True, "lr0": 0.01, "eval_interval": 10,
+        "data": str(data),
+        "epochs": 1,
+        "batch": 2,
+        "imgsz": 64,
+        "workers": 0,
+        "device": "cpu",
+        "amp": False,
+        "project": str(folder),
+        "name": "run",
+        "exist_ok": True,
+        "lr0": 0.01,
+        "eval_interval": 10,
         **changes,
     }
 
