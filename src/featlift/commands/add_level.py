@@ -4,7 +4,7 @@ from pathlib import Path
 
 from featlift.data.image_folder import UnlabeledImageFolder
 from featlift.data.synthetic.scenes import SyntheticScenes
-from featlift.detectors.by_name import load_detector_by_name
+from featlift.integrations.by_name import load_network_by_name
 from featlift.runs.level_training import NO_LEVEL_TRAINING, LevelTrainingOptions, distill_level
 from featlift.runs.upgrade_training import upgrade_and_print, warn_about_random_weights
 from featlift.upgrading import enable_level, save_delta
@@ -25,7 +25,8 @@ def add_level(
     labels and changes no other weights. Without steps the command prints the added modules and checks that the outputs are bit-identical.
 
     Args:
-        model: Faster or Mask R-CNN of torchvision with a ResNet backbone, such as "fasterrcnn_resnet50_fpn".
+        model: Faster or Mask R-CNN of torchvision with a ResNet backbone, such as "fasterrcnn_resnet50_fpn", or FILE.py:FUNCTION, a
+            function that returns one.
         images: Folder of training images of any size (boxes are not used), or "scenes".
         transfer: Module that computes the level: "ftt", "espcn", "ftt-512", … (`featlift list texture-transfers`).
         weights: Weights: "none", "DEFAULT" (downloaded) or a file.
@@ -38,7 +39,7 @@ def add_level(
     """
     if training.steps and not images:
         raise ValueError("Training needs images: give --images FOLDER or --images scenes.")
-    detector = load_detector_by_name(model, weights)
+    detector = load_network_by_name(model, weights)
     warn_about_random_weights(model, weights)
     upgrade_and_print(detector, transfer, level="p2x")
     if training.steps:

@@ -79,11 +79,22 @@ def export_module(
         ImportError: If the format needs a package that is not installed.
     """
     path = validate_export_path(path, format)
-    frozen = _inference_copy(module)
+    frozen = inference_copy(module)
     rows, columns = torch.export.Dim("rows", min=2, max=1024), torch.export.Dim("columns", min=2, max=1024)
     program = torch.export.export(
         frozen, (examples[0],), dynamic_shapes=({2: size_divisor * rows, 3: size_divisor * columns},)
     )
+    return write_program(frozen, program, examples, ExportResult(path, format, {}, None, {}))
+
+
+def write_program(
+    frozen: nn.Module, program: torch.export.ExportedProgram, examples: Sequence[Tensor], request: ExportResult
+) -> ExportResult:
+    """Write the exported ``program`` of ``frozen`` to the path and in the format of ``request``, and check it on ``examples``.
+
+    Raises:
+        ValueError: If an output differs by more than :data:`EXPORT_TOLERANCE`; no file is written then.
+    """
 
     def onnx(unfinished: Path) -> None:
         names = list(_as_output_dict(frozen(examples[0])))
@@ -99,14 +110,12 @@ def export_module(
         )
 
     def write(unfinished: Path) -> Runner:
-        if format != "torch-export":
-            return FORMAT_WRITERS[format](onnx, unfinished)
+        if request.format != "torch-export":
+            return FORMAT_WRITERS[request.format](onnx, unfinished)
         torch.export.save(program, unfinished)
         return lambda x: _as_output_dict(torch.export.load(unfinished).module()(x))
 
-    return _write_checked(
-        lambda x: _as_output_dict(frozen(x)), write, examples, ExportResult(path, format, {}, None, {})
-    )
+    return _write_checked(lambda x: _as_output_dict(frozen(x)), write, examples, request)
 
 
 def export_detector(
@@ -131,7 +140,7 @@ def export_detector(
         raise ValueError(
             "A whole detector can be exported to onnx or openvino only; use torch-export for its extractor."
         )
-    frozen = _inference_copy(detector)
+    frozen = inference_copy(detector)
     with torch.no_grad():
         detections = frozen([images[0]])[0]
     if not len(detections["boxes"]):
@@ -160,7 +169,8 @@ def export_detector(
     )
 
 
-def _inference_copy(module: nn.Module) -> nn.Module:
+def inference_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of ``module`` for inference: on the CPU, in evaluation mode, without gradients and optimizations."""
     return restore(copy.deepcopy(module)).eval().requires_grad_(False).cpu()
 
 
