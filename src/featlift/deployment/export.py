@@ -79,7 +79,7 @@ def export_module(
         ImportError: If the format needs a package that is not installed.
     """
     path = validate_export_path(path, format)
-    frozen = inference_copy(module)
+    frozen = export_copy(module)
     rows, columns = torch.export.Dim("rows", min=2, max=1024), torch.export.Dim("columns", min=2, max=1024)
     program = torch.export.export(
         frozen, (examples[0],), dynamic_shapes=({2: size_divisor * rows, 3: size_divisor * columns},)
@@ -140,7 +140,7 @@ def export_detector(
         raise ValueError(
             "A whole detector can be exported to onnx or openvino only; use torch-export for its extractor."
         )
-    frozen = inference_copy(detector)
+    frozen = export_copy(detector)
     with torch.no_grad():
         detections = frozen([images[0]])[0]
     if not len(detections["boxes"]):
@@ -169,7 +169,7 @@ def export_detector(
     )
 
 
-def inference_copy(module: nn.Module) -> nn.Module:
+def export_copy(module: nn.Module) -> nn.Module:
     """Return a copy of ``module`` for inference: on the CPU, in evaluation mode, without gradients and optimizations."""
     return restore(copy.deepcopy(module)).eval().requires_grad_(False).cpu()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from featlift.deployment.export import ExportResult, inference_copy, write_program
+from featlift.deployment.export import ExportResult, export_copy, write_program
 from featlift.deployment.export_formats import validate_export_path
 from featlift.features import flatten_tensors
 
@@ -42,7 +42,7 @@ def export_network(
         ImportError: If the format needs a package that is not installed.
     """
     path = validate_export_path(path, format)
-    frozen = TensorOutputs(inference_copy(network)).eval()
+    frozen = TensorOutputs(export_copy(network)).eval()
     examples = [torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     with torch.no_grad():
         frozen(examples[0])  # networks that store sizes, such as YOLO's anchors, do it now
