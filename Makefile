@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: setup demo test test-integrations lint format benchmark chaos docs site clean
+.PHONY: setup demo test test-integrations fuzz chaos lint format benchmark docs site clean
 
 $(VENV)/.ready: pyproject.toml uv.lock
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
@@ -15,7 +15,7 @@ $(VENV)/.ready: pyproject.toml uv.lock
 
 setup: $(VENV)/.ready            ## make .venv with everything in it
 
-demo: setup                      ## train, compare and report on synthetic images (about 12 minutes on two cores)
+demo: setup                      ## train, improve, compare and report on synthetic images (about 12 minutes on two cores)
 	$(RUN)/featlift demo
 
 test: setup                      ## lint, types and all tests
@@ -23,6 +23,9 @@ test: setup                      ## lint, types and all tests
 	$(RUN)/ruff check src tests benchmarks docs/*.py
 	$(RUN)/basedpyright
 	$(RUN)/python -m pytest -n 2
+
+fuzz: setup                      ## all mutated annotation files and images, 200 random data sets against pycocotools
+	FEATLIFT_FUZZ=1 $(RUN)/python -m pytest -n 2 tests/fuzz
 
 $(VENV)/.integrations: $(VENV)/.ready
 	$(RUN)/uv sync --locked --inexact --compile-bytecode --all-extras --group dev --group integrations --python $(RUN)/python

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from featlift.interpolators import INTERPOLATORS, interpolator
+from featlift.interpolators.guide import needs_guide
 from featlift.profiling import Latency, count_macs, count_parameters, measure_latencies
 
 MAPS = {"P3": (100, 152), "P4": (50, 76)}  # of an image of 800x1216
@@ -19,25 +20,28 @@ def interpolators(
     """Return one table per map ``[1, channels, H, W]``: interleaved latencies of all interpolators, and ratios to nearest."""
     names = [name for name in INTERPOLATORS if name not in DUPLICATES]
     modules = {name: interpolator(name, channels).to(device) for name in names}
-    return [
-        _table(modules, level, torch.randn(1, channels, *size, device=device), rounds) for level, size in maps.items()
-    ]
+    return [_table(modules, level, _map_and_guide(channels, size, device), rounds) for level, size in maps.items()]
 
 
-def _table(modules: dict[str, nn.Module], level: str, x: torch.Tensor, rounds: int) -> dict[str, Any]:
-    forward = measure_latencies({name: _forward(module, x) for name, module in modules.items()}, rounds)
-    both = measure_latencies({name: _forward_and_backward(module, x) for name, module in modules.items()}, rounds)
+def _map_and_guide(channels: int, size: tuple[int, int], device: torch.device) -> list[torch.Tensor]:
+    """Return a random map ``[1, C, *size]`` and a guide of twice the size, which only some interpolators read."""
+    return [torch.randn(1, channels, ratio * size[0], ratio * size[1], device=device) for ratio in (1, 2)]
+
+
+def _table(modules: dict[str, nn.Module], level: str, maps: Sequence[torch.Tensor], rounds: int) -> dict[str, Any]:
+    forward = measure_latencies({name: _forward(module, maps) for name, module in modules.items()}, rounds)
+    both = measure_latencies({name: _forward_and_backward(module, maps) for name, module in modules.items()}, rounds)
     rows = [
         {
             "interpolator": name,
             "parameters": count_parameters(module),
-            "GMAC": round(count_macs(_forward(module, x)) / 1e9, 2),
+            "GMAC": round(count_macs(_forward(module, maps)) / 1e9, 2),
             **_columns("forward", forward[name], forward["nearest"]),
             **_columns("forward + backward", both[name], both["nearest"]),
         }
         for name, module in modules.items()
     ]
-    shape = "x".join(map(str, x.shape[1:]))
+    shape = "x".join(map(str, maps[0].shape[1:]))
     return {"caption": f"{level}, {shape}, float32, {rounds} interleaved rounds", "rows": rows}
 
 
@@ -49,21 +53,23 @@ def _columns(label: str, latency: Latency, nearest: Latency) -> dict[str, float]
     }
 
 
-def _forward(module: nn.Module, x: torch.Tensor) -> Callable[[], object]:
+def _forward(module: nn.Module, maps: Sequence[torch.Tensor]) -> Callable[[], object]:
     def call() -> torch.Tensor:
         module.eval()
-        return module(x)
+        return module(*maps)
 
     return call
 
 
-def _forward_and_backward(module: nn.Module, x: torch.Tensor) -> Callable[[], object]:
-    inputs: Sequence[torch.Tensor] = [x.clone().requires_grad_(), *module.parameters()]
+def _forward_and_backward(module: nn.Module, maps: Sequence[torch.Tensor]) -> Callable[[], object]:
+    read = maps if needs_guide(module) else maps[:1]
+    leaves = [x.clone().requires_grad_() for x in read]
+    inputs: Sequence[torch.Tensor] = [*leaves, *module.parameters()]
 
     def call() -> object:
         module.train()
         with torch.enable_grad():
-            y = module(inputs[0])
+            y = module(*leaves)
             return torch.autograd.grad(y, inputs, torch.ones_like(y))
 
     return call

@@ -144,4 +144,15 @@ def _select_preset(row: PaperRow) -> str:
 def _reuse_options(row: PaperRow) -> OptionValues:
     """Return the modules that the target reuses, and the head under which the extractor was trained (Table 3)."""
     head = str(row.get("extractor_head", ""))
-    return {"reuse": str(row.get("reuse") or "M")} | ({"extractor_detector": DETECTOR_LABELS[head]} if head else {})
+    options: OptionValues = {"reuse": str(row.get("reuse") or "M")}
+    if not head:
+        return options
+    return options | {"extractor_detector": DETECTOR_LABELS[head]} | _extractor_rates(row, head)
+
+
+def _extractor_rates(row: PaperRow, head: str) -> OptionValues:
+    """Return the learning rates of F and M if ``head`` is of another family than the preset: theirs is that of their head."""
+    if (head in DENSE_DETECTORS) == (_select_preset(row) == "dense"):
+        return {}
+    rate = "0.01" if head in DENSE_DETECTORS else "0.02"
+    return {"teacher.optimizer.lr": rate, "extractor.optimizer.lr": rate}

@@ -6,8 +6,9 @@ logarithm of the stride: a cell of ``p3`` covers 8x8 pixels. The suffix ``x`` ma
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as nnf
@@ -83,7 +84,7 @@ def spatial_size(x: Tensor) -> tuple[int, int]:
     return x.shape[-2], x.shape[-1]
 
 
-def crop_or_pad(x: Tensor, size: tuple[int, int]) -> Tensor:
+def crop_or_pad(x: Tensor, size: tuple[int, int], max_cells: int = 1) -> Tensor:
     """Crop or pad ``x [B, C, H, W]`` to ``[B, C, *size]``, aligned at the top left; never resizes.
 
     An upsampled map that is one row or column too large (odd sizes) is cropped. A map that is too small (backbones that round odd sizes
@@ -91,12 +92,13 @@ def crop_or_pad(x: Tensor, size: tuple[int, int]) -> Tensor:
     position in the image.
 
     Raises:
-        ValueError: If the sizes differ by more than one cell; the levels are then not a factor of 2 apart.
+        ValueError: If the sizes differ by more than ``max_cells``; for one cell, the levels are then not a factor of 2 apart.
     """
     height, width = size
-    if abs(height - x.shape[-2]) > 1 or abs(width - x.shape[-1]) > 1:
+    if abs(height - x.shape[-2]) > max_cells or abs(width - x.shape[-1]) > max_cells:
+        allowed = "one cell is" if max_cells == 1 else f"{max_cells} cells are"
         raise ValueError(
-            f"A map of {x.shape[-2]}x{x.shape[-1]} cells cannot be cropped or padded to {height}x{width}; at most one cell is allowed. "
+            f"A map of {x.shape[-2]}x{x.shape[-1]} cells cannot be cropped or padded to {height}x{width}; at most {allowed} allowed. "
             "Adjacent levels of a pyramid must be a factor of 2 apart (strides 4, 8, 16, 32)."
         )
     x = x[..., :height, :width]
@@ -138,3 +140,11 @@ def boxes_to_mask(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -
         for (left, top), (right, bottom) in zip(starts.int().tolist(), ends.int().tolist(), strict=True):
             image_mask[:, top:bottom, left:right] = 1
     return mask
+
+
+def flatten_tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in ``value``: a tensor, or nested lists, tuples and mappings, in order; other values are left out."""
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [tensor for item in items for tensor in flatten_tensors(item)]

@@ -121,7 +121,7 @@ def _downscale_map(x: Tensor, mode: str) -> Tensor:
     return nnf.avg_pool2d(x, kernel)  # equals bilinear interpolation by ½ without antialiasing for even sizes
 
 
-PER_OBJECT_KEYS = ("boxes", "labels", "masks", "area", "iscrowd", "keypoints")
+PER_OBJECT_KEYS = ("boxes", "labels", "masks", "area", "iscrowd", "ignore", "keypoints")
 
 
 def downscale_targets(

@@ -55,6 +55,10 @@ def test_heads_of_table_3():
     heads = [(s.model.detector, s.extractor_detector) for s in found if hasattr(s, "extractor_detector")]
     names = ("mask-rcnn", "retinanet", "centermask")
     assert heads == [(target, head) for target in names for head in names]
+    rates = {
+        s.extractor_detector: (s.teacher.optimizer.lr, s.extractor.optimizer.lr) for s in found if hasattr(s, "teacher")
+    }
+    assert rates == {"mask-rcnn": (0.02, 0.02), "retinanet": (0.01, 0.01), "centermask": (0.01, 0.01)}
     dense = [s for s in found if s.model.detector != "mask-rcnn"]
     assert {getattr(s, "target", getattr(s, "train", None)).optimizer.lr for s in dense} == {0.01}
 

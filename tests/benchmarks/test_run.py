@@ -19,9 +19,9 @@ CPU = torch.device("cpu")
 
 
 def test_interpolators_against_nearest(tmp_path):
-    tables = interpolators(CPU, rounds=1, channels=4, maps={"P5": (3, 5)})
+    tables = interpolators(CPU, rounds=1, channels=8, maps={"P5": (3, 5)})
     rows = {row["interpolator"]: row for row in tables[0]["rows"]}
-    assert {"nearest", "dysample", "carafe", "afi", "srf", "deconv"} <= set(rows)
+    assert {"nearest", "dysample", "carafe", "freqfusion", "afi", "srf", "deconv"} <= set(rows)
     assert rows["nearest"]["forward, x nearest"] == rows["nearest"]["forward + backward, x nearest"] == 1
     assert rows["nearest"]["parameters"] == 0
     write_result("tiny", tables, collect_metadata(CPU, "pytest"), tmp_path)

@@ -23,13 +23,13 @@ def test_super_resolved_images(trained, tmp_path, capsys):
         str(tmp_path / "sr"),
         "--out",
         str(tmp_path / "out"),
-        "--downscale-sweep",
-        "[2, 4]",
+        "--downscale",
+        "4,2",
     ]
     assert main.main(["evaluate", str(trained["nearest"]), *words]) == 0
     results = json.loads((tmp_path / "out" / "sr_detection.json").read_text())
     assert list(results["pipelines"]) == ["bicubic", "srcnn", "original"]
-    assert list(results["robustness"]["srcnn"]) == ["2", "4"]
+    assert list(results["robustness"]["srcnn"]) == ["4", "2"]
     assert (tmp_path / "out" / "robustness.png").exists()
     assert "bicubic" in capsys.readouterr().out
 

@@ -1,10 +1,8 @@
-import json
-
 import pytest
 import torch
 
 from featlift.data.coco import open_coco_split
-from featlift.data.coco_folders import check_coco_dataset, write_coco_dataset, write_synthetic_dataset
+from featlift.data.coco_folders import write_coco_dataset, write_synthetic_dataset
 from featlift.data.synthetic.scenes import SyntheticScenes
 
 SMALL = {"image_size": (64, 64), "num_objects": (3, 6), "object_sizes": (6, 40)}
@@ -57,36 +55,3 @@ def test_make_gives_splits_without_a_common_image(tmp_path):
     names = [{part.image_name(k) for k in range(len(part))} for part in splits.values()]
     assert not names[0] & names[1]
     assert open_coco_split(tmp_path / "new", "val").image_size(1) == (80, 64)
-
-
-def test_check_counts_classes_and_sizes(folder):
-    statistics = check_coco_dataset(folder)
-    assert list(statistics) == ["train", "val"]
-    truth = json.loads((folder / "instances_train.json").read_text())
-    areas = [a["area"] for a in truth["annotations"]]
-    assert statistics["train"].objects_per_size == {
-        "tiny": sum(a < 256 for a in areas),
-        "small": sum(256 <= a < 1024 for a in areas),
-        "medium": sum(1024 <= a < 9216 for a in areas),
-        "large": 0,
-    }
-    names = [c["name"] for c in truth["categories"]]
-    for name, number in statistics["train"].objects_per_class.items():
-        assert number == sum(names[a["category_id"] - 1] == name for a in truth["annotations"])
-    assert not statistics["train"].report.problems
-    assert "sizes: tiny" in str(statistics["train"])
-
-
-def test_check_finds_what_is_broken(tmp_path):
-    write_synthetic_dataset(tmp_path / "new", num_train=3, num_val=1, image_size=(64, 64))
-    truncated = sorted((tmp_path / "new" / "train").iterdir())[1]
-    truncated.write_bytes(truncated.read_bytes()[:3000])
-    statistics = check_coco_dataset(tmp_path / "new")
-    assert statistics["train"].report.problems
-    assert not statistics["val"].report.problems
-    assert truncated.name in str(statistics["train"])
-
-
-def test_check_of_no_set_names_the_expected_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="No split 'train'"):
-        check_coco_dataset(tmp_path)

@@ -59,7 +59,7 @@ def put(where, value):
 
 
 FIRST, IMAGE = ("annotations", 0), ("images", 0)
-BROKEN_ENTRIES = {  # change → message and remaining objects; an image is removed with its two objects
+BROKEN_ENTRIES = {  # change → message and objects left with skip_broken; an image that is left out had two objects
     "missing image": (change(IMAGE, file_name="c.png"), r"image 10 \(c\.png\): there is no file .*c\.png", 1),
     "image size mismatch": (change(IMAGE, width=41), r"image 10 \(a\.png\): the json says 41x30 pixels, the file has 40x30", 1),
     "sides swapped": (change(IMAGE, width=30, height=40), r"image 10 .*says 30x40 pixels, the file has 40x30", 1),
@@ -69,27 +69,51 @@ BROKEN_ENTRIES = {  # change → message and remaining objects; an image is remo
     "image id is text": (change(IMAGE, id="x"), r"image x \(a\.png\): its id is not an integer", 1),
     "image is no entry": (put(IMAGE, "a.png"), r"images\[0\]: an entry is an object, not 'a\.png'", 1),
     "duplicate image": (change(("images", 1), id=10), r"image 10 \(b\.png\): this id is also that of a\.png", 2),
-    "box outside": (change(FIRST, bbox=[35, 3, 10, 8]), r"annotation 1 \(image 10\): .* exceeds the image of 40x30 pixels by 5 px", 2),
-    "box left of it": (change(FIRST, bbox=[-2.5, 3, 10, 8]), r"annotation 1 .* by 2\.5 px", 2),
-    "negative width": (change(FIRST, bbox=[20, 3, -10, 8]), r"annotation 1 .*bbox \[20, 3, -10, 8\] has no area", 2),
+    "box outside": (change(FIRST, bbox=[35, 3, 10, 8]), r"annotation 1 \(image 10\): .* exceeds the image of 40x30 pixels by 5 px", 3),
+    "box left of it": (change(FIRST, bbox=[-2.5, 3, 10, 8]), r"annotation 1 .* by 2\.5 px", 3),
+    "box mostly outside": (change(FIRST, bbox=[36, 3, 10, 8]), r"annotation 1 .* by 6 px", 2),
+    "box outside all": (change(FIRST, bbox=[45, 3, 10, 8]), r"annotation 1 .*has no area inside the image", 1),
+    "box at the rim": (change(FIRST, bbox=[40, 3, 0.5, 8]), r"annotation 1 .*has no area inside the image", 2),
+    "box left of the rim": (change(FIRST, bbox=[-0.9, 3, 0.5, 8]), r"annotation 1 .*has no area inside the image", 1),
+    "box of no width in 32 bits": (change(FIRST, bbox=[5, 5, 1e-9, 3]), r"annotation 1 .*has no area", 2),
+    "normalized box": (change(FIRST, bbox=[0.1, 0.2, 0.5, 0.4]), r"annotation 1 .*looks normalized", 1),
+    "corners of a mask": (
+        change(FIRST, bbox=[12, 13, 22, 21], segmentation=[[12, 13, 22, 13, 22, 21, 12, 21]]),
+        r"annotation 1 .*looks like left, top, right, bottom: its mask",
+        2,
+    ),
+    "mask off its box": (
+        change(FIRST, segmentation=[[20, 20, 30, 20, 30, 28, 20, 28]]), r"annotation 1 .*mask .* does not touch its bbox", 2
+    ),
+    "mask outside": (change(FIRST, segmentation=[[50, 50, 60, 50, 60, 58]]), "annotation 1 .*covers no pixel", 3),
+    "huge number": (change(FIRST, bbox=[2, 3, 10**400, 8]), "annotation 1 .*not a finite number", 1),
+    "negative width": (change(FIRST, bbox=[20, 3, -10, 8]), r"annotation 1 .*bbox \[20, 3, -10, 8\] has no area", 1),
     "zero height box": (change(FIRST, bbox=[20, 3, 10, 0]), "annotation 1 .*has no area", 2),
-    "NaN box": (change(FIRST, bbox=[NAN, 3, 10, 8]), r"annotation 1 .*bbox \[nan, 3, 10, 8\] has a value", 2),
-    "infinite box": (change(FIRST, bbox=[2, 3, math.inf, 8]), "annotation 1 .*not a finite number", 2),
-    "box of text": (change(FIRST, bbox=[2, 3, "10", 8]), "annotation 1 .*not a finite number", 2),
-    "box of three": (change(FIRST, bbox=[2, 3, 10]), r"annotation 1 .*bbox is \[2, 3, 10\]; a box is four numbers", 2),
-    "box is null": (change(FIRST, bbox=None), "annotation 1 .*bbox is None; a box is four", 2),
-    "no box": (change(FIRST, bbox=...), r"annotations\[0\]: it has no bbox", 2),
+    "NaN box": (change(FIRST, bbox=[NAN, 3, 10, 8]), r"annotation 1 .*bbox \[nan, 3, 10, 8\] has a value", 1),
+    "infinite box": (change(FIRST, bbox=[2, 3, math.inf, 8]), "annotation 1 .*not a finite number", 1),
+    "box of text": (change(FIRST, bbox=[2, 3, "10", 8]), "annotation 1 .*not a finite number", 1),
+    "box of three": (change(FIRST, bbox=[2, 3, 10]), r"annotation 1 .*bbox is \[2, 3, 10\]; a box is four numbers", 1),
+    "box is null": (change(FIRST, bbox=None), "annotation 1 .*bbox is None; a box is four", 1),
+    "no box": (change(FIRST, bbox=...), r"annotations\[0\]: it has no bbox", 1),
     "unknown category": (change(FIRST, category_id=5), r"annotation 1 .*there is no category 5; known: 3, 7", 2),
     "unknown image": (change(FIRST, image_id=99), r"annotation 1 \(image 99\): there is no image with id 99", 2),
-    "duplicate object": (change(("annotations", 1), id=1), r"annotation 1 \(image 10\): this id is used twice", 2),
-    "object id is a list": (change(FIRST, id=[1]), r"annotations\[0\]: its id is \[1\], not an integer", 2),
+    "duplicate object": (change(("annotations", 1), id=1), r"annotation 1 \(image 10\): this id is used twice", 3),
+    "object id is a list": (change(FIRST, id=[1]), r"annotations\[0\]: its id is \[1\], not an integer", 3),
+    "no object id": (change(FIRST, id=...), r"annotations\[0\]: it has no id", 3),
+    "no category": (change(FIRST, category_id=...), r"annotations\[0\]: it has no category_id", 2),
+    "negative image id": (change(IMAGE, id=-1), r"image -1 \(a\.png\): its id is not an integer \(a whole number", 1),
+    "image id of 64 bits": (change(IMAGE, id=2**63), r"image 9223372036854775808 .*its id is not", 1),
+    "long file name": (change(IMAGE, file_name="x" * 300), "image 10 .*(cannot be opened|there is no file)", 1),
+    "backslashes": (change(IMAGE, file_name="set\\a.png"), r"image 10 .*separators of Windows: write set/a\.png", 1),
+    "ignore is 2": (change(FIRST, ignore=2), "annotation 1 .*ignore is 2; it is 0 or 1", 2),
+    "size of run lengths": (change(FIRST, segmentation={"size": 5, "counts": "ab"}), "annotation 1 .*for size 5", 3),
     "object is no entry": (put(FIRST, 5), r"annotations\[0\]: an entry is an object, not 5", 2),
     "iscrowd is 2": (change(FIRST, iscrowd=2), "annotation 1 .*iscrowd is 2; it is 0 or 1", 2),
-    "broken polygon": (change(FIRST, segmentation=[[1, 2, 3]]), "annotation 1 .*polygon 0 has 3 numbers", 2),
+    "broken polygon": (change(FIRST, segmentation=[[1, 2, 3]]), "annotation 1 .*polygon 0 has 3 numbers", 3),
     "broken run lengths": (
         change(FIRST, segmentation={"size": [5, 5], "counts": "ab"}),
         r"annotation 1 .*for size \[5, 5\], the image has \[30, 40\]",
-        2,
+        3,
     ),
 }  # fmt: skip
 
@@ -102,7 +126,8 @@ def test_broken_entries_are_named_or_skipped_and_listed(tmp_path, breaking, word
     with pytest.raises(DatasetError, match=rf"(?s)labels\.json: {words}.*--skip-broken"):
         CocoDataset(folder / "labels.json", folder)
     rest = CocoDataset(folder / "labels.json", folder, skip_broken=True)
-    assert sum(len(rest[k][1]["labels"]) for k in range(len(rest))) == rest.report.num_objects
+    targets = [rest[k][1] for k in range(len(rest))]
+    assert sum(int((target["iscrowd"] == 0).sum()) for target in targets) == rest.report.num_objects
     assert len(rest.report.problems) >= 1
     assert str(rest.report.problems[0]) in str(rest.report)
     assert rest.report.num_objects == left
@@ -126,6 +151,20 @@ BROKEN_FILES = {
         json.dumps({**healthy(), "categories": [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]}),
         "category 3: this id is used twice",
     ),
+    "name twice": (
+        json.dumps({**healthy(), "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "cat"}]}),
+        "category 'cat': the categories 3 and 7 have one name",
+    ),
+    "normalized boxes": (
+        json.dumps({**healthy(), "annotations": [{**a, "bbox": [0.1, 0.2, 0.3, 0.25]} for a in healthy()["annotations"]]}),
+        r"3 of 3 boxes, such as annotations\[0\] .* look normalized to 0…1",
+    ),
+    "corners": (
+        json.dumps({**healthy(), "annotations": [{**a, "bbox": [2, 3, 12, 11]} for a in healthy()["annotations"][:1]]}),
+        r"1 of 1 boxes, such as annotations\[0\] .* look like left, top, right, bottom",
+    ),
+    "nested": ("[" * 100_000, "this is not JSON"),
+    "number of 5000 digits": ('{"images": ' + "1" * 5000 + "}", "this is not JSON"),
     "nameless category": (json.dumps({**healthy(), "categories": [{"id": 3}]}), r"categories\[0\]: a category has"),
 }  # fmt: skip
 
@@ -192,7 +231,7 @@ def test_rounding_at_the_rim_is_clipped_and_reported(tmp_path):
     folder = written(tmp_path / "set", document)
     dataset = CocoDataset(folder / "labels.json", folder)
     assert dataset[0][1]["boxes"][0].tolist() == [0, 3, 9.5, 30]
-    assert "1 boxes exceeded their image by up to 1 px" in str(dataset.report)
+    assert "1 boxes exceeded their image" in str(dataset.report)
 
 
 def test_the_healthy_set_is_sound(tmp_path):
@@ -201,3 +240,99 @@ def test_the_healthy_set_is_sound(tmp_path):
     assert [len(entry.objects) for entry in reader.read_images()] == [2, 1]
     assert not reader.problems
     assert reader.classes == ["cat", "dog"]
+
+
+def open_changed(folder, *changes, skip_broken=False):
+    document = healthy()
+    for apply in changes:
+        apply(document)
+    written(folder, document)
+    return CocoDataset(folder / "labels.json", folder, skip_broken)
+
+
+def test_an_unusable_object_becomes_an_ignored_region_of_its_class_or_of_all(tmp_path):
+    rest = open_changed(
+        tmp_path, change(FIRST, category_id=5), change(("annotations", 2), iscrowd="x"), skip_broken=True
+    )
+    assert [p.effect for p in rest.report.problems] == ["object ignored"] * 2
+    assert rest[0][1]["labels"].tolist() == [0, 1]
+    assert rest[0][1]["iscrowd"].tolist() == [1, 0]
+    crowds = [(a["image_id"], a["category_id"], a["bbox"]) for a in rest.coco()["annotations"] if a["iscrowd"]]
+    assert crowds == [(10, 3, [2, 3, 10, 8]), (10, 7, [2, 3, 10, 8]), (11, 7, [0, 0, 24, 24])]
+    assert "2 ignored regions are neither object nor background" in str(rest.report)
+
+
+def test_an_image_is_left_out_if_the_region_of_an_object_is_unknown(tmp_path):
+    rest = open_changed(tmp_path, change(FIRST, bbox=[20, 3, -10, 8]), skip_broken=True)
+    assert [image["id"] for image in rest.coco()["images"]] == [11]
+    assert "image left out, broken box: 1" in str(rest.report)
+
+
+def test_ignore_is_no_fault(tmp_path):
+    dataset = open_changed(tmp_path, change(FIRST, ignore=1), change(("annotations", 1), ignore=False))
+    assert dataset[0][1]["iscrowd"].tolist() == [1, 0]
+    assert dataset.coco()["annotations"][0] | {"iscrowd": 1, "ignore": 1} == dataset.coco()["annotations"][0]
+    assert (dataset.report.num_objects, dataset.report.num_ignored) == (2, 1)
+
+
+SQUARE = [[2.0, 3, 12, 3, 12, 11, 2, 11]]
+
+
+@pytest.mark.parametrize("mask", [[*SQUARE, [5.0, 5]], [[], *SQUARE], SQUARE], ids=["point", "empty", "good"])
+def test_a_stray_polygon_is_dropped_and_its_object_stays(tmp_path, mask):
+    rest = open_changed(tmp_path, change(FIRST, segmentation=mask), skip_broken=True)
+    assert rest[0][1]["labels"].tolist() == [2, 1]
+    masks = open_changed(
+        tmp_path / "all", change(FIRST, segmentation=mask),
+        *(change(("annotations", k), segmentation=[[1, 1, 9, 1, 9, 9]], bbox=[1, 1, 8, 8]) for k in (1, 2)), skip_broken=True,
+    )  # fmt: skip
+    assert masks.has_masks
+    assert masks[0][1]["masks"][0].sum() == 80
+
+
+def test_an_object_without_its_mask_is_ignored_where_all_others_have_one(tmp_path):
+    others = [change(("annotations", k), segmentation=[[1, 1, 9, 1, 9, 9]], bbox=[1, 1, 8, 8]) for k in (1, 2)]
+    rest = open_changed(tmp_path, change(FIRST, segmentation=[[]]), *others, skip_broken=True)
+    assert rest.has_masks
+    assert rest[0][1]["iscrowd"].tolist() == [1, 0]
+    assert rest[0][1]["masks"][0].sum() == 80
+
+
+@pytest.mark.parametrize(
+    ("area", "mask", "expected"),
+    [
+        (80, None, 80), (70, None, 70), (..., None, 80), (None, None, 80), (1e400, None, 80), (900, None, 80), (-3, None, 80),
+        (80, SQUARE, 80), (..., SQUARE, 80), (32, SQUARE, 80), (500, SQUARE, 80), (77.5, SQUARE, 77.5),
+        (..., [[2.0, 3, 12, 3, 12, 4, 2, 11]], 45), (80, [[2.0, 3, 12, 3, 12, 4, 2, 4]], 10),
+    ],
+)  # fmt: skip
+def test_the_area_is_that_of_the_mask(tmp_path, area, mask, expected):
+    dataset = open_changed(tmp_path, change(FIRST, area=area, segmentation=mask))
+    assert dataset[0][1]["area"][0] == pytest.approx(expected, abs=5 if mask and area is ... else 0)
+
+
+def test_numbers_of_other_programs_are_read(tmp_path):
+    """Pandas and MATLAB write 10.0; some write null or false for iscrowd; Windows programs a byte order mark."""
+    dataset = open_changed(
+        tmp_path, change(IMAGE, id=10.0, width=40.0), change(FIRST, image_id=10.0, category_id=7.0, id=1.0, iscrowd=None),
+        change(("annotations", 1), iscrowd=False),
+    )  # fmt: skip
+    assert [dataset[k][1]["labels"].tolist() for k in range(2)] == [[2, 1], [2]]
+    (tmp_path / "labels.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(healthy()).encode())
+    assert len(CocoDataset(tmp_path / "labels.json", tmp_path)) == 2
+
+
+def test_a_box_can_be_that_of_its_mask(tmp_path):
+    dataset = open_changed(tmp_path, change(FIRST, bbox=..., segmentation=SQUARE))
+    assert dataset[0][1]["boxes"][0].tolist() == [2, 3, 12, 11]
+
+
+def test_the_limit_of_pixels_is_named(tmp_path):
+    folder = written(tmp_path / "set", healthy())
+    with pytest.raises(DatasetError, match=r"a\.png has 40x30 .*above the limit.*--max-pixels 1200"):
+        CocoDataset(folder / "labels.json", folder, max_pixels=1199)
+    assert len(CocoDataset(folder / "labels.json", folder, max_pixels=1200)) == 2
+
+
+def test_an_area_that_agrees_with_corners_by_chance_is_no_fault(tmp_path):
+    assert len(open_changed(tmp_path, change(FIRST, bbox=[2, 3, 12, 11], area=80))) == 2

@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from featlift.checkpoints import write_tensors
-from featlift.detectors.by_name import list_coco_labels, load_detector_by_name, load_feature_extractor
+from featlift.detectors.by_name import list_coco_labels, load_class_names, load_detector_by_name, load_feature_extractor
 from featlift.detectors.checkpoint import load_detector, save_detector
 from featlift.detectors.config import build_detector, quick_detector_config
 
@@ -90,3 +90,8 @@ def test_weights_that_cannot_be_downloaded_are_named_with_the_remedy(monkeypatch
 def test_the_labels_of_coco():
     labels = list_coco_labels(FASTER_RCNN)
     assert (len(labels), labels[1], labels[12]) == (91, "person", "N/A")
+
+
+def test_class_names_of_torchvision_have_an_entry_per_label():
+    names = load_class_names("fasterrcnn_resnet50_fpn")
+    assert (len(names), names[0], names[17], names[90]) == (91, "__background__", "cat", "toothbrush")

@@ -8,7 +8,7 @@ import pytest
 from featlift.commands.benchmark import benchmark
 from featlift.data.config import DataConfig
 from featlift.experiments.equal_budget import build_candidate, candidate_folder, has_learned_interpolator
-from featlift.interpolators import INTERPOLATORS
+from featlift.interpolators import GUIDED_INTERPOLATORS, INTERPOLATORS
 from featlift.papers import afi_gan, registry
 from featlift.papers.afi_gan.settings import STAGES, AdversarialConfig
 from featlift.papers.registry import PAPERS
@@ -29,17 +29,24 @@ def tiny():
     return replace(QUICK, model=model, data=data, adversarial=AdversarialConfig(weight=0.0), **stages)
 
 
-LEARNED = [name for name in INTERPOLATORS if name not in ("nearest", "bilinear", "bicubic")]
+SINGLE = [name for name in INTERPOLATORS if name not in GUIDED_INTERPOLATORS]
+LEARNED = [name for name in SINGLE if name not in ("nearest", "bilinear", "bicubic")]
 
 
 @pytest.mark.parametrize(
-    "name", [*INTERPOLATORS, *(f"{n}:plain" for n in INTERPOLATORS), *(f"{n}:distilled" for n in LEARNED)]
+    "name", [*SINGLE, *(f"{n}:plain" for n in INTERPOLATORS), *(f"{n}:distilled" for n in LEARNED)]
 )
 def test_all_candidates_take_as_many_steps(name):
     stages = (QUICK.interpolator, QUICK.extractor, QUICK.target)
     candidate = build_candidate(name, QUICK, "F.safetensors")
     assert candidate.steps == sum(stage.steps for stage in stages) == 400
     assert candidate.settings.model == replace(QUICK.model, interpolator=name.partition(":")[0])
+
+
+@pytest.mark.parametrize("name", [f"{n}{mode}" for n in GUIDED_INTERPOLATORS for mode in ("", ":distilled")])
+def test_what_reads_the_finer_level_is_only_trained_plain(name):
+    with pytest.raises(ValueError, match=r"upsamples single maps of a pyramid.*featlift train baseline"):
+        build_candidate(name, QUICK, "F.safetensors")
 
 
 def test_what_cannot_learn_gets_its_steps_in_the_target():

@@ -95,7 +95,7 @@ class WidthRecorder(nn.Module):
         super().__init__()
         self.widths: list[int] = []
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         self.widths.append(x.shape[-1])
         return nnf.interpolate(x, scale_factor=2)
 

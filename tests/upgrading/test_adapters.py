@@ -9,7 +9,7 @@ from featlift.upgrading.adapters import GatedAdapter, ResidualAdapter, StepAdapt
 class Twice(nn.Module):
     """Constant 7, at twice the size."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, guide: torch.Tensor | None = None) -> torch.Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
         return torch.full((*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3]), 7.0)
 
@@ -18,7 +18,7 @@ class Twice(nn.Module):
 @pytest.mark.parametrize("target", [(6, 10), (5, 9), (7, 11)])
 def test_every_adapter_starts_at_zero(name: str, target: tuple[int, int]):
     x, old = torch.randn(2, 8, 3, 5), torch.randn(2, 8, *target)
-    assert torch.equal(build_adapter(name, 8, {})(x, old), old)
+    assert torch.equal(build_adapter(name, 8, {})(x, old, torch.randn(2, 8, *target)), old)
 
 
 def test_a_residual_is_added_and_a_gated_adapter_goes_from_old_to_new():

@@ -8,7 +8,13 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from featlift.detectors import detector, extractor
-from featlift.interpolators import INTERPOLATORS, PER_STEP_INTERPOLATORS, build_interpolators, interpolator
+from featlift.interpolators import (
+    GUIDED_INTERPOLATORS,
+    INTERPOLATORS,
+    PER_STEP_INTERPOLATORS,
+    build_interpolators,
+    interpolator,
+)
 from featlift.pyramids import FPN
 from featlift.upgrading import added_parameters, downgrade, is_upgraded, upgrade
 
@@ -76,7 +82,7 @@ def test_torchvision_detectors_give_the_same_until_trained_and_after_downgrade(
     assert_same(outputs(model, images), before)
 
 
-@pytest.mark.parametrize("name", [name for name in INTERPOLATORS if name != "nearest"])
+@pytest.mark.parametrize("name", [name for name in INTERPOLATORS if name not in ("nearest", *GUIDED_INTERPOLATORS)])
 @pytest.mark.parametrize("network", FOREIGN)
 def test_every_interpolator_with_every_finder(name: str, network: str, request: pytest.FixtureRequest):
     model = request.getfixturevalue(network)
@@ -94,6 +100,32 @@ def test_every_interpolator_with_every_finder(name: str, network: str, request: 
     assert_different(outputs(model, random_images()), before)
     downgrade(model)
     assert {path: type(module) for path, module in model.named_modules()} == modules
+    assert_same(outputs(model, random_images()), before)
+
+
+@pytest.mark.parametrize("name", GUIDED_INTERPOLATORS)
+def test_a_guided_interpolator_gets_the_lateral_map_in_an_fpn(name: str):
+    fpn = FeaturePyramidNetwork([4, 6], 8).eval()
+    maps = {"c4": torch.randn(1, 4, 9, 6), "c5": torch.randn(1, 6, 5, 3)}
+    before = fpn(maps)
+    report = upgrade(fpn, name, example_inputs=(maps,))
+    assert report.parameters == sum(p.numel() for p in interpolator(name, 8).parameters()) + 8
+    assert all(torch.equal(y, before[level]) for level, y in fpn(maps).items())
+    adapter = fpn.added[0]
+    nn.init.ones_(adapter.gate)
+    coarse, lateral = fpn.inner_blocks[1](maps["c5"]), fpn.inner_blocks[0](maps["c4"])
+    inner = lateral + adapter.branch(coarse, lateral)[..., :9, :6]
+    torch.testing.assert_close(fpn(maps)["c4"], fpn.layer_blocks[0](inner))
+
+
+@pytest.mark.parametrize("network", [name for name in FOREIGN if name != "pyramid"])
+def test_a_guided_interpolator_is_refused_where_the_lateral_map_is_not_known(
+    network: str, request: pytest.FixtureRequest
+):
+    model = request.getfixturevalue(network)
+    before = outputs(model, random_images())
+    with pytest.raises(ValueError, match=r"'freqfusion' also reads the lateral map.*only in an FPN.*'lda-aqu'"):
+        upgrade(model, "freqfusion", neck=FOREIGN[network])
     assert_same(outputs(model, random_images()), before)
 
 

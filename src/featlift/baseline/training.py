@@ -6,6 +6,7 @@ from typing import Any
 from featlift.baseline.settings import Settings
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.config import build_train_loader, load_training_set
+from featlift.data.run_data import read_run_category_ids
 from featlift.detectors import Detector
 from featlift.detectors.checkpoint import DETECTOR_FILE, load_detector, load_matching_weights, save_detector
 from featlift.detectors.config import DetectorConfig, build_detector
@@ -50,5 +51,6 @@ def save_trained_detector(
 ) -> None:
     """Write ``detector`` to the run folder on rank 0 while the other ranks wait; see `featlift.detectors.checkpoint.save_detector`."""
     if run.rank == 0:
-        save_detector(detector, config, classes, run.folder, filename, **options)
+        ids = read_run_category_ids(run)
+        save_detector(detector, config, classes, run.folder, filename, category_ids=ids, **options)
     run.barrier()

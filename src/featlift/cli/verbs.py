@@ -66,7 +66,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "featlift benchmark nearest:plain carafe afi --data FOLDER --num-seeds 3",
     ),
     "upgrade": Command(
-        "put a learned interpolator into a torchvision detector",
+        "put a learned interpolator into a detector of any library",
         "upgrade:upgrade_detector",
         "featlift upgrade runs/baseline --data FOLDER --steps 1000",
     ),
@@ -81,7 +81,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "featlift export runs/afi --format onnx",
     ),
     "add-level": Command(
-        "add an extended level for small objects to a torchvision detector, without labels",
+        "add an extended level for small objects to a detector, without labels",
         "add_level:add_level",
         "featlift add-level fasterrcnn_resnet50_fpn --weights DEFAULT --images FOLDER --steps 1000",
     ),

@@ -1,6 +1,7 @@
-"""``featlift data``: generate a COCO folder of synthetic images; check a COCO folder."""
+"""``featlift data``: generate a COCO folder of synthetic images; check a dataset."""
 
 from featlift.data import coco_folders
+from featlift.data.check import check_dataset
 
 
 def generate_data(out: str, num_train: int = 400, num_val: int = 100, image_size: int = 320, seed: int = 0) -> None:
@@ -18,19 +19,18 @@ def generate_data(out: str, num_train: int = 400, num_val: int = 100, image_size
 
 
 def check_data(root: str) -> None:
-    """Read every image and annotation of a COCO folder; print object counts by size and class, and all problems.
+    """Read every image and annotation of a dataset; print object counts by size and class, all problems, and likely mistakes.
 
     Args:
-        root: COCO folder.
+        root: Dataset folder, as of ``--data``.
 
     Raises:
-        ValueError: If there are problems, after all are printed.
+        ValueError: If there are problems or errors, after all are printed.
     """
-    surveys = coco_folders.check_coco_dataset(root).values()
-    for survey in surveys:
-        print(survey)
-    num_problems = sum(len(survey.report.problems) for survey in surveys)
-    if num_problems:
+    result = check_dataset(root)
+    print(result)
+    if result.num_errors:
         raise ValueError(
-            f"'{root}' has {num_problems} problems, listed above. Repair them, or train with --skip-broken to leave them out."
+            f"'{root}' has {result.num_errors} problems, listed above. Repair them, or train with --skip-broken, which goes on without "
+            "invalid entries."
         )

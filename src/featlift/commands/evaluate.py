@@ -9,6 +9,7 @@ from featlift.papers.fdsr.evaluation import SRDetectionConfig, evaluate_sr_run
 from featlift.papers.registry import PAPERS
 from featlift.runs.options import InferenceOptions
 from featlift.runs.results import read_paper
+from featlift.runs.submission import submit_detections
 
 DEFAULT_INFERENCE = InferenceOptions()
 
@@ -19,8 +20,8 @@ def evaluate(
     split: str = "val",
     out: str = "",
     super_resolvers: dict[str, str] | None = None,
-    downscale: int = 4,
-    downscale_sweep: tuple[int, ...] = (),
+    downscale: tuple[int, ...] = (4,),
+    submit: bool = False,
     inference: InferenceOptions = DEFAULT_INFERENCE,
 ) -> dict[str, Any]:
     """Evaluate a run as its paper does: a detector by COCO AP and AR, also of tiny objects (< 16²); FSR-GAN by retrieval metrics.
@@ -28,22 +29,35 @@ def evaluate(
     Args:
         model: Run folder or detector file.
         data: COCO folder, TT100K folder (adds the metrics of TT100K's own protocol) or "scenes"; default: the run's training data.
-        split: Split: "val" (TT100K's "test") or "train".
+        split: Split: "val" (TT100K's "test"), "train", or COCO's "test-dev" with ``--submit``.
         out: JSON file for metrics and detections (TT100K's accuracy-recall plot is written next to it); default: next to the detector.
         super_resolvers: Super-resolution networks by name, such as ``--super-resolvers.fdsr runs/fdsr``. The detector is evaluated on
             images that are downscaled and then upscaled by each network and by bicubic interpolation, and on the original images (FDSR,
             Sec. 3). ``out`` is then a folder.
-        downscale: Factor by which image sides are reduced for ``super_resolvers``.
-        downscale_sweep: Further factors for a plot of AP against the factor (``robustness.png``); each adds one evaluation.
-        inference: Batch size, device and test-time augmentation.
+        downscale: Factor by which image sides are reduced for ``super_resolvers``. Several, as ``4,2,8``, add a plot of AP against the
+            factor (``robustness.png``); each adds one evaluation.
+        submit: Only detect, and write the zip files that COCO's evaluation server takes into the folder ``out``.
+        inference: Batch size, device, test-time augmentation and class names.
 
     Raises:
         ValueError: If the classes of the dataset differ from the detector's.
     """
     inference = replace(inference, device=str(resolve_device(inference.device)))
+    if submit:
+        paths = submit_detections(model, data, split, out, inference)
+        print("\n".join(map(str, paths)))
+        return {"submissions": [str(path) for path in paths]}
     if super_resolvers:
+        sweep = downscale if len(downscale) > 1 else ()
         config = SRDetectionConfig(
-            model, super_resolvers, "", data, split, downscale, downscale_sweep=downscale_sweep, device=inference.device
+            model,
+            super_resolvers,
+            "",
+            data,
+            split,
+            next(iter(downscale), 4),
+            downscale_sweep=sweep,
+            device=inference.device,
         )
         return evaluate_sr_run(config, Path(out or f"{model}/super_resolved"))
     return PAPERS[read_paper(model)].evaluate_run(model, data, split, out, inference)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from featlift.detectors import DETECTORS, list_detectors
 from featlift.image_sr import SUPER_RESOLVERS
-from featlift.interpolators import PER_STEP_INTERPOLATORS, interpolator, list_interpolators
+from featlift.interpolators import GUIDED_INTERPOLATORS, PER_STEP_INTERPOLATORS, interpolator, list_interpolators
 from featlift.pyramids import list_pyramids
 from featlift.pyramids.texture_transfers import TEXTURE_TRANSFERS, texture_transfer
 from featlift.registry import check_choice
@@ -32,8 +32,12 @@ def list_names(lists: tuple[str, ...] = (), channels: int = 256) -> None:
 
 def _list_interpolators(channels: int) -> list[tuple[str, str]]:
     counts = {name: sum(p.numel() for p in interpolator(name, channels).parameters()) for name in list_interpolators()}
-    suffixes = {name: " per upsampling step" if name in PER_STEP_INTERPOLATORS else "" for name in list_interpolators()}
-    return [(name, f"{count:>12,} parameters{suffixes[name]}") for name, count in counts.items()]
+    return [(name, f"{count:>12,} parameters{_describe_use(name)}") for name, count in counts.items()]
+
+
+def _describe_use(name: str) -> str:
+    per_step = " per upsampling step" if name in PER_STEP_INTERPOLATORS else ""
+    return per_step + (", reads the finer level" if name in GUIDED_INTERPOLATORS else "")
 
 
 def _list_transfers(channels: int) -> list[tuple[str, str]]:

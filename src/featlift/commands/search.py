@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from featlift.data.image_io import MAX_PIXELS
 from featlift.deployment.image_search import print_search_results, search_images, update_index, write_search_page
 from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.exact_search import SearchResults
@@ -16,6 +17,7 @@ def index(
     chunk_size: int = 256,
     device: str = "auto",
     skip_broken: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> VectorStore:
     """Compute descriptors of the images under ``folder`` that are not in the index ``out`` or have changed, and remove deleted images.
 
@@ -30,12 +32,13 @@ def index(
         chunk_size: Number of images between writes.
         device: Device of the embedder: "auto" (a GPU if available), "cpu" or "cuda".
         skip_broken: Skip unreadable images and print them.
+        max_pixels: Maximum number of pixels of an image.
 
     Raises:
         FolderLockedError: If another process writes into the index.
         ValueError: If an image is unreadable and ``skip_broken`` is False.
     """
-    update = update_index(Path(folder), Path(out), embedder, index_type, chunk_size, device, skip_broken)
+    update = update_index(Path(folder), Path(out), embedder, index_type, chunk_size, device, skip_broken, max_pixels)
     print(f"{out}: {update}")
     return update.store
 

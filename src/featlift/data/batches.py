@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from featlift.data.augment import Augmentation
 from featlift.data.dataset import ImageDataset, Sample, drop_crowds
 from featlift.data.fingerprint import dataset_fingerprint
+from featlift.data.ignored_regions import hide_ignored_regions
 from featlift.features import Target
 
 DetectionBatch = tuple[list[Tensor], list[Target]]
@@ -28,7 +29,7 @@ class ResumableDataLoader:
 
     The state of the loader is therefore one number, and `iter_from` resumes from it exactly. Without weights an epoch
     contains every image at least once; its last batch is filled with images of the same epoch. Crowd regions are
-    removed from the targets.
+    removed from the targets, and ignored regions hidden.
 
     Args:
         dataset: Images and targets; implements `featlift.data.dataset.ImageDataset`.
@@ -157,7 +158,7 @@ class _AugmentedDataset(Dataset[Sample]):
 
     def __getitem__(self, seeded_index: SeededIndex) -> Sample:
         index, seed = seeded_index
-        image, target = self._dataset[index]
+        image, target = hide_ignored_regions(*self._dataset[index])
         target, generator = drop_crowds(target), torch.Generator().manual_seed(seed)
         for augment in self._augmentations:
             image, target = augment(image, target, generator)

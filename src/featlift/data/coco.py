@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from featlift.data.coco_objects import CocoObject
 from featlift.data.coco_reader import CocoImage, CocoReader
 from featlift.data.dataset import Sample, coco_categories
-from featlift.data.image_io import ImageReadError, read_image
+from featlift.data.image_io import MAX_PIXELS, ImageReadError, read_image
 from featlift.data.masks import rle_to_mask
-from featlift.data.problems import DataProblem, DatasetError, DatasetReport
+from featlift.data.problems import LEFT_OUT, DataProblem, DatasetError, DatasetReport, Finding
 from featlift.features import Target
 
 
@@ -21,16 +22,19 @@ class CocoDataset:
     """Images of ``image_folder`` with the objects of ``annotation_file``.
 
     Category ids become labels 1…K in the order of the ids, and ``category_ids`` keeps them; polygons and run lengths
-    become masks. Crowd regions are kept with ``iscrowd`` 1; `featlift.data.batches.ResumableDataLoader` removes them.
+    become masks. Crowd regions and ignored regions (``"ignore": 1``) are kept with ``iscrowd`` 1; the loader
+    `featlift.data.batches.ResumableDataLoader` removes them. An ignored region of every class has label 0.
     Every annotation is validated, also against the header of its image file; ``report`` counts the entries and lists the
     skipped ones.
 
     Args:
         annotation_file: COCO JSON file of instances.
         image_folder: Folder of the images.
-        skip_broken: Skip broken images and annotations and list them in ``report`` instead of raising. Every image is then
-            decoded in full, which detects truncated files.
+        skip_broken: Go on without what is broken and list it in ``report`` instead of raising: a stray polygon is dropped,
+            a box is clipped, an object that cannot be used becomes an ignored region, and an image is left out if the
+            region of one of its objects is unknown. Every image is then decoded in full, which detects truncated files.
         load_masks: Add masks to the targets if every object has one; images load faster without.
+        max_pixels: Maximum number of pixels of an image.
 
     Raises:
         DatasetError: naming the file and entry of every problem, or if no usable image remains.
@@ -42,11 +46,12 @@ class CocoDataset:
         image_folder: str | PathLike[str],
         skip_broken: bool = False,
         load_masks: bool = True,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
-        reader = CocoReader(Path(annotation_file), Path(image_folder))
+        reader = CocoReader(Path(annotation_file), Path(image_folder), max_pixels)
         entries = reader.read_images()
         if skip_broken:
-            entries, unreadable = _drop_unreadable(entries, reader.annotation_file)
+            entries, unreadable = _drop_unreadable(entries, reader.annotation_file, max_pixels)
             reader.problems.extend(unreadable)
         elif reader.problems:
             raise DatasetError(
@@ -55,7 +60,7 @@ class CocoDataset:
         if not entries:
             raise DatasetError(reader.problems, f"{annotation_file}: no usable image is left.")
         self.classes, self.category_ids = reader.classes, reader.category_ids
-        self._entries = entries
+        self._entries, self.max_pixels = entries, max_pixels
         self.has_masks = load_masks and _all_have_masks(entries)
         self.report = _build_report(reader, entries)
 
@@ -69,11 +74,15 @@ class CocoDataset:
             ImageReadError: naming the file, if it cannot be read.
         """
         entry = self._entries[index]
-        return read_image(entry.path, entry.size), self._target(entry)
+        return read_image(entry.path, entry.size, self.max_pixels), self._target(entry)
 
     def image_name(self, index: int) -> str:
         """File name of the image in the JSON file."""
         return self._entries[index].file_name
+
+    def image_path(self, index: int) -> Path:
+        """Path of the image file."""
+        return self._entries[index].path
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width in pixels."""
@@ -84,17 +93,20 @@ class CocoDataset:
         images = [
             {"id": e.image_id, "file_name": e.file_name, "height": e.size[0], "width": e.size[1]} for e in self._entries
         ]
-        annotations = []
+        annotations: list[dict[str, Any]] = []
         for entry in self._entries:
             for instance in entry.objects:
                 left, top, right, bottom = instance.box
-                annotations.append({
-                    "id": len(annotations) + 1, "image_id": entry.image_id, "category_id": self.category_ids[instance.label - 1],
-                    "bbox": [left, top, right - left, bottom - top], "area": instance.area,
-                    "iscrowd": int(instance.is_crowd),
-                })  # fmt: skip
-                if self.has_masks and instance.rle:
-                    annotations[-1]["segmentation"] = instance.rle
+                for category_id in [self.category_ids[instance.label - 1]] if instance.label else self.category_ids:
+                    annotations.append({
+                        "id": len(annotations) + 1, "image_id": entry.image_id, "category_id": category_id,
+                        "bbox": [left, top, right - left, bottom - top], "area": instance.area,
+                        "iscrowd": int(instance.is_crowd or instance.is_ignored),
+                    })  # fmt: skip
+                    if instance.is_ignored:
+                        annotations[-1]["ignore"] = 1
+                    if self.has_masks and instance.rle:
+                        annotations[-1]["segmentation"] = instance.rle
         return {
             "images": images,
             "annotations": annotations,
@@ -106,10 +118,14 @@ class CocoDataset:
         target = {
             "boxes": torch.tensor([instance.box for instance in objects], dtype=torch.float32).reshape(-1, 4),
             "labels": torch.tensor([instance.label for instance in objects], dtype=torch.int64),
-            "iscrowd": torch.tensor([int(instance.is_crowd) for instance in objects], dtype=torch.int64),
+            "iscrowd": torch.tensor(
+                [int(instance.is_crowd or instance.is_ignored) for instance in objects], dtype=torch.int64
+            ),
             "area": torch.tensor([instance.area for instance in objects], dtype=torch.float32),
             "image_id": torch.tensor(entry.image_id),
         }
+        if any(instance.is_ignored for instance in objects):
+            target["ignore"] = torch.tensor([int(instance.is_ignored) for instance in objects])
         if self.has_masks:
             empty = np.zeros((0, *entry.size), dtype=np.uint8)
             target["masks"] = torch.from_numpy(
@@ -119,9 +135,13 @@ class CocoDataset:
 
 
 def open_coco_split(
-    root: str | PathLike[str], split: str, skip_broken: bool = False, load_masks: bool = True
+    root: str | PathLike[str],
+    split: str,
+    skip_broken: bool = False,
+    load_masks: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> CocoDataset:
-    """Open the ``split`` ("train" or "val") of the COCO folder ``root`` in one of the usual layouts.
+    """Open the ``split`` ("train", "val", or "test-dev", which has no annotations) of the COCO folder ``root`` in one of the usual layouts.
 
     The layouts are ``annotations/instances_train2017.json`` with ``train2017/`` (any year or none; also below
     ``images/``), and ``instances_train.json`` with ``train/``. For other layouts use ``CocoDataset(annotation_file,
@@ -132,14 +152,18 @@ def open_coco_split(
         DatasetError: see `CocoDataset`.
     """
     annotation_file, image_folder = find_coco_split(Path(root), split)
-    return CocoDataset(annotation_file, image_folder, skip_broken, load_masks)
+    return CocoDataset(annotation_file, image_folder, skip_broken, load_masks, max_pixels)
 
 
 def find_coco_split(root: Path, split: str) -> tuple[Path, Path]:
     """Annotation file and image folder of ``split`` in ``root``; raises as `open_coco_split`."""
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}.")
-    files = [*sorted(root.glob(f"annotations/instances_{split}*.json")), *sorted(root.glob(f"instances_{split}*.json"))]
+    files = [
+        file
+        for pattern in (f"instances_{split}*.json", f"image_info_{split}*.json")
+        for file in [*sorted(root.glob(f"annotations/{pattern}")), *sorted(root.glob(pattern))]
+    ]
     pairs = [(file, folder) for file in files if (folder := _image_folder(root, file))]
     if len(pairs) == 1:
         return pairs[0]
@@ -157,8 +181,9 @@ def find_coco_split(root: Path, split: str) -> tuple[Path, Path]:
 
 
 def _image_folder(root: Path, file: Path) -> Path | None:
-    name = file.stem.removeprefix("instances_")
-    return next((folder for folder in (root / name, root / "images" / name) if folder.is_dir()), None)
+    name = file.stem.removeprefix("instances_").removeprefix("image_info_")
+    names = (name, name.replace("test-dev", "test"))  # test-dev2017 is a part of the images of test2017
+    return next((path for name in names for path in (root / name, root / "images" / name) if path.is_dir()), None)
 
 
 def _all_have_masks(entries: Sequence[CocoImage]) -> bool:
@@ -166,21 +191,23 @@ def _all_have_masks(entries: Sequence[CocoImage]) -> bool:
     return bool(rles) and all(rles)
 
 
-def _drop_unreadable(entries: Sequence[CocoImage], file: Path) -> tuple[list[CocoImage], list[DataProblem]]:
+def _drop_unreadable(
+    entries: Sequence[CocoImage], file: Path, max_pixels: int
+) -> tuple[list[CocoImage], list[DataProblem]]:
     """Entries whose images decode in full, and the problems of the others; images are read in parallel."""
     with ThreadPoolExecutor() as pool:
-        errors = list(pool.map(_read_error, entries))
+        errors = list(pool.map(lambda entry: _read_error(entry, max_pixels), entries))
     pairs = list(zip(entries, errors, strict=True))
     return [entry for entry, error in pairs if not error], [
-        DataProblem(file, f"image {entry.image_id} ({entry.file_name})", "broken image", error)
+        DataProblem(file, f"image {entry.image_id} ({entry.file_name})", "broken image", error, LEFT_OUT)
         for entry, error in pairs
         if error
     ]
 
 
-def _read_error(entry: CocoImage) -> str:
+def _read_error(entry: CocoImage, max_pixels: int) -> str:
     try:
-        read_image(entry.path, entry.size)
+        read_image(entry.path, entry.size, max_pixels)
     except ImageReadError as error:
         return str(error)
     return ""
@@ -193,11 +220,30 @@ def _build_report(reader: CocoReader, entries: Sequence[CocoImage]) -> DatasetRe
     return DatasetReport(
         file=reader.annotation_file,
         num_images=len(entries),
-        num_objects=sum(not instance.is_crowd for instance in objects),
+        num_objects=sum(not (instance.is_crowd or instance.is_ignored) for instance in objects),
         num_classes=len(reader.classes),
         num_empty_images=sum(not entry.objects for entry in entries),
-        num_crowds=sum(instance.is_crowd for instance in objects),
+        num_crowds=sum(instance.is_crowd and not instance.is_ignored for instance in objects),
+        num_ignored=sum(instance.is_ignored for instance in objects),
         num_clipped_boxes=sum(instance.was_clipped for instance in objects),
         notes=[note] if 0 < masked < len(objects) else [],
         problems=reader.problems,
+        findings=_find_odd_objects(entries),
     )
+
+
+def _find_odd_objects(entries: Sequence[CocoImage]) -> list[Finding]:
+    """Warn of areas that are not those of their objects, and of masks that fill little of their box."""
+    odd = [(entry, instance) for entry in entries for instance in entry.objects if not instance.is_ignored]
+    areas = [_describe_object(entry, instance) for entry, instance in odd if instance.has_other_area]
+    masks = [_describe_object(entry, instance) for entry, instance in odd if instance.has_other_extent]
+    findings = [
+        Finding("warning", "areas that are not those of mask or box, which are used instead", areas),
+        Finding("warning", "boxes that differ from the extent of their mask (IoU below 0.5)", masks),
+    ]
+    return [finding for finding in findings if finding.examples]
+
+
+def _describe_object(entry: CocoImage, instance: CocoObject) -> str:
+    left, top, right, bottom = instance.box
+    return f"image {entry.image_id} ({entry.file_name}), box {[left, top, right - left, bottom - top]}, area {instance.area:g}"

@@ -1,30 +1,18 @@
 """Read and validate a COCO JSON file, so that invalid entries are reported before training."""
 
-import json
-import math
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from featlift.data.image_io import ImageReadError, ImageSize, read_image_sizes
-from featlift.data.masks import segmentation_to_rle
-from featlift.data.problems import DataProblem, DatasetError
+from featlift.data.coco_boxes import area_is_of_corners, is_finite_number, is_normalized
+from featlift.data.coco_document import load_coco_document, read_categories, whole_number
+from featlift.data.coco_objects import CocoObject, ParsedObject, finish_masks, parse_object
+from featlift.data.image_io import MAX_PIXELS, ImageReadError, ImageSize, read_image_sizes
+from featlift.data.problems import KEPT, LEFT_OUT, DataProblem, DatasetError, Effect
 
-BOX_TOLERANCE = 1.0
-"""Pixels a box may exceed its image by rounding; such boxes are clipped, larger excesses are reported."""
-
-
-@dataclass
-class CocoObject:
-    """Object: class 1…K, box ``xyxy`` in pixels, area in pixels, and compressed run lengths if it has a mask."""
-
-    label: int
-    box: tuple[float, float, float, float]
-    area: float
-    is_crowd: bool
-    rle: dict[str, Any] | None
-    was_clipped: bool
+MISREAD_FRACTION = 0.5
+"""Fraction of normalized boxes, or of corners, from which the whole file is refused, also by ``skip_broken``."""
 
 
 @dataclass
@@ -41,198 +29,171 @@ class CocoImage:
 class CocoReader:
     """Reader of ``annotation_file``, a COCO JSON file, with the images in ``image_folder``.
 
-    After `read_images`, ``problems`` lists every skipped entry.
+    After `read_images`, ``problems`` lists every invalid entry and what became of it.
 
     Raises:
         DatasetError: If the JSON file is missing, is not in COCO's format, or has no usable categories.
     """
 
-    def __init__(self, annotation_file: Path, image_folder: Path) -> None:
-        self.annotation_file, self.image_folder = annotation_file, image_folder
+    def __init__(self, annotation_file: Path, image_folder: Path, max_pixels: int = MAX_PIXELS) -> None:
+        self.annotation_file, self.image_folder, self.max_pixels = annotation_file, image_folder, max_pixels
         self.problems: list[DataProblem] = []
-        self._document = self._load_json()
-        self.classes, self._category_to_label = self._read_categories()
-        self.category_ids = list(self._category_to_label)
+        self.document = load_coco_document(annotation_file)
+        categories = read_categories(annotation_file, self.document)
+        self.classes, self.category_ids = list(categories.values()), list(categories)
+        self._labels = {id_: label for label, id_ in enumerate(categories, start=1)}
 
     def read_images(self) -> list[CocoImage]:
-        """Valid images in the order of the JSON file, with their valid objects."""
+        """Valid images in the order of the JSON file, with their valid objects and ignored regions.
+
+        Raises:
+            DatasetError: If the boxes of the whole file are normalized, or corners.
+        """
         entries: dict[int, CocoImage] = {}
         skipped: set[int] = set()
-        for index, image in enumerate(self._document["images"]):
+        for index, image in enumerate(self.document["images"]):
             entry = self._read_image(index, image, entries)
-            if isinstance(entry, CocoImage):
+            id_ = whole_number(image.get("id")) if isinstance(image, dict) else None
+            if entry:
                 entries[entry.image_id] = entry
-            elif isinstance(image, dict) and isinstance(image.get("id"), int):
-                skipped.add(image["id"])
-        self._add_annotations(entries, skipped - set(entries))
-        return list(entries.values())
-
-    def _load_json(self) -> dict[str, Any]:
-        if not self.annotation_file.is_file():
-            raise self._fatal_error("missing json", "the file", "there is no such file")
-        try:
-            document = json.loads(self.annotation_file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise self._fatal_error("broken json", "the file", f"this is not JSON ({error})") from error
-        if not isinstance(document, dict):
-            raise self._fatal_error(
-                "broken json", "the file", f"a COCO JSON file holds an object, not a {type(document).__name__}"
-            )
-        for key in ("images", "annotations", "categories"):
-            if not isinstance(document.get(key), list):
-                keys = ", ".join(map(str, document)) or "nothing"
-                raise self._fatal_error(
-                    "broken json", f"'{key}'", f"a COCO JSON file has a list of this name; this file has {keys}"
-                )
-        for key in ("images", "categories"):
-            if not document[key]:
-                raise self._fatal_error("empty", f"'{key}'", "the list is empty: there is nothing to train on")
-        return document
-
-    def _read_categories(self) -> tuple[list[str], dict[int, int]]:
-        """Class names in the order of their ids, and the map from id to label 1…K."""
-        names: dict[int, str] = {}
-        for index, category in enumerate(self._document["categories"]):
-            if not isinstance(category, dict) or not isinstance(category.get("id"), int) or "name" not in category:
-                raise self._fatal_error(
-                    "category", f"categories[{index}]", "a category has an integer 'id' and a 'name'"
-                )
-            if category["id"] in names:
-                raise self._fatal_error("category", f"category {category['id']}", "this id is used twice")
-            names[category["id"]] = str(category["name"])
-        ids = sorted(names)
-        return [names[id_] for id_ in ids], {id_: label for label, id_ in enumerate(ids, start=1)}
+            elif id_ is not None:
+                skipped.add(id_)
+        self._refuse_misread_boxes(entries)
+        unusable = self._add_annotations(entries, skipped - set(entries))
+        images = [entry for entry in entries.values() if entry.image_id not in unusable]
+        finish_masks(images)
+        return images
 
     def _read_image(self, index: int, image: Any, known: dict[int, CocoImage]) -> CocoImage | None:
         missing = _missing_keys_message(image, ("id", "file_name", "width", "height"))
         if missing:
-            return self._record_problem("image entry", f"images[{index}]", missing)
-        location = f"image {image['id']} ({image['file_name']})"
-        if not isinstance(image["id"], int):
-            return self._record_problem("image entry", location, "its id is not an integer")
-        if image["id"] in known:
-            return self._record_problem(
-                "duplicate id", location, f"this id is also that of {known[image['id']].file_name}"
-            )
-        if not all(isinstance(image[side], int) and image[side] > 0 for side in ("width", "height")):
-            return self._record_problem(
-                "image entry", location, f"its size is {image['width']}x{image['height']} pixels"
-            )
+            return self._record("image entry", f"images[{index}]", missing)
         name = str(image["file_name"])
-        entry = CocoImage(image["id"], name, self.image_folder / name, (image["height"], image["width"]))
+        location = f"image {image['id']} ({name[:200]})"
+        id_ = whole_number(image["id"])
+        if id_ is None:
+            message = "its id is not an integer (a whole number in 0 … 2⁶³ − 1)"
+            return self._record("image entry", location, message)
+        if id_ in known:
+            return self._record("duplicate id", location, f"this id is also that of {known[id_].file_name}")
+        width, height = whole_number(image["width"]), whole_number(image["height"])
+        if not width or not height:
+            message = f"its size is {image['width']}x{image['height']} pixels; sizes are whole numbers above 0"
+            return self._record("image entry", location, message)
+        entry = CocoImage(id_, name, self.image_folder / name, (height, width))
         return entry if self._has_valid_image(entry, location) else None
 
     def _has_valid_image(self, entry: CocoImage, location: str) -> bool:
-        if not entry.path.is_file():
-            self._record_problem("missing image", location, f"there is no file {entry.path}")
+        message = _missing_file_message(entry)
+        if message:
+            self._record("missing image", location, message)
             return False
         try:
-            sizes = read_image_sizes(entry.path)
+            sizes = read_image_sizes(entry.path, self.max_pixels)
         except ImageReadError as error:
-            self._record_problem("broken image", location, str(error))
+            self._record("broken image", location, str(error))
             return False
         if entry.size not in sizes:
             declared, actual = (f"{width}x{height}" for height, width in (entry.size, sizes[0]))
-            self._record_problem(
-                "image size mismatch", location, f"the json says {declared} pixels, the file has {actual}"
-            )
+            message = f"the json says {declared} pixels, the file has {actual}"
+            self._record("image size mismatch", location, message)
             return False
         return True
 
-    def _add_annotations(self, entries: dict[int, CocoImage], skipped: set[int]) -> None:
-        """Validate each annotation and add it to its image; annotations of ``skipped`` images are ignored."""
-        known_ids: set[int] = set()
-        for index, annotation in enumerate(self._document["annotations"]):
-            missing = _missing_keys_message(
-                annotation, ("id", "image_id", "category_id", "bbox")
-            ) or _non_integer_id_message(annotation)
-            if missing:
-                self._record_problem("object entry", f"annotations[{index}]", missing)
-                continue
-            if annotation["image_id"] in skipped:
-                continue  # its image is reported already
-            location = f"annotation {annotation['id']} (image {annotation['image_id']})"
-            error = next(self._annotation_errors(annotation, entries, known_ids), None)
-            known_ids.add(annotation["id"])
-            if error:
-                self._record_problem(error[0], location, error[1])
-                continue
-            self._add_object(annotation, entries[annotation["image_id"]], location)
+    def _refuse_misread_boxes(self, entries: dict[int, CocoImage]) -> None:
+        """Raise if most boxes are fractions of their image, or have the area of left, top, right, bottom."""
+        boxes = [
+            (index, annotation, entries[int(annotation["image_id"])].size)
+            for index, annotation in enumerate(self.document["annotations"])
+            if _has_box(annotation) and whole_number(annotation.get("image_id")) in entries
+        ]
+        normalized = [index for index, annotation, size in boxes if is_normalized(annotation["bbox"], size)]
+        self._refuse_boxes(normalized, len(boxes), "normalized to 0…1. Multiply them by the size of their image")
+        plain = [(index, a) for index, a, _ in boxes if a.get("area") and not a.get("segmentation")]
+        corners = [index for index, a in plain if area_is_of_corners(a["area"], a["bbox"])]
+        self._refuse_boxes(
+            corners, len(plain), "like left, top, right, bottom: their areas are those. Subtract left and top"
+        )
 
-    def _annotation_errors(
-        self, annotation: dict[str, Any], entries: dict[int, CocoImage], known_ids: set[int]
-    ) -> Iterator[tuple[str, str]]:
-        """Problems of the ids and the box of an annotation as (kind, message), most severe first."""
-        if annotation["id"] in known_ids:
-            yield "duplicate id", "this id is used twice"
-        if annotation["image_id"] not in entries:
-            yield "unknown image", f"there is no image with id {annotation['image_id']}"
-        elif annotation["category_id"] not in self._category_to_label:
-            yield (
-                "unknown category",
-                f"there is no category {annotation['category_id']}; known: {_format_ids(self._category_to_label)}",
-            )
-        else:
-            yield from _box_errors(annotation["bbox"], entries[annotation["image_id"]].size)
-        if annotation.get("iscrowd", 0) not in (0, 1):
-            yield "object entry", f"iscrowd is {annotation['iscrowd']!r}; it is 0 or 1"
+    def _refuse_boxes(self, indices: list[int], count: int, reading: str) -> None:
+        if not indices or len(indices) < MISREAD_FRACTION * count:
+            return
+        annotations = self.document["annotations"]
+        examples = ", ".join(f"annotations[{index}] {annotations[index]['bbox']}" for index in indices[:3])
+        message = f"{len(indices)} of {count} boxes, such as {examples}, look {reading}; COCO has left, top, width, height in pixels"
+        raise DatasetError([DataProblem(self.annotation_file, "'annotations'", "misread boxes", message)])
 
-    def _add_object(self, annotation: dict[str, Any], entry: CocoImage, location: str) -> None:
-        rle = None
-        if annotation.get("segmentation"):
-            try:
-                rle = segmentation_to_rle(annotation["segmentation"], entry.size)
-            except ValueError as error:
-                self._record_problem("broken segmentation", location, str(error))
-                return
-        box, clipped = _clip_box(annotation["bbox"], entry.size)
-        area = annotation.get("area")
-        if not isinstance(area, (int, float)) or not math.isfinite(area) or area <= 0:
-            area = (box[2] - box[0]) * (box[3] - box[1])
-        label, crowd = self._category_to_label[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
-        entry.objects.append(CocoObject(label, box, float(area), crowd, rle, clipped))
+    def _add_annotations(self, entries: dict[int, CocoImage], skipped: set[int]) -> set[int]:
+        """Add each annotation to its image; annotations of ``skipped`` images are reported already.
 
-    def _record_problem(self, kind: str, location: str, message: str) -> None:
-        self.problems.append(DataProblem(self.annotation_file, location, kind, message))
+        Returns the ids of the images that have to be left out, because the region of one of their objects is unknown.
+        """
+        known_ids: dict[int, int] = defaultdict(int)
+        unusable = set()
+        for index, annotation in enumerate(self.document["annotations"]):
+            missing = _missing_keys_message(annotation, ("image_id",))
+            image_id = None if missing else whole_number(annotation["image_id"])
+            if missing or image_id is None:
+                message = missing or f"its image_id is {str(annotation['image_id'])[:80]!r}, not an integer"
+                self._record("object entry", f"annotations[{index}]", message)
+            elif image_id not in entries and image_id not in skipped:
+                location = f"annotation {annotation.get('id')} (image {image_id})"
+                self._record("unknown image", location, f"there is no image with id {image_id}")
+            elif image_id in entries and not self._add_annotation(index, annotation, entries[image_id], known_ids):
+                unusable.add(image_id)
+        return unusable
 
-    def _fatal_error(self, kind: str, location: str, message: str) -> DatasetError:
-        return DatasetError([DataProblem(self.annotation_file, location, kind, message)])
+    def _add_annotation(
+        self, index: int, annotation: dict[str, Any], entry: CocoImage, known_ids: dict[int, int]
+    ) -> bool:
+        """Add an annotation to its image and record its problems; return whether its region is known."""
+        parsed = parse_object(annotation, entry.size, self._labels)
+        _check_id(annotation, known_ids, parsed)
+        is_named = not any(kind == "object entry" and message.startswith("it") for kind, message, _ in parsed.problems)
+        location = f"annotation {annotation['id']} (image {entry.image_id})" if is_named else f"annotations[{index}]"
+        for kind, message, effect in parsed.problems:
+            self._record(kind, location, message, effect)
+        if parsed.instance:
+            entry.objects.append(parsed.instance)
+        return parsed.instance is not None
+
+    def _record(self, kind: str, location: str, message: str, effect: Effect = LEFT_OUT) -> None:
+        self.problems.append(DataProblem(self.annotation_file, location, kind, message, effect))
+
+
+def _check_id(annotation: dict[str, Any], known_ids: dict[int, int], parsed: ParsedObject) -> None:
+    """Record an id that is absent, no integer or not unique. FeatLift numbers objects itself, so the object is used."""
+    if "id" not in annotation:
+        parsed.add_problem("object entry", "it has no id", KEPT)
+        return
+    id_ = whole_number(annotation["id"])
+    if id_ is None:
+        parsed.add_problem("object entry", f"its id is {str(annotation['id'])[:80]}, not an integer", KEPT)
+        return
+    known_ids[id_] += 1
+    if known_ids[id_] > 1:
+        parsed.add_problem("duplicate id", "this id is used twice", KEPT)
+
+
+def _missing_file_message(entry: CocoImage) -> str:
+    try:
+        if entry.path.is_file():
+            return ""
+    except (OSError, ValueError) as error:
+        return f"its file name cannot be opened ({error})"
+    hint = ""
+    if "\\" in entry.file_name:
+        hint = f"; its name has backslashes, the separators of Windows: write {entry.file_name.replace(chr(92), '/')}"
+    return f"there is no file {entry.path}{hint}"
 
 
 def _missing_keys_message(entry: Any, keys: tuple[str, ...]) -> str:
     if not isinstance(entry, dict):
-        return f"an entry is an object, not {entry!r}"
+        return f"an entry is an object, not {repr(entry)[:80]}"
     missing = [key for key in keys if key not in entry]
     return f"it has no {', '.join(missing)}" if missing else ""
 
 
-def _non_integer_id_message(annotation: dict[str, Any]) -> str:
-    invalid = [key for key in ("id", "image_id", "category_id") if not isinstance(annotation[key], int)]
-    return f"its {invalid[0]} is {annotation[invalid[0]]!r}, not an integer" if invalid else ""
-
-
-def _box_errors(box: Any, size: ImageSize) -> Iterator[tuple[str, str]]:
-    if not isinstance(box, list) or len(box) != 4:
-        yield "broken box", f"its bbox is {box!r}; a box is four numbers: left, top, width, height"
-        return
-    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in box):
-        yield "broken box", f"its bbox {box} has a value that is not a finite number"
-        return
-    left, top, width, height = box
-    if width <= 0 or height <= 0:
-        yield "broken box", f"its bbox {box} has no area (left, top, width, height)"
-    excess = max(-left, -top, left + width - size[1], top + height - size[0])
-    if excess > BOX_TOLERANCE:
-        yield "box outside", f"its bbox {box} exceeds the image of {size[1]}x{size[0]} pixels by {excess:g} px"
-
-
-def _clip_box(box: list[float], size: ImageSize) -> tuple[tuple[float, float, float, float], bool]:
-    """Box ``xyxy`` clipped to the image, and whether it was changed."""
-    left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
-    clipped = (max(0.0, left), max(0.0, top), min(float(size[1]), right), min(float(size[0]), bottom))
-    return clipped, clipped != (left, top, right, bottom)
-
-
-def _format_ids(ids: dict[int, int]) -> str:
-    listed = list(map(str, sorted(ids)))
-    return ", ".join(listed[:12]) + (", …" if len(listed) > 12 else "")
+def _has_box(annotation: Any) -> bool:
+    box = annotation.get("bbox") if isinstance(annotation, dict) else None
+    return isinstance(box, list) and len(box) == 4 and all(is_finite_number(value) for value in box)

@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featlift.checkpoints.damage import read_json
-from featlift.data.augment import Augmentation, HalfSizeView, RandomHorizontalFlip, RandomShortestSize
+from featlift.data.augment import Augmentation, HalfSizeView, RandomHorizontalFlip, RandomShortestSize, drop_masks
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.coco import CocoDataset
 from featlift.data.crops import RandomCropOfLargeImages
 from featlift.data.dataset import ImageDataset
+from featlift.data.image_io import MAX_PIXELS
 from featlift.data.open_dataset import open_dataset
+from featlift.data.run_data import check_same_classes, record_run_data
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.training import Run
 
@@ -25,8 +27,10 @@ class DataConfig:
         max_size: Maximum long side in pixels.
         crop_size: Maximum side in pixels of training images, of which a random crop is used if they are larger; 0 for no crops.
         hflip_prob: Probability of a horizontal flip.
+        with_masks: Keep masks in training images; without them a detector that predicts no masks trains faster.
         num_workers: Worker processes that load images.
-        skip_broken: Skip and list broken images and annotations instead of stopping.
+        skip_broken: Go on without broken images and annotations, and list them, instead of stopping; unusable objects are ignored regions.
+        max_pixels: Maximum number of pixels of an image; larger ones are errors.
         num_scenes: Number of synthetic training images.
         scene_size: Side of the synthetic images in pixels.
         num_val_scenes: Number of synthetic validation images; they follow the training images.
@@ -40,8 +44,10 @@ class DataConfig:
     max_size: int = 1333
     crop_size: int = 0
     hflip_prob: float = 0.5
+    with_masks: bool = True
     num_workers: int = 2
     skip_broken: bool = False
+    max_pixels: int = MAX_PIXELS
     num_scenes: int = 2000
     scene_size: int = 320
     num_val_scenes: int = 500
@@ -71,7 +77,7 @@ def quick_data_config() -> DataConfig:
 def build_dataset(config: DataConfig, split: str = "train") -> ImageDataset:
     """Build the dataset of ``split``, "train" or "val"."""
     if config.root != "scenes":
-        return open_dataset(config.root, split, config.skip_broken)
+        return open_dataset(config.root, split, config.skip_broken, config.max_pixels)
     is_train = split == "train"
     return SyntheticScenes(
         config.num_scenes if is_train else config.num_val_scenes,
@@ -83,8 +89,14 @@ def build_dataset(config: DataConfig, split: str = "train") -> ImageDataset:
 
 
 def load_training_set(config: DataConfig, run: Run) -> ImageDataset:
-    """Build the training set. For a folder, the report of loaded and skipped data is printed and written to the run's ``data.txt``."""
+    """Build the training set. For a folder, the report of loaded and skipped data is printed and written to the run's ``data.txt``.
+
+    Raises:
+        ValueError: If the classes of the validation set differ, or the data changed since the run began.
+    """
     dataset = build_dataset(config)
+    check_same_classes(dataset, build_dataset(config, "val"), config.root)
+    record_run_data(run, dataset)
     if isinstance(dataset, CocoDataset) and run.rank == 0:
         print(dataset.report)
         (run.folder / "data.txt").write_text(f"{dataset.report}\n", encoding="utf-8")
@@ -128,7 +140,7 @@ def build_train_loader(
         dataset,
         config.batch_size,
         seed,
-        [RandomHorizontalFlip(config.hflip_prob), *views],
+        [*([] if config.with_masks else [drop_masks]), RandomHorizontalFlip(config.hflip_prob), *views],
         num_workers=config.num_workers,
     )
 

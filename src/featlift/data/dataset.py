@@ -10,7 +10,8 @@ from featlift.features import Target
 Sample = tuple[Tensor, Target]
 """Image ``[3, H, W]`` float32 in 0…1 and its target: ``boxes`` [N, 4] xyxy in pixels, float32; ``labels`` [N]
 int64 in 1…K; ``iscrowd`` [N] int64; ``area`` [N] float32, of the mask if present; ``image_id`` 0-dim int64;
-``masks`` [N, H, W] uint8 in {0, 1}, only if the dataset has masks."""
+``masks`` [N, H, W] uint8 in {0, 1}, only if the dataset has masks; ``ignore`` [N] int64, 1 for ignored regions (which have ``iscrowd``
+1, and label 0 if of every class), only in images that have some."""
 
 
 @runtime_checkable

@@ -1,11 +1,15 @@
 """List image files, and read them, of any mode, as upright RGB ``[3, H, W]`` in 0…1."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import crop
 
@@ -15,9 +19,19 @@ CropBox = tuple[float, float, float, float]
 """Left, top, right and bottom edge, in pixels."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+MAX_PIXELS = 178_956_970
+"""Default limit of the pixels of an image, against files that decompress to more than the memory holds; Pillow's limit."""
 
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""EXIF orientation → what turns the stored image upright (CIPA DC-008, Sec. 4.6.5)."""
+_INVERSE_TURNS = _TURNS | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
+_FLOAT_RANGES = (1.0, 255.0, 65535.0)
+_PILLOW_LIMIT = threading.Lock()
 
 
 class ImageReadError(ValueError):
@@ -25,7 +39,7 @@ class ImageReadError(ValueError):
 
 
 def list_images(folder: str | PathLike[str]) -> list[Path]:
-    """Image files in ``folder`` and its subfolders, sorted by path.
+    """Image files in ``folder`` and its subfolders, sorted by path; macOS's hidden ``._`` files are left out.
 
     Raises:
         FileNotFoundError: If the folder is missing or contains no image.
@@ -33,52 +47,98 @@ def list_images(folder: str | PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if _is_image_file(path))
     if not files:
         raise FileNotFoundError(f"'{folder}' contains no image ({', '.join(IMAGE_SUFFIXES)}).")
     return files
 
 
-def read_image_sizes(path: Path) -> list[ImageSize]:
+def _is_image_file(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._") and not path.is_dir()
+
+
+def read_image_sizes(path: Path, max_pixels: int = MAX_PIXELS) -> list[ImageSize]:
     """Size after the EXIF rotation, followed by the stored size if they differ. Only the header is read.
 
     Raises:
-        ImageReadError: If the file is not an image.
+        ImageReadError: If the file is not an image, or has more than ``max_pixels`` pixels.
     """
-    try:
-        with Image.open(path) as image:
-            stored = (image.height, image.width)
-            # Pillow would decode a whole PNG to find its EXIF data
-            has_exif = image.format != "PNG" or "exif" in image.info
-            is_rotated = has_exif and image.getexif().get(_ORIENTATION, 1) >= 5
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageReadError(f"{path} is not a readable image ({error}).") from error
-    return [(stored[1], stored[0]), stored] if is_rotated else [stored]
+    with _open_image(path, max_pixels, "is not a readable image") as image:
+        size = (image.height, image.width)
+        turned = (image.width, image.height)
+        if read_orientation(image) < 5:
+            return [size]
+        return [size, turned] if image.format == "TIFF" else [turned, size]  # Pillow turns TIFF's size itself
 
 
-def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
+def read_orientation(image: Image.Image) -> int:
+    """EXIF orientation 1…8 in the header of ``image``; 1 if there is none or it is no number."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # Pillow would decode the whole image to find its EXIF data
+    value = image.getexif().get(_ORIENTATION, 1)
+    return value if value in _TURNS else 1
+
+
+def read_image(path: Path, size: ImageSize | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Image ``[3, H, W]``, float32 in 0…1. Gray, palette, 16-bit and CMYK images become RGB; transparent pixels are
-    composited onto white.
+    composited onto white. 16-bit and integer images are divided by 65535, float images by the first of 1, 255 and 65535
+    that their values do not exceed.
 
     The image is rotated by its EXIF orientation, unless only the stored image has ``size`` (height, width): then its
     boxes refer to the stored image.
 
     Raises:
-        ImageReadError: If the file is truncated or not an image.
+        ImageReadError: If the file is truncated, not an image, or has more than ``max_pixels`` pixels.
     """
+    with _open_image(path, max_pixels, "is broken or truncated") as image:
+        return _to_rgb_tensor(_load_oriented(image, size))
+
+
+@contextmanager
+def _open_image(path: Path, max_pixels: int, problem: str) -> Iterator[Image.Image]:
+    """Open an image; any error of the decoder, in the body too, names the file: damaged headers raise errors of all types."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            keep_stored = (image.height, image.width) == size != (upright.height, upright.width)
-            return _to_rgb_tensor(image if keep_stored else upright)
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageReadError(f"{path} is broken or truncated ({error}).") from error
+        with _without_pillow_limit(path) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageReadError(
+                    f"{path} has {image.width}x{image.height} = {image.width * image.height / 1e6:.0f} million pixels, above the limit of "
+                    f"{max_pixels / 1e6:.0f} million; --max-pixels {image.width * image.height} (max_pixels) reads it."
+                )
+            yield image
+    except ImageReadError:
+        raise
+    except Exception as error:
+        raise ImageReadError(f"{path} {problem} ({error}).") from error
 
 
-def read_image_crop(path: Path, box: CropBox | None = None) -> Tensor:
+def _without_pillow_limit(path: Path) -> Image.Image:
+    with _PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _load_oriented(image: Image.Image, size: ImageSize | None) -> Image.Image:
+    """Decode ``image``, upright, or as stored if only then it has ``size``."""
+    orientation = read_orientation(image)
+    image.load()
+    is_upright = image.format == "TIFF"  # Pillow turns TIFF itself
+    if not is_upright:
+        orientation = read_orientation(image)  # PNG may have its EXIF data after the pixels
+    image = image.copy() if is_upright else image  # after Pillow has turned a TIFF, only a copy has the right size
+    if orientation not in _TURNS:
+        return image
+    stored = image.transpose(_INVERSE_TURNS[orientation]) if is_upright else image
+    upright = image if is_upright else image.transpose(_TURNS[orientation])
+    keep_stored = (stored.height, stored.width) == size != (upright.height, upright.width)
+    return stored if keep_stored else upright
+
+
+def read_image_crop(path: Path, box: CropBox | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Image as by `read_image`, cropped to ``box``, rounded to whole pixels, if given; black where the box exceeds the image."""
-    image = read_image(path)
+    image = read_image(path, None, max_pixels)
     if box is None:
         return image
     left, top, right, bottom = (round(edge) for edge in box)
@@ -87,10 +147,23 @@ def read_image_crop(path: Path, box: CropBox | None = None) -> Tensor:
 
 def _to_rgb_tensor(image: Image.Image) -> Tensor:
     if image.mode.startswith("I"):
-        gray = np.asarray(image).astype(np.float32).clip(0, 65535) / 65535
-        return torch.from_numpy(gray)[None].repeat(3, 1, 1)
+        return _gray_tensor(np.asarray(image), 65535.0)
+    if image.mode == "F":
+        values = np.asarray(image)
+        return _gray_tensor(values, _float_range(values))
     if image.mode in _ALPHA or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     pixels = np.array(image.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+
+
+def _gray_tensor(values: NDArray[np.generic], white: float) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32).clip(0, white) / np.float32(white))[None].repeat(3, 1, 1)
+
+
+def _float_range(values: NDArray[np.generic]) -> float:
+    """Value of white of a float image: the first of 1, 255 and 65535 that no value exceeds."""
+    if not np.isfinite(values).all() or values.max() > _FLOAT_RANGES[-1]:
+        raise ValueError(f"its float values reach {values.max():g}; they are in 0…1, 0…255 or 0…65535")
+    return next(limit for limit in _FLOAT_RANGES if values.max() <= limit)

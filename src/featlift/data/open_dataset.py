@@ -5,6 +5,7 @@ from pathlib import Path
 
 from featlift.data.coco import open_coco_split
 from featlift.data.dataset import ImageDataset
+from featlift.data.image_io import MAX_PIXELS
 from featlift.data.tt100k import TT100K_RELEASES, TT100KDataset
 from featlift.data.voc import VocDataset
 
@@ -14,7 +15,9 @@ VOC_TEST_SPLITS = {"train": "trainval", "val": "test"}
 """FeatLift's split → VOC's, for years with a published test set (VOC2007)."""
 
 
-def open_dataset(root: str | PathLike[str], split: str, skip_broken: bool = False) -> ImageDataset:
+def open_dataset(
+    root: str | PathLike[str], split: str, skip_broken: bool = False, max_pixels: int = MAX_PIXELS
+) -> ImageDataset:
     """Open the ``split`` ("train", "val", or one of TT100K's or VOC's) of ``root``.
 
     ``root`` is a COCO folder, the folder of TT100K, the JSON file of a TT100K release, which selects the release, or the folder of a
@@ -32,7 +35,7 @@ def open_dataset(root: str | PathLike[str], split: str, skip_broken: bool = Fals
     if voc_splits.is_dir():
         has_test = (voc_splits / "test.txt").is_file()
         return VocDataset(folder, VOC_TEST_SPLITS.get(split, split) if has_test else split)
-    return open_coco_split(root, split, skip_broken)
+    return open_coco_split(root, split, skip_broken, max_pixels=max_pixels)
 
 
 def _find_release(root: Path) -> tuple[Path, str]:

@@ -62,13 +62,18 @@ class ExportResult:
 
 
 def export_module(
-    module: nn.Module, examples: Sequence[Tensor], path: str | Path, format: str = "onnx", size_divisor: int = 1
+    module: nn.Module,
+    examples: Sequence[Tensor | tuple[Tensor, ...]],
+    path: str | Path,
+    format: str = "onnx",
+    size_divisor: int = 1,
 ) -> ExportResult:
     """Export an interpolator or an extractor with dynamic height and width, and check it on ``examples``.
 
     Args:
         module: Module ``[B, C, H, W]`` → a map, or a dict of maps. It is copied, in evaluation mode, to the CPU.
-        examples: Two or more inputs of different sizes with equal B and C; the exporter uses the first.
+        examples: Two or more inputs of different sizes with equal B and C; the exporter uses the first. For an interpolator that needs a
+            guide, tuples of a map and its guide, whose size is a multiple of that of the map.
         path: Output file, with the suffix of :data:`EXPORT_FORMATS`.
         format: Key of :data:`EXPORT_FORMATS`.
         size_divisor: Height and width are dynamic multiples of this (an extractor's ``size_divisible``).
@@ -79,19 +84,31 @@ def export_module(
         ImportError: If the format needs a package that is not installed.
     """
     path = validate_export_path(path, format)
-    frozen = _inference_copy(module)
-    rows, columns = torch.export.Dim("rows", min=2, max=1024), torch.export.Dim("columns", min=2, max=1024)
-    program = torch.export.export(
-        frozen, (examples[0],), dynamic_shapes=({2: size_divisor * rows, 3: size_divisor * columns},)
-    )
+    frozen = export_copy(module)
+    inputs = [_as_tuple(example) for example in examples]
+    program = torch.export.export(frozen, inputs[0], dynamic_shapes=_dynamic_shapes(inputs[0], size_divisor))
+    return write_program(frozen, program, inputs, ExportResult(path, format, {}, None, {}))
+
+
+def write_program(
+    frozen: nn.Module,
+    program: torch.export.ExportedProgram,
+    inputs: Sequence[tuple[Tensor, ...]],
+    request: ExportResult,
+) -> ExportResult:
+    """Write the exported ``program`` of ``frozen`` to the path and in the format of ``request``, and check it on ``inputs``.
+
+    Raises:
+        ValueError: If an output differs by more than :data:`EXPORT_TOLERANCE`; no file is written then.
+    """
 
     def onnx(unfinished: Path) -> None:
-        names = list(_as_output_dict(frozen(examples[0])))
+        names = list(_as_output_dict(frozen(*inputs[0])))
         torch.onnx.export(
             program,
             (),
             unfinished,
-            input_names=["x"],
+            input_names=["x", "guide"][: len(inputs[0])],
             output_names=names,
             opset_version=ONNX_OPSET,
             external_data=False,
@@ -99,14 +116,12 @@ def export_module(
         )
 
     def write(unfinished: Path) -> Runner:
-        if format != "torch-export":
-            return FORMAT_WRITERS[format](onnx, unfinished)
+        if request.format != "torch-export":
+            return FORMAT_WRITERS[request.format](onnx, unfinished)
         torch.export.save(program, unfinished)
-        return lambda x: _as_output_dict(torch.export.load(unfinished).module()(x))
+        return lambda *maps: _as_output_dict(torch.export.load(unfinished).module()(*maps))
 
-    return _write_checked(
-        lambda x: _as_output_dict(frozen(x)), write, examples, ExportResult(path, format, {}, None, {})
-    )
+    return _write_checked(lambda *maps: _as_output_dict(frozen(*maps)), write, inputs, request)
 
 
 def export_detector(
@@ -131,7 +146,7 @@ def export_detector(
         raise ValueError(
             "A whole detector can be exported to onnx or openvino only; use torch-export for its extractor."
         )
-    frozen = _inference_copy(detector)
+    frozen = export_copy(detector)
     with torch.no_grad():
         detections = frozen([images[0]])[0]
     if not len(detections["boxes"]):
@@ -154,13 +169,25 @@ def export_detector(
     return _write_checked(
         _with_batched_nms(lambda image: frozen([image])[0]),
         lambda unfinished: FORMAT_WRITERS[format](onnx, unfinished),
-        images,
+        [(image,) for image in images],
         ExportResult(path, format, {}, None, {}),
         detection_error,
     )
 
 
-def _inference_copy(module: nn.Module) -> nn.Module:
+def _as_tuple(example: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return example if isinstance(example, tuple) else (example,)
+
+
+def _dynamic_shapes(maps: Sequence[Tensor], size_divisor: int) -> tuple[dict[int, Any], ...]:
+    """Return the dynamic height and width of each map: multiples of those of the first."""
+    rows, columns = (torch.export.Dim(name, min=2, max=1024) for name in ("rows", "columns"))
+    factors = [size_divisor * (x.shape[-2] // maps[0].shape[-2]) for x in maps]
+    return tuple({2: factor * rows, 3: factor * columns} for factor in factors)
+
+
+def export_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of ``module`` for inference: on the CPU, in evaluation mode, without gradients and optimizations."""
     return restore(copy.deepcopy(module)).eval().requires_grad_(False).cpu()
 
 
@@ -181,7 +208,7 @@ def _with_batched_nms(run: Runner) -> Runner:
 def _write_checked(
     reference: Runner,
     write: Callable[[Path], Runner],
-    inputs: Sequence[Tensor],
+    inputs: Sequence[tuple[Tensor, ...]],
     request: ExportResult,
     error_fn: Callable[[Outputs, Outputs], float] = relative_error,
 ) -> ExportResult:
@@ -191,7 +218,7 @@ def _write_checked(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as folder:
         run = write(Path(folder) / path.name)
         with torch.inference_mode():
-            errors = {"x".join(map(str, x.shape[-2:])): error_fn(run(x), reference(x)) for x in inputs}
+            errors = {"x".join(map(str, x[0].shape[-2:])): error_fn(run(*x), reference(*x)) for x in inputs}
         _check_errors(errors)
         opset = None if request.format == "torch-export" else ONNX_OPSET
         versions = {package: version(package) for package in REQUIRED_PACKAGES[request.format]}

@@ -18,7 +18,7 @@ REQUIRED_PACKAGES = {
     "openvino": ("torch", "onnx", "onnxscript", "openvino"),
 }
 Outputs = dict[str, Tensor]
-Runner = Callable[[Tensor], Outputs]
+Runner = Callable[..., Outputs]
 
 
 def _write_onnx(write: Callable[[Path], None], path: Path) -> Runner:
@@ -27,12 +27,11 @@ def _write_onnx(write: Callable[[Path], None], path: Path) -> Runner:
     write(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
+    input_names = [entry.name for entry in session.get_inputs()]
 
-    def run(x: Tensor) -> Outputs:
-        return {
-            name: torch.from_numpy(y)
-            for name, y in zip(names, session.run(None, {"x": x.contiguous().numpy()}), strict=True)
-        }
+    def run(*maps: Tensor) -> Outputs:
+        feed = {name: x.contiguous().numpy() for name, x in zip(input_names, maps, strict=True)}
+        return {name: torch.from_numpy(y) for name, y in zip(names, session.run(None, feed), strict=True)}
 
     return run
 
@@ -48,11 +47,9 @@ def _write_openvino(write: Callable[[Path], None], path: Path) -> Runner:
     network = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [output.get_any_name() for output in network.outputs]
 
-    def run(x: Tensor) -> Outputs:
-        return {
-            name: torch.from_numpy(y.copy())
-            for name, y in zip(names, network([x.contiguous().numpy()]).values(), strict=True)
-        }
+    def run(*maps: Tensor) -> Outputs:
+        outputs = network([x.contiguous().numpy() for x in maps]).values()
+        return {name: torch.from_numpy(y.copy()) for name, y in zip(names, outputs, strict=True)}
 
     return run
 

@@ -111,8 +111,8 @@ class FusedLightInterpolator(nn.Module):
         self.last_weight = nn.Parameter(light.last.weight.detach().flatten(1), requires_grad=False)  # [C, width]
         self.bias = light.last.bias
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         y = nnf.leaky_relu(self.reduce(x), LIGHT_SLOPE)
         y = nnf.leaky_relu(self.conv(y), LIGHT_SLOPE)
         y = nnf.leaky_relu(nnf.pixel_shuffle(self.grow(y), 2), LIGHT_SLOPE)

@@ -11,7 +11,7 @@ from featlift.checkpoints.atomic import remove_temporary_files
 from featlift.checkpoints.damage import explain_damage, read_json
 from featlift.checkpoints.folder_lock import FolderLock
 from featlift.checkpoints.json_io import write_json
-from featlift.data.image_io import ImageReadError, list_images, read_image_crop
+from featlift.data.image_io import MAX_PIXELS, ImageReadError, list_images, read_image, read_image_crop
 from featlift.device import resolve_device
 from featlift.report.contact_sheet import build_query_results, write_contact_sheet
 from featlift.retrieval.descriptors import Embedder, downscale_then_resize, embed_images
@@ -50,6 +50,7 @@ def update_index(
     chunk_size: int = 256,
     device: str = "auto",
     skip_broken: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> IndexUpdate:
     """Add descriptors of the new and changed images under ``folder`` to the index ``out``, and remove deleted images from it.
 
@@ -68,7 +69,7 @@ def update_index(
         store = VectorStore(out, dimension, fingerprint=embedder_fingerprint(F))
         F.to(torch_device)
         write_json(out / EMBEDDER_FILE, {**asdict(config), "folder": folder.resolve()})
-        update = _embed_files(store, F, files, chunk_size, skip_broken)
+        update = _embed_files(store, F, files, chunk_size, skip_broken, max_pixels)
         gone = [name for name in store.names if name not in files or name in update.skipped]
         update.num_removed = sum(name not in files for name in gone)
         store.remove(gone)
@@ -79,7 +80,12 @@ def update_index(
 
 
 def _embed_files(
-    store: VectorStore, embedder: Embedder, files: Mapping[str, Path], chunk_size: int, skip_broken: bool
+    store: VectorStore,
+    embedder: Embedder,
+    files: Mapping[str, Path],
+    chunk_size: int,
+    skip_broken: bool,
+    max_pixels: int,
 ) -> IndexUpdate:
     """Add the descriptors of the ``files`` by name that ``store`` lacks, or has of another content."""
     update, known = IndexUpdate(store), store.contents()
@@ -87,7 +93,8 @@ def _embed_files(
     for start in range(0, len(names), chunk_size):
         read: dict[str, str] = {}
         chunk = {name: files[name] for name in names[start : start + chunk_size]}
-        images = _read_images(chunk, embedder.input_size, read, update.skipped if skip_broken else None)
+        unreadable = update.skipped if skip_broken else None
+        images = _read_images(chunk, embedder.input_size, max_pixels, read, unreadable)
         vectors = embed_images(embedder, images)
         if read:
             store.add(list(read), vectors, list(read.values()))
@@ -97,12 +104,12 @@ def _embed_files(
 
 
 def _read_images(
-    files: Mapping[str, Path], size: int, read: dict[str, str], skipped: dict[str, str] | None
+    files: Mapping[str, Path], size: int, max_pixels: int, read: dict[str, str], skipped: dict[str, str] | None
 ) -> Iterator[torch.Tensor]:
     """Yield the images; note the content of each in ``read``, and unreadable ones in ``skipped`` if it is given."""
     for name, file in files.items():
         try:
-            content, image = _describe_content(file), read_image_crop(file)
+            content, image = _describe_content(file), read_image(file, None, max_pixels)
         except ImageReadError as error:
             if skipped is None:
                 raise ImageReadError(f"{error} (--skip-broken skips unreadable images)") from error

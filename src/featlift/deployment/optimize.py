@@ -7,6 +7,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from types import CodeType
 from typing import Any, TypeVar
@@ -74,7 +75,7 @@ class VariantChoice:
 @torch.inference_mode()
 def find_fastest_variant(
     module: nn.Module,
-    example: Tensor,
+    example: Tensor | tuple[Tensor, ...],
     tolerance: float = 1e-4,
     variants: Sequence[str] = EAGER_VARIANTS,
     rounds: int = 5,
@@ -85,15 +86,17 @@ def find_fastest_variant(
 
     Args:
         module: Interpolator on the device of the deployment. It is copied.
-        example: Map ``[B, C, H, W]`` of the most relevant size (the input of the finest upsampling step), on the same device.
+        example: Map ``[B, C, H, W]`` of the most relevant size (the input of the finest upsampling step), on the same device; with the
+            guide ``[B, C, 2H, 2W]``, a tuple of both.
         tolerance: Largest allowed relative error. 1e-4 admits the exact variants only; 1e-2 also bfloat16.
         variants: Keys of `featlift.deployment.variants.VARIANTS` to try besides "plain"; by default all that need no compiler.
         rounds: Number of timing rounds.
     """
+    inputs = example if isinstance(example, tuple) else (example,)
     candidates = {name: VARIANTS[name](module) for name in dict.fromkeys(["plain", *variants])}
-    reference = candidates["plain"](example)
-    errors = {name: _relative_error(variant(example), reference) for name, variant in candidates.items()}
-    calls = {name: (lambda variant=variant: variant(example)) for name, variant in candidates.items()}
+    reference = candidates["plain"](*inputs)
+    errors = {name: _relative_error(variant(*inputs), reference) for name, variant in candidates.items()}
+    calls = {name: (lambda variant=variant: variant(*inputs)) for name, variant in candidates.items()}
     latencies = measure_latencies(calls, rounds)
     timings = {name: VariantTiming(1e3 * latencies[name].median, errors[name]) for name in candidates}
     exact = [name for name in candidates if timings[name].relative_error <= tolerance]
@@ -155,16 +158,17 @@ class OptimizedForward:
     def __init__(self, module: nn.Module, variant: str):
         self.module, self.variant = module, variant
         # `featlift.interpolators.execution` also replaces the forward of an instance.
-        self.original_forward: Callable[[Tensor], Tensor] | None = module.__dict__.get("forward")
+        self.original_forward: Callable[..., Tensor] | None = module.__dict__.get("forward")
         self._optimized: nn.Module | None = None
         self._weight_versions: tuple[tuple[int, int], ...] = ()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def __call__(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` and, if the module needs it, a guide ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``."""
         needs_gradients = self.module.training or torch.is_grad_enabled()
         if needs_gradients or torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return self.original_forward(x) if self.original_forward else type(self.module).forward(self.module, x)
-        return self._optimized_module()(x)
+            original = self.original_forward or partial(type(self.module).forward, self.module)
+            return original(x, guide)
+        return self._optimized_module()(x, guide)
 
     @property
     def __code__(self) -> CodeType:
@@ -191,13 +195,13 @@ class OptimizedForward:
 
 
 @torch.no_grad()
-def _record_largest_maps(model: nn.Module, example: Any) -> dict[nn.Module, Tensor]:
-    """Return the largest input of each interpolator of ``model`` when it runs on ``example``."""
-    maps: dict[nn.Module, Tensor] = {}
+def _record_largest_maps(model: nn.Module, example: Any) -> dict[nn.Module, tuple[Tensor, ...]]:
+    """Return the largest map, and its guide, that each interpolator of ``model`` gets when it runs on ``example``."""
+    maps: dict[nn.Module, tuple[Tensor, ...]] = {}
 
     def record_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if module not in maps or inputs[0].numel() > maps[module].numel():
-            maps[module] = inputs[0]
+        if module not in maps or inputs[0].numel() > maps[module][0].numel():
+            maps[module] = inputs
 
     interpolators = [module for module in model.modules() if type(module) in INTERPOLATOR_CLASSES]
     handles = [module.register_forward_pre_hook(record_input) for module in interpolators]

@@ -14,7 +14,7 @@ from featlift.detectors.feature_extraction import record_calls
 from featlift.upgrading import tracing
 from featlift.upgrading.modules import UpgradedFPN
 
-UpsampleFn = Callable[[Tensor], Tensor]
+UpsampleFn = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class UpsamplingStep:
         channels: Channels C.
         in_size: (H, W) of the input map in cells.
         out_size: (H, W) of the output map in cells.
-        upsample: Function of the step, ``[B, C, *in_size]`` → ``[B, C, *out_size]``.
+        upsample: Function of the step, a map ``[B, C, *in_size]`` and its guide ``[B, C, *out_size]`` → ``[B, C, *out_size]``.
         module: Module of the step, which steps may share; None if the pyramid calls ``F.interpolate``.
     """
 
@@ -40,6 +40,10 @@ class UpsamplingStep:
     def random_input(self, device: torch.device | str = "cpu") -> Tensor:
         """Return a random map ``[1, C, *in_size]`` (seed 0)."""
         return torch.randn(1, self.channels, *self.in_size, generator=torch.Generator().manual_seed(0)).to(device)
+
+    def random_guide(self, device: torch.device | str = "cpu") -> Tensor:
+        """Return a random guide ``[1, C, *out_size]`` (seed 1)."""
+        return torch.randn(1, self.channels, *self.out_size, generator=torch.Generator().manual_seed(1)).to(device)
 
 
 def backbone_and_pyramid(detector: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -75,7 +79,7 @@ def find_upsampling_steps(detector: nn.Module, image: Tensor) -> list[Upsampling
     if isinstance(pyramid, UpgradedFPN):
         with record_calls([pyramid.added]) as calls:
             detector([image])
-        steps = [_record_adapter_step(pyramid, *inputs) for _, inputs, _ in calls]
+        steps = [_record_adapter_step(pyramid, *inputs[:3]) for _, inputs, _ in calls]
     elif isinstance(getattr(pyramid, "interpolators", None), nn.ModuleList):
         with record_calls(pyramid.interpolators) as calls:  # type: ignore[arg-type]
             detector([image])
@@ -93,7 +97,12 @@ RecordedStep = tuple[Tensor, Sequence[int], UpsampleFn, nn.Module | None]
 def _record_adapter_step(pyramid: UpgradedFPN, step: int, x: Tensor, old: Tensor) -> RecordedStep:
     index = pyramid.added.adapter_indices[step]
     size = (old.shape[-2], old.shape[-1])
-    return x, old.shape, lambda x: pyramid.upsample(step, x, size), None if index is None else pyramid.added[index]
+    return (
+        x,
+        old.shape,
+        lambda x, guide: pyramid.upsample(step, x, size, guide),
+        None if index is None else pyramid.added[index],
+    )
 
 
 def _record_interpolate_calls(detector: nn.Module, image: Tensor, pyramid: nn.Module) -> list[RecordedStep]:
@@ -106,7 +115,7 @@ def _record_interpolate_calls(detector: nn.Module, image: Tensor, pyramid: nn.Mo
         (
             c.like.new_empty(1, c.channels, *c.in_size),
             c.out_size,
-            lambda x, c=c: nnf.interpolate(x, c.out_size, mode=c.mode),
+            lambda x, _, c=c: nnf.interpolate(x, c.out_size, mode=c.mode),
             None,
         )
         for c in calls

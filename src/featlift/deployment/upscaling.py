@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from featlift.checkpoints.atomic import write_atomic
-from featlift.data.image_io import list_images, read_image
+from featlift.data.image_files import read_image_files
+from featlift.data.image_io import MAX_PIXELS, list_images
 from featlift.deployment.sr_inference import InferenceNetwork, fastest_inference_network
 from featlift.device import resolve_device
 from featlift.image_sr import SUPER_RESOLVERS, super_resolver
@@ -34,6 +35,8 @@ class UpscaleOptions:
         precision: "fp32", "bf16", "fp16", or "auto": the fastest on this machine without visible loss, by measurement.
         device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         quality: Quality of written JPEG and WebP files, 1 to 100.
+        skip_broken: Skip unreadable images with a warning instead of stopping.
+        max_pixels: Maximum number of pixels of an image.
     """
 
     model: str = "bicubic"
@@ -44,6 +47,8 @@ class UpscaleOptions:
     precision: str = "auto"
     device: str = "auto"
     quality: int = 95
+    skip_broken: bool = False
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         check_choice(self.precision, UPSCALE_PRECISIONS, "precision")
@@ -66,17 +71,13 @@ def upscale_images(images: str | Path, out: str | Path, options: UpscaleOptions 
         raise ValueError(f"{out} is the folder of the images, which would be overwritten; choose another folder.")
     targets = {file: Path(out) / file.relative_to(root) for file in files}
     missing = [file for file, target in targets.items() if not target.exists()]
-    if missing:
-        network = prepare_super_resolver(
-            load_super_resolver_by_name(options.model, options.scale), options, read_image(missing[0])
-        )
-        for file in track(missing, "upscaling"):
-            _write_image(
-                _upscale_image(network, read_image(file), resolve_device(options.device)),
-                targets[file],
-                options.quality,
-            )
-    return list(targets.values())
+    network = None
+    for file, image in read_image_files(track(missing, "upscaling"), options.skip_broken, options.max_pixels):
+        if network is None:
+            resolver = load_super_resolver_by_name(options.model, options.scale)
+            network = prepare_super_resolver(resolver, options, image)
+        _write_image(_upscale_image(network, image, resolve_device(options.device)), targets[file], options.quality)
+    return [target for target in targets.values() if target.exists()]
 
 
 def load_super_resolver_by_name(name: str, scale: int = 4) -> nn.Module:

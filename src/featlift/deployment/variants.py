@@ -30,9 +30,13 @@ class ChannelsLast(nn.Module):
         self.module = module.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = dtype
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
-        return self.module(x.to(self.dtype or x.dtype, memory_format=torch.channels_last)).to(x.dtype)
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` and, if the module needs it, a guide ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``."""
+        maps = [None if y is None else self._convert(y) for y in (x, guide)]
+        return self.module(*maps).to(x.dtype)
+
+    def _convert(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype or x.dtype, memory_format=torch.channels_last)
 
 
 def inference_copy(module: nn.Module) -> nn.Module:

@@ -14,6 +14,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 from featlift.detectors.cascade import cascade_mask_rcnn, cascade_rcnn
 from featlift.detectors.centermask import centermask
 from featlift.detectors.dense import fcos, retinanet
+from featlift.detectors.detection_limit import limit_detections
 from featlift.detectors.extractor import Extractor, get_extractor, get_interpolators
 from featlift.detectors.from_features import detections_from_features, losses_from_features
 from featlift.detectors.rcnn import faster_rcnn, mask_rcnn
@@ -34,6 +35,7 @@ __all__ = [
     "list_detectors",
     "losses_from_features",
     "num_upsampling_steps",
+    "upsampled_levels",
 ]
 
 
@@ -88,9 +90,14 @@ def backbone_levels(name: str, pyramid: str = "fpn") -> tuple[str, ...]:
     return pyramid_spec(pyramid).backbone_levels or _get_spec(name).levels
 
 
+def upsampled_levels(name: str, pyramid: str = "fpn") -> tuple[str, ...]:
+    """Return the level that each upsampling step of the pyramid upsamples, in the order of its interpolators (coarse → fine)."""
+    return pyramid_spec(pyramid).upsampled_levels(_get_spec(name).levels)
+
+
 def num_upsampling_steps(name: str, pyramid: str = "fpn") -> int:
     """Return the number of upsampling steps of the pyramid, i.e. of interpolators if they are not shared."""
-    return pyramid_spec(pyramid).num_upsampling_steps(len(_get_spec(name).levels))
+    return len(upsampled_levels(name, pyramid))
 
 
 def extractor(
@@ -127,10 +134,13 @@ def extractor(
     return Extractor(backbone, build_pyramid(pyramid, in_channels, channels, interpolators, extra_blocks, norm_layer))
 
 
-def detector(name: str, extractor: Extractor, num_classes: int, **options: object) -> Detector:
+def detector(
+    name: str, extractor: Extractor, num_classes: int, max_detections: int | None = None, **options: object
+) -> Detector:
     """Build the detector ``name`` for K = ``num_classes`` classes without background; labels are 1 … K.
 
-    ``options`` are those of the detector's function (test_size, anchor_scale, fc_dim, …).
+    ``max_detections`` is the maximum number of detections per image; None is COCO's 100. ``options`` are those of the
+    detector's function (test_size, anchor_scale, fc_dim, …).
 
     Raises:
         ValueError: For an unknown name or option, or fewer than one class.
@@ -139,4 +149,7 @@ def detector(name: str, extractor: Extractor, num_classes: int, **options: objec
     check_options(name, build, options, skip=("extractor", "num_classes"))
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; pass at least 1 class, without background.")
-    return build(extractor, num_classes, **options)
+    network = build(extractor, num_classes, **options)
+    if max_detections is not None:
+        limit_detections(network, max_detections)
+    return network

@@ -10,7 +10,7 @@ from torchvision.models import detection
 from featlift.backbones import Backbone
 from featlift.backbones.weight_files import explain_failed_download
 from featlift.checkpoints import load_state_file
-from featlift.detectors.checkpoint import load_detector
+from featlift.detectors.checkpoint import load_detector, read_class_names
 from featlift.detectors.feature_extraction import FeatureExtractor, detector_feature_extractor, resolve_layer
 
 COCO_LABELS = 91
@@ -52,6 +52,14 @@ def list_coco_labels(model: str) -> list[str]:
         ValueError: If there is no such detector.
     """
     return list(torchvision.models.get_model_weights(model)["DEFAULT"].meta["categories"])
+
+
+def load_class_names(model: str) -> list[str]:
+    """Return the class names of the detector of a run folder or file, or of torchvision's COCO detector ``model``.
+
+    The latter has one entry per label, with ``"__background__"`` for 0 and ``"N/A"`` for labels without a class.
+    """
+    return read_class_names(model) if Path(model).exists() else list_coco_labels(model)
 
 
 def load_feature_extractor(network: str, layers: Sequence[str]) -> FeatureExtractor:

@@ -71,6 +71,11 @@ def load_detector(path: str | Path) -> tuple[Detector, list[str]]:
         return detector, json.loads(metadata["classes"])
 
 
+def read_class_names(path: str | Path) -> list[str]:
+    """Class names of a detector file or run folder; label k is the k-th."""
+    return json.loads(read_metadata(_detector_file(path))["classes"])
+
+
 def read_category_ids(path: str | Path) -> list[int]:
     """Category ids of the training data of a detector file, in the order of its classes; 1…K if it has none."""
     metadata = read_metadata(_detector_file(path))

@@ -32,10 +32,10 @@ class DetectorConfig:
         pyramid: Pyramid: "fpn", "pafpn", "bifpn", …
         interpolator: Interpolator of the pyramid's upsampling steps (`featlift list interpolators`).
         interpolator_options: Arguments of the interpolator, such as {"growth_rate": 16}.
-        interpolator_sharing: Interpolators of the upsampling steps: "paper" (as in the papers: 5conv, deconv, pixel-shuffle, CARAFE
-            and DySample one per step, others shared), "shared" (one for all steps) or "each" (one per step).
+        interpolator_sharing: Interpolators of the upsampling steps: "paper" (as in the papers: AFI, SRF and light are shared, other
+            learned ones are one per step), "shared" (one for all steps) or "each" (one per step).
         execution: Execution of the interpolators in training: "eager", "checkpointed" (less memory, more time) or "compiled".
-        detector_options: Arguments of the detector: anchor_scale, fc_dim, num_proposals, test_size.
+        detector_options: Arguments of the detector: anchor_scale, fc_dim, num_proposals, test_size, max_detections (100).
         drop_path_rate: Maximum drop-path rate of the backbone in training (0.2 for Swin).
     """
 
@@ -75,8 +75,9 @@ def swin_detector_config(interpolator: str = "nearest") -> DetectorConfig:
 
 
 def finetune_detector_config(interpolator: str = "nearest") -> DetectorConfig:
-    """Return a Faster R-CNN on an ImageNet-pretrained ResNet-50 with an FPN, for images of one's own."""
-    return DetectorConfig(detector="faster-rcnn", interpolator=interpolator)
+    """Return a Faster R-CNN on an ImageNet-pretrained ResNet-50 with an FPN, for images of one's own; up to 300 detections each."""
+    options = {"test_size": [800, 1333], "max_detections": 300}
+    return DetectorConfig(detector="faster-rcnn", interpolator=interpolator, detector_options=options)
 
 
 def quick_detector_config(interpolator: str = "nearest") -> DetectorConfig:
@@ -141,8 +142,9 @@ def build_pyramid_interpolators(config: DetectorConfig) -> list[nn.Module]:
 
 
 def replace_detector(model: DetectorConfig, detector: str) -> DetectorConfig:
-    """Return ``model`` with another ``detector``, keeping only the test size of its options; unchanged if ``detector`` is empty."""
+    """Return ``model`` with another ``detector``, with only its test size and number of detections; unchanged if ``detector`` is empty."""
     if detector in ("", model.detector):
         return model
-    options = {name: value for name, value in model.detector_options.items() if name == "test_size"}
+    kept = ("test_size", "max_detections")
+    options = {name: value for name, value in model.detector_options.items() if name in kept}
     return replace(model, detector=detector, detector_options=options)

@@ -3,7 +3,7 @@
 :mod:`featlift.resolution` defines the downscaling; this module builds the inputs of AFI-GAN's first two stages for F, G and M.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from featlift.data.augment import RandomHorizontalFlip
-from featlift.detectors import Detector, Extractor, get_interpolators
+from featlift.detectors import Detector, Extractor, get_extractor
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.distillation.feature_cache import CachedExtractor
 from featlift.features import Features, Target, level_stride
@@ -65,12 +65,48 @@ def batched_extractor(extractor: Extractor | CachedExtractor) -> FeatureFunction
     return lambda images: extractor(batch_transform(images)[0].tensors)
 
 
-def upsample_levels(interpolators: nn.ModuleList, features: Features) -> Features:
-    """Upsample every level ``[B, C, H, W]`` to ``[B, C, 2H, 2W]`` with the interpolator of its FPN step (p5 is the first)."""
+def steps_of_levels(levels: Iterable[str], step_levels: Sequence[str], num_interpolators: int) -> dict[str, list[int]]:
+    """Return level → the interpolators that upsample it in a pyramid, by their number.
+
+    Levels that no step upsamples (the finest, and p6 of an FPN) belong to the steps of the nearest level, and steps that upsample none of
+    ``levels`` to the nearest of them, so that no interpolator is left out.
+
+    Args:
+        levels: Levels to upsample.
+        step_levels: Level that each upsampling step upsamples (``pyramid.upsampled_levels``).
+        num_interpolators: 1, shared by all steps, or the number of steps.
+    """
+    levels = list(levels)
+    if num_interpolators == 1:
+        return {level: [0] for level in levels}
+    distances = {level: [_level_distance(level, step_level) for step_level in step_levels] for level in levels}
+    nearest = [min(distances[level][step] for level in levels) for step in range(len(step_levels))]
     return {
-        level: interpolators[min(max(6 - level_stride(level).bit_length(), 0), len(interpolators) - 1)](x)
-        for level, x in features.items()
+        level: [step for step, d in enumerate(row) if d == min(row) or d == nearest[step]]
+        for level, row in distances.items()
     }
+
+
+def _level_distance(a: str, b: str) -> int:
+    """Return the number of upsampling steps between two levels."""
+    return abs(level_stride(a).bit_length() - level_stride(b).bit_length())
+
+
+def upsample_levels(
+    interpolators: Sequence[nn.Module] | nn.ModuleList, step_levels: Sequence[str], features: Features
+) -> Features:
+    """Upsample every level ``[B, C, H, W]`` by its n interpolators (see :func:`steps_of_levels`): ``[n·B, C, 2H, 2W]``, in their order.
+
+    n is 1, except in a BiFPN with one interpolator per step: there each layer has an interpolator for each level.
+    """
+    steps = steps_of_levels(features, step_levels, len(interpolators))
+    return {level: torch.cat([interpolators[step](x) for step in steps[level]]) for level, x in features.items()}
+
+
+def repeat_batch(teacher: Features, student: Features) -> Features:
+    """Repeat the maps ``[B, C, H, W]`` of ``teacher`` to the batch sizes ``n·B`` of the same levels of ``student``."""
+    repeats = {level: len(student[level]) // len(y) for level, y in teacher.items() if level in student}
+    return {level: teacher[level] if n == 1 else teacher[level].repeat(n, 1, 1, 1) for level, n in repeats.items()}
 
 
 @dataclass(frozen=True)
@@ -118,8 +154,11 @@ def pair_different_levels(
         downscale=lambda _: views[0],
     )
     coarse = {f"p{level_stride(level).bit_length() - 2}": level for level in list(features)[1:]}
-    upsampled = upsample_levels(get_interpolators(detector), {level: features[level] for level in coarse.values()})
-    return FeaturePair(batch, targets, features, {fine: upsampled[level] for fine, level in coarse.items()}, teacher)
+    pyramid = get_extractor(detector).pyramid
+    coarse_maps = {level: features[level] for level in coarse.values()}
+    upsampled = upsample_levels(pyramid.interpolators, pyramid.upsampled_levels, coarse_maps)  # type: ignore[arg-type]
+    student = {fine: upsampled[level] for fine, level in coarse.items()}
+    return FeaturePair(batch, targets, features, student, repeat_batch(teacher, student))
 
 
 LEVEL_MATCHINGS: dict[str, Callable[[FeatureFunction, Detector, ImagesAndTargets, DownscaleConfig], FeaturePair]] = {

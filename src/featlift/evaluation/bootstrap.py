@@ -56,6 +56,7 @@ def paired_bootstrap(
     n_resamples: int = 1000,
     confidence_level: float = 0.95,
     seed: int = 0,
+    max_detections: int = 100,
 ) -> dict[str, ConfidenceInterval]:
     """Bootstrap ``second`` − ``first`` for ``ap ap50 ap75 ar`` and the ``ap_… ar_…`` of each size that has objects.
 
@@ -70,7 +71,8 @@ def paired_bootstrap(
         )
     resample_counts = draw_resample_counts(len(ground_truth["images"]), n_resamples, seed)
     first_samples, second_samples = (
-        compute_resampled_metrics(ground_truth, detections, resample_counts, iou_type) for detections in (first, second)
+        compute_resampled_metrics(ground_truth, detections, resample_counts, iou_type, max_detections)
+        for detections in (first, second)
     )
     percentiles = [50 * (1 - confidence_level), 50 * (1 + confidence_level)]
     intervals = {}
@@ -94,6 +96,7 @@ def compute_resampled_metrics(
     detections: Sequence[Detection],
     resample_counts: NDArray[np.int64],
     iou_type: IoUType = "boxes",
+    max_detections: int = 100,
 ) -> MetricSamples:
     """Compute the values of `coco_metrics` for each row of ``resample_counts [R, images]`` (images sorted by id), each ``[R]``.
 
@@ -103,7 +106,7 @@ def compute_resampled_metrics(
     for size in AREA_RANGES:
         per_class = [
             _resample_class(matches, resample_counts)
-            for matches in match_detections(ground_truth, detections, iou_type, size)
+            for matches in match_detections(ground_truth, detections, iou_type, size, max_detections)
         ]
         precision, recall = (np.stack([pair[i] for pair in per_class], axis=-1) for i in (0, 1))  # [R, 10, classes]
         suffix = "" if size == "all" else f"_{size}"

@@ -103,7 +103,7 @@ def _check_complete(mapping: LabelIds, names: Mapping[int, str], dataset: ImageD
         raise ValueError(
             f"The classes of detector and dataset differ: {'; '.join(parts)}. The detector knows {_listed(names.values())}; the "
             f"dataset has {_listed(dataset.classes)}. Use data of the same classes, or name the pairs: "
-            '--class-map \'{"name in the detector": "name in the dataset"}\'.'
+            "--class-map.DETECTOR_NAME DATASET_NAME."
         )
 
 

@@ -169,13 +169,20 @@ def _run_coco_eval(
 
     _validate_detections(ground_truth, detections, iou_type)
     results = [_select_fields(detection, iou_type) for detection in detections]
-    coco = hotcoco.COCO(dict(ground_truth))
+    coco = hotcoco.COCO(_without_names(ground_truth))
     evaluator = hotcoco.COCOeval(coco, coco.load_res(results), COCO_IOU_TYPES[iou_type])
     evaluator.params.area_rng = [list(area_ranges[name]) for name in area_ranges]
     evaluator.params.area_rng_lbl = list(area_ranges)
     evaluator.params.max_dets = [max_detections]
     evaluator.evaluate()
     return evaluator
+
+
+def _without_names(ground_truth: GroundTruth) -> dict[str, Any]:
+    """``ground_truth`` without names of files and classes, which hotcoco reads as UTF-8 although file names need not be."""
+    images = [{**image, "file_name": ""} for image in ground_truth["images"]]
+    categories = [{**category, "name": str(category["id"])} for category in ground_truth["categories"]]
+    return {"images": images, "categories": categories, "annotations": ground_truth["annotations"]}
 
 
 def _select_fields(detection: Detection, iou_type: IoUType) -> Detection:

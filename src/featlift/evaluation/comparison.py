@@ -1,5 +1,6 @@
 """Comparison of two detectors on the same ground truth: metric differences, confidence intervals, and changed objects."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,11 +32,14 @@ def compare_detections(
 ) -> Comparison:
     """Run `paired_bootstrap` for each of ``iou_types``, and `compare_objects` on the boxes.
 
+    All detections count, also if a detector has more than COCO's 100 per image.
+
     Raises:
         ValueError: As `coco_metrics` and `paired_bootstrap`.
     """
+    limit = max(100, *(max(Counter(d["image_id"] for d in each).values(), default=0) for each in (first, second)))
     intervals: dict[IoUType, dict[str, ConfidenceInterval]] = {
-        iou_type: paired_bootstrap(ground_truth, first, second, iou_type, n_resamples, seed=seed)
+        iou_type: paired_bootstrap(ground_truth, first, second, iou_type, n_resamples, seed=seed, max_detections=limit)
         for iou_type in iou_types
     }
-    return Comparison(*names, intervals, compare_objects(ground_truth, first, second))
+    return Comparison(*names, intervals, compare_objects(ground_truth, first, second, max_detections=limit))

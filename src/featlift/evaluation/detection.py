@@ -28,6 +28,10 @@ class EvaluationResult:
     """Image id → seconds in the detector (batch time divided by batch size; loading excluded)."""
     has_masks: bool = False
     """Whether the detector predicts masks."""
+    max_detections: int = 100
+    """Maximum number of detections per image of the detector, with which AP and AR are computed."""
+    num_limited_images: int = 0
+    """Number of images with ``max_detections`` detections: further objects may be missing."""
     metrics: dict[str, Metrics] = field(default_factory=dict)
     """``"boxes"`` and, if detector and dataset have masks, ``"masks"`` → the values of `coco_metrics`."""
 
@@ -50,7 +54,8 @@ def compute_metrics(evaluation: EvaluationResult, ground_truth: GroundTruth) -> 
     """Fill ``evaluation.metrics`` from its detections and return it."""
     iou_types = ("boxes", "masks") if evaluation.has_masks and has_masks(ground_truth) else ("boxes",)
     evaluation.metrics = {
-        iou_type: coco_metrics(ground_truth, evaluation.detections, iou_type) for iou_type in iou_types
+        iou_type: coco_metrics(ground_truth, evaluation.detections, iou_type, evaluation.max_detections)
+        for iou_type in iou_types
     }
     return evaluation
 
@@ -77,7 +82,7 @@ def detect_dataset(
     batches = DataLoader(
         subset, batch_size=batch_size, num_workers=num_workers, collate_fn=list, worker_init_fn=ignore_stop_signals
     )
-    training, evaluation = detector.training, EvaluationResult()
+    training, evaluation = detector.training, EvaluationResult(max_detections=detection_limit(detector))
     detector.to(device).eval()
     try:
         for batch in track(batches, "detecting", progress):
@@ -85,6 +90,14 @@ def detect_dataset(
     finally:
         detector.train(training)
     return evaluation
+
+
+def detection_limit(detector: nn.Module) -> int:
+    """Maximum number of detections per image: ``max_detections`` or torchvision's ``detections_per_img``; COCO's 100 without."""
+    if hasattr(detector, "max_detections"):
+        return int(detector.max_detections)  # type: ignore[arg-type]
+    limits = [int(getattr(module, "detections_per_img", 0)) for module in detector.modules()]
+    return max(limits) if any(limits) else 100
 
 
 @torch.inference_mode()
@@ -103,6 +116,7 @@ def _detect_batch(
     seconds = (time.perf_counter() - start) / len(batch)
     evaluation.seconds_per_image |= dict.fromkeys(ids, seconds)
     evaluation.has_masks |= any("masks" in prediction for prediction in predictions)
+    evaluation.num_limited_images += sum(len(p["boxes"]) >= evaluation.max_detections for p in predictions)
     evaluation.detections += to_coco_results(predictions, ids, label_ids)
 
 

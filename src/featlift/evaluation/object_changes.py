@@ -87,6 +87,7 @@ def compare_objects(
     second: Sequence[Detection],
     iou_type: IoUType = "boxes",
     score_thresholds: tuple[float, float] | None = None,
+    max_detections: int = 100,
 ) -> ObjectChanges:
     """Compare two detectors object by object; if None, ``score_thresholds`` are chosen by `best_f1_threshold`.
 
@@ -95,7 +96,7 @@ def compare_objects(
     """
     thresholds = score_thresholds or (None, None)
     before, after = (
-        _operating_point(ground_truth, detections, iou_type, threshold)
+        _operating_point(ground_truth, detections, iou_type, threshold, max_detections)
         for detections, threshold in zip((first, second), thresholds, strict=True)
     )
     outcomes = [
@@ -124,9 +125,13 @@ class _OperatingPoint:
 
 
 def _operating_point(
-    ground_truth: GroundTruth, detections: Sequence[Detection], iou_type: IoUType, score_threshold: float | None
+    ground_truth: GroundTruth,
+    detections: Sequence[Detection],
+    iou_type: IoUType,
+    score_threshold: float | None,
+    max_detections: int,
 ) -> _OperatingPoint:
-    class_matches = match_detections(ground_truth, detections, iou_type)
+    class_matches = match_detections(ground_truth, detections, iou_type, max_detections=max_detections)
     score_threshold = best_f1_threshold(class_matches) if score_threshold is None else score_threshold
     matched_detections = {
         int(matches.annotation_id[i]): detections[matches.detection_index[i]]

@@ -1,4 +1,7 @@
-"""Interpolators that upsample a feature map by 2, ``[B, C, H, W]`` → ``[B, C, 2H, 2W]`` for any H and W, and their registry."""
+"""Interpolators that upsample a feature map by 2, ``[B, C, H, W]`` → ``[B, C, 2H, 2W]`` for any H and W, and their registry.
+
+Each is called as ``interpolator(x, guide)`` with a map ``guide [B, C, 2H, 2W]`` of the finer level; most ignore it.
+"""
 
 from collections.abc import Callable
 
@@ -14,8 +17,13 @@ from featlift.interpolators.conv import (
     PixelShuffleConv,
 )
 from featlift.interpolators.dysample import DySample
+from featlift.interpolators.fade import FADE
 from featlift.interpolators.fixed import BicubicInterpolator, BilinearInterpolator, NearestInterpolator
+from featlift.interpolators.freqfusion import FreqFusion
+from featlift.interpolators.jbu import JBU
+from featlift.interpolators.lda_aqu import LDAAQU
 from featlift.interpolators.light import ChannelAgnosticInterpolator, LightInterpolator
+from featlift.interpolators.sapa import SAPA, DynamicSAPA
 from featlift.interpolators.srf import SRF
 from featlift.registry import check_options, look_up
 
@@ -30,6 +38,12 @@ INTERPOLATORS: dict[str, Callable[..., nn.Module]] = {
     "pixel-shuffle": PixelShuffleConv,
     "carafe": CARAFE,
     "dysample": DySample,
+    "lda-aqu": LDAAQU,
+    "freqfusion": FreqFusion,
+    "sapa": SAPA,
+    "sapa-d": DynamicSAPA,
+    "fade": FADE,
+    "jbu": JBU,
     "srf": SRF,
     "afi": AFI,
     "afi-rb": SRF,  # AFI-GAN's residual-block variant equals SRF-GAN's generator with a 3x3 last convolution
@@ -45,8 +59,17 @@ PER_STEP_INTERPOLATORS = (
     "pixel-shuffle",
     "carafe",
     "dysample",
+    "lda-aqu",
+    "freqfusion",
+    "sapa",
+    "sapa-d",
+    "fade",
+    "jbu",
 )
 """Interpolators of which the papers use one instance per pyramid step; the others are shared by all steps."""
+
+GUIDED_INTERPOLATORS = ("freqfusion", "sapa", "sapa-d", "fade", "jbu")
+"""Interpolators that need the guide; without it they raise a ValueError."""
 
 
 def interpolator(name: str, channels: int, **options: object) -> nn.Module:
@@ -75,6 +98,15 @@ def interpolator(name: str, channels: int, **options: object) -> nn.Module:
 def list_interpolators() -> list[str]:
     """Return the names that `interpolator` and ``--model.interpolator`` accept."""
     return list(INTERPOLATORS)
+
+
+def check_unguided(name: str, training: str) -> None:
+    """Raise a ValueError if the interpolator ``name`` needs a guide; ``training`` names a training that has none, for the message."""
+    if name in GUIDED_INTERPOLATORS:
+        raise ValueError(
+            f"{training} upsamples single maps of a pyramid, and '{name}' also reads the lateral map of the finer level. Train it with its "
+            "detector instead (featlift train baseline, or reuse 'none'), or choose another interpolator, such as 'afi' or 'lda-aqu'."
+        )
 
 
 def build_interpolators(name: str, channels: int, num_steps: int, **options: object) -> list[nn.Module]:

@@ -66,8 +66,8 @@ class AFI(nn.Module):
         self.shortcut = Shortcut(channels, shortcut)
         init_weights(self, init, self.last, scaled_parts=[self.blocks])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         y = nnf.leaky_relu(self.first(x), AFI_NEGATIVE_SLOPE)
         y = y + AFI_RESIDUAL_SCALE * self.blocks(y)
         y = nnf.leaky_relu(self.middle(y), AFI_NEGATIVE_SLOPE)

@@ -1,13 +1,10 @@
-"""CARAFE (Wang et al., ICCV 2019): each output cell is a weighted mean of a 5x5 neighborhood, with weights predicted from the content.
+"""CARAFE (Wang et al., ICCV 2019): each output cell is a weighted mean of a 5x5 neighborhood, with weights predicted from the content."""
 
-Pure PyTorch: needs no compiled operator, but more time and memory (25 shifted copies of the map).
-"""
-
-import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
+from featlift.interpolators.reassembly import reassemble
 
 
 @store_init_args()
@@ -35,13 +32,7 @@ class CARAFE(nn.Module):
         for convolution in (self.compress, self.encode):
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
-        batch, channels, height, width = x.shape
-        area = self.reassembly_kernel**2
-        weights = self.encode(self.compress(x)).view(batch, area, 4, height * width).softmax(dim=1)
-        neighborhoods = nnf.unfold(x, self.reassembly_kernel, padding=self.reassembly_kernel // 2).view(
-            batch, channels, area, height * width
-        )
-        phases = torch.einsum("bckn,bkpn->bcpn", neighborhoods, weights)
-        return nnf.pixel_shuffle(phases.reshape(batch, channels * 4, height, width), 2)
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
+        weights = nnf.pixel_shuffle(self.encode(self.compress(x)), 2)  # channel 4k + phase
+        return reassemble(x, weights.softmax(dim=1))

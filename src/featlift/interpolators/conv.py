@@ -30,8 +30,8 @@ class ResizeConv(nn.Module):
         self.last = nn.Conv2d(channels, channels, 3, padding=1)
         init_weights(self, init, self.last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         return self.last(self.convolutions(self.interpolate(x)))
 
 
@@ -80,8 +80,8 @@ class Deconvolution(nn.Module):
         self.last = nn.Conv2d(channels, channels, 3, padding=1)
         init_weights(self, init, self.last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         return self.last(nnf.leaky_relu(self.deconvolution(x), 0.2))
 
 
@@ -100,6 +100,6 @@ class PixelShuffleConv(nn.Module):
         self.last = nn.Conv2d(channels, 4 * channels, kernel, padding=kernel // 2)
         init_weights(self, init, self.last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         return nnf.pixel_shuffle(self.last(x), 2)

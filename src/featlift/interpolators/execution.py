@@ -43,16 +43,16 @@ EXECUTION_MODES: dict[str, Callable[[nn.Module], nn.Module]] = {
 }
 
 
-def _checkpointed_forward(module: nn.Module, x: Tensor) -> Tensor:
-    def run_layer(y: Tensor) -> Tensor:
-        return type(module).forward(module, y)
+def _checkpointed_forward(module: nn.Module, x: Tensor, guide: Tensor | None = None) -> Tensor:
+    def run_layer(y: Tensor, guide: Tensor | None) -> Tensor:
+        return type(module).forward(module, y, guide)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _fixed_batch_norm_statistics(module)
 
     if not torch.is_grad_enabled():
-        return run_layer(x)
-    return checkpoint(run_layer, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+        return run_layer(x, guide)
+    return checkpoint(run_layer, x, guide, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
 @contextmanager

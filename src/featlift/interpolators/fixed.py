@@ -27,8 +27,8 @@ class FixedInterpolator(nn.Module):
         self.channels = channels
         self.mode = mode
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         corners = None if self.mode == "nearest" else False
         return nnf.interpolate(x, scale_factor=2.0, mode=self.mode, align_corners=corners)
 

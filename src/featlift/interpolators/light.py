@@ -38,8 +38,8 @@ class LightInterpolator(nn.Module):
         self.shortcut = Shortcut(channels, shortcut)
         init_weights(self, init, self.last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         y = nnf.leaky_relu(self.reduce(x), LIGHT_NEGATIVE_SLOPE)
         y = nnf.leaky_relu(self.conv(y), LIGHT_NEGATIVE_SLOPE)
         y = nnf.leaky_relu(nnf.pixel_shuffle(self.grow(y), 2), LIGHT_NEGATIVE_SLOPE)
@@ -68,8 +68,8 @@ class ChannelAgnosticInterpolator(nn.Module):
         self.shortcut = Shortcut(channels, shortcut)
         init_weights(self, init, self.last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         y = nnf.leaky_relu(_shared_depthwise_conv(self.first, x, x.shape[1]), LIGHT_NEGATIVE_SLOPE)
         return self.shortcut(x, nnf.pixel_shuffle(_shared_depthwise_conv(self.last, y, x.shape[1]), 2))
 

@@ -77,8 +77,8 @@ class SRF(nn.Module):
         self.shortcut = Shortcut(channels, shortcut)
         init_weights(self, init, self.last)  # batch norm cancels any weight scaling inside the blocks
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``."""
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         y = self.blocks(nnf.leaky_relu(self.first(x), SRF_NEGATIVE_SLOPE))
         y = nnf.leaky_relu(self.middle(y), SRF_NEGATIVE_SLOPE)
         y = nnf.leaky_relu(self.deconvolution(y), SRF_NEGATIVE_SLOPE)

@@ -12,7 +12,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from featlift.pyramids import bifpn
 from featlift.pyramids.bifpn import BiFPN
-from featlift.pyramids.fpn import FPN, ConvP6P7, MaxPoolP6, NoLateralFPN
+from featlift.pyramids.fpn import FPN, ConvP6P7, MaxPoolP6, NoLateralFPN, fpn_upsampled_levels
 from featlift.pyramids.pafpn import PAFPN
 from featlift.registry import look_up
 
@@ -45,9 +45,10 @@ class PyramidSpec:
     backbone_levels: tuple[str, ...] = ()
     num_layers: int = 1
 
-    def num_upsampling_steps(self, num_levels: int) -> int:
-        """Return the number of upsampling steps for a detector that reads ``num_levels`` backbone levels."""
-        return self.num_layers * (bifpn.STEPS_PER_LAYER if self.backbone_levels else num_levels - 1)
+    def upsampled_levels(self, detector_levels: Sequence[str]) -> tuple[str, ...]:
+        """Return the level that each upsampling step upsamples, for a detector that reads ``detector_levels`` (fine → coarse)."""
+        one_layer = bifpn.BIFPN_UPSAMPLED_LEVELS if self.backbone_levels else fpn_upsampled_levels(detector_levels)
+        return one_layer * self.num_layers
 
 
 PYRAMIDS: dict[str, PyramidSpec] = {

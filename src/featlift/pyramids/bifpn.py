@@ -20,7 +20,9 @@ from featlift.pyramids.fpn import check_interpolator_count
 
 BIFPN_IN_LEVELS = ("c3", "c4", "c5")
 BIFPN_OUT_LEVELS = ("p3", "p4", "p5", "p6", "p7")
-STEPS_PER_LAYER = len(BIFPN_OUT_LEVELS) - 1
+BIFPN_UPSAMPLED_LEVELS = BIFPN_OUT_LEVELS[:0:-1]
+"""Level that each upsampling step of a layer upsamples: p7, p6, p5, p4."""
+STEPS_PER_LAYER = len(BIFPN_UPSAMPLED_LEVELS)
 efficientdet_batch_norm: Callable[[int], nn.Module] = partial(nn.BatchNorm2d, momentum=0.01, eps=1e-3)
 
 
@@ -54,7 +56,7 @@ class WeightedFusion(nn.Module):
 
 
 class BiFPNLayer(nn.Module):
-    """One top-down and one bottom-up path: ``t_i = down_i(x_i, G(t_{i+1}))``, ``y_i = up_i(skip_i, t_i, downsample(y_{i-1}))``.
+    """One top-down and one bottom-up path: ``t_i = down_i(x_i, G(t_{i+1}, x_i))``, ``y_i = up_i(skip_i, t_i, downsample(y_{i-1}))``.
 
     Args:
         channels: Number of channels C.
@@ -73,7 +75,7 @@ class BiFPNLayer(nn.Module):
         """Return p3 … p7 from ``x`` and ``skips`` (p3 … p7, each ``[B, C, H, W]``); one interpolator or one per step, coarse → fine."""
         top_down = [x[-1]]
         for step, (fusion, lateral) in enumerate(zip(self.down, x[-2::-1], strict=True)):
-            upsampled = interpolators[step % len(interpolators)](top_down[0])
+            upsampled = interpolators[step % len(interpolators)](top_down[0], lateral)
             top_down.insert(0, fusion(lateral, crop_or_pad(upsampled, spatial_size(lateral))))
         intermediate = [[t] for t in top_down[1:-1]] + [[]]
         bottom_up = top_down[:1]
@@ -131,7 +133,8 @@ class BiFPN(nn.Module):
         )
         self.p6 = _projection(in_channels["c5"], out_channels, norm_layer)
         self.layers = nn.ModuleList(BiFPNLayer(out_channels, norm_layer) for _ in range(num_layers))
-        self.interpolators = nn.ModuleList(check_interpolator_count(interpolators, STEPS_PER_LAYER * num_layers))
+        self.upsampled_levels = BIFPN_UPSAMPLED_LEVELS * num_layers
+        self.interpolators = nn.ModuleList(check_interpolator_count(interpolators, len(self.upsampled_levels)))
 
     def forward(self, x: Features) -> Features:
         """``{"c3": [B, C3, H/8, W/8], …}`` → ``{"p3": [B, C, H/8, W/8], …, "p7": …}``; H and W are those of the image."""

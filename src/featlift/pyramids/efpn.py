@@ -38,7 +38,8 @@ class ExtendedLevel(nn.Module):
     def forward(self, inner3: Tensor, inner2: Tensor, c2x: Tensor) -> Features:
         """``[B, C, H/8, W/8]``, ``[B, C, H/4, W/4]``, ``[B, C2, H/2, W/2]`` → ``{"p3x": [B, C, H/4, W/4], "p2x": [B, C, H/2, W/2]}``."""
         p3x = self.transfer(inner3, inner2)
-        p2x = self.smooth(self.lateral(c2x) + crop_or_pad(self.upsampler(p3x), spatial_size(c2x)))
+        lateral = self.lateral(c2x)
+        p2x = self.smooth(lateral + crop_or_pad(self.upsampler(p3x, lateral), spatial_size(c2x)))
         return {"p3x": p3x, "p2x": p2x}
 
 

@@ -1,8 +1,8 @@
 """Feature pyramid network (Lin et al., CVPR 2017) with exchangeable interpolators G.
 
-``inner_i = lateral_i(c_i) + G(inner_{i+1})``, ``p_i = smooth_i(inner_i)``. With nearest interpolation its outputs are bitwise those of
-torchvision's FPN. It has torchvision's parameter names, so torchvision FPN weights load strictly. With AFI or SRF as G it is the pyramid of
-AFI-GAN (Sec. 3.1, Fig. 2).
+``inner_i = lateral_i(c_i) + G(inner_{i+1}, lateral_i(c_i))``, ``p_i = smooth_i(inner_i)``; most G ignore their second argument, the guide.
+With nearest interpolation its outputs are bitwise those of torchvision's FPN. It has torchvision's parameter names, so torchvision FPN
+weights load strictly. With AFI or SRF as G it is the pyramid of AFI-GAN (Sec. 3.1, Fig. 2).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork, LastLevelP6P7
 
 from featlift.checkpoints.init_args import store_init_args
-from featlift.features import Features, crop_or_pad
+from featlift.features import Features, crop_or_pad, spatial_size
+from featlift.interpolators.guide import needs_guide
 
 
 @store_init_args()
@@ -65,7 +66,8 @@ class FPN(FeaturePyramidNetwork):
         self.in_channels = dict(in_channels)
         self.out_channels = out_channels
         self.levels = (*map(output_level, in_channels), *getattr(extra_blocks, "added_levels", ()))
-        self.interpolators = nn.ModuleList(check_interpolator_count(interpolators, len(in_channels) - 1))
+        self.upsampled_levels = fpn_upsampled_levels(tuple(in_channels))
+        self.interpolators = nn.ModuleList(check_interpolator_count(interpolators, len(self.upsampled_levels)))
 
     def forward(self, x: Features) -> Features:
         """``{"c2": [B, C2, H/4, W/4], …}`` → ``{"p2": [B, C, H/4, W/4], …}``; H and W are those of the image."""
@@ -84,12 +86,15 @@ class FPN(FeaturePyramidNetwork):
         laterals = [lateral(c) for lateral, c in zip(self.inner_blocks, x.values(), strict=True)]
         maps = [laterals.pop()]
         for step, lateral in enumerate(reversed(laterals)):
-            maps.insert(0, lateral + self.upsample(step, maps[0], lateral.shape[-2:]))
+            maps.insert(0, lateral + self.upsample(step, maps[0], spatial_size(lateral), lateral))
         return maps
 
-    def upsample(self, step: int, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Upsample ``x [B, C, H, W]`` by 2 with the interpolator of ``step`` (0 is the coarsest) and crop or pad it to ``size``."""
-        return crop_or_pad(self.interpolators[step % len(self.interpolators)](x), size)
+    def upsample(self, step: int, x: Tensor, size: tuple[int, int], guide: Tensor | None = None) -> Tensor:
+        """Upsample ``x [B, C, H, W]`` by 2 with the interpolator of ``step`` (0 is the coarsest) and crop or pad it to ``size``.
+
+        ``guide`` is the lateral map ``[B, C, *size]`` to which the result is added.
+        """
+        return crop_or_pad(self.interpolators[step % len(self.interpolators)](x, guide), size)
 
 
 @store_init_args()
@@ -98,6 +103,9 @@ class NoLateralFPN(FPN):
 
     Variant B1 of AFI-GAN's Table 9, which measures upsampling by 4 and 8 without new detail (B2 is :class:`FPN`). The final 3x3
     convolutions are included; the paper does not specify this. Same inputs and outputs as :class:`FPN`.
+
+    Raises:
+        ValueError: If an interpolator needs a guide, or their number is neither 1 nor the number of steps.
     """
 
     def __init__(
@@ -109,6 +117,12 @@ class NoLateralFPN(FPN):
         norm_layer: Callable[[int], nn.Module] | None = None,
     ):
         super().__init__(in_channels, out_channels, interpolators, extra_blocks, norm_layer)
+        guided = next((type(g).__name__ for g in self.interpolators if needs_guide(g)), "")
+        if guided:
+            raise ValueError(
+                f"{guided} reads the lateral map of the finer level, and a NoLateralFPN has no lateral maps; "
+                "choose another interpolator or another pyramid."
+            )
         del self.inner_blocks[:-1]
 
     def inner_maps(self, x: Features) -> list[Tensor]:
@@ -116,7 +130,7 @@ class NoLateralFPN(FPN):
         *fine, coarsest = x.values()
         maps = [self.inner_blocks[0](coarsest)]
         for step, c in enumerate(reversed(fine)):
-            maps.insert(0, self.upsample(step, maps[0], (c.shape[-2], c.shape[-1])))
+            maps.insert(0, self.upsample(step, maps[0], spatial_size(c)))
         return maps
 
 
@@ -128,6 +142,11 @@ def check_interpolator_count(interpolators: Sequence[nn.Module], num_steps: int)
             f"give 1, shared by all steps, or {num_steps}, coarse to fine."
         )
     return interpolators
+
+
+def fpn_upsampled_levels(in_levels: Sequence[str]) -> tuple[str, ...]:
+    """Return the level that each upsampling step of an FPN of ``in_levels`` (fine → coarse) upsamples: p5, p4, p3 for c2 … c5."""
+    return tuple(output_level(name) for name in reversed(in_levels[1:]))
 
 
 def output_level(name: str) -> str:

@@ -128,15 +128,15 @@ class ESPCN(nn.Module):
 
 @store_init_args()
 class InterpolatorTransfer(nn.Module):
-    """Interpolator as texture transfer: upsamples ``coarse`` without textures. With nearest it is the paper's "w/o FTT"."""
+    """Interpolator as texture transfer, with ``fine`` as guide. Without a guide, as with nearest, it is the paper's "w/o FTT"."""
 
     def __init__(self, interpolator: nn.Module):
         super().__init__()
         self.interpolator = interpolator
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``; only the size of ``fine`` is used."""
-        return crop_or_pad(self.interpolator(coarse), spatial_size(fine))
+        """``[B, C, H, W]`` and ``[B, C, 2H, 2W]`` → ``[B, C, 2H, 2W]``; most interpolators use only the size of ``fine``."""
+        return crop_or_pad(self.interpolator(coarse, fine), spatial_size(fine))
 
 
 TEXTURE_TRANSFERS: dict[str, Callable[..., nn.Module]] = {

@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from featlift.checkpoints.json_io import write_json
 from featlift.data.config import build_dataset, load_data_config
 from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.data.tt100k import TT100KDataset
 from featlift.detectors.checkpoint import load_detector
+from featlift.detectors.detection_limit import limit_detections
 from featlift.detectors.multi_scale import MultiScaleTTA
 from featlift.evaluation.class_mapping import match_classes
 from featlift.evaluation.coco_files import write_coco_file, write_coco_results
 from featlift.evaluation.coco_metrics import Detection
-from featlift.evaluation.detection import evaluate_detector
+from featlift.evaluation.detection import detection_limit, evaluate_detector
 from featlift.runs.evaluate import format_metrics
 from featlift.runs.options import InferenceOptions
 from featlift.runs.tt100k import evaluate_tt100k, format_tt100k, plot_accuracy_recall
@@ -31,13 +34,14 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
         inference: Batch size, device and test-time augmentation.
 
     Raises:
-        ValueError: If the classes of the dataset differ from the detector's.
+        ValueError: If the classes of the dataset differ from the detector's, or ``split`` has no public annotations.
     """
+    if split.startswith("test-dev"):
+        raise ValueError("The annotations of test-dev are not public: --submit writes the file for COCO's server.")
     detector, classes = load_detector(model)
     dataset = build_dataset(load_data_config(model, data), split)
-    label_ids = match_classes(classes, dataset)
-    tta = (inference.scales, inference.flip, inference.merge_method)
-    predictor = MultiScaleTTA(detector, *tta) if inference.has_augmentation else detector
+    label_ids = match_classes(classes, dataset, inference.class_map)
+    predictor = build_predictor(detector, inference)
     evaluation = evaluate_detector(predictor, dataset, inference.batch_size, inference.device, label_ids=label_ids)
     print(format_metrics(Path(model).name, evaluation))
     path = Path(out) if out else _default_path(model, data, split, inference)
@@ -50,6 +54,16 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
     write_detections(path, dataset, evaluation.detections)
     print(path)
     return evaluation.metrics
+
+
+def build_predictor(detector: nn.Module, inference: InferenceOptions) -> nn.Module:
+    """Apply the number of detections and the test-time augmentation of ``inference`` to ``detector``."""
+    if inference.max_detections is not None:
+        limit_detections(detector, inference.max_detections)
+    if not inference.has_augmentation:
+        return detector
+    limit = detection_limit(detector)
+    return MultiScaleTTA(detector, inference.scales, inference.flip, inference.merge_method, max_detections=limit)
 
 
 def write_detections(path: Path, dataset: ImageDataset, detections: Sequence[Detection]) -> None:

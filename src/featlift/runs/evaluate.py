@@ -9,6 +9,8 @@ from featlift.checkpoints.json_io import write_json
 from featlift.data.config import DataConfig, build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
+from featlift.data.run_data import read_run_classes
+from featlift.evaluation.class_mapping import match_classes
 from featlift.evaluation.detection import EvaluationResult, evaluate_detector
 from featlift.profiling import profile_detectors
 from featlift.report.page import ReportDataset
@@ -20,7 +22,9 @@ def evaluate_and_report(detector: nn.Module, data: DataConfig, run: Run, name: s
     if run.rank != 0:
         return {}
     dataset = build_dataset(data, "val")
-    evaluation = evaluate_detector(detector, dataset, data.batch_size, run.device)
+    classes = read_run_classes(run)
+    label_ids = match_classes(classes, dataset) if classes else None
+    evaluation = evaluate_detector(detector, dataset, data.batch_size, run.device, label_ids=label_ids)
     profile = profile_detectors({name: detector}, dataset[0][0].to(run.device))[name]
     write_json(run.folder / "detections.json", evaluation.detections)
     content = {"name": name, "metrics": evaluation.metrics, "profile": profile}
@@ -46,4 +50,10 @@ def format_metrics(name: str, evaluation: EvaluationResult) -> str:
         + "  ".join(f"{key} {100 * metrics[key]:.1f}" for key in keys if metrics.get(key) is not None)
         for iou_type, metrics in evaluation.metrics.items()
     ]
+    if evaluation.num_limited_images:
+        lines.append(
+            f"{name}: {evaluation.num_limited_images} of {len(evaluation.seconds_per_image)} images have the maximum of "
+            f"{evaluation.max_detections} detections, so objects may be missing: --max-detections (evaluate) or "
+            "--model.detector-options.max_detections (train)."
+        )
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from featlift.training import Run
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """Batch size, device and test-time augmentation of an evaluation.
+    """Batch size, device, test-time augmentation and classes of an evaluation.
 
     Attributes:
         batch_size: Number of images per batch.
@@ -18,6 +18,10 @@ class InferenceOptions:
         scales: Factors of the test size; the detections of several scales are merged (multi-scale testing).
         flip: Also detect in the horizontally flipped image.
         merge_method: Method that merges the detections: "nms" or "soft-nms".
+        max_detections: Maximum number of detections per image, for the detector and for AP; None for the detector's own (100 for COCO's
+            numbers, 300 in presets for small objects).
+        class_map: Detector's class → dataset's class, for names that differ: ``--class-map.human person``. The detector's other
+            classes that are not in the dataset are then not evaluated.
     """
 
     batch_size: int = 4
@@ -25,6 +29,8 @@ class InferenceOptions:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     merge_method: str = "nms"
+    max_detections: int | None = None
+    class_map: dict[str, str] | None = None
 
     @property
     def has_augmentation(self) -> bool:

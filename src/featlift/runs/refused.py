@@ -7,7 +7,7 @@ from pathlib import Path
 
 from featlift.checkpoints.folder_lock import HOLDER_FILE, LOCK_FILE
 
-EMPTY_RUN_FILES = {"settings.json", "run.json", "data.txt", LOCK_FILE, HOLDER_FILE}
+EMPTY_RUN_FILES = {"settings.json", "run.json", "data.txt", "data.json", LOCK_FILE, HOLDER_FILE}
 """Files of a run that has not taken a step."""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.tensor import DTensor
 
 from featlift.checkpoints.atomic import flush_to_disk
 from featlift.checkpoints.damage import describe_cause, read_json
@@ -62,7 +63,10 @@ def save_checkpoint(folder: Path, learners: Mapping[str, Learner], progress: Map
 
 def _check_finite_parameters(name: str, learner: Learner, folder: Path) -> None:
     """A finite loss can have a non-finite gradient. The parameters must not overwrite the last good checkpoint then."""
-    nonfinite = [key for key, p in learner.trainable_parameters.items() if not bool(torch.isfinite(p.detach()).all())]
+    parameters = learner.trainable_parameters
+    finite = [torch.isfinite(p.detach()).all() for p in parameters.values()]
+    flags = torch.stack([x.full_tensor() if isinstance(x, DTensor) else x for x in finite]).tolist() if finite else []
+    nonfinite = [key for key, is_finite in zip(parameters, flags, strict=True) if not is_finite]
     if nonfinite:
         raise FloatingPointError(
             f"{name} was not saved: {nonfinite[0]} and {len(nonfinite) - 1} more of its parameters are not finite. "

@@ -1,5 +1,6 @@
 """A trained module with its optimizer."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,11 +67,15 @@ class Learner:
         losses do not depend on has gradient zero, with one process as with many.
 
         Raises:
-            FloatingPointError: If a loss is NaN or infinite; it is named, and no parameter has changed.
+            FloatingPointError: If a loss on the CPU is NaN or infinite; it is named, and no parameter has changed. On other devices this
+                would wait for the device in every step, and the training loop checks where it logs and saves.
             ValueError: If no loss depends on a parameter of this learner.
         """
         detached = {name: loss.detach() for name, loss in losses.items()}
-        _check_finite_losses(detached, self.num_calls)
+        if not losses:
+            raise ValueError("step() needs at least one loss, but no loss was given.")
+        if all(loss.device.type == "cpu" for loss in detached.values()):
+            check_finite_losses({name: loss.item() for name, loss in detached.items()}, self.num_calls)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         with torch.autocast(total.device.type, enabled=False):
             self._accumulate(total, list(losses))
@@ -182,13 +187,15 @@ class Learner:
             set_optimizer_state_dict(self.module, self.optimizer, {**current, **state["optimizer"]})
 
 
-def _check_finite_losses(losses: Mapping[str, Tensor], step: int) -> None:
-    """Check all losses with a single transfer: the only synchronization with the device in a step."""
-    if not losses:
-        raise ValueError("step() needs at least one loss, but no loss was given.")
-    if not torch.isfinite(torch.stack([loss.float() for loss in losses.values()]).sum()):
-        values = ", ".join(f"{name} = {loss.item():.4g}" for name, loss in losses.items())
-        nonfinite = [name for name, loss in losses.items() if not torch.isfinite(loss)] or ["the sum"]
+def check_finite_losses(losses: Mapping[str, float], step: int) -> None:
+    """Check the values of a step's losses.
+
+    Raises:
+        FloatingPointError: If a loss, or their sum, is NaN or infinite; it is named.
+    """
+    if not math.isfinite(sum(losses.values())):
+        values = ", ".join(f"{name} = {loss:.4g}" for name, loss in losses.items())
+        nonfinite = [name for name, loss in losses.items() if not math.isfinite(loss)] or ["the sum"]
         raise FloatingPointError(
             f"At step {step} {' and '.join(nonfinite)} is not finite ({values}). Try a lower lr, a longer warm-up or "
             "max_grad_norm=10; check the data for boxes without area (featlift data check). If the loss stays finite "

@@ -12,7 +12,7 @@ from featlift.features import Target
 from featlift.training import checkpointing, distributed, memory
 from featlift.training.batch_stream import REMEDY, Batch, BatchStream, ResumableLoader, WorkerKilledError
 from featlift.training.interrupt import Interrupt
-from featlift.training.learner import Learner
+from featlift.training.learner import Learner, check_finite_losses
 from featlift.training.progress import make_progress
 from featlift.training.run import PRECISIONS, Run
 from featlift.training.seeds import seed_everything
@@ -76,10 +76,19 @@ class _StageProgress:
             self.loss_window.setdefault(name, []).append(loss)
 
     def reduce_losses(self) -> None:
-        """Convert the tensors of the window to floats, averaged over processes; this synchronizes with the device."""
-        means = distributed.all_reduce_mean([float(v) for losses in self.loss_window.values() for v in losses])
-        values = iter(means)
-        self.loss_window = {name: [next(values) for _ in losses] for name, losses in self.loss_window.items()}
+        """Convert the tensors of the window to floats, averaged over processes; this synchronizes with the device, once.
+
+        Raises:
+            FloatingPointError: If one is not finite.
+        """
+        losses = [loss for losses in self.loss_window.values() for loss in losses]
+        tensors = [loss.float() for loss in losses if isinstance(loss, Tensor)]
+        read = iter(torch.stack(tensors).tolist() if tensors else ())
+        means = iter(distributed.all_reduce_mean([next(read) if isinstance(x, Tensor) else x for x in losses]))
+        self.loss_window = {name: [next(means) for _ in window] for name, window in self.loss_window.items()}
+        for name, window in self.loss_window.items():
+            for steps_ago, loss in zip(range(len(window), 0, -1), window, strict=True):
+                check_finite_losses({name: loss}, self.step - steps_ago)
 
     def mean_losses(self) -> dict[str, float]:
         self.reduce_losses()

@@ -21,16 +21,16 @@ class ResidualAdapter(nn.Module):
     """``old + branch(x)``.
 
     Args:
-        branch: ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; outputs zero until trained.
+        branch: Interpolator, ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; outputs zero until trained.
     """
 
     def __init__(self, branch: nn.Module):
         super().__init__()
         self.branch = branch
 
-    def forward(self, x: Tensor, old: Tensor) -> Tensor:
+    def forward(self, x: Tensor, old: Tensor, guide: Tensor | None = None) -> Tensor:
         """Combine ``x [B, C, H, W]`` and its interpolation ``old [B, C, 2H ± 1, 2W ± 1]``; returns the shape of ``old``."""
-        return old + crop_or_pad(self.branch(x), (old.shape[-2], old.shape[-1])).to(old.dtype)
+        return old + crop_or_pad(self.branch(x, guide), (old.shape[-2], old.shape[-1])).to(old.dtype)
 
 
 class GatedAdapter(nn.Module):
@@ -46,9 +46,9 @@ class GatedAdapter(nn.Module):
         self.branch = branch
         self.gate = nn.Parameter(torch.zeros(channels, 1, 1))
 
-    def forward(self, x: Tensor, old: Tensor) -> Tensor:
+    def forward(self, x: Tensor, old: Tensor, guide: Tensor | None = None) -> Tensor:
         """Combine ``x [B, C, H, W]`` and its interpolation ``old [B, C, 2H ± 1, 2W ± 1]``; returns the shape of ``old``."""
-        new = crop_or_pad(self.branch(x), (old.shape[-2], old.shape[-1]))
+        new = crop_or_pad(self.branch(x, guide), (old.shape[-2], old.shape[-1]))
         return old + (self.gate * (new - old)).to(old.dtype)
 
 
@@ -64,10 +64,13 @@ class StepAdapters(nn.ModuleList):
         super().__init__(distinct)
         self.adapter_indices = tuple(None if a is None else distinct.index(a) for a in adapters)
 
-    def forward(self, step: int, x: Tensor, old: Tensor) -> Tensor:
-        """Apply the adapter of this step to ``x [B, C, H, W]`` and ``old [B, C, 2H, 2W]``; returns the shape of ``old``."""
+    def forward(self, step: int, x: Tensor, old: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Apply the adapter of this step to ``x [B, C, H, W]`` and ``old [B, C, 2H, 2W]``; returns the shape of ``old``.
+
+        ``guide`` is the lateral map of the finer level, where it is known (FPNs).
+        """
         index = self.adapter_indices[step]
-        return old if index is None else self[index](x, old)
+        return old if index is None else self[index](x, old, guide)
 
 
 class CallAdapters(nn.ModuleList):

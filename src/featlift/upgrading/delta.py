@@ -11,6 +11,7 @@ from featlift.checkpoints.tensors import read_tensors, write_tensors
 from featlift.upgrading.example_inputs import decode_example
 from featlift.upgrading.extended_level import enable_level, get_small_roi_size
 from featlift.upgrading.original_weights import combine_fingerprints, fingerprint_each, network_tensors
+from featlift.upgrading.pretrained_folder import read_pretrained_folder
 from featlift.upgrading.state import copy_tensors, get_upgrade_state, is_upgraded
 from featlift.upgrading.upgrade import downgrade, upgrade
 from featlift.upgrading.wrappers import unwrap_module
@@ -37,14 +38,9 @@ def save_delta(model: nn.Module, path: str | Path) -> None:
     unchanged = [name for name in originals.names if name not in changed]
     metadata = {
         "format": DELTA_FORMAT,
-        "interpolator": state.name,
-        "options": json.dumps(state.options, sort_keys=True),
-        "neck": state.neck,
-        "sites": json.dumps(state.sites),
+        **state.describe(),
         "unchanged_fingerprint": combine_fingerprints(originals.fingerprints, unchanged),
-        "level": state.level,
         "small_roi_size": str(get_small_roi_size(model) if state.level else 0.0),
-        "example": state.example,
     }
     write_tensors(path, changed, metadata)
 
@@ -55,7 +51,8 @@ def load_delta(model: nn.Module, path: str | Path, example_inputs: Any = None, s
     Args:
         model: Network with the original weights, or already upgraded with the same options, also in a wrapper such as ``DataParallel``.
             Later training is discarded.
-        path: File written by :func:`save_delta`.
+        path: File written by :func:`save_delta`; or a folder written by Hugging Face's ``save_pretrained`` of an upgraded model, of which
+            ``model`` has the weights by ``from_pretrained``.
         example_inputs: As in :func:`~featlift.upgrading.upgrade.upgrade`; default: those stored in the file.
         strict: Reject a model in which weights that are not in the file differ from those of the saved model. With False, the adapters may
             receive features they were not trained on.
@@ -65,7 +62,7 @@ def load_delta(model: nn.Module, path: str | Path, example_inputs: Any = None, s
             stays unchanged.
     """
     model = unwrap_module(model)
-    metadata, tensors = _read_delta(path)
+    metadata, tensors = read_pretrained_folder(path) if Path(path).is_dir() else _read_delta(path)
     needs_upgrade = not is_upgraded(model)
     base = _base_tensors(model)
     if strict and not _is_same_base(base, metadata, tensors):
@@ -87,7 +84,7 @@ def load_delta(model: nn.Module, path: str | Path, example_inputs: Any = None, s
         copy_tensors(model, base)
     copy_tensors(model, tensors)
     if metadata.get("level"):
-        enable_level(model, float(metadata["small_roi_size"]))
+        enable_level(model, float(metadata.get("small_roi_size", 0)))
 
 
 def _read_delta(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -109,6 +106,8 @@ def _base_tensors(model: nn.Module) -> dict[str, Tensor]:
 def _is_same_base(base: dict[str, Tensor], metadata: dict[str, str], changed: dict[str, Tensor]) -> bool:
     if "base_fingerprint" in metadata:
         return tensors_fingerprint(base) == metadata["base_fingerprint"]
+    if "unchanged_fingerprint" not in metadata:  # a folder with all weights
+        return True
     unchanged = {name: x for name, x in base.items() if name not in changed}
     return combine_fingerprints(fingerprint_each(unchanged), unchanged) == metadata["unchanged_fingerprint"]
 

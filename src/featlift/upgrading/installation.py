@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featlift.interpolators import GUIDED_INTERPOLATORS
 from featlift.upgrading.adapters import build_adapters
 from featlift.upgrading.dataflow import iterate_tensors
 from featlift.upgrading.example_run import (
@@ -16,7 +17,7 @@ from featlift.upgrading.example_run import (
     run_example,
     small_default_image,
 )
-from featlift.upgrading.finders import find_sites, find_untraced_sites, is_featlift_pyramid
+from featlift.upgrading.finders import FEATLIFT, TORCHVISION, find_sites, find_untraced_sites, is_featlift_pyramid
 from featlift.upgrading.modules import restore_site
 from featlift.upgrading.report import UpgradeReport, site_rows
 from featlift.upgrading.sites import FinderResult, UpgradeSite, common_parent
@@ -47,6 +48,7 @@ def install_interpolators(
         if not result.sites:
             raise ValueError(_explain_nothing_found(model, necks, result))
         _check_not_present(result, name)
+        _check_guide(result, name)
         adapters = [_adapters_for_site(site, name, options) for site in result.sites]
         _install(model, result.sites, adapters)
         if reference is not None:
@@ -57,6 +59,16 @@ def install_interpolators(
                 _restore(model, result.sites)
                 raise ValueError(f"{problem} The model is as before.")
     return _build_report(result, adapters, name), tuple((site.path, len(site.steps)) for site in result.sites)
+
+
+def _check_guide(result: FinderResult, name: str) -> None:
+    """Raise a ValueError if the interpolator ``name`` needs the lateral map of the finer level and a site does not know it."""
+    unknown = [site.path or "the model itself" for site in result.sites if site.finder not in (TORCHVISION, FEATLIFT)]
+    if name in GUIDED_INTERPOLATORS and unknown:
+        raise ValueError(
+            f"'{name}' also reads the lateral map of the finer level, which is not known at {', '.join(unknown)}, only in an FPN of "
+            "torchvision or FeatLift; choose an interpolator without a guide, such as 'lda-aqu', 'dysample' or 'light'."
+        )
 
 
 def _run_plain(

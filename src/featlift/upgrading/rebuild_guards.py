@@ -45,12 +45,15 @@ REBUILD_GUARDS = (
         "trainer=featlift.upgraded_trainer(DetectionTrainer, 'INTERPOLATOR') (or the trainer class of your task), which upgrades what it "
         "builds, or give your own trainer class",
     ),
-    RebuildGuard(
-        "libreyolo.models.base.model",
-        "BaseModel._rebuild_for_new_classes",
-        "model",
-        "LibreYOLO builds the network again for another number of classes. Build it with the classes of your data "
-        "(nb_classes=…) before the upgrade",
+    *(
+        RebuildGuard(
+            "libreyolo.models.base.model",
+            f"BaseModel.{method}",
+            "model",
+            "LibreYOLO builds the network again for another number of classes and for training from scratch. Build it with the classes "
+            "of your data (nb_classes=…) before the upgrade",
+        )
+        for method in ("_rebuild_for_new_classes", "_reset_for_scratch")
     ),
     RebuildGuard(
         "rfdetr.detr",

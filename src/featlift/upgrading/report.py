@@ -125,7 +125,7 @@ def _gmac(step: SiteStep, adapter: nn.Module) -> float | None:
     meta_adapter = copy.deepcopy(adapter).to("meta").eval()
     like = next(meta_adapter.parameters())
     x, old = (like.new_zeros(1, step.channels, *size) for size in (step.call.in_size, step.call.out_size))
-    return count_macs(lambda: meta_adapter(x, old)) / 1e9
+    return count_macs(lambda: meta_adapter(x, old, old)) / 1e9  # a guide has the size of the output
 
 
 def _format_cells(row: UpgradeRow) -> tuple[str, ...]:

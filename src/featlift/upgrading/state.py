@@ -1,5 +1,6 @@
 """The state of an upgraded network, stored as an attribute of it."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from featlift.upgrading.rebuild_guards import guard_rebuilds
 from featlift.upgrading.wrappers import unwrap_module
 
 STATE_ATTRIBUTE = "_upgrade_state"
+CONFIG_ATTRIBUTE = "featlift_upgrade"
+"""Entry of the configuration of a Hugging Face model, which ``save_pretrained`` writes to config.json."""
 
 
 @dataclass
@@ -41,6 +44,32 @@ class UpgradeState:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         guard_rebuilds(is_upgraded)
+
+    def describe(self) -> dict[str, str]:
+        """Return the settings with which the same upgrade can be made again, as strings."""
+        return {
+            "interpolator": self.name,
+            "options": json.dumps(self.options, sort_keys=True),
+            "neck": self.neck,
+            "sites": json.dumps(self.sites),
+            "level": self.level,
+            "example": self.example,
+        }
+
+
+def attach_state(model: nn.Module, state: UpgradeState) -> None:
+    """Make ``state`` the upgrade state of ``model``, and record it in the configuration of a Hugging Face model."""
+    setattr(model, STATE_ATTRIBUTE, state)
+    if hasattr(model, "save_pretrained") and hasattr(getattr(model, "config", None), "to_json_file"):
+        hint = "featlift.load_delta(model, FOLDER) after model = CLASS.from_pretrained(FOLDER)"
+        setattr(model.config, CONFIG_ATTRIBUTE, {**state.describe(), "load_with": hint})
+
+
+def detach_state(model: nn.Module) -> None:
+    """Undo :func:`attach_state`."""
+    delattr(model, STATE_ATTRIBUTE)
+    if hasattr(getattr(model, "config", None), CONFIG_ATTRIBUTE):
+        delattr(model.config, CONFIG_ATTRIBUTE)
 
 
 def is_upgraded(model: object) -> bool:

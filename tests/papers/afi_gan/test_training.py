@@ -538,6 +538,19 @@ def test_an_extractor_with_another_head(settings, run, initial_weights, stage_we
     taken = [n for n in M if n.startswith(INTERPOLATOR_PREFIX)]
     assert {n.removeprefix(INTERPOLATOR_PREFIX).split(".")[0] for n in taken} == {str(i) for i in range(steps)}
     assert all(torch.equal(initial_weights[n], M[n]) for n in taken)
+    if interpolator == "deconv":  # the third step of the target takes the extractor's finest
+        finest = [n for n in taken if n.startswith(f"{INTERPOLATOR_PREFIX}1.")]
+        copied = [n.replace(f"{INTERPOLATOR_PREFIX}1.", f"{INTERPOLATOR_PREFIX}2.") for n in finest]
+        assert all(torch.equal(initial_weights[a], M[b]) for a, b in zip(copied, finest, strict=True))
+
+
+def test_the_teacher_has_the_head_of_the_extractor(settings, model, run):
+    """Table 3: a RetinaNet whose extractor is trained as Faster R-CNN is compared on p2 … p6, with a step for each level."""
+    config = settings("deconv", extractor_detector="faster-rcnn", model=model("deconv", "retinanet"))
+    teacher = afi_gan.train(config, run(config), "teacher")
+    G = afi_gan.train(config, run(config), "interpolator")
+    assert get_extractor(teacher).levels == ("p2", "p3", "p4", "p5", "p6")
+    assert len(G) == 3
 
 
 @pytest.mark.parametrize("interpolator", ["nearest", "deconv"])

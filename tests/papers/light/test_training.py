@@ -9,7 +9,7 @@ from torch import nn
 from featlift import checkpoints
 from featlift.detectors import get_extractor, get_interpolators
 from featlift.detectors.checkpoint import interpolator_weight_files, load_detector, save_detector
-from featlift.detectors.config import build_detector
+from featlift.detectors.config import build_detector, build_pyramid_interpolators
 from featlift.interpolators.light import ChannelAgnosticInterpolator, LightInterpolator
 from featlift.papers import light
 from featlift.papers.light import Settings, training
@@ -66,7 +66,9 @@ def test_the_cross_resolution_loss_equals_explicit_sums(F):
         for level, y in teacher_maps.items()
         if 2 * small_maps[level].shape[3] == y.shape[3]
     )
-    losses = distillation_losses(F, G, images(), DistillationWeights(same_resolution=0, cross_resolution=2.0))
+    losses = distillation_losses(
+        F, G, F.pyramid.upsampled_levels, images(), DistillationWeights(same_resolution=0, cross_resolution=2.0)
+    )
     assert set(losses) == {"cross_resolution"}
     unequal = [level for level, y in teacher_maps.items() if 2 * small_maps[level].shape[3] != y.shape[3]]
     for level in unequal:  # p6 of one cell: the upsampled map is cropped to it
@@ -88,7 +90,9 @@ def test_the_same_resolution_loss_equals_explicit_sums(F):
     handle.remove()
     assert len(maps) == 3
     expected = sum(relative(G[0](x), y) for x, y in maps)
-    losses = distillation_losses(F, G, images(), DistillationWeights(same_resolution=0.5, cross_resolution=0))
+    losses = distillation_losses(
+        F, G, F.pyramid.upsampled_levels, images(), DistillationWeights(same_resolution=0.5, cross_resolution=0)
+    )
     assert set(losses) == {"same_resolution"}
     torch.testing.assert_close(losses["same_resolution"], 0.5 * expected, rtol=1e-4, atol=1e-6)
     assert not F.pyramid.interpolators[0]._forward_hooks
@@ -98,7 +102,7 @@ def test_the_same_resolution_loss_equals_explicit_sums(F):
 def test_each_loss_alone_has_gradients_for_g_and_only_g(F, term):
     G = nn.ModuleList([LightInterpolator(8, 4, init="mild")])
     weights = DistillationWeights(**{"same_resolution": 0.0, "cross_resolution": 0.0, term: 1.0})
-    distillation_losses(F, G, images(), weights)[term].backward()
+    distillation_losses(F, G, F.pyramid.upsampled_levels, images(), weights)[term].backward()
     assert all(p.grad is not None and p.grad.any() for p in G.parameters())
     assert not any(p.requires_grad for p in F.parameters())
 
@@ -113,12 +117,24 @@ def test_each_loss_can_be_minimized(F, term):
     optimizer = torch.optim.Adam(G.parameters(), 1e-2)
     history = []
     for _ in range(25):
-        loss = distillation_losses(F, G, images(), weights)[term]
+        loss = distillation_losses(F, G, F.pyramid.upsampled_levels, images(), weights)[term]
         history.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert history[-1] < 0.8 * history[0]
+
+
+@pytest.mark.parametrize("term", ["same_resolution", "cross_resolution"])
+def test_each_interpolator_of_a_bifpn_is_distilled(model, term):
+    """One interpolator per step and layer; each learns the steps of its own level."""
+    config = replace(model("pixel-shuffle"), pyramid="bifpn")
+    F = frozen_copy(get_extractor(build_detector(config, 3)))
+    G = nn.ModuleList(build_pyramid_interpolators(config))
+    weights = DistillationWeights(**{"same_resolution": 0.0, "cross_resolution": 0.0, term: 1.0})
+    distillation_losses(F, G, F.pyramid.upsampled_levels, images(), weights)[term].backward()
+    assert len(G) == 12
+    assert all(p.grad is not None and p.grad.any() for p in G.parameters())
 
 
 @pytest.mark.parametrize("name", ["light", "light-agnostic", "deconv"])

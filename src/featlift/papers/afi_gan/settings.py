@@ -14,6 +14,7 @@ from featlift.distillation.feature_pairs import (
     LEVEL_MATCHINGS,
     DownscaleConfig,
 )
+from featlift.interpolators import check_unguided
 from featlift.registry import check_choice
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import STEPS_3X, StageConfig, adamw_3x, finetune_optimizer, quick_optimizer, sgd_1x
@@ -67,7 +68,7 @@ class Settings:
         data: Images, sizes and batch size.
         adversarial: Adversarial loss of stages 1 and 2.
         downscale: Downscaling of the low-resolution view.
-        teacher: Training of F if ``teacher_from`` is empty: T's network with nearest interpolation.
+        teacher: Training of F if ``teacher_from`` is empty: M's network with nearest interpolation.
         interpolator: Stage 1.
         extractor: Stage 2.
         target: Stage 3.
@@ -76,7 +77,8 @@ class Settings:
             (`featlift.distillation.feature_cache`); for datasets whose maps fit on the disk. Empty for no cache.
         interpolator_from: Folder of a run that has finished stage 1, which is then skipped.
         extractor_from: Run folder or detector file of M; stages 1 and 2 are then skipped.
-        extractor_detector: Detector with which M is trained (Table 3); empty for T's.
+        extractor_detector: Detector with which F and M are trained (Table 3), so that all its levels are compared; empty for T's. The
+            learning rates of their stages are those of that detector: 0.02 for R-CNNs, 0.01 for the others.
         level_matching: Levels compared in stage 2 (Table 7): the "same" levels of two views, or "different" levels of one view.
         extractor_init: Initialization of M's other parts: "weights" (as T's) or "teacher" (F, as in the published code).
         reuse: Weights that T reuses: "none" (A6), "G" of stage 1 (A2), "G_from_M", or all of "M" (A5).
@@ -113,6 +115,8 @@ class Settings:
         for name in ("extractor_init", "target_init"):
             check_choice(getattr(self, name), INIT_SOURCES, name)
         replace_detector(self.model, self.extractor_detector)
+        if self.reuse != "none" and not self.extractor_from:
+            check_unguided(self.model.interpolator, "Stage 1")
 
     @classmethod
     def official(cls) -> "Settings":

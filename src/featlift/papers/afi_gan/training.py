@@ -10,20 +10,28 @@ from featlift import checkpoints
 from featlift.baseline.training import save_trained_detector, train_detector
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.config import build_train_loader, load_training_set
-from featlift.detectors import Detector, Extractor, get_extractor, get_interpolators, losses_from_features
+from featlift.detectors import (
+    Detector,
+    Extractor,
+    get_extractor,
+    get_interpolators,
+    losses_from_features,
+    upsampled_levels,
+)
 from featlift.detectors.checkpoint import (
     INTERPOLATOR_PREFIX,
     interpolator_weight_files,
     load_detector,
     load_matching_weights,
 )
-from featlift.detectors.config import build_detector, build_pyramid_interpolators, replace_detector
+from featlift.detectors.config import DetectorConfig, build_detector, build_pyramid_interpolators, replace_detector
 from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.distillation.feature_cache import CachedExtractor
 from featlift.distillation.feature_pairs import (
     LEVEL_MATCHINGS,
     batched_extractor,
     downscale_batch,
+    repeat_batch,
     select_levels,
     upsample_levels,
 )
@@ -36,6 +44,7 @@ from featlift.losses import (
     generator_adversarial_loss,
     pyramid_l1,
 )
+from featlift.papers.afi_gan.reused_tensors import renumber_interpolators, select_prefix
 from featlift.papers.afi_gan.settings import STAGES, AdversarialConfig, Settings
 from featlift.registry import check_choice
 from featlift.resolution import cross_resolution, freeze, frozen_copy
@@ -64,21 +73,26 @@ def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module
 
 
 def run_teacher_stage(settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run) -> Detector:
-    """Return the detector of F: loaded from ``settings.teacher_from``, or T's network, trained with nearest interpolation."""
+    """Return the detector of F: loaded from ``settings.teacher_from``, or M's network, trained with nearest interpolation."""
     if settings.teacher_from:
         return load_detector(settings.teacher_from)[0]
-    model = replace(settings.model, interpolator="nearest", interpolator_options={})
+    model = replace(extractor_model(settings), interpolator="nearest", interpolator_options={})
     detector = build_detector(model, len(classes))
     train_detector(detector, loader, settings.teacher, run, "teacher")
     save_trained_detector(run, detector, model, classes, "teacher.safetensors")
     return detector
 
 
+def extractor_model(settings: Settings) -> DetectorConfig:
+    """Return the configuration of M, and of F if it is trained: T's, with the head of ``settings.extractor_detector`` (Table 3)."""
+    return replace_detector(settings.model, settings.extractor_detector)
+
+
 def run_interpolator_stage(
     settings: Settings, loader: ResumableDataLoader, classes: Sequence[str], run: Run
 ) -> tuple[nn.ModuleList, PatchDiscriminator]:
     """Return G and D after stage 1: trained, or loaded from ``settings.interpolator_from``. Fixed interpolators need no training."""
-    G = nn.ModuleList(build_pyramid_interpolators(settings.model))
+    G = nn.ModuleList(build_pyramid_interpolators(extractor_model(settings)))
     D = PatchDiscriminator(
         settings.model.pyramid_channels,
         settings.adversarial.last_kernel,
@@ -110,15 +124,17 @@ def pretrain_interpolator(
     """Stage 1: train G(F(½ image)) to match F(image) on every level; D minimizes Eq. (1), G minimizes Eq. (2)."""
     generator, discriminator = _build_learners(G, D, settings.interpolator, settings.adversarial)
     extract, levels = batched_extractor(_cached_teacher(F, settings)), settings.adversarial.levels
+    step_levels = upsampled_levels(extractor_model(settings).detector, settings.model.pyramid)
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         low, high = cross_resolution(
             teacher=extract,
-            student=lambda small: upsample_levels(G, select_levels(extract(small), levels)),
+            student=lambda small: upsample_levels(G, step_levels, select_levels(extract(small), levels)),
             image=images,
             downscale=lambda images: downscale_batch(images, targets, settings.downscale)[0],
         )
         student, teacher = crop_to_match(low, high)
+        teacher = repeat_batch(teacher, student)
         discriminator_log, losses = adversarial_step(D, discriminator, student, teacher, settings.adversarial)
         return discriminator_log | generator.step(losses)
 
@@ -164,12 +180,11 @@ def run_extractor_stage(settings: Settings, loader: ResumableDataLoader, classes
     F = frozen_copy(get_extractor(teacher))
     run.to_device(F)
     G, D = run_interpolator_stage(settings, loader, classes, run)
-    model = replace_detector(settings.model, settings.extractor_detector)
+    model = extractor_model(settings)
     M = build_detector(model, len(classes))
     if settings.extractor_init == "teacher":
         load_matching_weights(M, teacher.state_dict())
-    for module, pretrained in zip(get_interpolators(M), G, strict=False):  # a detector without p2 has one step fewer
-        module.load_state_dict(pretrained.state_dict())
+    get_interpolators(M).load_state_dict(G.state_dict())
     train_extractor(F, M, D, settings, loader, run)
     save_trained_detector(run, M, model, classes, "extractor.safetensors")
     return M
@@ -220,11 +235,12 @@ def reused_weights(
         return {}
     if settings.reuse == "G":
         G, _ = run_interpolator_stage(settings, loader, classes, run)
-        return {f"{INTERPOLATOR_PREFIX}{name}": value for name, value in G.state_dict().items()}
-    weights = run_extractor_stage(settings, loader, classes, run).state_dict()
-    return {
-        name: value for name, value in weights.items() if settings.reuse == "M" or name.startswith(INTERPOLATOR_PREFIX)
-    }
+        weights = {f"{INTERPOLATOR_PREFIX}{name}": value for name, value in G.state_dict().items()}
+    else:
+        weights = run_extractor_stage(settings, loader, classes, run).state_dict()
+    if settings.reuse == "G_from_M":
+        weights = select_prefix(weights, INTERPOLATOR_PREFIX)
+    return renumber_interpolators(weights, settings.model, extractor_model(settings))
 
 
 def _build_learners(

@@ -11,8 +11,10 @@ from featlift import report
 from featlift.checkpoints.json_io import write_json
 from featlift.data.config import build_dataset
 from featlift.data.fingerprint import dataset_fingerprint
+from featlift.data.run_data import read_run_classes
 from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.efpn_config import efpn_modules
+from featlift.evaluation.class_mapping import match_classes
 from featlift.evaluation.detection import evaluate_detector
 from featlift.features import Features
 from featlift.papers.efpn.settings import Settings
@@ -37,8 +39,11 @@ def evaluate_efpn(detector: GeneralizedRCNN, settings: Settings, run: Run, name:
     dataset = build_dataset(settings.data, "val")
     M = load_detector(run.folder / BASE_DETECTOR_FILE)[0].to(run.device)
     detectors = {BASELINE_NAME: M, name: detector}
+    classes = read_run_classes(run)
+    label_ids = match_classes(classes, dataset) if classes else None
     before, after = (
-        evaluate_detector(model, dataset, settings.data.batch_size, run.device) for model in detectors.values()
+        evaluate_detector(model, dataset, settings.data.batch_size, run.device, label_ids=label_ids)
+        for model in detectors.values()
     )
     image = dataset[0][0].to(run.device)
     profiles = profile_detectors(detectors, image)

@@ -50,7 +50,7 @@ class Settings:
 
     model: DetectorConfig = field(
         default_factory=lambda: DetectorConfig(
-            "faster-rcnn", detector_options={"anchor_scale": 4.0, "test_size": [1400, 4000]}
+            "faster-rcnn", detector_options={"anchor_scale": 4.0, "test_size": [1400, 4000], "max_detections": 300}
         )
     )
     data: DataConfig = field(

@@ -4,7 +4,7 @@ All pipelines get the same low-resolution images, rounded to 8 bits. "original" 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from torch import nn
 from featlift.checkpoints.damage import read_json
 from featlift.checkpoints.json_io import to_jsonable, write_json
 from featlift.data.config import build_dataset, load_data_config
+from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.deployment.upscaling import load_super_resolver_by_name
-from featlift.detectors.by_name import load_detector_by_name
+from featlift.detectors.by_name import load_class_names, load_detector_by_name
+from featlift.evaluation.class_mapping import match_classes
 from featlift.image_sr.degradation import DegradationConfig
 from featlift.papers.fdsr.figures import make_detection_grid, plot_robustness
 from featlift.papers.fdsr.pipelines import (
+    SRPipeline,
     build_joint_pipelines,
     build_pipelines,
     compute_robustness,
@@ -82,6 +85,7 @@ def evaluate_sr_detection(config: SRDetectionConfig, out: str | Path) -> dict[st
     pipelines = build_pipelines(detector, networks, fine_tuned) | build_joint_pipelines(
         config.super_resolvers, networks
     )
+    pipelines = _match_labels(pipelines, config, dataset)
     results: dict[str, Any] = {"settings": to_jsonable(config), "data": dataset_fingerprint(dataset)}
     results["pipelines"] = evaluate_pipelines(
         pipelines, dataset, config.downscale, config.degradation, config.num_quality_images, config.device
@@ -97,6 +101,19 @@ def evaluate_sr_detection(config: SRDetectionConfig, out: str | Path) -> dict[st
         grid.save(folder / f"image-{Path(dataset.image_name(index)).stem}.png")
     write_json(folder / "sr_detection.json", results)
     return results
+
+
+def _match_labels(
+    pipelines: Mapping[str, SRPipeline], config: SRDetectionConfig, dataset: ImageDataset
+) -> dict[str, SRPipeline]:
+    """Map the labels of each pipeline's detector to the dataset by class name, before the first image."""
+    first = pipelines["original"].detector
+    sources = {"fine-tuned": config.fine_tuned_detector, **config.super_resolvers}
+    matched = {}
+    for name, pipeline in pipelines.items():
+        source = config.detector if pipeline.detector is first else sources[name]
+        matched[name] = replace(pipeline, label_ids=match_classes(load_class_names(source), dataset))
+    return matched
 
 
 def format_sr_detection(results: Mapping[str, Mapping[str, Any]]) -> str:

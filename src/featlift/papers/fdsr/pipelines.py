@@ -21,10 +21,14 @@ DOWNSCALE_FACTORS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class SRPipeline:
-    """A detector and the super-resolution network in front of it (None: original images)."""
+    """A detector and the super-resolution network in front of it (None: original images).
+
+    ``label_ids`` maps the detector's labels to the category ids of the dataset; None if its labels are those of the dataset.
+    """
 
     detector: nn.Module
     super_resolver: nn.Module | None
+    label_ids: Mapping[int, int | None] | None = None
 
     def build_detector(self, downscale: int, degradation_config: DegradationConfig | None = None) -> nn.Module:
         """Return the detector on images that are downscaled by ``downscale`` and enlarged by the network."""
@@ -96,7 +100,8 @@ def _evaluate_pipeline(
     num_quality_images: int | None,
     device: str,
 ) -> dict[str, Any]:
-    evaluation = evaluate_detector(pipeline.build_detector(downscale, degradation_config), dataset, device=device)
+    detector = pipeline.build_detector(downscale, degradation_config)
+    evaluation = evaluate_detector(detector, dataset, device=device, label_ids=pipeline.label_ids)
     seconds = sum(evaluation.seconds_per_image.values()) / max(1, len(evaluation.seconds_per_image))
     result: dict[str, Any] = {"metrics": evaluation.metrics["boxes"], "seconds": seconds}
     transform = pipeline.build_transform(downscale, degradation_config)
@@ -124,7 +129,8 @@ def compute_robustness(
         values = []
         for factor in downscale_factors[:1] if is_constant else downscale_factors:
             detector = pipeline.build_detector(factor, degradation_config)
-            values.append(evaluate_detector(detector, dataset, device=device).metrics["boxes"]["ap"])
+            evaluation = evaluate_detector(detector, dataset, device=device, label_ids=pipeline.label_ids)
+            values.append(evaluation.metrics["boxes"]["ap"])
         curves[name] = dict(
             zip(downscale_factors, values * len(downscale_factors) if is_constant else values, strict=True)
         )

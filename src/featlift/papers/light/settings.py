@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from featlift.data.config import DataConfig, finetune_data_config, quick_data_config
 from featlift.detectors.config import DetectorConfig, finetune_detector_config, quick_detector_config
+from featlift.interpolators import check_unguided
 from featlift.registry import check_choice
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import StageConfig, finetune_optimizer, quick_optimizer, sgd_1x
@@ -64,6 +65,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_choice(self.target_init, ("teacher", "weights"), "target_init")
+        check_unguided(self.model.interpolator, "The distillation")
 
     @classmethod
     def finetune(cls) -> "Settings":

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from featlift import checkpoints, detectors
 from featlift.baseline.training import save_trained_detector, train_detector
 from featlift.data.batches import ResumableDataLoader
-from featlift.data.config import build_dataset, build_train_loader
+from featlift.data.config import build_train_loader, load_training_set
 from featlift.detectors import Detector, Extractor, get_extractor
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.checkpoint import (
@@ -20,7 +21,7 @@ from featlift.detectors.checkpoint import (
 )
 from featlift.detectors.config import build_detector
 from featlift.detectors.feature_extraction import record_calls
-from featlift.distillation.feature_pairs import upsample_levels
+from featlift.distillation.feature_pairs import repeat_batch, steps_of_levels, upsample_levels
 from featlift.features import Features, Target, crop_to_match
 from featlift.interpolators import build_interpolators
 from featlift.interpolators.fixed import FixedInterpolator
@@ -38,7 +39,7 @@ def train(settings: Settings, run: Run, stop_after: str = "target") -> nn.Module
         ValueError: If there is no such stage.
     """
     check_choice(stop_after, STAGES, "stage")
-    dataset = build_dataset(settings.data)
+    dataset = load_training_set(settings.data, run)
     loader = build_train_loader(settings.data, dataset, run.seed)
     if stop_after == "teacher":
         return run_teachers_stage(settings, loader, dataset.classes, run)[0]
@@ -100,45 +101,67 @@ def distill_interpolator(
         _check_learned_teachers(F)
     learner = Learner(G, settings.interpolator.optimizer, settings.interpolator.steps)
 
+    step_levels = detectors.upsampled_levels(settings.model.detector, settings.model.pyramid)
+
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        first, *others = [distillation_losses(extractor, G, images, settings.loss_weights) for extractor in F]
+        first, *others = [
+            distillation_losses(extractor, G, step_levels, images, settings.loss_weights) for extractor in F
+        ]
         return learner.step({name: sum((losses[name] for losses in others), loss) for name, loss in first.items()})
 
     fit(step, loader, settings.interpolator.steps, run, {"interpolator": learner}, "interpolator")
 
 
 def distillation_losses(
-    F: Extractor, G: nn.ModuleList, images: list[Tensor], weights: DistillationWeights
+    F: Extractor, G: nn.ModuleList, step_levels: Sequence[str], images: list[Tensor], weights: DistillationWeights
 ) -> dict[str, Tensor]:
-    """Return the weighted losses of G with ``F`` as teacher on ``images [3, H, W]``; losses of weight 0 are omitted."""
+    """Return the weighted losses of G with ``F`` as teacher on ``images [3, H, W]``; losses of weight 0 are omitted.
+
+    ``step_levels`` are the levels that the upsampling steps of G's pyramid upsample (``pyramid.upsampled_levels``).
+    """
     transform, losses = BatchTransform(F.mean), {}
     extract = lambda images: F(transform(images)[0].tensors)  # noqa: E731
     with record_calls(F.pyramid.interpolators) as calls:  # type: ignore[arg-type]
         if weights.cross_resolution:
             low, high = cross_resolution(
-                extract, lambda small: upsample_levels(G, extract(small)), images, downscale_images
+                extract, lambda small: upsample_levels(G, step_levels, extract(small)), images, downscale_images
             )
-            loss = feature_mse(*crop_to_match(low, high), scale_free=True)
+            student, teacher = crop_to_match(low, high)
+            loss = feature_mse(student, repeat_batch(teacher, student), scale_free=True)
             losses["cross_resolution"] = weights.cross_resolution * loss
         else:
             extract(images)
     if weights.same_resolution:
-        loss = feature_mse(*student_teacher_outputs(G, calls), scale_free=True)
+        student, teacher = student_teacher_outputs(G, step_levels, calls, F.pyramid.upsampled_levels)  # type: ignore[arg-type]
+        loss = feature_mse(student, teacher, scale_free=True)
         losses["same_resolution"] = weights.same_resolution * loss
     return losses
 
 
 def student_teacher_outputs(
-    G: nn.ModuleList, calls: Sequence[tuple[nn.Module, tuple[Tensor, ...], Tensor]]
+    G: nn.ModuleList,
+    step_levels: Sequence[str],
+    calls: Sequence[tuple[nn.Module, tuple[Tensor, ...], Tensor]],
+    call_levels: Sequence[str],
 ) -> tuple[Features, Features]:
-    """Return the outputs of G and of the teacher for the recorded inputs; with an interpolator per step each handles its own step.
+    """Return the outputs of G and of the teacher for the recorded inputs.
 
-    ``calls`` are (module, inputs, output) of the teacher's interpolators, of maps ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``.
+    With an interpolator per step, each handles its own step if both pyramids are alike; otherwise the steps of the call's level.
+
+    Args:
+        G: Interpolators of a pyramid whose steps upsample ``step_levels``.
+        step_levels: See `featlift.distillation.feature_pairs.steps_of_levels`.
+        calls: (module, inputs, output) of the teacher's interpolators, of maps ``[B, C, H, W]`` → ``[B, C, 2H, 2W]``.
+        call_levels: Levels that the calls of one forward pass upsample.
     """
-    return (
-        {str(number): G[number % len(G)](*inputs) for number, (_, inputs, _) in enumerate(calls)},
-        {str(number): output.detach() for number, (_, _, output) in enumerate(calls)},
-    )
+    by_level, alike = steps_of_levels(call_levels, step_levels, len(G)), tuple(call_levels) == tuple(step_levels)
+    student, teacher = {}, {}
+    for number, (_, inputs, output) in enumerate(calls):
+        step = number % len(call_levels)
+        steps = [step % len(G)] if alike else by_level[call_levels[step]]
+        student[str(number)] = torch.cat([G[i](*inputs) for i in steps])
+        teacher[str(number)] = output.detach()
+    return student, repeat_batch(teacher, student)
 
 
 def _check_learned_teachers(F: Sequence[Extractor]) -> None:

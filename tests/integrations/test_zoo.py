@@ -1,0 +1,53 @@
+"""Networks of other libraries are upgraded where they upsample by 2, or refused; see ``docs/supported.md``."""
+
+import json
+
+import pytest
+import torch
+from tests.integrations.supported import ENTRIES, PAGE, RESULTS, build_page
+from tests.integrations.zoo_checks import check_refused, check_upgraded
+from torch import nn
+
+from featlift.upgrading.wrappers import unwrap_module
+
+UPSAMPLING = [entry for entry in ENTRIES if entry.steps]
+OTHERS = [entry for entry in ENTRIES if not entry.steps]
+
+
+def name(entry):
+    return f"{entry.package}-{entry.name}".replace(" ", "-")
+
+
+@pytest.mark.parametrize("entry", UPSAMPLING, ids=name)
+def test_upgraded_where_counted(entry):
+    pytest.importorskip(entry.module, reason=f"{entry.package} is not installed")
+    check_upgraded(entry)
+
+
+@pytest.mark.parametrize("entry", OTHERS, ids=name)
+def test_refused_with_the_reason(entry):
+    pytest.importorskip(entry.module, reason=f"{entry.package} is not installed")
+    check_refused(entry)
+
+
+def test_the_page_is_that_of_the_results():
+    assert PAGE.read_text() == build_page(json.loads(RESULTS.read_text())), "run python -m tests.integrations.supported"
+    assert {f"{entry.package}: {entry.name}" for entry in ENTRIES} == set(json.loads(RESULTS.read_text()))
+
+
+def test_objects_of_libraries_are_opened():
+    yolo = pytest.importorskip("ultralytics").YOLO("yolov8n.yaml", verbose=False)
+    assert unwrap_module(yolo) is yolo.model
+    models = pytest.importorskip("yolox.models")
+    network = models.YoloxModule(models.YoloPafpn(0.33, 0.125), models.YoloxHead(3, 0.125))
+    assert unwrap_module(models.Yolox(network, None)) is network
+
+
+def test_rfdetr_is_opened():
+    rfdetr = pytest.importorskip("rfdetr")
+    detector = rfdetr.RFDETRNano(pretrain_weights=None)
+    network = unwrap_module(detector)
+    assert isinstance(network, nn.Module)
+    assert network is detector.model.model
+    with torch.no_grad():
+        assert network.eval()(torch.rand(1, 3, 384, 384)) is not None

@@ -1,0 +1,54 @@
+"""Networks of other libraries, built without weights, small where the library permits it, with the upsampling steps counted by hand.
+
+``steps`` and ``neck`` are read off the source code of each network: how many calls enlarge a feature map by 2, and in which module. A
+network that has none has ``steps=0``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """One network.
+
+    Attributes:
+        name: Name in the table.
+        package: Distribution of the library, for its version.
+        module: Package to import; the entry is skipped without it.
+        build: Returns the network, in evaluation mode.
+        steps: Number of calls that upsample a feature map by 2, counted by hand.
+        neck: Nearest module that contains them.
+        sizes: (H, W) in pixels of the images that the plain network takes.
+        make_inputs: (H, W) → example inputs; None is a noise image.
+        note: What a reader of the table should know.
+    """
+
+    name: str
+    package: str
+    module: str
+    build: Callable[[], nn.Module]
+    steps: int
+    neck: str = ""
+    sizes: tuple[tuple[int, int], ...] = ((128, 128), (64, 96), (192, 160), (160, 224), (224, 64))
+    make_inputs: Callable[[tuple[int, int]], Any] | None = None
+    note: str = ""
+
+
+ANY_SIZES = ((128, 128), (97, 131), (64, 200), (150, 90), (201, 111))
+"""Sizes of networks that take odd ones."""
+
+
+def noise(size: tuple[int, int], batch: int = 1) -> torch.Tensor:
+    """Return a noise image ``[batch, 3, H, W]`` in 0…1."""
+    return torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+def random_network(build: Callable[[], nn.Module]) -> nn.Module:
+    """Return the network from a fixed random state, in evaluation mode."""
+    torch.manual_seed(0)
+    return build().eval()
