@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +80,12 @@ def read_orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
+def is_rotated(file: Any) -> bool:
+    """Whether the EXIF orientation of an image file turns or mirrors its stored pixels. Only the header is read."""
+    with _without_pillow_limit(file) as image:
+        return read_orientation(image) != 1
+
+
 def read_image(path: Path, size: ImageSize | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Image ``[3, H, W]``, float32 in 0…1. Gray, palette, 16-bit and CMYK images become RGB; transparent pixels are
     composited onto white. 16-bit and integer images are divided by 65535, float images by the first of 1, 255 and 65535
@@ -111,11 +118,12 @@ def _open_image(path: Path, max_pixels: int, problem: str) -> Iterator[Image.Ima
         raise ImageReadError(f"{path} {problem} ({error}).") from error
 
 
-def _without_pillow_limit(path: Path) -> Image.Image:
+def _without_pillow_limit(path: Any) -> Image.Image:
+    """Open an image file: a path, or an object with ``open("rb")``, such as an image in a Hugging Face dataset."""
     with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            return Image.open(path if isinstance(path, (str, PathLike)) else path.open("rb"))
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
