@@ -94,7 +94,12 @@ _CLASSES = (
         "", "FeatLift does not select classes; they are those of the annotations with which the detector was trained."
     ),
 )
-_SAVE = (Hint("", "'featlift predict' writes annotated images and predictions.json to its folder --out."),)
+_SAVE = (
+    Hint(
+        "",
+        "'featlift predict' writes annotated images and predictions.json to its folder --out, with --save-txt also YOLO labels.",
+    ),
+)
 _IOU = (
     Hint("merge_method", "--merge-method chooses how the detections of several --scales are merged: nms or soft-nms."),
     Hint("", "The NMS is part of the trained detector; 'featlift evaluate' has --merge-method."),
@@ -160,6 +165,7 @@ OPTION_HABITS: dict[str, tuple[Hint, ...]] = {
     "nms": _IOU,
     "cache": _CACHE,
     "exist_ok": _EXIST_OK,
+    "vid_stride": (Hint("frame_step", "--frame-step uses every n-th frame of a video."), *_SAVE),
     "fp16": _PRECISION,
     "optimizer": _OPTIMIZER,
     "tensorboard": _TRACKER,

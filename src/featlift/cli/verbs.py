@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "featlift evaluate runs/afi --data FOLDER --scales 1,1.5",
     ),
     "predict": Command(
-        "detect objects in images; write annotated images and COCO JSON",
+        "detect objects in images and videos; write annotated images, COCO JSON, YOLO labels",
         "predict:predict",
         "featlift predict runs/afi IMAGES --out predictions",
     ),
