@@ -101,10 +101,15 @@ def test_splits_share_the_classes_and_paths_may_be_of_windows(tmp_path):
 )
 def test_a_broken_shape_is_named(tmp_path, bad, message):
     write(tmp_path, "a", shape("fox", [[1, 1], [9, 9]], "rectangle"), bad)
+    write(tmp_path, "b", shape("fox", [[1, 1], [9, 9]], "rectangle"))
     with pytest.raises(DatasetError, match=r"a\.json, shape 2") as error:
         open_split(tmp_path)
     assert error.match(message)
-    assert len(open_split(tmp_path, skip_broken=True)[0][1]["boxes"]) == 1
+    dataset = open_split(tmp_path, skip_broken=True)
+    targets = {dataset.image_name(i): dataset[i][1] for i in range(len(dataset))}
+    assert len(targets["b.jpg"]["boxes"]) == 1
+    # no image is kept whose object is taken for background: its box is kept or ignored, or the image is left out
+    assert "a.jpg" not in targets or len(targets["a.jpg"]["boxes"]) == 2
 
 
 def test_a_broken_file_is_named(tmp_path):
