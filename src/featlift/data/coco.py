@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from featlift.data.coco_objects import CocoObject
 from featlift.data.coco_reader import CocoImage, CocoReader
+from featlift.data.coco_report import build_coco_report
 from featlift.data.dataset import Sample, coco_categories
 from featlift.data.formats.split_source import SplitSource
 from featlift.data.image_io import MAX_PIXELS, ImageReadError, read_image
 from featlift.data.masks import rle_to_mask
-from featlift.data.problems import LEFT_OUT, DataProblem, DatasetError, DatasetReport, Finding
+from featlift.data.problems import LEFT_OUT, DataProblem, DatasetError
 from featlift.features import Target
 
 
@@ -77,7 +77,7 @@ class CocoDataset:
         self.classes, self.category_ids = reader.classes, reader.category_ids
         self._entries, self.max_pixels = entries, max_pixels
         self.has_masks = load_masks and _all_have_masks(entries)
-        self.report = _build_report(reader, entries, source.notes)
+        self.report = build_coco_report(reader, entries, source.notes)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -228,39 +228,3 @@ def _read_error(entry: CocoImage, max_pixels: int) -> str:
     except ImageReadError as error:
         return str(error)
     return ""
-
-
-def _build_report(reader: CocoReader, entries: Sequence[CocoImage], notes: Sequence[str]) -> DatasetReport:
-    objects = [instance for entry in entries for instance in entry.objects]
-    masked = sum(instance.rle is not None for instance in objects)
-    note = f"{masked} of {len(objects)} objects have a mask; masks are only used if all have one"
-    return DatasetReport(
-        file=reader.annotation_file,
-        num_images=len(entries),
-        num_objects=sum(not (instance.is_crowd or instance.is_ignored) for instance in objects),
-        num_classes=len(reader.classes),
-        num_empty_images=sum(not entry.objects for entry in entries),
-        num_crowds=sum(instance.is_crowd and not instance.is_ignored for instance in objects),
-        num_ignored=sum(instance.is_ignored for instance in objects),
-        num_clipped_boxes=sum(instance.was_clipped for instance in objects),
-        notes=[*notes, *([note] if 0 < masked < len(objects) else [])],
-        problems=reader.problems,
-        findings=_find_odd_objects(entries),
-    )
-
-
-def _find_odd_objects(entries: Sequence[CocoImage]) -> list[Finding]:
-    """Warn of areas that are not those of their objects, and of masks that fill little of their box."""
-    odd = [(entry, instance) for entry in entries for instance in entry.objects if not instance.is_ignored]
-    areas = [_describe_object(entry, instance) for entry, instance in odd if instance.has_other_area]
-    masks = [_describe_object(entry, instance) for entry, instance in odd if instance.has_other_extent]
-    findings = [
-        Finding("warning", "areas that are not those of mask or box, which are used instead", areas),
-        Finding("warning", "boxes that differ from the extent of their mask (IoU below 0.5)", masks),
-    ]
-    return [finding for finding in findings if finding.examples]
-
-
-def _describe_object(entry: CocoImage, instance: CocoObject) -> str:
-    left, top, right, bottom = instance.box
-    return f"image {entry.image_id} ({entry.file_name}), box {[left, top, right - left, bottom - top]}, area {instance.area:g}"
