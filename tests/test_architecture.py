@@ -178,6 +178,12 @@ OWNERS = {("timm",): "backbones", ("torch.distributed",): "training"}
 EXTRAS = {
     "torch.utils.tensorboard": "tracking",
     "tensorboard": "tracking",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "av": "video",
+    "cv2": "formats",
+    "supervision": "formats",
+    "datasets": "formats",
     "piq": "metrics",
     "spandrel": "sr",
     "faiss": "retrieval",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from featlift.commands.train import train
     from featlift.data.synthetic.scenes import SyntheticScenes
     from featlift.deployment.optimize import optimize, restore
+    from featlift.deployment.predictor import Predictor
     from featlift.detectors import detections_from_features, detector, extractor, list_detectors, losses_from_features
     from featlift.features import Features
     from featlift.integrations import upgraded_trainer
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Features": "features",
+    "Predictor": "deployment.predictor",
     "SyntheticScenes": "data.synthetic.scenes",
     "UpgradeReport": "upgrading",
     "added_parameters": "upgrading",
@@ -64,6 +66,7 @@ _MODULES = {
 
 __all__ = [
     "Features",
+    "Predictor",
     "SyntheticScenes",
     "UpgradeReport",
     "added_parameters",

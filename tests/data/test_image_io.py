@@ -6,15 +6,17 @@ from PIL import Image
 from featlift.data.image_folder import UnlabeledImageFolder
 from featlift.data.image_io import (
     IMAGE_SUFFIXES,
+    WRITTEN_FILE,
     ImageReadError,
     list_images,
     read_image,
     read_image_crop,
     read_image_sizes,
+    to_image_tensor,
 )
 from featlift.data.retrieval_readers import load_class_folders
 from featlift.deployment.image_search import update_index
-from featlift.deployment.prediction import find_images
+from featlift.deployment.image_sources import find_images
 from featlift.deployment.upscaling import UpscaleOptions, upscale_images
 from featlift.retrieval.embedders import EmbedderConfig
 
@@ -141,3 +143,34 @@ def test_a_crop_is_black_outside_of_the_image(tmp_path):
     crop = read_image_crop(tmp_path / "a.png", (-1, 0, 6, 3))
     assert crop.shape == (3, 3, 7)
     assert crop[0].sum(dim=0).tolist() == [0, 3, 3, 3, 3, 0, 0]
+
+
+def test_hidden_and_drawn_images_are_skipped_with_a_warning(every_suffix):
+    files = list_images(every_suffix)
+    (every_suffix / "._1.jpg").write_bytes(b"Mac OS X")
+    (every_suffix / "folder.jpg").mkdir()
+    (every_suffix / "predictions").mkdir()
+    (every_suffix / "predictions/drawn.png").write_bytes(files[0].read_bytes())
+    (every_suffix / "predictions" / WRITTEN_FILE).write_text("drawn.png\n")
+    with pytest.warns(UserWarning, match="1 hidden files are skipped: ._1.jpg") as warned:
+        assert list_images(every_suffix) == files
+    assert "predictions/drawn.png" in str(warned[1].message)
+
+
+def test_images_in_memory():
+    pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    expected = torch.from_numpy(pixels).permute(2, 0, 1) / 255
+    for image in (pixels, Image.fromarray(pixels), torch.from_numpy(pixels).permute(2, 0, 1), expected):
+        assert torch.equal(to_image_tensor(image), expected)
+    assert to_image_tensor(pixels[..., 0]).shape == (3, 4, 5)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.fromarray(pixels)
+    turned.info["exif"] = exif.tobytes()
+    assert to_image_tensor(turned).shape == (3, 5, 4)
+
+
+@pytest.mark.parametrize("image", [torch.full((3, 4, 5), 2.0), torch.zeros(4, 5), np.zeros((4, 5, 3)), "no image"])
+def test_what_is_no_image_in_memory(image):
+    with pytest.raises(ImageReadError, match=type(image).__name__):
+        to_image_tensor(image)

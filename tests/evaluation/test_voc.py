@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featlift.evaluation.voc import eleven_point_average_precision, voc_average_precision
+from featlift.evaluation.voc import area_average_precision, eleven_point_average_precision, voc_average_precision
 
 
 def annotation(image, box, difficult=0, label=1):
@@ -99,3 +99,20 @@ def test_matches_coco_where_rules_agree():
     run.accumulate()
     ap = voc_average_precision(objects, detections)["car"]
     assert ap == pytest.approx(run.eval["precision"][0, :, 0, 0, 2].mean(), abs=1e-9)
+
+
+def test_the_area_by_hand():
+    """The curve of `test_by_hand`: recall 1/3, 1/3, 2/3 with precision 1, 1/2, 2/3."""
+    objects = make_ground_truth(
+        annotation(1, [0, 0, 10, 10]), annotation(1, [20, 0, 10, 10]), annotation(2, [0, 0, 10, 10])
+    )
+    boxes = [(1, [0, 0, 10, 10]), (1, [50, 50, 10, 10]), (2, [1, 0, 10, 10])]
+    detections = [detection(image, box, 0.9 - 0.1 * rank) for rank, (image, box) in enumerate(boxes)]
+    values = voc_average_precision(objects, detections, interpolate=area_average_precision)
+    assert values["car"] == pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 3)
+
+
+def test_the_area_below_an_envelope():
+    """Precision 1/2 then 2/3: the larger one holds for all smaller recalls."""
+    recall, precision = np.array([0.0, 0.5, 0.5, 1.0]), np.array([0.0, 0.5, 0.4, 0.6])
+    assert area_average_precision(recall, precision) == pytest.approx(0.6)

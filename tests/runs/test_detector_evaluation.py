@@ -36,3 +36,12 @@ def test_images_of_other_classes_are_refused(trained, coco, tmp_path, capsys):
     assert main.main(["evaluate", str(trained["nearest"]), "--data", str(other)]) == 1
     printed = capsys.readouterr().err
     assert "the detector does not know zebra" in printed
+
+
+def test_voc_data_are_also_evaluated_by_vocs_protocols(trained, coco, tmp_path, capsys):
+    assert main.main(["data", "convert", str(coco), str(tmp_path / "voc"), "--to", "voc"]) == 0
+    words = [str(trained["nearest"]), "--data", str(tmp_path / "voc"), "--out", str(tmp_path / "m.json")]
+    assert main.main(["evaluate", *words]) == 0
+    voc = json.loads((tmp_path / "m.json").read_text())["voc"]
+    assert set(voc) == {"VOC2007", "VOC2012"}
+    assert "VOC2007: mAP" in capsys.readouterr().out

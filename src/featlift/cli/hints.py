@@ -94,7 +94,12 @@ _CLASSES = (
         "", "FeatLift does not select classes; they are those of the annotations with which the detector was trained."
     ),
 )
-_SAVE = (Hint("", "'featlift predict' writes annotated images and predictions.json to its folder --out."),)
+_SAVE = (
+    Hint(
+        "",
+        "'featlift predict' writes annotated images and predictions.json to its folder --out, with --save-txt also YOLO labels.",
+    ),
+)
 _IOU = (
     Hint("merge_method", "--merge-method chooses how the detections of several --scales are merged: nms or soft-nms."),
     Hint("", "The NMS is part of the trained detector; 'featlift evaluate' has --merge-method."),
@@ -111,6 +116,10 @@ _EXIST_OK = (
 _OPTIMIZER = (
     Hint("{stage}.optimizer.name", "--{stage}.optimizer.name sets the optimizer of the stage '{stage}'."),
     Hint("optimizer.name", "--optimizer.name sets the optimizer."),
+)
+_TRACKER = (
+    Hint("tracker", "--tracker logs to an experiment tracker: tensorboard, wandb or mlflow."),
+    Hint("", "'featlift train baseline' has --tracker: tensorboard, wandb or mlflow."),
 )
 
 OPTION_HABITS: dict[str, tuple[Hint, ...]] = {
@@ -156,8 +165,14 @@ OPTION_HABITS: dict[str, tuple[Hint, ...]] = {
     "nms": _IOU,
     "cache": _CACHE,
     "exist_ok": _EXIST_OK,
+    "vid_stride": (Hint("frame_step", "--frame-step uses every n-th frame of a video."), *_SAVE),
     "fp16": _PRECISION,
     "optimizer": _OPTIMIZER,
+    "tensorboard": _TRACKER,
+    "wandb": _TRACKER,
+    "mlflow": _TRACKER,
+    "report_to": _TRACKER,
+    "logger": _TRACKER,
 }
 """Option of another toolkit → hints; the first whose option the command has is given."""
 

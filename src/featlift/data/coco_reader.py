@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from featlift.data.coco_boxes import area_is_of_corners, is_finite_number, is_normalized
-from featlift.data.coco_document import load_coco_document, read_categories, whole_number
+from featlift.data.coco_document import check_coco_document, load_coco_document, read_categories, whole_number
 from featlift.data.coco_objects import CocoObject, ParsedObject, finish_masks, parse_object
+from featlift.data.formats.split_source import SplitSource
 from featlift.data.image_io import MAX_PIXELS, ImageReadError, ImageSize, read_image_sizes
 from featlift.data.problems import KEPT, LEFT_OUT, DataProblem, DatasetError, Effect
 
@@ -27,7 +28,7 @@ class CocoImage:
 
 
 class CocoReader:
-    """Reader of ``annotation_file``, a COCO JSON file, with the images in ``image_folder``.
+    """Reader of ``source``, a COCO JSON file or the document of another format, and its image folder.
 
     After `read_images`, ``problems`` lists every invalid entry and what became of it.
 
@@ -35,11 +36,11 @@ class CocoReader:
         DatasetError: If the JSON file is missing, is not in COCO's format, or has no usable categories.
     """
 
-    def __init__(self, annotation_file: Path, image_folder: Path, max_pixels: int = MAX_PIXELS) -> None:
-        self.annotation_file, self.image_folder, self.max_pixels = annotation_file, image_folder, max_pixels
-        self.problems: list[DataProblem] = []
-        self.document = load_coco_document(annotation_file)
-        categories = read_categories(annotation_file, self.document)
+    def __init__(self, source: SplitSource, max_pixels: int = MAX_PIXELS) -> None:
+        self.annotation_file, self.max_pixels = source.file, max_pixels
+        self.problems, self._source = list(source.problems), source
+        self.document = load_coco_document(source.file) if source.document is None else _check_document(source)
+        categories = read_categories(source.file, self.document)
         self.classes, self.category_ids = list(categories.values()), list(categories)
         self._labels = {id_: label for label, id_ in enumerate(categories, start=1)}
 
@@ -80,7 +81,7 @@ class CocoReader:
         if not width or not height:
             message = f"its size is {image['width']}x{image['height']} pixels; sizes are whole numbers above 0"
             return self._record("image entry", location, message)
-        entry = CocoImage(id_, name, self.image_folder / name, (height, width))
+        entry = CocoImage(id_, name, self._source.find_image(name), (height, width))
         return entry if self._has_valid_image(entry, location) else None
 
     def _has_valid_image(self, entry: CocoImage, location: str) -> bool:
@@ -151,6 +152,7 @@ class CocoReader:
         _check_id(annotation, known_ids, parsed)
         is_named = not any(kind == "object entry" and message.startswith("it") for kind, message, _ in parsed.problems)
         location = f"annotation {annotation['id']} (image {entry.image_id})" if is_named else f"annotations[{index}]"
+        location = annotation.get("source") or location
         for kind, message, effect in parsed.problems:
             self._record(kind, location, message, effect)
         if parsed.instance:
@@ -159,6 +161,14 @@ class CocoReader:
 
     def _record(self, kind: str, location: str, message: str, effect: Effect = LEFT_OUT) -> None:
         self.problems.append(DataProblem(self.annotation_file, location, kind, message, effect))
+
+
+def _check_document(source: SplitSource) -> dict[str, Any]:
+    """The document of another format; without an image the problems of its reading are raised."""
+    try:
+        return check_coco_document(source.file, source.document)
+    except DatasetError as error:
+        raise DatasetError([*source.problems, *error.problems]) from error
 
 
 def _check_id(annotation: dict[str, Any], known_ids: dict[int, int], parsed: ParsedObject) -> None:

@@ -51,7 +51,7 @@ def read_image_facts(dataset: ImageDataset) -> Iterator[ImageFacts]:
 
 def read_image_header(path: Path) -> tuple[int, str]:
     """EXIF orientation 1…8 and Pillow's mode of an image file."""
-    with Image.open(path) as image:
+    with Image.open(path if isinstance(path, Path) else path.open("rb")) as image:
         return read_orientation(image), image.mode
 
 

@@ -1,15 +1,18 @@
 """List image files, and read them, of any mode, as upright RGB ``[3, H, W]`` in 0…1."""
 
+import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2.functional import crop
 
@@ -18,6 +21,8 @@ ImageSize = tuple[int, int]
 CropBox = tuple[float, float, float, float]
 """Left, top, right and bottom edge, in pixels."""
 
+WRITTEN_FILE = ".featlift-files"
+"""List of the files that ``featlift predict`` has written into a folder, one relative path per line."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 178_956_970
 """Default limit of the pixels of an image, against files that decompress to more than the memory holds; Pillow's limit."""
@@ -39,7 +44,9 @@ class ImageReadError(ValueError):
 
 
 def list_images(folder: str | PathLike[str]) -> list[Path]:
-    """Image files in ``folder`` and its subfolders, sorted by path; macOS's hidden ``._`` files are left out.
+    """Image files in ``folder`` and its subfolders, sorted by path.
+
+    Hidden files, such as the ``._1.jpg`` of macOS, and images that ``featlift predict`` has written are skipped with a warning.
 
     Raises:
         FileNotFoundError: If the folder is missing or contains no image.
@@ -47,14 +54,28 @@ def list_images(folder: str | PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
-    files = sorted(path for path in folder.rglob("*") if _is_image_file(path))
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    hidden = [path for path in files if any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    written = _list_written(folder)
+    written_images = [path for path in files if path in written]
+    _warn_of_skipped(hidden, folder, "hidden files")
+    _warn_of_skipped(written_images, folder, "images that 'featlift predict' has written")
+    files = [path for path in files if path not in {*hidden, *written_images}]
     if not files:
         raise FileNotFoundError(f"'{folder}' contains no image ({', '.join(IMAGE_SUFFIXES)}).")
     return files
 
 
-def _is_image_file(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._") and not path.is_dir()
+def _list_written(folder: Path) -> set[Path]:
+    """Files below ``folder`` that the lists `WRITTEN_FILE` name."""
+    lists = folder.rglob(WRITTEN_FILE)
+    return {file.parent / os.fsdecode(name) for file in lists for name in file.read_bytes().splitlines()}
+
+
+def _warn_of_skipped(files: list[Path], folder: Path, what: str) -> None:
+    if files:
+        names = ", ".join(str(path.relative_to(folder)) for path in files[:3]) + (", …" if len(files) > 3 else "")
+        warnings.warn(f"{folder}: {len(files)} {what} are skipped: {names}.", stacklevel=3)
 
 
 def read_image_sizes(path: Path, max_pixels: int = MAX_PIXELS) -> list[ImageSize]:
@@ -77,6 +98,12 @@ def read_orientation(image: Image.Image) -> int:
         return 1  # Pillow would decode the whole image to find its EXIF data
     value = image.getexif().get(_ORIENTATION, 1)
     return value if value in _TURNS else 1
+
+
+def is_rotated(file: Any) -> bool:
+    """Whether the EXIF orientation of an image file turns or mirrors its stored pixels. Only the header is read."""
+    with _without_pillow_limit(file) as image:
+        return read_orientation(image) != 1
 
 
 def read_image(path: Path, size: ImageSize | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -111,11 +138,12 @@ def _open_image(path: Path, max_pixels: int, problem: str) -> Iterator[Image.Ima
         raise ImageReadError(f"{path} {problem} ({error}).") from error
 
 
-def _without_pillow_limit(path: Path) -> Image.Image:
+def _without_pillow_limit(path: Any) -> Image.Image:
+    """Open an image file: a path, or an object with ``open("rb")``, such as an image in a Hugging Face dataset."""
     with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            return Image.open(path if isinstance(path, (str, PathLike)) else path.open("rb"))
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -143,6 +171,27 @@ def read_image_crop(path: Path, box: CropBox | None = None, max_pixels: int = MA
         return image
     left, top, right, bottom = (round(edge) for edge in box)
     return crop(image, top, left, bottom - top, right - left)
+
+
+def to_image_tensor(image: Any) -> Tensor:
+    """Image in memory as ``[3, H, W]`` float32 in 0…1: a PIL image of any mode, which its EXIF orientation turns, an RGB or gray array
+    ``[H, W, 3]`` or ``[H, W]`` of uint8, or a tensor ``[3, H, W]`` of uint8 or of floats in 0…1.
+
+    Raises:
+        ImageReadError: If it is none of these.
+    """
+    if isinstance(image, Image.Image):
+        return _to_rgb_tensor(ImageOps.exif_transpose(image))
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
+        return _to_rgb_tensor(Image.fromarray(image))
+    if isinstance(image, Tensor) and image.ndim == 3 and len(image) == 3:
+        pixels = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+        if 0 <= pixels.min() <= pixels.max() <= 1:
+            return pixels
+    form = f"{type(image).__name__} {getattr(image, 'dtype', '')} {list(getattr(image, 'shape', []))}"
+    raise ImageReadError(
+        f"An image is a PIL image, an RGB array [H, W, 3] of uint8, or a tensor [3, H, W] in 0…1 or of uint8; not {form}."
+    )
 
 
 def _to_rgb_tensor(image: Image.Image) -> Tensor:

@@ -1,103 +1,162 @@
-"""Detect objects in image files; write annotated images and COCO JSON."""
+"""Detect objects in images and videos; write annotated images and videos, COCO JSON and YOLO labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from featlift.data.dataset import coco_categories
-from featlift.data.image_io import list_images, read_image
-from featlift.device import device_of
-from featlift.evaluation.coco_files import to_annotations, write_coco_file, write_coco_results
-from featlift.evaluation.detection import to_coco_results
+from featlift.data.formats.export import unique_names
+from featlift.deployment.image_sources import ImageSource, Source, VideoSource
+from featlift.deployment.prediction_files import PredictionFiles
+from featlift.deployment.predictor import Prediction, Predictor
+from featlift.deployment.video import VideoWriter
 from featlift.training.progress import track
 
 
-def predict_images(
-    detector: nn.Module,
-    classes: Sequence[str],
-    files: Sequence[Path],
-    out: Path,
-    score_threshold: float = 0.5,
-    skip_broken: bool = False,
-    category_ids: Sequence[int] | None = None,
-) -> dict[str, Any]:
-    """Detect objects in ``files``; write annotated images and detections into ``out``, and return the content of ``predictions.json``.
+@dataclass(frozen=True)
+class PredictionOptions:
+    """What a prediction writes, and from which frames.
 
-    ``predictions.json`` is a full COCO file with images and categories, ``results.json`` the list of COCO results.
+    Attributes:
+        score_threshold: Minimum score of detections that are drawn or written as YOLO labels; the JSON files contain all.
+        draw: Whether to write annotated images and videos.
+        save_txt: Whether to write YOLO label files, ``labels/NAME.txt``.
+        save_conf: Whether these have the score at the end of each line.
+        frame_step: Use every n-th frame of videos, streams and cameras.
+        max_frames: Number of frames after which a video, stream or camera ends; 0 for all.
+        skip_broken: Skip unreadable images and list them, instead of stopping.
+    """
 
-    Args:
-        detector: Detector with torchvision's interface.
-        classes: Names of the classes; label k is ``classes[k - 1]``.
-        files: Image files.
-        out: Output folder.
-        score_threshold: Minimum score of drawn detections; the JSON file contains all.
-        skip_broken: Skip unreadable images and list them in the JSON file.
-        category_ids: Id of each class in the files; None for 1…K. Images have the ids 1…N.
+    score_threshold: float = 0.5
+    draw: bool = True
+    save_txt: bool = False
+    save_conf: bool = False
+    frame_step: int = 1
+    max_frames: int = 0
+    skip_broken: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not 0 <= self.score_threshold <= 1:
+            raise ValueError(f"--score-threshold is {self.score_threshold:g}; scores are between 0 and 1.")
+        if self.frame_step < 1 or self.max_frames < 0:
+            raise ValueError(
+                f"--frame-step is {self.frame_step}, at least 1; --max-frames is {self.max_frames}, at least 0."
+            )
+
+
+@dataclass(frozen=True)
+class PredictionCounts:
+    """Number of images and frames, of detections, and of unreadable images."""
+
+    num_images: int
+    num_detections: int
+    num_skipped: int
+
+    def __str__(self) -> str:
+        return f"{self.num_images} images, {self.num_detections} detections, {self.num_skipped} skipped"
+
+
+def predict_sources(
+    predictor: Predictor, sources: Sequence[Source], out: Path, options: PredictionOptions | None = None
+) -> PredictionCounts:
+    """Detect objects in ``sources`` and write the results into ``out``.
+
+    ``predictions.json`` is a COCO file with images and categories, ``results.json`` the list of COCO results; both have all detections of
+    the predictor. Annotated images are ``NAME.png``, videos ``NAME.mp4``, label files ``labels/NAME.txt``; equal names get their folder or
+    a number. One image is in memory at a time. Ctrl-C ends the prediction; what was predicted is written.
 
     Raises:
-        ValueError: If an image is unreadable and ``skip_broken`` is False.
+        ValueError: If ``out`` is a folder of the images, or an image is unreadable and ``options.skip_broken`` is False.
     """
-    device = device_of(detector)
-    detector.eval()
-    categories = coco_categories(classes, category_ids)
-    label_ids = {label: category["id"] for label, category in enumerate(categories, start=1)}
-    results: list[dict[str, Any]] = []
-    images, broken = [], []
-    out.mkdir(parents=True, exist_ok=True)
-    for number, file in enumerate(track(files, "predicting"), 1):
+    options = options or PredictionOptions()
+    _check_out(sources, out)
+    names = unique_names([_file_name(source) for source in sources])
+    total = _count_images(sources, options)
+    num_skipped = 0
+    with PredictionFiles(out, coco_categories(predictor.classes, predictor.category_ids)) as files:
+        predictions = (
+            prediction
+            for source, name in zip(sources, names, strict=True)
+            for prediction in _predict_source(predictor, source, name, files, options)
+        )
         try:
-            image = read_image(file)
-        except ValueError as error:
-            if not skip_broken:
-                raise ValueError(f"{error} (--skip-broken skips unreadable images)") from error
-            broken.append({"file": str(file), "reason": str(error)})
-            continue
-        detections = _detect(detector, image.to(device))
-        images.append({"id": number, "file_name": str(file), "height": image.shape[1], "width": image.shape[2]})
-        results += to_coco_results([detections], [number], label_ids)
-        draw_predictions(image, detections, classes, score_threshold, out / f"{number:05d}_{file.stem}.png")
-    write_coco_results(out / "results.json", results)
-    write_coco_file(out / "predictions.json", images, categories, results, skipped=broken)
-    return {"images": images, "categories": categories, "annotations": to_annotations(results), "skipped": broken}
+            for prediction in track(predictions, "predicting", total=total or None):
+                num_skipped += bool(prediction.error)
+        except KeyboardInterrupt:
+            print(f"stopped; the files in {out} contain what was predicted until now")
+    return PredictionCounts(files.num_images, files.num_detections, num_skipped)
 
 
-def find_images(paths: list[str]) -> list[Path]:
-    """Return the files among ``paths`` and all image files below the folders among them, in order.
+def _predict_source(
+    predictor: Predictor, source: Source, name: str, files: PredictionFiles, options: PredictionOptions
+) -> Iterator[Prediction]:
+    """Predict and write each image or frame of ``source``."""
+    stream = predictor.stream([source], options.frame_step, options.skip_broken)
+    if isinstance(source, ImageSource):
+        for prediction in stream:
+            if not prediction.error and options.draw:
+                _save_image(prediction, files.add_file(files.folder / f"{name}.png"), options)
+            yield _write(prediction, name, files, options)
+        return
+    writer = None
+    try:
+        for number, prediction in enumerate(stream):
+            if options.max_frames and number == options.max_frames:
+                break
+            if options.draw:
+                writer = writer or VideoWriter(
+                    files.add_file(files.folder / f"{name}.mp4"), source.rate() / options.frame_step
+                )
+                writer.write(prediction.above(options.score_threshold).draw())
+            yield _write(prediction, f"{name}_{number * options.frame_step:06d}", files, options)
+    finally:
+        if writer is not None:
+            writer.close()
 
-    Raises:
-        FileNotFoundError: If a path does not exist or contains no image.
-    """
-    images: list[Path] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise FileNotFoundError(f"'{path}' does not exist.")
-        images += list_images(path) if path.is_dir() else [path]
-    return images
+
+def _write(prediction: Prediction, name: str, files: PredictionFiles, options: PredictionOptions) -> Prediction:
+    """Add ``prediction`` to the JSON files, and write its label file."""
+    if prediction.error:
+        files.add_skipped(prediction.name, prediction.error)
+        return prediction
+    height, width = prediction.image.shape[1:]
+    files.add_image(prediction.name, (height, width), prediction.to_coco(files.num_images + 1))
+    if options.save_txt:
+        text = prediction.above(options.score_threshold).to_yolo(options.save_conf)
+        files.add_file(files.folder / "labels" / f"{name}.txt").write_text(text)
+    return prediction
 
 
-@torch.inference_mode()
-def _detect(detector: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    return {name: value.cpu() for name, value in detector([image])[0].items()}
-
-
-def draw_predictions(
-    image: Tensor, detections: dict[str, Tensor], classes: Sequence[str], score_threshold: float, path: Path
-) -> None:
-    """Write ``image [3, H, W]`` with the boxes and masks of the ``detections`` with at least ``score_threshold``."""
+def _save_image(prediction: Prediction, path: Path, options: PredictionOptions) -> None:
     from torchvision.transforms.functional import to_pil_image
-    from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-    keep = detections["scores"] >= score_threshold
-    canvas = (image * 255).round().clamp(0, 255).byte()
-    labels = [
-        f"{classes[label - 1]} {score:.2f}"
-        for label, score in zip(detections["labels"][keep].tolist(), detections["scores"][keep].tolist(), strict=True)
-    ]
-    if "masks" in detections and keep.any():
-        canvas = draw_segmentation_masks(canvas, detections["masks"][keep][:, 0] > 0.5, alpha=0.4, colors="#e6194b")
-    if labels:
-        canvas = draw_bounding_boxes(canvas, detections["boxes"][keep], labels, colors="#e6194b", width=2)
-    to_pil_image(canvas).save(path)
+    to_pil_image(prediction.above(options.score_threshold).draw()).save(path)
+
+
+def _check_out(sources: Sequence[Source], out: Path) -> None:
+    folders = {source.content.parent.resolve() for source in sources if isinstance(source.content, Path)}
+    if out.resolve() in folders:
+        raise ValueError(
+            f"--out {out} is a folder of the images; choose another, so that drawings and images stay apart."
+        )
+
+
+def _file_name(source: Source) -> str:
+    """Name from which that of the output is made: a path, the last part of a URL, or "camera-0"."""
+    if isinstance(source.content, Path):
+        return str(source.content)
+    if isinstance(source.content, str) and "://" in source.content:
+        return source.content.partition("?")[0].rstrip("/").rpartition("/")[2] or "image"
+    return str(source.content) if isinstance(source.content, str) else source.name.replace(" ", "-")
+
+
+def _count_images(sources: Sequence[Source], options: PredictionOptions) -> int:
+    """Number of images and frames; 0 if it is not known."""
+    counts = [1 if isinstance(source, ImageSource) else _count_frames(source, options) for source in sources]
+    return sum(counts) if all(counts) else 0
+
+
+def _count_frames(source: VideoSource, options: PredictionOptions) -> int:
+    number = -(-source.num_frames() // options.frame_step)
+    return min(number or options.max_frames, options.max_frames or number)

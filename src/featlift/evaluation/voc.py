@@ -1,10 +1,10 @@
-"""PASCAL VOC 2007 average precision (FDSR, Table 3): IoU 0.5, eleven-point interpolation.
+"""PASCAL VOC average precision at IoU 0.5: VOC2007's eleven-point interpolation (FDSR, Table 3), and the area of VOC2010 and later.
 
 Implemented here because no library provides it: unlike in COCO's matching, a detection is compared only with the object of largest IoU,
 even if that object is already matched.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,27 +13,9 @@ from numpy.typing import NDArray
 from featlift.evaluation.iou import box_iou_xywh
 
 VOCDetection = Mapping[str, Any]
+Interpolation = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
+"""Average precision of recalls and precisions, best detection first."""
 RECALL_POINTS = np.linspace(0, 1, 11)
-
-
-def voc_average_precision(
-    ground_truth: Mapping[str, Any], detections: Sequence[VOCDetection], iou_threshold: float = 0.5
-) -> dict[str, float | None]:
-    """Compute ``"mAP"`` and the AP of each class by name, in 0…1; None for a class without objects.
-
-    Boxes are continuous coordinates, not pixel indices, so VOC's "+ 1" is already included (see `featlift.data.voc`).
-
-    Args:
-        ground_truth: Ground truth in COCO format. Objects with ``difficult`` (or else ``iscrowd``) 1 are ignored.
-        detections: COCO results: ``image_id``, ``category_id``, ``bbox`` xywh in px, ``score``.
-        iou_threshold: Minimum IoU of a true positive.
-    """
-    values = {
-        c["name"]: _class_average_precision(ground_truth, detections, c["id"], iou_threshold)
-        for c in ground_truth["categories"]
-    }
-    present = [value for value in values.values() if value is not None]
-    return {"mAP": float(np.mean(present)) if present else None, **values}
 
 
 def eleven_point_average_precision(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
@@ -41,8 +23,42 @@ def eleven_point_average_precision(recall: NDArray[np.float64], precision: NDArr
     return float(np.mean([precision[recall >= point - 1e-12].max(initial=0.0) for point in RECALL_POINTS]))
 
 
+def area_average_precision(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+    """Area below the precision, made non-increasing from the right, as a function of recall (VOC2010 and later)."""
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+
+
+def voc_average_precision(
+    ground_truth: Mapping[str, Any],
+    detections: Sequence[VOCDetection],
+    iou_threshold: float = 0.5,
+    interpolate: Interpolation = eleven_point_average_precision,
+) -> dict[str, float | None]:
+    """Compute ``"mAP"`` and the AP of each class by name, in 0…1; None for a class without objects.
+
+    Boxes are continuous coordinates, not pixel indices, so VOC's "+ 1" is already included (see `featlift.data.formats.voc`).
+
+    Args:
+        ground_truth: Ground truth in COCO format. Objects with ``difficult`` (or else ``iscrowd``) 1 are ignored.
+        detections: COCO results: ``image_id``, ``category_id``, ``bbox`` xywh in px, ``score``.
+        iou_threshold: Minimum IoU of a true positive.
+        interpolate: `eleven_point_average_precision` (VOC2007) or `area_average_precision` (VOC2010 and later).
+    """
+    values = {
+        c["name"]: _class_average_precision(ground_truth, detections, c["id"], iou_threshold, interpolate)
+        for c in ground_truth["categories"]
+    }
+    present = [value for value in values.values() if value is not None]
+    return {"mAP": float(np.mean(present)) if present else None, **values}
+
+
 def _class_average_precision(
-    ground_truth: Mapping[str, Any], detections: Sequence[VOCDetection], category_id: int, iou_threshold: float
+    ground_truth: Mapping[str, Any],
+    detections: Sequence[VOCDetection],
+    category_id: int,
+    iou_threshold: float,
+    interpolate: Interpolation,
 ) -> float | None:
     objects: dict[int, list[Mapping[str, Any]]] = {}
     for annotation in ground_truth["annotations"]:
@@ -53,7 +69,7 @@ def _class_average_precision(
         return None
     ranked = sorted((d for d in detections if d["category_id"] == category_id), key=lambda d: -d["score"])
     tp, fp = (np.cumsum(values) for values in _match_detections(ranked, objects, iou_threshold))
-    return eleven_point_average_precision(tp / num_objects, tp / np.maximum(tp + fp, 1))
+    return interpolate(tp / num_objects, tp / np.maximum(tp + fp, 1))
 
 
 def _match_detections(

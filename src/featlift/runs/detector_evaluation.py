@@ -18,6 +18,7 @@ from featlift.evaluation.class_mapping import match_classes
 from featlift.evaluation.coco_files import write_coco_file, write_coco_results
 from featlift.evaluation.coco_metrics import Detection
 from featlift.evaluation.detection import detection_limit, evaluate_detector
+from featlift.evaluation.voc import area_average_precision, eleven_point_average_precision, voc_average_precision
 from featlift.runs.evaluate import format_metrics
 from featlift.runs.options import InferenceOptions
 from featlift.runs.tt100k import evaluate_tt100k, format_tt100k, plot_accuracy_recall
@@ -28,7 +29,7 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
 
     Args:
         model: Run folder or detector file.
-        data: COCO folder, TT100K folder or "scenes"; empty for the run's own data.
+        data: Dataset (see `featlift.data.open_dataset`) or "scenes"; empty for the run's own data.
         split: "val" or "train".
         out: JSON file; empty for ``evaluation-….json`` next to the detector.
         inference: Batch size, device and test-time augmentation.
@@ -50,6 +51,9 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
         results["tt100k"] = evaluate_tt100k(predictor, dataset, evaluation, inference.batch_size, inference.device)
         print(format_tt100k(results["tt100k"]))
         print(plot_accuracy_recall(results["tt100k"], path.with_name(f"{path.stem}-accuracy-recall.png")))
+    if getattr(dataset, "layout", "") == "voc":
+        results["voc"] = evaluate_voc(dataset, evaluation.detections)
+        print(" · ".join(f"{name}: mAP {100 * (values['mAP'] or 0):.1f}" for name, values in results["voc"].items()))
     write_json(path, results)
     write_detections(path, dataset, evaluation.detections)
     print(path)
@@ -64,6 +68,15 @@ def build_predictor(detector: nn.Module, inference: InferenceOptions) -> nn.Modu
         return detector
     limit = detection_limit(detector)
     return MultiScaleTTA(detector, inference.scales, inference.flip, inference.merge_method, max_detections=limit)
+
+
+def evaluate_voc(dataset: ImageDataset, detections: Sequence[Detection]) -> dict[str, dict[str, float | None]]:
+    """PASCAL VOC's own AP of ``detections`` by class, in 0…1: of VOC2007 (eleven points) and of VOC2010 and later (area)."""
+    protocols = {"VOC2007": eleven_point_average_precision, "VOC2012": area_average_precision}
+    truth = dataset.coco()
+    return {
+        name: voc_average_precision(truth, detections, interpolate=function) for name, function in protocols.items()
+    }
 
 
 def write_detections(path: Path, dataset: ImageDataset, detections: Sequence[Detection]) -> None:

@@ -106,6 +106,10 @@ def _format_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def track(items: Iterable[_ItemT], description: str, is_visible: bool = True) -> Iterable[_ItemT]:
-    """Iterate over ``items`` with a bar in a terminal; for work other than training."""
-    return rich_track(items, description=description, disable=not is_visible)
+def track(
+    items: Iterable[_ItemT], description: str, is_visible: bool = True, total: int | None = None
+) -> Iterable[_ItemT]:
+    """Iterate over ``items``, ``total`` in number (None: their length, if they have one), with a bar in a terminal; for work other than
+    training.
+    """
+    return rich_track(items, description=description, disable=not is_visible, total=total)
