@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from yolox_network import PlainPass, YOLOXNano, enlarge, letterbox, run_plain_pass
+from yolox_network import SIDE, PlainPass, YOLOXNano, enlarge, letterbox, run_plain_pass
 
 Crop = tuple[int, int, int]
 """(top, left, side) in cells of 32 px."""
@@ -73,9 +73,9 @@ def open_cache(folder: Path) -> MapCache:
 
 
 @torch.no_grad()
-def compute_maps(network: YOLOXNano, image: Tensor, plain: PlainPass) -> dict[str, Tensor]:
-    """Return all `MAPS` of ``image [1, 3, 416, 416]`` in 0…255."""
-    dark3 = network.compute_dark3(enlarge(image))
+def compute_maps(network: YOLOXNano, large: Tensor, plain: PlainPass) -> dict[str, Tensor]:
+    """Return all `MAPS`, from the pass ``plain`` and the same image at twice the size, ``large [1, 3, 832, 832]`` in 0…255."""
+    dark3 = network.compute_dark3(large)
     reduce_conv1, lateral_conv0 = network.compute_top_down(dark3)
     c3_p3 = network.compute_c3_p3(reduce_conv1, dark3)
     return {name: getattr(plain, name) for name in INPUTS if name != "enlarged_dark3"} | {
@@ -88,16 +88,26 @@ def compute_maps(network: YOLOXNano, image: Tensor, plain: PlainPass) -> dict[st
 
 
 def fill_cache(
-    network: YOLOXNano, folder: Path, names: Sequence[str], images: Iterator[NamedImage], num_images: int
+    network: YOLOXNano,
+    folder: Path,
+    names: Sequence[str],
+    images: Iterator[NamedImage],
+    num_images: int,
+    native: bool = False,
 ) -> None:
-    """Write the maps ``names`` of ``num_images`` images, and ``images.json``."""
+    """Write the maps ``names`` of ``num_images`` images, and ``images.json``.
+
+    The image at twice the size is the image of side 416 enlarged, or with ``native`` the original image letterboxed to 832 px.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: _create_array(folder / f"{name}.npy", num_images, *MAPS[name]) for name in names}
     entries = []
     for index, (file, image) in enumerate(images):
         tensor, scale = letterbox(image)
         tensor = tensor.contiguous(memory_format=torch.channels_last)
-        maps = compute_maps(network, tensor, run_plain_pass(network, tensor))
+        large = letterbox(image, 2 * SIDE)[0] if native else enlarge(tensor)
+        large = large.contiguous(memory_format=torch.channels_last)
+        maps = compute_maps(network, large, run_plain_pass(network, tensor))
         for name, values in arrays.items():
             values[index] = maps[name][0].permute(1, 2, 0).numpy()
         entries.append({"file": file, "scale": scale, "extent": [int(side * scale) for side in image.shape[:2]]})

@@ -59,9 +59,11 @@ def open_held_out(folder: Path, name: str) -> HeldOutSet:
 
 
 @torch.no_grad()
-def write_held_out(network: YOLOXNano, folder: Path, files: Sequence[Path], ground_truth: dict[str, Any]) -> None:
+def write_held_out(
+    network: YOLOXNano, folder: Path, files: Sequence[Path], ground_truth: dict[str, Any], native: bool = False
+) -> None:
     """Store maps, boxes and the letterboxed images of ``files``, the images of ``ground_truth`` in its order."""
-    fill_cache(network, folder, [*INPUTS, "enlarged_reduce_conv1"], map(_read, files), len(files))
+    fill_cache(network, folder, [*INPUTS, "enlarged_reduce_conv1"], map(_read, files), len(files), native)
     entries = json.loads((folder / "images.json").read_text())
     label = only_label(ground_truth)
     plain, native, letterboxed = [], [], []

@@ -77,7 +77,7 @@ def open_student(run: str, network: YOLOXNano) -> nn.Module:
 def cache_maps(args: argparse.Namespace) -> None:
     """Store the maps of unlabeled images and of a mirrored crop of each."""
     files = sorted(args.images.iterdir())
-    fill_cache(open_network(args), args.cache / "unlabeled", list(MAPS), read_images(files, True), 2 * len(files))
+    fill_cache(open_network(args), args.cache / "unlabeled", list(MAPS), read_images(files, True), 2 * len(files), args.native)
 
 
 def prepare_held_out(args: argparse.Namespace) -> None:
@@ -96,7 +96,7 @@ def prepare_held_out(args: argparse.Namespace) -> None:
         files += [folder / image["file_name"] for image in images]
     for number, annotation in enumerate(ground_truth["annotations"], 1):
         annotation["id"] = number
-    write_held_out(open_network(args), args.cache / args.name, files, ground_truth)
+    write_held_out(open_network(args), args.cache / args.name, files, ground_truth, args.native)
 
 
 def train(args: argparse.Namespace) -> None:

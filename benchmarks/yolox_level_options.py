@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 RUNS_HELP = "Checkpoints of train, or bound"
+NATIVE_HELP = "The level reads the original image letterboxed to 832 px, not the 416 px image enlarged"
 MAX_SIZE_HELP = "Only boxes of the level below this size (square root of the area, px) are added"
 
 
@@ -30,6 +31,7 @@ def build_parser(description: str | None, weights: Path) -> argparse.ArgumentPar
 
 def _add_cache_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="Folder of unlabeled images")
+    parser.add_argument("--native", action="store_true", help=NATIVE_HELP)
 
 
 def _add_held_out_options(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +39,7 @@ def _add_held_out_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="Folders of images")
     parser.add_argument("--ground-truth", type=Path, nargs="+", required=True, help="COCO file of each folder")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="Folders whose images are left out")
+    parser.add_argument("--native", action="store_true", help=NATIVE_HELP)
 
 
 def _add_train_options(parser: argparse.ArgumentParser) -> None:
