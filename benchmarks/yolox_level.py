@@ -77,7 +77,9 @@ def open_student(run: str, network: YOLOXNano) -> nn.Module:
 def cache_maps(args: argparse.Namespace) -> None:
     """Store the maps of unlabeled images and of a mirrored crop of each."""
     files = sorted(args.images.iterdir())
-    fill_cache(open_network(args), args.cache / "unlabeled", list(MAPS), read_images(files, True), 2 * len(files), args.native)
+    fill_cache(
+        open_network(args), args.cache / "unlabeled", list(MAPS), read_images(files, True), 2 * len(files), args.native
+    )
 
 
 def prepare_held_out(args: argparse.Namespace) -> None:

@@ -34,7 +34,6 @@ _IMAGE_SIZE = (
     Hint("data.min_size", "--data.min-size and --data.max-size set the sides of the images in pixels."),
     Hint("data.crop_size", "--data.crop-size sets the side of the crops in pixels."),
     Hint("embedder.input_size", "--embedder.input-size sets the side of the embedder's input in pixels."),
-    Hint("input_size", "--input-size sets the side of the embedder's input in pixels."),
     Hint("image_size", "--image-size sets the size of the image."),
     Hint("scales", "--scales multiplies the size at which the detector was trained."),
 )
@@ -77,7 +76,6 @@ _FOLDER = (
     Hint("run", "--run FOLDER names the run's folder."),
     Hint("out", "{flag} names the file or folder that is written."),
     Hint("plot_file", "--plot-file names the file that is written."),
-    Hint("runs_folder", "--runs-folder names the folder of the runs."),
 )
 _VAL = (
     Hint("split", "--split val evaluates the validation images."),

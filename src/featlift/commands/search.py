@@ -27,7 +27,7 @@ def index(
     Args:
         folder: Folder of images; their names in the index are their relative paths.
         out: Folder of the index.
-        embedder: Embedder of a new index ("gist" at 128 px without --embedder options); an existing index keeps its own.
+        embedder: Embedder of a new index ("gist" at 128 px unless --embedder.encoder says otherwise); an existing index keeps its own.
         index_type: Type of an additional FAISS index: "flat", "ivf-flat", "ivf-pq", "ivf-rabitq" or "hnsw"; empty builds none.
         chunk_size: Number of images between writes.
         device: Device of the embedder: "auto" (a GPU if available), "cpu" or "cuda".

@@ -10,8 +10,8 @@ Batch = tuple[Any, Any]
 """Images and targets."""
 
 REMEDY = (
-    "If the machine was out of memory, lower --data.workers, --data.batch-size or the image size. "
-    "If shared memory was full, enlarge /dev/shm or set --data.workers 0."
+    "If the machine was out of memory, lower --data.num-workers, --data.batch-size or the image size. "
+    "If shared memory was full, enlarge /dev/shm or set --data.num-workers 0."
 )
 
 

@@ -180,13 +180,12 @@ def run_extractor_stage(settings: Settings, loader: ResumableDataLoader, classes
     F = frozen_copy(get_extractor(teacher))
     run.to_device(F)
     G, D = run_interpolator_stage(settings, loader, classes, run)
-    model = extractor_model(settings)
-    M = build_detector(model, len(classes))
+    M = build_detector(extractor_model(settings), len(classes))
     if settings.extractor_init == "teacher":
         load_matching_weights(M, teacher.state_dict())
     get_interpolators(M).load_state_dict(G.state_dict())
     train_extractor(F, M, D, settings, loader, run)
-    save_trained_detector(run, M, model, classes, "extractor.safetensors")
+    save_trained_detector(run, M, extractor_model(settings), classes, "extractor.safetensors")
     return M
 
 
@@ -238,8 +237,8 @@ def reused_weights(
         weights = {f"{INTERPOLATOR_PREFIX}{name}": value for name, value in G.state_dict().items()}
     else:
         weights = run_extractor_stage(settings, loader, classes, run).state_dict()
-    if settings.reuse == "G_from_M":
-        weights = select_prefix(weights, INTERPOLATOR_PREFIX)
+        if settings.reuse == "G_from_M":
+            weights = select_prefix(weights, INTERPOLATOR_PREFIX)
     return renumber_interpolators(weights, settings.model, extractor_model(settings))
 
 
