@@ -255,13 +255,21 @@ def test_recorded_commands_have_present_options(path):
     build_parser(None, Path("weights.onnx")).parse_args(command[2:])
 
 
-@pytest.mark.parametrize("step", ["", "cache", "train", "evaluate"])
-def test_help_needs_no_yolox(step):
-    arguments = ["yolox_level.py", *step.split(), "--help"]
-    code = f"import sys; sys.modules['yolox'] = None; sys.argv = {arguments}; import yolox_level; yolox_level.main()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True)
+HELP = """
+import contextlib, sys
+sys.modules["yolox"] = None
+import yolox_level
+for step in ["", "cache", "train", "evaluate"]:
+    sys.argv = ["yolox_level.py", *step.split(), "--help"]
+    with contextlib.suppress(SystemExit):
+        yolox_level.main()
+"""
+
+
+def test_help_needs_no_yolox():
+    done = subprocess.run([sys.executable, "-c", HELP], cwd=BENCHMARKS, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "--" in done.stdout
+    assert done.stdout.count("usage: ") == 4
 
 
 def test_the_error_without_yolox_says_what_to_install(monkeypatch):
