@@ -90,6 +90,12 @@ MODELS = {
 }
 
 
+def test_libreyolo_is_refused_with_what_is_missing():
+    nn_module = pytest.importorskip("libreyolo.models.yolox.nn")
+    with pytest.raises(ValueError, match=r"missing for LibreYOLO: its YOLOX returns maps that are not decoded"):
+        upgrade(nn_module.LibreYOLOXModel(config="n", nb_classes=3).eval(), level="p3x")
+
+
 @pytest.fixture(scope="module", params=MODELS)
 def base(request):
     """A network with random weights and the batch norm statistics of noise, so that its maps are about 1."""
