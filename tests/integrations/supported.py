@@ -89,7 +89,7 @@ def build_page(results: dict[str, dict[str, Any]]) -> str:
 
 
 def _format_row(entry: ZooEntry, row: dict[str, Any]) -> str:
-    neck = f"`{entry.neck}`" if entry.neck else "the model" if entry.steps else ""
+    neck = (f"`{entry.neck}`" if entry.neck else "the model") if entry.steps else ""
     cells = (
         entry.package,
         row["version"],
