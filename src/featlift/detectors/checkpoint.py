@@ -114,6 +114,22 @@ def load_matching_weights(detector: Detector, weights: Mapping[str, Tensor]) -> 
     return [name for name in state if name not in matching]
 
 
+def describe_copied(detector: Detector, unchanged: Sequence[str], source: str) -> str:
+    """Say how many tensors of ``detector`` are copied from ``source``, and which are ``unchanged``.
+
+    Raises:
+        ValueError: If none is copied.
+    """
+    total = len(detector.state_dict())
+    if len(unchanged) == total:
+        raise ValueError(
+            f"No tensor of {source} has name and shape of one of the detector, {unchanged[0]} for example."
+        )
+    names = ", ".join(unchanged[:6]) + (", …" if len(unchanged) > 6 else "")
+    kept = f"; {len(unchanged)} keep their initialization: {names}" if unchanged else ""
+    return f"{total - len(unchanged)} of {total} tensors are copied from {source}{kept}"
+
+
 def _num_pyramid_levels(tensors: Mapping[str, Tensor]) -> int:
     """Return the number of pyramid levels in ``tensors``; the keys number them from the finest."""
     return len({match[2] for match in map(_PYRAMID_KEY.match, tensors) if match})
