@@ -252,7 +252,9 @@ def is_option(name: str) -> bool:
     if f"--{name}" in all_options() or name in GENERIC | {"data", "k"}:
         return True
     return any(
-        f"--{name}".startswith(f"{flag}.") for flag in all_options() if flag.endswith(("options", "super-resolvers", "class-map"))
+        f"--{name}".startswith(f"{flag}.")
+        for flag in all_options()
+        if flag.endswith(("options", "super-resolvers", "class-map"))
     )
 
 

@@ -40,15 +40,15 @@ def test_indexing_again_sees_what_changed(tmp_path, folder):
 def test_an_interrupted_index_goes_on(tmp_path, folder, monkeypatch):
     import featlift.deployment.image_search as module
 
-    read, files = module.read_image_crop, []
+    read, files = module.read_image, []
 
-    def dies(file):
+    def dies(file, *options):
         files.append(file)
         if len(files) == 6:
             raise KeyboardInterrupt
-        return read(file)
+        return read(file, *options)
 
-    monkeypatch.setattr(module, "read_image_crop", dies)
+    monkeypatch.setattr(module, "read_image", dies)
     with pytest.raises(KeyboardInterrupt):
         index(str(folder), str(tmp_path / "index"), EMBEDDER, chunk_size=2)
     assert len(index(str(folder), str(tmp_path / "index"), chunk_size=2)) == 8
@@ -73,8 +73,8 @@ def test_broken_images_are_named_or_skipped(tmp_path, folder, capsys):
     index(str(folder), str(tmp_path / "index"), EMBEDDER)
     path = folder / "landmark-000" / "00.png"
     path.write_bytes(path.read_bytes()[:100])
-    (folder / "._1.jpg").write_bytes(b"junk")
-    with pytest.raises(ValueError, match=r"\._1\.jpg .*\(--skip-broken skips unreadable images\)"):
+    (folder / "1.jpg").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"1\.jpg .*\(--skip-broken skips unreadable images\)"):
         index(str(folder), str(tmp_path / "index"))
     store = index(str(folder), str(tmp_path / "index"), skip_broken=True)
     assert len(store) == 7, "the vector of the image that was there before is gone"
