@@ -53,7 +53,8 @@ def evaluate_detector(
     """
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
     indices = [i for i in range(len(dataset)) if i // batch_size % world_size == rank]
-    distributed.broadcast_tensors(detector.buffers())
+    if world_size > 1:
+        distributed.broadcast_tensors(detector.buffers())
     show = progress and rank == 0
     evaluation = detect_dataset(detector, dataset, indices, batch_size, device, num_workers, show, label_ids)
     ground_truth = dataset.coco()
