@@ -38,8 +38,18 @@ def init_distributed(device: str = "auto") -> torch.device:
     if resolved.type == "cuda":
         torch.cuda.set_device(resolved)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if resolved.type == "cuda" else "gloo", timeout=TIMEOUT)
+        _init_process_group("cpu:gloo,cuda:nccl" if resolved.type == "cuda" else "gloo")
     return resolved
+
+
+def _init_process_group(backend: str) -> None:
+    """Initialize the process group under keys of its own for each start by ``torchrun``.
+
+    ``torchrun`` may keep its store when it restarts killed processes; without a prefix they read addresses of the killed ones.
+    """
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    store = dist.PrefixStore(f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT)
 
 
 def shutdown_distributed() -> None:
