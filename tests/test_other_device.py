@@ -41,13 +41,13 @@ COMMANDS = {
     "efpn": [
         f"train efpn {TINY} --model.detector-options {HEAD} {EFPN} --run {{out}}/efpn",
         "evaluate {out}/efpn --device other",
-        "predict {out}/efpn {coco}/val2017 --device other --out {out}/efpn-predictions",
+        "predict {out}/efpn {coco}/val --device other --out {out}/efpn-predictions",
     ],
     "fdsr": [
         BASELINE,
         "train fdsr --preset quick --device other --data {coco} --feature-extractor.network {out}/baseline --data.crop-size 64 "
         "--data.batch-size 2 --train.steps 1 --network.name compact --loss-weights.detection 0.1 --run {out}/fdsr",
-        "upscale {coco}/val2017 --out {out}/upscaled --model {out}/fdsr --device other",
+        "upscale {coco}/val --out {out}/upscaled --model {out}/fdsr --device other",
     ],
     "fsr-gan": [
         f"{FSR} --adversarial.kind wgan-gp --regularization.rank 1 --run {{out}}/fsr",

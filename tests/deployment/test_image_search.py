@@ -14,8 +14,8 @@ from featlift.cli.parser import parse_function_args
 from featlift.commands.search import index, search
 from featlift.data.image_io import list_images, read_image_crop
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
-from featlift.deployment.image_search import load_embedder_config
 from featlift.retrieval.embedders import EmbedderConfig
+from featlift.retrieval.index_embedder import load_embedder_config
 
 EMBEDDER = EmbedderConfig("gist", input_size=64)
 

@@ -18,3 +18,7 @@ def test_one_step_reduces_the_error():
     before.backward()
     optimizer.step()
     assert (network(low) - high).abs().mean() < before
+
+
+def test_one_convolution():
+    assert CompactSR(2, depth=1)(torch.rand(1, 3, 5, 4)).shape == (1, 3, 10, 8)

@@ -17,13 +17,18 @@ WORKERS = Path(__file__).parent / "workers.py"
 def pair(request, tmp_path_factory):
     """The folder of two gloo processes that trained for three steps."""
     folder = tmp_path_factory.mktemp(request.param)
+    run_workers("distributed", folder, request.param)
+    return folder
+
+
+def run_workers(mode: str, folder: Path, *words: str) -> None:
+    """Run ``workers.py`` with a free port as the last word."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, str(WORKERS), "distributed", str(folder), request.param, str(port)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, str(WORKERS), mode, str(folder), *words, str(port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +77,78 @@ def test_one_process_reads_what_two_wrote(pair, big_batch, make_deterministic_tr
         learner, key = name.split(".", 1)
         torch.testing.assert_close(learners[learner].module.state_dict()[key], expected)
     assert learners["discriminator"].optimizer.state_dict()["state"][0]["momentum_buffer"].abs().sum() > 0
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_a_killed_process_and_the_result_is_the_same(big_batch, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    done = subprocess.run([*launcher, str(WORKERS), "elastic", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "killed").exists()
+    assert "train resumes at step 2 of 3" in done.stdout
+    for rank in range(2):
+        state = torch.load(tmp_path / f"rank{rank}.pt")
+        for name, expected in big_batch[0].items():
+            torch.testing.assert_close(state[name], expected)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def buckets(tmp_path_factory):
+    """The folder of two processes that accumulated gradients of layers larger than a bucket."""
+    folder = tmp_path_factory.mktemp("buckets")
+    run_workers("buckets", folder)
+    return folder
+
+
+def test_gradients_are_reduced_while_the_backward_pass_runs(buckets):
+    for rank in range(2):
+        order = json.loads((buckets / f"order{rank}.json").read_text())
+        assert order.count("all-reduce") == 5
+        last_layer = order.index("third.weight")
+        assert "all-reduce" in order[last_layer : order.index("first.weight")], order
+        assert {"rare.weight", "never.weight"}.isdisjoint(order)
+
+
+def test_accumulated_gradients_of_two_processes_are_the_mean_of_all(buckets):
+    torch.manual_seed(0)
+    names = ("first", "second", "third", "rare", "never")
+    net = nn.ModuleDict({name: nn.Linear(600, 600, bias=False) for name in names})
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+    for steps in ((0, 1), (2,)):
+        for p in net.parameters():
+            p.grad = torch.zeros_like(p)
+        for step in steps:
+            for rank in range(2):
+                x = torch.rand(2, 600, generator=torch.Generator().manual_seed(2 * step + rank))
+                y = net["third"](net["second"](net["first"](x)))
+                y = net["rare"](y) if (step, rank) == (0, 1) else y
+                ((y - 1).square().mean() / 2 / len(steps)).backward()
+        optimizer.step()
+    for rank in range(2):
+        for name, expected in net.state_dict().items():
+            torch.testing.assert_close(torch.load(buckets / f"wide{rank}.pt")[name], expected)
+
+
+def test_two_processes_evaluate_like_one(buckets):
+    expected = json.loads((buckets / "evaluation.json").read_text())
+    assert 0.1 < expected["metrics"]["ap"] < 0.9
+    assert expected["images"] == list(range(70, 63, -1))
+    for rank in range(2):
+        assert json.loads((buckets / f"evaluation{rank}.json").read_text()) == expected
+
+
+def test_two_processes_normalize_like_one(buckets):
+    expected = torch.load(buckets / "norm.pt")
+    halves = [torch.load(buckets / f"norm{rank}.pt") for rank in range(2)]
+    for name in ("output", "input gradient"):
+        torch.testing.assert_close(torch.cat([half[name] for half in halves]), expected[name])
+    for name in ("weight gradient", "bias gradient"):
+        torch.testing.assert_close(halves[0][name] + halves[1][name], expected[name])
+    for half in halves:
+        for name in ("0.running_mean", "0.running_var", "0.num_batches_tracked"):
+            torch.testing.assert_close(half[name], expected[name])
 
 
 def test_alone_nothing_is_averaged():

@@ -1,4 +1,4 @@
-"""Subprocesses of the tests: ``python workers.py killed|signals|distributed FOLDER …``. Forks are cheap, importing torch is not."""
+"""Subprocesses of the tests: ``python workers.py MODE FOLDER …``. Forks are cheap, importing torch is not."""
 
 import json
 import os
@@ -12,10 +12,16 @@ from typing import Any
 
 import torch
 import torch._dynamo  # optimizers import it; once is enough for all forks
+from torch import nn
+from torch.distributed import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from conftest import ToyBatches, build_learners, build_step, deterministic_models, stochastic_models
 from featlift.data.batches import ResumableDataLoader
+from featlift.evaluation.detection import EvaluationResult, evaluate_detector
 from featlift.training import Learner, OptimizerConfig, Run, ShardedStrategy, fit, shard_module
+from featlift.training import distributed as distributed_training
+from featlift.training.synchronized_norm import synchronize_batch_norm
 
 STEPS = 24
 
@@ -154,7 +160,19 @@ def distributed(folder: Path, kind: str, port: str) -> None:
     sys.exit(any(statuses))
 
 
-def one_of_two(folder: Path, kind: str, rank: int) -> None:
+def elastic(folder: Path) -> None:
+    """A process of ``torchrun``, which trains for three steps; process 1 is killed once, in the third."""
+
+    def kill_once(step: int) -> None:
+        killed = folder / "killed"
+        if step == 2 and os.environ["RANK"] == "1" and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    one_of_two(folder, "replicated", int(os.environ["RANK"]), kill_once)
+
+
+def one_of_two(folder: Path, kind: str, rank: int, before_step: Callable[[int], None] = lambda step: None) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     torch.set_num_threads(1)
     with Run(folder / "run", {}, save_every=2, log_every=1) as run:
@@ -165,8 +183,9 @@ def one_of_two(folder: Path, kind: str, rank: int) -> None:
             shard_module(module)
         generator = Learner(pyramid, OptimizerConfig(lr=0.1, max_grad_norm=0.5), 3, strategy)
         discriminator = Learner(D, OptimizerConfig(lr=0.1), 3, strategy)
+        step = build_step(pyramid, D, generator, discriminator)
         fit(
-            build_step(pyramid, D, generator, discriminator),
+            lambda images, targets: before_step(generator.num_calls) or step(images, targets),
             ToyBatches(),
             3,
             run,
@@ -178,6 +197,124 @@ def one_of_two(folder: Path, kind: str, rank: int) -> None:
         run.write_result({})
 
 
+def buckets(folder: Path, port: str) -> None:
+    """Two processes evaluate, normalize, and accumulate three steps (updates after the second and third) in several buckets."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    pids = [child(lambda rank=rank: accumulate(folder, rank)) for rank in range(2)]
+    pids.append(child(lambda: alone(folder)))
+    statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+    sys.exit(any(statuses))
+
+
+def alone(folder: Path) -> None:
+    """What one process evaluates and normalizes."""
+    torch.set_num_threads(1)
+    evaluation = evaluate_detector(BrightBoxes(0), GrayImages(), batch_size=2, progress=False)  # type: ignore[arg-type]
+    (folder / "evaluation.json").write_text(json.dumps(describe_evaluation(evaluation)))
+    torch.save(normalize_halves(0, 1), folder / "norm.pt")
+
+
+def accumulate(folder: Path, rank: int) -> None:
+    """Write the order of gradients and all-reduces of the last update, and the final weights."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    distributed_training.BUCKET_MEGABYTES = 1
+    with Run(folder / "run", {}) as run:
+        evaluation = evaluate_detector(BrightBoxes(rank), GrayImages(), batch_size=2, progress=False)
+        (folder / f"evaluation{rank}.json").write_text(json.dumps(describe_evaluation(evaluation)))
+        torch.save(normalize_halves(rank, 2), folder / f"norm{rank}.pt")
+        net, learner = wide_network()
+        learner.to_device(run.device, "fp32")
+        order: list[str] = []
+        for name, parameter in net.named_parameters():
+            parameter.register_post_accumulate_grad_hook(lambda _, name=name: order.append(name))
+
+        def reduce(_: None, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+            order.append("all-reduce")
+            return allreduce_hook(None, bucket)  # type: ignore[arg-type]
+
+        learner.strategy._reducer.register_comm_hook(None, reduce)  # type: ignore[union-attr]
+        for step in range(3):
+            order.clear()
+            learner.step({"loss": wide_loss(net, step, rank)})
+        (folder / f"order{rank}.json").write_text(json.dumps(order))
+        torch.save(net.state_dict(), folder / f"wide{rank}.pt")
+
+
+def wide_network() -> tuple[nn.ModuleDict, Learner]:
+    """Layers of 1.4 MB, of which "rare" is only used in step 0 by process 1, and "never" not at all."""
+    torch.manual_seed(0)
+    names = ("first", "second", "third", "rare", "never")
+    net = nn.ModuleDict({name: nn.Linear(600, 600, bias=False) for name in names})
+    return net, Learner(net, OptimizerConfig(lr=0.1, accumulation_steps=2), 3)
+
+
+def wide_loss(net: nn.ModuleDict, step: int, rank: int) -> torch.Tensor:
+    x = torch.rand(2, 600, generator=torch.Generator().manual_seed(2 * step + rank))
+    y = net["third"](net["second"](net["first"](x)))
+    return ((net["rare"](y) if (step, rank) == (0, 1) else y) - 1).square().mean()
+
+
+class GrayImages:
+    """Seven gray images, each with two objects; ids are in falling order."""
+
+    classes, category_ids = ("thing", "other"), (1, 2)
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.full((3, 20, 20 + index), index / 10), {"image_id": torch.tensor(70 - index)}
+
+    def coco(self) -> Any:
+        images = [{"id": 70 - i, "width": 20 + i, "height": 20} for i in range(7)]
+        objects = [
+            {"id": 2 * i + k, "image_id": 70 - i, "category_id": k, "bbox": [2, 2, 9, 9], "area": 81, "iscrowd": 0}
+            for i in range(7)
+            for k in (1, 2)
+        ]
+        return {"images": images, "annotations": objects, "categories": [{"id": k, "name": f"c{k}"} for k in (1, 2)]}
+
+
+class BrightBoxes(nn.Module):
+    """Boxes that depend on the image, on the widest of its batch, and on a buffer that differs between processes."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.tensor(float(rank)))
+
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        width = max(image.shape[-1] for image in images)
+        results = []
+        for image in images:
+            right = 11 + image.mean() * 5 + self.shift  # type: ignore[operator]
+            boxes = torch.tensor([[2.0, 2.0, right, 11.0], [2.0, 2.0, 11.0, width / 2]])
+            results.append({"boxes": boxes, "labels": torch.tensor([1, 2]), "scores": torch.tensor([0.5, 0.9])})
+        return results
+
+
+def describe_evaluation(evaluation: EvaluationResult) -> dict[str, Any]:
+    images = list(evaluation.seconds_per_image)
+    return {"detections": evaluation.detections, "metrics": evaluation.metrics["boxes"], "images": images}
+
+
+def normalize_halves(rank: int, world_size: int) -> dict[str, torch.Tensor]:
+    """Output, gradients and statistics of a batch norm on this process's part of a batch of four."""
+    torch.manual_seed(0)
+    norm, x = nn.Sequential(nn.BatchNorm2d(3)), torch.randn(4, 3, 5, 4) * 2 + 3
+    nn.init.uniform_(norm[0].weight)
+    synchronize_batch_norm(norm)
+    part = x[2 * rank : 2 * rank + 2] if world_size == 2 else x
+    part.requires_grad_()
+    output = norm(part)
+    target = torch.rand(4, 3, 5, 4)
+    loss = (output * (target[2 * rank : 2 * rank + 2] if world_size == 2 else target)).square().sum()
+    gradients = torch.autograd.grad(loss, [part, *norm.parameters()])
+    names = ("input gradient", "weight gradient", "bias gradient")
+    return {"output": output.detach(), **dict(zip(names, gradients, strict=True)), **norm.state_dict()}
+
+
 if __name__ == "__main__":
     mode, folder, *rest = sys.argv[1:]
-    {"killed": killed, "signals": signals, "distributed": distributed}[mode](Path(folder), *rest)
+    modes = {f.__name__: f for f in (killed, signals, distributed, elastic, buckets)}
+    modes[mode](Path(folder), *rest)

@@ -13,18 +13,12 @@ from PIL import Image
 from featlift.checkpoints import load
 from featlift.checkpoints.damage import read_json
 from featlift.data.image_io import ImageReadError, read_image
-from featlift.deployment.image_search import (
-    EMBEDDER_FILE,
-    embed_queries,
-    find_generator_file,
-    load_embedder_config,
-    search_store,
-)
+from featlift.deployment.image_search import embed_queries, find_generator_file, search_store
 from featlift.device import resolve_device, synchronize_cuda
 from featlift.report.annotated_crops import to_uint8
-from featlift.retrieval.embedders import build_embedder
 from featlift.retrieval.embedding_cache import embedder_fingerprint
 from featlift.retrieval.generator import super_resolve_descriptors
+from featlift.retrieval.index_embedder import EMBEDDER_FILE, load_index_embedder
 from featlift.retrieval.vector_store import VectorStore
 
 THUMBNAIL_SIZE = 256
@@ -62,7 +56,7 @@ class SearchComparison:
         folder = Path(index)
         if not (folder / EMBEDDER_FILE).exists():
             raise FileNotFoundError(f"'{index}' is not an index. Create one: featlift index IMAGES --out {index}")
-        self.embedder, dimension = build_embedder(load_embedder_config(folder, None))
+        self.embedder, dimension = load_index_embedder(folder, None)
         self.store = VectorStore(folder, dimension, fingerprint=embedder_fingerprint(self.embedder))
         self.embedder.to(resolve_device(device)).eval()
         self.generator = load(find_generator_file(generator)).eval() if generator else None

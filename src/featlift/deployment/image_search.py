@@ -1,28 +1,31 @@
 """Image search with descriptors: index a folder, and search the index, also with small query images."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from featlift.checkpoints import load
 from featlift.checkpoints.atomic import remove_temporary_files
-from featlift.checkpoints.damage import explain_damage, read_json
+from featlift.checkpoints.damage import read_json
 from featlift.checkpoints.folder_lock import FolderLock
-from featlift.checkpoints.json_io import write_json
 from featlift.data.image_io import MAX_PIXELS, ImageReadError, list_images, read_image, read_image_crop
 from featlift.device import resolve_device
 from featlift.report.contact_sheet import build_query_results, write_contact_sheet
 from featlift.retrieval.descriptors import Embedder, downscale_then_resize, embed_images
-from featlift.retrieval.embedders import EmbedderConfig, build_embedder
+from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.embedding_cache import embedder_fingerprint, image_key
 from featlift.retrieval.exact_search import SearchResults, exact_search
 from featlift.retrieval.faiss_index import FaissIndex
 from featlift.retrieval.generator import GENERATOR_FILE, super_resolve_descriptors
+from featlift.retrieval.index_embedder import (
+    EMBEDDER_FILE,
+    load_embedder_config,
+    load_index_embedder,
+    save_index_embedder,
+)
 from featlift.retrieval.vector_store import VectorStore
-
-EMBEDDER_FILE = "embedder.json"
 
 
 @dataclass
@@ -63,12 +66,12 @@ def update_index(
     """
     torch_device, config = resolve_device(device), load_embedder_config(out, embedder)
     files = {str(file.relative_to(folder)): file for file in list_images(folder)}
-    F, dimension = build_embedder(config)
+    F, dimension = load_index_embedder(out, embedder)
     with FolderLock(out):
         remove_temporary_files(out)
         store = VectorStore(out, dimension, fingerprint=embedder_fingerprint(F))
         F.to(torch_device)
-        write_json(out / EMBEDDER_FILE, {**asdict(config), "folder": folder.resolve()})
+        save_index_embedder(out, config, F, folder)
         update = _embed_files(store, F, files, chunk_size, skip_broken, max_pixels)
         gone = [name for name in store.names if name not in files or name in update.skipped]
         update.num_removed = sum(name not in files for name in gone)
@@ -133,24 +136,6 @@ def _has_changed(file: Path, content: str) -> bool:
     return content.rpartition(" ")[2] != image_key(file)
 
 
-def load_embedder_config(folder: Path, config: EmbedderConfig | None) -> EmbedderConfig:
-    """Return the embedder of an existing index, or ``config`` for a new index (default: "gist").
-
-    Raises:
-        ValueError: If the existing index has another embedder, or its ``embedder.json`` is damaged.
-    """
-    file = folder / EMBEDDER_FILE
-    if not file.exists():
-        return config or EmbedderConfig("gist", input_size=128)
-    with explain_damage(file, "Delete the index, and build it again."):
-        values = read_json(file)
-        values.pop("folder")
-        stored = EmbedderConfig(**{**values, "mean_std": values["mean_std"] and tuple(values["mean_std"])})
-    if config not in (None, stored):
-        raise ValueError(f"The index {folder} has {stored}, not {config}; omit the embedder, or use another folder.")
-    return stored
-
-
 def search_images(
     index: Path,
     queries: Sequence[Path],
@@ -171,7 +156,7 @@ def search_images(
         raise FileNotFoundError(
             f"{index} is not an index: it has no {EMBEDDER_FILE}. Create one: featlift index IMAGES --out {index}"
         )
-    F, dimension = build_embedder(load_embedder_config(index, None))
+    F, dimension = load_index_embedder(index, None)
     store = VectorStore(index, dimension, fingerprint=embedder_fingerprint(F))
     raw, ratio = embed_queries(F.to(resolve_device(device)), queries)
     descriptors = {"raw": raw}

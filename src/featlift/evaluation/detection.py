@@ -13,6 +13,7 @@ from featlift.data.dataset import ImageDataset, Sample
 from featlift.data.masks import mask_to_rle
 from featlift.device import device_of, synchronize_cuda
 from featlift.evaluation.coco_metrics import Detection, GroundTruth, Metrics, coco_metrics, has_masks
+from featlift.training import distributed
 from featlift.training.progress import track
 
 
@@ -45,9 +46,34 @@ def evaluate_detector(
     progress: bool = True,
     label_ids: Mapping[int, int | None] | None = None,
 ) -> EvaluationResult:
-    """Run `detect_dataset` on the whole dataset, then `compute_metrics`."""
-    evaluation = detect_dataset(detector, dataset, None, batch_size, device, num_workers, progress, label_ids)
-    return compute_metrics(evaluation, dataset.coco())
+    """Run `detect_dataset` on the whole dataset, then `compute_metrics`.
+
+    Of several processes, each detects in its share of the batches, with the buffers of rank 0 (statistics of batch norm differ), and
+    returns the whole result; all of them have to call this function.
+    """
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    indices = [i for i in range(len(dataset)) if i // batch_size % world_size == rank]
+    if world_size > 1:
+        distributed.broadcast_tensors(detector.buffers())
+    show = progress and rank == 0
+    evaluation = detect_dataset(detector, dataset, indices, batch_size, device, num_workers, show, label_ids)
+    ground_truth = dataset.coco()
+    order = {image["id"]: i for i, image in enumerate(ground_truth["images"])}
+    return compute_metrics(_merge(distributed.all_gather_objects(evaluation), order), ground_truth)
+
+
+def _merge(parts: Sequence[EvaluationResult], order: Mapping[int, int]) -> EvaluationResult:
+    """Join the results of several processes, with the images in ``order`` (image id → position)."""
+    if len(parts) == 1:
+        return parts[0]
+    seconds = {image_id: s for part in parts for image_id, s in part.seconds_per_image.items()}
+    return EvaluationResult(
+        sorted((d for part in parts for d in part.detections), key=lambda d: order[d["image_id"]]),
+        {image_id: seconds[image_id] for image_id in sorted(seconds, key=lambda image_id: order[image_id])},
+        any(part.has_masks for part in parts),
+        parts[0].max_detections,
+        sum(part.num_limited_images for part in parts),
+    )
 
 
 def compute_metrics(evaluation: EvaluationResult, ground_truth: GroundTruth) -> EvaluationResult:

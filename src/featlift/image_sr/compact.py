@@ -22,7 +22,7 @@ class CompactSR(nn.Module):
         self.scale = scale
         channels = [3, *[width] * (depth - 1)]
         hidden = [layer for pair in pairwise(channels) for layer in (conv3x3(*pair), nn.PReLU(pair[1]))]
-        last = conv3x3(width, 3 * scale**2)
+        last = conv3x3(channels[-1], 3 * scale**2)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.detail = nn.Sequential(*hidden, last, nn.PixelShuffle(scale))

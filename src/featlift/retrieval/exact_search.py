@@ -12,6 +12,9 @@ MARGIN = 1e-5
 """Scores of float32 products that are this close are compared in float64; the error of unit vectors is smaller."""
 MAX_SCORES = 1 << 26
 QUERY_GROUP = 64
+SET_SIZE = 64
+EXTRA = 16
+"""Scores below the k-th that are looked at before all are compared with it."""
 
 
 class SearchResults(NamedTuple):
@@ -86,18 +89,44 @@ class _BestRows:
         """Compare ``queries [Q, D]`` with ``vectors [N, D]`` of ``rows [N]``."""
         if not len(rows):
             return
-        columns = _candidates(queries @ vectors.T, self.k)
+        columns = _candidates(_products(queries, vectors), self.k)
         groups = zip(queries.split(QUERY_GROUP), columns.split(QUERY_GROUP), strict=True)
         scores = torch.cat([exact_cosines(q, vectors[c]) for q, c in groups])
         scores, rows = torch.cat([self.scores, scores], dim=1), torch.cat([self.rows, rows[columns]], dim=1)
         self.scores, self.rows = sort_best_first(scores, rows, self.k)
 
 
+def _products(queries: Tensor, vectors: Tensor) -> Tensor:
+    """Return ``queries [Q, D] @ vectors [N, D].T`` by NumPy, whose OpenBLAS is faster than PyTorch's MKL on many processors."""
+    return torch.from_numpy(queries.numpy() @ vectors.numpy().T)
+
+
 def _candidates(scores: Tensor, k: int) -> Tensor:
-    """Return the columns of the ``k`` highest of ``scores [Q, N]``, and of all that may be equal to the last, ``[Q, M]``."""
-    worst = scores.topk(min(k, scores.shape[1]), dim=1).values[:, -1:]
-    num_candidates = int((scores >= worst - MARGIN).sum(dim=1).max()) if len(scores) else 0
-    return scores.topk(num_candidates, dim=1).indices
+    """Return the columns of the ``k`` highest of ``scores [Q, N]``, and of all that may be equal to the last, ``[Q, M]``.
+
+    Sets of `SET_SIZE` columns are compared by their maxima first, which reads the scores once. The k-th highest maximum is not above the
+    k-th highest score, so that all candidates are in sets whose maximum reaches it, which are few.
+    """
+    num_sets = scores.shape[1] // SET_SIZE
+    if num_sets <= 2 * k or not len(scores):
+        return _top_candidates(scores, k)
+    maxima = scores[:, : num_sets * SET_SIZE].unflatten(1, (SET_SIZE, num_sets)).amax(dim=1)
+    sets = _top_candidates(maxima, k)
+    columns = (sets[:, :, None] + torch.arange(SET_SIZE) * num_sets).flatten(1)
+    rest = torch.arange(num_sets * SET_SIZE, scores.shape[1]).expand(len(scores), -1)
+    columns = torch.cat([columns, rest], dim=1)
+    return columns.gather(1, _top_candidates(scores.gather(1, columns), k))
+
+
+def _top_candidates(scores: Tensor, k: int) -> Tensor:
+    """Return the same as `_candidates`, by sorting."""
+    best = scores.topk(min(k + EXTRA, scores.shape[1]), dim=1)
+    worst = best.values[:, min(k, scores.shape[1]) - 1, None] - MARGIN
+    if best.values.shape[1] == scores.shape[1]:
+        return best.indices
+    if (best.values[:, -1:] < worst).all():
+        return best.indices[:, : int((best.values >= worst).sum(dim=1).max())]
+    return scores.topk(int((scores >= worst).sum(dim=1).max()), dim=1).indices
 
 
 def build_search_results(store: VectorStore, scores: Tensor, rows: Tensor) -> SearchResults:

@@ -22,10 +22,13 @@ from featlift.evaluation.voc import area_average_precision, eleven_point_average
 from featlift.runs.evaluate import format_metrics
 from featlift.runs.options import InferenceOptions
 from featlift.runs.tt100k import evaluate_tt100k, format_tt100k, plot_accuracy_recall
+from featlift.training import distributed
 
 
 def evaluate_detector_file(model: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:
     """Evaluate the detector of a run folder or file, write metrics and detections as JSON, and return the metrics.
+
+    Under ``torchrun`` every process detects in its share of the images; rank 0 writes.
 
     Args:
         model: Run folder or detector file.
@@ -39,11 +42,21 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
     """
     if split.startswith("test-dev"):
         raise ValueError("The annotations of test-dev are not public: --submit writes the file for COCO's server.")
+    distributed.init_distributed(inference.device)
+    try:
+        return _evaluate(model, data, split, out, inference)
+    finally:
+        distributed.shutdown_distributed()
+
+
+def _evaluate(model: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:
     detector, classes = load_detector(model)
     dataset = build_dataset(load_data_config(model, data), split)
     label_ids = match_classes(classes, dataset, inference.class_map)
     predictor = build_predictor(detector, inference)
     evaluation = evaluate_detector(predictor, dataset, inference.batch_size, inference.device, label_ids=label_ids)
+    if distributed.get_rank() != 0:
+        return evaluation.metrics
     print(format_metrics(Path(model).name, evaluation))
     path = Path(out) if out else _default_path(model, data, split, inference)
     results = {"data": dataset_fingerprint(dataset), "metrics": evaluation.metrics, "detections": evaluation.detections}

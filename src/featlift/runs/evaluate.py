@@ -18,13 +18,16 @@ from featlift.training import Run
 
 
 def evaluate_and_report(detector: nn.Module, data: DataConfig, run: Run, name: str) -> dict[str, Any]:
-    """Evaluate ``detector`` on the validation images of ``data`` on process 0; write results and report, return ``result.json``."""
-    if run.rank != 0:
-        return {}
+    """Evaluate ``detector`` on the validation images of ``data`` with all processes; rank 0 writes results and report.
+
+    Returns the content of ``result.json``; {} on other ranks.
+    """
     dataset = build_dataset(data, "val")
     classes = read_run_classes(run)
     label_ids = match_classes(classes, dataset) if classes else None
     evaluation = evaluate_detector(detector, dataset, data.batch_size, run.device, label_ids=label_ids)
+    if run.rank != 0:
+        return {}
     profile = profile_detectors({name: detector}, dataset[0][0].to(run.device))[name]
     write_json(run.folder / "detections.json", evaluation.detections)
     content = {"name": name, "metrics": evaluation.metrics, "profile": profile}

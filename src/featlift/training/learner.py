@@ -57,6 +57,7 @@ class Learner:
         """
         self.module.to(device).train()
         distributed.broadcast_tensors([*self.module.parameters(), *self.module.buffers()])
+        self.strategy.prepare(self.module)
         self.grad_scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -77,34 +78,35 @@ class Learner:
         if all(loss.device.type == "cpu" for loss in detached.values()):
             check_finite_losses({name: loss.item() for name, loss in detached.items()}, self.num_calls)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        is_last_call = self.num_calls + 1 == self.total_steps
+        is_update = is_last_call or self.num_accumulated + 1 == self.optimizer_config.accumulation_steps
         with torch.autocast(total.device.type, enabled=False):
-            self._accumulate(total, list(losses))
-            self.num_calls += 1
-            if self.num_accumulated == self.optimizer_config.accumulation_steps or self.num_calls == self.total_steps:
+            self._accumulate(total, list(losses), is_update)
+            self.num_calls, self.num_accumulated = self.num_calls + 1, self.num_accumulated + 1
+            if is_update:
                 self._optimizer_step()
         return detached
 
-    def _accumulate(self, loss: Tensor, names: list[str]) -> None:
+    def _accumulate(self, loss: Tensor, names: list[str], is_update: bool) -> None:
+        """Add the gradients of ``loss`` to the sums; before an update those of all processes, while the backward pass runs."""
         parameters = list(self.trainable_parameters.values())
-        gradients: list[Tensor | None] = [None]
-        if loss.requires_grad:
-            gradients = self.strategy.compute_gradients(self.grad_scaler.scale(loss), parameters)
+        compute = self.strategy.compute_averaged_gradients if is_update else self.strategy.compute_gradients
+        gradients = compute(self.grad_scaler.scale(loss), parameters) if loss.requires_grad else [None]
         if all(g is None for g in gradients):
             raise ValueError(
                 f"No loss of {', '.join(names)} depends on a parameter of this {type(self.module).__name__}: "
                 "was its output detached, or computed under torch.no_grad()?"
             )
+        if is_update and self._grad_sums:
+            sums = self.strategy.average_gradients(list(self._grad_sums.values()))
+            self._grad_sums = dict(zip(self._grad_sums, sums, strict=True))
         for (name, p), g in zip(self.trainable_parameters.items(), gradients, strict=True):
             g = torch.zeros_like(p) if g is None else g.detach()
             self._grad_sums[name] = self._grad_sums[name] + g if name in self._grad_sums else g
-        self.num_accumulated += 1
 
     def _optimizer_step(self) -> None:
-        gradients = self.strategy.average_gradients(
-            [g / self.num_accumulated if self.num_accumulated > 1 else g for g in self._grad_sums.values()]
-        )
-        for p, g in zip(self.trainable_parameters.values(), gradients, strict=True):
-            p.grad = g
+        for name, p in self.trainable_parameters.items():
+            p.grad = self._grad_sums[name] / self.num_accumulated if self.num_accumulated > 1 else self._grad_sums[name]
         self._grad_sums, self.num_accumulated = {}, 0
         self.grad_scaler.unscale_(self.optimizer)
         if self.optimizer_config.max_grad_norm is not None:

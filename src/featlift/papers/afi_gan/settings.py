@@ -10,6 +10,7 @@ from featlift.detectors.config import (
     replace_detector,
     swin_detector_config,
 )
+from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.distillation.feature_pairs import (
     LEVEL_MATCHINGS,
     DownscaleConfig,
@@ -18,6 +19,7 @@ from featlift.interpolators import check_unguided
 from featlift.registry import check_choice
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import STEPS_3X, StageConfig, adamw_3x, finetune_optimizer, quick_optimizer, sgd_1x
+from featlift.training.synchronized_norm import synchronize_batch_norm
 
 STAGES = ("teacher", "interpolator", "extractor", "target")
 
@@ -48,6 +50,8 @@ class AdversarialConfig:
         backprop_to_generator: Backpropagate the adversarial term to G; the published code detaches it, so it trains nothing.
         num_patches: Patches of each large map that the discriminator gets per step (`featlift.distillation.patch_sampling`), an estimate of
             Eqs. (1) and (2) that is unbiased except for batch-norm statistics; 0 uses whole maps (the paper).
+        sync_batch_norm: With several processes, compute the discriminator's batch-norm statistics from the batches of all of them, as one
+            process with the whole batch does.
     """
 
     weight: float = 1e-3
@@ -57,6 +61,14 @@ class AdversarialConfig:
     levels: tuple[str, ...] = ()
     backprop_to_generator: bool = True
     num_patches: int = 0
+    sync_batch_norm: bool = False
+
+    def build_discriminator(self, channels: int) -> PatchDiscriminator:
+        """Return D for maps of ``channels`` channels."""
+        discriminator = PatchDiscriminator(channels, self.last_kernel, self.init, self.width)
+        if self.sync_batch_norm:
+            synchronize_batch_norm(discriminator)
+        return discriminator
 
 
 @dataclass(frozen=True)

@@ -93,12 +93,7 @@ def run_interpolator_stage(
 ) -> tuple[nn.ModuleList, PatchDiscriminator]:
     """Return G and D after stage 1: trained, or loaded from ``settings.interpolator_from``. Fixed interpolators need no training."""
     G = nn.ModuleList(build_pyramid_interpolators(extractor_model(settings)))
-    D = PatchDiscriminator(
-        settings.model.pyramid_channels,
-        settings.adversarial.last_kernel,
-        settings.adversarial.init,
-        settings.adversarial.width,
-    )
+    D = settings.adversarial.build_discriminator(settings.model.pyramid_channels)
     modules = [*G, D] if settings.adversarial.weight else [*G]  # λ = 0: D is not trained and has no file
     if settings.interpolator_from:
         for module, file in zip(modules, _weight_files(Path(settings.interpolator_from), len(G)), strict=False):

@@ -29,13 +29,11 @@ BASELINE_NAME = "before (base detector)"
 
 
 def evaluate_efpn(detector: GeneralizedRCNN, settings: Settings, run: Run, name: str = "efpn") -> dict[str, Any]:
-    """Evaluate T and its base detector M on the validation images; write ``result.json`` of T and a report of both (rank 0 only).
+    """Evaluate T and its base detector M on the validation images; rank 0 writes ``result.json`` of T and a report of both.
 
     The report has the maps of the paper's Fig. 6: p3x and p2x of the teacher (target) and of the extension. Returns the content of
     ``result.json``; {} on other ranks.
     """
-    if run.rank != 0:
-        return {}
     dataset = build_dataset(settings.data, "val")
     M = load_detector(run.folder / BASE_DETECTOR_FILE)[0].to(run.device)
     detectors = {BASELINE_NAME: M, name: detector}
@@ -45,6 +43,8 @@ def evaluate_efpn(detector: GeneralizedRCNN, settings: Settings, run: Run, name:
         evaluate_detector(model, dataset, settings.data.batch_size, run.device, label_ids=label_ids)
         for model in detectors.values()
     )
+    if run.rank != 0:
+        return {}
     image = dataset[0][0].to(run.device)
     profiles = profile_detectors(detectors, image)
     write_json(run.folder / "detections.json", after.detections)

@@ -29,7 +29,7 @@ from featlift.papers.fdsr.pipelines import (
 )
 from featlift.papers.fdsr.settings import Settings
 from featlift.runs.options import InferenceOptions
-from featlift.training import Run
+from featlift.training import Run, distributed
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def evaluate_sr_detection(config: SRDetectionConfig, out: str | Path) -> dict[st
     """Run `evaluate_pipelines` and, if configured, `compute_robustness`, and write the results into the folder ``out``.
 
     Writes ``sr_detection.json`` (settings, pipelines, curves, fingerprint of the images), ``robustness.png`` and ``image-<name>.png``.
-    Returns the content of the JSON file.
+    Returns the content of the JSON file. Of several processes, each detects in its share of the images, and rank 0 writes.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,6 +95,8 @@ def evaluate_sr_detection(config: SRDetectionConfig, out: str | Path) -> dict[st
             pipelines, dataset, config.downscale_sweep, config.degradation, config.device
         )
         plot_robustness(results["robustness"], folder / "robustness.png")
+    if distributed.get_rank() != 0:
+        return results
     count = min(config.num_examples, len(dataset))
     for index in (k * len(dataset) // count for k in range(count)):
         grid = make_detection_grid(pipelines, dataset[index], config.downscale)
@@ -134,7 +136,8 @@ def evaluate_super_resolver(super_resolver: nn.Module, settings: Settings, run: 
         settings.feature_extractor.network, super_resolvers={name: str(run.folder)}, device=str(run.device)
     )
     results = evaluate_sr_detection(config, run.folder)
-    print(format_sr_detection(results["pipelines"]))
+    if run.rank == 0:
+        print(format_sr_detection(results["pipelines"]))
     return run.write_result({"name": name, "pipelines": results["pipelines"]})
 
 

@@ -138,7 +138,12 @@ def query_sizes(settings: Settings, ratios: Sequence[float]) -> dict[str, dict[f
 
 
 def evaluate_generator(generator: nn.Module, settings: Settings, run: Run, name: str) -> dict[str, Any]:
-    """Evaluate a trained generator: mAP at every ratio with raw and super-resolved queries; return the content of ``result.json``."""
+    """Evaluate a trained generator: mAP at every ratio with raw and super-resolved queries; return the content of ``result.json``.
+
+    Rank 0 evaluates; {} on other ranks.
+    """
+    if run.rank != 0:
+        return {}
     results = evaluate_generators({"raw": IdentityGenerator(), name: generator.eval()}, settings)
     for ratio in settings.ratios:
         values = (f"{kind} mAP {100 * by_ratio[ratio]:.1f}" for kind, by_ratio in results["map"].items())

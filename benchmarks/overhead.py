@@ -1,0 +1,209 @@
+"""What FeatLift adds to PyTorch in training, prediction, loading and evaluation: ``python benchmarks/overhead.py``.
+
+FeatLift and a plain loop do the same work on the same network and images, in interleaved rounds on one thread. The time is the CPU time
+of the process, which the load of the machine changes little; a ratio is the plain loop's time divided by FeatLift's, so that 1 means no
+overhead and more is faster. Results: ``benchmarks/results/overhead.json``.
+"""
+
+import argparse
+import contextlib
+import copy
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from run import RESULTS, SEED, collect_metadata, write_result
+from torchvision.datasets import CocoDetection
+from torchvision.transforms.functional import pil_to_tensor
+
+from featlift.baseline.training import train_detector
+from featlift.data.batches import ResumableDataLoader
+from featlift.data.coco import CocoDataset
+from featlift.deployment.predictor import Predictor
+from featlift.detectors.config import build_detector, quick_detector_config
+from featlift.evaluation.coco_metrics import coco_metrics
+from featlift.training import OptimizerConfig, Run
+from featlift.training.schedules import StageConfig
+
+CLASSES = ["a", "b", "c"]
+OBJECTS_PER_IMAGE = 8
+Call = Callable[[], object]
+
+
+def write_dataset(folder: Path, num_images: int, size: int) -> Path:
+    """Write JPEG images of smooth noise with ellipses as objects; return the annotation file."""
+    rng, images, objects = np.random.default_rng(SEED), [], []
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    for i in range(num_images):
+        noise = Image.fromarray(rng.integers(0, 256, (size // 16, size // 16, 3), dtype=np.uint8))
+        noise.resize((size * 4 // 3, size), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg", quality=90)
+        images.append({"id": i + 1, "file_name": f"{i}.jpg", "height": size, "width": size * 4 // 3})
+        for _ in range(OBJECTS_PER_IMAGE):
+            width, height = rng.uniform(20, size / 3, 2)
+            x, y = rng.uniform(0, size * 4 / 3 - width), rng.uniform(0, size - height)
+            outline = np.stack([x + width * (1 + np.cos(angles)) / 2, y + height * (1 + np.sin(angles)) / 2], 1)
+            category, number = int(rng.integers(1, 4)), len(objects) + 1
+            box, polygon = [x, y, width, height], [outline.ravel().tolist()]
+            objects.append({"id": number, "image_id": i + 1, "category_id": category, "bbox": box, "area": width * height * 0.78, "iscrowd": 0, "segmentation": polygon})  # fmt: skip  # noqa: E501
+    categories = [{"id": k + 1, "name": name} for k, name in enumerate(CLASSES)]
+    file = folder / "instances.json"
+    file.write_text(json.dumps({"images": images, "annotations": objects, "categories": categories}))
+    return file
+
+
+class PlainDataset(CocoDetection):
+    """torchvision's dataset with the targets of its reference script."""
+
+    def __getitem__(self, index: int) -> Any:
+        """Image ``[3, H, W]`` in 0…1, and boxes, labels and masks."""
+        image, objects = super().__getitem__(index)
+        boxes = torch.tensor([o["bbox"] for o in objects])
+        boxes[:, 2:] += boxes[:, :2]
+        masks = torch.from_numpy(np.stack([self.coco.annToMask(o) for o in objects]))
+        labels = torch.tensor([o["category_id"] for o in objects])
+        return pil_to_tensor(image).float() / 255, {"boxes": boxes, "labels": labels, "masks": masks}
+
+
+def compare(ours: Call, plain: Call, rounds: int) -> dict[str, float]:
+    """Median CPU milliseconds of both in interleaved rounds after one to warm up, and the median of the rounds' ratios."""
+    times: dict[str, list[float]] = {"FeatLift": [], "plain": []}
+    for number in range(rounds + 1):
+        for name, call in (
+            (("FeatLift", ours), ("plain", plain)) if number % 2 else (("plain", plain), ("FeatLift", ours))
+        ):
+            start = time.process_time()
+            call()
+            if number:
+                times[name].append(1000 * (time.process_time() - start))
+    ratios = [b / a for a, b in zip(times["FeatLift"], times["plain"], strict=True)]
+    medians = {f"{name}, CPU ms": round(statistics.median(values), 1) for name, values in times.items()}
+    return medians | {"ratio": round(statistics.median(ratios), 3)}
+
+
+def compare_training(dataset: CocoDataset, folder: Path, steps: int, rounds: int) -> dict[str, float]:
+    """`featlift train baseline`'s loop, with log and checkpoint at its end, and torchvision's loop; both take the same batches."""
+    torch.manual_seed(SEED)
+    network, numbers = build_detector(quick_detector_config(), len(CLASSES)), iter(range(10**6))
+    optimizer_config = OptimizerConfig("sgd", lr=1e-4, momentum=0.9, weight_decay=1e-4)
+
+    def ours() -> None:
+        with Run(folder / str(next(numbers)), {}, seed=SEED, device="cpu") as run, quiet():
+            loader = ResumableDataLoader(dataset, 2, SEED)
+            train_detector(copy.deepcopy(network), loader, StageConfig(steps, optimizer_config), run, "train")
+
+    def plain() -> None:
+        detector, loader = copy.deepcopy(network).train(), ResumableDataLoader(dataset, 2, SEED)
+        parameters = [p for p in detector.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, weight_decay=1e-4)
+        for _, (images, targets) in zip(range(steps), loader.iter_from(0), strict=False):
+            loss = sum(detector(images, targets).values())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
+    return compare(ours, plain, rounds)
+
+
+def compare_prediction(dataset: CocoDataset, folder: Path, rounds: int) -> dict[str, float]:
+    """`Predictor` on image files, and a loop of decoding and calling the network."""
+    torch.manual_seed(SEED)
+    network = build_detector(quick_detector_config(), len(CLASSES)).eval()
+    predictor, files = Predictor(network, device="cpu", classes=CLASSES), sorted(folder.glob("*.jpg"))
+
+    @torch.inference_mode()
+    def plain() -> None:
+        for file in files:
+            network([pil_to_tensor(Image.open(file).convert("RGB")).float() / 255])
+
+    return compare(lambda: predictor(files), plain, rounds)
+
+
+def compare_loading(dataset: CocoDataset, plain: PlainDataset, rounds: int) -> dict[str, float]:
+    """Images and targets with masks, one after the other."""
+    for (image, target), (plain_image, plain_target) in zip(dataset, plain, strict=False):
+        assert torch.equal(image, plain_image)
+        assert torch.equal(target["masks"].bool(), plain_target["masks"].bool())
+    return compare(
+        lambda: [dataset[i] for i in range(len(dataset))], lambda: [plain[i] for i in range(len(plain))], rounds
+    )
+
+
+def compare_evaluation(document: dict[str, Any], rounds: int) -> dict[str, float]:
+    """COCO's AP of moved boxes by FeatLift and by pycocotools."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    rng = np.random.default_rng(SEED)
+    detections = [
+        {"image_id": o["image_id"], "category_id": o["category_id"], "score": float(rng.random()),
+         "bbox": (np.array(o["bbox"]) + rng.normal(0, 4, 4)).clip(0.5).tolist()}
+        for o in document["annotations"] for _ in range(10)
+    ]  # fmt: skip
+
+    def plain() -> float:
+        with quiet():
+            truth = COCO()
+            truth.dataset = copy.deepcopy(document)
+            truth.createIndex()
+            evaluator = COCOeval(truth, truth.loadRes(copy.deepcopy(detections)), "bbox")
+            evaluator.evaluate()
+            evaluator.accumulate()
+            evaluator.summarize()
+        return float(evaluator.stats[0])
+
+    assert abs(coco_metrics(document, detections)["ap"] - plain()) < 1e-9
+    return compare(lambda: coco_metrics(document, detections), plain, rounds)
+
+
+@contextlib.contextmanager
+def quiet():
+    """Discard what is printed."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--size", type=int, default=320, help="height of the images in pixels")
+    parser.add_argument("--steps", type=int, default=8, help="training steps per round")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    metadata = collect_metadata(torch.device("cpu"), " ".join(["python benchmarks/overhead.py", *sys.argv[1:]]))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        file = write_dataset(folder, args.images, args.size)
+        with quiet():
+            dataset, plain = CocoDataset(file, folder), PlainDataset(str(folder), str(file))
+        document = json.loads(file.read_text())
+        measurements = {
+            "evaluate, against pycocotools": partial(compare_evaluation, document),
+            "loading with masks, against torchvision's CocoDetection": partial(compare_loading, dataset, plain),
+            "predict, against decoding and calling the network": partial(compare_prediction, dataset, folder),
+            f"train baseline, {args.steps} steps, against torchvision's loop": partial(
+                compare_training, dataset, folder / "runs", args.steps
+            ),
+        }
+        rows = []
+        for name, measure in measurements.items():
+            rows.append({"what": name, **measure(rounds=args.rounds)})
+            print(rows[-1], flush=True)
+    caption = f"CPU time of FeatLift and of a plain loop, {args.images} images of height {args.size}, medians of {args.rounds} rounds"
+    print(write_result("overhead", [{"caption": caption, "rows": rows}], metadata, RESULTS))
+
+
+if __name__ == "__main__":
+    main()
