@@ -49,7 +49,16 @@ def prepare_search(folder: Path) -> SearchComparison:
         )
         run_featlift("index", folder / "landmarks/gallery", "--out", folder / "index")
     if not (folder / "fsr" / "G.safetensors").exists():
-        run_featlift("train", "fsr-gan", "--preset", "quick", "--data", folder / "landmarks", "--run", folder / "fsr")
+        run_featlift(
+            "train",
+            "fsr-gan",
+            "--preset",
+            "quick",
+            "--collection.train-images",
+            folder / "landmarks/gallery",
+            "--run",
+            folder / "fsr",
+        )
     return SearchComparison(str(folder / "index"), str(folder / "fsr"))
 
 

@@ -42,7 +42,7 @@ def test_crowds_and_ignored_regions(splits, tmp_path):
     write_coco(splits, tmp_path / "coco", Losses())
     truth = json.loads((tmp_path / "coco/instances_val.json").read_text())
     assert [(a["iscrowd"], a.get("ignore", 0)) for a in truth["annotations"]] == [(0, 0), (0, 1)]
-    for region, lines in ((True, []), (False, ["1 crowd regions become difficult objects"])):
+    for region, lines in ((True, ["1 ignored regions become crowd regions"]), (False, [])):
         splits["val"].images[0].objects[1].is_ignored_region, losses = region, Losses()
         write_voc(splits, tmp_path / f"voc{region}", losses)
         assert losses.lines() == lines

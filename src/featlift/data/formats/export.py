@@ -72,6 +72,11 @@ class ExportSplit:
         return [instance for image in self.images for instance in image.objects]
 
 
+def count_ignored_regions(split: ExportSplit) -> int:
+    """Number of ignored regions, which formats of a single flag store as crowd regions: these stay visible in training."""
+    return sum(instance.is_ignored_region for instance in split.objects)
+
+
 @dataclass
 class Losses:
     """What a format cannot store, counted; `lines` are printed after a conversion."""
