@@ -99,6 +99,22 @@ def test_coco_keeps_all_ids(scenes, tmp_path):
     assert [image["file_name"] for image in new["images"]] == [f"cam{i}_1.png" for i in range(4)]
 
 
+@pytest.mark.parametrize("to", ["coco", "voc", "labelme", "hugging-face"])
+def test_an_ignored_region_stays_one_or_is_named(scenes, tmp_path, to):
+    shutil.copytree(scenes, tmp_path / "coco")
+    file = tmp_path / "coco/instances_train.json"
+    truth = json.loads(file.read_text())
+    truth["annotations"][0]["ignore"] = 1
+    file.write_text(json.dumps(truth))
+    lines = convert_dataset(tmp_path / "coco", tmp_path / "new", to)
+    found = [
+        sum(int(target["ignore"].sum()) for _, target in open_dataset(root, "train") if "ignore" in target)
+        for root in (tmp_path / "coco", tmp_path / "new")
+    ]
+    assert found == [1, to == "coco"]
+    assert ("1 ignored regions become crowd regions" in lines) == (to != "coco")
+
+
 def with_crowd(scenes, folder):
     shutil.copytree(scenes, folder)
     file = folder / "instances_train.json"

@@ -40,6 +40,12 @@ def test_only_large_ones(folder):
         UnlabeledImageFolder(folder, 65)
 
 
+def test_large_images_are_named_before_training(folder):
+    with pytest.raises(ValueError, match=r"c\.png has 64x64 .*--max-pixels 4096"):
+        UnlabeledImageFolder(folder, max_pixels=4095)
+    assert len(UnlabeledImageFolder(folder, max_pixels=4096)) == 3
+
+
 def test_no_folder_and_no_images(tmp_path):
     with pytest.raises(FileNotFoundError, match="no image"):
         UnlabeledImageFolder(tmp_path)

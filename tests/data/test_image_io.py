@@ -121,6 +121,12 @@ def test_every_command_sees_the_same_images(every_suffix, tmp_path):
     assert [str(file.relative_to(tmp_path / "large")) for file in upscaled] == names
 
 
+@pytest.mark.parametrize("read", [read_image, read_image_crop, read_image_sizes])
+def test_a_file_that_is_not_there_is_not_called_broken(tmp_path, read):
+    with pytest.raises(ImageReadError, match=r"query\.png does not exist\.$"):
+        read(tmp_path / "query.png")
+
+
 def test_no_folder_and_no_image(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         list_images(tmp_path / "elsewhere")

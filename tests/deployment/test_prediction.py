@@ -56,6 +56,12 @@ def test_equal_names_do_not_collide(predictor, folder, tmp_path):
     assert np.asarray(Image.open(tmp_path / "out/cam0_1.png")).any()
 
 
+def test_the_limit_of_pixels(predictor, folder, tmp_path):
+    with pytest.raises(ValueError, match=r"1\.png has 20x16 = .*--max-pixels 320"):
+        run(predictor, str(folder), tmp_path / "out", max_pixels=319)
+    assert run(predictor, str(folder), tmp_path / "out", max_pixels=320).num_images == 3
+
+
 def test_what_is_written_can_be_chosen(predictor, folder, tmp_path):
     run(
         predictor,
@@ -101,7 +107,7 @@ def test_ctrl_c_keeps_what_was_predicted(predictor, folder, tmp_path, monkeypatc
             raise KeyboardInterrupt
         return Corner()(images)
 
-    monkeypatch.setattr(predictor, "_detector", _Call(interrupted))
+    monkeypatch.setattr(predictor, "detector", _Call(interrupted))
     counts = run(predictor, str(folder), tmp_path / "out")
     assert counts.num_images == len(load(tmp_path / "out")["images"]) == 1
     assert "stopped" in capsys.readouterr().out

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import torch
 from PIL import Image
 
+from featlift.report import contact_sheet
 from featlift.report.contact_sheet import build_query_results, thumbnail_data_uri, write_contact_sheet
 
 
@@ -29,6 +31,19 @@ def test_page_is_one_file_and_escapes_names(tmp_path):
     assert "Title &lt;x&gt;" in page
     assert 'src="http' not in page
     assert page.count("data:image/png;base64,") == 2
+
+
+def test_thumbnails_have_no_limit_of_pixels(tmp_path, monkeypatch):
+    """An index made with --max-pixels has images above the default limit."""
+    limits = []
+
+    def read(file, size, max_pixels):
+        limits.append(max_pixels)
+        return torch.zeros(3, 9, 9)
+
+    monkeypatch.setattr(contact_sheet, "read_image", read)
+    thumbnail_data_uri(write_image(tmp_path, "a.png"))
+    assert limits[0] > 10**12
 
 
 def test_thumbnails(tmp_path):

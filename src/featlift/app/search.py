@@ -1,5 +1,6 @@
 """The nearest images of an index to a query: with its own descriptor, and with the super-resolved one."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def _time(call: Callable[[], T]) -> tuple[T, float]:
 def _thumbnail(file: Path) -> NDArray[np.uint8]:
     """Image of at most `THUMBNAIL_SIZE` pixels; a gray square for a file that was removed from the folder."""
     try:
-        image = Image.fromarray(to_uint8(read_image(file)))
+        image = Image.fromarray(to_uint8(read_image(file, None, sys.maxsize)))
     except ImageReadError:
         return np.full((64, 64, 3), 128, dtype=np.uint8)
     image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))

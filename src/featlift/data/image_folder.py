@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from featlift.data.dataset import Sample
-from featlift.data.image_io import list_images, read_image, read_image_sizes
+from featlift.data.image_io import MAX_PIXELS, list_images, read_image, read_image_sizes
 
 
 class UnlabeledImageFolder:
@@ -18,18 +18,19 @@ class UnlabeledImageFolder:
     Args:
         folder: Folder of images.
         min_size: Minimum shorter side in pixels; smaller images are excluded.
+        max_pixels: Maximum number of pixels of an image.
 
     Raises:
         FileNotFoundError: If the folder is missing or contains no image.
         ValueError: If all images are smaller than ``min_size``.
-        ImageReadError: naming the file whose header cannot be read.
+        ImageReadError: naming the file whose header cannot be read, or which has more than ``max_pixels`` pixels.
     """
 
-    def __init__(self, folder: str | PathLike[str], min_size: int = 1) -> None:
+    def __init__(self, folder: str | PathLike[str], min_size: int = 1, max_pixels: int = MAX_PIXELS) -> None:
         self.classes: list[str] = []
         self.category_ids: list[int] = []
-        self.folder = Path(folder)
-        sizes = {path: read_image_sizes(path)[0] for path in list_images(folder)}
+        self.folder, self.max_pixels = Path(folder), max_pixels
+        sizes = {path: read_image_sizes(path, max_pixels)[0] for path in list_images(folder)}
         self._sizes = {path: size for path, size in sizes.items() if min(size) >= min_size}
         self._files = list(self._sizes)
         if not self._files:
@@ -44,7 +45,7 @@ class UnlabeledImageFolder:
     def __getitem__(self, index: int) -> Sample:
         """Image ``index`` [3, H, W] float32 in 0…1 and a target without objects."""
         empty = torch.zeros(0)
-        return read_image(self._files[index]), {
+        return read_image(self._files[index], None, self.max_pixels), {
             "boxes": empty.reshape(0, 4),
             "labels": empty.long(),
             "iscrowd": empty.long(),

@@ -134,6 +134,8 @@ def _open_image(path: Path, max_pixels: int, problem: str) -> Iterator[Image.Ima
             yield image
     except ImageReadError:
         raise
+    except FileNotFoundError as error:
+        raise ImageReadError(f"{path} does not exist.") from error
     except Exception as error:
         raise ImageReadError(f"{path} {problem} ({error}).") from error
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from featlift.data.image_io import IMAGE_SUFFIXES, ImageReadError, list_images, read_image, to_image_tensor
+from featlift.data.image_io import IMAGE_SUFFIXES, MAX_PIXELS, ImageReadError, list_images, read_image, to_image_tensor
 from featlift.deployment.video import (
     DEFAULT_RATE,
     STREAM_PREFIXES,
@@ -34,16 +34,16 @@ class ImageSource:
     name: str
     content: Any
 
-    def read(self) -> Tensor:
+    def read(self, max_pixels: int = MAX_PIXELS) -> Tensor:
         """Image ``[3, H, W]`` float32 in 0…1.
 
         Raises:
-            ImageReadError: If it cannot be read.
+            ImageReadError: If it cannot be read, or is a file of more than ``max_pixels`` pixels.
         """
         if isinstance(self.content, Path):
-            return read_image(self.content)
+            return read_image(self.content, None, max_pixels)
         if isinstance(self.content, str):
-            return read_image(_Download(self.content))  # type: ignore[arg-type]
+            return read_image(_Download(self.content), None, max_pixels)  # type: ignore[arg-type]
         return to_image_tensor(self.content)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from featlift.data.dataset import coco_categories
 from featlift.data.formats.export import unique_names
+from featlift.data.image_io import MAX_PIXELS
 from featlift.deployment.image_sources import ImageSource, Source, VideoSource
 from featlift.deployment.prediction_files import PredictionFiles
 from featlift.deployment.predictor import Prediction, Predictor
@@ -25,6 +26,7 @@ class PredictionOptions:
         frame_step: Use every n-th frame of videos, streams and cameras.
         max_frames: Number of frames after which a video, stream or camera ends; 0 for all.
         skip_broken: Skip unreadable images and list them, instead of stopping.
+        max_pixels: Maximum number of pixels of an image.
     """
 
     score_threshold: float = 0.5
@@ -34,6 +36,7 @@ class PredictionOptions:
     frame_step: int = 1
     max_frames: int = 0
     skip_broken: bool = False
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -92,7 +95,7 @@ def _predict_source(
     predictor: Predictor, source: Source, name: str, files: PredictionFiles, options: PredictionOptions
 ) -> Iterator[Prediction]:
     """Predict and write each image or frame of ``source``."""
-    stream = predictor.stream([source], options.frame_step, options.skip_broken)
+    stream = predictor.stream([source], options.frame_step, options.skip_broken, options.max_pixels)
     if isinstance(source, ImageSource):
         for prediction in stream:
             if not prediction.error and options.draw:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featlift.data.image_io import ImageReadError
+from featlift.data.image_io import MAX_PIXELS, ImageReadError
 from featlift.deployment.drawing import draw_detections
 from featlift.deployment.image_sources import ImageSource, Source, VideoSource, find_sources
 from featlift.detectors.checkpoint import load_detector, read_category_ids
@@ -152,8 +152,10 @@ class Predictor:
         )
         return predictions[0] if is_one else predictions
 
-    def stream(self, sources: Any, frame_step: int = 1, skip_broken: bool = False) -> Iterator[Prediction]:
-        """Detect objects in all images and frames of ``sources``, one at a time; see `find_sources`.
+    def stream(
+        self, sources: Any, frame_step: int = 1, skip_broken: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> Iterator[Prediction]:
+        """Detect objects in all images of at most ``max_pixels`` pixels and all frames of ``sources``, one at a time; see `find_sources`.
 
         With ``skip_broken`` an unreadable image gives a prediction with ``error`` and without detections, instead of an ImageReadError.
         """
@@ -162,11 +164,11 @@ class Predictor:
                 for number, frame in source.frames(frame_step):
                     yield self._predict(f"{source.name}#frame={number}", frame)
             else:
-                yield self._predict_or_error(source, skip_broken)
+                yield self._predict_or_error(source, skip_broken, max_pixels)
 
-    def _predict_or_error(self, source: ImageSource, skip_broken: bool) -> Prediction:
+    def _predict_or_error(self, source: ImageSource, skip_broken: bool, max_pixels: int) -> Prediction:
         try:
-            image = source.read()
+            image = source.read(max_pixels)
         except ImageReadError as error:
             if not skip_broken:
                 raise ImageReadError(f"{error} (--skip-broken skips unreadable images)") from error

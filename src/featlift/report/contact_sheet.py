@@ -1,5 +1,6 @@
 """HTML contact sheet of image searches: each query with the hits of every ranking as thumbnails."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ def thumbnail_data_uri(file: Path, max_size: int = 128) -> str:
     """
     if not file.exists():
         return ""
-    image = Image.fromarray(to_uint8(read_image(file)))
+    image = Image.fromarray(to_uint8(read_image(file, None, sys.maxsize)))
     image.thumbnail((max_size, max_size))
     return image_data_uri(np.asarray(image))
 

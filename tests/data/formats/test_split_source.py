@@ -41,6 +41,15 @@ def test_images_that_cannot_be_read(builder, tmp_path):
     assert [problem.kind for problem in builder.source.problems] == ["broken image", "missing image"]
 
 
+def test_the_limit_of_pixels_is_that_of_the_reader(builder, tmp_path):
+    """An image above Pillow's limit is read with --data.max-pixels in every format."""
+    Image.new("1", (13_400, 13_400)).save(tmp_path / "large.png", compress_level=1)
+    builder.add_object(builder.add_image(tmp_path / "large.png"), 0, (1, 2, 5, 9))
+    with pytest.raises(DatasetError, match="max-pixels"):
+        CocoDataset.from_source(builder.source)
+    assert CocoDataset.from_source(builder.source, max_pixels=13_400**2).image_size(0) == (13_400, 13_400)
+
+
 def test_names_and_boxes():
     assert relative_name(Path("a/b/c.png"), Path("a")) == "b/c.png"
     assert relative_name(Path("a/c.png"), Path("b")) == "a/c.png"

@@ -33,6 +33,19 @@ def test_coco_keeps_ids(splits, tmp_path):
     assert truth["images"] == [{"id": 77, "file_name": "a.png", "width": 50, "height": 40}]
     assert [(a["category_id"], a["image_id"], a["iscrowd"]) for a in truth["annotations"]] == [(9, 77, 0), (5, 77, 1)]
     assert truth["annotations"][0]["area"] == pytest.approx(9.1 * 17.4)
+    assert not any("ignore" in annotation for annotation in truth["annotations"])
+
+
+def test_crowds_and_ignored_regions(splits, tmp_path):
+    splits["val"].images[0].objects[1].is_ignored_region = True
+    (tmp_path / "coco").mkdir()
+    write_coco(splits, tmp_path / "coco", Losses())
+    truth = json.loads((tmp_path / "coco/instances_val.json").read_text())
+    assert [(a["iscrowd"], a.get("ignore", 0)) for a in truth["annotations"]] == [(0, 0), (0, 1)]
+    for region, lines in ((True, ["1 ignored regions become crowd regions"]), (False, [])):
+        splits["val"].images[0].objects[1].is_ignored_region, losses = region, Losses()
+        write_voc(splits, tmp_path / f"voc{region}", losses)
+        assert losses.lines() == lines
 
 
 def test_hugging_face_has_a_row_per_image(splits, tmp_path):

@@ -16,12 +16,15 @@ from featlift.data.image_io import IMAGE_SUFFIXES, ImageSize, is_rotated
 
 @dataclass
 class ExportObject:
-    """Object: index of its class, box xyxy in pixels, run lengths of its mask if it has one, whether it is excluded from training."""
+    """Object: index of its class, box xyxy in pixels, run lengths of its mask if it has one, whether it is excluded from training,
+    and then whether as an ignored region (COCO's ``"ignore": 1``) or as a crowd.
+    """
 
     label: int
     box: tuple[float, float, float, float]
     rle: dict[str, Any] | None
     ignore: bool
+    is_ignored_region: bool = False
 
 
 @dataclass
@@ -67,6 +70,11 @@ class ExportSplit:
     def objects(self) -> list[ExportObject]:
         """Objects of all images."""
         return [instance for image in self.images for instance in image.objects]
+
+
+def count_ignored_regions(split: ExportSplit) -> int:
+    """Number of ignored regions, which formats of a single flag store as crowd regions: these stay visible in training."""
+    return sum(instance.is_ignored_region for instance in split.objects)
 
 
 @dataclass
@@ -128,7 +136,7 @@ def _collect(dataset: ImageDataset, truth: Mapping[str, Any], names: Any) -> Exp
         left, top, width, height = a["bbox"]
         box, ignore = (left, top, left + width, top + height), bool(a["iscrowd"] or a.get("ignore"))
         objects.setdefault(a["image_id"], []).append(
-            ExportObject(labels[a["category_id"]], box, a.get("segmentation"), ignore)
+            ExportObject(labels[a["category_id"]], box, a.get("segmentation"), ignore, bool(a.get("ignore")))
         )
     images = [
         ExportImage(

@@ -1,5 +1,6 @@
 """What the reader of an annotation format returns: a split as a COCO document."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,7 @@ class DocumentBuilder:
         name = relative_name(path, self.source.image_folder)
         if size is None:
             try:
-                size = read_image_sizes(path)[0]
+                size = read_image_sizes(path, sys.maxsize)[0]  # the reader of the document checks the limit
             except ImageReadError as error:
                 kind = "broken image" if path.is_file() else "missing image"
                 return self.add_problem(name, kind, str(error) if path.is_file() else f"there is no file {path}")

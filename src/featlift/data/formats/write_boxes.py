@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featlift.data.dataset import coco_categories
-from featlift.data.formats.export import ExportImage, ExportObject, ExportSplit, Losses
+from featlift.data.formats.export import ExportImage, ExportObject, ExportSplit, Losses, count_ignored_regions
 from featlift.data.formats.hugging_face import METADATA_FILE
 from featlift.data.masks import rle_to_mask
 
@@ -22,10 +22,12 @@ def write_coco(splits: Mapping[str, ExportSplit], folder: Path, losses: Losses) 
             for instance in image.objects:
                 annotations.append({
                     "id": len(annotations) + 1, "image_id": image.image_id, "category_id": content.category_ids[instance.label],
-                    "bbox": _to_xywh(instance), "area": _area(instance), "iscrowd": int(instance.ignore),
+                    "bbox": _to_xywh(instance), "area": _area(instance), "iscrowd": int(instance.ignore and not instance.is_ignored_region),
                 })  # fmt: skip
                 if instance.rle:
                     annotations[-1]["segmentation"] = instance.rle
+                if instance.is_ignored_region:
+                    annotations[-1]["ignore"] = 1
         categories = coco_categories(content.classes, content.category_ids)
         document = {"images": images, "annotations": annotations, "categories": categories}
         (folder / f"instances_{split}.json").write_text(json.dumps(document), encoding="utf-8")
@@ -41,6 +43,7 @@ def write_voc(splits: Mapping[str, ExportSplit], folder: Path, losses: Losses) -
             tree = xml.ElementTree(_to_xml(image, file.name, content.classes))
             xml.indent(tree)
             tree.write(folder / "Annotations" / f"{image.name}.xml", encoding="utf-8")
+        losses.add("ignored regions become crowd regions", count_ignored_regions(content))
         names = "".join(f"{image.name}\n" for image in content.images)
         (folder / "ImageSets/Main" / f"{split}.txt").write_text(names, encoding="utf-8")
     write_class_file(splits, folder)
@@ -68,6 +71,7 @@ def write_hugging_face(splits: Mapping[str, ExportSplit], folder: Path, losses: 
             }
             rows.append(json.dumps({**row, "objects": objects}) + "\n")
         (target / METADATA_FILE).write_text("".join(rows), encoding="utf-8")
+        losses.add("ignored regions become crowd regions", count_ignored_regions(content))
     write_class_file(splits, folder)
     losses.add("masks are left out", _count_masks(splits))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from featlift.data.formats.export import ExportImage, ExportObject, ExportSplit, Losses
+from featlift.data.formats.export import ExportImage, ExportObject, ExportSplit, Losses, count_ignored_regions
 from featlift.data.formats.labelme import IGNORE_FLAG
 from featlift.data.formats.mask_polygons import mask_to_polygon
 from featlift.data.formats.split_source import polygons_box
@@ -57,6 +57,7 @@ def write_labelme(splits: Mapping[str, ExportSplit], folder: Path, losses: Losse
             (folder / split / f"{image.name}.json").write_text(json.dumps(document), encoding="utf-8")
             for instance in image.objects:
                 _count_loose_box(instance, losses)
+        losses.add("ignored regions become crowd regions", count_ignored_regions(content))
     write_class_file(splits, folder)
 
 

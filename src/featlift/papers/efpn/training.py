@@ -122,7 +122,7 @@ def build_distillation_loader(settings: Settings, dataset: ImageDataset, seed: i
     if config.unlabeled_images:
         augmentations = [*flip_and_resize(settings.data, config.image_scale), *crop]
         return ResumableDataLoader(
-            UnlabeledImageFolder(config.unlabeled_images),
+            UnlabeledImageFolder(config.unlabeled_images, max_pixels=settings.data.max_pixels),
             settings.data.batch_size,
             seed,
             augmentations,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from featlift.data.image_io import MAX_PIXELS
 from featlift.image_sr.degradation import DegradationConfig
 from featlift.image_sr.network import SuperResolverConfig
 from featlift.training import OptimizerConfig
@@ -53,6 +54,7 @@ class CropDataConfig:
         num_images: Number of images drawn from those that are large enough; 0 for all.
         hflip_prob: Probability of a horizontal flip.
         num_workers: Worker processes that load images.
+        max_pixels: Maximum number of pixels of an image.
     """
 
     root: str = "coco"
@@ -61,6 +63,7 @@ class CropDataConfig:
     num_images: int = 20_000
     hflip_prob: float = 0.5
     num_workers: int = 2
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)

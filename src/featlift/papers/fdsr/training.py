@@ -130,7 +130,11 @@ def build_crop_dataset(config: CropDataConfig, seed: int) -> ImageDataset:
     """Build the dataset of images at least as large as a crop: of a COCO folder, or else of all image files in the folder."""
     folder = Path(config.root)
     annotated = config.root == "scenes" or any(folder.glob("instances_*.json")) or (folder / "annotations").is_dir()
-    dataset = build_dataset(DataConfig(root=config.root)) if annotated else UnlabeledImageFolder(folder)
+    dataset = (
+        build_dataset(DataConfig(root=config.root, max_pixels=config.max_pixels))
+        if annotated
+        else UnlabeledImageFolder(folder, max_pixels=config.max_pixels)
+    )
     return select_large_images(dataset, config.crop_size, config.num_images or None, seed)
 
 
