@@ -7,15 +7,20 @@ import time
 
 import pytest
 import torch
+import torch.nn.functional as nnf
+from PIL import Image
 
+from featlift.checkpoints import save
 from featlift.checkpoints.folder_lock import FolderLock
 from featlift.cli.option_table import load_option_table
 from featlift.cli.parser import parse_function_args
-from featlift.commands.search import index, search
+from featlift.commands.search import SearchOptions, index, search
 from featlift.data.image_io import list_images, read_image_crop
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
-from featlift.deployment.image_search import load_embedder_config
-from featlift.retrieval.embedders import EmbedderConfig
+from featlift.deployment.image_search import embed_queries, load_embedder_config
+from featlift.retrieval.descriptors import downscale_then_resize
+from featlift.retrieval.embedders import EmbedderConfig, build_embedder
+from featlift.retrieval.generator import ConditionedGenerator
 
 EMBEDDER = EmbedderConfig("gist", input_size=64)
 
@@ -40,15 +45,15 @@ def test_indexing_again_sees_what_changed(tmp_path, folder):
 def test_an_interrupted_index_goes_on(tmp_path, folder, monkeypatch):
     import featlift.deployment.image_search as module
 
-    read, files = module.read_image_crop, []
+    read, files = module.read_image, []
 
-    def dies(file):
+    def dies(file, *args):
         files.append(file)
         if len(files) == 6:
             raise KeyboardInterrupt
-        return read(file)
+        return read(file, *args)
 
-    monkeypatch.setattr(module, "read_image_crop", dies)
+    monkeypatch.setattr(module, "read_image", dies)
     with pytest.raises(KeyboardInterrupt):
         index(str(folder), str(tmp_path / "index"), EMBEDDER, chunk_size=2)
     assert len(index(str(folder), str(tmp_path / "index"), chunk_size=2)) == 8
@@ -73,8 +78,8 @@ def test_broken_images_are_named_or_skipped(tmp_path, folder, capsys):
     index(str(folder), str(tmp_path / "index"), EMBEDDER)
     path = folder / "landmark-000" / "00.png"
     path.write_bytes(path.read_bytes()[:100])
-    (folder / "._1.jpg").write_bytes(b"junk")
-    with pytest.raises(ValueError, match=r"\._1\.jpg .*\(--skip-broken skips unreadable images\)"):
+    (folder / "01.jpg").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"01\.jpg .*\(--skip-broken skips unreadable images\)"):
         index(str(folder), str(tmp_path / "index"))
     store = index(str(folder), str(tmp_path / "index"), skip_broken=True)
     assert len(store) == 7, "the vector of the image that was there before is gone"
@@ -95,10 +100,12 @@ def test_file_names_that_are_not_in_utf8(tmp_path, folder):
 def test_a_search_among_some(tmp_path, folder):
     index(str(folder), str(tmp_path / "index"), EMBEDDER)
     query = str(folder / "landmark-002" / "01.png")
-    found = search(str(tmp_path / "index"), [query], where="name LIKE 'landmark-001/%'")["raw"].names[0]
+    found = search(str(tmp_path / "index"), [query], options=SearchOptions(where="name LIKE 'landmark-001/%'"))[
+        "raw"
+    ].names[0]
     assert sorted(found) == ["landmark-001/00.png", "landmark-001/01.png"]
     with pytest.raises(ValueError, match="--where"):
-        search(str(tmp_path / "index"), [query], where="name = 'a'", index_type="flat")
+        search(str(tmp_path / "index"), [query], options=SearchOptions("flat", "name = 'a'"))
 
 
 def test_two_processes_do_not_write_one_index(tmp_path, folder):
@@ -126,6 +133,35 @@ def test_an_index_keeps_its_embedder(tmp_path, folder):
     assert json.loads((tmp_path / "index" / "embedder.json").read_text())["input_size"] == 64
     with pytest.raises(ValueError, match="another folder"):
         index(str(folder), str(tmp_path / "index"), EmbedderConfig("gist", input_size=96))
+
+
+def test_a_search_tells_the_generator_the_ratio_of_its_training(tmp_path, folder, monkeypatch):
+    index(str(folder), str(tmp_path / "index"), EMBEDDER)
+    dimension = build_embedder(EMBEDDER)[1]
+    save(
+        ConditionedGenerator(dimension, 8, full_side=48.0), tmp_path / "generator.safetensors"
+    )  # trained on images of 48 px
+    image, files, told = Image.open(list_images(folder)[0]), [], []
+    for ratio in (1, 2, 4):
+        files.append(str(tmp_path / f"{ratio}.png"))
+        image.resize((48 // ratio, 48 // ratio), Image.Resampling.BICUBIC).save(files[-1])
+    monkeypatch.setattr(ConditionedGenerator, "forward", lambda self, x, ratio: told.extend(ratio.tolist()) or x)
+    search(str(tmp_path / "index"), files, generator=str(tmp_path / "generator.safetensors"))
+    assert told == [1, 2, 4]  # the embedder's input of 64 px would give 1.33, 2.67 and 5.33
+
+
+def test_expanded_and_multi_scale_queries(tmp_path, folder):
+    store = index(str(folder), str(tmp_path / "index"), EMBEDDER)
+    file = list_images(folder)[3]
+    embedder, image = build_embedder(EMBEDDER)[0], read_image_crop(file)
+    query = embedder(downscale_then_resize(image, 1, 64)[None])
+    rows = (vectors := store.take([store.row(name) for name in store.names])) @ query[0]
+    best = rows.topk(2)
+    expanded = nnf.normalize(query[0] + (best.values[:, None] ** 3 * vectors[best.indices]).sum(dim=0), dim=0)
+    found = search(str(tmp_path / "index"), [str(file)], k=8, options=SearchOptions(expand=2))["raw"]
+    torch.testing.assert_close(found.scores[0], (vectors @ expanded).sort(descending=True).values, atol=1e-5, rtol=0)
+    both = nnf.normalize(query + embedder(downscale_then_resize(image, 1, 32)[None]), dim=1)
+    torch.testing.assert_close(embed_queries(embedder, [file], (1.0, 0.5))[0], both)
 
 
 def test_errors_say_what_to_do(tmp_path, folder):
