@@ -68,14 +68,30 @@ SCHEDULE_3X = {"steps": "270000", "optimizer.milestones": "[0.777778, 0.925926]"
 """The 3x schedule (37 epochs): the learning rate drops by 10 after 210k and 250k steps."""
 
 
+MULTI_SCALE = "--scales 0.5,0.625,0.75,0.875,1,1.125,1.25,1.375,1.5 --flip true"
+"""Options of ``featlift evaluate`` of the multi-scale rows: Detectron2's short sides of 400 … 1200 px, and flipped images."""
+
+
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """``featlift train PAPER --preset PRESET --OPTION VALUE …``; ``schedule`` holds the options that do not distinguish rows."""
+    """``featlift train PAPER --preset PRESET --OPTION VALUE …``; ``schedule`` holds the options that do not distinguish rows.
+
+    The result of a row with ``multi_scale`` options, or with another ``detector`` (FDSR), is that of :meth:`evaluation`, not the one at the
+    end of the training.
+    """
 
     paper: str
     options: OptionValues
     preset: str = "paper"
     schedule: OptionValues = field(default_factory=dict)
+    multi_scale: str = ""
+    detector: str = ""
+
+    def evaluation(self, run: str) -> str:
+        """Shell command that evaluates the trained ``run`` as the row says; "" if the training already has."""
+        if self.detector:
+            return f"featlift evaluate {self.detector} --super-resolvers.fdsr {run} --out {run}/{self.detector}"
+        return f"featlift evaluate {run} {self.multi_scale}" if self.multi_scale else ""
 
     @property
     def argv(self) -> list[str]:
@@ -103,10 +119,10 @@ def build_recipe(paper: str, row: PaperRow) -> TrainingRecipe | None:
     if label in BASELINE_INTERPOLATORS:
         schedule = {f"train.{name}": value for name, value in SCHEDULE_3X.items()} if is_3x else {}
         options = model_options | {"model.interpolator": BASELINE_INTERPOLATORS[label]}
-        return TrainingRecipe("baseline", options, preset, schedule)
+        return TrainingRecipe("baseline", options, preset, schedule, MULTI_SCALE if row.get("tta") else "")
     schedule = {f"target.{name}": value for name, value in SCHEDULE_3X.items()} if is_3x else {}
     options = model_options | {"model.interpolator": STAGED_INTERPOLATORS[label]} | _reuse_options(row)
-    return TrainingRecipe(paper, options, preset, schedule)
+    return TrainingRecipe(paper, options, preset, schedule, MULTI_SCALE if row.get("tta") else "")
 
 
 def identifying_options(recipes: Mapping[int, TrainingRecipe]) -> tuple[str, ...]:
@@ -138,6 +154,8 @@ def _select_preset(row: PaperRow) -> str:
     """Return the preset of the detector's or backbone's family, see `featlift.baseline.Settings`."""
     if str(row.get("backbone", "")).startswith("Swin"):
         return "transformer"
+    if str(row.get("backbone", "")).startswith("S-101"):
+        return "resnest"
     return "dense" if row.get("target_detector", row.get("detector")) in DENSE_DETECTORS else "paper"
 
 

@@ -17,13 +17,14 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from paper_commands import PaperRow, TrainingRecipe, build_recipe, identifying_options
+from paper_commands import PaperRow, TrainingRecipe, identifying_options
+from paper_rows import find_recipe, read_records, row_value
 
 from featlift.checkpoints.json_io import to_jsonable
 from featlift.cli import parser
 from featlift.detectors.config import DetectorConfig, build_backbone, build_on_backbone
 from featlift.registry import suggest
-from featlift.report.records import RunRecord, read_run
+from featlift.report.records import RunRecord
 
 PAPERS = Path(__file__).parent / "papers"
 """Folder of the transcribed tables."""
@@ -115,8 +116,19 @@ class RunGroup:
     runs: tuple[RunRecord, ...]
     differences: tuple[str, ...]
 
-    def format_value(self, column: str) -> str:
-        """Format the mean (± standard deviation over seeds) in per cent, or the parameters in millions, truncated; "" if absent."""
+    def format_value(self, column: str, row: PaperRow | None = None) -> str:
+        """Format the mean (± standard deviation over seeds) in per cent, or the parameters in millions, truncated; "" if absent.
+
+        Columns of EFPN, FDSR and FSR-GAN depend on the ``row`` of the table, too, and are in the paper's unit.
+        """
+        found = (
+            [row_value(row, column, run) for run in self.runs]
+            if row is not None and column not in COLUMN_METRICS
+            else []
+        )
+        if present := [value for value in found if value is not None]:
+            spread = f" ±{stdev(present):.3g}" if len(present) > 1 else ""
+            return f"{mean(present):.{1 if abs(mean(present)) >= 1 else 4}f}{spread}"
         if column == "params_M":
             return str(self.runs[0].profile.num_parameters // 10**6) if self.runs[0].profile else ""
         iou_type, key = COLUMN_METRICS.get(column, ("", ""))
@@ -142,8 +154,9 @@ def print_table(paper: str, number: str, runs: Sequence[str] = (), runs_folder: 
     from rich.console import Console
 
     table = load_paper_table(paper, number)
-    recipes = {i: recipe for i, row in enumerate(table.rows) if (recipe := build_recipe(table.paper, row))}
-    records = [read_run(folder) for folder in (runs or find_finished_runs(Path(runs_folder)))]
+    recipes = {i: recipe for i, row in enumerate(table.rows) if (recipe := find_recipe(table.paper, row, table.split))}
+    folders = runs or find_finished_runs(Path(runs_folder))
+    records = [record for folder in folders for record in read_records(Path(folder))]
     groups = {i: group_runs(recipe, identifying_options(recipes), records) for i, recipe in recipes.items()}
     footnotes = list(dict.fromkeys(g.differences for row in groups.values() for g in row if g.differences))
     output = _build_table(table, recipes, groups, footnotes)
@@ -165,11 +178,22 @@ def group_runs(recipe: TrainingRecipe, identifying: Sequence[str], records: Iter
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for record in records:
         actual = comparable_settings(record.settings, data_root=record.settings.get("data", {}).get("root", ""))
-        if record.name == _result_name(recipe) and all(
+        is_same_kind = (
+            record.name == _result_name(recipe) and record.metadata.get("multi_scale", False) == recipe.multi_scale
+        )
+        if is_same_kind and all(
             _is_equivalent(expected.get(name), actual.get(name)) for name in identifying if name in expected
         ):
             groups.setdefault(settings_differences(expected, actual), []).append(record)
     return [RunGroup(tuple(groups[key]), key) for key in sorted(groups, key=len)]
+
+
+def _is_same_evaluation(recipe: TrainingRecipe, record: RunRecord) -> bool:
+    metadata = record.metadata
+    return (
+        metadata.get("multi_scale", False) == bool(recipe.multi_scale)
+        and metadata.get("detector", "") == recipe.detector
+    )
 
 
 def settings_differences(expected: dict[str, Any], actual: dict[str, Any]) -> tuple[str, ...]:
@@ -241,17 +265,18 @@ def _build_table(
         numeric = name in COLUMN_METRICS or name in ("params_M", "here")
         output.add_column(name.replace("_", " "), justify="right" if numeric else "left", no_wrap=True)
     for i, row in enumerate(table.rows):
-        parameters = f"{count_recipe_parameters(recipes[i]) // 10**6} M" if i in recipes else ""
+        counted = i in recipes and recipes[i].paper not in ("fdsr", "fsr-gan")
+        parameters = f"{count_recipe_parameters(recipes[i]) // 10**6} M" if counted else ""
         output.add_row(*(str(row[name]) for name in columns), parameters)
         for group in groups.get(i, []):
-            output.add_row(*_format_run_row(group, columns, footnotes), style="cyan")
+            output.add_row(*_format_run_row(group, row, columns, footnotes), style="cyan")
     return output
 
 
-def _format_run_row(group: RunGroup, columns: Sequence[str], footnotes: list[Any]) -> list[str]:
+def _format_run_row(group: RunGroup, row: PaperRow, columns: Sequence[str], footnotes: list[Any]) -> list[str]:
     mark = f" [{footnotes.index(group.differences) + 1}]" if group.differences else ""
     runs = "" if len(group.runs) == 1 else f" ({len(group.runs)} runs)"
-    return [f"  FeatLift{runs}{mark}".replace("[", r"\["), *(group.format_value(name) for name in columns[1:]), ""]
+    return [f"  FeatLift{runs}{mark}".replace("[", r"\["), *(group.format_value(name, row) for name in columns[1:]), ""]
 
 
 def _footer_lines(
@@ -265,9 +290,11 @@ def _footer_lines(
     elif not has_runs:
         first = {recipe.command: i for i, recipe in reversed(recipes.items())}
         yield "No run matches this table; these commands train its rows (add --data FOLDER for the images):"
-        yield "\n".join(
-            f"  {command} --run runs/{table.paper}-{table.number}-{i + 1}" for command, i in reversed(first.items())
-        )
+        folders = {command: f"runs/{table.paper}-{table.number}-{i + 1}" for command, i in reversed(first.items())}
+        yield "\n".join(f"  {command} --run {folder}" for command, folder in folders.items())
+        for recipe in recipes.values():
+            if evaluation := recipe.evaluation(folders[recipe.command]):
+                yield f"  {evaluation}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

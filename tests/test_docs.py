@@ -56,6 +56,14 @@ def test_symbols_exist_and_links_point_to_their_definitions(page):
     assert LINKS.link_symbols(text, page) == text, "run `make docs`"
 
 
+@pytest.mark.parametrize("paper", [paper for paper in PAPERS if paper != "light"])
+def test_every_test_of_a_checklist_exists(paper):
+    found = re.findall(r"\| ✓ \| `([\w/]+\.py)::(\w+)` \|", (DOCS / "papers" / f"{paper}.md").read_text())
+    assert len(found) >= 8
+    for file, name in found:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), (file, name)
+
+
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_equation_of_the_paper_has_a_row(paper):
     rows = list(LINKS.equation_rows((DOCS / f"papers/{paper}.md").read_text()))

@@ -1,8 +1,10 @@
 import pytest
 from paper_commands import build_recipe, identifying_options
-from paper_tables import list_papers, load_paper_table
+from paper_tables import load_paper_table
 
 from featlift.cli import parser
+from featlift.cli.option_table import load_option_table
+from featlift.commands.evaluate import evaluate
 from featlift.papers import afi_gan
 
 TABLES = [("afi-gan", str(i)) for i in (1, 3, 4, 5, 6, 7, 8, 9)] + [("srf-gan", str(i)) for i in range(1, 8)]
@@ -71,7 +73,22 @@ def test_backbones_and_pyramids_of_table_1():
     assert (swin.model.backbone, swin.model.pyramid) == ("swin_tiny_patch4_window7_224", "bifpn-7")
     assert (swin.target.optimizer.name, swin.target.optimizer.lr, swin.target.steps) == ("adamw", 1e-4, 270_000)
     assert settings(rows[36])["settings"].model.pyramid == "pafpn"
-    assert settings(rows[36])["settings"].model.backbone == "resnest101e"
+    resnest = settings(rows[36])["settings"].model
+    assert (resnest.backbone, resnest.norm, resnest.pyramid_norm) == ("resnest101e", "sync", "sync")
+    assert resnest.detector_options == {"test_size": [800, 1333], "num_convs": 4, "norm": "sync"}
+
+
+def test_multi_scale_rows_are_evaluated_at_several_scales():
+    """AFI-GAN, Table 1: rows 35 and 37 are rows 34 and 36 with multi-scale testing."""
+    recipes = recipes_of("afi-gan", "1")
+    rows = {load_paper_table("afi-gan", "1").rows[i]["row"]: found for i, found in recipes.items()}
+    assert [n for n, found in rows.items() if found.multi_scale] == [35, 37]
+    assert rows[34].command == rows[35].command
+    words = rows[35].evaluation("RUN").split()
+    arguments = parser.parse_function_args(evaluate, load_option_table("evaluate"), words[2:])
+    assert arguments["inference"].scales == tuple(size / 800 for size in range(400, 1201, 100))
+    assert arguments["inference"].flip
+    assert rows[34].evaluation("RUN") == ""
 
 
 def test_37_epochs_are_270_thousand_steps():
@@ -88,7 +105,6 @@ def test_schedules_do_not_identify_rows():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("paper", [paper for paper in list_papers() if paper not in ("afi-gan", "srf-gan")])
-def test_tables_of_other_papers_are_only_printed(paper):
-    table = load_paper_table(paper, "alternatives" if paper == "light" else "1")
+def test_tables_of_alternatives_are_only_printed():
+    table = load_paper_table("light", "alternatives")
     assert not [row for row in table.rows if build_recipe(table.paper, row)]

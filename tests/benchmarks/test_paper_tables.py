@@ -3,7 +3,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from paper_commands import TrainingRecipe, build_recipe
+from paper_commands import MULTI_SCALE, TrainingRecipe, build_recipe
+from paper_rows import read_records
 from paper_tables import (
     comparable_settings,
     count_recipe_parameters,
@@ -133,6 +134,21 @@ def test_a_stage_alone_is_not_the_whole_chain():
     runs = [record("afi-gan", reuse="M"), record("afi-gan, extractor", reuse="G_from_M")]
     assert [len(group_runs(made, ("reuse", "stop_after"), runs)) for made in (whole, third)] == [1, 1]
     assert group_runs(third, ("stop_after",), runs)[0].runs == (runs[1],)
+
+
+def test_a_multi_scale_row_has_only_multi_scale_results(trained, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained["nearest"], folder)
+    assert len(read_records(folder)) == 1
+    metrics = {"boxes": {"ap": 0.5}}
+    (folder / "evaluation-COCO-val-multi-scale.json").write_text(json.dumps({"metrics": metrics}))
+    records = read_records(folder)
+    options = {"model.interpolator": "nearest"}
+    single, multiple = (TrainingRecipe("baseline", options, multi_scale=several) for several in ("", MULTI_SCALE))
+    for recipe, record in zip((single, multiple), records, strict=True):
+        (group,) = group_runs(recipe, tuple(options), records)
+        assert group.runs == (record,)
+    assert records[1].metrics == metrics
 
 
 def test_only_comparable_settings_are_differences():

@@ -53,7 +53,7 @@ def test_every_tensor_of_a_detector_comes_back(official, layout):
     state = official(layout)
     assert len(state) == count
     if "s101" in layout:
-        options = {"norm_layer": nn.BatchNorm2d, "num_convs": 4}
+        options = {"norm": "batch", "num_convs": 4}
         neck = extractor(name, detectron2_resnest(), [AFI(256)], 256, pyramid, nn.BatchNorm2d)
         network = detector(name, neck, 80, **options)
     else:

@@ -7,14 +7,20 @@ import time
 
 import pytest
 import torch
+import torch.nn.functional as nnf
+from PIL import Image
 
+from featlift.checkpoints import save
 from featlift.checkpoints.folder_lock import FolderLock
 from featlift.cli.option_table import load_option_table
 from featlift.cli.parser import parse_function_args
-from featlift.commands.search import index, search
+from featlift.commands.search import SearchOptions, index, search
 from featlift.data.image_io import list_images, read_image_crop
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
-from featlift.retrieval.embedders import EmbedderConfig
+from featlift.deployment.image_search import embed_queries
+from featlift.retrieval.descriptors import downscale_then_resize
+from featlift.retrieval.embedders import EmbedderConfig, build_embedder
+from featlift.retrieval.generator import ConditionedGenerator
 from featlift.retrieval.index_embedder import load_embedder_config
 
 EMBEDDER = EmbedderConfig("gist", input_size=64)
@@ -95,10 +101,12 @@ def test_file_names_that_are_not_in_utf8(tmp_path, folder):
 def test_a_search_among_some(tmp_path, folder):
     index(str(folder), str(tmp_path / "index"), EMBEDDER)
     query = str(folder / "landmark-002" / "01.png")
-    found = search(str(tmp_path / "index"), [query], where="name LIKE 'landmark-001/%'")["raw"].names[0]
+    found = search(str(tmp_path / "index"), [query], options=SearchOptions(where="name LIKE 'landmark-001/%'"))[
+        "raw"
+    ].names[0]
     assert sorted(found) == ["landmark-001/00.png", "landmark-001/01.png"]
     with pytest.raises(ValueError, match="--where"):
-        search(str(tmp_path / "index"), [query], where="name = 'a'", index_type="flat")
+        search(str(tmp_path / "index"), [query], options=SearchOptions("flat", "name = 'a'"))
 
 
 def test_two_processes_do_not_write_one_index(tmp_path, folder):
@@ -126,6 +134,35 @@ def test_an_index_keeps_its_embedder(tmp_path, folder):
     assert json.loads((tmp_path / "index" / "embedder.json").read_text())["input_size"] == 64
     with pytest.raises(ValueError, match="another folder"):
         index(str(folder), str(tmp_path / "index"), EmbedderConfig("gist", input_size=96))
+
+
+def test_a_search_tells_the_generator_the_ratio_of_its_training(tmp_path, folder, monkeypatch):
+    index(str(folder), str(tmp_path / "index"), EMBEDDER)
+    dimension = build_embedder(EMBEDDER)[1]
+    save(
+        ConditionedGenerator(dimension, 8, full_side=48.0), tmp_path / "generator.safetensors"
+    )  # trained on images of 48 px
+    image, files, told = Image.open(list_images(folder)[0]), [], []
+    for ratio in (1, 2, 4):
+        files.append(str(tmp_path / f"{ratio}.png"))
+        image.resize((48 // ratio, 48 // ratio), Image.Resampling.BICUBIC).save(files[-1])
+    monkeypatch.setattr(ConditionedGenerator, "forward", lambda self, x, ratio: told.extend(ratio.tolist()) or x)
+    search(str(tmp_path / "index"), files, generator=str(tmp_path / "generator.safetensors"))
+    assert told == [1, 2, 4]  # the embedder's input of 64 px would give 1.33, 2.67 and 5.33
+
+
+def test_expanded_and_multi_scale_queries(tmp_path, folder):
+    store = index(str(folder), str(tmp_path / "index"), EMBEDDER)
+    file = list_images(folder)[3]
+    embedder, image = build_embedder(EMBEDDER)[0], read_image_crop(file)
+    query = embedder(downscale_then_resize(image, 1, 64)[None])
+    rows = (vectors := store.take([store.row(name) for name in store.names])) @ query[0]
+    best = rows.topk(2)
+    expanded = nnf.normalize(query[0] + (best.values[:, None] ** 3 * vectors[best.indices]).sum(dim=0), dim=0)
+    found = search(str(tmp_path / "index"), [str(file)], k=8, options=SearchOptions(expand=2))["raw"]
+    torch.testing.assert_close(found.scores[0], (vectors @ expanded).sort(descending=True).values, atol=1e-5, rtol=0)
+    both = nnf.normalize(query + embedder(downscale_then_resize(image, 1, 32)[None]), dim=1)
+    torch.testing.assert_close(embed_queries(embedder, [file], (1.0, 0.5))[0], both)
 
 
 def test_errors_say_what_to_do(tmp_path, folder):

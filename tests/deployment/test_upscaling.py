@@ -47,6 +47,17 @@ def test_existing_files_are_skipped(folder, tmp_path):
     assert (tmp_path / "out" / "more" / "b.jpg").exists()
 
 
+def test_published_weights_of_dbpn_upscale(folder, tmp_path):
+    network = super_resolver("d-dbpn", 2, stages=2, initial_channels=8, width=4)
+    torch.save(network.state_dict(), tmp_path / "DBPN_x2.pth")
+    options = UpscaleOptions(str(tmp_path / "DBPN_x2.pth"), precision="fp32", tile_size=0)
+    (written,) = upscale_images(folder / "a.png", tmp_path / "out", options)
+    low = torch.from_numpy(np.asarray(Image.open(folder / "a.png"))).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        expected = (network(low)[0].clamp(0, 1) * 255).round().permute(1, 2, 0)
+    assert (np.asarray(Image.open(written)) - expected.numpy()).max() <= 1
+
+
 def test_tiles_and_the_fastest_precision_change_little(folder, tmp_path):
     network = super_resolver("edsr-baseline", 2, blocks=1, width=8)
     torch.nn.init.zeros_(network.tail[1].weight)

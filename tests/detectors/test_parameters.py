@@ -10,6 +10,7 @@ The classifier of the R-CNNs has the background class in both, and Cascade R-CNN
 """
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from torch import nn
 
 from featlift.backbones import Backbone
 from featlift.detectors import backbone_levels, detector, extractor, num_upsampling_steps
+from featlift.detectors.config import build_backbone, build_on_backbone, resnest_detector_config, swin_detector_config
 from featlift.interpolators import build_interpolators
 
 BOXES, MASKS, IOU, CLASS = 4 * 1025, 257, 1025, 2305
@@ -114,10 +116,30 @@ def test_every_printed_count_is_truncated_to_millions():
 @pytest.mark.parametrize(("pyramid", "count"), [("fpn", 106_525_054), ("pafpn", 108_296_062)])
 def test_resnest_rows(pyramid, count):
     """Cascade Mask R-CNN S-101 with AFI: batch norm in neck and heads, and, frozen up to c2, none of it there."""
-    backbone = Backbone("resnest101e", norm="batch", frozen_stages=2)
+    model = replace(resnest_detector_config("afi"), pyramid=pyramid, backbone_weights="random")
+    backbone = build_backbone(model)
     with torch.device("meta"):
-        neck = extractor(
-            "cascade-mask-rcnn", backbone, build_interpolators("afi", 256, 3), 256, pyramid, nn.BatchNorm2d
-        )
-        built = detector("cascade-mask-rcnn", neck, 80, num_convs=4, norm_layer=nn.BatchNorm2d)
+        built = build_on_backbone(backbone, model, 80)
     assert sum(p.numel() for p in built.parameters()) - BACKGROUND["cascade-mask-rcnn"] == count
+    heads, neck = (
+        [type(m) for m in part.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        for part in (built.roi_heads, built.backbone.pyramid)
+    )
+    assert heads == [nn.SyncBatchNorm] * (3 * 4 + 4)  # three box heads and the mask head
+    assert set(neck) == {nn.SyncBatchNorm}
+
+
+def test_the_swin_rows_have_the_published_heads_and_anchors():
+    model = replace(
+        swin_detector_config(), backbone="resnet10t", norm="batch", drop_path_rate=0.0, backbone_weights="random"
+    )
+    backbone = build_backbone(model)
+    with torch.device("meta"):
+        built = build_on_backbone(backbone, model, 80)
+    assert built.rpn.anchor_generator.sizes == ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+    assert built.backbone.levels == ("p3", "p4", "p5", "p6", "p7")
+    head = 4 * (256 * 256 * 9 + 2 * 256) + (
+        256 * 49 * 1024 + 1024
+    )  # four convolutions with norm, one fully connected layer
+    predictor = 1024 * 81 + 81 + 1024 * 4 + 4
+    assert sum(p.numel() for p in built.roi_heads.parameters()) == 3 * (head + predictor)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from featlift.image_sr import DDBPN, EDSR, RCAN, SRCNN, VDSR
-from featlift.image_sr.official_weights import convert_published_keys, load_published_weights
+from featlift.image_sr.official_weights import build_published_network, convert_published_keys, load_published_weights
 
 
 def mean_shifts():
@@ -44,6 +44,56 @@ def test_keys_and_shapes_of_dbpn_x4():
             next(iter(convert_published_keys({published: torch.zeros(1), "feat0.conv.weight": torch.zeros(1)}))) == name
         )
         assert state[name].shape == shape
+
+
+def published_dbpn_keys(state):
+    """The names that alterzero/DBPN-Pytorch gives to the tensors of a state dict of FeatLift."""
+    names = {"squeeze": "conv", "project": "{0}_conv1", "back_project": "{0}_conv2", "project_residual": "{0}_conv3"}
+    renamed = {}
+    for name, value in state.items():
+        parts = name.split(".")
+        if parts[0] in ("ups", "downs"):
+            kind, number, layer, index, tensor = parts
+            kind = kind.removesuffix("s")
+            transposed = (kind == "up") != (layer == "back_project")
+            inner = "act" if index == "1" else "deconv" if transposed and layer != "squeeze" else "conv"
+            name = f"{kind}{int(number) + 1}.{names[layer].format(kind)}.{inner}.{tensor}"
+        elif parts[0].startswith("feat"):
+            name = f"{parts[0]}.{'act' if parts[1] == '1' else 'conv'}.{parts[2]}"
+        else:
+            name = f"output_conv.conv.{parts[1]}"
+        renamed[f"module.{name}"] = value
+    return renamed
+
+
+@pytest.mark.parametrize(
+    ("network", "published"),
+    [
+        (DDBPN(4, 3, 8, 4), published_dbpn_keys),
+        (DDBPN(2, 2, 8, 4), published_dbpn_keys),
+        (SRCNN(3, 1), dict),
+        (VDSR(3, depth=4, width=4, bias=False), dict),
+    ],
+    ids=["DBPN 4x", "DBPN 2x", "SRCNN", "VDSR"],
+)
+def test_a_published_file_is_built_from_its_shapes(network, published, tmp_path):
+    torch.save(published(network.state_dict()), tmp_path / "published.pth")
+    built = build_published_network(tmp_path / "published.pth", 3)
+    assert type(built) is type(network)
+    assert built.scale == network.scale
+    low = torch.rand(1, 3, 6, 5)
+    assert torch.equal(built(low), network(low))
+
+
+def test_other_files_are_none_of_the_published_networks(tmp_path):
+    torch.save(EDSR(2, 1, 8).state_dict(), tmp_path / "edsr.pth")
+    (tmp_path / "broken.pth").write_bytes(b"nothing")
+    assert build_published_network(tmp_path / "edsr.pth") is None
+    assert build_published_network(tmp_path / "broken.pth") is None
+    part = {name: x for name, x in DDBPN(2, 2, 8, 4).state_dict().items() if name != "output_conv.bias"}
+    torch.save(part, tmp_path / "part.pth")
+    with pytest.raises(ValueError, match=r"output_conv\.bias"):
+        build_published_network(tmp_path / "part.pth")
 
 
 def test_pickled_networks_are_rejected(tmp_path):

@@ -118,3 +118,22 @@ def test_a_step_with_a_norm_is_left_out():
     before = extension.lateral.weight.clone()
     init_extended_level(extension, F.inner_blocks[0], F.layer_blocks[0])
     assert torch.equal(extension.lateral.weight, before)
+
+
+def test_equation_1_as_printed_is_a_plain_sum():
+    level = ExtendedLevel(6, 6, texture_transfer("ftt-paper", 6), merge="sum", inputs="outputs")
+    p3, p2, c2x = torch.randn(1, 6, 4, 5), torch.randn(1, 6, 8, 10), torch.randn(1, 6, 16, 20)
+    out = level(p3, p2, c2x)
+    for y in range(16):
+        for x in range(20):
+            torch.testing.assert_close(out["p2x"][:, :, y, x], out["p3x"][:, :, y // 2, x // 2] + c2x[:, :, y, x])
+    assert {name.split(".")[0] for name, _ in level.named_parameters()} == {"transfer"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"merge": "sum"}, "c2x of 4 channels"), ({"merge": "add"}, "sum"), ({"inputs": "p3"}, "outputs")],
+)
+def test_impossible_extended_levels_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ExtendedLevel(4, 8, texture_transfer("nearest", 8), **options)

@@ -48,7 +48,9 @@ def _detect(predictor: Predictor, image: Tensor) -> tuple[Prediction, Features]:
     backbone = getattr(predictor.detector, "backbone", None)
     with record_calls([backbone] if isinstance(backbone, nn.Module) else []) as calls:
         prediction = predictor(image)
-    return prediction, _select_levels(*calls[0][::2]) if calls else {}
+    if not calls or not isinstance(backbone, nn.Module):
+        return prediction, {}
+    return prediction, _select_levels(backbone, calls[0][2])
 
 
 @torch.inference_mode()

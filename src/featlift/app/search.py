@@ -14,11 +14,12 @@ from PIL import Image
 from featlift.checkpoints import load
 from featlift.checkpoints.damage import read_json
 from featlift.data.image_io import ImageReadError, read_image
-from featlift.deployment.image_search import embed_queries, find_generator_file, search_store
+from featlift.deployment.image_search import embed_queries, find_generator_file
+from featlift.deployment.store_search import search_store
 from featlift.device import resolve_device, synchronize_cuda
 from featlift.report.annotated_crops import to_uint8
 from featlift.retrieval.embedding_cache import embedder_fingerprint
-from featlift.retrieval.generator import super_resolve_descriptors
+from featlift.retrieval.generator import query_ratios, super_resolve_descriptors
 from featlift.retrieval.index_embedder import EMBEDDER_FILE, load_index_embedder
 from featlift.retrieval.vector_store import VectorStore
 
@@ -66,10 +67,11 @@ class SearchComparison:
 
     def __call__(self, query: Path, k: int) -> SearchView:
         """Find the ``k`` nearest images to the image file ``query``."""
-        (descriptor, ratios), seconds = _time(lambda: embed_queries(self.embedder, [query]))
+        (descriptor, short_sides), seconds = _time(lambda: embed_queries(self.embedder, [query]))
         descriptors, times = {RAW: descriptor}, {RAW: seconds}
         if self.generator is not None:
-            improved, seconds = _time(lambda: super_resolve_descriptors(self.generator, descriptor, ratios))  # type: ignore[arg-type]
+            G, ratios = self.generator, query_ratios(self.generator, short_sides, self.embedder.input_size)
+            improved, seconds = _time(lambda: super_resolve_descriptors(G, descriptor, ratios))
             descriptors[SUPER_RESOLVED], times[SUPER_RESOLVED] = improved, times[RAW] + seconds
         lines, found = ["| descriptor | ms to compute it | ms to search |", "|:--|--:|--:|"], {}
         for name, vectors in descriptors.items():

@@ -7,6 +7,7 @@ from featlift.detectors.config import (
     DetectorConfig,
     finetune_detector_config,
     quick_detector_config,
+    resnest_detector_config,
     swin_detector_config,
 )
 from featlift.training.schedules import (
@@ -54,6 +55,11 @@ class Settings:
     def dense(cls) -> "Settings":
         """The papers' RetinaNet, FCOS and CenterMask: half the learning rate (choose the detector with ``--model.detector``)."""
         return cls(model=DetectorConfig(detector="retinanet"), train=StageConfig(STEPS_1X, sgd_1x(lr=0.01)))
+
+    @classmethod
+    def resnest(cls) -> "Settings":
+        """The papers' ResNeSt rows: Cascade Mask R-CNN on a ResNeSt-101, synchronized batch norm, box heads of four convolutions."""
+        return cls(model=resnest_detector_config())
 
     @classmethod
     def transformer(cls) -> "Settings":

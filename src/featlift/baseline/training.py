@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
+
+from featlift.baseline.best_checkpoint import BestCheckpoint
 from featlift.baseline.settings import Settings
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.config import build_train_loader, load_training_set
@@ -16,6 +19,7 @@ from featlift.detectors.checkpoint import (
     save_detector,
 )
 from featlift.detectors.config import DetectorConfig, build_detector
+from featlift.features import Target
 from featlift.training import Learner, Run, fit
 from featlift.training.schedules import StageConfig
 
@@ -29,24 +33,34 @@ def train(settings: Settings, run: Run) -> Detector:
         copied = describe_copied(detector, unchanged, settings.init_from)
         if run.rank == 0:
             print(copied)
-    train_detector(detector, build_train_loader(settings.data, dataset, run.seed), settings.train, run, "train")
+    loader = build_train_loader(settings.data, dataset, run.seed)
+    best = BestCheckpoint(run, detector, settings.model, settings.data, dataset.classes)
+    train_detector(detector, loader, settings.train, run, "train", best)
     save_trained_detector(run, detector, settings.model, dataset.classes)
     return detector
 
 
 def train_detector(
-    detector: Detector, loader: ResumableDataLoader, stage: StageConfig, run: Run, stage_name: str
+    detector: Detector,
+    loader: ResumableDataLoader,
+    stage: StageConfig,
+    run: Run,
+    stage_name: str,
+    best: BestCheckpoint | None = None,
 ) -> None:
-    """Train ``detector`` with its detection losses, summed with weight 1, for ``stage.steps`` steps as stage ``stage_name`` of ``run``."""
+    """Train ``detector`` with its detection losses, summed with weight 1, for ``stage.steps`` steps as stage ``stage_name`` of ``run``.
+
+    ``best`` evaluates it every ``run.evaluate_every`` steps.
+    """
     learner = Learner(detector, stage.optimizer, stage.steps)
-    fit(
-        lambda images, targets: learner.step(detector(images, targets)),
-        loader,
-        stage.steps,
-        run,
-        {"detector": learner},
-        stage_name,
-    )
+
+    def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+        log = learner.step(detector(images, targets))
+        if best is not None:
+            best.evaluate_if_due(learner.num_calls)
+        return log
+
+    fit(step, loader, stage.steps, run, {"detector": learner}, stage_name)
     learner.apply_ema()
 
 

@@ -86,6 +86,7 @@ SHORT_HELP: dict[str, tuple[str, ...]] = {
         "feature_extractor.layers",
         "loss_weights.pixels",
         "loss_weights.features",
+        "evaluation.detector",
         "train.steps",
         "train.optimizer.lr",
         *_RUN,
@@ -94,6 +95,7 @@ SHORT_HELP: dict[str, tuple[str, ...]] = {
         "collection.name",
         "collection.image_folder",
         "collection.train_images",
+        "vectors",
         "embedder.encoder",
         "embedder.weights",
         "generator",
@@ -109,8 +111,8 @@ SHORT_HELP: dict[str, tuple[str, ...]] = {
 """Paper → the options of its short help; ``--help-all`` lists all."""
 
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("run", (*_RUN, "save_every", "log_every", "tracker")),
-    ("data", ("data", "collection", "class_balance", "degradation", "downscale", "ratios")),
+    ("run", (*_RUN, "save_every", "log_every", "evaluate_every", "tracker")),
+    ("data", ("data", "evaluation", "vectors", "collection", "class_balance", "degradation", "downscale", "ratios")),
     ("model", ("model", "network", "embedder", "extended_level", "feature_extractor", "generator", "hidden_dim")),
     ("losses", ("adversarial", "loss_weights", "distillation", "focal_exponent", "regularization", "level_matching")),
     ("optimizer and schedule", ("optimizer", "detector_optimizer", "batch_size")),

@@ -85,6 +85,11 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "export:export",
         "featlift export runs/afi --format onnx",
     ),
+    "import": Command(
+        "convert a published detector of Detectron2's model zoo or of the papers",
+        "import_weights:import_published",
+        "featlift import model_final.pkl --detector mask-rcnn --backbone resnet50 --out runs/zoo",
+    ),
     "add-level": Command(
         "add an extended level for small objects to a detector, without labels",
         "add_level:add_level",
@@ -102,6 +107,11 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "search by image, with raw and super-resolved queries; write a contact sheet",
         "search:search",
         "featlift search index query.jpg --generator runs/fsr",
+    ),
+    "lift": Command(
+        "super-resolve vectors of low-resolution images, of any encoder",
+        "search:lift",
+        "featlift lift queries.npy --generator runs/fsr --out super_resolved.npy",
     ),
     "data": {
         "generate": Command(

@@ -1,9 +1,4 @@
-"""Backbones of Detectron2's published weights, and the rules for their keys.
-
-MSRA's ResNets differ from torchvision's in two respects; confusing them costs several AP. Their images are BGR in 0…255 with standard
-deviation 1: here the input channels of the first convolution are reversed and the statistics scaled, so images stay RGB in 0…1. The
-stride of a stage is in the first 1x1 convolution of its first block instead of the 3x3: :func:`detectron2_resnet` moves it there.
-"""
+"""Backbones of Detectron2's published weights (`featlift.backbones.detectron2`), and the rules for their keys."""
 
 import re
 from collections.abc import Sequence
@@ -11,26 +6,20 @@ from collections.abc import Sequence
 from torch import nn
 
 from featlift.backbones import BACKBONE_LEVELS, Backbone
+from featlift.backbones.detectron2 import detectron2_backbone
 from featlift.conversion.rules import KeyRule
 
-MSRA_MEAN_STD = ([123.675 / 255, 116.28 / 255, 103.53 / 255], [1 / 255] * 3)
-RESNEST_MEAN_STD = ([123.68 / 255, 116.779 / 255, 103.939 / 255], [58.393 / 255, 57.12 / 255, 57.375 / 255])
 _NORM_TENSOR = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 
 
 def detectron2_resnet(depth: int = 50, levels: Sequence[str] = BACKBONE_LEVELS) -> Backbone:
     """Create MSRA's ResNet with random weights: strides in the 1x1 convolutions, frozen up to c2, statistics for RGB in 0…1."""
-    backbone = Backbone(f"resnet{depth}", levels=levels, mean_std=MSRA_MEAN_STD, frozen_stages=2)
-    for stage in ("layer2", "layer3", "layer4"):
-        block = backbone.network.get_submodule(f"{stage}.0")
-        block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
-    return backbone
+    return detectron2_backbone(f"resnet{depth}", levels)
 
 
 def detectron2_resnest(depth: int = 101, levels: Sequence[str] = BACKBONE_LEVELS) -> Backbone:
     """Create the ResNeSt of the papers' S-101 rows with random weights: batch norms frozen up to c2 only, statistics for RGB in 0…1."""
-    name = {50: "resnest50d", 101: "resnest101e"}[depth]
-    return Backbone(name, levels=levels, norm="batch", mean_std=RESNEST_MEAN_STD, frozen_stages=2)
+    return detectron2_backbone({50: "resnest50d", 101: "resnest101e"}[depth], levels, "batch")
 
 
 def backbone_rules(backbone: Backbone) -> list[KeyRule]:

@@ -26,6 +26,7 @@ from featlift.conversion.heads import (
 from featlift.conversion.pickles import read_detectron2_pickle
 from featlift.conversion.rules import ImportReport, KeyRule, convert_state_dict, with_prefix
 from featlift.detectors import Extractor
+from featlift.detectors.aligned import AlignedRoIAlign
 from featlift.detectors.cascade_heads import CascadeRoIHeads
 from featlift.detectors.centermask import CenterMaskRoIHeads
 from featlift.detectors.rcnn import PyramidRoIAlign
@@ -58,9 +59,11 @@ def import_weights(module: nn.Module, source: str | Path | Mapping[str, Tensor])
     """
     state = _stack_fcos_scales(source if isinstance(source, Mapping) else _read_tensors(Path(source)))
     converted, report = convert_state_dict(state, key_rules(module), module)
-    report.notes = [
-        note for cls, note in KNOWN_DIFFERENCES.items() if any(isinstance(part, cls) for part in module.modules())
-    ]
+    parts = list(module.modules())
+    notes = {cls: note for cls, note in KNOWN_DIFFERENCES.items() if any(isinstance(part, cls) for part in parts)}
+    if any(isinstance(part, AlignedRoIAlign) for part in parts):
+        notes.pop(RegionProposalNetwork)
+    report.notes = list(notes.values())
     module.load_state_dict(converted, strict=False)
     return report
 

@@ -10,6 +10,8 @@ from featlift.data.augment import Augmentation, ColorJitter, crop_sample
 from featlift.data.dataset import ImageDataset, Sample
 from featlift.features import Target
 
+DEFAULT_COLOR_JITTER = 0.2
+
 
 @dataclass(frozen=True)
 class ClassBalance:
@@ -17,25 +19,27 @@ class ClassBalance:
 
     Attributes:
         min_per_class: Images whose rarest class has fewer objects than this are sampled more often (the paper: 1000); 0
-            samples all images equally and turns the augmentations off.
+            samples all images equally, without crops.
         crop_size: Side in pixels of a random square crop of the resized image that contains an object; 0 keeps whole images.
-        color_jitter: Maximum relative change of brightness, contrast and saturation.
+        color_jitter: Maximum relative change of brightness, contrast and saturation; None is 0.2 with ``min_per_class``, else 0.
     """
 
     min_per_class: int = 0
     crop_size: int = 0
-    color_jitter: float = 0.2
+    color_jitter: float | None = None
 
     def image_weights(self, dataset: ImageDataset) -> list[float] | None:
         """Sampling weight of each image for `featlift.data.batches.ResumableDataLoader`, or None for equal weights."""
         return class_balance_weights(dataset, self.min_per_class) if self.min_per_class else None
 
     def augmentations(self, scale: float = 1.0) -> list[Augmentation]:
-        """Augmentations of a resized image at ``scale`` times the size ``crop_size`` refers to; none if ``min_per_class`` is 0."""
-        if not self.min_per_class:
-            return []
-        crop: list[Augmentation] = [RandomObjectCrop(round(scale * self.crop_size))] if self.crop_size else []
-        return [*crop, ColorJitter(self.color_jitter, self.color_jitter, self.color_jitter)]
+        """Augmentations of a resized image at ``scale`` times the size ``crop_size`` refers to: the crop, and the color jitter."""
+        balanced = self.min_per_class > 0
+        crop: list[Augmentation] = (
+            [RandomObjectCrop(round(scale * self.crop_size))] if balanced and self.crop_size else []
+        )
+        strength = self.color_jitter if self.color_jitter is not None else DEFAULT_COLOR_JITTER * balanced
+        return [*crop, ColorJitter(strength, strength, strength)] if strength else crop
 
 
 class RandomObjectCrop:

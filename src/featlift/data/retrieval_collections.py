@@ -38,9 +38,10 @@ class CollectionConfig:
         image_folder: Folder of the images; "synthetic" writes its images there.
         ground_truth: Ground truth of Oxford5k and Paris6k: the folder of text files, or the pickle of the revisited sets.
         train_images: Folder of unlabeled training images; "synthetic" renders landmarks that are not in the collection;
-            "database" takes ``num_train_images`` random database images, as in the paper (Sec. 4.1, which leaks database
-            images into training).
-        num_train_images: Number of training images for "database".
+            "database" takes ``num_train_images`` random database images, of Holidays all but the queries, as in the paper
+            (Sec. 4.1, which leaks database images into training).
+        num_train_images: Number of training images for "database"; Holidays has 991.
+        distractors: Folder of images without any object of the queries, with which the database is also evaluated (Sec. 5.3).
 
     Raises:
         ValueError: If the name is unknown.
@@ -51,6 +52,7 @@ class CollectionConfig:
     ground_truth: str = ""
     train_images: str = "synthetic"
     num_train_images: int = 4500  # Sec. 4.1, Oxford5k; 5,800 of Paris6k
+    distractors: str = ""
 
     def __post_init__(self) -> None:
         check_choice(self.name, RETRIEVAL_COLLECTIONS, "collection")
@@ -77,5 +79,21 @@ def list_train_images(config: CollectionConfig) -> list[Path]:
         write_synthetic_landmarks(folder, num_landmarks=80, gallery_views=6, query_views=0, seed=1)
         return list_images(folder)
     if config.train_images == "database":
-        return split_image_files(open_collection(config).database, config.num_train_images)[0]
+        return split_database(config)[0]
     return list_images(Path(config.train_images))
+
+
+def split_database(config: CollectionConfig) -> tuple[list[Path], list[Path]]:
+    """Split the database into training and held-out images (Sec. 4.1): at random, or for Holidays into other images and queries."""
+    collection = open_collection(config)
+    if config.name != "holidays":
+        return split_image_files(collection.database, config.num_train_images)
+    queries = {query.image_path for query in collection.queries}
+    return [file for file in collection.database if file not in queries], sorted(queries)
+
+
+def list_held_out_images(config: CollectionConfig) -> list[Path]:
+    """Files of the images on which distances are computed (Figs. 4 and 5): the held-out database images, or else the queries' images."""
+    if config.train_images == "database":
+        return split_database(config)[1]
+    return sorted({query.image_path for query in open_collection(config).queries})

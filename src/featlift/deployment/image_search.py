@@ -11,14 +11,16 @@ from featlift.checkpoints.atomic import remove_temporary_files
 from featlift.checkpoints.damage import read_json
 from featlift.checkpoints.folder_lock import FolderLock
 from featlift.data.image_io import MAX_PIXELS, ImageReadError, list_images, read_image, read_image_crop
+from featlift.deployment.search_options import SearchOptions
+from featlift.deployment.store_search import search_expanded
 from featlift.device import resolve_device
 from featlift.report.contact_sheet import build_query_results, write_contact_sheet
 from featlift.retrieval.descriptors import Embedder, downscale_then_resize, embed_images
 from featlift.retrieval.embedders import EmbedderConfig
 from featlift.retrieval.embedding_cache import embedder_fingerprint, image_key
-from featlift.retrieval.exact_search import SearchResults, exact_search
+from featlift.retrieval.exact_search import SearchResults
 from featlift.retrieval.faiss_index import FaissIndex
-from featlift.retrieval.generator import GENERATOR_FILE, super_resolve_descriptors
+from featlift.retrieval.generator import GENERATOR_FILE, query_ratios, super_resolve_descriptors
 from featlift.retrieval.index_embedder import (
     EMBEDDER_FILE,
     load_embedder_config,
@@ -26,6 +28,8 @@ from featlift.retrieval.index_embedder import (
     save_index_embedder,
 )
 from featlift.retrieval.vector_store import VectorStore
+
+PLAIN_SEARCH = SearchOptions()
 
 
 @dataclass
@@ -141,9 +145,7 @@ def search_images(
     queries: Sequence[Path],
     generator: str = "",
     k: int = 8,
-    index_type: str = "",
-    where: str = "",
-    device: str = "auto",
+    options: SearchOptions = PLAIN_SEARCH,
 ) -> dict[str, SearchResults]:
     """Search the index with the "raw" descriptors of ``queries`` and, with ``generator``, with the "super-resolved" ones.
 
@@ -158,19 +160,24 @@ def search_images(
         )
     F, dimension = load_index_embedder(index, None)
     store = VectorStore(index, dimension, fingerprint=embedder_fingerprint(F))
-    raw, ratio = embed_queries(F.to(resolve_device(device)), queries)
+    raw, short_sides = embed_queries(F.to(resolve_device(options.device)), queries, options.scales)
     descriptors = {"raw": raw}
     if generator:
         G = load(find_generator_file(generator)).eval()
-        descriptors["super-resolved"] = super_resolve_descriptors(G, raw, ratio)
-    return {name: search_store(store, vectors, k, index_type, where) for name, vectors in descriptors.items()}
+        descriptors["super-resolved"] = super_resolve_descriptors(G, raw, query_ratios(G, short_sides, F.input_size))
+    return {name: search_expanded(store, vectors, k, options) for name, vectors in descriptors.items()}
 
 
-def embed_queries(embedder: Embedder, files: Sequence[Path]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return descriptors ``[Q, D]`` of the images, and the ratios ``[Q]`` ≥ 1 of the embedder's input size to their short sides."""
-    images = [read_image_crop(file) for file in files]
-    ratio = torch.tensor([max(1.0, embedder.input_size / min(image.shape[1:])) for image in images])
-    return embed_images(embedder, (downscale_then_resize(image, 1, embedder.input_size) for image in images)), ratio
+def embed_queries(
+    embedder: Embedder, files: Sequence[Path], scales: Sequence[float] = (1.0,)
+) -> tuple[torch.Tensor, list[int]]:
+    """Return descriptors ``[Q, D]`` of the images, averaged over ``scales`` of the input size, and their short sides in pixels."""
+    images, descriptors = [read_image_crop(file) for file in files], []
+    for scale in scales:
+        side = round(scale * embedder.input_size)
+        descriptors.append(embed_images(embedder, (downscale_then_resize(image, 1, side) for image in images)))
+    mean = torch.stack(descriptors).mean(dim=0) if len(descriptors) > 1 else descriptors[0]
+    return torch.nn.functional.normalize(mean, dim=1), [min(image.shape[1:]) for image in images]
 
 
 def find_generator_file(generator: str) -> Path:
@@ -184,19 +191,6 @@ def find_generator_file(generator: str) -> Path:
             return file
     raise FileNotFoundError(
         f"'{generator}' is neither a generator file nor a finished run; train one with featlift train fsr-gan."
-    )
-
-
-def search_store(store: VectorStore, queries: torch.Tensor, k: int, index_type: str, where: str = "") -> SearchResults:
-    """Search the FAISS index of ``index_type``, or exactly if it is empty, then only among the vectors with ``where``.
-
-    Raises:
-        ValueError: If both are given.
-    """
-    if index_type and where:
-        raise ValueError("A condition (--where) needs exact search; leave out --index-type.")
-    return (
-        FaissIndex(store, index_type).search(queries, k) if index_type else exact_search(store, queries, k, where=where)
     )
 
 

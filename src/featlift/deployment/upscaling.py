@@ -13,6 +13,7 @@ from featlift.deployment.sr_inference import InferenceNetwork, fastest_inference
 from featlift.device import resolve_device
 from featlift.image_sr import SUPER_RESOLVERS, super_resolver
 from featlift.image_sr.checkpoint import load_super_resolver
+from featlift.image_sr.official_weights import build_published_network
 from featlift.image_sr.spandrel_models import load_spandrel
 from featlift.image_sr.tiling import TiledSuperResolver
 from featlift.registry import check_choice
@@ -27,8 +28,9 @@ class UpscaleOptions:
     """Options of the upscaling of images.
 
     Attributes:
-        model: Run folder or file of FeatLift, a file supported by spandrel (ESRGAN, SwinIR, HAT …), or "bicubic".
-        scale: Scale factor of "bicubic"; other models have a fixed scale.
+        model: Run folder or file of FeatLift, published weights of D-DBPN, SRCNN or VDSR, a file supported by spandrel (EDSR, RCAN,
+            ESRGAN, SwinIR, HAT …), or "bicubic".
+        scale: Scale factor of "bicubic", and of published SRCNN and VDSR; other models have a fixed scale.
         tile_size: Side of the tiles in pixels of the input image; 0 processes images as a whole.
         margin: Context in pixels around each tile (`featlift.image_sr.tiling`).
         batch_size: Number of tiles per batch.
@@ -81,7 +83,7 @@ def upscale_images(images: str | Path, out: str | Path, options: UpscaleOptions 
 
 
 def load_super_resolver_by_name(name: str, scale: int = 4) -> nn.Module:
-    """Load the network of a FeatLift run folder or file, of a third-party file (spandrel), or bicubic interpolation.
+    """Load the network of a FeatLift run folder or file, of published weights (D-DBPN, SRCNN, VDSR, or by spandrel), or bicubic.
 
     Raises:
         ValueError: If ``name`` is none of these; a registry name such as "edsr" has no weights.
@@ -92,7 +94,7 @@ def load_super_resolver_by_name(name: str, scale: int = 4) -> nn.Module:
     if path.is_dir() or path.suffix == ".safetensors":
         return load_super_resolver(path)
     if path.is_file():
-        return load_spandrel(path).eval()
+        return build_published_network(path, scale) or load_spandrel(path).eval()
     reason = (
         f"'{name}' is an architecture without weights." if name in SUPER_RESOLVERS else f"There is no file '{name}'."
     )

@@ -11,6 +11,7 @@ from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from featlift.detectors.aligned import align_geometry
 from featlift.detectors.cascade import cascade_mask_rcnn, cascade_rcnn
 from featlift.detectors.centermask import centermask
 from featlift.detectors.dense import fcos, retinanet
@@ -18,6 +19,7 @@ from featlift.detectors.detection_limit import limit_detections
 from featlift.detectors.extractor import Extractor, get_extractor, get_interpolators
 from featlift.detectors.from_features import detections_from_features, losses_from_features
 from featlift.detectors.rcnn import faster_rcnn, mask_rcnn
+from featlift.detectors.shared_masks import share_masks
 from featlift.pyramids import ConvP6P7, MaxPoolP6, pyramid_spec
 from featlift.pyramids import pyramid as build_pyramid
 from featlift.registry import check_options, look_up
@@ -135,15 +137,28 @@ def extractor(
 
 
 def detector(
-    name: str, extractor: Extractor, num_classes: int, max_detections: int | None = None, **options: object
+    name: str,
+    extractor: Extractor,
+    num_classes: int,
+    max_detections: int | None = None,
+    aligned: bool = False,
+    class_agnostic_masks: bool = False,
+    **options: object,
 ) -> Detector:
     """Build the detector ``name`` for K = ``num_classes`` classes without background; labels are 1 … K.
 
-    ``max_detections`` is the maximum number of detections per image; None is COCO's 100. ``options`` are those of the
-    detector's function (test_size, anchor_scale, fc_dim, …).
+    Args:
+        name: Detector, a key of :data:`DETECTORS`.
+        extractor: Feature extractor F of the papers.
+        num_classes: K.
+        max_detections: Maximum number of detections per image; None is COCO's 100.
+        aligned: RoI pooling and anchors without torchvision's rounding, as Detectron2's (`featlift.detectors.aligned`).
+        class_agnostic_masks: One mask for all classes (`featlift.detectors.shared_masks`).
+        options: Options of the detector's function (test_size, anchor_scale, fc_dim, …).
 
     Raises:
         ValueError: For an unknown name or option, or fewer than one class.
+        TypeError: If the detector has no RoI pooling, anchors or masks to which an option applies.
     """
     build = _get_spec(name).build
     check_options(name, build, options, skip=("extractor", "num_classes"))
@@ -152,4 +167,8 @@ def detector(
     network = build(extractor, num_classes, **options)
     if max_detections is not None:
         limit_detections(network, max_detections)
+    if aligned:
+        align_geometry(network)
+    if class_agnostic_masks:
+        share_masks(network)
     return network

@@ -38,7 +38,7 @@ class BatchTransform(GeneralizedRCNNTransform):
         if self.training or self.test_size is None:
             return image, target
         sides = image.shape[-2:]
-        scale = min(self.min_size[-1] / min(sides), self.max_size / max(sides))
+        scale = min(self.test_size[0] / min(sides), self.max_size / max(sides))
         if min(sides) * scale >= 1:
             return super().resize(image, target)
         size = [max(1, int(side * scale)) for side in sides]

@@ -44,6 +44,11 @@ def load_detector_by_name(model: str, weights: str = "none", num_classes: int = 
     return detector
 
 
+def is_detector_name(model: str) -> bool:
+    """Whether :func:`load_detector_by_name` takes ``model``: an existing run folder or file, or the name of a torchvision detector."""
+    return is_detector_path(model) or model in torchvision.models.list_models(module=detection)
+
+
 def list_coco_labels(model: str) -> list[str]:
     """Return the names of the labels 0 (background), 1, … of torchvision's "DEFAULT" weights of the detector ``model``.
 

@@ -14,6 +14,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.cascade_heads import BBOX_REG_WEIGHTS, IOU_THRESHOLDS, CascadeRoIHeads, CascadeStage
 from featlift.detectors.extractor import Extractor
+from featlift.detectors.norms import norm_layer
 from featlift.detectors.rcnn import PyramidRoIAlign, build_anchor_generator, roi_pooling_levels, rpn_top_n
 
 NormLayer = Callable[[int], nn.Module]
@@ -27,7 +28,7 @@ def cascade_rcnn(
     fc_dim: int = 1024,
     num_proposals: int = 1000,
     num_convs: int = 0,
-    norm_layer: NormLayer | None = None,
+    norm: str = "none",
 ) -> FasterRCNN:
     """Cascade R-CNN without masks.
 
@@ -38,12 +39,13 @@ def cascade_rcnn(
         anchor_scale: Anchor side in strides: 8 gives 32 … 512 pixels on p2 … p6; 4 gives the same on p3 … p7 of a BiFPN.
         fc_dim: Features of the fully connected layers of the box heads.
         num_proposals: Proposals per image in evaluation; twice as many in training.
-        num_convs: 0 for box heads with two fully connected layers; 4 for four convolutions and one fully connected layer (ResNeSt rows).
-        norm_layer: Channels → normalization after each convolution of the heads (ResNeSt rows: synchronized batch norm).
+        num_convs: 0 for box heads with two fully connected layers; 4 for four convolutions and one fully connected layer (ResNeSt and
+            Swin rows).
+        norm: Normalization after each convolution of the heads, "none", "batch", "sync" or "group" (ResNeSt and Swin rows: "sync").
     """
     return _build_cascade(
         extractor,
-        _build_heads(extractor, num_classes, fc_dim, num_convs, norm_layer, {}),
+        _build_heads(extractor, num_classes, fc_dim, num_convs, norm_layer(norm), {}),
         anchor_scale,
         num_proposals,
         test_size,
@@ -58,18 +60,18 @@ def cascade_mask_rcnn(
     fc_dim: int = 1024,
     num_proposals: int = 1000,
     num_convs: int = 0,
-    norm_layer: NormLayer | None = None,
+    norm: str = "none",
 ) -> FasterRCNN:
     """:func:`cascade_rcnn` with Mask R-CNN's mask head, which is trained on the proposals of the first stage."""
     channels = extractor.out_channels
     mask_modules: dict[str, nn.Module] = {
         "mask_roi_pool": PyramidRoIAlign(roi_pooling_levels(extractor), 14),
-        "mask_head": MaskRCNNHeads(channels, (channels,) * 4, 1, norm_layer),
+        "mask_head": MaskRCNNHeads(channels, (channels,) * 4, 1, norm_layer(norm)),
         "mask_predictor": MaskRCNNPredictor(channels, channels, num_classes + 1),
     }
     return _build_cascade(
         extractor,
-        _build_heads(extractor, num_classes, fc_dim, num_convs, norm_layer, mask_modules),
+        _build_heads(extractor, num_classes, fc_dim, num_convs, norm_layer(norm), mask_modules),
         anchor_scale,
         num_proposals,
         test_size,
@@ -81,14 +83,14 @@ def _build_heads(
     num_classes: int,
     fc_dim: int,
     num_convs: int,
-    norm_layer: NormLayer | None,
+    norm: NormLayer | None,
     mask_modules: dict[str, nn.Module],
 ) -> CascadeRoIHeads:
     channels = extractor.out_channels
     fc_dims = [fc_dim] if num_convs else [fc_dim, fc_dim]
     stages = [
         CascadeStage(
-            FastRCNNConvFCHead((channels, 7, 7), [channels] * num_convs, fc_dims, norm_layer),
+            FastRCNNConvFCHead((channels, 7, 7), [channels] * num_convs, fc_dims, norm),
             fc_dim,
             num_classes,
             iou_threshold,

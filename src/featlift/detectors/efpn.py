@@ -55,12 +55,13 @@ class ExtendedExtractor(nn.Module):
         return self.backbone.mean  # type: ignore[return-value]
 
     def forward(self, image: Tensor) -> Features:
-        """``[B, 3, H, W]`` in 0…1 → ``{"p2": [B, C, H/4, W/4], …}``, and ``inner3``, ``inner2``, ``c1`` (strides 8, 4, 2)."""
+        """``[B, 3, H, W]`` in 0…1 → ``{"p2": [B, C, H/4, W/4], …}``, and ``inner3``, ``inner2`` (or p3, p2), ``c1`` (strides 8, 4, 2)."""
         maps = self.backbone(image)
         inner = self.pyramid.inner_maps(maps)  # type: ignore[operator]
         features = self.pyramid.outputs_from_inner(maps, inner)  # type: ignore[operator]
         c1 = self.backbone.forward_stem(image)  # type: ignore[operator]
-        return {**features, "inner3": inner[1], "inner2": inner[0], "c1": c1}
+        inner2, inner3 = inner[:2] if self.extension.inputs == "inner" else (features["p2"], features["p3"])
+        return {**features, "inner3": inner3, "inner2": inner2, "c1": c1}
 
     def extended_levels(self, features: Features) -> Features:
         """Return ``{"p3x": [B, C, H/4, W/4], "p2x": [B, C, H/2, W/2]}`` from the output of :meth:`forward`, or from crops of it."""

@@ -10,7 +10,7 @@ from featlift.detectors import Detector, get_extractor
 from featlift.detectors.efpn import DuplicateRouting, EFPNRoIHeads, ExclusiveRouting, ExtendedExtractor, extend_detector
 from featlift.detectors.sparse_level import DenseReader, SparseReader
 from featlift.interpolators import interpolator
-from featlift.pyramids.efpn import ExtendedLevel
+from featlift.pyramids.efpn import EXTENSION_INPUTS, MERGES, ExtendedLevel
 from featlift.pyramids.texture_transfers import texture_transfer
 from featlift.registry import check_choice
 
@@ -27,6 +27,8 @@ class ExtendedLevelConfig:
             interpolator.
         transfer_options: Options of the transfer, such as {"hidden_channels": 64}.
         upsampler: Interpolator that upsamples p3x by 2 for p2x; "nearest" in the paper.
+        inputs: Inputs of the transfer and target of p3x: "inner", the top-down maps (release), or "outputs", P3 and P2 (text).
+        merge: Path to p2x: "convolutions", a 1x1 convolution on c2x and a 3x3 after the sum (release), or "sum", Eq. (1) as printed.
         small_roi_size: RoIs with √(w·h) below this, in pixels of the resized image, are pooled from p2x: 56 on TT100K, 112 on COCO.
         routing: "exclusive": small RoIs go to the new head only (paper); "duplicate": to both heads (release, at inference).
         ohem_per_image: Number of small RoIs per image that train the new head (OHEM; not given in the paper).
@@ -39,6 +41,8 @@ class ExtendedLevelConfig:
     transfer: str = "ftt"
     transfer_options: dict[str, Any] = field(default_factory=dict)
     upsampler: str = "nearest"
+    inputs: str = "inner"
+    merge: str = "convolutions"
     small_roi_size: float = 56.0
     routing: str = "exclusive"
     ohem_per_image: int = 128
@@ -49,6 +53,8 @@ class ExtendedLevelConfig:
     def __post_init__(self) -> None:
         check_choice(self.routing, ROUTINGS, "routing")
         check_choice(self.init, EXTENSION_INITS, "init")
+        check_choice(self.inputs, EXTENSION_INPUTS, "inputs")
+        check_choice(self.merge, MERGES, "merge")
         with torch.device("meta"):
             texture_transfer(self.transfer, 32, **self.transfer_options)
             interpolator(self.upsampler, 32)
@@ -60,7 +66,8 @@ def build_efpn(detector: Detector, config: ExtendedLevelConfig) -> GeneralizedRC
     channels, in_channels = extractor.out_channels, extractor.pyramid.in_channels
     c2_channels: int = next(iter(in_channels.values()))  # type: ignore[assignment, operator, union-attr]
     transfer = texture_transfer(config.transfer, channels, **config.transfer_options)
-    extension = ExtendedLevel(c2_channels, channels, transfer, interpolator(config.upsampler, channels))
+    upsampler = interpolator(config.upsampler, channels)
+    extension = ExtendedLevel(c2_channels, channels, transfer, upsampler, config.merge, config.inputs)
     routing = ROUTINGS[config.routing](config.small_roi_size)
     return extend_detector(detector, extension, routing, DenseReader, config.ohem_per_image)  # type: ignore[arg-type]
 

@@ -54,9 +54,9 @@ class ScaledRegressionHead(FCOSRegressionHead):
         return _flatten_maps(boxes), _flatten_maps([self.bbox_ctrness(tower) for tower in towers])
 
 
-def fcos_head(channels: int, num_levels: int, num_classes: int) -> FCOSHead:
+def fcos_head(channels: int, num_levels: int, num_classes: int, head_class: type[FCOSHead] = FCOSHead) -> FCOSHead:
     """Build torchvision's FCOS head for ``num_classes`` and the unused background class, with :class:`ScaledRegressionHead`."""
-    head = FCOSHead(channels, num_anchors=1, num_classes=num_classes + 1, num_convs=0)
+    head = head_class(channels, num_anchors=1, num_classes=num_classes + 1, num_convs=0)
     head.classification_head = FCOSClassificationHead(channels, 1, num_classes + 1, norm_layer=group_norm)
     head.regression_head = ScaledRegressionHead(channels, num_levels)
     return head

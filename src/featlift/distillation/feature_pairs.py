@@ -15,6 +15,7 @@ from featlift.detectors import Detector, Extractor, get_extractor
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.distillation.feature_cache import CachedExtractor
 from featlift.features import Features, Target, level_stride
+from featlift.pyramids import MaxPoolP6
 from featlift.resolution import cross_resolution, downscale_features, downscale_images, downscale_targets
 
 ImagesAndTargets = tuple[list[Tensor], list[Target]]
@@ -52,6 +53,13 @@ def downscale_batch(
     flip = RandomHorizontalFlip(0.5)
     pairs = [flip(image, t, torch.default_generator) for image, t in zip(small_images, small_targets, strict=True)]
     return [image for image, _ in pairs], [t for _, t in pairs]
+
+
+def compared_levels(extractor: nn.Module, levels: Sequence[str]) -> tuple[str, ...]:
+    """Return ``levels``, or if it is empty those of ``extractor`` without the subsampled p6 of an R-CNN (AFI-GAN, Sec. 5.3: P2 … P5)."""
+    extra_blocks = getattr(extractor.pyramid, "extra_blocks", None)
+    subsampled = extra_blocks.added_levels if isinstance(extra_blocks, MaxPoolP6) else ()
+    return tuple(levels) or tuple(level for level in extractor.levels if level not in subsampled)  # type: ignore[attr-defined]
 
 
 def select_levels(features: Features, levels: Sequence[str]) -> Features:

@@ -114,6 +114,19 @@ def distance_by_ratio(generated: Mapping[float, Tensor], high: Tensor) -> dict[f
     return {ratio: (d.mean().item(), d.var(unbiased=False).item()) for ratio, d in distances.items()}
 
 
+def similar_distances(queries: Tensor, database: Tensor, relevance: Sequence[Relevance]) -> dict[str, float]:
+    """Compute the mean Euclidean distance of full-resolution queries ``[Q, D]`` to their positives, "similar", and to the other rows of
+    the database ``[N, D]`` that are not ignored, "non-similar" (FSR-GAN, Fig. 5).
+    """
+    similar, other = [], []
+    for query, truth in zip(queries, relevance, strict=True):
+        distances = (database - query).norm(dim=1)
+        positives = set(truth.positives) - set(truth.junk)
+        similar += [distances[sorted(positives)]]
+        other += [distances[[row for row in range(len(database)) if row not in positives and row not in truth.junk]]]
+    return {"similar": torch.cat(similar).mean().item(), "non-similar": torch.cat(other).mean().item()}
+
+
 def png_bits(image: Tensor) -> int:
     """Return the size in bits of ``image [3, H, W]`` (0…1) as a PNG file, the cost of transmission (FSR-GAN, Sec. 5.4)."""
     from torchvision.transforms.v2.functional import to_pil_image

@@ -20,6 +20,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from featlift.checkpoints import read_state_dict
+from featlift.image_sr.dbpn import DDBPN
+from featlift.image_sr.srcnn import SRCNN
+from featlift.image_sr.vdsr import VDSR
 
 _DATA_PARALLEL_PREFIX = re.compile(r"^module\.")
 _MEAN_SHIFT_PREFIXES = ("sub_mean.", "add_mean.")  # constants of EDSR and RCAN, stored here as one buffer
@@ -46,6 +49,41 @@ def _convert_dbpn_key(name: str) -> str:
     for pattern, replacement in _DBPN_RENAMES:
         name = pattern.sub(replacement, name)
     return re.sub(r"^(ups|downs)\.(\d+)\.", lambda match: f"{match[1]}.{int(match[2]) - 1}.", name)
+
+
+def build_published_network(path: str | Path, scale: int = 4) -> nn.Module | None:
+    """Build D-DBPN, SRCNN or VDSR from the published weights at ``path``, with the size that their shapes say, in evaluation mode.
+
+    Returns None if the file holds another network or cannot be read as tensors.
+
+    Args:
+        path: File of weights.
+        scale: Scale factor of SRCNN and VDSR, which their shapes do not tell; D-DBPN's is read from its kernels.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If some of the network's weights are missing.
+    """
+    try:
+        state = read_state_dict(path)
+    except ValueError:
+        return None
+    shapes = {name: tuple(x.shape) for name, x in convert_published_keys(state).items()}
+    network = _network_of_shapes(shapes, scale)
+    return None if network is None else load_published_weights(network, path).eval()
+
+
+def _network_of_shapes(shapes: Mapping[str, tuple[int, ...]], scale: int) -> nn.Module | None:
+    if {"feat0.0.weight", "feat1.0.weight", "ups.0.project.0.weight"} <= shapes.keys():
+        kernel = shapes["ups.0.project.0.weight"][-1]  # scale + 4
+        stages = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("ups."))
+        return DDBPN(kernel - 4, stages, shapes["feat0.0.weight"][0], shapes["feat1.0.weight"][0])
+    if shapes.get("conv1.weight") == (64, 1, 9, 9) and "conv3.weight" in shapes:
+        return SRCNN(scale, shapes["conv2.weight"][-1])
+    if shapes.get("features.0.weight", ())[1:] == (1, 3, 3):
+        depth = sum(name.endswith(".weight") for name in shapes)
+        return VDSR(scale, depth, shapes["features.0.weight"][0], "features.0.bias" in shapes)
+    return None
 
 
 def load_published_weights(network: nn.Module, path: str | Path) -> nn.Module:

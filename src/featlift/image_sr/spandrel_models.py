@@ -46,9 +46,7 @@ def load_spandrel(path: str | Path) -> SpandrelNetwork:
     try:
         descriptor = ModelLoader().load_from_file(path)
     except UnsupportedModelError as error:
-        raise ValueError(
-            f"spandrel recognizes no network in {path}; for D-DBPN and EDSR use super_resolver and load_published_weights."
-        ) from error
+        raise ValueError(f"{path} holds no network of featlift.image_sr and none that spandrel recognizes.") from error
     except (ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
         raise ValueError(f"{path} is not a readable file of weights ({error}); give a .pth or .safetensors.") from error
     if (

@@ -1,7 +1,7 @@
 """AFI-GAN's feature interpolator: residual dense blocks and a bilinear shortcut (AFI-GAN, Sec. 3.2 and Fig. 3).
 
-The published code also scales the residual around the three blocks by 0.2; the text scales only the residual of each block. This module
-follows the code, because SRF-GAN's figure shows the same.
+The published code also scales the residual around the three blocks by 0.2; the text scales only the residual of each block
+(``outer_scale=1``). This module follows the code, because SRF-GAN's figure shows the same and the published weights need it.
 """
 
 import torch
@@ -52,12 +52,20 @@ class AFI(nn.Module):
         growth_rate: Channels added by each convolution of a block.
         init: Initialization: "mild", "official" (all weights x 0.1, as published) or "zero" (the branch is exactly zero).
         shortcut: Fixed interpolation added to the branch: "bilinear" (the paper), "nearest", "bicubic" or "none".
+        outer_scale: Factor on the output of the blocks: 0.2 in the published code and weights, 1 in the text.
     """
 
     def __init__(
-        self, channels: int, num_blocks: int = 3, growth_rate: int = 32, init: str = "mild", shortcut: str = "bilinear"
+        self,
+        channels: int,
+        num_blocks: int = 3,
+        growth_rate: int = 32,
+        init: str = "mild",
+        shortcut: str = "bilinear",
+        outer_scale: float = AFI_RESIDUAL_SCALE,
     ):
         super().__init__()
+        self.outer_scale = outer_scale
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.blocks = nn.Sequential(*[ResidualDenseBlock(channels, growth_rate) for _ in range(num_blocks)])
         self.middle = nn.Conv2d(channels, channels, 3, padding=1)
@@ -69,7 +77,7 @@ class AFI(nn.Module):
     def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, 2H, 2W]``; ``guide`` is ignored."""
         y = nnf.leaky_relu(self.first(x), AFI_NEGATIVE_SLOPE)
-        y = y + AFI_RESIDUAL_SCALE * self.blocks(y)
+        y = y + self.outer_scale * self.blocks(y)
         y = nnf.leaky_relu(self.middle(y), AFI_NEGATIVE_SLOPE)
         y = nnf.leaky_relu(self.deconvolution(y), AFI_NEGATIVE_SLOPE)
         return self.shortcut(x, self.last(y))

@@ -10,15 +10,20 @@ from featlift import baseline
 from featlift.papers import afi_gan, efpn, fdsr, fsr_gan, light, srf_gan
 from featlift.papers.afi_gan.settings import STAGES as AFI_GAN_STAGES
 from featlift.papers.efpn.evaluation import evaluate_efpn
-from featlift.papers.fdsr.evaluation import evaluate_super_resolver, evaluate_super_resolver_run
-from featlift.papers.fsr_gan.evaluation import evaluate_generator, evaluate_generator_run
+from featlift.papers.efpn.training import describe_efpn_training
+from featlift.papers.fdsr.evaluation import (
+    describe_fdsr_training,
+    evaluate_super_resolver,
+    evaluate_super_resolver_run,
+)
+from featlift.papers.fsr_gan.evaluation import (
+    describe_fsr_gan_training,
+    evaluate_generator,
+    evaluate_generator_run,
+)
 from featlift.papers.light.settings import STAGES as LIGHT_STAGES
 from featlift.registry import look_up
-from featlift.runs.announce import (
-    describe_detector_training,
-    describe_generator_training,
-    describe_super_resolver_training,
-)
+from featlift.runs.announce import describe_detector_training
 from featlift.runs.detector_evaluation import evaluate_detector_file
 from featlift.runs.evaluate import evaluate_and_report
 from featlift.runs.options import InferenceOptions
@@ -86,6 +91,7 @@ PAPERS: dict[str, Paper] = {
             "quick": baseline.Settings.quick,
             "finetune": baseline.Settings.finetune,
             "dense": baseline.Settings.dense,
+            "resnest": baseline.Settings.resnest,
             "transformer": baseline.Settings.transformer,
         },
     ),
@@ -99,6 +105,7 @@ PAPERS: dict[str, Paper] = {
             "finetune": afi_gan.Settings.finetune,
             "official": afi_gan.Settings.official,
             "dense": afi_gan.Settings.dense,
+            "resnest": afi_gan.Settings.resnest,
             "transformer": afi_gan.Settings.transformer,
         },
         AFI_GAN_STAGES,
@@ -113,6 +120,7 @@ PAPERS: dict[str, Paper] = {
             "finetune": srf_gan.Settings.finetune,
             "official": srf_gan.Settings.official,
             "dense": srf_gan.Settings.dense,
+            "resnest": srf_gan.Settings.resnest,
             "transformer": srf_gan.Settings.transformer,
         },
         AFI_GAN_STAGES,
@@ -122,12 +130,15 @@ PAPERS: dict[str, Paper] = {
         efpn.Settings,
         efpn.train,
         {
-            "paper": efpn.Settings,
+            "paper": efpn.Settings.paper,
+            "coco": efpn.Settings.coco,
+            "recommended": efpn.Settings,
             "quick": efpn.Settings.quick,
             "finetune": efpn.Settings.finetune,
             "official": efpn.Settings.official,
         },
         evaluate=evaluate_efpn,
+        describe=describe_efpn_training,
     ),
     "light": Paper(
         "a light interpolator, distilled from a heavy one, and its detector fine-tuned",
@@ -150,7 +161,7 @@ PAPERS: dict[str, Paper] = {
         },
         evaluate=evaluate_generator,
         evaluate_run=evaluate_generator_run,
-        describe=describe_generator_training,
+        describe=describe_fsr_gan_training,
     ),
     "fdsr": Paper(
         "FDSR: image super-resolution trained with a detector's features",
@@ -163,6 +174,6 @@ PAPERS: dict[str, Paper] = {
         },
         evaluate=evaluate_super_resolver,
         evaluate_run=evaluate_super_resolver_run,
-        describe=describe_super_resolver_training,
+        describe=describe_fdsr_training,
     ),
 }

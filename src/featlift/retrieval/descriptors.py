@@ -23,13 +23,22 @@ class Embedder(nn.Module):
             input normalization. :func:`featlift.backbones.encoder` creates it from any timm network.
         pool: Pooling of a map or tokens to ``[B, C]``, :class:`AveragePooling` or :class:`GeM`; none for vectors.
         input_size: S, the side to which images are resized (224 in the paper; the aspect ratio is not preserved).
+        whitening: Unit vectors ``[B, D]`` → unit vectors ``[B, D']`` (`featlift.retrieval.whitening`).
     """
 
-    def __init__(self, encoder: nn.Module, pool: nn.Module | None = None, input_size: int = 224):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        pool: nn.Module | None = None,
+        input_size: int = 224,
+        whitening: nn.Module | None = None,
+    ):
         super().__init__()
         self.encoder = frozen_copy(encoder)
         self.pool = pool or nn.Identity()
         self.input_size = input_size
+        if whitening is not None:
+            self.whitening = whitening.eval()
 
     def forward(self, image: Tensor) -> Tensor:
         """``[B, 3, S, S]`` in 0…1 → unit vectors ``[B, D]``, without gradient.
@@ -44,7 +53,8 @@ class Embedder(nn.Module):
                 f"Descriptors of shape {tuple(pooled.shape)}, not [B, D]: "
                 "give Embedder a pooling (AveragePooling or GeM)."
             )
-        return nnf.normalize(pooled, dim=1)
+        unit = nnf.normalize(pooled, dim=1)
+        return self.whitening(unit) if hasattr(self, "whitening") else unit
 
 
 class AveragePooling(nn.Module):

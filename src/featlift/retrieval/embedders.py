@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from featlift.backbones import image_encoder
+from featlift.checkpoints import load
 from featlift.registry import check_choice
 from featlift.retrieval.descriptors import AveragePooling, Embedder, GeM, VGG16Fc7
 from featlift.retrieval.gist import Gist
+from featlift.retrieval.whitening import Whitening
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class EmbedderConfig:
         pooling: Pooling of timm networks: "average" or "gem".
         input_size: Side in pixels of the encoder's square input; aspect ratios are not preserved (Sec. 5.2).
         mean_std: Mean and standard deviation of all input channels, for timm networks; None for timm's values.
+        whitening: File of a `featlift.retrieval.whitening.Whitening`, applied to the descriptors; empty for none.
         downscale_mode: Downscaling of queries: "image" (Sec. 5.2), "input" or "nearest".
         cache_folder: Folder of cached descriptors.
     """
@@ -31,13 +34,25 @@ class EmbedderConfig:
     input_size: int = 224
     mean_std: tuple[float, float] | None = None
     downscale_mode: str = "image"
+    whitening: str = ""
     cache_folder: str = "data/descriptors"
 
 
 def build_embedder(config: EmbedderConfig) -> tuple[Embedder, int]:
-    """Embedder F and its descriptor length D."""
+    """Embedder F and its descriptor length D.
+
+    Raises:
+        ValueError: If ``config.whitening`` is a file of something else, or of another dimension.
+    """
     network, dimension = build_encoder(config)
-    return Embedder(network, build_pooling(config), config.input_size), dimension
+    if not config.whitening:
+        return Embedder(network, build_pooling(config), config.input_size), dimension
+    whitening = load(config.whitening)
+    if not isinstance(whitening, Whitening) or len(whitening.mean) != dimension:
+        raise ValueError(
+            f"{config.whitening} holds no whitening of {dimension} numbers, the descriptors of {config.encoder}."
+        )
+    return Embedder(network, build_pooling(config), config.input_size, whitening), whitening.out_dimension
 
 
 def build_encoder(config: EmbedderConfig) -> tuple[nn.Module, int]:

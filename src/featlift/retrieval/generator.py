@@ -6,6 +6,7 @@ factor per side of the image (8 = one eighth per side, the paper's "1/64"). Blin
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as nnf
@@ -110,11 +111,20 @@ class ConditionedGenerator(nn.Module):
         hidden_dim: Width of the two hidden layers.
         dropout: Dropout probability on the input of the hidden layers.
         rank: Rank of the correction, as in :class:`ResidualGenerator`.
+        full_side: Short side in pixels of an image at ratio 1 in training, from which a search derives the ratio of a query.
     """
 
-    def __init__(self, dimension: int, hidden_dim: int = 1024, dropout: float = 0.1, rank: int = 0):
+    def __init__(
+        self,
+        dimension: int,
+        hidden_dim: int = 1024,
+        dropout: float = 0.1,
+        rank: int = 0,
+        full_side: float | None = None,
+    ):
         super().__init__()
         self.gain = math.sqrt(dimension)
+        self.full_side = full_side
         self.hidden = _hidden_layers(dimension + 1, hidden_dim, dropout)
         self.correction = _correction_layer(hidden_dim, rank, dimension)
 
@@ -127,6 +137,14 @@ class ConditionedGenerator(nn.Module):
         ratio = require_ratio(ratio).to(x)[:, None]
         hidden = self.hidden(torch.cat([self.gain * x, ratio.log2()], dim=1))
         return x + (1 - 1 / ratio) * self.correction(hidden) / self.gain
+
+
+def query_ratios(generator: nn.Module, short_sides: Sequence[float], input_size: int) -> Tensor:
+    """Return the ratios ``[Q]`` ≥ 1 of queries with these short sides in pixels: the ``full_side`` of the generator's training divided
+    by them, as in its training; ``input_size``, the side of the embedder's input, replaces an unknown ``full_side``.
+    """
+    full_side = getattr(generator, "full_side", None) or input_size
+    return torch.tensor([max(1.0, full_side / side) for side in short_sides])
 
 
 def _hidden_layers(in_features: int, width: int, dropout: float) -> nn.Sequential:

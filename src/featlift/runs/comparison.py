@@ -12,6 +12,7 @@ from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.detectors import Detector
 from featlift.detectors.checkpoint import load_detector
+from featlift.detectors.grad_cam import grad_cam
 from featlift.evaluation.coco_metrics import COCO_IOU_TYPES, IoUType
 from featlift.evaluation.comparison import Comparison, compare_detections
 from featlift.evaluation.object_changes import OUTCOMES
@@ -54,7 +55,10 @@ def compare_runs(runs: list[RunRecord], dataset: ImageDataset, n_resamples: int)
 def extract_feature_maps(
     runs: list[RunRecord], folders: tuple[Path, Path], dataset: ImageDataset
 ) -> dict[str, Features]:
-    """Feature pyramids of both detectors on the first validation image, and the image itself (the papers' Figs. 2 and 7)."""
+    """Feature pyramids of both detectors on the first validation image, and the image itself (the papers' Figs. 2 and 7).
+
+    Each level is followed by its Grad-CAM, as "p2 Grad-CAM".
+    """
     image = dataset[0][0]
     return {
         run.name: _extract_pyramid(load_detector(folder)[0].eval(), image)
@@ -62,10 +66,15 @@ def extract_feature_maps(
     }
 
 
-@torch.inference_mode()
 def _extract_pyramid(detector: Detector, image: Tensor) -> Features:
     batch, _ = detector.transform([image])
-    return {"image": image[None], **detector.backbone(batch.tensors)}
+    with torch.no_grad():
+        features: Features = detector.backbone(batch.tensors)
+    cams = grad_cam(detector, image)
+    pairs = {
+        name: x for level in features for name, x in ((level, features[level]), (f"{level} Grad-CAM", cams[level]))
+    }
+    return {"image": image[None], **pairs}
 
 
 def format_comparison(runs: list[RunRecord], comparison: Comparison) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from featlift.checkpoints.json_io import write_json
+from featlift.checkpoints.json_io import to_jsonable, write_json
 from featlift.data.config import build_dataset, load_data_config
 from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
@@ -59,7 +59,12 @@ def _evaluate(model: str, data: str, split: str, out: str, inference: InferenceO
         return evaluation.metrics
     print(format_metrics(Path(model).name, evaluation))
     path = Path(out) if out else _default_path(model, data, split, inference)
-    results = {"data": dataset_fingerprint(dataset), "metrics": evaluation.metrics, "detections": evaluation.detections}
+    results = {
+        "data": dataset_fingerprint(dataset),
+        "inference": to_jsonable(inference),
+        "metrics": evaluation.metrics,
+        "detections": evaluation.detections,
+    }
     if isinstance(dataset, TT100KDataset):
         results["tt100k"] = evaluate_tt100k(predictor, dataset, evaluation, inference.batch_size, inference.device)
         print(format_tt100k(results["tt100k"]))

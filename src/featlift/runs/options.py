@@ -50,6 +50,8 @@ class RunOptions:
         precision: "fp32", or autocast to "bf16" or "fp16".
         save_every: Steps between checkpoints.
         log_every: Steps between log lines.
+        evaluate_every: Steps between evaluations of the detector in its last stage (baseline, afi-gan, srf-gan); the weights of the highest
+            AP are kept as ``best_detector.safetensors``. 0 evaluates at the end only.
         tracker: Also log to an experiment tracker: "none", "tensorboard", "wandb" (Weights & Biases) or "mlflow".
     """
 
@@ -60,12 +62,17 @@ class RunOptions:
     precision: str = "fp32"
     save_every: int = 500
     log_every: int = 20
+    evaluate_every: int = 0
     tracker: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.evaluate_every < 0:
+            raise ValueError(f"--evaluate-every is {self.evaluate_every}; give a number of steps, or 0.")
 
 
 def open_run(paper: str, settings: Any, options: RunOptions) -> Run:
     """Open the run folder of a training of ``paper`` ("afi-gan", …), new or resumed; its ``settings.json`` names the paper."""
-    return Run(
+    run = Run(
         options.run,
         {"paper": paper, **to_jsonable(settings)},
         options.seed,
@@ -75,3 +82,5 @@ def open_run(paper: str, settings: Any, options: RunOptions) -> Run:
         options.log_every,
         options.tracker,
     )
+    run.evaluate_every = options.evaluate_every
+    return run

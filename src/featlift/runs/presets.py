@@ -7,7 +7,10 @@ PRESETS: dict[str, str] = {
     "finetune": "your own images: Faster R-CNN on a pretrained ResNet-50, one GPU",
     "short": "one GPU, one night",
     "paper": "as in the paper",
+    "coco": "as in the paper, its COCO experiment",
+    "recommended": "the paper's experiment with FeatLift's choices where text and published code differ or are silent",
     "dense": "the papers' schedule for RetinaNet, FCOS and CenterMask",
+    "resnest": "the papers' Cascade Mask R-CNN on ResNeSt-101",
     "transformer": "the papers' schedule for Swin",
     "official": "as in the published code",
 }

@@ -69,6 +69,8 @@ class Run:
             )
         self.folder, self.seed, self.precision = Path(folder), seed, precision
         self.save_every, self.log_every = save_every, log_every
+        self.evaluate_every = 0
+        """Steps between evaluations during the training of a detector (`featlift.baseline.best_checkpoint`); 0 for none."""
         self.device = distributed.init_distributed(device)
         self.rank, self.world_size = distributed.get_rank(), distributed.get_world_size()
         self.settings = {**to_jsonable(settings or {}), "seed": seed, "precision": precision}

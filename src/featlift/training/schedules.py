@@ -6,6 +6,8 @@ from featlift.training import OptimizerConfig
 
 STEPS_1X, STEPS_3X = 90_000, 270_000
 """Steps of 16 images: 12 and 37 epochs of COCO."""
+MILESTONES_3X = (7 / 9, 25 / 27)
+"""Fractions of the 3x schedule after which the learning rate drops by 10: 210k and 250k of 270k steps."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,13 @@ def sgd_1x(lr: float = 0.02) -> OptimizerConfig:
 
 def adamw_3x() -> OptimizerConfig:
     """Return the transformers' 3x schedule: AdamW, lr 1e-4, times 0.1 after 210k and 250k of 270k steps; Swin's weight decay of 0.05."""
-    milestones = (7 / 9, 25 / 27)
     return OptimizerConfig(
         "adamw",
         1e-4,
         weight_decay=0.05,
         warmup_steps=1000,
         schedule="multistep",
-        milestones=milestones,
+        milestones=MILESTONES_3X,
         decay_norms_and_biases=False,
     )
 

@@ -93,6 +93,34 @@ def test_phase_2_moves_all_of_the_extension_and_nothing_else(chain, detector):
     assert moved(before, c.T) == extension
 
 
+def test_the_text_reads_and_reproduces_p3_and_p2(chain):
+    """As printed: FTT reads P3 and P2, the target of p3x is the P3 of the 2x image."""
+    c = chain(extended_level=ExtendedLevelConfig("nearest", inputs="outputs", small_roi_size=30.0))
+    features = c.T.backbone.eval()(torch.rand(1, 3, 64, 64))
+    assert torch.equal(features["inner3"], features["p3"])
+    assert torch.equal(features["inner2"], features["p2"])
+    assert select_teacher_levels(features)["p3x"] is features["inner3"]
+
+
+@pytest.mark.parametrize("levels", [("p2x",), ("p3x",), ("p3x", "p2x")])
+def test_only_the_given_levels_have_a_loss(chain, levels, monkeypatch):
+    """Table IV, with and without the loss on FTT."""
+    compared = []
+    monkeypatch.setattr(
+        training,
+        "pyramid_l1",
+        lambda student, teacher: compared.append((set(student), set(teacher))) or pyramid_l1(student, teacher),
+    )
+    start = ExtendedLevelConfig(transfer_options={"hidden_channels": 4}, small_roi_size=30.0, init="random")
+    c = chain(distillation=DistillationConfig(levels=levels), extended_level=start)
+    before = state(c.T)
+    c.distill()
+    assert set(map(str, compared)) == {str((set(levels), set(levels)))}
+    assert {"backbone.extension.lateral.weight", "backbone.extension.transfer.tail.2.weight"} & moved(before, c.T)
+    with pytest.raises(ValueError, match="p3x, p2x or both"):
+        DistillationConfig(levels=("p2",))
+
+
 @pytest.mark.parametrize("train_extension", [True, False])
 def test_phase_3_moves_the_new_head_and_perhaps_the_extension(chain, train_extension):
     c = chain(train_extension=train_extension)
@@ -351,3 +379,28 @@ def test_quick_can_be_built():
 def test_wrong_settings_are_refused_at_once():
     with pytest.raises(ValueError, match=r"data\.min_size is empty"):
         Settings(data=quick_data_config())
+
+
+def test_the_papers_two_experiments():
+    """Sec. IV-A, sentence by sentence."""
+    paper, coco = Settings.paper(), Settings.coco()
+    assert (paper.data.min_size, paper.extended_level.small_roi_size) == ((1400,), 56.0)
+    assert (max(coco.data.min_size), coco.extended_level.small_roi_size) == (800, 112.0)
+    assert coco.model.detector_options == {"test_size": [800, 1333]}
+    assert (paper.class_balance.min_per_class, coco.class_balance.min_per_class) == (1000, 0)
+    (jitter,) = coco.class_balance.augmentations()
+    assert jitter.strengths == (0.2, 0.2, 0.2)
+    assert ClassBalance().augmentations() == []
+    for settings in (paper, coco):
+        assert not settings.train_extension
+        assert settings.distillation.foreground_weight == 1
+        extension = build_efpn(
+            build_detector(replace(settings.model, backbone_weights="random"), 45), settings.extended_level
+        ).backbone.extension
+        assert [len(extension.transfer.content), len(extension.transfer.texture.body)] == [2, 2]
+        assert sum(p.numel() for p in extension.parameters()) == 8_260_864
+
+
+def test_other_data_than_tt100k_are_named(data):
+    with pytest.warns(UserWarning, match="--preset coco"):
+        training.describe_efpn_training(replace(Settings(), data=data(min_size=(1400,))))

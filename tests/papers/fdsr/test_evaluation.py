@@ -1,14 +1,28 @@
 import json
 from dataclasses import asdict, replace
 
+import pytest
+import torchvision
+from PIL import Image
+from torchvision.models import vgg11
+
 from featlift.checkpoints import save
+from featlift.commands.evaluate import evaluate
+from featlift.commands.train import train
 from featlift.data.config import DataConfig
 from featlift.data.synthetic.scenes import SyntheticScenes
+from featlift.detectors.by_name import list_coco_labels
 from featlift.detectors.checkpoint import save_detector
 from featlift.detectors.config import build_detector, quick_detector_config
 from featlift.image_sr import super_resolver
 from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
+from featlift.image_sr.network import SuperResolverConfig
+from featlift.papers import fdsr
 from featlift.papers.fdsr.evaluation import SRDetectionConfig, evaluate_sr_detection, format_sr_detection
+from featlift.papers.fdsr.settings import CropDataConfig, EvaluationConfig, FeatureExtractorConfig
+from featlift.runs.options import RunOptions
+from featlift.training import OptimizerConfig
+from featlift.training.schedules import StageConfig
 
 
 def small_detector(folder):
@@ -33,6 +47,88 @@ def test_results_are_written(tmp_path):
     assert list(results["pipelines"]) == ["bicubic", "srcnn", "original"]
     assert (tmp_path / "out" / "robustness.png").exists()
     assert len(list((tmp_path / "out").glob("image-*.png"))) == 1
+
+
+@pytest.fixture
+def coco_weights(monkeypatch):
+    """Torchvision's Mask R-CNN and VGG-19 are small networks with random weights; nothing is downloaded."""
+
+    def small(name, weights=None, **options):
+        if name == "vgg19":
+            return vgg11(num_classes=2)
+        options = {"fc_dim": 32, "num_proposals": 20}
+        return build_detector(replace(quick_detector_config(), pyramid_channels=16, detector_options=options), 90)
+
+    monkeypatch.setattr(torchvision.models, "get_model", small)
+
+
+def coco_folder(root):
+    """Two images, one box each, with COCO's 80 classes and their gapped ids."""
+    names = list_coco_labels("maskrcnn_resnet50_fpn")
+    categories = [{"id": k, "name": name} for k, name in enumerate(names) if name not in ("__background__", "N/A")]
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        (root / f"{split}2017").mkdir()
+        images = []
+        for k in (1, 2):
+            Image.new("RGB", (64, 64), (40 * k, 90, 120)).save(root / f"{split}2017" / f"{k}.png")
+            images.append({"id": k, "file_name": f"{k}.png", "width": 64, "height": 64})
+        boxes = [
+            {"id": k, "image_id": k, "category_id": 90, "bbox": [8, 8, 30, 30], "area": 900, "iscrowd": 0}
+            for k in (1, 2)
+        ]
+        document = {"images": images, "annotations": boxes, "categories": categories}
+        (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(document))
+    return str(root)
+
+
+def paper_settings(root, **changes):
+    small = fdsr.Settings(
+        network=SuperResolverConfig("compact", 2),
+        feature_extractor=FeatureExtractorConfig(layers=("c3",)),
+        data=CropDataConfig(root, crop_size=32, batch_size=1, num_images=2, num_workers=0),
+        evaluation=EvaluationConfig(num_quality_images=1),
+        train=StageConfig(1, OptimizerConfig("adam", 1e-3)),
+    )
+    return replace(small, **changes)
+
+
+def test_a_run_with_torchvisions_prior_ends_with_its_table(tmp_path, coco_weights):
+    settings = paper_settings(coco_folder(tmp_path / "coco"))
+    result = train("fdsr", settings, RunOptions(tmp_path / "run", device="cpu"))
+    result = result["result"]
+    assert list(result["pipelines"]) == ["bicubic", "fdsr", "original"]
+    assert result["pipelines"]["fdsr"]["quality"]["num_images"] == 1
+    assert evaluate(str(tmp_path / "run"))["pipelines"].keys() == result["pipelines"].keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"feature_extractor": FeatureExtractorConfig("vgg19", ("features.3",))}, "--evaluation.detector, or none"),
+        ({"evaluation": EvaluationConfig("runs/none")}, "'runs/none' is no detector"),
+        ({"evaluation": EvaluationConfig(data="scenes")}, "detector does not know|does not have"),
+        ({"evaluation": EvaluationConfig(data="nowhere")}, "--evaluation.data FOLDER"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_the_first_step(tmp_path, coco_weights, changes, message):
+    settings = paper_settings(coco_folder(tmp_path / "coco"), **changes)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train("fdsr", settings, RunOptions(tmp_path / "run", device="cpu"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_imagenet_prior_is_evaluated_by_another_detector(tmp_path, coco_weights):
+    prior = FeatureExtractorConfig("vgg19", ("features.3",))
+    settings = paper_settings(
+        coco_folder(tmp_path / "coco"),
+        feature_extractor=prior,
+        evaluation=EvaluationConfig("maskrcnn_resnet50_fpn", num_quality_images=0),
+    )
+    result = train("fdsr", settings, RunOptions(tmp_path / "run", device="cpu"))
+    assert result["result"]["pipelines"]["fdsr"]["metrics"]["ap"] >= 0
+    settings = replace(settings, evaluation=EvaluationConfig("none"))
+    assert train("fdsr", settings, RunOptions(tmp_path / "other", device="cpu"))["result"] == {"name": "fdsr"}
 
 
 def test_table_in_per_cent():

@@ -8,6 +8,7 @@ from featlift.detectors.config import (
     finetune_detector_config,
     quick_detector_config,
     replace_detector,
+    resnest_detector_config,
     swin_detector_config,
 )
 from featlift.distillation.discriminator import PatchDiscriminator
@@ -18,7 +19,15 @@ from featlift.distillation.feature_pairs import (
 from featlift.interpolators import check_unguided
 from featlift.registry import check_choice
 from featlift.training import OptimizerConfig
-from featlift.training.schedules import STEPS_3X, StageConfig, adamw_3x, finetune_optimizer, quick_optimizer, sgd_1x
+from featlift.training.schedules import (
+    MILESTONES_3X,
+    STEPS_3X,
+    StageConfig,
+    adamw_3x,
+    finetune_optimizer,
+    quick_optimizer,
+    sgd_1x,
+)
 from featlift.training.synchronized_norm import synchronize_batch_norm
 
 STAGES = ("teacher", "interpolator", "extractor", "target")
@@ -33,8 +42,16 @@ INIT_SOURCES = ("weights", "teacher")
 REUSE_MODES = ("none", "G", "G_from_M", "M")
 
 
-def _sgd_multistep(lr: float, *milestones: float) -> OptimizerConfig:
-    return OptimizerConfig("sgd", lr, momentum=0.9, weight_decay=1e-4, schedule="multistep", milestones=milestones)
+def _sgd_multistep(lr: float, *milestones: float, warmup_steps: int = 0) -> OptimizerConfig:
+    return OptimizerConfig(
+        "sgd",
+        lr,
+        momentum=0.9,
+        weight_decay=1e-4,
+        warmup_steps=warmup_steps,
+        schedule="multistep",
+        milestones=milestones,
+    )
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,8 @@ class AdversarialConfig:
         last_kernel: Kernel size of the discriminator's last convolution: 3 (AFI-GAN) or 1 (SRF-GAN's text).
         init: Initialization of the discriminator's last layer: "small", or "official" (initial logits of ±29).
         width: Width multiplier of the discriminator: 2 in the papers; 1 has a quarter of the cost.
-        levels: Levels to compare; empty for all levels of F.
+        levels: Levels to compare; empty for all levels of F that the pyramid computes: p2 … p5 of an R-CNN on an FPN (Sec. 5.3), whose
+            p6 is every second cell of p5.
         backprop_to_generator: Backpropagate the adversarial term to G; the published code detaches it, so it trains nothing.
         num_patches: Patches of each large map that the discriminator gets per step (`featlift.distillation.patch_sampling`), an estimate of
             Eqs. (1) and (2) that is unbiased except for batch-norm statistics; 0 uses whole maps (the paper).
@@ -102,12 +120,14 @@ class Settings:
     data: DataConfig = field(default_factory=DataConfig)
     adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     downscale: DownscaleConfig = field(default_factory=DownscaleConfig)
-    teacher: StageConfig = field(default_factory=lambda: StageConfig(270_000, sgd_1x()))
+    teacher: StageConfig = field(
+        default_factory=lambda: StageConfig(270_000, replace(sgd_1x(), milestones=MILESTONES_3X))
+    )
     interpolator: StageConfig = field(
-        default_factory=lambda: StageConfig(150_000, _sgd_multistep(1e-3, 0.8))
+        default_factory=lambda: StageConfig(150_000, _sgd_multistep(1e-3, 0.8, warmup_steps=1000))
     )  # Sec. 4.1: x 0.1 at 120k
     extractor: StageConfig = field(
-        default_factory=lambda: StageConfig(270_000, _sgd_multistep(0.02, 7 / 9, 25 / 27))
+        default_factory=lambda: StageConfig(270_000, _sgd_multistep(0.02, *MILESTONES_3X, warmup_steps=1000))
     )  # 210k, 250k
     target: StageConfig = field(default_factory=lambda: StageConfig(90_000, sgd_1x()))
     teacher_from: str = ""
@@ -145,7 +165,7 @@ class Settings:
             extractor=StageConfig(
                 180_000, replace(_sgd_multistep(0.01, 2 / 3, 8 / 9), warmup_steps=1000, decay_norms_and_biases=False)
             ),
-            target=StageConfig(270_000, replace(sgd_1x(), milestones=(7 / 9, 25 / 27))),
+            target=StageConfig(270_000, replace(sgd_1x(), milestones=MILESTONES_3X)),
             extractor_init="teacher",
         )
         return replace(code, data=replace(code.data, batch_size=8))
@@ -186,6 +206,12 @@ class Settings:
         stages = {name: getattr(paper, name) for name in DETECTION_STAGES}
         stages = {name: replace(s, optimizer=replace(s.optimizer, lr=s.optimizer.lr / 2)) for name, s in stages.items()}
         return replace(paper, model=replace(paper.model, detector="retinanet"), **stages)
+
+    @classmethod
+    def resnest(cls) -> "Settings":
+        """The paper's ResNeSt rows: Cascade Mask R-CNN on a ResNeSt-101, synchronized batch norm, box heads of four convolutions."""
+        paper = cls()
+        return replace(paper, model=resnest_detector_config(paper.model.interpolator))
 
     @classmethod
     def transformer(cls) -> "Settings":

@@ -6,18 +6,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from featlift import checkpoints
+from featlift import checkpoints, detectors
+from featlift.baseline.best_checkpoint import BestCheckpoint
 from featlift.baseline.training import save_trained_detector, train_detector
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.config import build_train_loader, load_training_set
-from featlift.detectors import (
-    Detector,
-    Extractor,
-    get_extractor,
-    get_interpolators,
-    losses_from_features,
-    upsampled_levels,
-)
+from featlift.detectors import Detector, Extractor, get_extractor, get_interpolators, losses_from_features
 from featlift.detectors.checkpoint import (
     INTERPOLATOR_PREFIX,
     interpolator_weight_files,
@@ -30,6 +24,7 @@ from featlift.distillation.feature_cache import CachedExtractor
 from featlift.distillation.feature_pairs import (
     LEVEL_MATCHINGS,
     batched_extractor,
+    compared_levels,
     downscale_batch,
     repeat_batch,
     select_levels,
@@ -118,8 +113,8 @@ def pretrain_interpolator(
 ) -> None:
     """Stage 1: train G(F(½ image)) to match F(image) on every level; D minimizes Eq. (1), G minimizes Eq. (2)."""
     generator, discriminator = _build_learners(G, D, settings.interpolator, settings.adversarial)
-    extract, levels = batched_extractor(_cached_teacher(F, settings)), settings.adversarial.levels
-    step_levels = upsampled_levels(extractor_model(settings).detector, settings.model.pyramid)
+    extract, levels = batched_extractor(_cached_teacher(F, settings)), compared_levels(F, settings.adversarial.levels)
+    step_levels = detectors.upsampled_levels(extractor_model(settings).detector, settings.model.pyramid)
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         low, high = cross_resolution(
@@ -189,11 +184,11 @@ def train_extractor(
 ) -> None:
     """Stage 2: train M's pyramid to match F's, together with M's detection losses on the same features, Eq. (3)."""
     extractor, discriminator = _build_learners(M, D, settings.extractor, settings.adversarial)
-    extract, build_pair = batched_extractor(_cached_teacher(F, settings)), LEVEL_MATCHINGS[settings.level_matching]
+    extract, levels = batched_extractor(_cached_teacher(F, settings)), compared_levels(F, settings.adversarial.levels)
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        pair = build_pair(extract, M, (images, targets), settings.downscale)
-        student, teacher = crop_to_match(select_levels(pair.student, settings.adversarial.levels), pair.teacher)
+        pair = LEVEL_MATCHINGS[settings.level_matching](extract, M, (images, targets), settings.downscale)
+        student, teacher = crop_to_match(select_levels(pair.student, levels), pair.teacher)
         discriminator_log, losses = adversarial_step(D, discriminator, student, teacher, settings.adversarial)
         detection_losses = losses_from_features(M, pair.images, pair.features, pair.targets)
         return discriminator_log | extractor.step(losses | detection_losses)
@@ -216,7 +211,8 @@ def run_target_stage(settings: Settings, loader: ResumableDataLoader, classes: S
         )
     if settings.freeze_interpolator:
         freeze(get_interpolators(T))
-    train_detector(T, loader, settings.target, run, "target")
+    best = BestCheckpoint(run, T, settings.model, settings.data, classes)
+    train_detector(T, loader, settings.target, run, "target", best)
     save_trained_detector(run, T, settings.model, classes)
     return T
 

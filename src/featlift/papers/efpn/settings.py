@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 
-from featlift.data.class_balance import ClassBalance
+from featlift.data.class_balance import DEFAULT_COLOR_JITTER, ClassBalance
 from featlift.data.config import DataConfig, finetune_data_config, quick_data_config
 from featlift.detectors.config import DetectorConfig, finetune_detector_config, quick_detector_config
 from featlift.detectors.efpn_config import ExtendedLevelConfig
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import StageConfig, finetune_optimizer, quick_optimizer, sgd_1x
+
+TT100K_MIN_SIZE = (1400,)
+"""Short side of TT100K's images (Sec. IV-A: 1400 x 1400)."""
+EXTENDED_LEVELS = ("p3x", "p2x")
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class DistillationConfig:
         unlabeled_images: Folder of images without boxes to train on instead of the data; then only the global term is used.
         tile_size: Side of the tiles in which the extension is computed, and recomputed in the backward pass, to save memory, in cells of
             stride 8 (8 is a good start); the result is the same. 0 computes whole maps.
+        levels: Maps with a loss; the first two rows of Table IV have none on p3x: ``p2x`` alone.
     """
 
     image_scale: float = 2.0
@@ -28,11 +33,16 @@ class DistillationConfig:
     crop_size: int = 0
     unlabeled_images: str = ""
     tile_size: int = 0
+    levels: tuple[str, ...] = EXTENDED_LEVELS
+
+    def __post_init__(self) -> None:
+        if not self.levels or not set(self.levels) <= set(EXTENDED_LEVELS):
+            raise ValueError(f"distillation.levels is {', '.join(self.levels) or 'empty'}; give p3x, p2x or both.")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The three phases. Defaults are the paper's TT100K experiment; learning rates and lengths of phases 2 and 3 are FeatLift's choice.
+    """The three phases. Defaults are FeatLift's choices on the paper's TT100K experiment (preset "recommended").
 
     Attributes:
         model: Base detector M: a Faster or Mask R-CNN on an FPN or PAFPN, with a backbone of the ResNet family.
@@ -40,7 +50,7 @@ class Settings:
         extended_level: Extended level.
         distillation: Images and losses of phase 2.
         class_balance: Oversampling of rare classes with crops and color jitter. The paper uses 1000 and gives no crop size; for COCO set
-            min_per_class to 0.
+            min_per_class to 0 (preset "coco").
         detector: Phase 1.
         extension: Phase 2.
         head: Phase 3; with 0 steps the new head stays a copy of the old one (the release on COCO).
@@ -53,9 +63,7 @@ class Settings:
             "faster-rcnn", detector_options={"anchor_scale": 4.0, "test_size": [1400, 4000], "max_detections": 300}
         )
     )
-    data: DataConfig = field(
-        default_factory=lambda: DataConfig(min_size=(1400,), max_size=4000)
-    )  # Sec. IV-A: 1400 x 1400
+    data: DataConfig = field(default_factory=lambda: DataConfig(min_size=TT100K_MIN_SIZE, max_size=4000))
     extended_level: ExtendedLevelConfig = field(default_factory=ExtendedLevelConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     class_balance: ClassBalance = field(default_factory=lambda: ClassBalance(min_per_class=1000, crop_size=1024))
@@ -77,6 +85,24 @@ class Settings:
                 f"distillation.image_scale is {self.distillation.image_scale}, but data.min_size is empty, so images keep their size. "
                 "Set data.min_size (T's image size), or image_scale to 1: then the student gets each image at half the size."
             )
+
+    @classmethod
+    def paper(cls) -> "Settings":
+        """As in the text, on TT100K: Eqs. (1) and (3) as printed, P3 and P2 as inputs, phase 3 trains the head only."""
+        extended_level = ExtendedLevelConfig("ftt-paper", inputs="outputs", merge="sum", init="random")
+        return cls(extended_level=extended_level, train_extension=False)
+
+    @classmethod
+    def coco(cls) -> "Settings":
+        """As in the text, on COCO: short sides of 800 px (640 … 800 in training), RoIs below 112 px, color jitter, no crops."""
+        paper = cls.paper()
+        return replace(
+            paper,
+            model=DetectorConfig("faster-rcnn"),
+            data=DataConfig(),
+            extended_level=replace(paper.extended_level, small_roi_size=112.0),
+            class_balance=ClassBalance(color_jitter=DEFAULT_COLOR_JITTER),
+        )
 
     @classmethod
     def official(cls) -> "Settings":

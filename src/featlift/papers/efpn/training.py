@@ -1,5 +1,6 @@
 """EFPN's three training phases (Secs. III-C and IV-A)."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch.nn.functional as nnf
@@ -9,10 +10,11 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from featlift.baseline.training import save_trained_detector, train_detector
 from featlift.data.augment import Augmentation, RandomHorizontalFlip, RandomShortestSize
 from featlift.data.batches import ResumableDataLoader
-from featlift.data.config import DataConfig, load_training_set
+from featlift.data.config import DataConfig, build_dataset, load_training_set
 from featlift.data.crops import RandomCrop
 from featlift.data.dataset import ImageDataset
 from featlift.data.image_folder import UnlabeledImageFolder
+from featlift.data.tt100k import TT100KDataset
 from featlift.detectors import Detector
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.checkpoint import load_detector, load_matching_weights
@@ -21,16 +23,17 @@ from featlift.detectors.efpn_config import build_efpn, configure_inference, efpn
 from featlift.detectors.sparse_level import TiledExtension
 from featlift.features import Features, Target, boxes_to_mask, level_stride
 from featlift.losses import foreground_l1, pyramid_l1
-from featlift.papers.efpn.settings import Settings
+from featlift.papers.efpn.settings import TT100K_MIN_SIZE, Settings
 from featlift.pyramids.efpn import init_extended_level
 from featlift.resolution import cross_resolution, freeze
+from featlift.runs.announce import describe_detector_training
 from featlift.training import Learner, Run, fit
 
 BASE_DETECTOR_FILE = "base_detector.safetensors"
 
 
 TEACHER_LEVELS = {"p3x": "inner3", "p2x": "p2"}
-"""Level of the student → level of its teacher on the 2x image, Eq. (5)."""
+"""Level of the student → level of its teacher on the 2x image, Eq. (5); "inner3" is p3 with ``inputs="outputs"``."""
 
 
 def train(settings: Settings, run: Run) -> GeneralizedRCNN:
@@ -49,6 +52,17 @@ def train(settings: Settings, run: Run) -> GeneralizedRCNN:
     configure_inference(T, settings.extended_level)
     save_trained_detector(run, T, settings.model, dataset.classes, extended_level=settings.extended_level)
     return T
+
+
+def describe_efpn_training(settings: Settings, stop_after: str = "") -> str:
+    """Describe the training (`describe_detector_training`); warns if the sizes of TT100K's experiment are used with other data."""
+    if settings.data.min_size == TT100K_MIN_SIZE and not isinstance(build_dataset(settings.data), TT100KDataset):
+        warnings.warn(
+            f"Images are resized to {TT100K_MIN_SIZE[0]} px and anchors are halved, as for TT100K; for COCO choose --preset coco, for "
+            "your own images --preset finetune.",
+            stacklevel=2,
+        )
+    return describe_detector_training(settings, stop_after)
 
 
 def train_base_detector(M: Detector, settings: Settings, dataset: ImageDataset, run: Run) -> None:
@@ -88,6 +102,9 @@ def distill_extension(T: GeneralizedRCNN, settings: Settings, dataset: ImageData
             student=lambda small: extend(F(small)),
             image=batch.tensors,
             downscale=lambda large: nnf.avg_pool2d(large, 2),  # of the padded batch, so that cells are aligned
+        )
+        student, teacher = (
+            {level: maps[level] for level in settings.distillation.levels} for maps in (student, teacher)
         )
         masks = foreground_masks(teacher, [target["boxes"] for target in batch_targets])
         foreground = settings.distillation.foreground_weight * foreground_l1(student, teacher, masks)

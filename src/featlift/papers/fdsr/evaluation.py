@@ -16,7 +16,7 @@ from featlift.data.config import build_dataset, load_data_config
 from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.deployment.upscaling import load_super_resolver_by_name
-from featlift.detectors.by_name import load_class_names, load_detector_by_name
+from featlift.detectors.by_name import is_detector_name, load_class_names, load_detector_by_name
 from featlift.evaluation.class_mapping import match_classes
 from featlift.image_sr.degradation import DegradationConfig
 from featlift.papers.fdsr.figures import make_detection_grid, plot_robustness
@@ -27,7 +27,8 @@ from featlift.papers.fdsr.pipelines import (
     compute_robustness,
     evaluate_pipelines,
 )
-from featlift.papers.fdsr.settings import Settings
+from featlift.papers.fdsr.settings import CropDataConfig, EvaluationConfig, FeatureExtractorConfig, Settings
+from featlift.runs.announce import describe_super_resolver_training
 from featlift.runs.options import InferenceOptions
 from featlift.training import Run, distributed
 
@@ -47,7 +48,7 @@ class SRDetectionConfig:
         downscale: Integer downscaling factor per side.
         degradation: Degradations besides downscaling.
         downscale_sweep: Downscaling factors of the robustness curve; empty skips it.
-        num_quality_images: Number of images on which PSNR, SSIM and FSIM are computed; 0 skips them.
+        num_quality_images: Number of first images on which PSNR, SSIM and FSIM are computed; None for all, 0 for none.
         num_examples: Number of images drawn with the detections of all pipelines, evenly spaced over the dataset.
         device: Device: "cpu", "cuda", ….
     """
@@ -60,7 +61,7 @@ class SRDetectionConfig:
     downscale: int = 4
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     downscale_sweep: tuple[int, ...] = ()
-    num_quality_images: int = 50
+    num_quality_images: int | None = 50
     num_examples: int = 4
     device: str = "cpu"
 
@@ -120,6 +121,7 @@ def _match_labels(
 
 def format_sr_detection(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Format the results of `evaluate_pipelines`, one line per pipeline: AP in percent by size, and PSNR and FSIM if present."""
+    counts = {row["quality"]["num_images"] for row in results.values() if row.get("quality", {}).get("num_images")}
     keys = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
     lines = [f"{'':14}" + "".join(f"{key:>11}" for key in (*keys, "psnr_y", "fsim"))]
     for name, row in results.items():
@@ -127,14 +129,63 @@ def format_sr_detection(results: Mapping[str, Mapping[str, Any]]) -> str:
         cells = "".join(f"{'–':>11}" if value is None else f"{100 * value:11.1f}" for value in values)
         quality = row.get("quality")
         lines.append(f"{name:14}{cells}" + (f"{quality['psnr_y']:11.2f}{quality['fsim']:11.4f}" if quality else ""))
+    lines += [f"PSNR and FSIM of the first {count} images" for count in counts]
     return "\n".join(lines)
 
 
+def plan_evaluation(settings: Settings, data: str = "") -> SRDetectionConfig | None:
+    """Return the evaluation after the training, without its networks; None if ``evaluation.detector`` is "none".
+
+    Args:
+        settings: Settings of the training.
+        data: Dataset that replaces the one of ``settings.evaluation``.
+
+    Raises:
+        ValueError: If the network that should evaluate is no detector.
+    """
+    detector = settings.evaluation.detector or settings.feature_extractor.network
+    if detector == "none":
+        return None
+    if not is_detector_name(detector):
+        raise ValueError(
+            f"'{detector}' is no detector and cannot evaluate the trained network. Give a run folder or a torchvision detector "
+            "with --evaluation.detector, or none."
+        )
+    own_data = Path(detector).exists() and (Path(detector) / "settings.json").is_file()
+    data = data or settings.evaluation.data or ("" if own_data else settings.data.root)
+    return SRDetectionConfig(detector, data=data, num_quality_images=settings.evaluation.num_quality_images)
+
+
+def describe_fdsr_training(settings: Settings, stop_after: str = "") -> str:
+    """Describe the training (`describe_super_resolver_training`), after a check that it can be evaluated at its end.
+
+    Raises:
+        ValueError: If the detector of the evaluation is none, or its classes differ from those of the dataset.
+        FileNotFoundError: If a run folder or the dataset of the evaluation does not exist.
+        OSError: If the weights of the detector cannot be downloaded.
+    """
+    description = describe_super_resolver_training(settings, stop_after)
+    config = plan_evaluation(settings)
+    if config is None:
+        return description
+    try:
+        dataset = build_dataset(load_data_config(config.detector, config.data), config.split)
+    except (FileNotFoundError, ValueError) as error:
+        remedy = (
+            "The trained network is evaluated on these images: --evaluation.data FOLDER, or --evaluation.detector none."
+        )
+        raise type(error)(f"{error} {remedy}") from error
+    match_classes(load_class_names(config.detector), dataset)
+    load_detector_by_name(config.detector, "DEFAULT")
+    return description
+
+
 def evaluate_super_resolver(super_resolver: nn.Module, settings: Settings, run: Run, name: str) -> dict[str, Any]:
-    """Evaluate a trained network by the AP of its training detector on upscaled images; return the content of ``result.json``."""
-    config = SRDetectionConfig(
-        settings.feature_extractor.network, super_resolvers={name: str(run.folder)}, device=str(run.device)
-    )
+    """Evaluate a trained network by the AP of a detector on upscaled images; return the content of ``result.json``."""
+    config = plan_evaluation(settings)
+    if config is None:
+        return run.write_result({"name": name})
+    config = replace(config, super_resolvers={name: str(run.folder)}, device=str(run.device))
     results = evaluate_sr_detection(config, run.folder)
     if run.rank == 0:
         print(format_sr_detection(results["pipelines"]))
@@ -144,9 +195,23 @@ def evaluate_super_resolver(super_resolver: nn.Module, settings: Settings, run: 
 def evaluate_super_resolver_run(
     run: str, data: str, split: str, out: str, inference: InferenceOptions
 ) -> dict[str, Any]:
-    """Evaluate a finished FDSR run by the AP of its training detector on upscaled images; results are written to the folder ``out``."""
-    detector = read_json(Path(run) / "settings.json")["feature_extractor"]["network"]
-    config = SRDetectionConfig(detector, {"fdsr": run}, "", data, split, device=inference.device)
+    """Evaluate a finished FDSR run by the AP of its detector on upscaled images; results are written to the folder ``out``.
+
+    Raises:
+        ValueError: If the run has no detector to evaluate it.
+    """
+    stored = read_json(Path(run) / "settings.json")
+    settings = Settings(
+        feature_extractor=FeatureExtractorConfig(stored["feature_extractor"]["network"]),
+        data=CropDataConfig(stored["data"]["root"]),
+        evaluation=EvaluationConfig(**stored.get("evaluation", {})),
+    )
+    config = plan_evaluation(settings, data)
+    if config is None:
+        raise ValueError(
+            f"{run} was trained with --evaluation.detector none: featlift evaluate DETECTOR --super-resolvers.fdsr {run}"
+        )
+    config = replace(config, super_resolvers={"fdsr": run}, split=split, device=inference.device)
     return evaluate_sr_run(config, Path(out or f"{run}/super_resolved"))
 
 

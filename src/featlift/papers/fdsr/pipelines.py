@@ -83,8 +83,8 @@ def evaluate_pipelines(
 ) -> dict[str, dict[str, Any]]:
     """Return for each pipeline ``metrics`` (AP and AR by size, 0…1), ``seconds`` per image including the enlargement, and ``quality``.
 
-    ``quality`` (PSNR of Y and RGB, SSIM, FSIM; border ``downscale``) is the mean over the first ``num_quality_images`` images
-    (None: all; 0: omitted, since FSIM takes a second per image).
+    ``quality`` (PSNR of Y and RGB, SSIM, FSIM; border ``downscale``) is the mean over the first ``num_quality_images`` images, whose
+    number is its ``num_images`` (None: all; 0: omitted, since FSIM takes a second per image).
     """
     return {
         name: _evaluate_pipeline(pipeline, dataset, downscale, degradation_config, num_quality_images, device)
@@ -108,7 +108,8 @@ def _evaluate_pipeline(
     count = len(dataset) if num_quality_images is None else min(num_quality_images, len(dataset))
     if transform is not None and count:
         originals = (dataset[index][0].to(device) for index in range(count))
-        result["quality"] = image_quality(((transform(image[None])[0], image) for image in originals), border=downscale)
+        quality = image_quality(((transform(image[None])[0], image) for image in originals), border=downscale)
+        result["quality"] = {**quality, "num_images": count}
     return result
 
 

@@ -67,6 +67,22 @@ class CropDataConfig:
 
 
 @dataclass(frozen=True)
+class EvaluationConfig:
+    """Which detector evaluates G, on which images (Sec. 3.2).
+
+    Attributes:
+        detector: Run folder, detector file or torchvision detector (COCO weights) that detects in the upscaled images; "" for the network
+            of the feature extractor, "none" for no evaluation.
+        data: Dataset with annotations; "" for the training data of the detector's run, or ``data.root`` if it has none.
+        num_quality_images: Number of first images on which PSNR, SSIM and FSIM are computed; None for all, 0 for none.
+    """
+
+    detector: str = ""
+    data: str = ""
+    num_quality_images: int | None = 50
+
+
+@dataclass(frozen=True)
 class Settings:
     """FDSR as published: D-DBPN at 4x, Mask R-CNN's c4, 2 million steps of eight crops of 384 px.
 
@@ -77,6 +93,7 @@ class Settings:
         degradation: Degradation of the images besides downscaling.
         data: Images and crops.
         train: Steps and optimizer: Adam, lr 1e-4, no weight decay (Sec. 3.1).
+        evaluation: Detector and images of the evaluation after the training.
         detector_optimizer: Optimizer of the detector in alternating training (SR4IR, Kim et al. 2024); None keeps it frozen (the paper).
     """
 
@@ -88,6 +105,7 @@ class Settings:
     train: StageConfig = field(
         default_factory=lambda: StageConfig(2_000_000, OptimizerConfig("adam", 1e-4, weight_decay=0.0))
     )
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     detector_optimizer: OptimizerConfig | None = None
 
     @classmethod

@@ -11,15 +11,18 @@ from torch import Tensor, nn
 from featlift.checkpoints import load
 from featlift.checkpoints.damage import read_json
 from featlift.checkpoints.json_io import write_json
-from featlift.data.image_io import read_image_crop
-from featlift.data.retrieval_collections import CollectionConfig, open_collection
+from featlift.data.image_io import list_images, read_image_crop
+from featlift.data.retrieval_collections import CollectionConfig, list_held_out_images, open_collection
+from featlift.data.retrieval_readers import RetrievalQuery
 from featlift.evaluation.retrieval import (
     distance_by_ratio,
     map_by_ratio,
     png_bits,
+    similar_distances,
 )
 from featlift.papers.fsr_gan.descriptors import describe_files
 from featlift.papers.fsr_gan.settings import Settings
+from featlift.papers.fsr_gan.vector_pairs import evaluate_vector_pairs, format_vector_results, read_vector_pairs
 from featlift.report.seed_curves import plot_seed_curves
 from featlift.retrieval.descriptors import downscale_image
 from featlift.retrieval.embedders import EmbedderConfig
@@ -29,14 +32,16 @@ from featlift.retrieval.generator import (
     IdentityGenerator,
     super_resolve_descriptors,
 )
+from featlift.runs.announce import describe_generator_training
 from featlift.runs.options import InferenceOptions
 from featlift.training import Run
 
 
 def evaluate_retrieval(run: Path, data: str = "", out: Path | None = None) -> dict[str, Any]:
-    """Compute mAP, distances and bits at every ratio of the run (FSR-GAN, Figs. 5, 6 and 8), raw and super-resolved.
+    """Compute mAP, distances and bits at every ratio of the run (FSR-GAN, Figs. 2 and 5 to 8), raw and super-resolved.
 
-    Writes ``curves.json``, ``map.png``, ``distance.png`` and ``bits.png``, and returns the content of ``curves.json``.
+    Writes ``curves.json``, ``map.png``, ``distance.png``, ``bits.png`` and, if the collection has distractors, ``distractors.png``;
+    returns the content of ``curves.json``.
 
     Args:
         run: Folder of a training of FSR-GAN.
@@ -44,8 +49,14 @@ def evaluate_retrieval(run: Path, data: str = "", out: Path | None = None) -> di
         out: Output folder; by default ``curves`` in the run.
     """
     settings, folder = load_retrieval_settings(run), out or run / "curves"
+    if settings.vectors and not data:
+        results = evaluate_vector_pairs(load(run / GENERATOR_FILE).eval(), settings)
+        write_json(folder / "curves.json", results)
+        print(format_vector_results(results))
+        return results
     if data:
-        settings = replace(settings, collection=replace(settings.collection, name="class-folders", image_folder=data))
+        collection = replace(settings.collection, name="class-folders", image_folder=data, train_images=data)
+        settings = replace(settings, collection=collection)
     generators = {"raw": IdentityGenerator(), "super-resolved": load(run / GENERATOR_FILE).eval()}
     results = evaluate_generators(generators, settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +72,8 @@ def load_retrieval_settings(run: Path) -> Settings:
     stored = read_json(run / "settings.json")
     mean_std = stored["embedder"]["mean_std"] and tuple(stored["embedder"]["mean_std"])
     embedder = EmbedderConfig(**{**stored["embedder"], "mean_std": mean_std})
-    return Settings(CollectionConfig(**stored["collection"]), embedder, ratios=tuple(stored["ratios"]))
+    vectors = tuple(stored.get("vectors", ()))
+    return Settings(CollectionConfig(**stored["collection"]), embedder, vectors, ratios=tuple(stored["ratios"]))
 
 
 def format_retrieval_table(results: dict[str, Any]) -> str:
@@ -71,33 +83,56 @@ def format_retrieval_table(results: dict[str, Any]) -> str:
     for ratio, side in results["short_side"].items():
         precisions = "".join(f"{100 * curve[ratio]:16.1f}" for curve in results["map"].values())
         lines.append(f"{ratio:>10g}{side:>9.0f} px{results['bits'][ratio] / 1000:>10.1f}{precisions}")
+    similar = (f"{name} images {distance:.3f}" for name, distance in results["similar_distances"].items())
+    lines.append(f"distance at full resolution: {', '.join(similar)}")
     return "\n".join(lines)
 
 
 def plot_retrieval_curves(results: dict[str, Any], folder: Path) -> None:
-    """Plot mAP against ratio and against bits, and the mean distance to the descriptor of the original query."""
+    """Plot mAP against ratio and bits, with distractors if there are any, and the distances to the full-resolution descriptors."""
     kilobits = {ratio: bits / 1000 for ratio, bits in results["bits"].items()}
-    precisions = {name: {ratio: [value] for ratio, value in curve.items()} for name, curve in results["map"].items()}
+    precisions = _one_seed(results["map"])
     by_bits = {name: {kilobits[ratio]: value for ratio, value in curve.items()} for name, curve in precisions.items()}
-    distances = {
-        name: {ratio: [pair[0]] for ratio, pair in curve.items()} for name, curve in results["distance"].items()
-    }
-    plot_seed_curves(precisions, folder / "map.png", "downscale factor per side", "mAP")
-    plot_seed_curves(by_bits, folder / "bits.png", "kilobits of the query (PNG)", "mAP")
-    plot_seed_curves(
-        distances, folder / "distance.png", "downscale factor per side", "distance to the original descriptor"
+    distances = _one_seed(
+        {name: {r: mean for r, (mean, _) in curve.items()} for name, curve in results["held_out_distance"].items()}
     )
+    for name, distance in results["similar_distances"].items():
+        distances[f"{name} images"] = {ratio: [distance] for ratio in results["bits"]}
+    factor = "downscale factor per side"
+    plot_seed_curves(precisions, folder / "map.png", factor, "mAP")
+    plot_seed_curves(by_bits, folder / "bits.png", "kilobits of the query (PNG)", "mAP")
+    plot_seed_curves(distances, folder / "distance.png", factor, "distance to the original descriptor")
+    if "distractor_map" in results:
+        with_distractors = {f"{name}, distractors": curve for name, curve in results["distractor_map"].items()}
+        plot_seed_curves(precisions | _one_seed(with_distractors), folder / "distractors.png", factor, "mAP")
+
+
+def _one_seed(curves: Mapping[str, Mapping[float, float]]) -> dict[str, dict[float, list[float]]]:
+    return {name: {x: [value] for x, value in curve.items()} for name, curve in curves.items()}
 
 
 def evaluate_generators(
     generators: Mapping[str, nn.Module], settings: Settings, ratios: Sequence[float] = ()
-) -> dict[str, dict]:
-    """Return :func:`retrieval_curves` of every generator at every ratio, and :func:`query_sizes` of the queries."""
+) -> dict[str, Any]:
+    """Return :func:`retrieval_curves` of every generator, :func:`held_out_distances` and :func:`query_sizes` at every ratio."""
     ratios = ratios or settings.ratios
     low = query_descriptors(settings, ratios)
-    return retrieval_curves(
+    curves = retrieval_curves(
         {name: apply_generator(generator, low) for name, generator in generators.items()}, settings
-    ) | query_sizes(settings, ratios)
+    )
+    return curves | held_out_distances(generators, settings, ratios) | query_sizes(settings, ratios)
+
+
+def held_out_distances(
+    generators: Mapping[str, nn.Module], settings: Settings, ratios: Sequence[float]
+) -> dict[str, Any]:
+    """Return ``"held_out_distance"``, (mean, variance) of the distance to the full-resolution descriptors by name and ratio, over
+    ``"num_held_out"`` whole images that G has not seen (Sec. 4.1, Figs. 2a, 4 and 5).
+    """
+    files, F = list_held_out_images(settings.collection), build_descriptor_cache(settings.embedder)
+    high, low = describe_files(F, files, 1), {ratio: describe_files(F, files, ratio) for ratio in ratios}
+    curves = {name: distance_by_ratio(apply_generator(G, low), high) for name, G in generators.items()}
+    return {"held_out_distance": curves, "num_held_out": len(files)}
 
 
 def query_descriptors(settings: Settings, ratios: Sequence[float]) -> dict[float, Tensor]:
@@ -117,14 +152,26 @@ def apply_generator(generator: nn.Module, low: Mapping[float, Tensor]) -> dict[f
 def retrieval_curves(queries: Mapping[str, Mapping[float, Tensor]], settings: Settings) -> dict[str, dict]:
     """Evaluate named query descriptors: ``{"map": {name: {ratio: 0…1}}, "distance": {name: {ratio: (mean, variance)}}}``.
 
-    The database is at full resolution and not super-resolved; distances are to the full-resolution queries.
+    The database is at full resolution and not super-resolved; distances are to the full-resolution queries. ``"similar_distances"`` are
+    the distances in the database at full resolution; ``"distractor_map"`` is the mAP with the collection's distractors, if it has any.
     """
     landmarks, F = open_collection(settings.collection), build_descriptor_cache(settings.embedder)
     database, high = describe_files(F, landmarks.database, 1), query_descriptors(settings, [1])[1]
-    return {
-        "map": {name: map_by_ratio(by_ratio, database, landmarks.queries) for name, by_ratio in queries.items()},
+    results = {
+        "map": _map_by_name(queries, database, landmarks.queries),
         "distance": {name: distance_by_ratio(by_ratio, high) for name, by_ratio in queries.items()},
+        "similar_distances": similar_distances(high, database, landmarks.queries),
     }
+    if settings.collection.distractors:
+        others = describe_files(F, list_images(Path(settings.collection.distractors)), 1)
+        results["distractor_map"] = _map_by_name(queries, torch.cat([database, others]), landmarks.queries)
+    return results
+
+
+def _map_by_name(
+    queries: Mapping[str, Mapping[float, Tensor]], database: Tensor, relevance: Sequence[RetrievalQuery]
+) -> dict[str, dict[float, float]]:
+    return {name: map_by_ratio(by_ratio, database, relevance) for name, by_ratio in queries.items()}
 
 
 def query_sizes(settings: Settings, ratios: Sequence[float]) -> dict[str, dict[float, float]]:
@@ -144,6 +191,10 @@ def evaluate_generator(generator: nn.Module, settings: Settings, run: Run, name:
     """
     if run.rank != 0:
         return {}
+    if settings.vectors:
+        results = evaluate_vector_pairs(generator.eval(), settings)
+        print(format_vector_results(results))
+        return run.write_result({"name": name, **results})
     results = evaluate_generators({"raw": IdentityGenerator(), name: generator.eval()}, settings)
     for ratio in settings.ratios:
         values = (f"{kind} mAP {100 * by_ratio[ratio]:.1f}" for kind, by_ratio in results["map"].items())
@@ -154,3 +205,17 @@ def evaluate_generator(generator: nn.Module, settings: Settings, run: Run, name:
 def evaluate_generator_run(run: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:
     """Evaluate a finished FSR-GAN run with :func:`evaluate_retrieval`; the collection has one split, the device is the CPU."""
     return evaluate_retrieval(Path(run), data, Path(out) if out else None)
+
+
+def describe_fsr_gan_training(settings: Settings, stop_after: str = "") -> str:
+    """Describe the training; vectors are read, so that files that do not match are refused before it.
+
+    Raises:
+        FileNotFoundError: If a file of vectors does not exist.
+        ValueError: If the vectors do not match.
+    """
+    if not settings.vectors:
+        return describe_generator_training(settings, stop_after)
+    train_pairs, held_out = read_vector_pairs(settings)
+    size = f"{len(train_pairs.high):,} pairs of {train_pairs.high.shape[1]} numbers ({len(held_out.high):,} held out)"
+    return f"{settings.generator} generator, {size}, {settings.steps:,} steps of {settings.batch_size} pairs"

@@ -29,20 +29,32 @@ class GANConfig:
 
     Attributes:
         kind: Loss: "off", "gan", "wgan-clip" or "wgan-gp".
-        weight: Weight of the adversarial term (1 in Eqs. (8) and (9)).
-        n_critic: Updates of the critic per update of the generator (not stated; 5 in the cited WGAN paper).
+        weight: Weight of the adversarial term; None is 1, as in Eqs. (8) and (9), and 0.1 with "wgan-gp", whose gradient is not limited by
+            clipped weights and would else outweigh the distance.
+        n_critic: Updates of the critic per update of the generator (not stated); None is 5, as in the cited WGAN paper, and 1 with
+            "wgan-gp".
         weight_clip: Maximum absolute weight of the critic with "wgan-clip".
         penalty_weight: Weight of the gradient penalty with "wgan-gp".
     """
 
     kind: str = "off"
-    weight: float = 1.0
-    n_critic: int = 5
+    weight: float | None = None
+    n_critic: int | None = None
     weight_clip: float = 0.01
     penalty_weight: float = 10.0
 
     def __post_init__(self) -> None:
         check_choice(self.kind, ("off", *GAN_LOSSES), "adversarial kind")
+
+    @property
+    def term_weight(self) -> float:
+        """Weight of the adversarial term, by its kind if it is not given."""
+        return self.weight if self.weight is not None else 0.1 if self.kind == "wgan-gp" else 1.0
+
+    @property
+    def critic_updates(self) -> int:
+        """Updates of the critic per update of the generator, by the kind if they are not given."""
+        return self.n_critic if self.n_critic is not None else 1 if self.kind == "wgan-gp" else 5
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,8 @@ class Settings:
     Attributes:
         collection: Images.
         embedder: Embedder F.
+        vectors: Instead of images and F: files of vectors of any encoder, LOW.npy ``[N, D]`` (or ``[R, N, D]``, one for each of ``ratios``)
+            and HIGH.npy ``[N, D]``, of the same images in the same order.
         adversarial: Adversarial loss.
         generator: Generator G: "residual" (blind), "conditioned" (on the ratio) or "paper" (Table 2).
         hidden_dim: Hidden dimension of "residual" and "conditioned".
@@ -87,6 +101,7 @@ class Settings:
 
     collection: CollectionConfig = field(default_factory=CollectionConfig)
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    vectors: tuple[str, ...] = ()
     adversarial: GANConfig = field(default_factory=GANConfig)
     generator: str = "residual"
     hidden_dim: int = 1024
@@ -101,6 +116,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_choice(self.generator, GENERATORS, "generator")
+        if len(self.vectors) not in (0, 2):
+            raise ValueError(f"--vectors has {len(self.vectors)} files; give two, LOW.npy,HIGH.npy.")
 
     @classmethod
     def paper(cls) -> "Settings":

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from featlift.checkpoints import save
+from featlift.data.image_io import read_image_sizes
 from featlift.data.retrieval_collections import list_train_images
 from featlift.data.retrieval_images import random_crop_box
 from featlift.data.retrieval_readers import RetrievalQuery
@@ -20,11 +22,13 @@ from featlift.papers.fsr_gan.descriptors import describe_files
 from featlift.papers.fsr_gan.evaluation import apply_generator
 from featlift.papers.fsr_gan.settings import (
     GAN_LOSSES,
+    GENERATORS,
     REGULARIZATION_CANDIDATES,
     GANConfig,
     RegularizationConfig,
     Settings,
 )
+from featlift.papers.fsr_gan.vector_pairs import read_vector_pairs
 from featlift.registry import check_choice
 from featlift.retrieval.descriptor_pairs import DescriptorPairLoader, DescriptorPairs
 from featlift.retrieval.discriminator import DescriptorDiscriminator, MLPDiscriminator
@@ -38,13 +42,22 @@ from featlift.retrieval.generator import (
 from featlift.retrieval.losses import clip_weights, focal_distance, gradient_penalty, relative_distance
 from featlift.training import Learner, Run, fit
 
+SELECTION_FRACTION = 3 / 4
+"""Share of the pairs on which the candidates of the regularization are trained; the others evaluate them."""
+
 
 def train(settings: Settings, run: Run) -> nn.Module:
-    """Train G on the descriptors of ``settings.collection`` and save it in the run as ``generator.safetensors``."""
+    """Train G on the descriptors of ``settings.collection``, or on ``settings.vectors``, and save it as ``generator.safetensors``."""
+    if settings.vectors:
+        pairs, _ = read_vector_pairs(settings)
+        settings = select_regularization_on_pairs(settings, pairs, run)
+        G = train_generator(build_generator(settings, pairs.high.shape[1]), pairs, settings, run)
+        save(G, run.folder / GENERATOR_FILE)
+        return G
     F, files = build_descriptor_cache(settings.embedder), list_train_images(settings.collection)
     pairs = build_descriptor_pairs(F, files, settings.ratios)
     settings = select_regularization(settings, F, files, pairs, run)
-    G = build_generator(settings, pairs.high.shape[1])
+    G = build_generator(settings, pairs.high.shape[1], full_image_side(settings, files))
     train_generator(G, pairs, settings, run)
     save(G, run.folder / GENERATOR_FILE)
     return G
@@ -57,19 +70,31 @@ def build_descriptor_pairs(F: DescriptorCache, files: Sequence[Path], ratios: Se
     )
 
 
-def build_generator(settings: Settings, descriptor_dim: int) -> nn.Module:
+def full_image_side(settings: Settings, files: Sequence[Path]) -> float:
+    """Return the short side in pixels of an image at ratio 1: the median of the training images, or the input size if it is reduced."""
+    if settings.embedder.downscale_mode == "input":
+        return float(settings.embedder.input_size)
+    return median(min(read_image_sizes(file)[0]) for file in files)
+
+
+def build_generator(settings: Settings, descriptor_dim: int, full_side: float | None = None) -> nn.Module:
     """Build G for descriptors of dimension ``descriptor_dim``.
+
+    Args:
+        settings: Generator, its hidden dimension and its rank.
+        descriptor_dim: D.
+        full_side: :func:`full_image_side`, which a conditioned generator keeps for its searches.
 
     Raises:
         ValueError: If the generator's name is unknown.
     """
     if settings.generator == "paper":
         return DescriptorGenerator(descriptor_dim)
-    generators = {"residual": ResidualGenerator, "conditioned": ConditionedGenerator}
-    check_choice(settings.generator, ("paper", *generators), "generator")
-    return generators[settings.generator](
-        descriptor_dim, settings.hidden_dim, rank=(settings.regularization or RegularizationConfig()).rank
-    )
+    check_choice(settings.generator, GENERATORS, "generator")
+    rank = (settings.regularization or RegularizationConfig()).rank
+    if settings.generator == "conditioned":
+        return ConditionedGenerator(descriptor_dim, settings.hidden_dim, rank=rank, full_side=full_side)
+    return ResidualGenerator(descriptor_dim, settings.hidden_dim, rank=rank)
 
 
 def train_generator(
@@ -109,7 +134,7 @@ def train_with_critic(
     D: nn.Module, G: nn.Module, loader: DescriptorPairLoader, settings: Settings, run: Run, stage_name: str
 ) -> None:
     """Update D by Eq. (7) on every batch, and G by Eq. (9) on every ``n_critic``-th batch with the updated D."""
-    config, steps = settings.adversarial, settings.steps * settings.adversarial.n_critic
+    config, steps = settings.adversarial, settings.steps * settings.adversarial.critic_updates
     critic_loss, generator_loss = GAN_LOSSES[config.kind]
     generator, critic = Learner(G, settings.optimizer, settings.steps), Learner(D, settings.optimizer, steps)
 
@@ -121,10 +146,10 @@ def train_with_critic(
         log = critic.step(losses)
         if config.kind == "wgan-clip":
             clip_weights(D, config.weight_clip)
-        if critic.num_calls % config.n_critic:
+        if critic.num_calls % config.critic_updates:
             return log
         content = descriptor_content_loss(fake, low[0], high, settings)
-        return log | generator.step({"content": content, "adversarial": config.weight * generator_loss(D(fake))})
+        return log | generator.step({"content": content, "adversarial": config.term_weight * generator_loss(D(fake))})
 
     fit(step, loader, steps, run, {"generator": generator, "critic": critic}, stage_name)
 
@@ -141,11 +166,24 @@ def select_regularization(
     """
     if settings.regularization is not None:
         return settings
-    train_pairs, val_pairs = pairs.split(3 / 4)
-    val_files = list(files[-len(val_pairs.high) :])
+    val_files = list(files[-(len(files) - round(SELECTION_FRACTION * len(files))) :])
     crops = [random_crop_box(file, number) for number, file in enumerate(val_files)]
     low = {ratio: describe_files(F, val_files, ratio, crops) for ratio in settings.ratios}
-    queries = [RetrievalQuery(file, frozenset({row})) for row, file in enumerate(val_files)]
+    return _select_by_trials(settings, pairs, low, run)
+
+
+def select_regularization_on_pairs(settings: Settings, pairs: DescriptorPairs, run: Run) -> Settings:
+    """As :func:`select_regularization`, for vectors without images: the queries are the low-resolution vectors of the last quarter."""
+    if settings.regularization is not None:
+        return settings
+    val_pairs = pairs.split(SELECTION_FRACTION)[1]
+    return _select_by_trials(settings, pairs, dict(zip(pairs.ratios, val_pairs.low, strict=True)), run)
+
+
+def _select_by_trials(settings: Settings, pairs: DescriptorPairs, low: Mapping[float, Tensor], run: Run) -> Settings:
+    """Train each candidate on the first pairs; ``low`` are the queries, by ratio, whose positives are the rows of the last pairs."""
+    train_pairs, val_pairs = pairs.split(SELECTION_FRACTION)
+    queries = [RetrievalQuery(Path(), frozenset({row})) for row in range(len(val_pairs.high))]
 
     def evaluate(candidate: RegularizationConfig) -> Tensor:
         trial = replace(settings, regularization=candidate, adversarial=GANConfig("off"))
