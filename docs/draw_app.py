@@ -119,7 +119,7 @@ def main(run: Path, folder: Path) -> None:
     predictors = {"detector": Predictor(run), "detector at 2x": Predictor(at_2x)}
     content = AppContent(predictors, prepare_search(folder), prepare_upscaling(run, folder), 10**8)
     page = build_page(content)
-    url = launch_page(page, "127.0.0.1", 0, open_browser=False, block=False)
+    url = launch_page(page, "127.0.0.1", 0, block=False)
     small = Image.open(list_images(folder / "landmarks" / "query")[3]).resize((32, 32), Image.Resampling.LANCZOS)
     small.save(folder / "query.png")
     with sync_playwright() as playwright:

@@ -24,7 +24,7 @@ def test_the_page_has_the_detectors(run, monkeypatch):
     labels = [getattr(block, "label", None) for block in page.blocks.values()]
     assert "Detection" in labels
     assert {str(run), str(run / "detector.safetensors")} <= set(labels)  # both have the name "nearest"
-    assert options == ["127.0.0.1", 7999, False]
+    assert options == ["127.0.0.1", 7999]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def build_page(content: AppContent) -> Any:
     return page
 
 
-def launch_page(page: Any, host: str, port: int, open_browser: bool, block: bool = True) -> str:
+def launch_page(page: Any, host: str, port: int, block: bool = True) -> str:
     """Serve ``page`` on ``host:port`` (0: the first free port from 7860), until Ctrl-C if ``block``; return its URL.
 
     Raises:
@@ -51,7 +51,7 @@ def launch_page(page: Any, host: str, port: int, open_browser: bool, block: bool
     """
     gr = import_gradio()
     theme = gr.themes.Default(font=SYSTEM_FONTS, font_mono=CODE_FONTS)
-    options = {"theme": theme, "quiet": True, "footer_links": [], "share": False, "inbrowser": open_browser}
+    options = {"theme": theme, "quiet": True, "footer_links": [], "share": False}
     _, url, _ = page.launch(
         server_name=host, server_port=port or None, prevent_thread_lock=True, show_error=True, ssr_mode=False, **options
     )

@@ -44,6 +44,7 @@ class AppContent:
 
 
 def add_detection_tab(gr: Any, content: AppContent) -> None:
+    """Add to the page: an image, the detections of every detector, boxes that appeared and vanished, feature maps and times."""
     names = list(content.predictors)
     with gr.Row():
         image = _image_input(gr, "detection-input")
@@ -89,6 +90,7 @@ def _show_detections(outputs: Mapping[str, DetectorOutput], minimum: float) -> l
 
 
 def add_search_tab(gr: Any, content: AppContent) -> None:
+    """Add to the page: a query image and the rankings of its raw and its super-resolved descriptor."""
     search: SearchComparison = content.search  # type: ignore[assignment]
     with gr.Row():
         image = _image_input(gr, "query")
@@ -110,6 +112,7 @@ def add_search_tab(gr: Any, content: AppContent) -> None:
 
 
 def add_super_resolution_tab(gr: Any, content: AppContent) -> None:
+    """Add to the page: a low-resolution image, upscaled by bicubic interpolation and by the network."""
     compare: UpscalingComparison = content.upscaling  # type: ignore[assignment]
     with gr.Row():
         image = _image_input(gr, "low-resolution")

@@ -17,7 +17,6 @@ def app(
     super_resolver: str = "",
     host: str = "127.0.0.1",
     port: int = 0,
-    open_browser: bool = False,
     device: str = "auto",
     max_pixels: int = MAX_PIXELS,
 ) -> None:
@@ -30,7 +29,6 @@ def app(
         super_resolver: Run folder or file of a super-resolution network, for the tab "Super-resolution".
         host: Address to serve on; "0.0.0.0" makes the page reachable for other machines, without a password.
         port: Port; 0 takes the first free one from 7860.
-        open_browser: Open the page in the browser.
         device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         max_pixels: Maximum number of pixels of an image.
 
@@ -51,7 +49,7 @@ def app(
         UpscalingComparison(super_resolver, device) if super_resolver else None,
         max_pixels,
     )
-    launch_page(build_page(content), host, port, open_browser)
+    launch_page(build_page(content), host, port)
 
 
 def _name_detectors(detectors: tuple[str, ...]) -> dict[str, str]:
