@@ -3,6 +3,8 @@
 What is killed is started again until it ends; its weights and log must then equal those of an undisturbed run, bit by bit. The counts are
 written to ``benchmarks/results/chaos.json`` and into the table of ``docs/reliability.md``. Processes are forks of this one, which imports
 the libraries once. A full disk needs the right to mount a tmpfs; without it that row is left out.
+
+With ``--folder`` the finished rows are kept there, and the same command goes on after the last of them.
 """
 
 import argparse
@@ -38,7 +40,6 @@ from featlift.training import OptimizerConfig, Run
 from featlift.training.schedules import StageConfig
 
 DOCS = Path(__file__).parents[1] / "docs" / "reliability.md"
-START, END = "<!-- written by benchmarks/chaos.py -->", "<!-- end -->"
 STEPS = 5
 LIMIT = 600.0
 """Seconds after which a process counts as hanging."""
@@ -136,22 +137,18 @@ def resume(folder: Path, work: Work, expected: str) -> str:
     return "equal" if fingerprint(folder) == expected else "different"
 
 
-def kill_training(folder: Path, kills: int, expected: dict[int, str], duration: float, rng: random.Random) -> list[Row]:
-    """SIGKILL of the main process, of a worker, and signals to the whole group, at random moments."""
-    rows = []
-    ways = {"SIGKILL of the training": 2, "SIGKILL of a worker": 1, "SIGINT, SIGTERM or SIGHUP to the group": 1}
-    for way, share in ways.items():
-        done, outcomes, saved = 0, Counter(), 0
-        while done < kills * share // 4:
-            run = folder / f"run{len(rows)}-{done}"
-            work = partial(train, run, 2)
-            while done < kills * share // 4 and (hit := _hit(way, work, run, duration, rng)) is not None:
-                done, saved = done + 1, saved + hit
-            outcomes[resume(run, work, expected[2])] += 1
-            shutil.rmtree(run, ignore_errors=True)
-        note = "" if way.startswith("SIGKILL of the") else f"{saved} saved first"
-        rows.append({"what": way, "times": done, "outcome": dict(outcomes), "note": note})
-    return rows
+def kill_training(way: str, folder: Path, kills: int, expected: str, duration: float, rng: random.Random) -> Row:
+    """SIGKILL of the main process, of a worker, or signals to the whole group, at random moments."""
+    done, outcomes, saved = 0, Counter(), 0
+    while done < kills:
+        run = folder / f"run{done}"
+        work = partial(train, run, 2)
+        while done < kills and (hit := _hit(way, work, run, duration, rng)) is not None:
+            done, saved = done + 1, saved + hit
+        outcomes[resume(run, work, expected)] += 1
+        shutil.rmtree(run, ignore_errors=True)
+    note = "" if way == "SIGKILL of the training" else f"{saved} saved first"
+    return {"what": way, "times": done, "outcome": dict(outcomes), "note": note}
 
 
 def _hit(way: str, work: Work, run: Path, duration: float, rng: random.Random) -> bool | None:
@@ -226,8 +223,7 @@ def _flip(content: bytes) -> bytes:
 
 def damage_checkpoints(folder: Path, expected: str) -> Row:
     """Damage each file of the newest checkpoint in each way, and resume."""
-    stopped, outcomes = folder / "stopped", Counter()
-    wait(fork(partial(_train_until_stopped, stopped), stopped.with_suffix(".txt")))
+    stopped, outcomes = stopped_run(folder), Counter()
     checkpoint = max((stopped / "checkpoint").glob("*/step-*"), key=lambda path: path.stat().st_mtime)
     for file in sorted(path.name for path in checkpoint.iterdir()):
         for damage in DAMAGES.values():
@@ -242,6 +238,14 @@ def damage_checkpoints(folder: Path, expected: str) -> Row:
         "outcome": dict(outcomes),
         "note": "",
     }
+
+
+def stopped_run(folder: Path) -> Path:
+    """Return the folder of a training that stopped in its last stage."""
+    stopped = folder / "stopped"
+    if not stopped.exists():
+        wait(fork(partial(_train_until_stopped, stopped), stopped.with_suffix(".txt")))
+    return stopped
 
 
 def _train_until_stopped(run: Path) -> None:
@@ -277,7 +281,7 @@ def full_disk(folder: Path, expected: str) -> Row | None:
     """Train on a tmpfs of too little space, then resume with more."""
     disk, outcomes = folder / "disk", Counter()
     disk.mkdir()
-    size = sum(path.stat().st_size for path in (folder / "stopped").rglob("*") if path.is_file()) // 1024
+    size = sum(path.stat().st_size for path in stopped_run(folder).rglob("*") if path.is_file()) // 1024
     for share in (0.2, 0.5, 0.8):
         mount = ["mount", "-t", "tmpfs", "-o", f"size={int(size * share)}k", "tmpfs", str(disk)]
         if subprocess.run(mount, capture_output=True).returncode:
@@ -331,53 +335,80 @@ def _index(images: Path, out: Path) -> None:
 
 
 def run_all(folder: Path, kills: int) -> Iterator[Row]:
-    """Yield the rows of the table."""
-    rng, expected, start = random.Random(SEED), {}, time.monotonic()
+    """Yield the rows of the table; those in ``folder/rows.jsonl`` are not measured again."""
+    kept, expected, duration = folder / "rows.jsonl", {}, 0.0
+    done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    yield from done
+    work = Path(tempfile.mkdtemp(dir=folder))
     for num_workers in (0, 2):
-        run, start = folder / f"undisturbed{num_workers}", time.monotonic()
-        assert wait(fork(partial(train, run, num_workers), run.with_suffix(".txt"))) == 0, run.with_suffix(
-            ".txt"
-        ).read_text()
-        expected[num_workers] = fingerprint(run)
-    yield from kill_training(folder, kills, expected, time.monotonic() - start, rng)
-    yield kill_ranks(folder, max(1, kills // 10), rng)
-    yield damage_checkpoints(folder, expected[0])
-    yield two_writers(folder, 4, expected[0])
-    yield from filter(None, [full_disk(folder, expected[0])])
-    yield kill_index(folder, max(4, kills // 5), rng)
+        run, start = work / f"undisturbed{num_workers}", time.monotonic()
+        code = wait(fork(partial(train, run, num_workers), run.with_suffix(".txt")))
+        assert code == 0, run.with_suffix(".txt").read_text()
+        expected[num_workers], duration = fingerprint(run), time.monotonic() - start
+    for number, measure in enumerate(_measurements(work, kills, expected, duration)):
+        if number >= len(done) and (row := measure(random.Random(f"{SEED} {number}"))) is not None:
+            with kept.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            yield row
+    shutil.rmtree(work)
 
 
-def format_table(rows: list[Row], metadata: dict[str, Any]) -> str:
-    """Return the table of ``docs/reliability.md``."""
-    lines = ["| what | times | after it, equal to an undisturbed run | remarks |", "|---|---:|---|---|"]
+def _measurements(
+    folder: Path, kills: int, expected: dict[int, str], duration: float
+) -> list[Callable[[random.Random], Row | None]]:
+    shares = {"SIGKILL of the training": 2, "SIGKILL of a worker": 1, "SIGINT, SIGTERM or SIGHUP to the group": 1}
+    return [
+        *(
+            lambda rng, way=way, share=share: kill_training(way, folder, kills * share // 4, expected[2], duration, rng)
+            for way, share in shares.items()
+        ),
+        lambda rng: kill_ranks(folder, max(1, kills // 10), rng),
+        lambda rng: damage_checkpoints(folder, expected[0]),
+        lambda rng: two_writers(folder, 4, expected[0]),
+        lambda rng: kill_index(folder, max(4, kills // 5), rng),
+        lambda rng: full_disk(folder, expected[0]),
+    ]
+
+
+def format_rows(rows: list[Row]) -> list[dict[str, Any]]:
+    """Return the rows of the table of ``docs/reliability.md``."""
+    table = []
     for row in rows:
-        runs = sum(row["outcome"].values())
-        equal = f"{row['outcome'].get('equal', 0)} of {runs} runs"
-        lines.append(f"| {row['what']} | {row['times']} | {equal} | {row['note']} |")
-    facts = (
-        f"Commit {str(metadata['commit'])[:9]}, {metadata['device']}, {metadata['date'][:10]}, seed {metadata['seed']}."
-    )
-    return "\n".join([*lines, "", facts])
+        equal = f"{row['outcome'].get('equal', 0)} of {sum(row['outcome'].values())} runs"
+        table.append(
+            {
+                "what": row["what"],
+                "times": row["times"],
+                "after it, equal to an undisturbed run": equal,
+                "remarks": row["note"],
+            }
+        )
+    return table
 
 
 def main() -> None:
     """Run everything and write the counts."""
-    from run import RESULTS, collect_metadata
+    from run import RESULTS, collect_metadata, write_result
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    from report import fill_blocks, write_page
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=60, help="number of kills of the training")
+    parser.add_argument("--folder", type=Path, help="folder that keeps finished rows; default: a temporary one")
     parser.add_argument("--keep-docs", action="store_true", help="do not write docs and results")
     arguments = parser.parse_args()
+    metadata = collect_metadata(torch.device("cpu"), f"python benchmarks/chaos.py --kills {arguments.kills}")
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for row in run_all(Path(folder), arguments.kills):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for row in run_all(folder, arguments.kills):
             print(json.dumps(row), flush=True)
             rows.append(row)
-    metadata = collect_metadata(torch.device("cpu"), f"python benchmarks/chaos.py --kills {arguments.kills}")
     if not arguments.keep_docs:
-        (RESULTS / "chaos.json").write_text(json.dumps({"metadata": metadata, "rows": rows}, indent=2) + "\n")
-        before, _, rest = DOCS.read_text().partition(START)
-        DOCS.write_text(f"{before}{START}\n{format_table(rows, metadata)}\n{END}{rest.partition(END)[2]}")
+        table = {"caption": "Killed, damaged and started again", "rows": format_rows(rows)}
+        path = write_result("chaos", [table], metadata, RESULTS, {"counts": rows})
+        write_page(DOCS, fill_blocks(DOCS.read_text(), {"chaos": json.loads(path.read_text())}))
     sys.exit(any(set(row["outcome"]) != {"equal"} for row in rows))
 
 

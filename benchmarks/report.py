@@ -1,7 +1,8 @@
 """Write the tables of ``benchmarks/results/*.json`` into ``docs/results.md``: ``python benchmarks/report.py``.
 
-Each file has a block between ``<!-- results:name -->`` and ``<!-- end of results:name -->`` in ``docs/results.md``, the README or the page
-of a paper. Blocks are regenerated; text outside of them is kept. A file without a block gets one at the end of ``docs/results.md``.
+Each file has a block between ``<!-- results:name -->`` and ``<!-- end of results:name -->`` in ``docs/results.md``, the README, the page
+of a paper or ``docs/reliability.md``. Blocks are regenerated; text outside of them is kept. A file without a block gets one at the end of
+``docs/results.md``.
 """
 
 import json
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "results.md"
-OTHERS = [HERE.parent / "README.md", *sorted((HERE.parent / "docs" / "papers").glob("*.md"))]
+DOCS = HERE.parent / "docs"
+PAGE = DOCS / "results.md"
+OTHERS = [HERE.parent / "README.md", DOCS / "reliability.md", *sorted((DOCS / "papers").glob("*.md"))]
 TITLE = "# Results\n\n`make docs` writes the tables from `benchmarks/results/*.json`.\n"
 
 

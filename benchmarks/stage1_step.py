@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from featlift.backbones import Backbone
-from featlift.detectors import extractor
+from featlift.detectors import extractor, upsampled_levels
 from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.distillation.feature_pairs import upsample_levels
 from featlift.features import crop_to_match
@@ -25,6 +25,7 @@ from featlift.resolution import cross_resolution, frozen_copy
 from featlift.training import Learner, OptimizerConfig
 
 Step = Callable[[Tensor], None]
+STEP_LEVELS = upsampled_levels("mask-rcnn")
 OPTIMIZER = OptimizerConfig("sgd", 1e-3, momentum=0.9, weight_decay=1e-4)
 
 
@@ -55,7 +56,7 @@ def featlift_step(modules: GANModules, adversarial: AdversarialConfig) -> Step:
     generator, discriminator = Learner(G, OPTIMIZER, 10**6), Learner(D, OPTIMIZER, 10**6)
 
     def step(image: Tensor) -> None:
-        low, high = cross_resolution(F, lambda small: upsample_levels(G, F(small)), image, downscale)
+        low, high = cross_resolution(F, lambda small: upsample_levels(G, STEP_LEVELS, F(small)), image, downscale)
         _, losses = adversarial_step(D, {"discriminator": discriminator}, *crop_to_match(low, high), adversarial)
         generator.step(losses)
 
@@ -71,11 +72,11 @@ def published_step(modules: GANModules, adversarial: AdversarialConfig) -> Step:
         with torch.no_grad():
             high, low = F(image), F(downscale(image))
         discriminator.zero_grad()
-        fake, real = crop_to_match(upsample_levels(G, low), high)
+        fake, real = crop_to_match(upsample_levels(G, STEP_LEVELS, low), high)
         discriminator_loss(discriminator_logits(D, fake, detach=True), discriminator_logits(D, real)).backward()
         discriminator.step()
         generator.zero_grad()
-        student, teacher = crop_to_match(upsample_levels(G, low), high)
+        student, teacher = crop_to_match(upsample_levels(G, STEP_LEVELS, low), high)
         discriminator_logits(D, teacher)  # not used
         fake = student if adversarial.backprop_to_generator else {level: x.detach() for level, x in student.items()}
         (pyramid_l1(student, teacher) + adversarial.weight * generator_adversarial_loss(D, fake)).backward()

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from yolox_network import SIDE, PlainPass, YOLOXNano, enlarge, letterbox, run_plain_pass
+from yolox_network import SIDE, PlainPass, YOLOXNano, letterbox, run_plain_pass
+
+from featlift.upgrading.extended_family import enlarge
 
 Crop = tuple[int, int, int]
 """(top, left, side) in cells of 32 px."""

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from yolox_cache import INPUTS
-from yolox_network import SIDE, YOLOXNano, enlarge, run_plain_pass
+from yolox_network import SIDE, YOLOXNano, run_plain_pass
 from yolox_stem import ImageStem
 
 from featlift.profiling import count_macs, measure_latencies
+from featlift.upgrading.extended_family import enlarge
 
 ENLARGED = "enlarged, whole pass"
 

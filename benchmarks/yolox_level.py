@@ -53,11 +53,12 @@ from yolox_held_out import (
 )
 from yolox_level_options import build_parser
 from yolox_losses import DistillationSettings
-from yolox_network import YOLOXNano, build_yolox_nano, load_onnx_weights
+from yolox_network import YOLOXNano
 from yolox_students import build_student
 from yolox_training import load_student, train_student
 
 from featlift.evaluation.bootstrap import paired_bootstrap
+from featlift.integrations.yolox import load_yolox
 
 Row = dict[str, Any]
 
@@ -65,7 +66,7 @@ Row = dict[str, Any]
 def open_network(args: argparse.Namespace) -> YOLOXNano:
     """Return the frozen detector with the weights ``args.weights``."""
     torch.set_num_threads(args.threads)
-    network = YOLOXNano(load_onnx_weights(build_yolox_nano(), args.weights))
+    network = YOLOXNano(load_yolox(args.weights))
     return network.to(memory_format=torch.channels_last)
 
 

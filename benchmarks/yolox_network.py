@@ -1,29 +1,27 @@
 """YOLOX-Nano with its published COCO weights, divided into the parts that an extended level needs.
 
-The weights are those of the published ONNX file (batch norm folded into the convolutions), the modules those of ``pixeltable-yolox``.
-All weights are frozen, in float32. Sizes are those of an image of 416 px; the enlarged image has 832 px.
+The network is that of `featlift.integrations.yolox.load_yolox`, without batch norm; `featlift add-level yolox:FILE` divides it in the
+same way (`featlift.upgrading.extended_yolox`). All weights are frozen, in float32. Sizes are those of an image of 416 px; the enlarged
+image has 832 px.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 SIDE = 416
 PADDING_VALUE = 114
 STRIDES = (8, 16, 32)
-IN_CHANNELS = (256, 512, 1024)
 
 
 class YOLOXNano(nn.Module):
     """The frozen detector in the parts that an extended level consists of.
 
     Args:
-        model: Network of `build_yolox_nano`, with the published weights (`load_onnx_weights`) or random ones.
+        model: Network of `featlift.integrations.yolox.load_yolox` with the published weights, or of `build_yolox("nano")`.
     """
 
     def __init__(self, model: nn.Module):
@@ -68,53 +66,6 @@ class YOLOXNano(nn.Module):
         return torch.cat([head.reg_preds[level](box), head.obj_preds[level](box), classes], 1)
 
 
-def build_yolox_nano() -> nn.Module:
-    """Return YOLOX-Nano of ``pixeltable-yolox`` with random weights, without batch norm, in evaluation mode.
-
-    Raises:
-        ImportError: If pixeltable-yolox is not installed.
-    """
-    try:
-        from yolox.models import YoloPafpn, YoloxHead, YoloxModule
-        from yolox.models.network_blocks import BaseConv
-    except ImportError as error:
-        raise ImportError("YOLOX-Nano needs pixeltable-yolox: pip install pixeltable-yolox") from error
-    options = {"in_channels": list(IN_CHANNELS), "act": "silu", "depthwise": True}
-    model = YoloxModule(YoloPafpn(0.33, 0.25, **options), YoloxHead(80, 0.25, **options)).eval()
-    for module in model.modules():
-        if isinstance(module, BaseConv):
-            module.bn, module.act = nn.Identity(), nn.SiLU()
-            module.conv.bias = nn.Parameter(torch.zeros(module.conv.out_channels))
-    return model
-
-
-@torch.no_grad()
-def load_onnx_weights(model: nn.Module, path: str | Path) -> nn.Module:
-    """Copy the convolutions of an ONNX file, in the order of execution, into ``model`` and return it."""
-    import onnx
-    from onnx import numpy_helper
-
-    graph = onnx.load(str(path)).graph
-    values = {tensor.name: torch.tensor(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
-    nodes = [node for node in graph.node if node.op_type == "Conv"]
-    for node, convolution in zip(nodes, convolutions_in_order(model), strict=True):
-        convolution.weight.copy_(values[node.input[1]])
-        convolution.bias = nn.Parameter(values[node.input[2]])
-    return model
-
-
-@torch.no_grad()
-def convolutions_in_order(model: nn.Module) -> list[nn.Conv2d]:
-    """Return the convolutions of YOLOX in the order of execution."""
-    order: list[nn.Conv2d] = []
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    hooks = [module.register_forward_hook(lambda module, *_: order.append(module)) for module in convolutions]
-    model(torch.zeros(1, 3, 64, 64))
-    for hook in hooks:
-        hook.remove()
-    return order
-
-
 @dataclass(frozen=True)
 class PlainPass:
     """Maps and outputs of the detector on an image ``[B, 3, 416, 416]``."""
@@ -141,11 +92,6 @@ def run_plain_pass(network: YOLOXNano, image: Tensor) -> PlainPass:
     maps = network.compute_neck_maps(network.compute_c3_p3(reduce_conv1, dark3), reduce_conv1, lateral_conv0)
     outputs = [network.compute_output(features, level) for level, features in enumerate(maps)]
     return PlainPass(dark3, reduce_conv1, lateral_conv0, maps[0], maps[1], outputs)
-
-
-def enlarge(image: Tensor) -> Tensor:
-    """``[B, 3, H, W]`` → ``[B, 3, 2H, 2W]``, bilinear."""
-    return F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def letterbox(image: NDArray[np.uint8], side: int = SIDE) -> tuple[Tensor, float]:

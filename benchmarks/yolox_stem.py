@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from yolox_network import YOLOXNano, enlarge
+from yolox_network import YOLOXNano
+
+from featlift.upgrading.extended_family import enlarge
 
 
 class ImageStem(nn.Module):

@@ -78,7 +78,7 @@ FLOORS: list[set[str]] = [
     {"detectors", "retrieval"},
     {"conversion", "upgrading", "distillation", "integrations"},
     {"baseline", "report", "deployment"},
-    {"runs"},
+    {"runs", "app"},
     {"papers"},
     {"experiments"},
     {"commands"},

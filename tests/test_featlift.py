@@ -32,7 +32,7 @@ def test_the_lists_of_names_agree():
 def test_an_unknown_name_raises():
     with pytest.raises(
         AttributeError,
-        match=r"'featlift' has no attribute 'interpolate'; its public names are Features, SyntheticScenes",
+        match=r"'featlift' has no attribute 'interpolate'; its public names are Features, Predictor, SyntheticScenes",
     ):
         _ = featlift.interpolate
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from featlift.commands.predict import predict
     from featlift.commands.train import train
     from featlift.data.synthetic.scenes import SyntheticScenes
+    from featlift.deployment.hub import from_pretrained, push_to_hub
     from featlift.deployment.optimize import optimize, restore
     from featlift.deployment.predictor import Predictor
     from featlift.detectors import detections_from_features, detector, extractor, list_detectors, losses_from_features
@@ -45,6 +46,7 @@ _MODULES = {
     "downgrade": "upgrading",
     "evaluate": "commands.evaluate",
     "extractor": "detectors",
+    "from_pretrained": "deployment.hub",
     "interpolator": "interpolators",
     "is_upgraded": "upgrading",
     "list_detectors": "detectors",
@@ -55,6 +57,7 @@ _MODULES = {
     "losses_from_features": "detectors",
     "optimize": "deployment.optimize",
     "predict": "commands.predict",
+    "push_to_hub": "deployment.hub",
     "restore": "deployment.optimize",
     "save": "checkpoints",
     "save_delta": "upgrading",
@@ -77,6 +80,7 @@ __all__ = [
     "downgrade",
     "evaluate",
     "extractor",
+    "from_pretrained",
     "interpolator",
     "is_upgraded",
     "list_detectors",
@@ -87,6 +91,7 @@ __all__ = [
     "losses_from_features",
     "optimize",
     "predict",
+    "push_to_hub",
     "restore",
     "save",
     "save_delta",

@@ -10,7 +10,7 @@ from featlift.training import OptimizerConfig
 from featlift.training.schedules import StageConfig
 
 
-def test_init_from_is_loaded(run, model, data, stage, tmp_path, monkeypatch):
+def test_init_from_is_loaded(run, model, data, stage, tmp_path, monkeypatch, capsys):
     first = Settings(model("nearest"), data(), stage())
     with run(first, "first") as folder:
         expected = {k: v.clone() for k, v in baseline.train(first, folder).state_dict().items()}
@@ -24,6 +24,7 @@ def test_init_from_is_loaded(run, model, data, stage, tmp_path, monkeypatch):
     with run(second, "second") as folder:
         baseline.train(second, folder)
     assert all(torch.equal(states[0][name], value) for name, value in expected.items())
+    assert f"{len(expected)} of {len(expected)} tensors are copied from {tmp_path / 'first'}" in capsys.readouterr().out
 
 
 def test_a_finished_training_is_only_loaded(run, model, data, stage):

@@ -151,7 +151,9 @@ def test_options_belong_to_the_kind_of_detector(detector):
         if detector == before.detector:
             assert settings.model == before
             continue
-        kept = {name: value for name, value in before.detector_options.items() if name == "test_size"}
+        kept = {
+            name: value for name, value in before.detector_options.items() if name in ("test_size", "max_detections")
+        }
         assert settings.model == replace(before, detector=detector, detector_options=kept)
 
 

@@ -19,7 +19,7 @@ def detector(monkeypatch):
     torch.manual_seed(0)
     small = {"min_size": 64, "max_size": 128, "rpn_post_nms_top_n_test": 10}
     model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, **small).eval()
-    monkeypatch.setattr(module, "load_detector_by_name", lambda name, weights: copy.deepcopy(model))
+    monkeypatch.setattr(module, "load_network_by_name", lambda name, weights: copy.deepcopy(model))
     return model
 
 

@@ -47,11 +47,11 @@ def test_an_interrupted_index_goes_on(tmp_path, folder, monkeypatch):
 
     read, files = module.read_image, []
 
-    def dies(file, *args):
+    def dies(file, *options):
         files.append(file)
         if len(files) == 6:
             raise KeyboardInterrupt
-        return read(file, *args)
+        return read(file, *options)
 
     monkeypatch.setattr(module, "read_image", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -78,8 +78,8 @@ def test_broken_images_are_named_or_skipped(tmp_path, folder, capsys):
     index(str(folder), str(tmp_path / "index"), EMBEDDER)
     path = folder / "landmark-000" / "00.png"
     path.write_bytes(path.read_bytes()[:100])
-    (folder / "01.jpg").write_bytes(b"junk")
-    with pytest.raises(ValueError, match=r"01\.jpg .*\(--skip-broken skips unreadable images\)"):
+    (folder / "1.jpg").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"1\.jpg .*\(--skip-broken skips unreadable images\)"):
         index(str(folder), str(tmp_path / "index"))
     store = index(str(folder), str(tmp_path / "index"), skip_broken=True)
     assert len(store) == 7, "the vector of the image that was there before is gone"

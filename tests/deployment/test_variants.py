@@ -53,11 +53,12 @@ def test_wide_convolutions_have_fewer_multiplications():
 
 def test_channels_last_maps_and_weights():
     inputs = []
-    module = nn.Conv2d(8, 8, 3, padding=1)
-    module.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    ChannelsLast(module)(torch.randn(1, 8, 5, 6))
-    assert inputs[0].is_contiguous(memory_format=torch.channels_last)
-    assert module.weight.is_contiguous(memory_format=torch.channels_last)
+    module = interpolator("sapa", 8)
+    module.register_forward_pre_hook(lambda _, args: inputs.extend(args))
+    ChannelsLast(module)(torch.randn(1, 8, 5, 6), torch.randn(1, 8, 10, 12))
+    ChannelsLast(module)(torch.randn(1, 8, 5, 6), torch.randn(1, 8, 10, 12))
+    assert len(inputs) == 4
+    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in (*inputs, module.query.weight))
 
 
 def test_compiled_is_the_same_function():

@@ -60,6 +60,16 @@ def test_resizes_to_the_test_size_in_evaluation(size, inside):
     assert back.tolist() == pytest.approx([0, 0, size[1] / 2, size[0]])
 
 
+def test_a_side_does_not_become_zero():
+    """1500x3 px at a longest side of 128: 3 · 128 / 1500 is 0.26 px, which torchvision rounds to 0."""
+    transform = BatchTransform(MEAN, test_size=(64, 128)).eval()
+    batch, targets = transform([torch.rand(3, 3, 1500)], [boxes([0.0, 0.0, 750.0, 3.0])])
+    assert batch.image_sizes == [(1, 128)]
+    assert targets[0]["boxes"][0].tolist() == [0, 0, 64, 1]
+    back = transform.postprocess([{"boxes": targets[0]["boxes"]}], batch.image_sizes, [(3, 1500)])[0]["boxes"][0]
+    assert back.tolist() == [0, 0, 750, 3]
+
+
 def test_without_a_test_size_evaluation_keeps_sizes():
     batch, _ = BatchTransform(MEAN).eval()(IMAGES)
     assert batch.image_sizes == [(20, 33), (40, 10)]

@@ -8,7 +8,13 @@ import torch
 
 from featlift.checkpoints import read_tensors, write_tensors
 from featlift.detectors import DETECTORS
-from featlift.detectors.checkpoint import load_detector, load_matching_weights, read_category_ids, save_detector
+from featlift.detectors.checkpoint import (
+    describe_copied,
+    load_detector,
+    load_matching_weights,
+    read_category_ids,
+    save_detector,
+)
 from featlift.detectors.config import build_detector, quick_detector_config
 
 
@@ -54,7 +60,21 @@ def test_matching_reports_unchanged_tensors(model):
 
 def test_without_weights_nothing_changes(model):
     T = build_detector(model("nearest"), 3)
-    assert load_matching_weights(T, {}) == list(T.state_dict())
+    unchanged = load_matching_weights(T, {})
+    assert unchanged == list(T.state_dict())
+    with pytest.raises(ValueError, match="No tensor of runs/other"):
+        describe_copied(T, unchanged, "runs/other")
+
+
+def test_what_is_not_copied_is_said(model):
+    """mmdetection#10617: the head of another number of classes stays untrained."""
+    T, other = build_detector(model("nearest"), 1), build_detector(model("nearest"), 3)
+    total = len(T.state_dict())
+    text = describe_copied(T, load_matching_weights(T, other.state_dict()), "runs/three")
+    assert text.startswith(f"{total - 4} of {total} tensors are copied from runs/three; 4 keep their initialization: ")
+    assert "roi_heads.box_predictor.cls_score.weight" in text
+    same = describe_copied(T, load_matching_weights(T, T.state_dict()), "runs/one")
+    assert same == f"{total} of {total} tensors are copied from runs/one"
 
 
 @pytest.mark.parametrize(

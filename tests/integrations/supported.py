@@ -1,64 +1,95 @@
-"""Run the zoo and write ``docs/supported.md``: ``python -m tests.integrations.supported [PACKAGE …]`` (none: all packages)."""
+"""Run the zoo and write ``docs/supported.md``: ``python -m tests.integrations.supported [--missing] [--onnx] [PACKAGE | NAME …]``.
+
+Every row is saved when it is done; ``--missing`` goes on with those that have not passed. ``--onnx`` exports, too, which takes longer
+than all other checks.
+"""
 
 import importlib.util
 import json
 import subprocess
 import sys
+import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.integrations import zoo_convolutional, zoo_transformers, zoo_ultralytics
+from tests.integrations import zoo_convolutional, zoo_transformers, zoo_ultralytics, zoo_yolo
 from tests.integrations.conftest import CONFIG_DIR  # sets the environment variables of the libraries, too
 from tests.integrations.zoo import ZooEntry
-from tests.integrations.zoo_checks import check_refused, check_upgraded
+from tests.integrations.zoo_checks import check_onnx, check_refused, check_upgraded
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("supported.json")
+PASSED, REFUSED = "passed", "refused, with the reason"
 PAGE = ROOT / "docs" / "supported.md"
-ENTRIES = (*zoo_ultralytics.ENTRIES, *zoo_convolutional.ENTRIES, *zoo_transformers.ENTRIES)
+ENTRIES = (
+    *zoo_ultralytics.ENTRIES,
+    *zoo_convolutional.ENTRIES,
+    *zoo_yolo.ENTRIES,
+    *zoo_transformers.ENTRIES,
+)
 
 
-def run_entry(entry: ZooEntry) -> dict[str, Any]:
-    """Return the row of the table: the number of steps, the levels and the result."""
+def run_entry(entry: ZooEntry, with_onnx: bool) -> dict[str, Any]:
+    """Return the row of the table: the levels, the result, and the outcome of the ONNX export if asked for."""
     if importlib.util.find_spec(entry.module) is None:
         return {"result": "not installed"}
     try:
         if not entry.steps:
-            check_refused(entry)
-            return {"result": "refused, with the reason"}
+            return {"result": REFUSED, "reason": check_refused(entry)}
         report = check_upgraded(entry)
+        levels = ", ".join(row.level for row in report.rows)
+        return {"result": PASSED, "levels": levels} | ({"onnx": check_onnx(entry)} if with_onnx else {})
     except Exception as error:  # the table shows what failed
-        return {"result": f"fails: {type(error).__name__}: {str(error).splitlines()[0][:80]}"}
-    levels = ", ".join(row.level for row in report.rows)
-    return {"result": "passed", "levels": levels}
+        return {"result": f"fails: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:80]}"}
 
 
-def main(packages: list[str]) -> None:
-    """Run the entries of ``packages``, add their rows to the results and write the page."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+def main(arguments: list[str]) -> None:
+    """Run the entries whose package or name is in ``arguments``, add their rows to the results and write the page."""
+    names = [name for name in arguments if not name.startswith("--")]
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip()
     for entry in ENTRIES:
-        if not packages or entry.package in packages:
-            print(entry.package, entry.name, flush=True)
-            row = run_entry(entry) | {"version": version(entry.package), "commit": commit, "date": str(date.today())}
-            results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-            results[f"{entry.package}: {entry.name}"] = row
-            RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-            print("   ", row["result"], flush=True)
-    PAGE.write_text(build_page(results))
+        results = read_results()
+        known = results.get(row_key(entry), {})
+        is_done = known.get("result") == REFUSED or (
+            known.get("result") == PASSED and ("onnx" in known or "--onnx" not in arguments)
+        )
+        if (names and entry.package not in names and entry.name not in names) or ("--missing" in arguments and is_done):
+            continue
+        start = time.monotonic()
+        row = run_entry(entry, "--onnx" in arguments) | {
+            "version": version(entry.package),
+            "commit": commit,
+            "date": str(date.today()),
+        }
+        RESULTS.write_text(json.dumps(results | {row_key(entry): row}, indent=1, sort_keys=True) + "\n")
+        print(
+            f"{entry.package} {entry.name}: {row['result']} {row.get('onnx', '')} ({time.monotonic() - start:.0f} s)",
+            flush=True,
+        )
+    PAGE.write_text(build_page(read_results()))
+
+
+def read_results() -> dict[str, dict[str, Any]]:
+    """Return the rows that were written so far, by :func:`row_key`."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def row_key(entry: ZooEntry) -> str:
+    """Return the key of the entry in the results."""
+    return f"{entry.package}: {entry.name}"
 
 
 def build_page(results: dict[str, dict[str, Any]]) -> str:
     """Return the text of ``docs/supported.md``."""
-    rows = {f"{entry.package}: {entry.name}": entry for entry in ENTRIES}
+    rows = {row_key(entry): entry for entry in ENTRIES}
     lines = [_format_row(entry, results[key]) for key, entry in rows.items() if key in results]
     return INTRODUCTION + "\n".join(lines) + "\n"
 
 
 def _format_row(entry: ZooEntry, row: dict[str, Any]) -> str:
-    neck = f"`{entry.neck}`" if entry.neck else "the model" if entry.steps else ""
+    neck = (f"`{entry.neck}`" if entry.neck else "the model") if entry.steps else ""
     cells = (
         entry.package,
         row["version"],
@@ -66,9 +97,11 @@ def _format_row(entry: ZooEntry, row: dict[str, Any]) -> str:
         str(entry.steps),
         row.get("levels", ""),
         neck,
+        entry.source,
         row["result"],
+        row.get("onnx", ""),
         row["commit"],
-        entry.note,
+        "; ".join(filter(None, (entry.note, row.get("reason")))),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -76,15 +109,16 @@ def _format_row(entry: ZooEntry, row: dict[str, Any]) -> str:
 INTRODUCTION = """# Supported networks
 
 Networks of other libraries, built without weights and small, upgraded by `featlift.upgrade(model, "light")`. "Passed" means: as many
-upsampling steps as counted by hand in the source code, in the right module; outputs bit-identical before training at five image sizes, odd
-ones where the network takes them; every added parameter gets a gradient; trained adapters change the outputs; a deep copy and a delta on a
-fresh network give equal outputs; `downgrade` restores outputs, classes and names. Networks without a step are refused with a list of what
-was seen.
+upsampling steps as counted by hand in the source code (column "counted in"), in the right module; outputs bit-identical before training
+at five image sizes, odd ones where the network takes them; every added parameter gets a gradient; trained adapters change the outputs; a
+deep copy and a delta on a fresh network give equal outputs; `downgrade` restores outputs, classes and names. ONNX: `featlift.deployment`
+exports the network with trained adapters, and onnxruntime gives its outputs; empty where it was not tried. Networks without a step are
+refused with a list of what was seen.
 
-This page is written by `python -m tests.integrations.supported`; `make test-integrations` repeats the checks.
+This page is written by `python -m tests.integrations.supported`; `make test-integrations` repeats the checks, except the ONNX export.
 
-| library | version | network | steps | levels | in | result | commit | note |
-|---|---|---|---:|---|---|---|---|---|
+| library | version | network | steps | levels | in | counted in | result | ONNX | commit | note |
+|---|---|---|---:|---|---|---|---|---|---|---|
 """
 
 if __name__ == "__main__":

@@ -4,10 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from tests.integrations.zoo import random_network
+from tests.integrations.zoo_transformers import rtdetr
+from torchvision.io import write_png
 
 from featlift.cli.main import main
 from featlift.integrations.by_name import load_network_by_name
 from featlift.upgrading import is_upgraded, load_delta
+from featlift.upgrading.extended_level import get_small_roi_size
 
 SOURCE = """
 from torch import nn
@@ -37,11 +42,45 @@ def test_upgrade(network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert is_upgraded(model)
 
 
+def test_the_seed_is_that_of_the_added_modules(network: str, tmp_path: Path):
+    deltas = []
+    for seed in ("1", "1", "2"):
+        out = tmp_path / f"{len(deltas)}.safetensors"
+        assert main(["upgrade", network, "--interpolator", "light", "--seed", seed, "--out", str(out)]) == 0
+        deltas.append(load_file(out))
+    first, again, other = deltas
+    assert all(torch.equal(x, again[name]) for name, x in first.items())
+    assert not all(torch.equal(x, other[name]) for name, x in first.items())
+
+
 def test_the_trainer_is_that_of_the_library(network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["upgrade", network, "--steps", "1", "--data", "scenes", "--out", str(tmp_path / "delta")]) == 1
     assert "train it with the trainer of its library" in capsys.readouterr().err
     assert main(["add-level", network, "--out", str(tmp_path / "level")]) == 1
-    assert "does not support an extended level" in capsys.readouterr().err
+    assert "does not support the extended level p3x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("library", ["transformers", "ultralytics"])
+def test_add_level_to_the_detector_of_another_library(library: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip(library)
+    name = "ultralytics:yolov8n.yaml"
+    if library == "transformers":
+        random_network(rtdetr).save_pretrained(tmp_path / "rtdetr")
+        name = f"hf:{tmp_path / 'rtdetr'}"
+    images, out = tmp_path / "images", tmp_path / "level.safetensors"
+    images.mkdir()
+    for index in range(2):
+        write_png(torch.randint(256, (3, 70, 90), dtype=torch.uint8), str(images / f"{index}.png"))
+    words = ["--images", str(images), "--steps", "2", "--image-size", "64", "--batch-size", "1", "--max-size", "20"]
+    torch.manual_seed(0)
+    assert main(["add-level", name, *words, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "bit-identical" in printed
+    assert "distillation loss on 1 held-out images" in printed
+    torch.manual_seed(0)
+    model = load_network_by_name(name)
+    load_delta(model, out, strict=library == "transformers")  # Ultralytics' random weights depend on what ran before
+    assert get_small_roi_size(model) == 20
 
 
 def test_profile(network: str, capsys: pytest.CaptureFixture[str]):

@@ -8,6 +8,7 @@ from tests.integrations.supported import ENTRIES, PAGE, RESULTS, build_page
 from tests.integrations.zoo_checks import check_refused, check_upgraded
 from torch import nn
 
+from featlift.upgrading import upgrade
 from featlift.upgrading.wrappers import unwrap_module
 
 UPSAMPLING = [entry for entry in ENTRIES if entry.steps]
@@ -49,5 +50,7 @@ def test_rfdetr_is_opened():
     network = unwrap_module(detector)
     assert isinstance(network, nn.Module)
     assert network is detector.model.model
+    with pytest.raises(ValueError, match="missing for RF-DETR: its backbone is a vision transformer"):
+        upgrade(network, level="p3x")
     with torch.no_grad():
         assert network.eval()(torch.rand(1, 3, 384, 384)) is not None

@@ -25,6 +25,7 @@ class ZooEntry:
         neck: Nearest module that contains them.
         sizes: (H, W) in pixels of the images that the plain network takes.
         make_inputs: (H, W) → example inputs; None is a noise image.
+        source: Where the calls are in the source code of the library.
         note: What a reader of the table should know.
     """
 
@@ -36,6 +37,7 @@ class ZooEntry:
     neck: str = ""
     sizes: tuple[tuple[int, int], ...] = ((128, 128), (64, 96), (192, 160), (160, 224), (224, 64))
     make_inputs: Callable[[tuple[int, int]], Any] | None = None
+    source: str = ""
     note: str = ""
 
 

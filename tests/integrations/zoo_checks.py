@@ -10,6 +10,8 @@ import torch
 from tests.integrations.zoo import ZooEntry, noise, random_network
 from torch import Tensor, nn
 
+from featlift.deployment.export import export_detector
+from featlift.deployment.export_network import export_network
 from featlift.upgrading import UpgradeReport, added_parameters, downgrade, load_delta, save_delta, upgrade
 from featlift.upgrading.dataflow import iterate_tensors
 from featlift.upgrading.example_run import example_arguments
@@ -91,10 +93,54 @@ def check_delta(entry: ZooEntry, model: nn.Module, original: nn.Module, trained:
     assert is_same(outputs_at_all_sizes(entry, fresh), trained), "outputs after save_delta and load_delta differ"
 
 
-def check_refused(entry: ZooEntry) -> None:
-    """The network is refused with what was seen, and stays as it is."""
+def check_refused(entry: ZooEntry) -> str:
+    """The network is refused and stays as it is; returns what was seen, from the message."""
     model = random_network(entry.build)
     keys = list(model.state_dict())
-    with pytest.raises(ValueError, match="has nothing that upsamples a feature map by 2"):
+    with pytest.raises(ValueError, match="has nothing that upsamples a feature map by 2") as error:
         upgrade(model, "light", example_inputs=make_inputs(entry, entry.sizes[0]))
     assert list(model.state_dict()) == keys
+    return str(error.value).partition("any other code: ")[2]
+
+
+def check_onnx(entry: ZooEntry) -> str:
+    """Export the network with trained adapters; "equal" if onnxruntime gives its outputs, else the plain network must fail, too."""
+    model = random_network(entry.build)
+    upgrade(model, "light", example_inputs=make_inputs(entry, entry.sizes[0]))
+    with torch.no_grad():
+        for parameter in added_parameters(model).values():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    problem = export_problem(entry, model)
+    if not problem:
+        return "equal"
+    plain_problem = export_problem(entry, random_network(entry.build))
+    assert plain_problem, f"ONNX: the plain network is exported, the upgraded one is not: {problem}"
+    return f"neither ({plain_problem})"
+
+
+def export_problem(entry: ZooEntry, model: nn.Module) -> str:
+    """Export ``model`` for the first size and compare onnxruntime's outputs; return what is wrong, empty if nothing is."""
+    inputs = make_inputs(entry, entry.sizes[0])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        try:
+            if isinstance(inputs, list):
+                export_detector(model, inputs, path)
+            else:
+                export_network(OneInput(model, inputs), entry.sizes[0], path)
+        except Exception as error:  # an exporter may raise anything
+            return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:60]}"
+    return ""
+
+
+class OneInput(nn.Module):
+    """A network with an image as its only input; the other keyword arguments of ``inputs`` are constants."""
+
+    def __init__(self, network: nn.Module, inputs: Any) -> None:
+        super().__init__()
+        self.network = network
+        self.rest = {k: v for k, v in inputs.items() if k != "pixel_values"} if isinstance(inputs, dict) else {}
+
+    def forward(self, x: Tensor) -> Any:
+        """``[B, 3, H, W]`` → the outputs of the network."""
+        return self.network(x, **self.rest)

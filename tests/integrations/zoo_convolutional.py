@@ -1,9 +1,7 @@
-"""The zoo: torchvision, timm, segmentation_models_pytorch, effdet, YOLOX, LibreYOLO, and small networks with the calls of mmdet's."""
+"""The zoo: torchvision, timm, segmentation_models_pytorch, effdet."""
 
 from functools import partial
-from typing import Any
 
-import torch
 from tests.integrations.zoo import ANY_SIZES, ZooEntry, noise
 from torch import Tensor, nn
 
@@ -74,50 +72,6 @@ def effdet_model() -> nn.Module:
     )
 
 
-def yolox_model() -> nn.Module:
-    from yolox.models import YoloPafpn, YoloxHead, YoloxModule
-
-    return YoloxModule(YoloPafpn(0.33, 0.125, depthwise=True), YoloxHead(3, 0.125, depthwise=True))
-
-
-def yolo_fpn() -> nn.Module:
-    from yolox.models.yolo_fpn import YoloFpn
-
-    return YoloFpn(depth=21)
-
-
-def libreyolo_model(package: str, name: str, **options: Any) -> nn.Module:
-    import importlib
-
-    return getattr(importlib.import_module(f"libreyolo.models.{package}.nn"), name)(nb_classes=3, **options)
-
-
-class SharedUpsampleNeck(nn.Module):
-    """The calls of mmdet's ``CSPNeXtPAFPN`` (RTMDet) and of PicoDet's ``CSPPAN``: one ``nn.Upsample`` for both top-down steps.
-
-    Args:
-        channels: Channels of the three levels, fine → coarse; PicoDet's are equal.
-    """
-
-    def __init__(self, channels: tuple[int, int, int]) -> None:
-        super().__init__()
-        c3, c4, c5 = channels
-        self.stages = nn.ModuleList([nn.Conv2d(3, c3, 8, 8), nn.Conv2d(c3, c4, 2, 2), nn.Conv2d(c4, c5, 2, 2)])
-        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
-        self.reduce_layers = nn.ModuleList([nn.Conv2d(c5, c4, 1), nn.Conv2d(c4, c3, 1)])
-        self.top_down_blocks = nn.ModuleList([nn.Conv2d(2 * c4, c4, 3, padding=1), nn.Conv2d(2 * c3, c3, 3, padding=1)])
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        maps = []
-        for stage in self.stages:
-            maps.append(x := stage(x))
-        outputs = [maps.pop()]
-        for reduce, block in zip(self.reduce_layers, self.top_down_blocks, strict=True):
-            high = reduce(outputs[0])
-            outputs.insert(0, block(torch.cat([self.upsample(high), maps.pop()], 1)))
-        return tuple(outputs)
-
-
 def list_of_images(size: tuple[int, int]) -> list[Tensor]:
     return [noise(size)[0]]
 
@@ -125,46 +79,128 @@ def list_of_images(size: tuple[int, int]) -> list[Tensor]:
 TORCHVISION = partial(ZooEntry, package="torchvision", module="torchvision", sizes=ANY_SIZES)
 SMP = partial(ZooEntry, package="segmentation_models_pytorch", module="segmentation_models_pytorch")
 RCNN = partial(TORCHVISION, make_inputs=list_of_images)
-LIBREYOLO = partial(ZooEntry, package="libreyolo", module="libreyolo")
-LOCAL = partial(
-    ZooEntry,
-    package="torch",
-    module="torch",
-    note="mmdet cannot be installed here: a small network with the same calls",
-)
 
 ENTRIES = (
-    RCNN(name="Faster R-CNN", build=partial(torchvision_rcnn, "FasterRCNN"), steps=3, neck="backbone.fpn"),
-    RCNN(name="Mask R-CNN", build=partial(torchvision_rcnn, "MaskRCNN"), steps=3, neck="backbone.fpn"),
-    RCNN(name="RetinaNet", build=partial(torchvision_rcnn, "RetinaNet"), steps=2, neck="backbone.fpn"),
-    RCNN(name="FCOS", build=partial(torchvision_rcnn, "FCOS"), steps=2, neck="backbone.fpn"),
-    TORCHVISION(name="LR-ASPP", build=partial(torchvision_model, "segmentation", "lraspp_mobilenet_v3_large"), steps=1, neck="classifier",
-                sizes=((128, 128), (64, 96), (192, 160), (160, 224), (224, 64))),
-    TORCHVISION(name="own FPN", build=partial(own_fpn, False), steps=2, neck="1"),
-    TORCHVISION(name="subclass of FPN", build=partial(own_fpn, True), steps=2, neck="1"),
-    ZooEntry("features_only and FPN", "timm", "timm", TimmFPN, 2, "fpn", ANY_SIZES),
-    SMP(name="Unet", build=partial(smp_model, "Unet"), steps=5, neck="decoder.blocks"),
-    SMP(name="Unet++", build=partial(smp_model, "UnetPlusPlus"), steps=11, neck="decoder.blocks"),
-    SMP(name="MAnet", build=partial(smp_model, "MAnet"), steps=5, neck="decoder.blocks"),
-    SMP(name="FPN", build=partial(smp_model, "FPN"), steps=9, neck="decoder", note="3 of the pyramid and 6 of the segmentation blocks"),
-    SMP(name="UPerNet", build=partial(smp_model, "UPerNet"), steps=4, neck="decoder", note="3 of the pyramid and 1 of the fusion"),
-    SMP(name="PAN", build=partial(smp_model, "PAN"), steps=2, neck="decoder"),
-    SMP(name="Segformer", build=partial(smp_model, "Segformer"), steps=1, neck="decoder"),
-    ZooEntry("EfficientDet-Lite0", "effdet", "effdet", effdet_model, 12, "fpn", ((256, 256),), note="built for one image size"),
-    ZooEntry("YOLOX", "pixeltable-yolox", "yolox", yolox_model, 2, "backbone"),
-    ZooEntry("YoloFpn", "pixeltable-yolox", "yolox", yolo_fpn, 2, ""),
-    LIBREYOLO(name="YOLOX", build=partial(libreyolo_model, "yolox", "LibreYOLOXModel", config="n"), steps=2, neck="backbone"),
-    LIBREYOLO(name="YOLO9", build=partial(libreyolo_model, "yolo9", "LibreYOLO9Model", config="t", reg_max=16), steps=2, neck="neck"),
-    LIBREYOLO(name="PP-YOLOE", build=partial(libreyolo_model, "ppyoloe", "LibrePPYOLOEModel", size="s"), steps=2, neck="neck"),
-    LOCAL(name="RTMDet's calls", build=partial(SharedUpsampleNeck, (8, 12, 16)), steps=2, neck=""),
-    LOCAL(name="PicoDet's calls", build=partial(SharedUpsampleNeck, (8, 8, 8)), steps=2, neck=""),
+    RCNN(
+        name="Faster R-CNN",
+        build=partial(torchvision_rcnn, "FasterRCNN"),
+        source="`FeaturePyramidNetwork`",
+        steps=3,
+        neck="backbone.fpn",
+    ),
+    RCNN(
+        name="Mask R-CNN",
+        build=partial(torchvision_rcnn, "MaskRCNN"),
+        source="`FeaturePyramidNetwork`",
+        steps=3,
+        neck="backbone.fpn",
+    ),
+    RCNN(
+        name="RetinaNet",
+        build=partial(torchvision_rcnn, "RetinaNet"),
+        source="`FeaturePyramidNetwork`",
+        steps=2,
+        neck="backbone.fpn",
+    ),
+    RCNN(
+        name="FCOS",
+        build=partial(torchvision_rcnn, "FCOS"),
+        source="`FeaturePyramidNetwork`",
+        steps=2,
+        neck="backbone.fpn",
+    ),
+    TORCHVISION(
+        name="LR-ASPP",
+        build=partial(torchvision_model, "segmentation", "lraspp_mobilenet_v3_large"),
+        source="`LRASPPHead`",
+        steps=1,
+        neck="classifier",
+        sizes=((128, 128), (64, 96), (192, 160), (160, 224), (224, 64)),
+    ),
+    TORCHVISION(name="own FPN", build=partial(own_fpn, False), source="`FeaturePyramidNetwork`", steps=2, neck="1"),
+    TORCHVISION(
+        name="subclass of FPN", build=partial(own_fpn, True), source="`FeaturePyramidNetwork`", steps=2, neck="1"
+    ),
+    ZooEntry("features_only and FPN", "timm", "timm", TimmFPN, 2, "fpn", ANY_SIZES, source="`FeaturePyramidNetwork`"),
+    SMP(
+        name="Unet",
+        build=partial(smp_model, "Unet"),
+        source="`unet/decoder.py`, one per block",
+        steps=5,
+        neck="decoder.blocks",
+    ),
+    SMP(
+        name="Unet++",
+        build=partial(smp_model, "UnetPlusPlus"),
+        source="`unetplusplus/decoder.py`, one per block",
+        steps=11,
+        neck="decoder.blocks",
+    ),
+    SMP(
+        name="MAnet",
+        build=partial(smp_model, "MAnet"),
+        source="`manet/decoder.py`, one per block",
+        steps=5,
+        neck="decoder.blocks",
+    ),
+    SMP(
+        name="FPN",
+        build=partial(smp_model, "FPN"),
+        source="`fpn/decoder.py`",
+        steps=9,
+        neck="decoder",
+        note="3 of the pyramid and 6 of the segmentation blocks",
+    ),
+    SMP(
+        name="UPerNet",
+        build=partial(smp_model, "UPerNet"),
+        source="`upernet/decoder.py`",
+        steps=4,
+        neck="decoder",
+        note="3 of the pyramid and 1 of the fusion",
+    ),
+    SMP(
+        name="PAN",
+        build=partial(smp_model, "PAN"),
+        source="`GAUBlock`",
+        steps=2,
+        neck="decoder",
+        sizes=((128, 128), (128, 160), (192, 160), (160, 224), (224, 128)),
+        note="its three poolings need 128 px",
+    ),
+    SMP(
+        name="Segformer",
+        build=partial(smp_model, "Segformer"),
+        source="`segformer/decoder.py`",
+        steps=1,
+        neck="decoder",
+    ),
+    ZooEntry(
+        "EfficientDet-Lite0",
+        "effdet",
+        "effdet",
+        effdet_model,
+        12,
+        "fpn.cell",
+        ((256, 256),),
+        source="BiFPN: 4 in each of 3 cells",
+        note="built for one image size",
+    ),
     RCNN(name="SSD", build=partial(torchvision_model, "detection", "ssd300_vgg16"), steps=0),
     RCNN(name="SSDlite", build=partial(torchvision_model, "detection", "ssdlite320_mobilenet_v3_large"), steps=0),
-    RCNN(name="Faster R-CNN MobileNet", build=partial(torchvision_model, "detection", "fasterrcnn_mobilenet_v3_large_320_fpn"), steps=0,
-         note="both of its levels have stride 32"),
-    TORCHVISION(name="DeepLabV3", build=partial(torchvision_model, "segmentation", "deeplabv3_mobilenet_v3_large"), steps=0),
-    SMP(name="Linknet", build=partial(smp_model, "Linknet"), steps=0, note="transposed convolutions are learned already"),
+    RCNN(
+        name="Faster R-CNN MobileNet",
+        build=partial(torchvision_model, "detection", "fasterrcnn_mobilenet_v3_large_320_fpn"),
+        steps=0,
+        note="both of its levels have stride 32",
+    ),
+    TORCHVISION(
+        name="DeepLabV3", build=partial(torchvision_model, "segmentation", "deeplabv3_mobilenet_v3_large"), steps=0
+    ),
+    SMP(
+        name="Linknet", build=partial(smp_model, "Linknet"), steps=0, note="transposed convolutions are learned already"
+    ),
     SMP(name="PSPNet", build=partial(smp_model, "PSPNet"), steps=0),
     SMP(name="DeepLabV3", build=partial(smp_model, "DeepLabV3"), steps=0),
     SMP(name="DeepLabV3+", build=partial(smp_model, "DeepLabV3Plus"), steps=0),
-)  # fmt: skip
+)

@@ -30,7 +30,7 @@ def upernet() -> nn.Module:
                     use_auxiliary_head=True, auxiliary_in_channels=16, auxiliary_channels=8)  # fmt: skip
 
 
-def rtdetr(config_name: str, model_name: str) -> nn.Module:
+def rtdetr(config_name: str = "RTDetrConfig", model_name: str = "RTDetrForObjectDetection") -> nn.Module:
     from transformers import RTDetrResNetConfig
 
     backbone = RTDetrResNetConfig(embedding_size=8, hidden_sizes=[8, 12, 16, 24], depths=[1, 1, 1, 1], layer_type="basic",
@@ -67,6 +67,13 @@ def detr(model_name: str) -> nn.Module:
     return hf_model("DetrConfig", model_name, use_timm_backbone=False, use_pretrained_backbone=False, backbone_config=config, backbone=None,
                     d_model=64, encoder_layers=1, decoder_layers=1, encoder_attention_heads=8, decoder_attention_heads=8, num_queries=5,
                     encoder_ffn_dim=16, decoder_ffn_dim=16)  # fmt: skip
+
+
+def deformable_detr() -> nn.Module:
+    config = resnet_config("stage2", "stage3", "stage4")
+    return hf_model("DeformableDetrConfig", "DeformableDetrForObjectDetection", use_timm_backbone=False, use_pretrained_backbone=False,
+                    backbone_config=config, backbone=None, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                    decoder_attention_heads=2, num_queries=5, encoder_ffn_dim=16, decoder_ffn_dim=16)  # fmt: skip
 
 
 def dpt(model_name: str) -> nn.Module:
@@ -106,25 +113,113 @@ ONEFORMER = {"conv_dim": 32, "mask_dim": 32, "hidden_dim": 32, "encoder_feedforw
 DINO_SIZES = ((56, 56), (112, 112), (56, 112), (84, 140), (140, 84))
 
 ENTRIES = (
-    HF(name="RT-DETR", build=partial(rtdetr, "RTDetrConfig", "RTDetrForObjectDetection"), steps=2, neck="model.encoder"),
-    HF(name="RT-DETRv2", build=partial(rtdetr, "RTDetrV2Config", "RTDetrV2ForObjectDetection"), steps=2, neck="model.encoder"),
-    HF(name="D-FINE", build=partial(rtdetr, "DFineConfig", "DFineForObjectDetection"), steps=2, neck="model.encoder"),
-    HF(name="Mask2Former", build=partial(mask_former, "Mask2FormerConfig", "Mask2FormerForUniversalSegmentation", **MASK2FORMER), steps=1,
-       neck="model.pixel_level_module.decoder"),
-    HF(name="OneFormer", build=partial(mask_former, "OneFormerConfig", "OneFormerForUniversalSegmentation", **ONEFORMER), steps=1,
-       neck="model.pixel_level_module.decoder", make_inputs=oneformer_inputs),
-    HF(name="MaskFormer", build=maskformer, steps=3, neck="model.pixel_level_module.decoder.fpn.layers"),
-    HF(name="SegFormer", build=segformer, steps=1, neck="decode_head", note="its only factor of 2; the others are 4 and 8"),
-    HF(name="DETR segmentation", build=partial(detr, "DetrForSegmentation"), steps=3, neck="mask_head.fpn_stages"),
-    HF(name="Depth Anything", build=depth_anything, steps=4, neck="neck.fusion_stage.layers", sizes=DINO_SIZES),
-    HF(name="DPT segmentation", build=partial(dpt, "DPTForSemanticSegmentation"), sizes=((64, 64),), steps=4,
-       neck="neck.fusion_stage.layers",
-       note="its class logits stay"),
-    HF(name="DPT depth", build=partial(dpt, "DPTForDepthEstimation"), sizes=((64, 64),), steps=5,
-       note="4 of the fusion and 1 in the head, before two convolutions"),
-    HF(name="UperNet", build=upernet, steps=4, neck="decode_head", sizes=((384, 384), (64, 64), (96, 160), (128, 192), (224, 224)),
-       note="3 of the pyramid and 1 of the fusion"),
+    HF(
+        name="RT-DETR",
+        build=rtdetr,
+        source="`RTDetrHybridEncoder`",
+        steps=2,
+        neck="model.encoder",
+    ),
+    HF(
+        name="RT-DETRv2",
+        build=partial(rtdetr, "RTDetrV2Config", "RTDetrV2ForObjectDetection"),
+        source="`RTDetrV2HybridEncoder`",
+        steps=2,
+        neck="model.encoder",
+    ),
+    HF(
+        name="D-FINE",
+        build=partial(rtdetr, "DFineConfig", "DFineForObjectDetection"),
+        source="`DFineHybridEncoder`",
+        steps=2,
+        neck="model.encoder",
+    ),
+    HF(
+        name="Mask2Former",
+        build=partial(mask_former, "Mask2FormerConfig", "Mask2FormerForUniversalSegmentation", **MASK2FORMER),
+        source="`Mask2FormerPixelDecoder`",
+        steps=1,
+        neck="model.pixel_level_module.decoder",
+    ),
+    HF(
+        name="OneFormer",
+        build=partial(mask_former, "OneFormerConfig", "OneFormerForUniversalSegmentation", **ONEFORMER),
+        source="`OneFormerPixelDecoder`",
+        steps=1,
+        neck="model.pixel_level_module.decoder",
+        make_inputs=oneformer_inputs,
+    ),
+    HF(
+        name="MaskFormer",
+        build=maskformer,
+        source="`MaskFormerFPNLayer`",
+        steps=3,
+        neck="model.pixel_level_module.decoder.fpn.layers",
+    ),
+    HF(
+        name="SegFormer",
+        build=segformer,
+        source="`SegformerDecodeHead`",
+        steps=1,
+        neck="decode_head",
+        note="its only factor of 2; the others are 4 and 8",
+    ),
+    HF(
+        name="DETR segmentation",
+        build=partial(detr, "DetrForSegmentation"),
+        source="`DetrFPNFusionStage`",
+        steps=3,
+        neck="mask_head.fpn_stages",
+    ),
+    HF(
+        name="Depth Anything",
+        build=depth_anything,
+        source="`DepthAnythingFeatureFusionLayer`",
+        steps=4,
+        neck="neck.fusion_stage.layers",
+        sizes=DINO_SIZES,
+    ),
+    HF(
+        name="DPT segmentation",
+        build=partial(dpt, "DPTForSemanticSegmentation"),
+        sizes=((64, 64),),
+        source="`DPTFeatureFusionLayer`",
+        steps=4,
+        neck="neck.fusion_stage.layers",
+        note="its class logits stay",
+    ),
+    HF(
+        name="DPT depth",
+        build=partial(dpt, "DPTForDepthEstimation"),
+        sizes=((64, 64),),
+        source="`DPTFeatureFusionLayer`, `DPTDepthEstimationHead`",
+        steps=5,
+        note="4 of the fusion and 1 in the head, before two convolutions",
+    ),
+    HF(
+        name="UperNet",
+        build=upernet,
+        source="`UperNetHead`",
+        steps=4,
+        neck="decode_head",
+        sizes=((384, 384), (64, 64), (96, 160), (128, 192), (224, 224)),
+        note="3 of the pyramid and 1 of the fusion",
+    ),
     HF(name="DETR", build=partial(detr, "DetrForObjectDetection"), steps=0),
-    HF(name="YOLOS", build=partial(hf_model, "YolosConfig", "YolosForObjectDetection", hidden_size=16, num_hidden_layers=1,
-                                   num_attention_heads=2, intermediate_size=16, image_size=[64, 64], num_detection_tokens=5), steps=0),
-)  # fmt: skip
+    HF(name="Deformable DETR", build=deformable_detr, steps=0),
+    HF(
+        name="YOLOS",
+        build=partial(
+            hf_model,
+            "YolosConfig",
+            "YolosForObjectDetection",
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            image_size=[64, 64],
+            num_detection_tokens=5,
+        ),
+        steps=0,
+    ),
+)

@@ -23,7 +23,9 @@ STEPS = {
     "yolov8n-worldv2": 2, "yolov9t": 2, "yolov10n": 2, "yolo11n": 2, "yolo11n-seg": 2, "yolo12n": 2, "yolo26n": 2, "yolo26n-p2": 3,
     "yolo26n-seg": 3, "yolo26n-pose": 2, "yolo26n-obb": 2, "yolo26n-sem": 2, "yolo26n-depth": 4,
 }  # fmt: skip
-"""Name → number of ``nn.Upsample`` in the YAML file; two have calls in their heads, too: yolo26n-seg 1, yolo26n-depth 2."""
+"""Name → number of ``nn.Upsample`` in the YAML file and of calls in the head."""
+HEADS = {"yolo26n-seg": ", `Proto26` (1; its other factor is 4)", "yolo26n-depth": ", `Depth` (2)"}
+"""Calls in heads, counted in ``block.py`` and ``head.py``."""
 
 ULTRALYTICS = partial(
     ZooEntry,
@@ -35,11 +37,15 @@ ULTRALYTICS = partial(
 ENTRIES = (
     *(
         ULTRALYTICS(
-            name=name, build=partial(ultralytics_model, name), steps=steps, neck="model.17" if steps == 1 else "model"
+            name=name,
+            build=partial(ultralytics_model, name),
+            steps=steps,
+            neck="model.17" if steps == 1 else "model",
+            source="YAML file" + HEADS.get(name, ""),
         )
         for name, steps in STEPS.items()
     ),
-    ULTRALYTICS(name="rtdetr-resnet50", build=rtdetr_model, steps=2),
+    ULTRALYTICS(name="rtdetr-resnet50", build=rtdetr_model, steps=2, source="YAML file"),
     ULTRALYTICS(name="yolov8n-cls", build=partial(ultralytics_model, "yolov8n-cls"), steps=0),
     ULTRALYTICS(
         name="yolov6n",

@@ -32,7 +32,7 @@ def test_squares_are_of_twice_the_size_and_cells_lie_on_cells(photographs):
 def test_a_shared_level_is_trained_without_labels_and_its_held_out_loss_is_reported(yolox, photographs, tmp_path):
     before = {name: value.clone() for name, value in yolox.state_dict().items()}
     upgrade(yolox, level="p3x", width=8, num_blocks=1)
-    options = LevelTrainingOptions(steps=3, image_size=64, batch_size=1, device="cpu")
+    options = LevelTrainingOptions(steps=3, image_size=64, batch_size=1, device="cpu", seed=7)
     result = train_level(yolox, photographs, tmp_path / "run", options, max_size=20)
     assert result.num_held_out == 1
     assert set(result.before) == set(result.after) == {"maps", "objectness", "classes", "boxes"}
@@ -42,6 +42,7 @@ def test_a_shared_level_is_trained_without_labels_and_its_held_out_loss_is_repor
     assert all(torch.equal(yolox.state_dict()[name], value) for name, value in before.items())
     record = json.loads((tmp_path / "run" / "result.json").read_text())["result"]
     assert record["cost"]["gmacs"]["level"] > 0
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["seed"] == 7
     trained = {name: p.clone() for name, p in added_parameters(yolox).items()}
     again = train_level(yolox, photographs, tmp_path / "run", options)
     assert again.after == pytest.approx(result.after)

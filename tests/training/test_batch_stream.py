@@ -39,7 +39,7 @@ def test_signals_to_the_whole_group_save_first(cases, name):
 def test_a_killed_worker_saves_and_says_what_to_lower(cases):
     case, (first, again) = cases["worker"], cases["worker"]["output"]
     died = re.search(
-        r"WorkerKilledError A worker process .* was killed before step (\d+)\..*lower --data\.workers", first
+        r"WorkerKilledError A worker process .* was killed before step (\d+)\..*lower --data\.num-workers", first
     )
     assert died, first
     assert case["saved"] == [f"step-{int(died[1]):08d}"]

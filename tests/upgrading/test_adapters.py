@@ -1,8 +1,10 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FeaturePyramidNetwork
 
 from featlift.interpolators import INTERPOLATORS
+from featlift.upgrading import downgrade, upgrade
 from featlift.upgrading.adapters import GatedAdapter, ResidualAdapter, StepAdapters, build_adapter, build_adapters
 
 
@@ -44,3 +46,25 @@ def test_shared_by_channels_or_one_each(name: str, distinct: int):
     adapters = build_adapters(name, [8, None, 8, 4], {})
     assert adapters[1] is None
     assert len({id(adapter) for adapter in adapters if adapter is not None}) == distinct
+
+
+@pytest.mark.parametrize("upsampling", [nn.Upsample(scale_factor=2), FeaturePyramidNetwork([4, 4], 4)])
+def test_script_says_what_to_use_instead(upsampling: nn.Module):
+    network = TwoLevels(upsampling) if isinstance(upsampling, FeaturePyramidNetwork) else nn.Sequential(upsampling)
+    network = nn.Sequential(nn.Conv2d(3, 4, 2, 2), network, nn.Conv2d(4, 4, 1))
+    upgrade(network, "light", example_inputs=(image := torch.rand(1, 3, 16, 16)))
+    with pytest.raises(RuntimeError, match=r"script cannot compile an upgraded network\. Use torch\.jit\.trace"):
+        torch.jit.script(network)
+    torch.testing.assert_close(torch.jit.trace(network, image)(image), network(image))
+    downgrade(network)
+    torch.jit.script(network)
+
+
+class TwoLevels(nn.Module):
+    def __init__(self, pyramid: nn.Module):
+        super().__init__()
+        self.pyramid = pyramid
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[B, C, H, W]`` → ``[B, C, H, W]``."""
+        return self.pyramid({"p2": x, "p3": x[:, :, ::2, ::2]})["p2"]

@@ -16,3 +16,9 @@ def test_other_strides_and_unknown_networks_are_refused(yolox, rtdetr):
     for model in (yolox, rtdetr, nn.Linear(2, 2)):
         with pytest.raises(ValueError, match="pass the network itself"):
             find_family(model)
+
+
+def test_what_is_missing_for_a_library_is_said():
+    network_class = type("LWDETR", (nn.Module,), {"__module__": "rfdetr.models.lwdetr"})
+    with pytest.raises(ValueError, match=r"missing for RF-DETR.*maps of one stride"):
+        find_family(network_class())

@@ -26,6 +26,7 @@ DETECTORS = (
     "fcos_resnet50_fpn",
 )
 SMALL = {"afi": {"num_blocks": 1, "growth_rate": 4}, "srf": {"num_blocks": 1}, "afi-rb": {"num_blocks": 1}}
+SMALL |= {"dysample": {"groups": 2}, "lda-aqu": {"reduction": 1}}  # for 10 channels
 FOREIGN = {"pyramid": "", "yolo": "", "rtdetr": "", "rtdetr_with_masks": "encoder"}
 
 
@@ -88,7 +89,7 @@ def test_every_interpolator_with_every_finder(name: str, network: str, request: 
     model = request.getfixturevalue(network)
     before = outputs(model, random_images())
     modules = {path: type(module) for path, module in model.named_modules()}
-    options = {"groups": 2} if name == "dysample" else SMALL.get(name, {})
+    options = SMALL.get(name, {})
     report = upgrade(model, name, neck=FOREIGN[network], **options)
     assert len(report.rows) == 2
     assert report.parameters == sum(p.numel() for p in added_parameters(model).values()) > 0

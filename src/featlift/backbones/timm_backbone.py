@@ -1,6 +1,7 @@
 """Backbones: timm networks with the feature maps ``{c2 … c5}`` as outputs and the image normalization included."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from featlift.backbones import stride2
 from featlift.backbones.weight_files import explain_failed_download, load_weights
+from featlift.checkpoints.hub import use_cache_if_unreachable
 from featlift.checkpoints.init_args import store_init_args
 from featlift.features import Features, level_stride
 from featlift.registry import check_choice, suggest
@@ -119,7 +121,8 @@ def create_timm_model(name: str, pretrained: bool, remedy: str = DOWNLOAD_REMEDY
 
     if not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm {timm.__version__} has no network '{name}'.{suggest(name, timm.list_models())}")
-    with explain_failed_download(f"The ImageNet weights of '{name}'", remedy):
+    cache = use_cache_if_unreachable() if pretrained else nullcontext()
+    with explain_failed_download(f"The ImageNet weights of '{name}'", remedy), cache:
         return timm.create_model(name, pretrained=pretrained, **options)
 
 

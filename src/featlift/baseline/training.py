@@ -11,7 +11,13 @@ from featlift.data.batches import ResumableDataLoader
 from featlift.data.config import build_train_loader, load_training_set
 from featlift.data.run_data import read_run_category_ids
 from featlift.detectors import Detector
-from featlift.detectors.checkpoint import DETECTOR_FILE, load_detector, load_matching_weights, save_detector
+from featlift.detectors.checkpoint import (
+    DETECTOR_FILE,
+    describe_copied,
+    load_detector,
+    load_matching_weights,
+    save_detector,
+)
 from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.features import Target
 from featlift.training import Learner, Run, fit
@@ -23,7 +29,10 @@ def train(settings: Settings, run: Run) -> Detector:
     dataset = load_training_set(settings.data, run)
     detector = build_detector(settings.model, len(dataset.classes))
     if settings.init_from:
-        load_matching_weights(detector, load_detector(settings.init_from)[0].state_dict())
+        unchanged = load_matching_weights(detector, load_detector(settings.init_from)[0].state_dict())
+        copied = describe_copied(detector, unchanged, settings.init_from)
+        if run.rank == 0:
+            print(copied)
     loader = build_train_loader(settings.data, dataset, run.seed)
     best = BestCheckpoint(run, detector, settings.model, settings.data, dataset.classes)
     train_detector(detector, loader, settings.train, run, "train", best)

@@ -3,20 +3,16 @@
 * `save`, `load`: write a module to a safetensors file and rebuild it from the file alone.
 * `load_state_file`: load a weight file of any source into an existing module, with a report of every key.
 * `write_tensors`, `read_tensors`: named tensors with metadata.
-* `from_pretrained`, `push_to_hub`: the same files on the Hugging Face Hub. Only explicitly named repositories are downloaded.
 """
 
-from featlift.checkpoints.hub import from_pretrained, push_to_hub
 from featlift.checkpoints.parts import load, save
 from featlift.checkpoints.states import LoadReport, load_state_file, read_state_dict
 from featlift.checkpoints.tensors import read_tensors, write_tensors
 
 __all__ = [
     "LoadReport",
-    "from_pretrained",
     "load",
     "load_state_file",
-    "push_to_hub",
     "read_state_dict",
     "read_tensors",
     "save",

@@ -1,63 +1,114 @@
-"""Modules on the Hugging Face Hub: a repository or local folder with a ``model.safetensors`` written by `save`."""
+"""Files on the Hugging Face Hub: download, upload, and no waiting without a network.
 
-import tempfile
+`featlift.push_to_hub` and `featlift.from_pretrained` (`featlift.deployment.hub`) decide which files these are.
+"""
+
+import socket
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from torch import nn
+HUB_PREFIX = "hub:"
+"""Commands take a repository as "hub:OWNER/NAME" or "hub:OWNER/NAME@REVISION" where they take a file."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds after which the Hub counts as unreachable."""
 
-from featlift.checkpoints.parts import describe_module, load, save
 
-MODEL_FILE = "model.safetensors"
+def is_hub_reachable() -> bool:
+    """Whether a connection to the server of the Hub is possible; True if a proxy is configured, which is not tested."""
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    if urllib.request.getproxies().get(address.scheme) or urllib.request.getproxies().get("all"):
+        return True
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), CONNECT_TIMEOUT).close()
+    except OSError:
+        return False
+    return True
 
 
-def from_pretrained(name_or_path: str | Path, revision: str | None = None) -> nn.Module:
-    """Load a module from a local folder or from a repository of the Hub (downloaded once, then cached).
+@contextmanager
+def use_cache_if_unreachable() -> Iterator[None]:
+    """Context in which huggingface_hub, timm and transformers read only cached files if the Hub cannot be reached.
 
-    Args:
-        name_or_path: Local folder, or repository ``"owner/name"``.
-        revision: Branch, tag or commit of the repository; None is the default branch.
+    They would otherwise try for half a minute before they use the cache or fail.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not is_hub_reachable()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def download_file(repo_id: str, filenames: Sequence[str], revision: str | None = None) -> Path:
+    """Return the local copy of the first of ``filenames`` that the repository ``repo_id`` has; it is downloaded once, then cached.
 
     Raises:
-        FileNotFoundError: If the folder, the repository, or offline its cache has no ``model.safetensors``.
+        FileNotFoundError: If the repository does not exist, cannot be reached and is not cached, or has none of the files.
     """
-    folder = Path(name_or_path)
-    if folder.is_dir():
-        return load(folder / MODEL_FILE)
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
-    try:
-        return load(hf_hub_download(str(name_or_path), MODEL_FILE, revision=revision))
-    except (HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
+    offline = False
+    with use_cache_if_unreachable():
+        for filename in filenames:
+            try:
+                return Path(hf_hub_download(repo_id, filename, revision=revision))
+            except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+                offline = True
+            except EntryNotFoundError:
+                continue
+            except (GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+                raise FileNotFoundError(
+                    f"'{repo_id}' is neither a local folder nor a repository of the Hub that you can read "
+                    f"({type(error).__name__}). Give a folder, or a repository OWNER/NAME; private ones need hf auth login."
+                ) from error
+    if offline:
         raise FileNotFoundError(
-            f"'{name_or_path}' is neither a local folder nor a reachable repository of the Hub ({type(error).__name__}). "
-            f"Give a folder with {MODEL_FILE}, or a repository 'owner/name'."
-        ) from error
+            f"'{repo_id}' is no local folder, the Hugging Face Hub cannot be reached, and the repository is not in the cache of this "
+            "machine. Connect to the internet, or give a folder with the files."
+        )
+    raise FileNotFoundError(f"The repository '{repo_id}' has none of {', '.join(filenames)}: it is not of FeatLift.")
 
 
-def push_to_hub(module: nn.Module, repo_id: str, private: bool = True) -> str:
-    """Upload ``module`` with a short model card to the repository ``repo_id`` ("owner/name"); returns its URL.
+def resolve_hub_path(path: str | Path, filenames: Sequence[str]) -> Path:
+    """Return ``path`` unchanged, or for "hub:OWNER/NAME[@REVISION]" the local copy of the first of ``filenames`` there is.
 
-    Uses the account of ``hf auth login``. A missing repository is created, by default as private.
+    Raises:
+        FileNotFoundError: As :func:`download_file`.
+    """
+    if not str(path).startswith(HUB_PREFIX):
+        return Path(path)
+    repo_id, _, revision = str(path).removeprefix(HUB_PREFIX).partition("@")
+    return download_file(repo_id, filenames, revision or None)
+
+
+def upload_files(folder: Path, repo_id: str, private: bool, message: str) -> str:
+    """Upload the files of ``folder`` to the repository ``repo_id``, which is created if it is missing; return its URL.
+
+    Raises:
+        ConnectionError: If the Hub cannot be reached.
     """
     from huggingface_hub import HfApi
 
+    if not is_hub_reachable():
+        raise ConnectionError("The Hugging Face Hub cannot be reached; nothing is uploaded.")
     api = HfApi()
-    with tempfile.TemporaryDirectory() as folder:
-        save(module, Path(folder) / MODEL_FILE)
-        (Path(folder) / "README.md").write_text(model_card(module, repo_id))
-        url = api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"{type(module).__name__} by featlift")
+    url = api.create_repo(repo_id, private=private, exist_ok=True)
+    api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
     return str(url)
-
-
-def model_card(module: nn.Module, repo_id: str) -> str:
-    """Return the model card: class, number of parameters, example, arguments."""
-    description = describe_module(module)
-    num_parameters = sum(p.numel() for p in module.parameters())
-    return (
-        f"---\nlibrary_name: featlift\ntags: [feature-super-resolution]\n---\n\n# {repo_id}\n\n"
-        f"`{description['class']}` of FeatLift, {num_parameters:,} parameters.\n\n"
-        f"```python\nfrom featlift.checkpoints import from_pretrained\n\nmodule = from_pretrained('{repo_id}')\n```\n\n"
-        f"Arguments: `{description['arguments']}`\n"
-    )

@@ -60,6 +60,11 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "compare:compare",
         "featlift compare runs/nearest runs/afi",
     ),
+    "app": Command(
+        "compare two detectors on dropped images in the browser; also searches and super-resolution",
+        "app:app",
+        "featlift app runs/nearest runs/afi",
+    ),
     "benchmark": Command(
         "compare interpolators at an equal training budget over several seeds",
         "benchmark:benchmark",

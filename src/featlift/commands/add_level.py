@@ -8,6 +8,7 @@ from featlift.integrations.by_name import load_network_by_name
 from featlift.integrations.yolox import YOLOX_PREFIX, YOLOXDetector, load_yolox
 from featlift.runs.level_training import NO_LEVEL_TRAINING, LevelTrainingOptions, train_level
 from featlift.runs.upgrade_training import upgrade_and_print, warn_about_random_weights
+from featlift.training.seeds import seed_everything
 from featlift.upgrading import save_delta
 from featlift.upgrading.extended_level import get_small_roi_size
 
@@ -29,13 +30,15 @@ def add_level(
 
     Args:
         model: Name of a torchvision detector, such as "fasterrcnn_resnet50_fpn" or "retinanet_resnet50_fpn"; "yolox:FILE", a
-            published ONNX file or checkpoint of YOLOX; or FILE.py:FUNCTION, a function that returns a detector.
+            published ONNX file or checkpoint of YOLOX; ultralytics:yolo11n.pt; hf:FOLDER_OR_ID of RT-DETR or D-FINE; or
+            FILE.py:FUNCTION, a function that returns a detector.
         images: Folder of training images of any size (boxes are not used), or "scenes".
-        level: "p2x" for Faster and Mask R-CNN (stride 2), "p3x" for RetinaNet, FCOS and YOLOX (stride 4); by default the one that suits.
+        level: "p2x" for Faster and Mask R-CNN (stride 2), "p3x" for one-stage detectors and DETRs (stride 4); by default the one
+            that suits.
         transfer: Module that computes the level: "ftt", "espcn", … for p2x (`featlift list texture-transfers`), an interpolator that is
             corrected for p3x (`featlift list interpolators`); by default "ftt" and "nearest".
         weights: Weights of a torchvision detector: "none", "DEFAULT" (downloaded) or a file.
-        training: Steps, learning rate, image size and device of the training.
+        training: Steps, learning rate, image size, device and seed of the training.
         max_size: Objects below this size, in pixels of the resized image, are taken from the new level; 0 is 56 for p2x, 32 for p3x.
         out: Delta file; load it with `featlift.load_delta` onto the same detector. The training log is written to ``….run``.
 
@@ -45,6 +48,7 @@ def add_level(
     if training.steps and not images:
         raise ValueError("Training needs images: give --images FOLDER or --images scenes.")
     detector, network = _load(model, weights)
+    seed_everything(training.seed)
     upgrade_and_print(detector, transfer, level or ("p2x" if hasattr(network, "roi_heads") else "p3x"), network)
     if training.steps:
         print(train_level(network, images, Path(f"{out}.run"), training, max_size or None))

@@ -14,6 +14,7 @@ from featlift.runs.upgrade_training import (
     upgrade_and_print,
     warn_about_random_weights,
 )
+from featlift.training.seeds import seed_everything
 from featlift.upgrading import save_delta
 
 
@@ -51,6 +52,7 @@ def upgrade_detector(
     warn_about_random_weights(model, weights)
     if latency_budget.max_latency_ms:
         interpolator = select_within_budget(detector, latency_budget)
+    seed_everything(fine_tuning.seed)
     upgrade_and_print(detector, interpolator)
     if fine_tuning.steps:
         fine_tune_upgrade(detector, data or "scenes", fine_tuning, Path(f"{out}.run"), latency_budget.device)

@@ -57,27 +57,27 @@ class DatasetSubset:
 
     def __init__(self, dataset: ImageDataset, indices: list[int]) -> None:
         self.classes, self.category_ids = dataset.classes, dataset.category_ids
-        self._dataset, self._indices = dataset, indices
+        self.dataset, self.indices = dataset, indices
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
         """Image ``index`` of the subset; see `featlift.data.dataset`."""
-        return self._dataset[self._indices[index]]
+        return self.dataset[self.indices[index]]
 
     def image_name(self, index: int) -> str:
         """Name of the image in the full dataset."""
-        return self._dataset.image_name(self._indices[index])
+        return self.dataset.image_name(self.indices[index])
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width in pixels."""
-        return self._dataset.image_size(self._indices[index])
+        return self.dataset.image_size(self.indices[index])
 
     def coco(self) -> dict:
         """Ground truth of the selected images; ids are those of the full dataset."""
-        truth = self._dataset.coco()
-        images = [truth["images"][index] for index in self._indices]
+        truth = self.dataset.coco()
+        images = [truth["images"][index] for index in self.indices]
         ids = {image["id"] for image in images}
         annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in ids]
         return {**truth, "images": images, "annotations": annotations}

@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import Any
 
+from featlift.data.crops import DatasetSubset
 from featlift.data.dataset import ImageDataset
 from featlift.data.synthetic.scenes import SyntheticScenes
 
@@ -11,11 +12,18 @@ from featlift.data.synthetic.scenes import SyntheticScenes
 def dataset_fingerprint(dataset: ImageDataset) -> str:
     """Hash of all image ids and sizes, classes, boxes and crowd flags: 16 hexadecimal digits.
 
-    Of `SyntheticScenes` only the settings and the first image are hashed, without rendering the others. Pixels of image
-    files are not read.
+    Of `SyntheticScenes` only the settings and the first image are hashed, without rendering the others; a subset of them adds its
+    indices. Pixels of image files are not read.
     """
-    facts = _synthetic_facts(dataset) if isinstance(dataset, SyntheticScenes) else _ground_truth_facts(dataset)
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(_facts(dataset), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _facts(dataset: ImageDataset) -> dict[str, Any]:
+    if isinstance(dataset, SyntheticScenes):
+        return _synthetic_facts(dataset)
+    if isinstance(dataset, DatasetSubset) and isinstance(dataset.dataset, SyntheticScenes):
+        return {"indices": dataset.indices, **_synthetic_facts(dataset.dataset)}
+    return _ground_truth_facts(dataset)
 
 
 def _synthetic_facts(scenes: SyntheticScenes) -> dict[str, Any]:

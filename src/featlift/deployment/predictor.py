@@ -112,6 +112,7 @@ class Predictor:
         score_threshold: Minimum score of the detections.
         device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         classes: Class names; default: those of the detector file.
+        detector: The loaded detector.
     """
 
     model: str | Path | nn.Module
@@ -119,19 +120,20 @@ class Predictor:
     device: str = "auto"
     classes: Sequence[str] = ()
     category_ids: list[int] = field(init=False)
+    detector: nn.Module = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Load the detector and move it to the device."""
         if isinstance(self.model, nn.Module):
-            self._detector, names = self.model, list(self.classes)
+            self.detector, names = self.model, list(self.classes)
             self.category_ids = list(range(1, len(names) + 1))
         else:
-            self._detector, names = load_detector(self.model)
+            self.detector, names = load_detector(self.model)
             self.category_ids = read_category_ids(self.model)
         self.classes = list(self.classes) or names
         if not self.classes:
             raise ValueError("Give the names of the classes; label k is classes[k - 1].")
-        self._detector.to(resolve_device(self.device)).eval()
+        self.detector.to(resolve_device(self.device)).eval()
 
     def __call__(self, sources: Any) -> Any:
         """Detect objects in an image, or in a list of images: paths, URLs, PIL images, RGB arrays ``[H, W, 3]`` of uint8, or tensors
@@ -175,7 +177,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _predict(self, name: str, image: Tensor) -> Prediction:
-        found = {key: value.cpu() for key, value in self._detector([image.to(device_of(self._detector))])[0].items()}
+        found = {key: value.cpu() for key, value in self.detector([image.to(device_of(self.detector))])[0].items()}
         masks = found["masks"].reshape(-1, *image.shape[1:]) > 0.5 if "masks" in found else None
         parts = (found["boxes"], found["labels"], found["scores"])
         return Prediction(name, image, *parts, self.classes, self.category_ids, masks).above(self.score_threshold)

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 
 class BatchTransform(GeneralizedRCNNTransform):
@@ -33,10 +34,17 @@ class BatchTransform(GeneralizedRCNNTransform):
         return image
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Resize ``image [3, H, W]`` and its target to the test size in evaluation; no change in training."""
+        """Resize ``image [3, H, W]`` and its target to the test size in evaluation; no change in training. No side is below one pixel."""
         if self.training or self.test_size is None:
             return image, target
-        return super().resize(image, target)
+        sides = image.shape[-2:]
+        scale = min(self.min_size[-1] / min(sides), self.max_size / max(sides))
+        if min(sides) * scale >= 1:
+            return super().resize(image, target)
+        size = [max(1, int(side * scale)) for side in sides]
+        if target is not None:
+            target = target | {"boxes": resize_boxes(target["boxes"], list(sides), size)}
+        return nnf.interpolate(image[None], size, mode="bilinear", align_corners=False)[0], target
 
     def batch_images(self, images: Sequence[Tensor], size_divisible: int = 32) -> Tensor:
         """Pad a list of ``[3, H, W]`` with the mean color to ``[B, 3, H', W']``."""

@@ -1,7 +1,6 @@
 """Detectors and feature extractors by name: run folders, torchvision's models, and timm's."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torchvision
 from torch import nn
@@ -10,7 +9,7 @@ from torchvision.models import detection
 from featlift.backbones import Backbone
 from featlift.backbones.weight_files import explain_failed_download
 from featlift.checkpoints import load_state_file
-from featlift.detectors.checkpoint import load_detector, read_class_names
+from featlift.detectors.checkpoint import is_detector_path, load_detector, read_class_names
 from featlift.detectors.feature_extraction import FeatureExtractor, detector_feature_extractor, resolve_layer
 
 COCO_LABELS = 91
@@ -21,7 +20,7 @@ def load_detector_by_name(model: str, weights: str = "none", num_classes: int = 
     """Load the detector of the run folder or file ``model``, or build torchvision's detector of that name.
 
     Args:
-        model: Run folder, detector file, or name of a torchvision detector such as "fasterrcnn_resnet50_fpn".
+        model: Run folder, detector file, repository ("hub:OWNER/NAME"), or torchvision detector such as "fasterrcnn_resnet50_fpn".
         weights: For torchvision: "none", "DEFAULT" (downloaded once; COCO's classes) or the path of a file.
         num_classes: Number of classes without background, for torchvision's detectors without "DEFAULT" weights.
 
@@ -29,7 +28,7 @@ def load_detector_by_name(model: str, weights: str = "none", num_classes: int = 
         ValueError: If there is no such run folder, file or torchvision detector.
         OSError: If the weights cannot be downloaded.
     """
-    if Path(model).exists():
+    if is_detector_path(model):
         return load_detector(model)[0]
     names = torchvision.models.list_models(module=detection)
     if model not in names:
@@ -46,8 +45,8 @@ def load_detector_by_name(model: str, weights: str = "none", num_classes: int = 
 
 
 def is_detector_name(model: str) -> bool:
-    """Whether :func:`load_detector_by_name` takes ``model``: an existing run folder or file, or the name of a torchvision detector."""
-    return Path(model).exists() or model in torchvision.models.list_models(module=detection)
+    """Whether :func:`load_detector_by_name` takes ``model``: a run folder, file or repository, or the name of a torchvision detector."""
+    return is_detector_path(model) or model in torchvision.models.list_models(module=detection)
 
 
 def list_coco_labels(model: str) -> list[str]:
@@ -64,7 +63,7 @@ def load_class_names(model: str) -> list[str]:
 
     The latter has one entry per label, with ``"__background__"`` for 0 and ``"N/A"`` for labels without a class.
     """
-    return read_class_names(model) if Path(model).exists() else list_coco_labels(model)
+    return read_class_names(model) if is_detector_path(model) else list_coco_labels(model)
 
 
 def load_feature_extractor(network: str, layers: Sequence[str]) -> FeatureExtractor:
@@ -78,7 +77,7 @@ def load_feature_extractor(network: str, layers: Sequence[str]) -> FeatureExtrac
         ValueError: If the network or a layer does not exist.
         OSError: If the weights cannot be downloaded.
     """
-    if Path(network).exists():
+    if is_detector_path(network):
         return detector_feature_extractor(load_detector(network)[0], layers)
     remedy = "Name a run folder with --feature-extractor.network."
     with explain_failed_download(f"The weights of '{network}'", remedy):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from featlift.checkpoints import read_tensors, write_tensors
 from featlift.checkpoints.damage import explain_damage
+from featlift.checkpoints.hub import HUB_PREFIX, resolve_hub_path
 from featlift.checkpoints.tensors import read_metadata
 from featlift.detectors import Detector
 from featlift.detectors.config import DetectorConfig, build_detector
@@ -53,7 +54,8 @@ def save_detector(
 
 
 def load_detector(path: str | Path) -> tuple[Detector, list[str]]:
-    """Load the detector of a run folder, or of a file written by :func:`save_detector`; return it and its class names.
+    """Load the detector of a run folder, of a file written by :func:`save_detector`, or of a repository of the Hub
+    ("hub:OWNER/NAME"); return it and its class names.
 
     Raises:
         FileNotFoundError: If there is no such run or file.
@@ -83,8 +85,14 @@ def read_category_ids(path: str | Path) -> list[int]:
     return json.loads(metadata.get("category_ids", "null")) or list(range(1, num_classes + 1))
 
 
+def is_detector_path(name: str | Path) -> bool:
+    """Whether ``name`` is an existing file or folder, or names a repository of the Hub ("hub:OWNER/NAME")."""
+    return str(name).startswith(HUB_PREFIX) or Path(name).exists()
+
+
 def _detector_file(path: str | Path) -> Path:
-    return Path(path) / DETECTOR_FILE if Path(path).is_dir() else Path(path)
+    path = resolve_hub_path(path, [DETECTOR_FILE])
+    return path / DETECTOR_FILE if path.is_dir() else path
 
 
 def _detector_from_metadata(metadata: Mapping[str, str]) -> Detector:
@@ -112,6 +120,22 @@ def load_matching_weights(detector: Detector, weights: Mapping[str, Tensor]) -> 
     matching = {name: value for name, value in weights.items() if name in state and state[name].shape == value.shape}
     detector.load_state_dict(matching, strict=False)
     return [name for name in state if name not in matching]
+
+
+def describe_copied(detector: Detector, unchanged: Sequence[str], source: str) -> str:
+    """Say how many tensors of ``detector`` are copied from ``source``, and which are ``unchanged``.
+
+    Raises:
+        ValueError: If none is copied.
+    """
+    total = len(detector.state_dict())
+    if len(unchanged) == total:
+        raise ValueError(
+            f"No tensor of {source} has name and shape of one of the detector, {unchanged[0]} for example."
+        )
+    names = ", ".join(unchanged[:6]) + (", …" if len(unchanged) > 6 else "")
+    kept = f"; {len(unchanged)} keep their initialization: {names}" if unchanged else ""
+    return f"{total - len(unchanged)} of {total} tensors are copied from {source}{kept}"
 
 
 def _num_pyramid_levels(tensors: Mapping[str, Tensor]) -> int:

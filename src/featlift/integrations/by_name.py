@@ -16,6 +16,7 @@ from torch import nn
 from featlift.backbones.timm_backbone import create_timm_model
 from featlift.backbones.weight_files import explain_failed_download
 from featlift.checkpoints import load_state_file
+from featlift.checkpoints.hub import use_cache_if_unreachable
 from featlift.detectors.by_name import COCO_LABELS, load_detector_by_name
 from featlift.registry import suggest
 from featlift.upgrading import load_delta
@@ -79,6 +80,11 @@ def _load_timm(name: str, weights: str) -> nn.Module:
 
 def _load_transformers(name: str, weights: str) -> nn.Module:
     transformers = _import_library("transformers")
+    with use_cache_if_unreachable():
+        return _load_pretrained(transformers, name, weights)
+
+
+def _load_pretrained(transformers: Any, name: str, weights: str) -> nn.Module:
     try:
         config = transformers.AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:

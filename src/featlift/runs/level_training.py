@@ -36,6 +36,7 @@ class LevelTrainingOptions:
         image_size: p3x: side of the square images in pixels, a multiple of 32; use that of inference.
         batch_size: p3x: images per step.
         device: Device of the training: "auto" (a GPU if available), "cpu" or "cuda".
+        seed: Random seed of the order of the images and their augmentation; on the command line also of the level's initial weights.
     """
 
     steps: int = 0
@@ -43,6 +44,7 @@ class LevelTrainingOptions:
     image_size: int = 640
     batch_size: int = 4
     device: str = "auto"
+    seed: int = 0
 
 
 NO_LEVEL_TRAINING = LevelTrainingOptions()
@@ -80,7 +82,7 @@ def train_level(
         model: Detector upgraded with ``level="p2x"`` or ``"p3x"``.
         images: Folder of images (boxes are not used), "scenes", or a dataset. For p3x a twentieth of them, at least one, is held out.
         run: Run folder: log, checkpoints, ``result.json``.
-        options: Steps, learning rate, size, device; by default 2,000 steps.
+        options: Steps, learning rate, size, device, seed; by default 2,000 steps.
         max_size: As in :func:`~featlift.upgrading.extended_level.enable_level`.
 
     Raises:
@@ -112,7 +114,9 @@ def _train_shared_level(
     train_set, held_out = split_held_out(dataset)
     optimizer = shared_level_optimizer(options.lr or 2e-3, steps)
     settings = {"images": len(dataset), "steps": steps, "image_size": size, "batch_size": options.batch_size}
-    with Run(folder, {**settings, "optimizer": optimizer}, device=options.device, save_every=100) as run:
+    with Run(
+        folder, {**settings, "optimizer": optimizer}, seed=options.seed, device=options.device, save_every=100
+    ) as run:
         run.to_device(frozen)
         learner = Learner(model.added_level, optimizer, steps)
         before = held_out_losses(model, held_out, size)
@@ -165,7 +169,7 @@ def distill_level(detector: nn.Module, dataset: ImageDataset, options: LevelTrai
     optimizer = replace(quick_optimizer(options.lr or 3e-4), warmup_steps=min(10, steps // 10))
     model: Any = detector.eval()
     settings = {"images": len(dataset), "steps": steps, "optimizer": optimizer}
-    with Run(folder, settings, device=options.device, save_every=50) as run:
+    with Run(folder, settings, seed=options.seed, device=options.device, save_every=50) as run:
         learner = Learner(model.backbone.added, optimizer, steps)
         run.to_device(model)
 

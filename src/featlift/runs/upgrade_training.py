@@ -25,11 +25,13 @@ class FineTuneOptions:
         steps: Number of training steps of two images; 0 trains nothing.
         lr: Initial learning rate of AdamW with cosine decay.
         train_all: Train the whole detector instead of the added modules only.
+        seed: Random seed of the added modules, the order of the images and their augmentation.
     """
 
     steps: int = 0
     lr: float = 1e-3
     train_all: bool = False
+    seed: int = 0
 
 
 NO_FINE_TUNING = FineTuneOptions()
@@ -104,7 +106,7 @@ def fine_tune_upgrade(
     config = replace(quick_data_config(), root=data, batch_size=2)
     optimizer = replace(quick_optimizer(options.lr), warmup_steps=min(10, options.steps // 10))
     settings = {"data": config, "steps": options.steps, "optimizer": optimizer, "train_all": options.train_all}
-    with Run(folder, settings, device=device) as run:
+    with Run(folder, settings, options.seed, device) as run:
         learner = Learner(detector, optimizer, options.steps)
         loader = build_train_loader(config, build_dataset(config), run.seed)
         fit(

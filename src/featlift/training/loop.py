@@ -16,6 +16,7 @@ from featlift.training.learner import Learner, check_finite_losses
 from featlift.training.progress import make_progress
 from featlift.training.run import PRECISIONS, Run
 from featlift.training.seeds import seed_everything
+from featlift.training.step_errors import explain_step_errors
 
 TrainStep = Callable[[list[Tensor], list[Target]], Mapping[str, Tensor]]
 
@@ -196,7 +197,8 @@ def _next_batch(batches: BatchStream, run: Run, learners: Mapping[str, Learner],
 def _run_step(train_step: TrainStep, batch: Batch, run: Run, state: _StageProgress) -> dict[str, Tensor]:
     seed_everything(run.seed, state.stage, state.step, run.rank)
     images, targets = move_to_device(batch, run.device)
-    with torch.autocast(run.device.type, PRECISIONS[run.precision], enabled=run.precision != "fp32"):
+    precision = torch.autocast(run.device.type, PRECISIONS[run.precision], enabled=run.precision != "fp32")
+    with explain_step_errors(), precision:
         losses = train_step(images, targets)
     return {name: torch.as_tensor(loss).detach() for name, loss in losses.items()}
 

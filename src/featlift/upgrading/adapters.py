@@ -17,7 +17,18 @@ from featlift.upgrading.interpolate_call import CallKey, is_2x_size
 ZERO_INIT = {"init": "zero", "shortcut": "none"}
 
 
-class ResidualAdapter(nn.Module):
+class NotScriptable:
+    """Mixin of added modules: ``torch.jit.script`` of a network that contains them raises an error that says what to use instead."""
+
+    def __prepare_scriptable__(self) -> None:
+        """Called by ``torch.jit.script`` for every submodule. Raises RuntimeError."""
+        raise RuntimeError(
+            "torch.jit.script cannot compile an upgraded network. Use torch.jit.trace(model, image), torch.export or `featlift export`; or "
+            "featlift.downgrade(model) first."
+        )
+
+
+class ResidualAdapter(NotScriptable, nn.Module):
     """``old + branch(x)``.
 
     Args:
@@ -33,7 +44,7 @@ class ResidualAdapter(nn.Module):
         return old + crop_or_pad(self.branch(x, guide), (old.shape[-2], old.shape[-1])).to(old.dtype)
 
 
-class GatedAdapter(nn.Module):
+class GatedAdapter(NotScriptable, nn.Module):
     """``old + gate · (branch(x) - old)`` with one gate per channel: 0 (initial) is the old interpolation, 1 the new one.
 
     Args:
@@ -52,7 +63,7 @@ class GatedAdapter(nn.Module):
         return old + (self.gate * (new - old)).to(old.dtype)
 
 
-class StepAdapters(nn.ModuleList):
+class StepAdapters(NotScriptable, nn.ModuleList):
     """Adapters of the upsampling steps of one forward pass, in order.
 
     Args:
@@ -73,7 +84,7 @@ class StepAdapters(nn.ModuleList):
         return old if index is None else self[index](x, old, guide)
 
 
-class CallAdapters(nn.ModuleList):
+class CallAdapters(NotScriptable, nn.ModuleList):
     """Adapters of the interpolation calls in one ``forward``.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from featlift.checkpoints.fingerprint import tensors_fingerprint
+from featlift.checkpoints.hub import resolve_hub_path
 from featlift.checkpoints.tensors import read_tensors, write_tensors
 from featlift.upgrading.example_inputs import decode_example
 from featlift.upgrading.extended_level import enable_level, get_small_roi_size
@@ -16,6 +17,8 @@ from featlift.upgrading.state import copy_tensors, get_upgrade_state, is_upgrade
 from featlift.upgrading.upgrade import downgrade, upgrade
 from featlift.upgrading.wrappers import unwrap_module
 
+DELTA_FILE = "delta.safetensors"
+"""Name of the file in a repository of the Hub."""
 DELTA_FORMAT = "featlift-delta-2"
 READABLE_FORMATS = ("featlift-delta-1", DELTA_FORMAT)
 """Format 1 has the fingerprint of all original weights instead of those that are not in the file."""
@@ -52,7 +55,7 @@ def load_delta(model: nn.Module, path: str | Path, example_inputs: Any = None, s
         model: Network with the original weights, or already upgraded with the same options, also in a wrapper such as ``DataParallel``.
             Later training is discarded.
         path: File written by :func:`save_delta`; or a folder written by Hugging Face's ``save_pretrained`` of an upgraded model, of which
-            ``model`` has the weights by ``from_pretrained``.
+            ``model`` has the weights by ``from_pretrained``; or a repository of the Hub, "hub:OWNER/NAME".
         example_inputs: As in :func:`~featlift.upgrading.upgrade.upgrade`; default: those stored in the file.
         strict: Reject a model in which weights that are not in the file differ from those of the saved model. With False, the adapters may
             receive features they were not trained on.
@@ -61,8 +64,8 @@ def load_delta(model: nn.Module, path: str | Path, example_inputs: Any = None, s
         ValueError: If the file is no delta, or belongs to another network, upgrade or (if ``strict``) other base weights; ``model``
             stays unchanged.
     """
-    model = unwrap_module(model)
-    metadata, tensors = read_pretrained_folder(path) if Path(path).is_dir() else _read_delta(path)
+    model, path = unwrap_module(model), resolve_hub_path(path, [DELTA_FILE])
+    metadata, tensors = read_pretrained_folder(path) if path.is_dir() else _read_delta(path)
     needs_upgrade = not is_upgraded(model)
     base = _base_tensors(model)
     if strict and not _is_same_base(base, metadata, tensors):

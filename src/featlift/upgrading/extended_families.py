@@ -18,13 +18,29 @@ FAMILIES: tuple[LevelFamily, ...] = (
 )
 """In the order in which they are asked."""
 
+UNSUPPORTED_LIBRARIES = {
+    "libreyolo": (
+        "What is missing for LibreYOLO: its YOLOX returns maps that are not decoded, and its post-processing decodes exactly the strides "
+        "8, 16 and 32, so boxes of another level have no place; for its other networks no family is written. The same networks of "
+        "pixeltable-yolox, Ultralytics and transformers are supported."
+    ),
+    "rfdetr": (
+        "What is missing for RF-DETR: its backbone is a vision transformer with maps of one stride, so there are no early stages that give "
+        "finer maps of the enlarged image. Use a higher resolution=… instead."
+    ),
+}
+"""Package → what is missing for the networks that it defines."""
+
 
 def find_family(model: nn.Module) -> LevelFamily:
     """Return the family of ``model``.
 
     Raises:
-        ValueError: If no family matches; the known ones are listed.
+        ValueError: If no family matches; the known ones are listed, or what is missing for the library of ``model``.
     """
+    missing = UNSUPPORTED_LIBRARIES.get(type(model).__module__.partition(".")[0])
+    if missing is not None:
+        raise ValueError(f"This {type(model).__name__} does not support the extended level p3x. {missing}")
     family = next((one for one in FAMILIES if one.matches(model)), None)
     if family is None:
         raise ValueError(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from featlift.checkpoints.init_args import store_init_args
 from featlift.features import crop_or_pad, spatial_size
 from featlift.interpolators import interpolator
+from featlift.upgrading.adapters import NotScriptable
 
 
 class DepthwiseResidualBlock(nn.Module):
@@ -36,7 +37,7 @@ class DepthwiseResidualBlock(nn.Module):
 
 
 @store_init_args()
-class GuidedUpsampler(nn.Module):
+class GuidedUpsampler(NotScriptable, nn.Module):
     """An interpolator by 2 and a correction of its result by a small network that also sees guides.
 
     Guides are maps of the size of the result, or finer ones, which are averaged. The correction starts at zero, so that the untrained

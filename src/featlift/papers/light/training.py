@@ -15,6 +15,7 @@ from featlift.detectors import Detector, Extractor, get_extractor
 from featlift.detectors.batch_transform import BatchTransform
 from featlift.detectors.checkpoint import (
     INTERPOLATOR_PREFIX,
+    describe_copied,
     interpolator_weight_files,
     load_detector,
     load_matching_weights,
@@ -182,7 +183,9 @@ def run_tuning_stage(settings: Settings, loader: ResumableDataLoader, classes: S
     if settings.target_init == "teacher":
         teacher = run_teachers_stage(settings, loader, classes, run)[0].state_dict()
         weights |= {name: value for name, value in teacher.items() if not name.startswith(INTERPOLATOR_PREFIX)}
-    load_matching_weights(T, weights)
+    copied = describe_copied(T, load_matching_weights(T, weights), "the teacher and the interpolator")
+    if run.rank == 0:
+        print(copied)
     train_detector(T, loader, settings.target, run, "target")
     save_trained_detector(run, T, settings.model, classes)
     return T

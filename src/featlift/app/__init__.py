@@ -1,0 +1,1 @@
+"""The browser app of ``featlift app``: two detectors, two rankings of a search, or two upscaled images, side by side."""
