@@ -37,15 +37,17 @@ def clustered_vectors(n: int, dimension: int, seed: int, centers: int = 2000) ->
     return nnf.normalize(nearest + 0.7 * torch.randn(n, dimension, generator=generator), dim=1)
 
 
-def time_interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
-    """Return the median, minimum and maximum ms of each call over interleaved ``rounds``, after a warm-up round."""
+def time_interleaved(
+    calls: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, dict[str, float]]:
+    """Return the median, minimum and maximum ms of each call by ``clock`` over interleaved ``rounds``, after a warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_index in range(rounds + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
             if round_index:
-                times[name].append(1000 * (time.perf_counter() - start))
+                times[name].append(1000 * (clock() - start))
     return {name: {"median": statistics.median(t), "least": min(t), "greatest": max(t)} for name, t in times.items()}
 
 
