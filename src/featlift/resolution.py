@@ -142,7 +142,9 @@ def _downscale_target(target: Target, size: Sequence[int], scale: float, min_box
     factors = [width / covered[1], height / covered[0]]
     boxes = target["boxes"] * target["boxes"].new_tensor(factors * 2)
     boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height] * 2))
-    keep = ((boxes[:, 2:] - boxes[:, :2]) >= min_box_size).all(dim=1).nonzero().flatten()  # waits for a GPU once, a mask at every use
+    keep = (
+        ((boxes[:, 2:] - boxes[:, :2]) >= min_box_size).all(dim=1).nonzero().flatten()
+    )  # waits for a GPU once, a mask at every use
     small = {name: value[keep] if name in PER_OBJECT_KEYS else value for name, value in target.items()}
     small["boxes"] = boxes[keep]
     if "keypoints" in small:
