@@ -134,11 +134,14 @@ def boxes_to_mask(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -
     """
     height, width = size
     mask = torch.zeros(len(boxes), 1, height, width, device=boxes[0].device)
+    cells_y, cells_x = (torch.arange(side, device=mask.device) for side in size)
     for image_mask, image_boxes in zip(mask, boxes, strict=True):
         starts = (image_boxes[:, :2] / stride).floor().clamp(min=0)
         ends = (image_boxes[:, 2:] / stride).ceil().clamp(min=0)
-        for (left, top), (right, bottom) in zip(starts.int().tolist(), ends.int().tolist(), strict=True):
-            image_mask[:, top:bottom, left:right] = 1
+        rows, columns = (
+            (cells >= starts[:, i, None]) & (cells < ends[:, i, None]) for i, cells in ((1, cells_y), (0, cells_x))
+        )
+        image_mask[0] = (rows.float().T @ columns.float()).clamp(max=1)  # number of boxes at each cell, 1 for more
     return mask
 
 
