@@ -11,7 +11,11 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
-OTHERS = [HERE.parent / "README.md", *sorted((HERE.parent / "docs" / "papers").glob("*.md"))]
+OTHERS = [
+    HERE.parent / "README.md",
+    HERE.parent / "docs" / "extended_level.md",
+    *sorted((HERE.parent / "docs" / "papers").glob("*.md")),
+]
 TITLE = "# Results\n\n`make docs` writes the tables from `benchmarks/results/*.json`.\n"
 
 
