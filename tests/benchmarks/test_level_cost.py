@@ -1,8 +1,7 @@
-"""The table of costs has a row per network; the published networks have the published sizes."""
+"""The table of costs has a row per network."""
 
 import pytest
-import torch
-from level_cost import NETWORKS, measure_costs, rt_detr_r18
+from level_cost import NETWORKS, measure_costs
 
 
 def test_a_row_per_network():
@@ -12,10 +11,3 @@ def test_a_row_per_network():
     assert row["network"] == "YOLOX-nano"
     assert 0 < row["level / 2x image"] < 1.1
     assert "level, ms" not in row
-
-
-def test_the_configuration_is_the_published_one():
-    pytest.importorskip("transformers")
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in rt_detr_r18().parameters())
-    assert parameters / 1e6 == pytest.approx(20, abs=0.3)

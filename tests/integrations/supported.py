@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -85,7 +86,9 @@ def build_page(results: dict[str, dict[str, Any]]) -> str:
     """Return the text of ``docs/supported.md``."""
     rows = {row_key(entry): entry for entry in ENTRIES}
     lines = [_format_row(entry, results[key]) for key, entry in rows.items() if key in results]
-    return INTRODUCTION + "\n".join(lines) + "\n"
+    counts = Counter(results[key]["result"] for key in rows if key in results)
+    summary = ", ".join(f"{count} {result}" for result, count in counts.most_common())
+    return INTRODUCTION.format(summary=f"{len(lines)} networks: {summary}.") + "\n".join(lines) + "\n"
 
 
 def _format_row(entry: ZooEntry, row: dict[str, Any]) -> str:
@@ -101,7 +104,9 @@ def _format_row(entry: ZooEntry, row: dict[str, Any]) -> str:
         row["result"],
         row.get("onnx", ""),
         row["commit"],
-        "; ".join(filter(None, (entry.note, row.get("reason")))),
+        "; ".join(
+            filter(None, (entry.note, row.get("reason", "").replace("none was called", "no interpolation is called")))
+        ),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -114,6 +119,8 @@ at five image sizes, odd ones where the network takes them; every added paramete
 deep copy and a delta on a fresh network give equal outputs; `downgrade` restores outputs, classes and names. ONNX: `featlift.deployment`
 exports the network with trained adapters, and onnxruntime gives its outputs; empty where it was not tried. Networks without a step are
 refused with a list of what was seen.
+
+{summary}
 
 This page is written by `python -m tests.integrations.supported`; `make test-integrations` repeats the checks, except the ONNX export.
 

@@ -72,7 +72,7 @@ def detr(model_name: str) -> nn.Module:
 def deformable_detr() -> nn.Module:
     config = resnet_config("stage2", "stage3", "stage4")
     return hf_model("DeformableDetrConfig", "DeformableDetrForObjectDetection", use_timm_backbone=False, use_pretrained_backbone=False,
-                    backbone_config=config, backbone=None, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                    backbone_config=config, backbone=None, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
                     decoder_attention_heads=2, num_queries=5, encoder_ffn_dim=16, decoder_ffn_dim=16)  # fmt: skip
 
 

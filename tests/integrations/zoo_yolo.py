@@ -26,6 +26,15 @@ def libreyolo_model(package: str, name: str, **options: Any) -> nn.Module:
     return getattr(importlib.import_module(f"libreyolo.models.{package}.nn"), name)(**options)
 
 
+def pp_yoloe() -> nn.Module:
+    """The last convolutions start at zero, which passes no gradients on; here they are random, as after a training step."""
+    network = libreyolo_model("ppyoloe", "LibrePPYOLOEModel", size="s", nb_classes=3)
+    for parameter in network.head.parameters():
+        if parameter.dim() == 4 and parameter.requires_grad and not parameter.any():
+            nn.init.normal_(parameter, std=0.01)
+    return network
+
+
 def rfdetr_model() -> nn.Module:
     from rfdetr import RFDETRNano
 
@@ -53,7 +62,7 @@ ENTRIES = (
     ),
     LIBREYOLO(
         name="PP-YOLOE",
-        build=partial(libreyolo_model, "ppyoloe", "LibrePPYOLOEModel", size="s", nb_classes=3),
+        build=pp_yoloe,
         steps=2,
         neck="neck",
         source="`ppyoloe/nn.py`",

@@ -68,3 +68,12 @@ def test_a_few_steps_lower_the_loss_of_another_image_and_move_the_level_alone(yo
     assert held_out() < 0.95 * first
     moved = {name for name, value in yolox.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == set(added_parameters(yolox))
+
+
+def test_reversed_corners_keep_the_loss_within_its_bounds():
+    """Heads without DFL may predict negative distances; the IoU of such boxes would have no bounds."""
+    teacher, student = predictions(), predictions()
+    reversed_boxes = LevelPredictions(student.boxes[..., [2, 3, 0, 1]], student.class_logits)
+    assert prediction_losses(reversed_boxes, teacher, LevelLossWeights())["boxes"].item() == pytest.approx(0, abs=1e-5)
+    far = LevelPredictions(reversed_boxes.boxes - 1000, student.class_logits)
+    assert 0 < prediction_losses(far, teacher, LevelLossWeights(boxes=1.0))["boxes"].item() <= 2

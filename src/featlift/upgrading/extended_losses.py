@@ -84,9 +84,16 @@ def prediction_losses(
     if student.centerness_logits is not None and teacher.centerness_logits is not None:
         centerness = bernoulli_divergence(student.centerness_logits, teacher.centerness_logits)
         losses["centerness"] = weights.scores * (selected * centerness[is_selected]).sum() / total
-    boxes = generalized_box_iou_loss(student.boxes[is_selected].float(), teacher.boxes[is_selected].float())
+    pairs = (order_corners(one.boxes[is_selected].float()) for one in (student, teacher))
+    boxes = generalized_box_iou_loss(*pairs)
     losses["boxes"] = weights.boxes * (selected * boxes).sum() / total
     return losses
+
+
+def order_corners(boxes: Tensor) -> Tensor:
+    """Exchange the sides of ``boxes [..., 4]`` whose corners are reversed, which heads without DFL may predict: their IoU has no bounds."""
+    low, high = boxes.split(2, -1)
+    return torch.cat([torch.minimum(low, high), torch.maximum(low, high)], -1)
 
 
 def bernoulli_divergence(logits: Tensor, target_logits: Tensor) -> Tensor:
