@@ -53,7 +53,7 @@ def prepare_search(folder: Path, generator: str) -> SearchComparison:
 def click_through(tab: Page, folder: Path, query: Path) -> None:
     """Use every tab, and write its screenshot."""
     give_image(tab, "detection-input", folder / "scene.png")
-    tab.locator("#threshold input[type=number]").fill("0.3")
+    tab.locator("#threshold input[type=number]").fill("0.5")
     tab.locator("#threshold input[type=number]").press("Enter")
     tab.click("#detect")
     tab.wait_for_selector("#feature-maps img")
