@@ -1,8 +1,7 @@
-"""Draw the screenshots of ``featlift app`` in docs/app.md: ``python docs/draw_app.py RUN FOLDER``.
+"""Draw the screenshots of ``featlift app`` in docs/app.md: ``python docs/draw_app.py RUN FOLDER [GENERATOR [SUPER_RESOLVER]]``.
 
 ``RUN`` is a detector trained on synthetic scenes, such as that of ``featlift demo``; it is compared with itself on images of twice the
-size. The search index, the generator and the super-resolution network are made in ``FOLDER`` if they are not there: synthetic landmarks,
-400 steps; scenes, 100 steps with the features of ``RUN``.
+size. A search index of synthetic landmarks is made in ``FOLDER`` if it is not there. Tabs without a run are not drawn.
 """
 
 import json
@@ -41,54 +40,35 @@ def run_featlift(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "featlift", *map(str, words)], check=True)
 
 
-def prepare_search(folder: Path) -> SearchComparison:
-    """Make the landmarks, the index and the generator if they are not there."""
+def prepare_search(folder: Path, generator: str) -> SearchComparison:
+    """Make the landmarks and the index if they are not there."""
     if not (folder / "index").exists():
         write_synthetic_landmarks(
             folder / "landmarks", num_landmarks=40, gallery_views=3, query_views=1, image_size=128
         )
         run_featlift("index", folder / "landmarks/gallery", "--out", folder / "index")
-    if not (folder / "fsr" / "G.safetensors").exists():
-        run_featlift(
-            "train",
-            "fsr-gan",
-            "--preset",
-            "quick",
-            "--collection.train-images",
-            folder / "landmarks/gallery",
-            "--run",
-            folder / "fsr",
-        )
-    return SearchComparison(str(folder / "index"), str(folder / "fsr"))
-
-
-def prepare_upscaling(run: Path, folder: Path) -> UpscalingComparison:
-    """Train the super-resolution network if it is not there."""
-    if not (folder / "fdsr" / "super_resolver.safetensors").exists():
-        words = ("--feature-extractor.network", run, "--train.steps", 100, "--run", folder / "fdsr")
-        run_featlift("train", "fdsr", "--preset", "quick", *words)
-    return UpscalingComparison(str(folder / "fdsr"))
+    return SearchComparison(str(folder / "index"), generator)
 
 
 def click_through(tab: Page, folder: Path, query: Path) -> None:
     """Use every tab, and write its screenshot."""
     give_image(tab, "detection-input", folder / "scene.png")
-    tab.locator("#threshold input[type=number]").fill("0.3")
+    tab.locator("#threshold input[type=number]").fill("0.5")
     tab.locator("#threshold input[type=number]").press("Enter")
     tab.click("#detect")
     tab.wait_for_selector("#feature-maps img")
     take_screenshot(tab, "app_detection.jpg")
-    if tab.get_by_role("tab", name="Search").count():
-        tab.get_by_role("tab", name="Search").click()
-        give_image(tab, "query", query)
-        tab.click("#search")
-        tab.wait_for_selector("#results-super-resolved img")
-        take_screenshot(tab, "app_search.jpg")
-    tab.get_by_role("tab", name="Super-resolution").click()
-    give_image(tab, "low-resolution", folder / "low.png")
-    tab.click("#upscale")
-    tab.wait_for_selector("#upscaled-network img")
-    take_screenshot(tab, "app_super_resolution.jpg")
+    tab.get_by_role("tab", name="Search").click()
+    give_image(tab, "query", query)
+    tab.click("#search")
+    tab.wait_for_selector("#results-raw img")
+    take_screenshot(tab, "app_search.jpg")
+    if tab.get_by_role("tab", name="Super-resolution").count():
+        tab.get_by_role("tab", name="Super-resolution").click()
+        give_image(tab, "low-resolution", folder / "low.png")
+        tab.click("#upscale")
+        tab.wait_for_selector("#upscaled-network img")
+        take_screenshot(tab, "app_super_resolution.jpg")
 
 
 def give_image(tab: Page, element: str, path: Path) -> None:
@@ -109,7 +89,7 @@ def take_screenshot(tab: Page, name: str) -> None:
     print(IMAGES / name)
 
 
-def main(run: Path, folder: Path) -> None:
+def main(run: Path, folder: Path, generator: str = "", super_resolver: str = "") -> None:
     """Serve the app and draw it."""
     folder.mkdir(parents=True, exist_ok=True)
     scene = build_dataset(load_data_config(run), "val")[0][0]
@@ -117,7 +97,8 @@ def main(run: Path, folder: Path) -> None:
     save_image(scene[:, ::2, ::2], folder / "low.png")
     at_2x = write_at_twice_the_size(run, folder, scene.shape[-1])
     predictors = {"detector": Predictor(run), "detector at 2x": Predictor(at_2x)}
-    content = AppContent(predictors, prepare_search(folder), prepare_upscaling(run, folder), 10**8)
+    upscaling = UpscalingComparison(super_resolver) if super_resolver else None
+    content = AppContent(predictors, prepare_search(folder, generator), upscaling, 10**8)
     page = build_page(content)
     url = launch_page(page, "127.0.0.1", 0, block=False)
     small = Image.open(list_images(folder / "landmarks" / "query")[3]).resize((32, 32), Image.Resampling.LANCZOS)
@@ -133,4 +114,4 @@ def main(run: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

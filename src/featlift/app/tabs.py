@@ -99,7 +99,7 @@ def add_search_tab(gr: Any, content: AppContent) -> None:
             button = gr.Button("Search", variant="primary", elem_id="search")
             table = gr.Markdown(elem_id="search-table")
     galleries = [
-        gr.Gallery(label=name, columns=8, elem_id=f"results-{name}", height="auto", buttons=BUTTONS)
+        gr.Gallery(label=name, columns=4, elem_id=f"results-{name}", height="auto", buttons=BUTTONS)
         for name in search.rankings
     ]
 
