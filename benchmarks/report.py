@@ -13,7 +13,12 @@ from typing import Any
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 PAGE = DOCS / "results.md"
-OTHERS = [HERE.parent / "README.md", DOCS / "reliability.md", DOCS / "extended_level.md", *sorted((DOCS / "papers").glob("*.md"))]
+OTHERS = [
+    HERE.parent / "README.md",
+    DOCS / "reliability.md",
+    DOCS / "extended_level.md",
+    *sorted((DOCS / "papers").glob("*.md")),
+]
 TITLE = "# Results\n\n`make docs` writes the tables from `benchmarks/results/*.json`.\n"
 
 
