@@ -178,9 +178,7 @@ def group_runs(recipe: TrainingRecipe, identifying: Sequence[str], records: Iter
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for record in records:
         actual = comparable_settings(record.settings, data_root=record.settings.get("data", {}).get("root", ""))
-        is_same_kind = (
-            record.name == _result_name(recipe) and record.metadata.get("multi_scale", False) == recipe.multi_scale
-        )
+        is_same_kind = record.name == _result_name(recipe) and _is_same_evaluation(recipe, record)
         if is_same_kind and all(
             _is_equivalent(expected.get(name), actual.get(name)) for name in identifying if name in expected
         ):
