@@ -85,7 +85,8 @@ def search_vector_index(
 def _search(faiss_index: object, vectors: Tensor, k: int, names: Sequence[str]) -> SearchResults:
     """Search; ids beyond the names (of an index with ids of its own) are their own names, and -1 (nothing found) is left out."""
     scores, rows = faiss_index.search(np.ascontiguousarray(vectors.numpy()), k)  # type: ignore[attr-defined]
-    found = [
-        [names[row] if row < len(names) else str(row) for row in query_rows if row >= 0] for query_rows in rows.tolist()
+    found: list[list[str]] = [
+        [str(names[row]) if row < len(names) else str(row) for row in query_rows if row >= 0]
+        for query_rows in rows.tolist()
     ]
     return SearchResults(found, torch.from_numpy(rows), torch.from_numpy(scores))

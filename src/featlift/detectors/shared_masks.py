@@ -34,4 +34,5 @@ def share_masks(detector: nn.Module) -> None:
     predictor = getattr(heads, "mask_predictor", None)
     if not isinstance(predictor, MaskRCNNPredictor):
         raise TypeError(f"{type(detector).__name__} has no mask predictor per class; leave out class_agnostic_masks.")
-    heads.mask_predictor = SharedMaskPredictor(predictor.conv5_mask.in_channels, predictor.mask_fcn_logits.out_channels)
+    layers: Any = predictor
+    heads.mask_predictor = SharedMaskPredictor(layers.conv5_mask.in_channels, layers.mask_fcn_logits.out_channels)

@@ -13,12 +13,12 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
     ``torch.nn.SyncBatchNorm`` does the same on GPUs only. The state has the same names, so that weights can be loaded either way.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name in PyTorch
         """``[B, C, H, W]`` → ``[B, C, H, W]``; B may differ between processes. All processes have to call this, in the same order."""
         if not self.training or get_world_size() == 1:
-            return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return self._normalize(x.float()).to(x.dtype)
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            return self._normalize(input.float()).to(input.dtype)
 
     def _normalize(self, x: Tensor) -> Tensor:
         count = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)

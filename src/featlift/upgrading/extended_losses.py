@@ -84,8 +84,8 @@ def prediction_losses(
     if student.centerness_logits is not None and teacher.centerness_logits is not None:
         centerness = bernoulli_divergence(student.centerness_logits, teacher.centerness_logits)
         losses["centerness"] = weights.scores * (selected * centerness[is_selected]).sum() / total
-    pairs = (order_corners(one.boxes[is_selected].float()) for one in (student, teacher))
-    boxes = generalized_box_iou_loss(*pairs)
+    found, target = (order_corners(one.boxes[is_selected].float()) for one in (student, teacher))
+    boxes = generalized_box_iou_loss(found, target)
     losses["boxes"] = weights.boxes * (selected * boxes).sum() / total
     return losses
 
