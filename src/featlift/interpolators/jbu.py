@@ -41,8 +41,7 @@ class JBUStep(nn.Module):
         weights = self.range_weights(guide) * self.spatial_weights().view(1, -1, 1, 1)
         weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-7)
         weights = weights + FIXUP_SCALE * self.correct(torch.cat([weights, guide], dim=1))
-        size = [2 * side for side in x.shape[-2:]]  # exact also where sides are symbols of an export
-        return filter_cells(nnf.interpolate(x, size, mode="bicubic"), weights, padding="border")
+        return filter_cells(nnf.interpolate(x, size=guide.shape[-2:], mode="bicubic"), weights, padding="border")
 
     def range_weights(self, guide: Tensor) -> Tensor:
         """Return the softmax of the similarities to the neighbors: ``[B, C', H, W]`` → ``[B, (2 · radius + 1)², H, W]``."""

@@ -13,7 +13,7 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
     ``torch.nn.SyncBatchNorm`` does the same on GPUs only. The state has the same names, so that weights can be loaded either way.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name in PyTorch
+    def forward(self, input: Tensor) -> Tensor:
         """``[B, C, H, W]`` → ``[B, C, H, W]``; B may differ between processes. All processes have to call this, in the same order."""
         if not self.training or get_world_size() == 1:
             return super().forward(input)
