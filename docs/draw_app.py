@@ -5,6 +5,7 @@ size. A search index of synthetic landmarks is made in ``FOLDER`` if it is not t
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 from featlift.deployment.predictor import Predictor
 
 IMAGES = Path(__file__).parent / "images"
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def write_at_twice_the_size(run: Path, folder: Path, size: int) -> Path:

@@ -19,6 +19,7 @@ FIGURE = ROOT / "docs" / "images" / "architecture.svg"
 PURPOSES: dict[str, str] = {
     "cli": "options, help, suggestions",
     "commands": "one function per command",
+    "app": "comparison in the browser",
     "experiments": "comparisons of trainings",
     "papers": "settings, training, evaluation",
     "runs": "open, evaluate, compare",

@@ -274,7 +274,17 @@ def test_every_named_option_exists(page):
     assert not unknown, f"no command has {unknown}"
 
 
-OTHER_OPTIONS = {"porcelain", "logdir", "backend-store-uri", "path", "version", "name", "name.field", "help_all"}
+OTHER_OPTIONS = {
+    "porcelain",
+    "logdir",
+    "backend-store-uri",
+    "path",
+    "version",
+    "name",
+    "name.field",
+    "help_all",
+    "embedder",
+}
 """Options of git, trackers and servers in FeatLift's source, and placeholders."""
 
 

@@ -274,7 +274,7 @@ def test_help_needs_no_yolox():
 
 
 def test_the_error_without_yolox_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "yolox.models", None)
+    monkeypatch.setitem(sys.modules, "yolox", None)
     with pytest.raises(ImportError, match="pip install pixeltable-yolox"):
         build_yolox("nano")
 

@@ -13,7 +13,7 @@ def test_a_run_is_measured_as_it_was_when_it_ended(trained, capsys):
     assert metrics == read_result(trained["nearest"])["result"]["metrics"]
     assert "nearest, boxes: ap " in capsys.readouterr().out
     saved = json.loads((trained["nearest"] / "evaluation-own-val.json").read_text())
-    assert set(saved) == {"data", "metrics", "detections"}
+    assert set(saved) == {"data", "inference", "metrics", "detections"}
 
 
 def test_super_resolved_images(trained, tmp_path, capsys):

@@ -227,7 +227,7 @@ def _find_nearest(wanted: str, flags: list[str]) -> str:
 def find_habit(name: str, table: OptionTable) -> str:
     """Return the hint of :data:`OPTION_HABITS` for ``--name`` in the command of ``table``; "" if there is none."""
     stage = MAIN_STAGES.get(table.command.removeprefix("train "), "")
-    names = {option.name for option in table.options}
+    names = {option.name for option in table.options if not option.positional}
     for hint in OPTION_HABITS.get(name.replace("-", "_").lower(), ()):
         needs = hint.needs.format(stage=stage)
         if not needs or needs in names:

@@ -28,8 +28,6 @@ class DetectorConfig:
         detector: Detector: "faster-rcnn", "mask-rcnn", "retinanet", "fcos", … (`featlift list detectors`).
         backbone: Name of a timm model.
         backbone_weights: Initial weights of the backbone: "imagenet" (timm's, downloaded once), "random", or the path of a file.
-        backbone_layout: "timm", or "detectron2": strides and image statistics of Detectron2's published ResNets and ResNeSts, for their
-            weights (`featlift import`).
         norm: Batch-norm layers of the backbone: "frozen", "batch", "sync" or "group".
         frozen_stages: Number of frozen backbone stages: 2 freezes the stem and c2, 0 nothing.
         mean_std: Mean and standard deviation of the images, one number each for all three channels; None for timm's values.
@@ -44,12 +42,13 @@ class DetectorConfig:
         detector_options: Arguments of the detector: anchor_scale, fc_dim, num_proposals, test_size, max_detections (100); of Cascade R-CNN
             also num_convs and norm of the heads.
         drop_path_rate: Maximum drop-path rate of the backbone in training (0.2 for Swin).
+        backbone_layout: "timm", or "detectron2": strides and image statistics of Detectron2's published ResNets and ResNeSts, for their
+            weights (`featlift import`).
     """
 
     detector: str = "mask-rcnn"
     backbone: str = "resnet50"
     backbone_weights: str = "imagenet"
-    backbone_layout: str = "timm"
     norm: str = "frozen"
     frozen_stages: int = 2
     mean_std: tuple[float, float] | None = None
@@ -62,6 +61,7 @@ class DetectorConfig:
     execution: str = "eager"
     detector_options: dict[str, Any] = field(default_factory=lambda: {"test_size": [800, 1333]})
     drop_path_rate: float = 0.0
+    backbone_layout: str = "timm"
 
     def __post_init__(self) -> None:
         """Fail early on a configuration that cannot be built, before earlier stages are trained."""
