@@ -50,7 +50,7 @@ def test_pads_to_the_size_requirements():
 
 def test_unknown_networks_are_named(tmp_path):
     torch.save(EDSR(2, 1, 4).state_dict(), tmp_path / "edsr.pth")
-    with pytest.raises(ValueError, match="holds no network of featlift.image_sr and none that spandrel recognizes"):
+    with pytest.raises(ValueError, match=r"holds no network of featlift\.image_sr and none that spandrel recognizes"):
         load_spandrel(tmp_path / "edsr.pth")
 
 

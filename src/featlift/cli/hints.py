@@ -60,7 +60,7 @@ _PRETRAINED = (
     ),
     Hint("embedder.weights", "--embedder.weights names the encoder's weights."),
     Hint("network.weights", "--network.weights names the network's weights."),
-    Hint("weights", "--weights names the weights."),
+    Hint("weights", "{flag} names the weights."),
 )
 _WEIGHTS = (
     Hint("init_from", "--init-from starts from a detector; --model.backbone-weights from a backbone's weights."),
@@ -227,7 +227,7 @@ def _find_nearest(wanted: str, flags: list[str]) -> str:
 def find_habit(name: str, table: OptionTable) -> str:
     """Return the hint of :data:`OPTION_HABITS` for ``--name`` in the command of ``table``; "" if there is none."""
     stage = MAIN_STAGES.get(table.command.removeprefix("train "), "")
-    names = {option.name for option in table.options if not option.positional}
+    names = {option.name for option in table.options}
     for hint in OPTION_HABITS.get(name.replace("-", "_").lower(), ()):
         needs = hint.needs.format(stage=stage)
         if not needs or needs in names:
