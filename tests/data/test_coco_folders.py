@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from featlift.data.coco import open_coco_split
-from featlift.data.coco_folders import check_coco_dataset, write_coco_dataset, write_synthetic_dataset
+from featlift.data.coco_folders import check_dataset, write_synthetic_dataset
+from featlift.data.convert import write_coco_dataset
 from featlift.data.synthetic.scenes import SyntheticScenes
 
 SMALL = {"image_size": (64, 64), "num_objects": (3, 6), "object_sizes": (6, 40)}
@@ -60,7 +61,7 @@ def test_make_gives_splits_without_a_common_image(tmp_path):
 
 
 def test_check_counts_classes_and_sizes(folder):
-    statistics = check_coco_dataset(folder)
+    statistics = check_dataset(folder)
     assert list(statistics) == ["train", "val"]
     truth = json.loads((folder / "instances_train.json").read_text())
     areas = [a["area"] for a in truth["annotations"]]
@@ -81,7 +82,7 @@ def test_check_finds_what_is_broken(tmp_path):
     write_synthetic_dataset(tmp_path / "new", num_train=3, num_val=1, image_size=(64, 64))
     truncated = sorted((tmp_path / "new" / "train").iterdir())[1]
     truncated.write_bytes(truncated.read_bytes()[:3000])
-    statistics = check_coco_dataset(tmp_path / "new")
+    statistics = check_dataset(tmp_path / "new")
     assert statistics["train"].report.problems
     assert not statistics["val"].report.problems
     assert truncated.name in str(statistics["train"])
@@ -89,4 +90,4 @@ def test_check_finds_what_is_broken(tmp_path):
 
 def test_check_of_no_set_names_the_expected_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="No split 'train'"):
-        check_coco_dataset(tmp_path)
+        check_dataset(tmp_path)

@@ -1,6 +1,6 @@
-"""``featlift data``: generate a COCO folder of synthetic images; check a COCO folder."""
+"""``featlift data``: generate a COCO folder of synthetic images; check and convert datasets."""
 
-from featlift.data import coco_folders
+from featlift.data import coco_folders, convert
 
 
 def generate_data(out: str, num_train: int = 400, num_val: int = 100, image_size: int = 320, seed: int = 0) -> None:
@@ -18,15 +18,15 @@ def generate_data(out: str, num_train: int = 400, num_val: int = 100, image_size
 
 
 def check_data(root: str) -> None:
-    """Read every image and annotation of a COCO folder; print object counts by size and class, and all problems.
+    """Read every image and annotation of a dataset in any format; print object counts by size and class, and all problems.
 
     Args:
-        root: COCO folder.
+        root: Folder in the format of COCO, YOLO, PASCAL VOC, LabelMe, Hugging Face or masks as images, or a JSON or YAML file of one.
 
     Raises:
         ValueError: If there are problems, after all are printed.
     """
-    surveys = coco_folders.check_coco_dataset(root).values()
+    surveys = coco_folders.check_dataset(root).values()
     for survey in surveys:
         print(survey)
     num_problems = sum(len(survey.report.problems) for survey in surveys)
@@ -34,3 +34,22 @@ def check_data(root: str) -> None:
         raise ValueError(
             f"'{root}' has {num_problems} problems, listed above. Repair them, or train with --skip-broken to leave them out."
         )
+
+
+def convert_data(
+    source: str, out: str, to: str = "coco", val_fraction: float = 0.0, skip_broken: bool = False, seed: int = 0
+) -> None:
+    """Write a dataset in another format, and print what that format cannot store.
+
+    Args:
+        source: Dataset: a folder in the format of COCO, YOLO, PASCAL VOC, LabelMe, Hugging Face or masks as images, or its JSON or YAML
+            file.
+        out: Output folder; it must be empty or not exist.
+        to: Format: "coco", "yolo", "voc", "labelme", "masks" or "hugging-face".
+        val_fraction: Fraction of the images that become the split "val", if the dataset is not divided.
+        skip_broken: Leave out entries that cannot be read, and list them.
+        seed: Random seed of the division.
+    """
+    for line in convert.convert_dataset(source, out, to, val_fraction, skip_broken, seed):
+        print(line)
+    print(out)

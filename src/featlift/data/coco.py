@@ -11,6 +11,7 @@ import torch
 
 from featlift.data.coco_reader import CocoImage, CocoReader
 from featlift.data.dataset import Sample, coco_categories
+from featlift.data.formats.split_source import SplitSource
 from featlift.data.image_io import ImageReadError, read_image
 from featlift.data.masks import rle_to_mask
 from featlift.data.problems import DataProblem, DatasetError, DatasetReport
@@ -43,7 +44,18 @@ class CocoDataset:
         skip_broken: bool = False,
         load_masks: bool = True,
     ) -> None:
-        reader = CocoReader(Path(annotation_file), Path(image_folder))
+        source = SplitSource("coco", Path(annotation_file), Path(image_folder))
+        self._load(source, skip_broken, load_masks)
+
+    @classmethod
+    def from_source(cls, source: SplitSource, skip_broken: bool = False, load_masks: bool = True) -> "CocoDataset":
+        """Dataset of a split in another format; ``layout`` is its name. Arguments and errors are those of the constructor."""
+        dataset = cls.__new__(cls)
+        dataset._load(source, skip_broken, load_masks)
+        return dataset
+
+    def _load(self, source: SplitSource, skip_broken: bool, load_masks: bool) -> None:
+        reader = CocoReader(source)
         entries = reader.read_images()
         if skip_broken:
             entries, unreadable = _drop_unreadable(entries, reader.annotation_file)
@@ -53,11 +65,12 @@ class CocoDataset:
                 reader.problems, "Repair the data, or pass skip_broken=True (--skip-broken) to skip these entries."
             )
         if not entries:
-            raise DatasetError(reader.problems, f"{annotation_file}: no usable image is left.")
+            raise DatasetError(reader.problems, f"{source.file}: no usable image is left.")
+        self.layout = source.layout
         self.classes, self.category_ids = reader.classes, reader.category_ids
         self._entries = entries
         self.has_masks = load_masks and _all_have_masks(entries)
-        self.report = _build_report(reader, entries)
+        self.report = _build_report(reader, entries, source.notes)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -79,8 +92,15 @@ class CocoDataset:
         """Height and width in pixels."""
         return self._entries[index].size
 
-    def coco(self) -> dict[str, Any]:
-        """Ground truth as a COCO dictionary: ids of the JSON file, boxes clipped to their images, skipped entries removed."""
+    def image_file(self, index: int) -> Any:
+        """File of image ``index``: a path, or an object with ``open("rb")`` if the image is inside another file."""
+        return self._entries[index].path
+
+    def coco(self, every_mask: bool = False) -> dict[str, Any]:
+        """Ground truth as a COCO dictionary: ids of the JSON file, boxes clipped to their images, skipped entries removed.
+
+        Without ``every_mask`` it has masks only if every object has one.
+        """
         images = [
             {"id": e.image_id, "file_name": e.file_name, "height": e.size[0], "width": e.size[1]} for e in self._entries
         ]
@@ -93,7 +113,7 @@ class CocoDataset:
                     "bbox": [left, top, right - left, bottom - top], "area": instance.area,
                     "iscrowd": int(instance.is_crowd),
                 })  # fmt: skip
-                if self.has_masks and instance.rle:
+                if (self.has_masks or every_mask) and instance.rle:
                     annotations[-1]["segmentation"] = instance.rle
         return {
             "images": images,
@@ -146,13 +166,12 @@ def find_coco_split(root: Path, split: str) -> tuple[Path, Path]:
     if pairs:
         listed = ", ".join(str(file.relative_to(root)) for file, _ in pairs)
         raise FileNotFoundError(
-            f"{root} has several splits called {split}: {listed}. Give the JSON file and the image folder."
+            f"{root} has several splits called {split}: {listed}. Give one of them as --data FILE.json."
         )
     present = ", ".join(sorted(path.name for path in root.iterdir())[:12]) or "nothing"
     raise FileNotFoundError(
         f"No split '{split}' in {root}. Expected annotations/instances_{split}*.json or instances_{split}.json, and "
-        f"an image folder of the same name ({split}…/ or images/{split}…/). Present: {present}. "
-        "If your data have other names, give the JSON file and the image folder."
+        f"an image folder of the same name ({split}…/ or images/{split}…/). Present: {present}."
     )
 
 
@@ -186,7 +205,7 @@ def _read_error(entry: CocoImage) -> str:
     return ""
 
 
-def _build_report(reader: CocoReader, entries: Sequence[CocoImage]) -> DatasetReport:
+def _build_report(reader: CocoReader, entries: Sequence[CocoImage], notes: Sequence[str]) -> DatasetReport:
     objects = [instance for entry in entries for instance in entry.objects]
     masked = sum(instance.rle is not None for instance in objects)
     note = f"{masked} of {len(objects)} objects have a mask; masks are only used if all have one"
@@ -198,6 +217,6 @@ def _build_report(reader: CocoReader, entries: Sequence[CocoImage]) -> DatasetRe
         num_empty_images=sum(not entry.objects for entry in entries),
         num_crowds=sum(instance.is_crowd for instance in objects),
         num_clipped_boxes=sum(instance.was_clipped for instance in objects),
-        notes=[note] if 0 < masked < len(objects) else [],
+        notes=[*notes, *([note] if 0 < masked < len(objects) else [])],
         problems=reader.problems,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from featlift.data.formats.split_source import SplitSource
 from featlift.data.image_io import ImageReadError, ImageSize, read_image_sizes
 from featlift.data.masks import segmentation_to_rle
 from featlift.data.problems import DataProblem, DatasetError
@@ -39,7 +40,7 @@ class CocoImage:
 
 
 class CocoReader:
-    """Reader of ``annotation_file``, a COCO JSON file, with the images in ``image_folder``.
+    """Reader of ``source``, a COCO JSON file or the document of another format, and its image folder.
 
     After `read_images`, ``problems`` lists every skipped entry.
 
@@ -47,10 +48,10 @@ class CocoReader:
         DatasetError: If the JSON file is missing, is not in COCO's format, or has no usable categories.
     """
 
-    def __init__(self, annotation_file: Path, image_folder: Path) -> None:
-        self.annotation_file, self.image_folder = annotation_file, image_folder
-        self.problems: list[DataProblem] = []
-        self._document = self._load_json()
+    def __init__(self, source: SplitSource) -> None:
+        self.annotation_file, self.image_folder = source.file, source.image_folder
+        self.problems, self._source = list(source.problems), source
+        self._document = self._load_json() if source.document is None else self._check_document(source.document)
         self.classes, self._category_to_label = self._read_categories()
         self.category_ids = list(self._category_to_label)
 
@@ -71,9 +72,12 @@ class CocoReader:
         if not self.annotation_file.is_file():
             raise self._fatal_error("missing json", "the file", "there is no such file")
         try:
-            document = json.loads(self.annotation_file.read_text(encoding="utf-8"))
+            document = json.loads(self.annotation_file.read_text(encoding="utf-8-sig"))
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise self._fatal_error("broken json", "the file", f"this is not JSON ({error})") from error
+        return self._check_document(document)
+
+    def _check_document(self, document: Any) -> dict[str, Any]:
         if not isinstance(document, dict):
             raise self._fatal_error(
                 "broken json", "the file", f"a COCO JSON file holds an object, not a {type(document).__name__}"
@@ -119,7 +123,7 @@ class CocoReader:
                 "image entry", location, f"its size is {image['width']}x{image['height']} pixels"
             )
         name = str(image["file_name"])
-        entry = CocoImage(image["id"], name, self.image_folder / name, (image["height"], image["width"]))
+        entry = CocoImage(image["id"], name, self._source.find_image(name), (image["height"], image["width"]))
         return entry if self._has_valid_image(entry, location) else None
 
     def _has_valid_image(self, entry: CocoImage, location: str) -> bool:
@@ -151,7 +155,7 @@ class CocoReader:
                 continue
             if annotation["image_id"] in skipped:
                 continue  # its image is reported already
-            location = f"annotation {annotation['id']} (image {annotation['image_id']})"
+            location = annotation.get("source") or f"annotation {annotation['id']} (image {annotation['image_id']})"
             error = next(self._annotation_errors(annotation, entries, known_ids), None)
             known_ids.add(annotation["id"])
             if error:
@@ -196,7 +200,7 @@ class CocoReader:
         self.problems.append(DataProblem(self.annotation_file, location, kind, message))
 
     def _fatal_error(self, kind: str, location: str, message: str) -> DatasetError:
-        return DatasetError([DataProblem(self.annotation_file, location, kind, message)])
+        return DatasetError([*self.problems, DataProblem(self.annotation_file, location, kind, message)])
 
 
 def _missing_keys_message(entry: Any, keys: tuple[str, ...]) -> str:

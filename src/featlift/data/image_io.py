@@ -2,6 +2,7 @@
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def read_image_sizes(path: Path) -> list[ImageSize]:
         ImageReadError: If the file is not an image.
     """
     try:
-        with Image.open(path) as image:
+        with _open_image(path) as image:
             stored = (image.height, image.width)
             # Pillow would decode a whole PNG to find its EXIF data
             has_exif = image.format != "PNG" or "exif" in image.info
@@ -54,6 +55,13 @@ def read_image_sizes(path: Path) -> list[ImageSize]:
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageReadError(f"{path} is not a readable image ({error}).") from error
     return [(stored[1], stored[0]), stored] if is_rotated else [stored]
+
+
+def is_rotated(file: Any) -> bool:
+    """Whether the EXIF orientation of an image file turns or mirrors its stored pixels. Only the header is read."""
+    with _open_image(file) as image:
+        has_exif = image.format != "PNG" or "exif" in image.info
+        return has_exif and image.getexif().get(_ORIENTATION, 1) not in (0, 1)
 
 
 def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
@@ -67,7 +75,7 @@ def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
         ImageReadError: If the file is truncated or not an image.
     """
     try:
-        with Image.open(path) as image:
+        with _open_image(path) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
             keep_stored = (image.height, image.width) == size != (upright.height, upright.width)
@@ -83,6 +91,11 @@ def read_image_crop(path: Path, box: CropBox | None = None) -> Tensor:
         return image
     left, top, right, bottom = (round(edge) for edge in box)
     return crop(image, top, left, bottom - top, right - left)
+
+
+def _open_image(file: Any) -> Image.Image:
+    """Open an image file: a path, or an object with ``open("rb")``, such as an image in a Hugging Face dataset."""
+    return Image.open(file if isinstance(file, (str, PathLike)) else file.open("rb"))
 
 
 def _to_rgb_tensor(image: Image.Image) -> Tensor:
