@@ -17,6 +17,8 @@ CropBox = tuple[float, float, float, float]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
+_READ_ERRORS = (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError, ImportError)
+"""Errors of Pillow on broken files; where ultralytics is imported, it looks for a plugin first, which may be missing."""
 _ORIENTATION = 0x0112
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 
@@ -52,7 +54,7 @@ def read_image_sizes(path: Path) -> list[ImageSize]:
             # Pillow would decode a whole PNG to find its EXIF data
             has_exif = image.format != "PNG" or "exif" in image.info
             is_rotated = has_exif and image.getexif().get(_ORIENTATION, 1) >= 5
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+    except _READ_ERRORS as error:
         raise ImageReadError(f"{path} is not a readable image ({error}).") from error
     return [(stored[1], stored[0]), stored] if is_rotated else [stored]
 
@@ -80,7 +82,7 @@ def read_image(path: Path, size: ImageSize | None = None) -> Tensor:
             upright = ImageOps.exif_transpose(image)
             keep_stored = (image.height, image.width) == size != (upright.height, upright.width)
             return _to_rgb_tensor(image if keep_stored else upright)
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+    except _READ_ERRORS as error:
         raise ImageReadError(f"{path} is broken or truncated ({error}).") from error
 
 
