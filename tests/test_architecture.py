@@ -177,6 +177,8 @@ OWNERS = {("timm",): "backbones", ("torch.distributed",): "training"}
 EXTRAS = {
     "torch.utils.tensorboard": "tracking",
     "tensorboard": "tracking",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
     "piq": "metrics",
     "spandrel": "sr",
     "faiss": "retrieval",

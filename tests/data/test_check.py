@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from featlift.data.check import check_dataset
-from featlift.data.coco_folders import write_coco_dataset, write_synthetic_dataset
+from featlift.data.coco_folders import write_synthetic_dataset
+from featlift.data.convert import write_coco_dataset
 from featlift.data.synthetic.scenes import SyntheticScenes
 
 SMALL = {"image_size": (64, 64), "num_objects": (3, 6), "object_sizes": (6, 40)}

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from featlift.data.coco import open_coco_split
-from featlift.data.coco_folders import write_coco_dataset, write_synthetic_dataset
+from featlift.data.coco_folders import write_synthetic_dataset
+from featlift.data.convert import write_coco_dataset
 from featlift.data.synthetic.scenes import SyntheticScenes
 
 SMALL = {"image_size": (64, 64), "num_objects": (3, 6), "object_sizes": (6, 40)}

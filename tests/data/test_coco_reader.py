@@ -11,6 +11,7 @@ from PIL import Image
 
 from featlift.data.coco import CocoDataset
 from featlift.data.coco_reader import CocoReader
+from featlift.data.formats.split_source import SplitSource
 from featlift.data.problems import DatasetError
 
 NAN = math.nan
@@ -176,7 +177,7 @@ def test_useless_files_are_never_skipped(tmp_path, text, words, skip_broken):
 
 def test_a_missing_json_is_named(tmp_path):
     with pytest.raises(DatasetError, match=r"none\.json: the file: there is no such file"):
-        CocoReader(tmp_path / "none.json", tmp_path)
+        CocoReader(SplitSource("coco", tmp_path / "none.json", tmp_path))
 
 
 def test_nothing_left_is_an_error_even_when_skipping(tmp_path):
@@ -233,7 +234,7 @@ def test_rounding_at_the_rim_is_clipped_and_reported(tmp_path):
 
 def test_the_healthy_set_is_sound(tmp_path):
     folder = written(tmp_path / "set", healthy())
-    reader = CocoReader(folder / "labels.json", folder)
+    reader = CocoReader(SplitSource("coco", folder / "labels.json", folder))
     assert [len(entry.objects) for entry in reader.read_images()] == [2, 1]
     assert not reader.problems
     assert reader.classes == ["cat", "dog"]

@@ -9,7 +9,6 @@ from featlift.data import coco_folders
 from featlift.data.coco import CocoDataset
 from featlift.data.open_dataset import open_dataset
 from featlift.data.tt100k import TT100KDataset
-from featlift.data.voc import VocDataset
 
 BOX = {"category": "p5", "bbox": {"xmin": 1, "ymin": 2, "xmax": 9, "ymax": 9}}
 
@@ -56,11 +55,13 @@ def test_a_voc_year(tmp_path, files, split, expected):
         (tmp_path / folder).mkdir(parents=True)
     for name, images in zip(files, ("01\n02\n", "03\n"), strict=True):
         (tmp_path / "ImageSets" / "Main" / f"{name}.txt").write_text(images)
+    (tmp_path / "JPEGImages").mkdir()
     for name in ("01", "02", "03"):
         text = "<annotation><size><height>4</height><width>5</width></size></annotation>"
         (tmp_path / "Annotations" / f"{name}.xml").write_text(text)
+        Image.new("RGB", (5, 4)).save(tmp_path / "JPEGImages" / f"{name}.jpg")
     dataset = open_dataset(tmp_path, split)
-    assert isinstance(dataset, VocDataset)
+    assert dataset.layout == "voc"
     assert len(dataset) == expected
 
 

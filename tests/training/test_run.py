@@ -102,16 +102,18 @@ def test_a_line_that_was_truncated_is_skipped(tmp_path):
     assert (tmp_path / "log.jsonl").read_text().endswith("}\n")
 
 
-def test_tensorboard_on_demand(tmp_path, make_training, batches):
+def test_the_tracker_gets_losses_and_results(tmp_path, make_training, batches):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with Run(tmp_path, log_every=1, tensorboard=True) as run:
+    with Run(tmp_path, log_every=1, tracker="tensorboard") as run:
         step, learners = make_training(2)
         fit(step, batches, 2, run, learners)
+        run.write_result({"metrics": {"boxes": {"ap": 0.25}}})
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     logged = [event.value for event in events.Scalars("train/content")]
     assert logged == pytest.approx([line["content"] for line in run.read_log()])
+    assert [event.value for event in events.Scalars("result/metrics.boxes.ap")] == [0.25]
 
 
 def test_to_device_moves_teachers(tmp_path):

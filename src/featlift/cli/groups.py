@@ -109,7 +109,7 @@ SHORT_HELP: dict[str, tuple[str, ...]] = {
 """Paper → the options of its short help; ``--help-all`` lists all."""
 
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("run", (*_RUN, "save_every", "log_every", "tensorboard")),
+    ("run", (*_RUN, "save_every", "log_every", "tracker")),
     ("data", ("data", "collection", "class_balance", "degradation", "downscale", "ratios")),
     ("model", ("model", "network", "embedder", "extended_level", "feature_extractor", "generator", "hidden_dim")),
     ("losses", ("adversarial", "loss_weights", "distillation", "focal_exponent", "regularization", "level_matching")),

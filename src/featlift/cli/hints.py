@@ -112,6 +112,10 @@ _OPTIMIZER = (
     Hint("{stage}.optimizer.name", "--{stage}.optimizer.name sets the optimizer of the stage '{stage}'."),
     Hint("optimizer.name", "--optimizer.name sets the optimizer."),
 )
+_TRACKER = (
+    Hint("tracker", "--tracker logs to an experiment tracker: tensorboard, wandb or mlflow."),
+    Hint("", "'featlift train baseline' has --tracker: tensorboard, wandb or mlflow."),
+)
 
 OPTION_HABITS: dict[str, tuple[Hint, ...]] = {
     "lr": _LR,
@@ -158,6 +162,11 @@ OPTION_HABITS: dict[str, tuple[Hint, ...]] = {
     "exist_ok": _EXIST_OK,
     "fp16": _PRECISION,
     "optimizer": _OPTIMIZER,
+    "tensorboard": _TRACKER,
+    "wandb": _TRACKER,
+    "mlflow": _TRACKER,
+    "report_to": _TRACKER,
+    "logger": _TRACKER,
 }
 """Option of another toolkit → hints; the first whose option the command has is given."""
 

@@ -26,6 +26,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "merge_method": ("nms", "soft-nms"),
     "format": ("onnx", "openvino", "torch-export"),
     "part": ("detector", "extractor", "interpolator"),
+    "to": ("coco", "yolo", "voc", "labelme", "masks", "hugging-face"),
+    "tracker": ("none", "tensorboard", "wandb", "mlflow"),
     "lists": ("interpolators", "pyramids", "texture-transfers", "detectors", "super-resolvers", "presets"),
 }
 """End of an option's name → its values, which the types do not declare."""

@@ -103,7 +103,12 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
             "write synthetic images as a COCO folder", "data:generate_data", "featlift data generate FOLDER"
         ),
         "check": Command(
-            "read a COCO folder; print statistics and problems", "data:check_data", "featlift data check FOLDER"
+            "read a dataset; print statistics and problems", "data:check_data", "featlift data check FOLDER"
+        ),
+        "convert": Command(
+            "convert a dataset to COCO, YOLO, VOC, LabelMe, masks or Hugging Face",
+            "data:convert_data",
+            "featlift data convert FOLDER NEW --to yolo",
         ),
     },
     "list": Command(

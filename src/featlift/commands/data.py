@@ -1,7 +1,8 @@
-"""``featlift data``: generate a COCO folder of synthetic images; check a dataset."""
+"""``featlift data``: generate a COCO folder of synthetic images; check and convert datasets."""
 
-from featlift.data import coco_folders
+from featlift.data import coco_folders, convert
 from featlift.data.check import check_dataset
+from featlift.data.image_io import MAX_PIXELS
 
 
 def generate_data(out: str, num_train: int = 400, num_val: int = 100, image_size: int = 320, seed: int = 0) -> None:
@@ -19,10 +20,10 @@ def generate_data(out: str, num_train: int = 400, num_val: int = 100, image_size
 
 
 def check_data(root: str) -> None:
-    """Read every image and annotation of a dataset; print object counts by size and class, all problems, and likely mistakes.
+    """Read every image and annotation of a dataset in any format; print object counts by size and class, all problems, and likely mistakes.
 
     Args:
-        root: Dataset folder, as of ``--data``.
+        root: Folder in the format of COCO, YOLO, PASCAL VOC, LabelMe, Hugging Face or masks as images, or a JSON or YAML file of one.
 
     Raises:
         ValueError: If there are problems or errors, after all are printed.
@@ -34,3 +35,29 @@ def check_data(root: str) -> None:
             f"'{root}' has {result.num_errors} problems, listed above. Repair them, or train with --skip-broken, which goes on without "
             "invalid entries."
         )
+
+
+def convert_data(
+    source: str,
+    out: str,
+    to: str = "coco",
+    val_fraction: float = 0.0,
+    skip_broken: bool = False,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+) -> None:
+    """Write a dataset in another format, and print what that format cannot store.
+
+    Args:
+        source: Dataset: a folder in the format of COCO, YOLO, PASCAL VOC, LabelMe, Hugging Face or masks as images, or its JSON or YAML
+            file.
+        out: Output folder; it must be empty or not exist.
+        to: Format: "coco", "yolo", "voc", "labelme", "masks" or "hugging-face".
+        val_fraction: Fraction of the images that become the split "val", if the dataset is not divided.
+        skip_broken: Go on without broken images and annotations, and list them.
+        seed: Random seed of the division.
+        max_pixels: Maximum number of pixels of an image.
+    """
+    for line in convert.convert_dataset(source, out, to, val_fraction, skip_broken, seed, max_pixels):
+        print(line)
+    print(out)

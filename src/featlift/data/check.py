@@ -1,19 +1,22 @@
 """Check a dataset before training: every image and annotation of its splits, and their agreement (``featlift data check``)."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
 from featlift.data.coco import CocoDataset
 from featlift.data.dataset import ImageDataset
+from featlift.data.formats.splits import ALL
 from featlift.data.image_checks import check_common_images, check_image_facts, read_image_facts
 from featlift.data.object_sizes import AREA_BINS, area_bin_of
-from featlift.data.open_dataset import open_dataset
+from featlift.data.open_dataset import list_splits, open_dataset
 from featlift.data.problems import DatasetReport, Finding
 from featlift.data.run_data import check_same_classes
 
 SPLITS = ("train", "val")
+"""Splits that training needs."""
 
 
 @dataclass
@@ -57,19 +60,19 @@ class DatasetCheck:
 
 
 def check_dataset(root: str | PathLike[str]) -> DatasetCheck:
-    """Decode every image of the splits "train" and "val" of ``root``, validate every annotation, and compare the splits.
+    """Decode every image of all splits of ``root``, in any format, validate every annotation, and compare the splits.
 
     Raises:
-        FileNotFoundError: If neither split exists; names the expected files.
+        FileNotFoundError: If there is no split; names the expected files.
         DatasetError: If a file is not in its format, or none of its images is usable.
     """
-    datasets, missing = _open_splits(Path(root))
+    datasets = {split: open_dataset(root, split, skip_broken=True) for split in list_splits(root)}
     facts = {split: list(read_image_facts(dataset)) for split, dataset in datasets.items()}
     splits = {split: compute_split_statistics(split, dataset) for split, dataset in datasets.items()}
     for split, statistics in splits.items():
         statistics.findings += check_image_facts(facts[split])
-    findings = [*missing, *check_common_images(facts)]
-    if len(datasets) == len(SPLITS):
+    findings = [*_find_missing_splits(root, list(datasets)), *check_common_images(facts)]
+    if set(SPLITS) <= set(datasets):
         try:
             check_same_classes(datasets["train"], datasets["val"], str(root))
         except ValueError as error:
@@ -95,18 +98,12 @@ def compute_split_statistics(split: str, dataset: ImageDataset) -> SplitStatisti
     return statistics
 
 
-def _open_splits(root: Path) -> tuple[dict[str, ImageDataset], list[Finding]]:
-    """The splits that exist, and a warning for one that does not."""
-    datasets: dict[str, ImageDataset] = {}
-    errors = {}
-    for split in SPLITS:
-        try:
-            datasets[split] = open_dataset(root, split, skip_broken=True)
-        except FileNotFoundError as error:
-            errors[split] = error
-    if not datasets:
-        raise next(iter(errors.values()))
-    return datasets, [Finding("warning", f"there is no split {split}", [str(error)]) for split, error in errors.items()]
+def _find_missing_splits(root: str | PathLike[str], present: Sequence[str]) -> list[Finding]:
+    """Warn of each split that training needs and that is not there; ``present`` "all" serves as "train", "test" as "val"."""
+    substitutes = {"train": ALL, "val": "test"}
+    missing = [split for split in SPLITS if not {split, substitutes[split]} & set(present)]
+    message = f"{root} has {', '.join(present)}"
+    return [Finding("warning", f"there is no split {split}", [message]) for split in missing]
 
 
 def _count_entries(split: str, dataset: ImageDataset, num_objects: int) -> DatasetReport:

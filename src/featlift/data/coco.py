@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from featlift.data.coco_objects import CocoObject
 from featlift.data.coco_reader import CocoImage, CocoReader
+from featlift.data.coco_report import build_report
 from featlift.data.dataset import Sample, coco_categories
+from featlift.data.formats.split_source import SplitSource
 from featlift.data.image_io import MAX_PIXELS, ImageReadError, read_image
 from featlift.data.masks import rle_to_mask
-from featlift.data.problems import LEFT_OUT, DataProblem, DatasetError, DatasetReport, Finding
+from featlift.data.problems import LEFT_OUT, DataProblem, DatasetError
 from featlift.features import Target
 
 
@@ -48,7 +49,20 @@ class CocoDataset:
         load_masks: bool = True,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        reader = CocoReader(Path(annotation_file), Path(image_folder), max_pixels)
+        source = SplitSource("coco", Path(annotation_file), Path(image_folder))
+        self._load(source, skip_broken, load_masks, max_pixels)
+
+    @classmethod
+    def from_source(
+        cls, source: SplitSource, skip_broken: bool = False, load_masks: bool = True, max_pixels: int = MAX_PIXELS
+    ) -> "CocoDataset":
+        """Dataset of a split in another format; ``layout`` is its name. Arguments and errors are those of the constructor."""
+        dataset = cls.__new__(cls)
+        dataset._load(source, skip_broken, load_masks, max_pixels)
+        return dataset
+
+    def _load(self, source: SplitSource, skip_broken: bool, load_masks: bool, max_pixels: int) -> None:
+        reader = CocoReader(source, max_pixels)
         entries = reader.read_images()
         if skip_broken:
             entries, unreadable = _drop_unreadable(entries, reader.annotation_file, max_pixels)
@@ -58,11 +72,12 @@ class CocoDataset:
                 reader.problems, "Repair the data, or pass skip_broken=True (--skip-broken) to skip these entries."
             )
         if not entries:
-            raise DatasetError(reader.problems, f"{annotation_file}: no usable image is left.")
+            raise DatasetError(reader.problems, f"{source.file}: no usable image is left.")
+        self.layout = source.layout
         self.classes, self.category_ids = reader.classes, reader.category_ids
         self._entries, self.max_pixels = entries, max_pixels
         self.has_masks = load_masks and _all_have_masks(entries)
-        self.report = _build_report(reader, entries)
+        self.report = build_report(reader, entries, source.notes)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -80,16 +95,19 @@ class CocoDataset:
         """File name of the image in the JSON file."""
         return self._entries[index].file_name
 
-    def image_path(self, index: int) -> Path:
-        """Path of the image file."""
+    def image_file(self, index: int) -> Any:
+        """File of image ``index``: a path, or an object with ``open("rb")`` if the image is inside another file."""
         return self._entries[index].path
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width in pixels."""
         return self._entries[index].size
 
-    def coco(self) -> dict[str, Any]:
-        """Ground truth as a COCO dictionary: ids of the JSON file, boxes clipped to their images, skipped entries removed."""
+    def coco(self, every_mask: bool = False) -> dict[str, Any]:
+        """Ground truth as a COCO dictionary: ids of the JSON file, boxes clipped to their images, skipped entries removed.
+
+        Without ``every_mask`` it has masks only if every object has one.
+        """
         images = [
             {"id": e.image_id, "file_name": e.file_name, "height": e.size[0], "width": e.size[1]} for e in self._entries
         ]
@@ -105,7 +123,7 @@ class CocoDataset:
                     })  # fmt: skip
                     if instance.is_ignored:
                         annotations[-1]["ignore"] = 1
-                    if self.has_masks and instance.rle:
+                    if (self.has_masks or every_mask) and instance.rle:
                         annotations[-1]["segmentation"] = instance.rle
         return {
             "images": images,
@@ -170,13 +188,12 @@ def find_coco_split(root: Path, split: str) -> tuple[Path, Path]:
     if pairs:
         listed = ", ".join(str(file.relative_to(root)) for file, _ in pairs)
         raise FileNotFoundError(
-            f"{root} has several splits called {split}: {listed}. Give the JSON file and the image folder."
+            f"{root} has several splits called {split}: {listed}. Give one of them as --data FILE.json."
         )
     present = ", ".join(sorted(path.name for path in root.iterdir())[:12]) or "nothing"
     raise FileNotFoundError(
         f"No split '{split}' in {root}. Expected annotations/instances_{split}*.json or instances_{split}.json, and "
-        f"an image folder of the same name ({split}…/ or images/{split}…/). Present: {present}. "
-        "If your data have other names, give the JSON file and the image folder."
+        f"an image folder of the same name ({split}…/ or images/{split}…/). Present: {present}."
     )
 
 
@@ -211,39 +228,3 @@ def _read_error(entry: CocoImage, max_pixels: int) -> str:
     except ImageReadError as error:
         return str(error)
     return ""
-
-
-def _build_report(reader: CocoReader, entries: Sequence[CocoImage]) -> DatasetReport:
-    objects = [instance for entry in entries for instance in entry.objects]
-    masked = sum(instance.rle is not None for instance in objects)
-    note = f"{masked} of {len(objects)} objects have a mask; masks are only used if all have one"
-    return DatasetReport(
-        file=reader.annotation_file,
-        num_images=len(entries),
-        num_objects=sum(not (instance.is_crowd or instance.is_ignored) for instance in objects),
-        num_classes=len(reader.classes),
-        num_empty_images=sum(not entry.objects for entry in entries),
-        num_crowds=sum(instance.is_crowd and not instance.is_ignored for instance in objects),
-        num_ignored=sum(instance.is_ignored for instance in objects),
-        num_clipped_boxes=sum(instance.was_clipped for instance in objects),
-        notes=[note] if 0 < masked < len(objects) else [],
-        problems=reader.problems,
-        findings=_find_odd_objects(entries),
-    )
-
-
-def _find_odd_objects(entries: Sequence[CocoImage]) -> list[Finding]:
-    """Warn of areas that are not those of their objects, and of masks that fill little of their box."""
-    odd = [(entry, instance) for entry in entries for instance in entry.objects if not instance.is_ignored]
-    areas = [_describe_object(entry, instance) for entry, instance in odd if instance.has_other_area]
-    masks = [_describe_object(entry, instance) for entry, instance in odd if instance.has_other_extent]
-    findings = [
-        Finding("warning", "areas that are not those of mask or box, which are used instead", areas),
-        Finding("warning", "boxes that differ from the extent of their mask (IoU below 0.5)", masks),
-    ]
-    return [finding for finding in findings if finding.examples]
-
-
-def _describe_object(entry: CocoImage, instance: CocoObject) -> str:
-    left, top, right, bottom = instance.box
-    return f"image {entry.image_id} ({entry.file_name}), box {[left, top, right - left, bottom - top]}, area {instance.area:g}"

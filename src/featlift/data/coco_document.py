@@ -22,6 +22,15 @@ def load_coco_document(file: Path) -> dict[str, Any]:
         document = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise _fatal(file, "broken json", "the file", f"this is not JSON ({error})") from error
+    return check_coco_document(file, document)
+
+
+def check_coco_document(file: Path, document: Any) -> dict[str, Any]:
+    """Return the ``document`` that was read from ``file`` if it has COCO's lists.
+
+    Raises:
+        DatasetError: If it is not in COCO's format.
+    """
     if not isinstance(document, dict):
         message = f"a COCO JSON file holds an object, not a {type(document).__name__}"
         raise _fatal(file, "broken json", "the file", message)

@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from featlift.data.coco_boxes import is_finite_number, is_normalized
-from featlift.data.coco_document import load_coco_document, read_categories, whole_number
+from featlift.data.coco_document import check_coco_document, load_coco_document, read_categories, whole_number
 from featlift.data.coco_objects import CocoObject, ParsedObject, finish_masks, parse_object
+from featlift.data.formats.split_source import SplitSource
 from featlift.data.image_io import MAX_PIXELS, ImageReadError, ImageSize, read_image_sizes
 from featlift.data.problems import KEPT, LEFT_OUT, DataProblem, DatasetError, Effect
 
@@ -17,17 +17,17 @@ MISREAD_FRACTION = 0.5
 
 @dataclass
 class CocoImage:
-    """Image: id in the JSON file, file, size (height, width) and objects."""
+    """Image: id in the JSON file, file (a path, or an object with ``open("rb")``), size (height, width) and objects."""
 
     image_id: int
     file_name: str
-    path: Path
+    path: Any
     size: ImageSize
     objects: list[CocoObject] = field(default_factory=list)
 
 
 class CocoReader:
-    """Reader of ``annotation_file``, a COCO JSON file, with the images in ``image_folder``.
+    """Reader of ``source``, a COCO JSON file or the document of another format, and its images.
 
     After `read_images`, ``problems`` lists every invalid entry and what became of it.
 
@@ -35,11 +35,14 @@ class CocoReader:
         DatasetError: If the JSON file is missing, is not in COCO's format, or has no usable categories.
     """
 
-    def __init__(self, annotation_file: Path, image_folder: Path, max_pixels: int = MAX_PIXELS) -> None:
-        self.annotation_file, self.image_folder, self.max_pixels = annotation_file, image_folder, max_pixels
-        self.problems: list[DataProblem] = []
-        self.document = load_coco_document(annotation_file)
-        categories = read_categories(annotation_file, self.document)
+    def __init__(self, source: SplitSource, max_pixels: int = MAX_PIXELS) -> None:
+        self.annotation_file, self.max_pixels = source.file, max_pixels
+        self.problems, self._source = list(source.problems), source
+        try:
+            self.document = _load_document(source)
+            categories = read_categories(source.file, self.document)
+        except DatasetError as error:
+            raise DatasetError([*source.problems, *error.problems]) from error
         self.classes, self.category_ids = list(categories.values()), list(categories)
         self._labels = {id_: label for label, id_ in enumerate(categories, start=1)}
 
@@ -59,7 +62,7 @@ class CocoReader:
             elif id_ is not None:
                 skipped.add(id_)
         self._refuse_normalized_boxes(entries)
-        unusable = self._add_annotations(entries, skipped - set(entries))
+        unusable = self._add_annotations(entries, skipped - set(entries)) | self._source.unusable
         images = [entry for entry in entries.values() if entry.image_id not in unusable]
         finish_masks(images)
         return images
@@ -80,7 +83,7 @@ class CocoReader:
         if not width or not height:
             message = f"its size is {image['width']}x{image['height']} pixels; sizes are whole numbers above 0"
             return self._record("image entry", location, message)
-        entry = CocoImage(id_, name, self.image_folder / name, (height, width))
+        entry = CocoImage(id_, name, self._source.find_image(name), (height, width))
         return entry if self._has_valid_image(entry, location) else None
 
     def _has_valid_image(self, entry: CocoImage, location: str) -> bool:
@@ -143,6 +146,7 @@ class CocoReader:
         _check_id(annotation, known_ids, parsed)
         is_named = not any(kind == "object entry" and message.startswith("it") for kind, message, _ in parsed.problems)
         location = f"annotation {annotation['id']} (image {entry.image_id})" if is_named else f"annotations[{index}]"
+        location = self._source.locations.get(index, location)
         for kind, message, effect in parsed.problems:
             self._record(kind, location, message, effect)
         if parsed.instance:
@@ -151,6 +155,14 @@ class CocoReader:
 
     def _record(self, kind: str, location: str, message: str, effect: Effect = LEFT_OUT) -> None:
         self.problems.append(DataProblem(self.annotation_file, location, kind, message, effect))
+
+
+def _load_document(source: SplitSource) -> dict[str, Any]:
+    return (
+        load_coco_document(source.file)
+        if source.document is None
+        else check_coco_document(source.file, source.document)
+    )
 
 
 def _check_id(annotation: dict[str, Any], known_ids: dict[int, int], parsed: ParsedObject) -> None:

@@ -21,7 +21,8 @@ class DataConfig:
     """Training and validation images and their sizes.
 
     Attributes:
-        root: Dataset: "scenes" (synthetic images), a folder in COCO format, or TT100K's folder (or its JSON file, which names the release).
+        root: Dataset: "scenes" (synthetic images), a folder in the format of COCO, YOLO, PASCAL VOC, LabelMe, Hugging Face or masks as
+            images (or its JSON or YAML file), or TT100K's folder (or the JSON file of a release).
         batch_size: Images per step, over all processes together.
         min_size: Short sides in pixels, one of which is drawn per image; empty keeps each image's size.
         max_size: Maximum long side in pixels.

@@ -4,13 +4,10 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, runtime_checkable
-
-from PIL import Image
+from typing import Any, Protocol, runtime_checkable
 
 from featlift.data.dataset import ImageDataset
-from featlift.data.image_io import read_orientation
+from featlift.data.image_io import open_image_header, read_orientation
 from featlift.data.problems import Finding
 
 DARK_PEAK = 1 / 8
@@ -21,8 +18,8 @@ DARK_PEAK = 1 / 8
 class HasImageFiles(Protocol):
     """A dataset whose images are files."""
 
-    def image_path(self, index: int) -> Path:
-        """Path of image ``index``."""
+    def image_file(self, index: int) -> Any:
+        """File of image ``index``: a path, or an object with ``open("rb")``."""
         ...
 
 
@@ -44,14 +41,14 @@ def read_image_facts(dataset: ImageDataset) -> Iterator[ImageFacts]:
         image = dataset[index][0]
         pixels = (image * 255).round().byte()
         digest = hashlib.sha256(str(tuple(pixels.shape)).encode() + pixels.numpy().tobytes()).hexdigest()
-        header = read_image_header(dataset.image_path(index)) if isinstance(dataset, HasImageFiles) else (1, "")
+        header = read_image_header(dataset.image_file(index)) if isinstance(dataset, HasImageFiles) else (1, "")
         height, width = dataset.image_size(index)
         yield ImageFacts(dataset.image_name(index), digest, float(image.max()), *header, height == width)
 
 
-def read_image_header(path: Path) -> tuple[int, str]:
+def read_image_header(file: Any) -> tuple[int, str]:
     """EXIF orientation 1…8 and Pillow's mode of an image file."""
-    with Image.open(path) as image:
+    with open_image_header(file) as image:
         return read_orientation(image), image.mode
 
 

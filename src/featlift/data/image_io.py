@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def _is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._") and not path.is_dir()
 
 
-def read_image_sizes(path: Path, max_pixels: int = MAX_PIXELS) -> list[ImageSize]:
+def read_image_sizes(path: Any, max_pixels: int = MAX_PIXELS) -> list[ImageSize]:
     """Size after the EXIF rotation, followed by the stored size if they differ. Only the header is read.
 
     Raises:
@@ -79,13 +80,19 @@ def read_orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def read_image(path: Path, size: ImageSize | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
+def is_rotated(file: Any) -> bool:
+    """Whether the EXIF orientation of an image file turns or mirrors its stored pixels. Only the header is read."""
+    with open_image_header(file) as image:
+        return read_orientation(image) > 1
+
+
+def read_image(path: Any, size: ImageSize | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Image ``[3, H, W]``, float32 in 0…1. Gray, palette, 16-bit and CMYK images become RGB; transparent pixels are
     composited onto white. 16-bit and integer images are divided by 65535, float images by the first of 1, 255 and 65535
     that their values do not exceed.
 
-    The image is rotated by its EXIF orientation, unless only the stored image has ``size`` (height, width): then its
-    boxes refer to the stored image.
+    ``path`` is a path or an object with ``open("rb")``. The image is rotated by its EXIF orientation, unless only the stored
+    image has ``size`` (height, width): then its boxes refer to the stored image.
 
     Raises:
         ImageReadError: If the file is truncated, not an image, or has more than ``max_pixels`` pixels.
@@ -95,10 +102,10 @@ def read_image(path: Path, size: ImageSize | None = None, max_pixels: int = MAX_
 
 
 @contextmanager
-def _open_image(path: Path, max_pixels: int, problem: str) -> Iterator[Image.Image]:
+def _open_image(path: Any, max_pixels: int, problem: str) -> Iterator[Image.Image]:
     """Open an image; any error of the decoder, in the body too, names the file: damaged headers raise errors of all types."""
     try:
-        with _without_pillow_limit(path) as image:
+        with open_image_header(path) as image:
             if image.width * image.height > max_pixels:
                 raise ImageReadError(
                     f"{path} has {image.width}x{image.height} = {image.width * image.height / 1e6:.0f} million pixels, above the limit of "
@@ -111,11 +118,13 @@ def _open_image(path: Path, max_pixels: int, problem: str) -> Iterator[Image.Ima
         raise ImageReadError(f"{path} {problem} ({error}).") from error
 
 
-def _without_pillow_limit(path: Path) -> Image.Image:
+def open_image_header(file: Any) -> Image.Image:
+    """Open an image file of any size without decoding it: a path, or an object with ``open("rb")``, such as an image in an Arrow file."""
+    source = file if isinstance(file, (str, PathLike)) else file.open("rb")
     with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            return Image.open(source)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

@@ -1,41 +1,131 @@
-"""Open the dataset of the option ``--data``: a COCO folder, Tsinghua-Tencent 100K or PASCAL VOC."""
+"""Open the dataset of the option ``--data``: a folder in any of the formats of `LAYOUTS`, or a dataset registered from Python."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from featlift.data.coco import open_coco_split
+from featlift.data.coco import CocoDataset, find_coco_split
 from featlift.data.dataset import ImageDataset
+from featlift.data.formats.coco_exports import is_coco_export, list_coco_splits, read_coco_export
+from featlift.data.formats.hugging_face import is_hugging_face, list_hugging_face_splits, read_hugging_face_split
+from featlift.data.formats.labelme import is_labelme, list_labelme_splits, read_labelme_split
+from featlift.data.formats.mask_images import is_mask_images, list_mask_splits, read_mask_split
+from featlift.data.formats.split_source import SplitSource
+from featlift.data.formats.splits import SPLIT_NAMES
+from featlift.data.formats.torch_dataset import PREFIX, list_registered, open_registered
+from featlift.data.formats.voc import is_voc, list_voc_splits, read_voc_split
+from featlift.data.formats.yolo import find_yolo_file, list_yolo_splits, read_yolo_split
 from featlift.data.image_io import MAX_PIXELS
 from featlift.data.tt100k import TT100K_RELEASES, TT100KDataset
-from featlift.data.voc import VocDataset
 
 TT100K_SPLITS = {"train": "train-fit", "val": "test"}
 """FeatLift's split → TT100K's. "train-fit" is TT100K's "train" without the part held out to choose a score threshold."""
-VOC_TEST_SPLITS = {"train": "trainval", "val": "test"}
-"""FeatLift's split → VOC's, for years with a published test set (VOC2007)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A dataset format.
+
+    Attributes:
+        name: What it is called in messages.
+        is_layout: Whether a folder or file is in this format.
+        list_splits: The splits of it.
+        read_split: Reads a split of it.
+    """
+
+    name: str
+    is_layout: Callable[[Path], bool]
+    list_splits: Callable[[Path], list[str]]
+    read_split: Callable[[Path, str], SplitSource]
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout("YOLO (data.yaml)", lambda root: find_yolo_file(root) is not None, list_yolo_splits, read_yolo_split),
+    Layout(
+        "Hugging Face (save_to_disk, metadata.jsonl)",
+        is_hugging_face,
+        list_hugging_face_splits,
+        read_hugging_face_split,
+    ),
+    Layout("COCO JSON with other names (Roboflow, CVAT)", is_coco_export, list_coco_splits, read_coco_export),
+    Layout("PASCAL VOC (XML files)", is_voc, list_voc_splits, read_voc_split),
+    Layout("masks as images (images/ and masks/)", is_mask_images, list_mask_splits, read_mask_split),
+    Layout("LabelMe (JSON files with shapes)", is_labelme, list_labelme_splits, read_labelme_split),
+)
+"""Formats other than COCO's own layout and TT100K, in the order in which they are tried."""
 
 
 def open_dataset(
     root: str | PathLike[str], split: str, skip_broken: bool = False, max_pixels: int = MAX_PIXELS
 ) -> ImageDataset:
-    """Open the ``split`` ("train", "val", or one of TT100K's or VOC's) of ``root``.
+    """Open the ``split`` ("train", "val", "test", or one of TT100K's or VOC's; "all" of a dataset that is not divided) of ``root``.
 
-    ``root`` is a COCO folder, the folder of TT100K, the JSON file of a TT100K release, which selects the release, or the folder of a
-    VOC year (``VOCdevkit/VOC2007``).
+    ``root`` is a COCO folder, a folder or file in a format of `LAYOUTS`, the folder of TT100K or the JSON file of a TT100K release,
+    which selects the release, or the name of a dataset of `featlift.data.formats.torch_dataset.register_dataset`.
 
     Raises:
         FileNotFoundError: naming the expected and the present files.
         DatasetError: see `featlift.data.coco.CocoDataset`.
         ValueError: see `featlift.data.tt100k.TT100KDataset`.
     """
+    if str(root).startswith(PREFIX):
+        return open_registered(str(root), split)
     folder, release = _find_release(Path(root))
-    if release or any((folder / file).is_file() for file in TT100K_RELEASES.values()):
+    if release or _is_tt100k(folder):
         return TT100KDataset(folder, TT100K_SPLITS.get(split, split), release)
-    voc_splits = folder / "ImageSets" / "Main"
-    if voc_splits.is_dir():
-        has_test = (voc_splits / "test.txt").is_file()
-        return VocDataset(folder, VOC_TEST_SPLITS.get(split, split) if has_test else split)
-    return open_coco_split(root, split, skip_broken, max_pixels=max_pixels)
+    return CocoDataset.from_source(open_split_source(folder, split), skip_broken, max_pixels=max_pixels)
+
+
+def open_split_source(root: Path, split: str) -> SplitSource:
+    """Read the annotations of ``split`` of the folder or file ``root``, in COCO's layout or in a format of `LAYOUTS`.
+
+    Raises:
+        FileNotFoundError: naming the expected and the present files.
+        DatasetError: If the annotations cannot be read.
+    """
+    try:
+        annotation_file, image_folder = find_coco_split(root, split)
+        return SplitSource("coco", annotation_file, image_folder)
+    except FileNotFoundError as error:
+        layout = find_layout(root)
+        if layout is None:
+            names = ", ".join(layout.name for layout in LAYOUTS)
+            raise FileNotFoundError(f"{error} Other formats: {names}.") from error
+    return layout.read_split(root, split)
+
+
+def find_layout(root: Path) -> Layout | None:
+    """Return the first of `LAYOUTS` in which ``root`` is; None if there is none."""
+    return next((layout for layout in LAYOUTS if layout.is_layout(root)), None) if root.exists() else None
+
+
+def list_splits(root: str | PathLike[str]) -> list[str]:
+    """Return the splits of ``root``, which is what `open_dataset` takes: "train", "val", "test" or "all".
+
+    Raises:
+        FileNotFoundError: If it has none; names the expected and the present files.
+    """
+    if str(root).startswith(PREFIX):
+        return list_registered(str(root))
+    if _find_release(Path(root))[1] or _is_tt100k(Path(root)):
+        return list(TT100K_SPLITS)
+    root, found, errors = Path(root), [], []
+    for split in SPLIT_NAMES:
+        try:
+            find_coco_split(root, split)
+            found.append(split)
+        except FileNotFoundError as error:
+            errors.append(error)
+    layout = None if found else find_layout(root)
+    if layout is None and not found:
+        names = ", ".join(each.name for each in LAYOUTS)
+        raise FileNotFoundError(f"{errors[0]} Other formats: {names}.")
+    return found or (layout.list_splits(root) if layout else [])
+
+
+def _is_tt100k(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in TT100K_RELEASES.values())
 
 
 def _find_release(root: Path) -> tuple[Path, str]:

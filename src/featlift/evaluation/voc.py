@@ -21,7 +21,7 @@ def voc_average_precision(
 ) -> dict[str, float | None]:
     """Compute ``"mAP"`` and the AP of each class by name, in 0…1; None for a class without objects.
 
-    Boxes are continuous coordinates, not pixel indices, so VOC's "+ 1" is already included (see `featlift.data.voc`).
+    Boxes are continuous coordinates, not pixel indices, so VOC's "+ 1" is already included (see `featlift.data.formats.voc`).
 
     Args:
         ground_truth: Ground truth in COCO format. Objects with ``difficult`` (or else ``iscrowd``) 1 are ignored.

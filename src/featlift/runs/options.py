@@ -50,7 +50,7 @@ class RunOptions:
         precision: "fp32", or autocast to "bf16" or "fp16".
         save_every: Steps between checkpoints.
         log_every: Steps between log lines.
-        tensorboard: Also write TensorBoard files.
+        tracker: Also log to an experiment tracker: "none", "tensorboard", "wandb" (Weights & Biases) or "mlflow".
     """
 
     run: Path = Path("runs/train")
@@ -60,7 +60,7 @@ class RunOptions:
     precision: str = "fp32"
     save_every: int = 500
     log_every: int = 20
-    tensorboard: bool = False
+    tracker: str = "none"
 
 
 def open_run(paper: str, settings: Any, options: RunOptions) -> Run:
@@ -73,5 +73,5 @@ def open_run(paper: str, settings: Any, options: RunOptions) -> Run:
         options.precision,
         options.save_every,
         options.log_every,
-        options.tensorboard,
+        options.tracker,
     )

@@ -22,6 +22,7 @@ from featlift.registry import check_choice
 from featlift.training import checkpointing, distributed
 from featlift.training.provenance import collect_provenance
 from featlift.training.seeds import seed_everything
+from featlift.training.trackers import open_tracker, select_numbers
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,7 +43,7 @@ class Run:
         save_every: Steps between checkpoints; one is also written at the end of a stage and when the run is
             interrupted.
         log_every: Steps per log record, which holds their mean losses.
-        tensorboard: Also write TensorBoard files (``pip install 'featlift[tracking]'``).
+        tracker: Experiment tracker that also gets losses and results, one of `featlift.training.trackers.TRACKERS`, or "none".
 
     Raises:
         ValueError: If the folder holds a run with different settings (they are listed), or if the precision or device
@@ -59,7 +60,7 @@ class Run:
         precision: str = "fp32",
         save_every: int = 500,
         log_every: int = 20,
-        tensorboard: bool = False,
+        tracker: str = "none",
     ) -> None:
         check_choice(precision, PRECISIONS, "precision")
         if min(save_every, log_every) < 1:
@@ -73,7 +74,9 @@ class Run:
         self.settings = {**to_jsonable(settings or {}), "seed": seed, "precision": precision}
         self._lock = self._lock_folder()
         self._create_or_resume()
-        self._summary_writer = _open_summary_writer(self.folder) if tensorboard and self.rank == 0 else None
+        self._tracker = (
+            open_tracker(tracker, self.folder, self.settings) if tracker != "none" and self.rank == 0 else None
+        )
         seed_everything(seed)
 
     def _lock_folder(self) -> FolderLock | None:
@@ -109,12 +112,13 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(succeeded=kind is None)
 
-    def close(self) -> None:
-        """Close the TensorBoard writer, release the folder and shut down the process group."""
-        if self._summary_writer is not None:
-            self._summary_writer.close()
+    def close(self, succeeded: bool = True) -> None:
+        """Close the tracker, whose run has ``succeeded``, release the folder and shut down the process group."""
+        if self._tracker is not None:
+            self._tracker.close(succeeded)
+            self._tracker = None
         if self._lock is not None:
             self._lock.release()
         distributed.shutdown_distributed()
@@ -136,15 +140,14 @@ class Run:
         return self.folder / "checkpoint" / stage
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append ``record`` (with keys "stage" and "step") as a line to ``log.jsonl``, and to TensorBoard if enabled."""
+        """Append ``record`` (with keys "stage" and "step") as a line to ``log.jsonl``, and its numbers to the tracker."""
         if self.rank != 0:
             return
         with open(self.folder / "log.jsonl", "a") as file:
             file.write(json.dumps(record) + "\n")
-        if self._summary_writer is not None:
-            for name, value in record.items():
-                if isinstance(value, float):
-                    self._summary_writer.add_scalar(f"{record['stage']}/{name}", value, record["step"])
+        if self._tracker is not None:
+            values = {name: value for name, value in record.items() if isinstance(value, float)}
+            self._tracker.log(record["stage"], record["step"], values)
 
     def read_log(self, stage: str | None = None) -> list[dict[str, Any]]:
         """Return the records of ``log.jsonl``, of ``stage`` or of all stages; an incomplete line of a killed process is
@@ -187,6 +190,8 @@ class Run:
         }
         if self.rank == 0:
             write_json(self.folder / "result.json", record)
+        if self._tracker is not None:
+            self._tracker.log_result(select_numbers(record["result"]))
         return record
 
 
@@ -205,11 +210,3 @@ def _check_same_settings(folder: Path, stored: Mapping[str, Any], requested: Map
             f"{folder} holds a run with other settings:\n{rows}\n"
             "Give the same settings to resume it, use another folder, or delete this folder."
         )
-
-
-def _open_summary_writer(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError("tensorboard=True needs TensorBoard; pip install 'featlift[tracking]'.") from error
-    return SummaryWriter(str(folder / "tensorboard"))
