@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,7 +47,8 @@ def test_an_image_is_copied_and_turned_ones_are_written_upright(tmp_path):
 def test_objects_have_masks_and_flags(tmp_path):
     write_synthetic_dataset(tmp_path / "coco", 1, 1, (64, 64))
     dataset = open_dataset(tmp_path / "coco", "train")
-    dataset._entries[0].objects[0].rle = None
+    objects = dataset._entries[0].objects
+    objects[0] = replace(objects[0], rle=None)
     split = collect_splits({"train": dataset})["train"]
     assert [instance.rle is None for instance in split.objects] == [True] + [False] * (len(split.objects) - 1)
     boxes = [instance.box for instance in split.objects]

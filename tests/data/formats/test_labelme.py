@@ -90,21 +90,23 @@ def test_splits_share_the_classes_and_paths_may_be_of_windows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"),
+    ("bad", "message", "left"),
     [
-        (shape("fox", [[1, 1], [9, 9]], "ellipse"), "shape_type is 'ellipse'"),
-        (shape("fox", [[1, 1]], "rectangle"), "cannot be read"),
-        (shape("fox", [[5, 6], [8, 7]], "mask", mask="?"), "no PNG"),
-        (shape("fox", [[48, 6], [51, 7]], "mask", mask=png(np.ones((2, 4)))), "exceeds the image"),
-        (shape("fox", [[1, 1], [2, 2]]), "has no area|three points"),
+        (shape("fox", [[1, 1], [9, 9]], "ellipse"), "shape_type is 'ellipse'", ["b.jpg"]),
+        (shape("fox", [[1, 1]], "rectangle"), "cannot be read", ["b.jpg"]),
+        (shape("fox", [[5, 6], [8, 7]], "mask", mask="?"), "no PNG", ["b.jpg"]),
+        (shape("fox", [[48, 6], [51, 7]], "mask", mask=png(np.ones((2, 4)))), "exceeds the image", ["b.jpg"]),
+        (shape("fox", [[1, 1], [2, 2]]), "has no area|three points", ["a.jpg", "b.jpg"]),  # its box is known
     ],
 )
-def test_a_broken_shape_is_named(tmp_path, bad, message):
+def test_a_broken_shape_is_named(tmp_path, bad, message, left):
     write(tmp_path, "a", shape("fox", [[1, 1], [9, 9]], "rectangle"), bad)
     with pytest.raises(DatasetError, match=r"a\.json, shape 2") as error:
         open_split(tmp_path)
     assert error.match(message)
-    assert len(open_split(tmp_path, skip_broken=True)[0][1]["boxes"]) == 1
+    write(tmp_path, "b", shape("fox", [[1, 1], [9, 9]], "rectangle"))
+    rest = open_split(tmp_path, skip_broken=True)
+    assert [rest.image_name(i) for i in range(len(rest))] == left
 
 
 def test_a_broken_file_is_named(tmp_path):

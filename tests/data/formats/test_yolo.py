@@ -78,25 +78,28 @@ def test_hotcoco_reads_the_same(root):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "message", "left"),
     [
-        ("7 0.5 0.5 0.1 0.1", "its class is 7; data.yaml has the classes 0 to 2"),
-        ("0 0.5 0.5 0.1", "it has 4 numbers"),
-        ("0 0.5 0.5 0.1 0.1 0.9", "a box and a score"),
-        ("0 20 30 10 10", "coordinates are fractions"),
-        ("0 0.5 0.5 nan 0.1", "not finite"),
-        ("cat 0.5 0.5 0.1 0.1", "not a number"),
-        ("0 0.5 0.5 0 0.1", "has no area"),
-        ("0 0.9 0.5 0.5 0.1", "exceeds the image"),
+        ("7 0.5 0.5 0.1 0.1", "there is no category 7; known: 0, 1, 2", [(2, 1), (1, 0)]),
+        ("-1 0.5 0.5 0.1 0.1", "its class is -1; data.yaml has the classes 0 to 2", [(1, 0)]),
+        ("0 0.5 0.5 0.1", "it has 4 numbers", [(1, 0)]),
+        ("0 0.5 0.5 0.1 0.1 0.9", "a box and a score", [(1, 0)]),
+        ("0 20 30 10 10", "coordinates are fractions", [(1, 0)]),
+        ("0 0.5 0.5 nan 0.1", "not finite", [(1, 0)]),
+        ("cat 0.5 0.5 0.1 0.1", "not a number", [(1, 0)]),
+        ("0 0.5 0.5 0 0.1", "has no area", [(2, 1), (1, 0)]),
+        ("0 0.9 0.5 0.5 0.1", "exceeds the image", [(3, 0), (1, 0)]),
     ],
 )
-def test_a_broken_line_is_named_and_can_be_skipped(root, line, message):
+def test_a_broken_line_is_named_and_can_be_skipped(root, line, message, left):
+    """``left``: objects and ignored regions of each image; an image with an object in an unknown place is left out."""
     (root / "labels/train/a.txt").write_text(f"{LABELS}{line}\n")
     with pytest.raises(DatasetError, match=r"labels/train/a.txt, line 3") as error:
         open_split(root)
     assert message in str(error.value)
     dataset = open_split(root, skip_broken=True)
-    assert [len(dataset[i][1]["boxes"]) for i in range(2)] == [2, 1]
+    crowds = [dataset[i][1]["iscrowd"].tolist() for i in range(len(dataset))]
+    assert [(flags.count(0), flags.count(1)) for flags in crowds] == left
     assert message in str(dataset.report)
 
 

@@ -96,7 +96,7 @@ class DocumentBuilder:
 
         Args:
             image: Entry of `add_image`.
-            label: Index of the class in ``classes``.
+            label: Index of the class in ``classes``; an object of an index that is not in it becomes an ignored region.
             box: Box in pixels; default: that of the polygons.
             segmentation: Polygons ``[[x1, y1, …], …]`` or run lengths; None without a mask.
             location: File and line of the annotation.

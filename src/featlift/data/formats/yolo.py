@@ -166,14 +166,14 @@ def _add_label_file(builder: DocumentBuilder, image: dict[str, Any], file: Path,
 
 
 def _parse_line(line: str, config: YoloConfig) -> tuple[int, list[float]]:
-    """Class index, and the four values of the box or the coordinates of the polygon."""
+    """Class index, which may be unknown, and the four values of the box or the coordinates of the polygon."""
     try:
         label, *values = (float(word) for word in line.split())
     except ValueError:
         raise ValueError(f"'{line.strip()[:60]}' has a word that is not a number") from None
     if not all(map(math.isfinite, (label, *values))):
         raise ValueError(f"'{line.strip()[:60]}' has a value that is not finite")
-    if not 0 <= label < len(config.classes) or label != int(label):
+    if label < 0 or label != int(label):
         raise ValueError(f"its class is {label:g}; {config.file.name} has the classes 0 to {len(config.classes) - 1}")
     if config.num_keypoint_values:
         values = values[:4]
