@@ -15,7 +15,7 @@ from featlift.data.config import DataConfig, build_dataset
 from featlift.detectors import get_extractor
 from featlift.detectors.checkpoint import DETECTOR_FILE, load_detector
 from featlift.detectors.config import quick_detector_config
-from featlift.detectors.efpn import ExclusiveRouting, ExtendedExtractor, extend_detector
+from featlift.detectors.efpn import ExclusiveRouting, ExtendedExtractor, distill_extended_level
 from featlift.detectors.efpn_config import efpn_modules
 from featlift.detectors.extractor import Extractor
 from featlift.detectors.multi_scale import MultiScaleTTA
@@ -184,7 +184,7 @@ def train_upper_bound(settings: Settings, folder: Path, seed: int) -> Candidate:
     dataset = build_dataset(settings.data)
     M, _ = load_detector(settings.detector_from)
     F = UpperBoundExtractor(get_extractor(M))
-    T = extend_detector(
+    T = distill_extended_level(
         M,
         nn.Identity(),
         ExclusiveRouting(settings.extended_level.small_roi_size),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from featlift.features import boxes_to_mask, crop_or_pad, crop_to_match, level_stride, tile_spans
+from featlift.features import boxes_to_mask, crop_or_pad, crop_to_match, flatten_tensors, level_stride, tile_spans
 
 GOLDEN = [  # box in px; half-open cells at stride 4 of a 64x64 map, at stride 8 of 32x32 (spec §1.5)
     ((13, 22, 30, 41), (3, 5, 8, 11), (1, 2, 4, 6)),
@@ -104,3 +104,10 @@ def test_overlapping_boxes_and_images_are_independent():
 
 def test_a_box_outside_the_map_has_no_cells():
     assert not boxes_to_mask([torch.tensor([[-20.0, -20, -5, -5], [70, 0, 90, 9]])], 4, (16, 16)).any()
+
+
+def test_tensors_in_nested_outputs():
+    a, b, c = torch.zeros(1), torch.ones(1), torch.full((1,), 2.0)
+    nested = (a, {"x": [b, None, "text"], "y": 3}, [(c,)])
+    assert [x.item() for x in flatten_tensors(nested)] == [0, 1, 2]
+    assert flatten_tensors(None) == []

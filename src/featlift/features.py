@@ -6,8 +6,9 @@ logarithm of the stride: a cell of ``p3`` covers 8x8 pixels. The suffix ``x`` ma
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as nnf
@@ -139,3 +140,11 @@ def boxes_to_mask(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -
         for (left, top), (right, bottom) in zip(starts.int().tolist(), ends.int().tolist(), strict=True):
             image_mask[:, top:bottom, left:right] = 1
     return mask
+
+
+def flatten_tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in ``value``: a tensor, or nested lists, tuples and mappings, in order; other values are left out."""
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [tensor for item in items for tensor in flatten_tensors(item)]

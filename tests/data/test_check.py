@@ -58,7 +58,6 @@ BOX = {"image_id": 1, "category_id": 1, "iscrowd": 0}
 SQUARE = [[5, 5, 15, 5, 15, 15, 5, 15]]
 SILENT_MISTAKES = {  # annotations of train → what the check prints, and whether it is an error
     "fine": ([{**BOX, "bbox": [5, 6, 20, 10], "area": 200}], None, False),
-    "corners, by area": ([{**BOX, "bbox": [5, 6, 20, 16], "area": 150}], "looks like left, top, right, bottom", True),
     "corners, by mask": ([{**BOX, "bbox": [5, 5, 15, 15], "segmentation": SQUARE}], "looks like left, top, right, bottom", True),
     "empty mask": ([{**BOX, "bbox": [5, 5, 10, 10], "segmentation": [[50, 5, 60, 5, 60, 9]]}], "covers no pixel", True),
     "mask off its box": ([{**BOX, "bbox": [25, 5, 10, 10], "segmentation": SQUARE}], "does not touch its bbox", True),
@@ -82,15 +81,15 @@ def test_mistakes_in_annotations(tmp_path, write_folder, annotations, message, i
 
 def test_normalized_boxes_are_refused(tmp_path, write_folder):
     boxes = [{**BOX, "bbox": [0.1 * k, 0.2, 0.3, 0.4]} for k in range(1, 6)]
-    with pytest.raises(ValueError, match="5 of 5 boxes look normalized"):
+    with pytest.raises(ValueError, match=r"5 of 5 boxes, such as .* look normalized"):
         check_dataset(write_folder(tmp_path, boxes))
 
 
-def test_corners_are_counted_with_examples(tmp_path, write_folder):
+def test_corners_are_refused_with_their_number_and_three_examples(tmp_path, write_folder):
     corners = [{**BOX, "bbox": [k, k, k + 10, k + 8], "area": 80} for k in range(2, 7)]
-    result = check_dataset(write_folder(tmp_path, corners))
-    assert "misread box: 5" in str(result)
-    assert str(result).count("looks like left, top, right, bottom") == 5
+    with pytest.raises(ValueError, match=r"5 of 5 boxes, such as .* look like left, top, right, bottom") as error:
+        check_dataset(write_folder(tmp_path, corners))
+    assert str(error.value).count("annotations[") == 3
 
 
 def copy_image(source, target):

@@ -10,6 +10,8 @@ from featlift.interpolators.fixed import BilinearInterpolator
 from featlift.upgrading.adapters import CallAdapters, build_adapter
 from featlift.upgrading.interpolate_call import CallSignature
 from featlift.upgrading.modules import UpgradedFixed, UpgradedNeck, UpgradedUpsample, upgraded_neck_class
+from featlift.upgrading.state import added_parameters
+from featlift.upgrading.upgrade import upgrade
 
 
 class Repeated(nn.Module):
@@ -117,3 +119,68 @@ def test_upsample_is_restored(kind: type[nn.Upsample]):
 def test_an_upgraded_fixed_one_is_an_interpolator():
     x = torch.rand(1, 2, 3, 5)
     assert torch.equal(UpgradedFixed(BilinearInterpolator(2), bright())(x), BilinearInterpolator(2)(x) + 1)
+
+
+class CheckpointedBlock(nn.Module):
+    """Upsamples by 2 between convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, 4, H, W]`` → ``[B, 4, 2H, 2W]``."""
+        return self.conv(nnf.interpolate(self.conv(x), scale_factor=2.0))
+
+
+class CheckpointedNet(nn.Module):
+    """``reentrant`` is None without checkpoints; ``part`` is what is checkpointed: "blocks", "neck" or "method"."""
+
+    def __init__(self, reentrant: bool | None, part: str) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 8, 8)
+        self.neck = nn.Sequential(CheckpointedBlock(), CheckpointedBlock())
+        self.head = nn.Conv2d(4, 2, 1)
+        self.reentrant, self.part = reentrant, part
+
+    def upsample(self, x: Tensor) -> Tensor:
+        return self.head(nnf.interpolate(x, scale_factor=2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` → ``[B, 2, H', W']``."""
+        parts = {"blocks": [*self.neck, self.head], "neck": [self.neck, self.head], "method": [self.upsample]}[
+            self.part
+        ]
+        x = self.stem(x)
+        for run in parts:
+            x = run(x) if self.reentrant is None else checkpoint(run, x, use_reentrant=self.reentrant)
+        return x
+
+
+def checkpointed_gradients(reentrant: bool | None, part: str) -> dict[str, Tensor]:
+    """Gradients of all parameters of an upgraded network whose added parameters are no longer zero."""
+    torch.manual_seed(0)
+    model = CheckpointedNet(reentrant, part)
+    upgrade(model, "light")
+    for parameter in added_parameters(model).values():
+        nn.init.uniform_(parameter, -0.5, 0.5)
+    model.train()(torch.rand(1, 3, 64, 64).requires_grad_()).square().sum().backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("part", ["blocks", "neck"])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing_gives_the_plain_gradients(reentrant: bool, part: str):
+    plain, checkpointed = checkpointed_gradients(None, part), checkpointed_gradients(reentrant, part)
+    assert any("added" in name for name in plain)
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient)
+
+
+@pytest.mark.parametrize(
+    ("reentrant", "message"), [(True, "Checkpoint whole modules"), (False, "different number of tensors")]
+)
+def test_a_checkpointed_method_is_an_error(reentrant: bool, message: str):
+    with pytest.raises(RuntimeError, match=message):
+        checkpointed_gradients(reentrant, "method")

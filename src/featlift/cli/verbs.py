@@ -66,7 +66,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "featlift benchmark nearest:plain carafe afi --data FOLDER --num-seeds 3",
     ),
     "upgrade": Command(
-        "put a learned interpolator into a torchvision detector",
+        "put a learned interpolator into a detector of any library",
         "upgrade:upgrade_detector",
         "featlift upgrade runs/baseline --data FOLDER --steps 1000",
     ),

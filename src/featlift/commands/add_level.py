@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from featlift.detectors.by_name import load_detector_by_name
+from featlift.integrations.by_name import load_network_by_name
 from featlift.integrations.yolox import YOLOX_PREFIX, YOLOXDetector, load_yolox
 from featlift.runs.level_training import NO_LEVEL_TRAINING, LevelTrainingOptions, train_level
 from featlift.runs.upgrade_training import upgrade_and_print, warn_about_random_weights
@@ -28,8 +28,8 @@ def add_level(
     labels and changes no other weights. Without steps the command prints the added modules and checks that the outputs are bit-identical.
 
     Args:
-        model: Name of a torchvision detector, such as "fasterrcnn_resnet50_fpn" or "retinanet_resnet50_fpn"; or "yolox:FILE", a
-            published ONNX file or checkpoint of YOLOX.
+        model: Name of a torchvision detector, such as "fasterrcnn_resnet50_fpn" or "retinanet_resnet50_fpn"; "yolox:FILE", a
+            published ONNX file or checkpoint of YOLOX; or FILE.py:FUNCTION, a function that returns a detector.
         images: Folder of training images of any size (boxes are not used), or "scenes".
         level: "p2x" for Faster and Mask R-CNN (stride 2), "p3x" for RetinaNet, FCOS and YOLOX (stride 4); by default the one that suits.
         transfer: Module that computes the level: "ftt", "espcn", … for p2x (`featlift list texture-transfers`), an interpolator that is
@@ -60,5 +60,5 @@ def _load(model: str, weights: str) -> tuple[nn.Module, nn.Module]:
         network = load_yolox(model.removeprefix(YOLOX_PREFIX))
         return YOLOXDetector(network), network
     warn_about_random_weights(model, weights)
-    detector = load_detector_by_name(model, weights)
+    detector = load_network_by_name(model, weights)
     return detector, detector

@@ -12,7 +12,8 @@ def export(
     The export and its verification run on the CPU. A JSON file next to each exported file lists the numerical errors, opset and versions.
 
     Args:
-        model: Run folder, detector file, name of a torchvision detector, or file of an interpolator (G.safetensors).
+        model: Run folder, detector file, name of a torchvision detector, or file of an interpolator (G.safetensors); for a whole network
+            of another library, at 640x640 px: hf:FOLDER_OR_ID, ultralytics:yolo11n.yaml, torchvision:NAME, timm:NAME, FILE.py:FUNCTION.
         format: Format: "onnx", "openvino", or "torch-export" (extractors and interpolators only).
         part: Part to export: "detector", "extractor" or "interpolator".
         data: Images that verify a detector: a COCO folder or "scenes"; default: the run's data.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from featlift.deployment.latency_budget import random_image
+from featlift.deployment.network_profile import format_network_table, profile_network
 from featlift.deployment.profile_report import (
     ProfileReport,
     build_profile_report,
@@ -10,8 +11,8 @@ from featlift.deployment.profile_report import (
     format_part_table,
     plot_profile,
 )
-from featlift.detectors.by_name import load_detector_by_name
 from featlift.device import resolve_device
+from featlift.integrations.by_name import has_torchvision_interface, load_network_by_name
 
 
 def profile(
@@ -24,10 +25,11 @@ def profile(
 ) -> ProfileReport:
     """Profile each part of a detector, and its upsampling steps with every interpolator; print two tables and write a plot.
 
-    Latencies are measured interleaved.
+    Latencies are measured interleaved. For a network of another library, one table compares the whole network as it is and upgraded.
 
     Args:
-        model: Run folder, detector file, or name of a torchvision detector, such as "maskrcnn_resnet50_fpn" (random weights).
+        model: Run folder, detector file, name of a torchvision detector such as "maskrcnn_resnet50_fpn" (random weights), hf:FOLDER_OR_ID,
+            ultralytics:yolo11n.yaml, torchvision:NAME, timm:NAME, or FILE.py:FUNCTION.
         image_size: Image size in pixels, HEIGHTxWIDTH or the side of a square.
         device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         interpolators: Names of the interpolators to compare; default: all.
@@ -39,7 +41,11 @@ def profile(
     """
     device = str(resolve_device(device))
     image = random_image(image_size, device)
-    detector = load_detector_by_name(model).eval().to(device)
+    detector = load_network_by_name(model).eval().to(device)
+    if not has_torchvision_interface(detector):
+        rows = profile_network(detector, image, interpolators, rounds)
+        print(f"{model} on {device}, image of {image_size}\n{format_network_table(rows)}")
+        return ProfileReport(rows, {})
     report = build_profile_report(detector, image, interpolators, rounds)
     height, width = detector.transform([image])[0].tensors.shape[-2:]  # type: ignore[operator]
     print(f"{model} on {device}, image of {image_size}, resized to {height}x{width}")

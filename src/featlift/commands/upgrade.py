@@ -4,11 +4,12 @@ from pathlib import Path
 
 from featlift.data.config import count_classes
 from featlift.deployment.latency_budget import UNLIMITED_BUDGET, LatencyBudget, select_within_budget
-from featlift.detectors.by_name import load_detector_by_name
+from featlift.integrations.by_name import load_network_by_name
 from featlift.runs.upgrade_training import (
     NO_FINE_TUNING,
     FineTuneOptions,
     check_coco_labels,
+    check_trainable,
     fine_tune_upgrade,
     upgrade_and_print,
     warn_about_random_weights,
@@ -30,9 +31,10 @@ def upgrade_detector(
     Without steps the command prints the added modules and checks that the outputs are bit-identical.
 
     Args:
-        model: Name of a torchvision detector, such as "fasterrcnn_resnet50_fpn", or a run folder.
+        model: Run folder, name of a torchvision detector such as "fasterrcnn_resnet50_fpn", hf:FOLDER_OR_ID, ultralytics:yolo11n.yaml,
+            torchvision:NAME, timm:NAME, or FILE.py:FUNCTION, a function that returns the network.
         interpolator: Name of the interpolator; see `featlift list interpolators`.
-        weights: Weights of a torchvision detector: "none", "DEFAULT" (downloaded) or a file.
+        weights: Weights: "none" (random, unless the model is a file or folder), "DEFAULT" (downloaded) or a file.
         data: COCO folder to train on, or "scenes".
         fine_tuning: Training of the added modules.
         latency_budget: Latency limit by which the interpolator is chosen.
@@ -43,7 +45,9 @@ def upgrade_detector(
     """
     if fine_tuning.steps:
         check_coco_labels(model, weights, data or "scenes")
-    detector = load_detector_by_name(model, weights, count_classes(data))
+    detector = load_network_by_name(model, weights, count_classes(data))
+    if fine_tuning.steps or latency_budget.max_latency_ms:
+        check_trainable(detector, model)
     warn_about_random_weights(model, weights)
     if latency_budget.max_latency_ms:
         interpolator = select_within_budget(detector, latency_budget)

@@ -65,8 +65,6 @@ def _misread_box(annotation: Mapping[str, Any], extent: Box | None, size: ImageS
         return f"its bbox {annotation['bbox']} looks normalized to 0…1; boxes are in pixels"
     if extent and box_iou_xyxy(as_corners, extent) > 0.9 > 0.5 > box_iou_xyxy(as_sides, extent):
         return f"its bbox {annotation['bbox']} looks like left, top, right, bottom: its mask extends so; COCO has width and height"
-    if not extent and _area_is_of_corners(annotation.get("area"), box):
-        return f"its bbox {annotation['bbox']} looks like left, top, right, bottom: its area is that box's; COCO has width and height"
     if extent and width > 0 < height and not box_iou_xyxy(as_sides, extent):
         extends = ", ".join(f"{edge:g}" for edge in extent)
         return f"its mask (left, top, right, bottom {extends}) does not touch its bbox {annotation['bbox']}"
@@ -80,7 +78,11 @@ def is_normalized(box: Sequence[float], size: ImageSize) -> bool:
     return inside and (0 < width < 1 or 0 < height < 1) and min(size) > 1
 
 
-def _area_is_of_corners(area: Any, box: Box) -> bool:
+def area_is_of_corners(area: Any, box: Sequence[float]) -> bool:
+    """Whether ``area`` is that of ``box`` read as left, top, right, bottom, and not as left, top, width, height.
+
+    A single object may agree by chance, so this shows something of a whole file only.
+    """
     left, top, right, bottom = box
     if not is_finite_number(area) or area <= 0 or right <= left or bottom <= top or not (left or top):
         return False

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from featlift.data.coco_boxes import is_finite_number, is_normalized
+from featlift.data.coco_boxes import area_is_of_corners, is_finite_number, is_normalized
 from featlift.data.coco_document import check_coco_document, load_coco_document, read_categories, whole_number
 from featlift.data.coco_objects import CocoObject, ParsedObject, finish_masks, parse_object
 from featlift.data.formats.split_source import SplitSource
@@ -12,7 +12,7 @@ from featlift.data.image_io import MAX_PIXELS, ImageReadError, ImageSize, read_i
 from featlift.data.problems import KEPT, LEFT_OUT, DataProblem, DatasetError, Effect
 
 MISREAD_FRACTION = 0.5
-"""Fraction of normalized boxes from which the whole file is refused, also by ``skip_broken``."""
+"""Fraction of normalized boxes, or of corners, from which the whole file is refused, also by ``skip_broken``."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class CocoReader:
         """Valid images in the order of the JSON file, with their valid objects and ignored regions.
 
         Raises:
-            DatasetError: If the boxes of the whole file are normalized.
+            DatasetError: If the boxes of the whole file are normalized, or corners.
         """
         entries: dict[int, CocoImage] = {}
         skipped: set[int] = set()
@@ -61,7 +61,7 @@ class CocoReader:
                 entries[entry.image_id] = entry
             elif id_ is not None:
                 skipped.add(id_)
-        self._refuse_normalized_boxes(entries)
+        self._refuse_misread_boxes(entries)
         unusable = self._add_annotations(entries, skipped - set(entries)) | self._source.unusable
         images = [entry for entry in entries.values() if entry.image_id not in unusable]
         finish_masks(images)
@@ -103,20 +103,28 @@ class CocoReader:
             return False
         return True
 
-    def _refuse_normalized_boxes(self, entries: dict[int, CocoImage]) -> None:
+    def _refuse_misread_boxes(self, entries: dict[int, CocoImage]) -> None:
+        """Raise if most boxes are fractions of their image, or have the area of left, top, right, bottom."""
         boxes = [
-            (index, annotation["bbox"], entries[annotation["image_id"]].size)
+            (index, annotation, entries[int(annotation["image_id"])].size)
             for index, annotation in enumerate(self.document["annotations"])
             if _has_box(annotation) and whole_number(annotation.get("image_id")) in entries
         ]
-        normalized = [(index, box) for index, box, size in boxes if is_normalized(box, size)]
-        if normalized and len(normalized) >= MISREAD_FRACTION * len(boxes):
-            examples = ", ".join(f"annotations[{index}] {box}" for index, box in normalized[:3])
-            message = (
-                f"{len(normalized)} of {len(boxes)} boxes look normalized to 0…1, such as {examples}; boxes are left, top, width "
-                "and height in pixels. Multiply them by the width and height of their image"
-            )
-            raise DatasetError([DataProblem(self.annotation_file, "'annotations'", "normalized boxes", message)])
+        normalized = [index for index, annotation, size in boxes if is_normalized(annotation["bbox"], size)]
+        self._refuse_boxes(normalized, len(boxes), "normalized to 0…1. Multiply them by the size of their image")
+        plain = [(index, a) for index, a, _ in boxes if a.get("area") and not a.get("segmentation")]
+        corners = [index for index, a in plain if area_is_of_corners(a["area"], a["bbox"])]
+        self._refuse_boxes(
+            corners, len(plain), "like left, top, right, bottom: their areas are those. Subtract left and top"
+        )
+
+    def _refuse_boxes(self, indices: list[int], count: int, reading: str) -> None:
+        if not indices or len(indices) < MISREAD_FRACTION * count:
+            return
+        annotations = self.document["annotations"]
+        examples = ", ".join(f"annotations[{index}] {annotations[index]['bbox']}" for index in indices[:3])
+        message = f"{len(indices)} of {count} boxes, such as {examples}, look {reading}; COCO has left, top, width, height in pixels"
+        raise DatasetError([DataProblem(self.annotation_file, "'annotations'", "misread boxes", message)])
 
     def _add_annotations(self, entries: dict[int, CocoImage], skipped: set[int]) -> set[int]:
         """Add each annotation to its image; annotations of ``skipped`` images are reported already.

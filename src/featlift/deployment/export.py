@@ -84,9 +84,23 @@ def export_module(
         ImportError: If the format needs a package that is not installed.
     """
     path = validate_export_path(path, format)
-    frozen = _inference_copy(module)
+    frozen = export_copy(module)
     inputs = [_as_tuple(example) for example in examples]
     program = torch.export.export(frozen, inputs[0], dynamic_shapes=_dynamic_shapes(inputs[0], size_divisor))
+    return write_program(frozen, program, inputs, ExportResult(path, format, {}, None, {}))
+
+
+def write_program(
+    frozen: nn.Module,
+    program: torch.export.ExportedProgram,
+    inputs: Sequence[tuple[Tensor, ...]],
+    request: ExportResult,
+) -> ExportResult:
+    """Write the exported ``program`` of ``frozen`` to the path and in the format of ``request``, and check it on ``inputs``.
+
+    Raises:
+        ValueError: If an output differs by more than :data:`EXPORT_TOLERANCE`; no file is written then.
+    """
 
     def onnx(unfinished: Path) -> None:
         names = list(_as_output_dict(frozen(*inputs[0])))
@@ -102,14 +116,12 @@ def export_module(
         )
 
     def write(unfinished: Path) -> Runner:
-        if format != "torch-export":
-            return FORMAT_WRITERS[format](onnx, unfinished)
+        if request.format != "torch-export":
+            return FORMAT_WRITERS[request.format](onnx, unfinished)
         torch.export.save(program, unfinished)
         return lambda *maps: _as_output_dict(torch.export.load(unfinished).module()(*maps))
 
-    return _write_checked(
-        lambda *maps: _as_output_dict(frozen(*maps)), write, inputs, ExportResult(path, format, {}, None, {})
-    )
+    return _write_checked(lambda *maps: _as_output_dict(frozen(*maps)), write, inputs, request)
 
 
 def export_detector(
@@ -134,7 +146,7 @@ def export_detector(
         raise ValueError(
             "A whole detector can be exported to onnx or openvino only; use torch-export for its extractor."
         )
-    frozen = _inference_copy(detector)
+    frozen = export_copy(detector)
     with torch.no_grad():
         detections = frozen([images[0]])[0]
     if not len(detections["boxes"]):
@@ -174,7 +186,8 @@ def _dynamic_shapes(maps: Sequence[Tensor], size_divisor: int) -> tuple[dict[int
     return tuple({2: factor * rows, 3: factor * columns} for factor in factors)
 
 
-def _inference_copy(module: nn.Module) -> nn.Module:
+def export_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of ``module`` for inference: on the CPU, in evaluation mode, without gradients and optimizations."""
     return restore(copy.deepcopy(module)).eval().requires_grad_(False).cpu()
 
 

@@ -12,14 +12,17 @@ from featlift.data.config import build_dataset, load_data_config
 from featlift.data.dataset import ImageDataset
 from featlift.deployment.export import ExportResult, export_detector, export_module
 from featlift.deployment.export_formats import EXPORT_FORMATS
+from featlift.deployment.export_network import export_network
 from featlift.detectors import get_extractor, get_interpolators
-from featlift.detectors.by_name import load_detector_by_name
+from featlift.integrations.by_name import has_torchvision_interface, load_network_by_name
 from featlift.interpolators.guide import needs_guide
 from featlift.registry import check_choice
 
 EXPORTABLE_PARTS = ("detector", "extractor", "interpolator")
 CHECK_MAP_SIZES = ((12, 17), (25, 9))
 """Heights and widths, in cells, of the feature maps that verify an interpolator."""
+FOREIGN_IMAGE_SIZE = (640, 640)
+"""(H, W) in pixels for which the network of another library is exported."""
 CHECK_IMAGE_BLOCKS = ((4, 3), (5, 7))
 """Heights and widths, in units of ``size_divisible``, of the images that verify an extractor."""
 
@@ -69,7 +72,10 @@ def _load_part(model: str) -> Any:
 
 
 def _export_from_detector(model: str, part: str, path: Path, format: str, data: str) -> list[ExportResult]:
-    detector = load_detector_by_name(model)
+    detector = load_network_by_name(model)
+    if not has_torchvision_interface(detector):
+        check_choice(part, ("detector",), f"part of {model}")
+        return [export_network(detector, FOREIGN_IMAGE_SIZE, path, format)]
     if part == "detector":
         return [export_detector(detector, select_check_images(detector, _check_dataset(model, data)), path, format)]
     if part == "interpolator":

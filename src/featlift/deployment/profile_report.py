@@ -90,7 +90,7 @@ def profile_parts(
         "heads": (heads, lambda: detections_from_features(detector, batch, features)),
         "whole": ([detector], lambda: detector([image])),
     }
-    return _profile_calls(calls, image.device, rounds)
+    return profile_calls(calls, image.device, rounds)
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def profile_interpolators(
         for i, step in enumerate(upsampling_steps):
             new_modules = [modules[i]] if i < len(modules) else []
             calls[f"{name} {i}"] = new_modules, _build_noise_call(modules[i % len(modules)], step, device)
-    rows, count = _profile_calls(calls, device, rounds), len(upsampling_steps)
+    rows, count = profile_calls(calls, device, rounds), len(upsampling_steps)
     return {
         name: tuple(
             replace(row, name=step.name)
@@ -129,7 +129,7 @@ def sum_profiles(parts: Sequence[PartProfile], name: str) -> PartProfile:
 def format_part_table(profile_report: ProfileReport) -> str:
     """Format a table with one line per part."""
     header = f"{'part':<20}{'parameters':>14}{'GMAC':>10}{'ms':>10}{'MB':>10}"
-    return "\n".join([header, *(f"{row.name:<20}{_format_numbers(row)}" for row in profile_report.parts)])
+    return "\n".join([header, *(f"{row.name:<20}{format_numbers(row)}" for row in profile_report.parts)])
 
 
 def format_interpolator_table(profile_report: ProfileReport) -> str:
@@ -140,7 +140,7 @@ def format_interpolator_table(profile_report: ProfileReport) -> str:
     for name, rows in profile_report.interpolators.items():
         step_latencies = "".join(f"{row.latency_ms:>10.2f}" for row in rows)
         detector_latency = estimate_detector_latency(profile_report, rows)
-        lines.append(f"{name:<20}{_format_numbers(sum_profiles(rows, name))}{step_latencies}{detector_latency:>10.0f}")
+        lines.append(f"{name:<20}{format_numbers(sum_profiles(rows, name))}{step_latencies}{detector_latency:>10.0f}")
     return "\n".join(lines)
 
 
@@ -185,7 +185,8 @@ def _plot_stacked_bars(axes: Any, rows: Mapping[str, Sequence[PartProfile]]) -> 
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(names))
 
 
-def _format_numbers(row: PartProfile) -> str:
+def format_numbers(row: PartProfile) -> str:
+    """Format the numbers of a row: parameters, 10⁹ multiply-adds, milliseconds, 10⁶ bytes."""
     return f"{row.num_parameters:>14,}{row.gmacs:>10.2f}{row.latency_ms:>10.2f}{row.peak_memory_mb:>10.1f}"
 
 
@@ -200,9 +201,10 @@ def _build_noise_call(upsample: UpsampleFn, step: UpsamplingStep, device: torch.
     return lambda: upsample(x, guide)
 
 
-def _profile_calls(
+def profile_calls(
     calls: Mapping[str, tuple[Sequence[nn.Module], Callable[[], Any]]], device: torch.device, rounds: int
 ) -> tuple[PartProfile, ...]:
+    """Profile functions by name, given with the modules whose parameters they use; latencies are measured interleaved."""
     times = measure_latencies({name: call for name, (_, call) in calls.items()}, rounds)
     return tuple(
         PartProfile(

@@ -105,7 +105,8 @@ def upsample_levels(
 
 def repeat_batch(teacher: Features, student: Features) -> Features:
     """Repeat the maps ``[B, C, H, W]`` of ``teacher`` to the batch sizes ``n·B`` of the same levels of ``student``."""
-    return {level: y.repeat(len(student[level]) // len(y), 1, 1, 1) for level, y in teacher.items() if level in student}
+    repeats = {level: len(student[level]) // len(y) for level, y in teacher.items() if level in student}
+    return {level: teacher[level] if n == 1 else teacher[level].repeat(n, 1, 1, 1) for level, n in repeats.items()}
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def compare_level(experiment: LevelExperiment, folder: Path, seed: int = 0, devi
     with open_run("baseline", experiment.detector, RunOptions(folder / "detector", seed=seed, device=device)) as run:
         if not (run.folder / "result.json").exists():
             PAPERS["baseline"].run(experiment.detector, run, "", PLAIN)
-    extended = extend_detector(experiment, folder, device)
+    extended = distill_extended_level(experiment, folder, device)
     enlarged = MultiScaleTTA(load_detector(folder / "detector")[0], (2.0,), hflip=False)
     plain = load_detector(folder / "detector")[0]
     detectors: dict[str, nn.Module] = {PLAIN: plain, EXTENDED: extended, ENLARGED: enlarged}
@@ -81,7 +81,7 @@ def compare_level(experiment: LevelExperiment, folder: Path, seed: int = 0, devi
     return LevelResult(runs, comparisons, dataset)
 
 
-def extend_detector(experiment: LevelExperiment, folder: Path, device: str) -> nn.Module:
+def distill_extended_level(experiment: LevelExperiment, folder: Path, device: str) -> nn.Module:
     """Return the detector of ``folder/detector`` with the level, trained on the training images without their labels, and enabled."""
     detector, _ = load_detector(folder / "detector")
     featlift.upgrade(detector.eval(), level="p3x", **experiment.level_options)

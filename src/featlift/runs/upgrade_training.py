@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from featlift.data.config import DataConfig, build_dataset, build_train_loader, quick_data_config
 from featlift.detectors.by_name import list_coco_labels
+from featlift.features import flatten_tensors
+from featlift.integrations.by_name import has_torchvision_interface
 from featlift.resolution import freeze
 from featlift.training import Learner, Run, fit
 from featlift.training.schedules import quick_optimizer
@@ -34,8 +36,9 @@ NO_FINE_TUNING = FineTuneOptions()
 
 
 def warn_about_random_weights(model: str, weights: str) -> None:
-    """Warn if ``model`` is torchvision's detector of that name with ``weights`` "none"."""
-    if weights == "none" and not Path(model).exists():
+    """Warn if ``model`` is a network of that name with ``weights`` "none", and no file or folder."""
+    place = model.partition(":")[2] if ":" in model and ".py:" not in model else model
+    if weights == "none" and ".py:" not in model and not Path(place).exists():
         warnings.warn(
             f"{model} has random weights; --weights DEFAULT downloads COCO's, or give a FILE.",
             stacklevel=2,
@@ -48,7 +51,8 @@ def check_coco_labels(model: str, weights: str, data: str) -> None:
     Raises:
         ValueError: If a class has another label in the weights.
     """
-    if weights != "DEFAULT" or Path(model).exists():
+    model = model.removeprefix("torchvision:")
+    if weights != "DEFAULT" or Path(model).exists() or ":" in model:
         return
     classes, labels = build_dataset(DataConfig(root=data)).classes, list_coco_labels(model)
     if list(classes) != labels[1 : len(classes) + 1]:
@@ -65,16 +69,30 @@ def upgrade_and_print(detector: nn.Module, name: str, level: str = "", network: 
     ``network`` is the module within the detector that is upgraded, by default the detector.
     """
     image = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
-    before = _run_detector(detector, image)
+    before = run_on_image(detector, image)
     print(upgrade(network or detector, name, level=level))
-    same = all(torch.equal(x, y) for x, y in zip(before, _run_detector(detector, image), strict=True))
+    same = all(torch.equal(x, y) for x, y in zip(before, run_on_image(detector, image), strict=True))
     print(f"outputs on an image before and after: {'bit-identical' if same else 'DIFFERENT'}")
 
 
 @torch.inference_mode()
-def _run_detector(detector: nn.Module, image: Tensor) -> list[Tensor]:
-    """Return the output tensors of ``detector`` on ``image [3, H, W]``: boxes, labels, scores, …"""
-    return list(detector.eval()([image])[0].values())
+def run_on_image(network: nn.Module, image: Tensor) -> list[Tensor]:
+    """Return all output tensors of ``network``, in evaluation mode, on ``image [3, H, W]``, a batch of one for other libraries."""
+    network.eval()
+    return flatten_tensors(network([image]) if has_torchvision_interface(network) else network(image[None]))
+
+
+def check_trainable(network: nn.Module, name: str) -> None:
+    """Check that the detection losses of ``network`` are known, for training on the command line.
+
+    Raises:
+        ValueError: If it is the network of another library.
+    """
+    if not has_torchvision_interface(network):
+        raise ValueError(
+            f"{name} has its own losses: train it with the trainer of its library (docs/own_trainer.md), or leave out --steps to only "
+            "write the upgrade."
+        )
 
 
 def fine_tune_upgrade(

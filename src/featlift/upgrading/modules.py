@@ -7,6 +7,7 @@ references, attributes set by other libraries and state-dict names are preserved
 import functools
 from typing import Any
 
+import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -189,11 +190,18 @@ def _remove_own_forward(module: nn.Module) -> None:
     del module.forward
 
 
+CHECKPOINTED_FUNCTION = (
+    "An upgraded forward interpolates without gradients in a part of it, as in checkpoint(self.method, x, use_reentrant=True): its "
+    "adapters would not be trained. Checkpoint whole modules, checkpoint(self.block, x), or the upgraded module itself."
+)
+
+
 class _InterpolateInterceptor(TorchFunctionMode):
     def __init__(self, added: CallAdapters):
         super().__init__()
         self.added = added
         self.counts: dict[CallSignature, int] = {}
+        self.has_gradients = torch.is_grad_enabled()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -204,6 +212,8 @@ class _InterpolateInterceptor(TorchFunctionMode):
         x = arguments["input"]
         if not is_feature_map(x):
             return old
+        if self.has_gradients and not torch.is_grad_enabled():
+            raise RuntimeError(CHECKPOINTED_FUNCTION)
         signature = call_signature(arguments)
         number = self.counts.get(signature, 0)
         self.counts[signature] = number + 1

@@ -33,7 +33,6 @@ from featlift.distillation.feature_pairs import (
     downscale_batch,
     repeat_batch,
     select_levels,
-    steps_of_levels,
     upsample_levels,
 )
 from featlift.distillation.patch_sampling import sample_patches
@@ -45,6 +44,7 @@ from featlift.losses import (
     generator_adversarial_loss,
     pyramid_l1,
 )
+from featlift.papers.afi_gan.reused_tensors import renumber_interpolators, select_prefix
 from featlift.papers.afi_gan.settings import STAGES, AdversarialConfig, Settings
 from featlift.registry import check_choice
 from featlift.resolution import cross_resolution, freeze, frozen_copy
@@ -236,41 +236,11 @@ def reused_weights(
     if settings.reuse == "G":
         G, _ = run_interpolator_stage(settings, loader, classes, run)
         weights = {f"{INTERPOLATOR_PREFIX}{name}": value for name, value in G.state_dict().items()}
-        return _with_target_interpolators(weights, settings)
-    weights = run_extractor_stage(settings, loader, classes, run).state_dict()
-    if settings.reuse == "M":
-        return _with_target_interpolators(weights, settings)
-    return _with_target_interpolators(_select_prefix(weights, INTERPOLATOR_PREFIX), settings)
-
-
-def _with_target_interpolators(weights: dict[str, Tensor], settings: Settings) -> dict[str, Tensor]:
-    """Number the interpolators of M's ``weights`` as the steps of T, which may have more or fewer (Table 3).
-
-    Each step of T takes the interpolator of M's step of the nearest level; a single shared interpolator stays as it is.
-    """
-    own, others = (
-        upsampled_levels(model.detector, model.pyramid) for model in (settings.model, extractor_model(settings))
-    )
-    numbers = {
-        name[len(INTERPOLATOR_PREFIX) :].partition(".")[0] for name in _select_prefix(weights, INTERPOLATOR_PREFIX)
-    }
-    if own == others or len(numbers) < 2:
-        return weights
-    nearest = steps_of_levels(own, others, len(others))
-    rest = {name: value for name, value in weights.items() if not name.startswith(INTERPOLATOR_PREFIX)}
-    for number, level in enumerate(own):
-        source = _select_prefix(weights, f"{INTERPOLATOR_PREFIX}{nearest[level][0]}.")
-        rest |= {_renumber(name, number): value for name, value in source.items()}
-    return rest
-
-
-def _renumber(name: str, number: int) -> str:
-    """Return the name of the same tensor of interpolator ``number``."""
-    return f"{INTERPOLATOR_PREFIX}{number}.{name[len(INTERPOLATOR_PREFIX) :].partition('.')[2]}"
-
-
-def _select_prefix(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name: value for name, value in weights.items() if name.startswith(prefix)}
+    else:
+        weights = run_extractor_stage(settings, loader, classes, run).state_dict()
+    if settings.reuse == "G_from_M":
+        weights = select_prefix(weights, INTERPOLATOR_PREFIX)
+    return renumber_interpolators(weights, settings.model, extractor_model(settings))
 
 
 def _build_learners(
