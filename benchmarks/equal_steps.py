@@ -23,7 +23,7 @@ from featlift.training.schedules import StageConfig, quick_optimizer
 
 
 def scenes() -> afi_gan.Settings:
-    """Return the settings of `featlift demo`: synthetic scenes of 160 px, random weights."""
+    """Return synthetic scenes of 160 px, random weights."""
     return afi_gan.Settings.quick()
 
 
@@ -129,7 +129,7 @@ def main() -> None:
             torch.device("cpu"), f"python benchmarks/equal_steps.py {name} --seeds {args.seeds}"
         )
         results = {
-            seed: run_equal_steps(DATASETS[name](), Path(args.runs) / name / str(seed), seed)
+            seed: run_equal_steps(DATASETS[name](), Path(args.runs) / name / str(seed), seed).content
             for seed in range(args.seeds)
         }
         print(

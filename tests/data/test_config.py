@@ -67,3 +67,12 @@ def test_sizes_of_the_signs(data):
     boxes = build_dataset(data(scene_object_sizes=(20, 24)))[0][1]["boxes"]
     assert (boxes[:, 2:] - boxes[:, :2]).max() > 18
     assert (boxes[:, 2:] - boxes[:, :2]).min() > 8
+
+
+def test_images_without_masks(data):
+    for with_masks in (True, False):
+        config = data(with_masks=with_masks, min_size=(48,))
+        image, target = (part[0] for part in next(build_train_loader(config, build_dataset(config), 0).iter_from(0)))
+        assert ("masks" in target) == with_masks
+        assert target["area"].shape == target["labels"].shape
+        assert image.shape == (3, 48, 48)

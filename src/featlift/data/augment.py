@@ -17,6 +17,11 @@ from featlift.resolution import PER_OBJECT_KEYS, Target
 Augmentation = Callable[[Tensor, Target, torch.Generator], Sample]
 
 
+def drop_masks(image: Tensor, target: Target, generator: torch.Generator) -> Sample:
+    """Remove the masks, which take most of the time of resizing; for detectors without masks."""
+    return image, {name: value for name, value in target.items() if name != "masks"}
+
+
 class RandomHorizontalFlip:
     """Flip the image horizontally with probability ``p``."""
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featlift.data.augment import Augmentation, HalfSizeView, RandomHorizontalFlip, RandomShortestSize
+from featlift.data.augment import Augmentation, HalfSizeView, RandomHorizontalFlip, RandomShortestSize, drop_masks
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.coco import CocoDataset
 from featlift.data.crops import RandomCropOfLargeImages
@@ -25,6 +25,7 @@ class DataConfig:
         max_size: Maximum long side in pixels.
         crop_size: Maximum side in pixels of training images, of which a random crop is used if they are larger; 0 for no crops.
         hflip_prob: Probability of a horizontal flip.
+        with_masks: Keep masks in training images; without them a detector that predicts no masks trains faster.
         num_workers: Worker processes that load images.
         skip_broken: Skip and list broken images and annotations instead of stopping.
         num_scenes: Number of synthetic training images.
@@ -40,6 +41,7 @@ class DataConfig:
     max_size: int = 1333
     crop_size: int = 0
     hflip_prob: float = 0.5
+    with_masks: bool = True
     num_workers: int = 2
     skip_broken: bool = False
     num_scenes: int = 2000
@@ -128,7 +130,7 @@ def build_train_loader(
         dataset,
         config.batch_size,
         seed,
-        [RandomHorizontalFlip(config.hflip_prob), *views],
+        [*([] if config.with_masks else [drop_masks]), RandomHorizontalFlip(config.hflip_prob), *views],
         num_workers=config.num_workers,
     )
 

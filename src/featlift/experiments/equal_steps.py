@@ -1,7 +1,7 @@
-"""AFI-GAN compared with nearest upsampling after equal numbers of training steps (``featlift demo``)."""
+"""AFI-GAN compared with nearest upsampling after equal numbers of training steps (second part of ``featlift demo``)."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,23 @@ from featlift.runs.evaluate import build_report_dataset
 from featlift.runs.options import RunOptions, open_run
 
 
-def run_equal_steps(settings: afi_gan.Settings, folder: Path, seed: int = 0, device: str = "auto") -> dict[str, Any]:
+@dataclass(frozen=True)
+class EqualSteps:
+    """Result of `run_equal_steps`: the content of ``result.json``, the runs (nearest interpolation first) and their comparison."""
+
+    content: dict[str, Any]
+    runs: list[RunRecord]
+    comparison: Comparison
+    dataset: ImageDataset
+
+
+def run_equal_steps(settings: afi_gan.Settings, folder: Path, seed: int = 0, device: str = "auto") -> EqualSteps:
     """Train AFI-GAN with ``settings``, and a control with nearest interpolation from the same start for as many steps.
 
-    Writes the runs ``afi-gan`` and ``nearest`` into ``folder``, and ``report.html`` and ``result.json`` on both. Returns the content of
-    ``result.json``.
+    Writes the runs ``afi-gan`` and ``nearest`` into ``folder``, and ``report.html`` and ``result.json`` on both.
     """
-    control = control_settings(settings, folder / "afi-gan" / "teacher.safetensors")
+    start = Path(settings.teacher_from) if settings.teacher_from else folder / "afi-gan" / "teacher.safetensors"
+    control = control_settings(settings, start)
     results = {}
     for name, paper, paper_settings in (("afi-gan", "afi-gan", settings), ("nearest", "baseline", control)):
         with open_run(
@@ -52,7 +62,7 @@ def control_settings(settings: afi_gan.Settings, start_file: Path) -> baseline.S
     return baseline.Settings(model, settings.data, replace(settings.target, steps=steps), str(start_file))
 
 
-def compare_and_report(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.Settings) -> dict[str, Any]:
+def compare_and_report(folder: Path, results: dict[str, dict[str, Any]], settings: afi_gan.Settings) -> EqualSteps:
     """Compare the two runs; write ``report.html`` and ``result.json`` on both, and print the table."""
     folders = (folder / "nearest", folder / "afi-gan")
     dataset = build_dataset(settings.data, "val")
@@ -69,7 +79,7 @@ def compare_and_report(folder: Path, results: dict[str, dict[str, Any]], setting
     plot_largest_changes(folder, comparison, (runs[0], runs[1]), dataset)
     print(format_comparison(runs, comparison))
     print(page)
-    return content
+    return EqualSteps(content, runs, comparison, dataset)
 
 
 def plot_largest_changes(
