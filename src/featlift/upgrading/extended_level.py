@@ -1,163 +1,138 @@
-"""Add EFPN's extended level (Deng et al., IEEE TMM 2021) to an existing torchvision Faster or Mask R-CNN, trained without labels.
+"""Add an extended level for small objects to an existing detector, trained without labels from the detector on larger images.
 
-Outputs stay bit-identical until :func:`enable_level` is called. Then small RoIs are pooled from p2x (stride 2) instead of "0" (stride 4)
-and classified by the existing head, as in the authors' release on COCO. :func:`level_distillation_loss` trains p2x of an image to match
-the detector's own "0" of the image at twice the size; it needs images only.
+``p2x`` (stride 2): EFPN's level of torchvision's two-stage detectors, from which small RoIs are pooled (``extended_rcnn``).
+``p3x`` (stride 4): a level of one-stage detectors and DETRs, made of their own frozen parts, that shares the finest head
+(``extended_family``). Outputs stay bit-identical until :func:`enable_level` is called.
 """
 
-import copy
-from collections.abc import Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as nnf
 from torch import Tensor, nn
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import MultiScaleRoIAlign
 
 from featlift.detectors.efpn import TT100K_SMALL_ROI_SIZE
-from featlift.features import Features
-from featlift.losses import pyramid_l1
-from featlift.profiling import count_macs, count_parameters
-from featlift.pyramids.efpn import ExtendedLevel, init_extended_level
-from featlift.pyramids.texture_transfers import texture_transfer
+from featlift.features import level_stride
 from featlift.registry import check_choice
-from featlift.resolution import cross_resolution
-from featlift.upgrading.extended_modules import FINEST_LEVEL, EFPNBackbone, EFPNRoIAlign, ExtendableFeatures
+from featlift.upgrading.extended_cost import level_cost
+from featlift.upgrading.extended_detector import ExtendedDetector, install
+from featlift.upgrading.extended_families import find_family
+from featlift.upgrading.extended_losses import shared_head_losses
+from featlift.upgrading.extended_modules import EFPNBackbone
+from featlift.upgrading.extended_rcnn import (
+    get_pooled_level,
+    install_pooled_level,
+    pooled_level_loss,
+    pooled_level_row,
+)
 from featlift.upgrading.report import UpgradeRow
 
-EXTENDED_LEVELS = ("p2x",)
+DEFAULT_NAMES = {"p2x": "ftt", "p3x": "nearest"}
+"""Level → what computes it by default: a texture transfer, or the interpolator that is corrected."""
+DEFAULT_MAX_SIZES = {"p2x": float(TT100K_SMALL_ROI_SIZE), "p3x": 32.0}
+"""Level → size limit of its objects, px of the network's input."""
 
 
-def install_level(model: nn.Module, level: str, transfer_name: str, options: dict[str, Any]) -> tuple[str, ...]:
-    """Add ``level`` with the texture transfer ``transfer_name`` to ``model`` in place; returns the dotted names of changed modules.
+def install_level(model: nn.Module, level: str, name: str, options: dict[str, Any]) -> tuple[str, ...]:
+    """Add ``level`` to ``model`` in place; returns the dotted names of changed modules, "" for the model itself.
 
-    ``options`` are those of the transfer, and ``tile_size``: side of the tiles in which p2x is computed, in stride-8 cells (0: whole map).
+    Args:
+        model: Detector.
+        level: "p2x" or "p3x".
+        name: Texture transfer (p2x) or interpolator (p3x).
+        options: Those of the transfer and ``tile_size`` (p2x); ``width`` and ``num_blocks`` of the
+            :class:`~featlift.upgrading.extended_upsampler.GuidedUpsampler` (p3x).
 
     Raises:
-        ValueError: For an unknown level or transfer, or an unsupported detector.
+        ValueError: For an unknown level, name or option, or an unsupported detector.
     """
-    check_choice(level, EXTENDED_LEVELS, "extended level")
-    backbone, pooling = _get_extendable_modules(model)
-    reference = next(backbone.fpn.layer_blocks.parameters())
-    lateral, channels = backbone.fpn.inner_blocks[0], backbone.out_channels
-    c2_channels = next(m.in_channels for m in lateral.modules() if isinstance(m, nn.Conv2d))
-    transfer_options = {option: value for option, value in options.items() if option != "tile_size"}
-    transfer = texture_transfer(transfer_name, channels, **transfer_options)
-    extension = ExtendedLevel(c2_channels, channels, transfer)
-    init_extended_level(extension, lateral, backbone.fpn.layer_blocks[0])
-    EFPNBackbone.upgrade(backbone, extension.to(reference.device, reference.dtype))
-    EFPNRoIAlign.upgrade(pooling, backbone, options.get("tile_size", 0))  # type: ignore[arg-type]
-    return "backbone", "roi_heads.box_roi_pool"
+    check_choice(level, DEFAULT_NAMES, "extended level")
+    if level == "p2x":
+        return install_pooled_level(model, name, options)
+    install(model, find_family(model), name, options)
+    return ("",)
 
 
-def level_report_row(model: nn.Module, level: str, transfer_name: str, image_size: tuple[int, int]) -> UpgradeRow:
-    """Return the report row of the extended level: parameters, and multiply-adds of the dense p2x for an image of (H, W) pixels."""
-    backbone, _ = _get_extended_modules(model)
-    stage, added = (copy.deepcopy(m).to("meta").eval() for m in (backbone.body["layer1"], backbone.added))
-    stem_channels = next(m.in_channels for m in stage.modules() if isinstance(m, nn.Conv2d))
-    strides = {"inner3": (8, backbone.out_channels), "inner2": (4, backbone.out_channels), "c1": (2, stem_channels)}
-    maps = {
-        key: torch.zeros(1, channels, *(side // stride for side in image_size), device="meta")
-        for key, (stride, channels) in strides.items()
-    }
-    gmacs = count_macs(lambda: added(maps["inner3"], maps["inner2"], stage(maps["c1"]))) / 1e9
+def level_report_row(model: nn.Module, level: str, name: str, image_size: tuple[int, int]) -> UpgradeRow:
+    """Return the report row of the level: parameters, and multiply-adds of the whole level for an image of (H, W) pixels."""
+    if level == "p2x":
+        return pooled_level_row(model, name, image_size)
+    extended = get_extended_detector(model)
+    cost = level_cost(extended, image_size)
     return UpgradeRow(
-        "backbone", level, 2, backbone.out_channels, "–", f"+ {transfer_name}", count_parameters(added), gmacs
+        "(model)",
+        level,
+        level_stride(level),
+        extended.added_level.channels,
+        "–",
+        f"+ {name}",
+        cost.parameters,
+        cost.gmacs["level"],
     )
 
 
-def enable_level(model: nn.Module, small_roi_size: float = TT100K_SMALL_ROI_SIZE) -> None:
-    """Pool RoIs with √(w·h) below ``small_roi_size`` pixels of the resized image from the extended level of ``model``; 0 disables it.
+def enable_level(model: nn.Module, max_size: float | None = None) -> None:
+    """Use the extended level of ``model`` for objects below ``max_size``; 0 disables it.
 
-    56 extends torchvision's level assignment by one level: at twice the image size, the same RoIs are pooled from "0".
+    Args:
+        model: Detector with an extended level.
+        max_size: √(w·h) in pixels of the network's input (after its resizing). p2x: RoIs below it are pooled from the level; the default of
+            56 extends torchvision's level assignment by one level. p3x: predictions of the level below it are added; default 32.
 
     Raises:
-        ValueError: If ``model`` has no extended level, or ``small_roi_size`` is negative.
+        ValueError: If ``model`` has no extended level, or ``max_size`` is negative.
     """
-    if small_roi_size < 0:
-        raise ValueError(
-            f"small_roi_size is {small_roi_size}; use a size in pixels, or 0 to disable the extended level."
-        )
-    _get_extended_modules(model)[1].small_roi_size = float(small_roi_size)
+    is_shared = isinstance(model, ExtendedDetector)
+    limit = DEFAULT_MAX_SIZES["p3x" if is_shared else "p2x"] if max_size is None else float(max_size)
+    if limit < 0:
+        raise ValueError(f"max_size is {max_size}; use a size in pixels, or 0 to disable the extended level.")
+    if is_shared:
+        model.level_max_size = limit
+    else:
+        _get_pooling(model).small_roi_size = limit
 
 
 def get_small_roi_size(model: nn.Module) -> float:
-    """Return the size limit of RoIs on the extended level in pixels; 0 if disabled. Raises ValueError if ``model`` has no such level."""
-    return _get_extended_modules(model)[1].small_roi_size
+    """Return the size limit of the extended level in pixels; 0 if disabled. Raises ValueError if ``model`` has no such level."""
+    return model.level_max_size if isinstance(model, ExtendedDetector) else _get_pooling(model).small_roi_size
 
 
 def level_distillation_loss(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Compute the distillation loss of the extended level (EFPN, Sec. III-C, the global terms of Eq. (5)).
+    """Compute the distillation losses of the extended level. Only the level receives gradients; batch norm statistics do not change.
 
-    The teacher is the model on ``images``; the student is its extended level on the 2x2 averages of ``images``. Only the extended level
-    receives gradients. The model stays in evaluation mode, so batch norm statistics do not change.
+    p2x (EFPN, Sec. III-C, the global terms of Eq. (5)): the teacher is the model on ``images``, the student its level on their 2x2
+    averages; use twice the image size of inference, with sides that are multiples of 64.
+    p3x: the teacher is the model on ``images`` enlarged by 2; use the image size of inference.
 
     Args:
         model: Detector with an extended level, in evaluation mode.
-        images: ``[B, 3, H, W]``, normalized for the model; H and W are multiples of 64. Use twice the image size of inference.
+        images: ``[B, 3, H, W]``, normalized for the model.
 
     Returns:
-        ``{"global": scalar}``.
+        Scalars by name; their sum is the loss.
 
     Raises:
-        ValueError: If the model has no extended level, is in training mode, or H or W is no multiple of 64.
+        ValueError: If the model has no extended level, is in training mode, or the size does not suit.
     """
+    if not isinstance(model, ExtendedDetector):
+        _get_pooling(model)
+        return pooled_level_loss(model, images)
     if model.training:
         raise ValueError("level_distillation_loss needs the model in evaluation mode: call model.eval() first.")
-    if any(side % 64 for side in images.shape[-2:]):
+    return shared_head_losses(model, images)
+
+
+def get_extended_detector(model: nn.Module) -> ExtendedDetector:
+    """Return ``model``, which has the level p3x. Raises ValueError if it has not."""
+    if not isinstance(model, ExtendedDetector):
         raise ValueError(
-            f"images has shape {tuple(images.shape)}; height and width must be multiples of 64 to align the maps."
+            f"This {type(model).__name__} has no extended level p3x; add it with featlift.upgrade(model, level='p3x')."
         )
-    backbone, _ = _get_extended_modules(model)
-    student, teacher = cross_resolution(
-        teacher=lambda large: level_teacher_maps(backbone(large)),
-        student=lambda small: backbone.added(**_compute_extension_inputs(backbone, small)),
-        image=images,
-        downscale=lambda large: nnf.avg_pool2d(large, 2),
-    )
-    return {"global": pyramid_l1(student, teacher)}
+    return model
 
 
-def level_teacher_maps(features: ExtendableFeatures) -> Features:
-    """Return the teacher's maps under the names of the student's levels, p3x and p2x."""
-    return {"p3x": features.extension_inputs["inner3"], "p2x": features[FINEST_LEVEL]}
-
-
-@torch.no_grad()
-def _compute_extension_inputs(backbone: EFPNBackbone, image: Tensor) -> Features:
-    """Compute inner3, inner2 and c2x of ``image`` without a graph."""
-    inputs = backbone(image).extension_inputs
-    return {"inner3": inputs["inner3"], "inner2": inputs["inner2"], "c2x": backbone.body["layer1"](inputs["c1"])}
-
-
-def _get_extended_modules(model: nn.Module) -> tuple[EFPNBackbone, EFPNRoIAlign]:
-    backbone, pooling = (
-        getattr(model, "backbone", None),
-        getattr(getattr(model, "roi_heads", None), "box_roi_pool", None),
-    )
-    if not isinstance(backbone, EFPNBackbone) or not isinstance(pooling, EFPNRoIAlign):
+def _get_pooling(model: nn.Module) -> Any:
+    if not isinstance(getattr(model, "backbone", None), EFPNBackbone):
         raise ValueError(
-            f"This {type(model).__name__} has no extended level; add it with featlift.upgrade(model, level='p2x')."
+            f"This {type(model).__name__} has no extended level; add it with featlift.upgrade(model, level='p2x'), or 'p3x' for one-stage "
+            "detectors and DETRs."
         )
-    return backbone, pooling
-
-
-def _get_extendable_modules(model: nn.Module) -> tuple[BackboneWithFPN, MultiScaleRoIAlign]:
-    """Return the backbone and the box pooling of a torchvision R-CNN with a ResNet-FPN that starts at stride 4."""
-    backbone, heads = getattr(model, "backbone", None), getattr(model, "roi_heads", None)
-    if type(backbone) is not BackboneWithFPN or type(heads) is not RoIHeads or _is_unsupported(backbone, heads):
-        raise ValueError(
-            f"This {type(model).__name__} does not support an extended level. Use torchvision's Faster or Mask R-CNN with a ResNet-FPN "
-            "that starts at stride 4 (fasterrcnn_resnet50_fpn, …_v2, maskrcnn_resnet50_fpn, …). For FeatLift's detectors, use "
-            "`featlift train efpn`."
-        )
-    return backbone, heads.box_roi_pool
-
-
-def _is_unsupported(backbone: BackboneWithFPN, heads: RoIHeads) -> bool:
-    """Return whether the body lacks a max pooling before the finest returned layer, or the RoI pooling is not torchvision's."""
-    layers: Sequence[str] = list(backbone.body)
-    has_pooling = "maxpool,layer1" in ",".join(layers) and backbone.body.return_layers.get("layer1") == FINEST_LEVEL
-    return not has_pooling or type(heads.box_roi_pool) is not MultiScaleRoIAlign
+    return get_pooled_level(model)[1]

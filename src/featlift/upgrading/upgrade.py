@@ -8,7 +8,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from featlift.upgrading.adapters import build_adapters
 from featlift.upgrading.example_inputs import encode_example
-from featlift.upgrading.extended_level import install_level, level_report_row
+from featlift.upgrading.extended_detector import ExtendedDetector
+from featlift.upgrading.extended_level import DEFAULT_NAMES, install_level, level_report_row
 from featlift.upgrading.extended_modules import EFPNBackbone, EFPNRoIAlign
 from featlift.upgrading.finders import FINDERS
 from featlift.upgrading.modules import UpgradedFixed, UpgradedFPN, UpgradedNeck, UpgradedUpsample
@@ -18,7 +19,8 @@ from featlift.upgrading.sites import FinderResult, SearchScope, UpgradeSite
 from featlift.upgrading.state import STATE_ATTRIBUTE, UpgradeState, copy_tensors, get_upgrade_state
 from featlift.upgrading.wrappers import unwrap_module
 
-UPGRADED_TYPES = (UpgradedFPN, UpgradedFixed, UpgradedUpsample, UpgradedNeck, EFPNBackbone, EFPNRoIAlign)
+LEVEL_TYPES = (EFPNBackbone, EFPNRoIAlign, ExtendedDetector)
+UPGRADED_TYPES = (UpgradedFPN, UpgradedFixed, UpgradedUpsample, UpgradedNeck, *LEVEL_TYPES)
 REPORT_IMAGE_SIZE = (256, 256)
 """(H, W) in pixels for which the cost of an extended level is reported."""
 
@@ -40,28 +42,31 @@ def upgrade(
     The first finder with a match is used: torchvision's ``FeaturePyramidNetwork``; FeatLift pyramids with fixed interpolators;
     ``nn.Upsample(scale_factor=2)``; calls of ``torch.nn.functional.interpolate`` that upsample by 2 in the ``forward`` of one module.
 
-    With ``level="p2x"``, a torchvision Faster or Mask R-CNN gets EFPN's extended level instead. Outputs are identical until the level is
-    enabled by :func:`~featlift.upgrading.extended_level.enable_level`; train it before
+    With ``level="p2x"``, a torchvision Faster or Mask R-CNN gets EFPN's extended level instead; with ``level="p3x"``, a one-stage
+    detector or DETR gets a level at half the stride of its finest head. Outputs are identical until the level is enabled by
+    :func:`~featlift.upgrading.extended_level.enable_level`; train it before
     (:func:`~featlift.upgrading.extended_level.level_distillation_loss`).
 
     Args:
         model: Network with such upsampling steps, also in ``DataParallel``, ``torch.compile`` or ``AveragedModel``.
-        name: Name of an interpolator (``featlift.interpolators.INTERPOLATORS``), default "afi"; with ``level``, name of a transfer
-            (``featlift.pyramids.texture_transfers.TEXTURE_TRANSFERS``), default "ftt".
+        name: Name of an interpolator (``featlift.interpolators.INTERPOLATORS``), default "afi"; with "p2x", name of a transfer
+            (``featlift.pyramids.texture_transfers.TEXTURE_TRANSFERS``), default "ftt"; with "p3x", the interpolator that is corrected,
+            default "nearest".
         neck: Dotted name of the submodule to search; empty searches the whole model.
         example_inputs: Argument of the model, or a tuple of arguments, to trace its maps once; None is a black image
             ``[1, 3, 256, 256]``.
-        level: "p2x" adds this extended level; empty upgrades interpolations.
+        level: "p2x" or "p3x" adds this extended level; empty upgrades interpolations.
         keep_weights: Keep a copy of the current weights on the CPU, for :func:`downgrade`; it is never pickled with the model.
         options: Options of the interpolator, except ``init`` and ``shortcut``, which the upgrade sets itself; or options of the transfer,
-            and ``tile_size``: side of the tiles in which the level is computed, in stride-8 cells (0: whole map).
+            and ``tile_size``: side of the tiles in which p2x is computed, in stride-8 cells (0: whole map); or, with "p3x", ``width`` and
+            ``num_blocks`` of the :class:`~featlift.upgrading.extended_upsampler.GuidedUpsampler`.
 
     Raises:
         ValueError: If no 2x upsampling is found, the network is already upgraded or distributed, or a name or option is unknown.
     """
     model = _check_not_upgraded(model)
     if level:
-        return _upgrade_level(model, level, name or "ftt", OriginalWeights(model, keep_weights), options)
+        return _upgrade_level(model, level, name or DEFAULT_NAMES.get(level, ""), OriginalWeights(model, keep_weights), options)
     name = name or "afi"
     if neck not in dict(model.named_modules()):
         raise ValueError(
@@ -90,7 +95,7 @@ def _upgrade_level(
     sites = tuple((path, 1) for path in install_level(model, level, name, options))
     setattr(model, STATE_ATTRIBUTE, UpgradeState(name, options, "", sites, originals, level))
     return UpgradeReport(
-        "torchvision R-CNN", (level_report_row(model, level, name, REPORT_IMAGE_SIZE),), REPORT_IMAGE_SIZE, (), ()
+        "extended level", (level_report_row(model, level, name, REPORT_IMAGE_SIZE),), REPORT_IMAGE_SIZE, (), ()
     )
 
 
@@ -140,7 +145,7 @@ def _adapters_for_site(site: UpgradeSite, name: str, options: dict[str, object])
 
 
 def _restore_module(module: nn.Module) -> None:
-    if isinstance(module, (UpgradedFPN, UpgradedUpsample, UpgradedNeck, EFPNBackbone, EFPNRoIAlign)):
+    if isinstance(module, (UpgradedFPN, UpgradedUpsample, UpgradedNeck, *LEVEL_TYPES)):
         module.restore()
     else:
         module.interpolators = nn.ModuleList(dict.fromkeys(i.fixed for i in module.interpolators))  # type: ignore[union-attr]
