@@ -109,9 +109,10 @@ def write_level_report(level: LevelResult, folder: Path) -> Path:
 def write_demo_page(folder: Path, experiment: LevelExperiment, level: LevelResult, stages: EqualSteps) -> Path:
     """Write ``report.html``: sentences and tables of both parts, with objects that were gained and lost."""
     data = experiment.detector.data
+    smallest, largest = data.scene_object_sizes
     introduction = (
-        f"A small FCOS is trained on built-in synthetic scenes with signs of {'to'.join(f' {s} ' for s in data.scene_object_sizes)}px in images "
-        f"of {data.scene_size} px. Two methods start from it. Nothing is selected: the page shows the results of this run, gain or loss."
+        f"A small FCOS is trained on built-in synthetic scenes with signs of {smallest} to {largest} px in images of {data.scene_size} px. "
+        "Two methods start from it. Nothing is selected: the page shows the results of this run, gain or loss."
     )
     sections = [_level_section(experiment, level), _stages_section(stages)]
     return write_summary_page(
@@ -124,7 +125,7 @@ def _level_section(experiment: LevelExperiment, level: LevelResult) -> Section:
     comparison = level.comparisons[0]
     paragraphs = [
         f"The detector was trained for {experiment.detector.train.steps:,} steps with labels. Then a level at half the stride of its "
-        f"finest one was trained for {experiment.level.steps:,} steps without labels, from the detector's own output on the images enlarged "
+        f"finest one was trained for {experiment.level.steps:,} steps without labels, from the detector's output on the images enlarged "
         f"by 2. All other weights are frozen. The level adds detections below {experiment.max_size:g} px.",
         describe_change(comparison, "ap_small", "AP small")
         + " "

@@ -4,11 +4,18 @@ from torch import nn
 
 from featlift.upgrading.extended_dense import DenseFamily
 from featlift.upgrading.extended_detr import DETRFamily
+from featlift.upgrading.extended_extractor import ExtractorDenseFamily
 from featlift.upgrading.extended_family import LevelFamily
 from featlift.upgrading.extended_ultralytics import UltralyticsFamily
 from featlift.upgrading.extended_yolox import YOLOXFamily
 
-FAMILIES: tuple[LevelFamily, ...] = (YOLOXFamily(), DenseFamily(), UltralyticsFamily(), DETRFamily())
+FAMILIES: tuple[LevelFamily, ...] = (
+    YOLOXFamily(),
+    DenseFamily(),
+    ExtractorDenseFamily(),
+    UltralyticsFamily(),
+    DETRFamily(),
+)
 """In the order in which they are asked."""
 
 
