@@ -39,7 +39,7 @@ def merge_small_detections(plain: Sequence[Detection], other: Sequence[Detection
         by_image.setdefault(one["image_id"], []).append(one)
     kept = []
     for candidates in by_image.values():
-        xywh = torch.tensor([one["bbox"] for one in candidates])
+        xywh = torch.tensor([one["bbox"] for one in candidates], dtype=torch.float32)
         boxes = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
         scores, labels = (torch.tensor([one[key] for one in candidates]) for key in ("score", "category_id"))
         kept += [candidates[i] for i in batched_nms(boxes, scores, labels, NMS_IOU)[:MAX_DETECTIONS].tolist()]

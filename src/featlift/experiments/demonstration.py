@@ -16,6 +16,7 @@ from featlift.report.records import RunRecord
 from featlift.report.summary_page import Section, object_examples, summary_rows, write_summary_page
 from featlift.runs.comparison import comparison_to_dict
 from featlift.runs.evaluate import build_report_dataset
+from featlift.runs.level_training import LevelTrainingOptions
 from featlift.training.schedules import StageConfig, quick_optimizer
 
 NUM_EXAMPLES = 6
@@ -58,7 +59,7 @@ def level_experiment(seed: int, step_scale: float) -> LevelExperiment:
     detector = baseline.Settings(
         demo_detector_config(), demo_data_config(seed), StageConfig(_scale(1500, step_scale), quick_optimizer(3e-3))
     )
-    level = StageConfig(_scale(400, step_scale), quick_optimizer(2e-3))
+    level = LevelTrainingOptions(_scale(400, step_scale), image_size=detector.data.scene_size, batch_size=8)
     return LevelExperiment(detector, level, {"width": 64, "num_blocks": 3}, max_size=24.0)
 
 
