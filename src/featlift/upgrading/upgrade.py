@@ -66,7 +66,9 @@ def upgrade(
     """
     model = _check_not_upgraded(model)
     if level:
-        return _upgrade_level(model, level, name or DEFAULT_NAMES.get(level, ""), OriginalWeights(model, keep_weights), options)
+        return _upgrade_level(
+            model, level, name or DEFAULT_NAMES.get(level, ""), OriginalWeights(model, keep_weights), options
+        )
     name = name or "afi"
     if neck not in dict(model.named_modules()):
         raise ValueError(
