@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import detection
 
 from featlift.cli import main
@@ -147,3 +147,94 @@ def torchvision_detector() -> Callable[[str], nn.Module]:
         return build(weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=96, **few).eval()
 
     return build
+
+
+# ---------------------------------------------------------------------------------------------------- a network like YOLOX
+
+
+def _down(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.BatchNorm2d(outputs), nn.SiLU())
+
+
+def _block(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.SiLU())
+
+
+class YOLOXNeck(nn.Module):
+    """Backbone and neck with the module names of YOLOX's authors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.ModuleDict(
+            {
+                "stem": _down(3, 6),
+                "dark2": _down(6, 8),
+                "dark3": _down(8, 8),
+                "dark4": _down(8, 12),
+                "dark5": _down(12, 16),
+            }
+        )
+        for name, stage in self.backbone.items():
+            setattr(self.backbone, name, stage)
+        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
+        self.lateral_conv0, self.C3_p4, self.reduce_conv1 = _block(16, 12), _block(24, 12), _block(12, 8)
+        self.C3_p3, self.bu_conv2, self.C3_n3 = _block(16, 8), _down(8, 8), _block(16, 12)
+        self.bu_conv1, self.C3_n4 = _down(12, 12), _block(24, 16)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[B, 3, H, W]`` → maps of strides 8, 16, 32."""
+        maps = {}
+        for name, stage in self.backbone.items():
+            x = maps[name] = stage(x)
+        top = self.lateral_conv0(x)
+        middle = self.reduce_conv1(self.C3_p4(torch.cat([self.upsample(top), maps["dark4"]], 1)))
+        p3 = self.C3_p3(torch.cat([self.upsample(middle), maps["dark3"]], 1))
+        n3 = self.C3_n3(torch.cat([self.bu_conv2(p3), middle], 1))
+        return p3, n3, self.C3_n4(torch.cat([self.bu_conv1(n3), top], 1))
+
+
+class YOLOXHead(nn.Module):
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__()
+        self.strides, self.decode_in_inference = [8, 16, 32], True
+        self.stems = nn.ModuleList(_block(channels, 8) for channels in (8, 12, 16))
+        self.cls_convs, self.reg_convs = (nn.ModuleList(_block(8, 8) for _ in range(3)) for _ in range(2))
+        self.cls_preds, self.reg_preds, self.obj_preds = (
+            nn.ModuleList(nn.Conv2d(8, channels, 1) for _ in range(3)) for channels in (num_classes, 4, 1)
+        )
+
+    def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
+        """Three maps → decoded rows ``[B, N, 5 + K]``: center, sides (px), objectness, classes."""
+        rows = []
+        for level, (x, stride) in enumerate(zip(maps, self.strides, strict=True)):
+            x = self.stems[level](x)
+            boxes = self.reg_preds[level](self.reg_convs[level](x)).permute(0, 2, 3, 1)
+            objectness = self.obj_preds[level](self.reg_convs[level](x)).permute(0, 2, 3, 1).sigmoid()
+            classes = self.cls_preds[level](self.cls_convs[level](x)).permute(0, 2, 3, 1).sigmoid()
+            ys, xs = torch.meshgrid(*(torch.arange(side) for side in x.shape[-2:]), indexing="ij")
+            center, sides = (boxes[..., :2] + torch.stack([xs, ys], -1)) * stride, boxes[..., 2:].exp() * stride
+            rows.append(torch.cat([center, sides, objectness, classes], -1).flatten(1, 2))
+        return torch.cat(rows, 1)
+
+
+class YOLOX(nn.Module):
+    """A small network with the structure, module names and outputs of YOLOX."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = YOLOXNeck(), YOLOXHead()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` → ``[B, N, 8]``."""
+        return self.head(self.backbone(x))
+
+
+@pytest.fixture
+def yolox() -> nn.Module:
+    """Weights so large that the outputs depend on the image."""
+    torch.manual_seed(0)
+    network = YOLOX().eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return network

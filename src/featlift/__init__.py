@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from featlift.interpolators import interpolator, list_interpolators
     from featlift.pyramids import list_pyramids
     from featlift.resolution import cross_resolution
+    from featlift.runs.level_training import train_level
     from featlift.upgrading import (
         UpgradeReport,
         added_parameters,
@@ -56,6 +57,7 @@ _MODULES = {
     "save": "checkpoints",
     "save_delta": "upgrading",
     "train": "commands.train",
+    "train_level": "runs.level_training",
     "upgrade": "upgrading",
     "upgraded_trainer": "integrations",
 }
@@ -86,6 +88,7 @@ __all__ = [
     "save",
     "save_delta",
     "train",
+    "train_level",
     "upgrade",
     "upgraded_trainer",
 ]

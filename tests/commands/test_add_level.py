@@ -53,7 +53,7 @@ def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_
         "nearest",
         "--steps",
         "1",
-        "--small-roi-size",
+        "--max-size",
         "40",
     ]
     assert main([*words, "--out", str(out)]) == 0

@@ -81,7 +81,7 @@ COMMANDS: dict[str, Command | dict[str, Command]] = {
         "featlift export runs/afi --format onnx",
     ),
     "add-level": Command(
-        "add an extended level for small objects to a torchvision detector, without labels",
+        "add an extended level for small objects to a detector, without labels",
         "add_level:add_level",
         "featlift add-level fasterrcnn_resnet50_fpn --weights DEFAULT --images FOLDER --steps 1000",
     ),

@@ -1,36 +1,42 @@
-"""``featlift add-level``: add EFPN's extended level to a torchvision detector, distilled from unlabeled images; write a delta file."""
+"""``featlift add-level``: add an extended level to a detector, distilled from unlabeled images; write a delta file."""
 
 from pathlib import Path
 
-from featlift.data.image_folder import UnlabeledImageFolder
-from featlift.data.synthetic.scenes import SyntheticScenes
+from torch import nn
+
 from featlift.detectors.by_name import load_detector_by_name
-from featlift.runs.level_training import NO_LEVEL_TRAINING, LevelTrainingOptions, distill_level
+from featlift.integrations.yolox import YOLOX_PREFIX, YOLOXDetector, load_yolox
+from featlift.runs.level_training import NO_LEVEL_TRAINING, LevelTrainingOptions, train_level
 from featlift.runs.upgrade_training import upgrade_and_print, warn_about_random_weights
-from featlift.upgrading import enable_level, save_delta
+from featlift.upgrading import save_delta
+from featlift.upgrading.extended_level import get_small_roi_size
 
 
 def add_level(
     model: str,
     images: str = "",
-    transfer: str = "ftt",
+    level: str = "",
+    transfer: str = "",
     weights: str = "none",
     training: LevelTrainingOptions = NO_LEVEL_TRAINING,
-    small_roi_size: float = 56.0,
+    max_size: float = 0.0,
     out: str = "extended_level.safetensors",
 ) -> Path:
-    """Add a pyramid level of stride 2 for small objects, train it, and write a file that contains only the difference.
+    """Add a finer pyramid level for small objects, train it, and write a file that contains only the difference.
 
-    The level is trained to predict, from an image, the detector's finest level of the same image at twice the size. Training needs no
+    The level is trained to predict, from an image, what the detector itself finds in the same image at twice the size. Training needs no
     labels and changes no other weights. Without steps the command prints the added modules and checks that the outputs are bit-identical.
 
     Args:
-        model: Faster or Mask R-CNN of torchvision with a ResNet backbone, such as "fasterrcnn_resnet50_fpn".
+        model: Name of a torchvision detector, such as "fasterrcnn_resnet50_fpn" or "retinanet_resnet50_fpn"; or "yolox:FILE", a
+            published ONNX file or checkpoint of YOLOX.
         images: Folder of training images of any size (boxes are not used), or "scenes".
-        transfer: Module that computes the level: "ftt", "espcn", "ftt-512", … (`featlift list texture-transfers`).
-        weights: Weights: "none", "DEFAULT" (downloaded) or a file.
-        training: Steps, learning rate and device of the training.
-        small_roi_size: Objects with a side below this, in pixels of the resized image, are pooled from the new level.
+        level: "p2x" for Faster and Mask R-CNN (stride 2), "p3x" for RetinaNet, FCOS and YOLOX (stride 4); by default the one that suits.
+        transfer: Module that computes the level: "ftt", "espcn", … for p2x (`featlift list texture-transfers`), an interpolator that is
+            corrected for p3x (`featlift list interpolators`); by default "ftt" and "nearest".
+        weights: Weights of a torchvision detector: "none", "DEFAULT" (downloaded) or a file.
+        training: Steps, learning rate, image size and device of the training.
+        max_size: Objects below this size, in pixels of the resized image, are taken from the new level; 0 is 56 for p2x, 32 for p3x.
         out: Delta file; load it with `featlift.load_delta` onto the same detector. The training log is written to ``….run``.
 
     Raises:
@@ -38,14 +44,21 @@ def add_level(
     """
     if training.steps and not images:
         raise ValueError("Training needs images: give --images FOLDER or --images scenes.")
-    detector = load_detector_by_name(model, weights)
-    warn_about_random_weights(model, weights)
-    upgrade_and_print(detector, transfer, level="p2x")
+    detector, network = _load(model, weights)
+    upgrade_and_print(detector, transfer, level or ("p2x" if hasattr(network, "roi_heads") else "p3x"), network)
     if training.steps:
-        dataset = SyntheticScenes(200) if images == "scenes" else UnlabeledImageFolder(images)
-        distill_level(detector, dataset, training, Path(f"{out}.run"))
-        enable_level(detector, small_roi_size)
-        print(f"objects under {small_roi_size:g} px are now pooled from p2x")
-    save_delta(detector, out)
+        print(train_level(network, images, Path(f"{out}.run"), training, max_size or None))
+        print(f"objects under {get_small_roi_size(network):g} px are now taken from the extended level")
+    save_delta(network, out)
     print(out)
     return Path(out)
+
+
+def _load(model: str, weights: str) -> tuple[nn.Module, nn.Module]:
+    """Return the detector with torchvision's interface, and the network to upgrade."""
+    if model.startswith(YOLOX_PREFIX):
+        network = load_yolox(model.removeprefix(YOLOX_PREFIX))
+        return YOLOXDetector(network), network
+    warn_about_random_weights(model, weights)
+    detector = load_detector_by_name(model, weights)
+    return detector, detector

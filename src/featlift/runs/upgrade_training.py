@@ -59,11 +59,14 @@ def check_coco_labels(model: str, weights: str, data: str) -> None:
         )
 
 
-def upgrade_and_print(detector: nn.Module, name: str, level: str = "") -> None:
-    """Upgrade ``detector`` in place with `featlift.upgrade`; print its report, and whether the outputs are bit-identical."""
+def upgrade_and_print(detector: nn.Module, name: str, level: str = "", network: nn.Module | None = None) -> None:
+    """Upgrade ``detector`` in place with `featlift.upgrade`; print its report, and whether the outputs are bit-identical.
+
+    ``network`` is the module within the detector that is upgraded, by default the detector.
+    """
     image = torch.rand(3, 256, 320, generator=torch.Generator().manual_seed(0))
     before = _run_detector(detector, image)
-    print(upgrade(detector, name, level=level))
+    print(upgrade(network or detector, name, level=level))
     same = all(torch.equal(x, y) for x, y in zip(before, _run_detector(detector, image), strict=True))
     print(f"outputs on an image before and after: {'bit-identical' if same else 'DIFFERENT'}")
 

@@ -55,7 +55,8 @@ class DenseFamily:
         if not isinstance(backbone, BackboneWithFPN) or not hasattr(model, "postprocess_detections"):
             return False
         body: Any = backbone.body
-        has_head = "classification_head" in dict(model.head.named_children()) and hasattr(model, "anchor_generator")
+        head: Any = model.head
+        has_head = "classification_head" in dict(head.named_children()) and hasattr(model, "anchor_generator")
         return has_head and tuple(getattr(body, "return_layers", {})) == RETURNED_STAGES
 
     def map_names(self, model: nn.Module) -> PlainMapNames:

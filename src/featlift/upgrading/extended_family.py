@@ -69,8 +69,11 @@ class LevelFamily(Protocol):
     """A family of detectors with the same structure. It has no state; ``model`` is the detector."""
 
     name: str
-    mixin: type[nn.Module]
-    """:class:`~featlift.upgrading.extended_detector.ExtendedDetector` that adds the level to the outputs."""
+
+    @property
+    def mixin(self) -> type[nn.Module]:
+        """:class:`~featlift.upgrading.extended_detector.ExtendedDetector` that adds the level to the outputs."""
+        ...
 
     def matches(self, model: nn.Module) -> bool:
         """Whether ``model`` belongs to the family."""

@@ -13,6 +13,8 @@ from featlift.upgrading.extended_detector import ExtendedDetector
 from featlift.upgrading.extended_family import LevelPredictions, PlainMapNames
 
 NECK_BLOCKS = ("lateral_conv0", "C3_p4", "reduce_conv1", "C3_p3", "C3_n3")
+MAX_LOG_SIDE = 12.0
+"""Limit of the logarithm of a side in cells, far above any image: gradients of random weights stay finite."""
 HEAD_BLOCKS = ("stems", "cls_convs", "reg_convs", "cls_preds", "reg_preds", "obj_preds")
 
 
@@ -45,8 +47,9 @@ class YOLOXFamily:
     def matches(self, model: nn.Module) -> bool:
         """Whether ``model`` has the authors' backbone, neck and head, and predicts at strides 8, 16, 32."""
         neck, head = getattr(model, "backbone", None), getattr(model, "head", None)
+        strides: Any = getattr(head, "strides", ())
         has_blocks = all(hasattr(neck, name) for name in NECK_BLOCKS) and all(hasattr(head, b) for b in HEAD_BLOCKS)
-        return has_blocks and hasattr(getattr(neck, "backbone", None), "dark5") and list(head.strides) == [8, 16, 32]
+        return has_blocks and hasattr(getattr(neck, "backbone", None), "dark5") and list(strides) == [8, 16, 32]
 
     def map_names(self, model: nn.Module) -> PlainMapNames:
         """The image, lateral_conv0's map at stride 32, and two maps at stride 16."""
@@ -102,5 +105,5 @@ def decode_yolox_boxes(regression: Tensor, stride: float) -> Tensor:
     columns = torch.arange(width, dtype=regression.dtype, device=regression.device)
     grid = torch.stack([columns.expand(height, -1), rows[:, None].expand(-1, width)])
     center = (regression[:, :2] + grid) * stride
-    half_sides = regression[:, 2:].exp() * (stride / 2)
+    half_sides = regression[:, 2:].clamp(max=MAX_LOG_SIDE).exp() * (stride / 2)
     return torch.cat([center - half_sides, center + half_sides], 1).flatten(2).transpose(1, 2)
