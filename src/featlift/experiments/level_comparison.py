@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 import featlift
 from featlift import baseline
@@ -86,7 +86,9 @@ def extend_detector(experiment: LevelExperiment, folder: Path, device: str) -> n
     detector, _ = load_detector(folder / "detector")
     featlift.upgrade(detector.eval(), level="p3x", **experiment.level_options)
     images = build_dataset(experiment.detector.data)
-    print(train_level(detector, images, folder / "level", replace(experiment.level, device=device), experiment.max_size))
+    print(
+        train_level(detector, images, folder / "level", replace(experiment.level, device=device), experiment.max_size)
+    )
     return detector
 
 
