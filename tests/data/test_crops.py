@@ -44,7 +44,7 @@ def test_too_small():
 
 
 class Mixed:
-    classes = ("a",)
+    classes, category_ids = ("a",), (1,)
     sizes = ((10, 50), (50, 50), (40, 60), (39, 80), (64, 64))
 
     def __len__(self):
