@@ -12,6 +12,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from featlift.checkpoints.init_args import store_init_args
+from featlift.device import device_of
 
 GENERATOR_FILE = "generator.safetensors"
 """File of the generator in a run folder."""
@@ -20,10 +21,13 @@ GENERATOR_FILE = "generator.safetensors"
 def super_resolve_descriptors(generator: nn.Module, descriptors: Tensor, ratio: Tensor | None = None) -> Tensor:
     """Super-resolve ``descriptors [B, D]`` for search (Eq. (3)): the L2-normalized output of ``generator``, without gradient.
 
-    The training loss uses the unnormalized output; search compares angles, which requires unit vectors.
+    The training loss uses the unnormalized output; search compares angles, which requires unit vectors. The result is on the device of
+    ``descriptors``, on whichever device the generator is.
     """
+    device = device_of(generator)
     with torch.no_grad():
-        return nnf.normalize(generator(descriptors, ratio), dim=1)
+        output = generator(descriptors.to(device), None if ratio is None else ratio.to(device))
+        return nnf.normalize(output, dim=1).to(descriptors.device)
 
 
 @store_init_args()

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from featlift.detectors.super_resolved import DegradeAndUpscale
+from featlift.device import device_of
 from featlift.image_sr.bicubic import BicubicSR
 from featlift.papers.fdsr.pipelines import SRPipeline
 from featlift.report.figure import save_figure
@@ -51,11 +52,17 @@ def make_detection_grid(
     enlarged = nn.functional.interpolate(low, scale_factor=downscale, mode="nearest")
     panels = [ImagePanel(enlarged[0, :, : image.shape[-2], : image.shape[-1]], f"low (1/{downscale})")]
     for name, pipeline in pipelines.items():
-        transform = pipeline.build_transform(downscale)
-        x = image if transform is None else transform(image[None])[0]
-        panels.append(ImagePanel(x, name, pipeline.detector.eval()([x])[0]))
+        panels.append(_detection_panel(name, pipeline, image, downscale))
     crop = _densest_crop(target["boxes"], image.shape[-2:], crop_size)
     return make_image_grid(panels, target, crop, score_threshold=score_threshold)
+
+
+def _detection_panel(name: str, pipeline: SRPipeline, image: Tensor, downscale: int) -> ImagePanel:
+    """The detector's input made from ``image [3, H, W]`` and its detections, computed on the networks' devices."""
+    transform = pipeline.build_transform(downscale)
+    x = image if transform is None else transform(image[None].to(device_of(transform)))[0]
+    detections = pipeline.detector.eval()([x.to(device_of(pipeline.detector))])[0]
+    return ImagePanel(x.cpu(), name, {key: value.cpu() for key, value in detections.items()})
 
 
 def _densest_crop(boxes: Tensor, size: Sequence[int], crop_size: int) -> tuple[int, int, int, int]:
