@@ -1,4 +1,4 @@
-"""The package never imports Ultralytics (AGPL-3.0): only names that the user gives. Only YOLOX (Apache-2.0) is imported, when it is used."""
+"""The package never imports Ultralytics (AGPL-3.0): only names that the user gives. It imports YOLOX (Apache-2.0), when it is used."""
 
 import ast
 from pathlib import Path
