@@ -4,6 +4,7 @@ import pytest
 
 from featlift.data.coco import open_coco_split
 from featlift.data.coco_folders import write_synthetic_dataset
+from featlift.data.crops import DatasetSubset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.data.synthetic.scenes import SyntheticScenes
 
@@ -71,3 +72,13 @@ def test_the_order_of_annotations_does_not_count(folder):
     document["annotations"].reverse()
     file.write_text(json.dumps(document))
     assert dataset_fingerprint(open_coco_split(folder, "train")) == before
+
+
+def test_a_subset_of_scenes_is_identified_without_rendering_all(monkeypatch):
+    scenes, rendered = SyntheticScenes(50), []
+    render = SyntheticScenes.render
+    monkeypatch.setattr(SyntheticScenes, "render", lambda self, i: rendered.append(i) or render(self, i))
+    prints = [dataset_fingerprint(DatasetSubset(scenes, indices)) for indices in ([1, 2], [1, 3], [1, 2])]
+    assert prints[0] == prints[2] != prints[1]
+    assert dataset_fingerprint(scenes) not in prints
+    assert set(rendered) == {0}

@@ -42,7 +42,7 @@ PAPER_EXAMPLES: dict[str, str] = {
 
 COMMANDS: dict[str, Command | dict[str, Command]] = {
     "demo": Command(
-        "train, compare and report on synthetic images, about 12 minutes", "demo:demo", "featlift demo --out runs/demo"
+        "train, compare and report on synthetic images, about 20 minutes", "demo:demo", "featlift demo --out runs/demo"
     ),
     "train": {name: Command(summary, "train:train", PAPER_EXAMPLES[name]) for name, summary in PAPERS.items()},
     "evaluate": Command(
