@@ -184,7 +184,7 @@ def test_off_it_is_bit_identical_on_it_adds_only_small_boxes_and_it_can_be_remov
         level = family.predict(
             model, student_maps(model, run_plain(model, family, family.to_input(model, IMAGE)))[0], (SIZE, SIZE)
         )
-    limit = level.sizes.median().item()
+    limit = level.sizes[level.sizes > 0].median().item()  # many boxes of random weights have no area
     enable_level(model, limit)
     boxes, scores = detect(model)
     is_new = ~(boxes[:, None] == plain[0]).all(-1).any(1) & (scores > 1e-6)
@@ -204,6 +204,7 @@ def test_off_it_is_bit_identical_on_it_adds_only_small_boxes_and_it_can_be_remov
 
 def test_a_few_steps_lower_the_loss_of_other_images(model):
     """Every step has new images, so that the level cannot learn them by heart."""
+    torch.manual_seed(0)
     family, generator = find_family(model), torch.Generator().manual_seed(2)
     upgrade(model, level="p3x", width=16, num_blocks=1)
 
@@ -211,14 +212,16 @@ def test_a_few_steps_lower_the_loss_of_other_images(model):
         images = family.to_input(model, smooth_noise(number, 64, generator))
         return lambda: sum(level_distillation_loss(model, images).values())
 
-    held_out = loss(4)
+    held_out = loss(12)
     with torch.no_grad():
         first = held_out()
     optimizer = torch.optim.AdamW(added_parameters(model).values(), lr=1e-3)
-    for _ in range(20):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30)
+    for _ in range(30):
         optimizer.zero_grad()
-        loss(4)().backward()
+        loss(2)().backward()
         optimizer.step()
+        schedule.step()
     with torch.no_grad():
         assert held_out() < first
 
