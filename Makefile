@@ -24,8 +24,8 @@ test: setup                      ## lint, types and all tests
 	$(RUN)/basedpyright
 	$(RUN)/python -m pytest -n 2
 
-fuzz: setup                      ## all mutated annotation files and images, 200 random data sets against pycocotools
-	FEATLIFT_FUZZ=1 $(RUN)/python -m pytest -n 2 tests/fuzz
+fuzz: setup                      ## all mutated files and images, 200 random data sets against pycocotools → docs/reliability.md
+	FEATLIFT_FUZZ=1 $(RUN)/python -m pytest -n 0 tests/fuzz
 
 $(VENV)/.integrations: $(VENV)/.ready
 	$(RUN)/uv sync --locked --inexact --compile-bytecode --all-extras --group dev --group integrations --python $(RUN)/python

@@ -3,6 +3,7 @@ import torch
 
 from featlift.data.augment import (
     ColorJitter,
+    MapLabels,
     RandomHorizontalFlip,
     RandomShortestSize,
     crop_sample,
@@ -168,3 +169,12 @@ def test_the_given_target_is_not_changed():
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=r"give|sizes are"):
         wrong()
+
+
+def test_labels_of_a_detector_of_another_dataset():
+    image, target = sample()
+    target["labels"] = torch.tensor([2, 0])
+    same, mapped = MapLabels({1: 44, 2: 13})(image, target, rng())
+    assert mapped["labels"].tolist() == [13, 0]
+    assert same is image
+    assert mapped["boxes"] is target["boxes"]

@@ -1,10 +1,23 @@
+import pickle
 from itertools import islice
 
 import pytest
 import torch
+from PIL import Image
 
-from featlift.data.augment import ColorJitter, RandomHorizontalFlip, RandomShortestSize
-from featlift.data.batches import ResumableDataLoader
+from featlift.data.augment import (
+    ColorJitter,
+    HalfSizeView,
+    MapLabels,
+    RandomHorizontalFlip,
+    RandomShortestSize,
+    drop_masks,
+)
+from featlift.data.batches import ResumableDataLoader, _collate
+from featlift.data.coco import open_coco_split
+from featlift.data.crops import RandomCrop, RandomCropOfLargeImages, select_large_images
+from featlift.data.image_folder import UnlabeledImageFolder
+from featlift.data.synthetic.scenes import SyntheticScenes
 
 AUGMENTATIONS = (RandomHorizontalFlip(), RandomShortestSize((16, 24)), ColorJitter())
 
@@ -185,3 +198,24 @@ def test_wrong_settings_are_explained(settings, words):
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(ValueError, match="4 images cannot be divided among 3 processes; choose a multiple of 3"):
         ResumableDataLoader(GrayImages(9), 4).iter_from(0, rank=0, world_size=3)
+
+
+def test_what_a_worker_gets_can_be_sent_to_a_spawned_process(coco, tmp_path):
+    """macOS and Windows start workers anew: datasets, augmentations and the collate function are pickled."""
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    scenes = SyntheticScenes(4, (64, 64))
+    augmentations = [
+        drop_masks,
+        MapLabels({label: label + 1 for label in range(1, 7)}),
+        ColorJitter(),
+        HalfSizeView(RandomShortestSize(48)),
+        RandomCrop(8),
+        RandomCropOfLargeImages(8),
+        RandomHorizontalFlip(1.0),
+    ]
+    datasets = [open_coco_split(coco, "train"), scenes, UnlabeledImageFolder(tmp_path), select_large_images(scenes, 32)]
+    for dataset in datasets:
+        loader = ResumableDataLoader(dataset, 2, 0, augmentations)
+        sent = pickle.loads(pickle.dumps(loader._dataset))
+        assert torch.equal(sent[0, 7][0], loader._dataset[0, 7][0])
+    assert pickle.loads(pickle.dumps(_collate)) is _collate

@@ -10,10 +10,10 @@ from featlift.data.config import DataConfig, build_dataset, build_train_loader, 
 
 
 def test_the_data_of_a_run(run, model, data, stage, tmp_path):
-    dataset = data(min_size=(48, 64), num_scenes=7)
+    dataset = data(min_size=(48, 64), num_scenes=7, val_root="others")
     folder = run(Settings(model("nearest"), dataset, stage())).folder
     assert load_data_config(folder) == dataset
-    assert load_data_config(folder, "elsewhere") == replace(dataset, root="elsewhere")
+    assert load_data_config(folder, "elsewhere") == replace(dataset, root="elsewhere", val_root="")
     file = folder / "detector.safetensors"
     file.touch()
     assert load_data_config(file) == dataset
@@ -38,6 +38,14 @@ def test_an_image_folder(data, tmp_path):
     )
     assert [tuple(image.shape) for image in images] == [(3, 32, 32)] * 2
     assert all(len(target["boxes"]) and target["boxes"].max() <= 32 for target in targets)
+
+
+def test_validation_images_in_another_folder(data, tmp_path):
+    coco_folders.write_synthetic_dataset(tmp_path / "a", 2, 1, (64, 64), 0)
+    coco_folders.write_synthetic_dataset(tmp_path / "b", 1, 3, (64, 64), 5)
+    config = data(root=str(tmp_path / "a"), val_root=str(tmp_path / "b"))
+    assert [len(build_dataset(config, split)) for split in ("train", "val")] == [2, 3]
+    assert build_dataset(config, "val")[0][0].equal(build_dataset(data(root=str(tmp_path / "b")), "val")[0][0])
 
 
 @pytest.mark.parametrize("sizes", [(0,), (640, -1)])

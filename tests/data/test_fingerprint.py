@@ -82,3 +82,21 @@ def test_a_subset_of_scenes_is_identified_without_rendering_all(monkeypatch):
     assert prints[0] == prints[2] != prints[1]
     assert dataset_fingerprint(scenes) not in prints
     assert set(rendered) == {0}
+
+
+def test_a_subset_of_a_subset_is_that_of_its_images():
+    scenes = SyntheticScenes(50)
+    nested = DatasetSubset(DatasetSubset(scenes, [3, 5, 8]), [2, 0])
+    assert dataset_fingerprint(nested) == dataset_fingerprint(DatasetSubset(scenes, [8, 3]))
+    assert dataset_fingerprint(nested) != dataset_fingerprint(DatasetSubset(scenes, [3, 8]))
+
+
+def test_a_subset_of_a_folder_is_identified_by_its_ground_truth(folder):
+    dataset = open_coco_split(folder, "train")
+    assert dataset_fingerprint(DatasetSubset(dataset, [0, 1])) == dataset_fingerprint(dataset)
+    assert dataset_fingerprint(DatasetSubset(dataset, [0])) != dataset_fingerprint(dataset)
+
+
+def test_fingerprints_stay_those_of_earlier_versions():
+    assert dataset_fingerprint(SyntheticScenes(3, (64, 64))) == "0bc0351fca55cea5"
+    assert dataset_fingerprint(DatasetSubset(SyntheticScenes(3, (64, 64)), [2])) == "34ff4bed48055162"

@@ -15,7 +15,7 @@ from featlift.data.image_io import (
     to_image_tensor,
 )
 from featlift.data.retrieval_readers import load_class_folders
-from featlift.deployment.image_search import update_index
+from featlift.deployment import image_search
 from featlift.deployment.image_sources import find_images
 from featlift.deployment.upscaling import UpscaleOptions, upscale_images
 from featlift.retrieval.embedders import EmbedderConfig
@@ -107,7 +107,27 @@ def every_suffix(tmp_path):
     return folder
 
 
-def test_every_command_sees_the_same_images(every_suffix, tmp_path):
+class NamesOnly:
+    """A vector store without vectors: importing the database of the real one takes longer than all other tests of this file."""
+
+    def __init__(self, folder, dimension, fingerprint):
+        self.names = []
+
+    def contents(self):
+        return {}
+
+    def add(self, names, vectors, contents):
+        self.names += names
+
+    def remove(self, names):
+        assert not names
+
+    def compact(self):
+        pass
+
+
+def test_every_command_sees_the_same_images(every_suffix, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_search, "VectorStore", NamesOnly)
     files = list_images(every_suffix)
     assert len(files) == len(IMAGE_SUFFIXES) == 9
     names = [str(file.relative_to(every_suffix)) for file in files]
@@ -115,7 +135,7 @@ def test_every_command_sees_the_same_images(every_suffix, tmp_path):
     assert [dataset.image_name(i) for i in range(len(dataset))] == names
     assert find_images([str(every_suffix)]) == files
     assert load_class_folders(every_suffix, every_suffix).database == files
-    update = update_index(every_suffix, tmp_path / "index", EmbedderConfig("gist", input_size=32))
+    update = image_search.update_index(every_suffix, tmp_path / "index", EmbedderConfig("gist", input_size=32))
     assert sorted(update.store.names) == names
     upscaled = upscale_images(every_suffix, tmp_path / "large", UpscaleOptions("bicubic", 2, precision="fp32"))
     assert [str(file.relative_to(tmp_path / "large")) for file in upscaled] == names

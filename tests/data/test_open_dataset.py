@@ -7,7 +7,7 @@ from PIL import Image
 
 from featlift.data import coco_folders
 from featlift.data.coco import CocoDataset
-from featlift.data.open_dataset import open_dataset
+from featlift.data.open_dataset import is_dataset, locate_split, open_dataset
 from featlift.data.tt100k import TT100KDataset
 
 BOX = {"category": "p5", "bbox": {"xmin": 1, "ymin": 2, "xmax": 9, "ymax": 9}}
@@ -63,6 +63,27 @@ def test_a_voc_year(tmp_path, files, split, expected):
     dataset = open_dataset(tmp_path, split)
     assert dataset.layout == "voc"
     assert len(dataset) == expected
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"), [(("train", "val"), "val"), (("val",), "val"), (("train",), "train"), (("all",), "all")]
+)
+def test_the_validation_images_of_another_folder(tmp_path, splits, expected):
+    content = {"shapes": [], "imagePath": "a.png", "imageHeight": 4, "imageWidth": 5}
+    for split in splits:
+        folder = tmp_path / split if split != "all" else tmp_path
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (5, 4)).save(folder / "a.png")
+        (folder / "a.json").write_text(json.dumps(content))
+    assert locate_split("elsewhere", str(tmp_path), "val") == (str(tmp_path), expected)
+    assert locate_split("elsewhere", str(tmp_path), "train") == ("elsewhere", "train")
+    assert locate_split("elsewhere", "", "val") == ("elsewhere", "val")
+
+
+def test_a_folder_of_images_is_no_dataset(tt100k, tmp_path):
+    assert is_dataset(tt100k)
+    assert not is_dataset(tmp_path / "train")
+    assert not is_dataset(tmp_path / "nowhere")
 
 
 def test_neither(tmp_path):

@@ -15,7 +15,7 @@ from featlift.checkpoints.folder_lock import FolderLock
 from featlift.cli.option_table import load_option_table
 from featlift.cli.parser import parse_function_args
 from featlift.commands.search import SearchOptions, index, search
-from featlift.data.image_io import list_images, read_image_crop
+from featlift.data.image_io import ImageReadError, list_images, read_image_crop
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 from featlift.deployment.image_search import embed_queries
 from featlift.retrieval.descriptors import downscale_then_resize
@@ -181,3 +181,11 @@ def test_the_advised_command_is_one(tmp_path):
     assert words[:2] == ["featlift", "index"]
     arguments = parse_function_args(index, load_option_table("index"), words[2:])
     assert (arguments["folder"], arguments["out"]) == ("IMAGES", str(tmp_path / "none"))
+
+
+def test_a_query_above_the_limit_is_refused_with_the_option(folder):
+    file = list_images(folder)[0]
+    embedder = build_embedder(EMBEDDER)[0]
+    with pytest.raises(ImageReadError, match="--max-pixels 2304"):
+        embed_queries(embedder, [file], max_pixels=48 * 48 - 1)
+    assert embed_queries(embedder, [file], max_pixels=48 * 48)[1] == [48]

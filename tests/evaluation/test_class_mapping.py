@@ -6,7 +6,13 @@ import pytest
 import torch
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-from featlift.evaluation.class_mapping import label_names, match_classes
+from featlift.data.formats.voc import VOC_CLASSES
+from featlift.evaluation.class_mapping import (
+    find_detector_labels,
+    label_names,
+    match_classes,
+    match_known_classes,
+)
 
 OFFICIAL = {1: "person", 3: "car", 13: "stop sign", 90: "toothbrush"}
 """Some of COCO's categories."""
@@ -53,6 +59,33 @@ def test_a_mapping_can_be_given():
     classes = ["human", "bicycle", "car", "sign", "toothbrush"]
     mapping = match_classes(classes, make_dataset(), {"human": "person", "sign": "stop sign"})
     assert mapping == {1: 1, 2: None, 3: 3, 4: 13, 5: 90}
+
+
+COCO_OF_VOC = {
+    "aeroplane": 5, "bicycle": 2, "bird": 16, "boat": 9, "bottle": 44, "bus": 6, "car": 3, "cat": 17, "chair": 62, "cow": 21,
+    "diningtable": 67, "dog": 18, "horse": 19, "motorbike": 4, "person": 1, "pottedplant": 64, "sheep": 20, "sofa": 63, "train": 7,
+    "tvmonitor": 72,
+}  # fmt: skip
+"""Labels of torchvision's detectors for VOC's classes, from COCO's list of categories."""
+
+
+def test_a_detector_of_coco_finds_the_classes_of_voc():
+    dataset = make_dataset(dict(enumerate(VOC_CLASSES, 1)))
+    mapping = match_known_classes(FasterRCNN_ResNet50_FPN_Weights.COCO_V1, dataset)
+    assert {label: id_ for label, id_ in mapping.items() if id_} == {
+        COCO_OF_VOC[name]: id_ for id_, name in enumerate(VOC_CLASSES, 1)
+    }
+    assert len(mapping) == 80
+    labels = find_detector_labels(FasterRCNN_ResNet50_FPN_Weights.COCO_V1, dataset)
+    assert labels == {k: COCO_OF_VOC[name] for k, name in enumerate(VOC_CLASSES, 1)}
+
+
+def test_the_dataset_may_have_no_class_that_the_detector_does_not_know():
+    with pytest.raises(ValueError, match="does not know traffic cone"):
+        match_known_classes(FasterRCNN_ResNet50_FPN_Weights.COCO_V1, make_dataset({1: "car", 2: "traffic cone"}))
+    renamed = {"stop sign": "sign"}
+    labels = find_detector_labels(FasterRCNN_ResNet50_FPN_Weights.COCO_V1, make_dataset({8: "sign", 9: "car"}), renamed)
+    assert labels == {1: 13, 2: 3}
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def evaluate_with_pycocotools(truth, results):
 
 
 @pytest.mark.parametrize("seed", range(NUMBER))
-def test_our_numbers_are_those_of_pycocotools_on_our_files(tmp_path, seed):
+def test_our_numbers_are_those_of_pycocotools_on_our_files(tmp_path, seed, count, compare):
+    count("random data sets", "data sets")
     rng = np.random.default_rng(seed)
     dataset = write_random_dataset(tmp_path, rng)
     evaluation = evaluate_detector(NoisyDetector(dataset, rng), dataset, device="cpu", progress=False)
@@ -117,4 +118,6 @@ def test_our_numbers_are_those_of_pycocotools_on_our_files(tmp_path, seed):
     for truth in ("user.json", "ours.json"):
         stats = evaluate_with_pycocotools(tmp_path / truth, results)
         theirs = [*stats[:6], *stats[8:12]]
-        np.testing.assert_allclose([-1 if value is None else value for value in ours], theirs, rtol=0, atol=1e-12)
+        numbers = [-1 if value is None else value for value in ours]
+        compare(numbers, theirs)
+        np.testing.assert_allclose(numbers, theirs, rtol=0, atol=1e-12)

@@ -86,24 +86,27 @@ def test_there_are_enough_mutations():
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_every_mutation(folder, chunk):
+def test_every_mutation(folder, chunk, count):
     for path, value in MUTATIONS[::STEP][chunk::CHUNKS]:
         document = mutate(path, value)
         (folder / "mutated.json").write_text(json.dumps(document))
         for skip_broken in (False, True):
             name = f"{path} = {'deleted' if value is DELETED else repr(value)[:60]}, skip_broken={skip_broken}"
-            check_mutation(folder, document, skip_broken, name)
+            outcome = check_mutation(folder, document, skip_broken, name)
+            count("mutated annotation files", outcome)
 
 
 def check_mutation(folder, document, skip_broken, name):
+    """Return whether the mutated file was "read" or "refused"."""
     dataset, refusal = open_or_refuse(folder, skip_broken, name)
     if dataset is None:
         assert "mutated.json" in str(refusal), name
         assert refusal.problems or "no usable image" in str(refusal), name
-        return
+        return "refused"
     check_targets(dataset, name)
     check_losses(dataset, document, skip_broken, name)
     assert coco_metrics(dataset.coco(), [])["ap"] in (0.0, None), name
+    return "read"
 
 
 def open_or_refuse(folder, skip_broken, name):

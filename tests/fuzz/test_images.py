@@ -47,7 +47,7 @@ def damage(content, number):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_damaged_files_are_read_or_named(tmp_path, suffix):
+def test_damaged_files_are_read_or_named(tmp_path, suffix, count):
     content = encode(suffix)
     for number in range(0, MUTATIONS_PER_SUFFIX, STEP):
         file = tmp_path / f"{number}.{suffix}"
@@ -55,6 +55,8 @@ def test_damaged_files_are_read_or_named(tmp_path, suffix):
         for read in (read_image_sizes, read_image):
             result, refusal = read_or_refuse(read, file)
             assert refusal is None or file.name in str(refusal)
+            if read is read_image:
+                count("damaged images", "refused" if result is None else "read")
             if read is read_image and result is not None:
                 assert result.shape[0] == 3
                 assert 0 <= result.min() <= result.max() <= 1

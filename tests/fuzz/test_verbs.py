@@ -77,7 +77,7 @@ def inputs(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", COMMANDS)
-def test_a_damaged_file_ends_in_a_sentence(case, inputs, tmp_path, monkeypatch, capsys):
+def test_a_damaged_file_ends_in_a_sentence(case, inputs, tmp_path, monkeypatch, capsys, count):
     command, pattern = COMMANDS[case]
     first = list(COMMANDS).index(case)
     damages = list(DAMAGES) if os.environ.get("FEATLIFT_FUZZ") else [list(DAMAGES)[(3 * first) % len(DAMAGES)]]
@@ -97,3 +97,4 @@ def test_a_damaged_file_ends_in_a_sentence(case, inputs, tmp_path, monkeypatch, 
         assert code in (0, 1), told
         assert "fault of FeatLift" not in text.err, told
         assert code == 0 or file.name in text.err + text.out, told
+        count("commands on damaged files", "refused" if code else "read")

@@ -41,7 +41,10 @@ def test_images_of_other_classes_are_refused(trained, coco, tmp_path, capsys):
 def test_voc_data_are_also_evaluated_by_vocs_protocols(trained, coco, tmp_path, capsys):
     assert main.main(["data", "convert", str(coco), str(tmp_path / "voc"), "--to", "voc"]) == 0
     words = [str(trained["nearest"]), "--data", str(tmp_path / "voc"), "--out", str(tmp_path / "m.json")]
-    assert main.main(["evaluate", *words]) == 0
-    voc = json.loads((tmp_path / "m.json").read_text())["voc"]
+    assert main.main(["evaluate", *words, "--image-size", "96x80"]) == 0
+    written = json.loads((tmp_path / "m.json").read_text())
+    assert written["inference"]["image_size"] == "96x80"
+    assert all(max(d["bbox"][0] + d["bbox"][2], d["bbox"][1] + d["bbox"][3]) <= 64.01 for d in written["detections"])
+    voc = written["voc"]
     assert set(voc) == {"VOC2007", "VOC2012"}
     assert "VOC2007: mAP" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from featlift.data.image_folder import UnlabeledImageFolder
+from featlift.data.image_io import ImageReadError
 from featlift.runs.level_training import LevelTrainingOptions, build_crop_batches, split_held_out, train_level
 from featlift.upgrading import added_parameters, upgrade
 from featlift.upgrading.extended_level import get_small_roi_size
@@ -54,6 +55,11 @@ def test_sizes_that_do_not_suit_are_refused(yolox, photographs, tmp_path):
     with pytest.raises(ValueError, match="multiple of 32"):
         train_level(yolox, photographs, tmp_path / "run", LevelTrainingOptions(steps=1, image_size=100))
     assert not (tmp_path / "run").exists()
+
+
+def test_images_above_the_limit_are_refused_with_the_option(yolox, photographs, tmp_path):
+    with pytest.raises(ImageReadError, match=r"0\.png has 90x70 .*--max-pixels 6300"):
+        train_level(yolox, photographs, tmp_path / "run", LevelTrainingOptions(steps=1, max_pixels=6299))
 
 
 def test_a_twentieth_is_held_out(photographs):

@@ -39,12 +39,9 @@ def read_tensorboard(folder):
 
 def read_wandb(folder):
     """The history and the summary of the offline runs, decoded from the files that ``wandb sync`` uploads."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
     history, summary = {}, {}
     for file in sorted((folder / "wandb").glob("offline-run-*/*.wandb")):
-        for data in _read_records(file.read_bytes()):
-            record = Record.FromString(data)
+        for record in _read_finished(file):
             row = {_key(item): json.loads(item.value_json) for item in record.history.item}
             for name, value in row.items():
                 stage, _, key = name.partition("/")
@@ -52,6 +49,19 @@ def read_wandb(folder):
                     history.setdefault(name, []).append((row[f"{stage}/step"], value))
             summary |= {_key(item): json.loads(item.value_json) for item in record.summary.update}
     return history | {name: [(0, value)] for name, value in summary.items() if name.startswith("result/")}
+
+
+def _read_finished(file, seconds=60):
+    """All records of a run. Its process may still be writing them after ``finish`` has returned; the last one is that of the exit."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        records = [Record.FromString(data) for data in _read_records(file.read_bytes())]
+        if records and records[-1].WhichOneof("record_type") == "exit":
+            return records
+        time.sleep(0.05)
+    raise TimeoutError(f"{file} has no exit record")
 
 
 def _read_records(content):
@@ -63,6 +73,8 @@ def _read_records(content):
         if left < 7 or not kind:
             position += left
             continue
+        if position + 7 + length > len(content):  # still being written
+            return
         record += content[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # a whole record, or the last piece of one
@@ -108,7 +120,6 @@ def test_a_resumed_run_continues_the_same_run(tmp_path, name):
     pytest.importorskip(name)
     track(tmp_path / "run", name, succeeded=False, steps=(1,))
     first = (tmp_path / "run" / "tracker.json").read_text()
-    time.sleep(1.1 if name == "wandb" else 0)  # wandb names the folder of an offline run by the second of its start
     track(tmp_path / "run", name, steps=(2,))
     assert (tmp_path / "run" / "tracker.json").read_text() == first
     assert READERS[name](tmp_path / "run")["teacher/loss"] == [(1, 1.0), (2, 0.5)]

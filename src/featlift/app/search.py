@@ -13,7 +13,7 @@ from PIL import Image
 
 from featlift.checkpoints import load
 from featlift.checkpoints.damage import read_json
-from featlift.data.image_io import ImageReadError, read_image
+from featlift.data.image_io import MAX_PIXELS, ImageReadError, read_image
 from featlift.deployment.image_search import embed_queries, find_generator_file
 from featlift.deployment.store_search import search_store
 from featlift.device import resolve_device, synchronize_cuda
@@ -65,9 +65,9 @@ class SearchComparison:
         self.gallery = Path(read_json(folder / EMBEDDER_FILE)["folder"])
         self.rankings = (RAW, SUPER_RESOLVED) if generator else (RAW,)
 
-    def __call__(self, query: Path, k: int) -> SearchView:
-        """Find the ``k`` nearest images to the image file ``query``."""
-        (descriptor, short_sides), seconds = _time(lambda: embed_queries(self.embedder, [query]))
+    def __call__(self, query: Path, k: int, max_pixels: int = MAX_PIXELS) -> SearchView:
+        """Find the ``k`` nearest images to the image file ``query`` of at most ``max_pixels`` pixels."""
+        (descriptor, short_sides), seconds = _time(lambda: embed_queries(self.embedder, [query], max_pixels=max_pixels))
         descriptors, times = {RAW: descriptor}, {RAW: seconds}
         if self.generator is not None:
             G, ratios = self.generator, query_ratios(self.generator, short_sides, self.embedder.input_size)

@@ -105,7 +105,7 @@ def add_search_tab(gr: Any, content: AppContent) -> None:
 
     def find(path: str | None, k: int) -> list[Any]:
         read_dropped_image(gr, path, content.max_pixels)
-        found = search(Path(path or ""), int(k))
+        found = search(Path(path or ""), int(k), content.max_pixels)
         return [found.table, *found.images.values()]
 
     button.click(find, [image, number], [table, *galleries])

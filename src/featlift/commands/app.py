@@ -1,13 +1,11 @@
 """``featlift app``: compare two detectors, two searches or two upscalings of an image in the browser."""
 
-from pathlib import Path
-
+from featlift.app.detectors import name_detectors, open_detector
 from featlift.app.page import build_page, launch_page
 from featlift.app.search import SearchComparison
 from featlift.app.super_resolution import UpscalingComparison
 from featlift.app.tabs import AppContent
 from featlift.data.image_io import MAX_PIXELS
-from featlift.deployment.predictor import Predictor
 
 
 def app(
@@ -23,7 +21,8 @@ def app(
     """Serve a page on this machine on which dropped images are compared: boxes that appeared and vanished, feature maps, times.
 
     Args:
-        detectors: One or two run folders or detector files.
+        detectors: One or two run folders, detector files, torchvision detectors with COCO's weights
+            ("torchvision:fasterrcnn_resnet50_fpn") or FILE.py:FUNCTION, each with "+DELTA" for the upgrade in a delta file.
         index: Folder of an image index (`featlift index`), for the tab "Search".
         generator: FSR-GAN run folder or generator file, for a second ranking with super-resolved queries.
         super_resolver: Run folder or file of a super-resolution network, for the tab "Super-resolution".
@@ -44,19 +43,9 @@ def app(
     if generator and not index:
         raise ValueError("--generator needs the index that it searches: --index FOLDER.")
     content = AppContent(
-        {name: Predictor(model, device=device) for name, model in _name_detectors(detectors).items()},
+        {name: open_detector(model, device) for name, model in name_detectors(detectors).items()},
         SearchComparison(index, generator, device) if index else None,
         UpscalingComparison(super_resolver, device) if super_resolver else None,
         max_pixels,
     )
     launch_page(build_page(content), host, port)
-
-
-def _name_detectors(detectors: tuple[str, ...]) -> dict[str, str]:
-    """Detectors by the name of their folder, or by their path if the names are equal; the same path twice gets numbers."""
-    names = [Path(model).parent.name if Path(model).is_file() else Path(model).name for model in detectors]
-    if len(set(names)) < len(names):
-        names = list(detectors)
-    if len(set(names)) < len(names):
-        names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
-    return dict(zip(names, detectors, strict=True))

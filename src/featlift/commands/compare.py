@@ -11,9 +11,10 @@ from featlift.runs.comparison import (
     load_common_dataset,
 )
 from featlift.runs.evaluate import build_report_dataset
+from featlift.runs.fiftyone_dataset import write_fiftyone_dataset
 
 
-def compare(first: str, second: str, out: str = "", n_resamples: int = 1000) -> Path:
+def compare(first: str, second: str, out: str = "", n_resamples: int = 1000, save_fiftyone: bool = False) -> Path:
     """Write ``report.html`` with the objects gained and lost by the second run, AP differences with intervals, and example images.
 
     Args:
@@ -21,6 +22,8 @@ def compare(first: str, second: str, out: str = "", n_resamples: int = 1000) -> 
         second: Run folder that is compared with the reference.
         out: Output folder of ``report.html``; default: the second run's folder.
         n_resamples: Number of bootstrap resamples of images for the confidence intervals.
+        save_fiftyone: Also write the folder ``fiftyone`` next to the report, a dataset for FiftyOne: every object and every detection has
+            the attribute ``outcome`` (gained, lost, …).
     """
     folders = (Path(first), Path(second))
     dataset = load_common_dataset(folders)
@@ -31,4 +34,7 @@ def compare(first: str, second: str, out: str = "", n_resamples: int = 1000) -> 
     page = report.write_report(out or folders[1], runs, [comparison], build_report_dataset(dataset), maps)
     print(format_comparison(runs, comparison))
     print(page)
+    if save_fiftyone:
+        detections = (runs[0].detections, runs[1].detections)
+        print(write_fiftyone_dataset(page.parent / "fiftyone", dataset, comparison.object_changes, detections))
     return page

@@ -18,16 +18,17 @@ def generate_data(out: str, num_train: int = 400, num_val: int = 100, image_size
     print(f"{num_train} + {num_val} images of {image_size}x{image_size}: {out}")
 
 
-def check_data(root: str) -> None:
+def check_data(root: str, val_root: str = "") -> None:
     """Read every image and annotation of a dataset; print object counts by size and class, all problems, and likely mistakes.
 
     Args:
         root: Folder in the format of COCO, YOLO, PASCAL VOC, LabelMe, Hugging Face or masks as images, or a JSON or YAML file of one.
+        val_root: Dataset of the validation images if they are not in ``root``.
 
     Raises:
         ValueError: If there are problems or errors, after all are printed.
     """
-    result = check_dataset(root)
+    result = check_dataset(root, val_root)
     print(result)
     if result.num_errors:
         raise ValueError(

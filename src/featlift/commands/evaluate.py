@@ -58,6 +58,8 @@ def evaluate(
             next(iter(downscale), 4),
             downscale_sweep=sweep,
             device=inference.device,
+            class_map=inference.class_map,
+            image_size=inference.image_size,
         )
         return evaluate_sr_run(config, Path(out or f"{model}/super_resolved"))
     return PAPERS[read_paper(model)].evaluate_run(model, data, split, out, inference)

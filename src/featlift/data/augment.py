@@ -5,7 +5,7 @@ image are removed with their labels, areas and masks; an image may end up withou
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +20,18 @@ Augmentation = Callable[[Tensor, Target, torch.Generator], Sample]
 def drop_masks(image: Tensor, target: Target, generator: torch.Generator) -> Sample:
     """Remove the masks, which take most of the time of resizing; for detectors without masks."""
     return image, {name: value for name, value in target.items() if name != "masks"}
+
+
+class MapLabels:
+    """Replace each label by that of ``labels``, such as those of a detector of another dataset; label 0 (any class) stays."""
+
+    def __init__(self, labels: Mapping[int, int]) -> None:
+        self.labels = {0: 0, **labels}
+
+    def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
+        """``[3, H, W]`` → the same image; ``labels [N]`` are mapped."""
+        mapped = [self.labels[label] for label in target["labels"].tolist()]
+        return image, dict(target, labels=torch.tensor(mapped, dtype=torch.int64))
 
 
 class RandomHorizontalFlip:

@@ -9,7 +9,7 @@ from featlift.data.coco import CocoDataset
 from featlift.data.dataset import ImageDataset
 from featlift.data.image_checks import check_common_images, check_image_facts, read_image_facts
 from featlift.data.object_sizes import AREA_BINS, area_bin_of
-from featlift.data.open_dataset import open_dataset
+from featlift.data.open_dataset import locate_split, open_dataset
 from featlift.data.problems import DatasetReport, Finding
 from featlift.data.run_data import check_same_classes
 
@@ -56,14 +56,16 @@ class DatasetCheck:
         return "\n".join([*map(str, self.splits.values()), *map(str, self.findings)])
 
 
-def check_dataset(root: str | PathLike[str]) -> DatasetCheck:
+def check_dataset(root: str | PathLike[str], val_root: str | PathLike[str] = "") -> DatasetCheck:
     """Decode every image of the splits "train" and "val" of ``root``, validate every annotation, and compare the splits.
+
+    ``val_root`` is another dataset for "val", as in `featlift.data.config.DataConfig`.
 
     Raises:
         FileNotFoundError: If neither split exists; names the expected files.
         DatasetError: If a file is not in its format, or none of its images is usable.
     """
-    datasets, missing = _open_splits(Path(root))
+    datasets, missing = _open_splits(str(root), str(val_root))
     facts = {split: list(read_image_facts(dataset)) for split, dataset in datasets.items()}
     splits = {split: compute_split_statistics(split, dataset) for split, dataset in datasets.items()}
     for split, statistics in splits.items():
@@ -71,7 +73,9 @@ def check_dataset(root: str | PathLike[str]) -> DatasetCheck:
     findings = [*missing, *check_common_images(facts)]
     if len(datasets) == len(SPLITS):
         try:
-            check_same_classes(datasets["train"], datasets["val"], str(root))
+            check_same_classes(
+                datasets["train"], datasets["val"], " and ".join(filter(None, map(str, (root, val_root))))
+            )
         except ValueError as error:
             findings.append(Finding("error", "different classes in train and val", [str(error)]))
     return DatasetCheck(splits, findings)
@@ -95,13 +99,13 @@ def compute_split_statistics(split: str, dataset: ImageDataset) -> SplitStatisti
     return statistics
 
 
-def _open_splits(root: Path) -> tuple[dict[str, ImageDataset], list[Finding]]:
+def _open_splits(root: str, val_root: str) -> tuple[dict[str, ImageDataset], list[Finding]]:
     """The splits that exist, and a warning for one that does not."""
     datasets: dict[str, ImageDataset] = {}
     errors = {}
     for split in SPLITS:
         try:
-            datasets[split] = open_dataset(root, split, skip_broken=True)
+            datasets[split] = open_dataset(*locate_split(root, val_root, split), skip_broken=True)
         except FileNotFoundError as error:
             errors[split] = error
     if not datasets:

@@ -10,7 +10,7 @@ from featlift.data.coco import CocoDataset
 from featlift.data.crops import RandomCropOfLargeImages
 from featlift.data.dataset import ImageDataset
 from featlift.data.image_io import MAX_PIXELS
-from featlift.data.open_dataset import open_dataset
+from featlift.data.open_dataset import locate_split, open_dataset
 from featlift.data.run_data import check_same_classes, record_run_data
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.training import Run
@@ -37,6 +37,7 @@ class DataConfig:
         num_val_scenes: Number of synthetic validation images; they follow the training images.
         scene_seed: Seed of the synthetic images.
         scene_object_sizes: Smallest and largest side of the signs in synthetic images, in pixels.
+        val_root: Dataset of the validation images if they are not in ``root``: its split "val", or all of it if it is not divided.
     """
 
     root: str = "scenes"
@@ -54,6 +55,7 @@ class DataConfig:
     num_val_scenes: int = 500
     scene_seed: int = 0
     scene_object_sizes: tuple[int, int] = (6, 40)
+    val_root: str = ""
 
     def __post_init__(self) -> None:
         """Refuse short sides of images that are not positive."""
@@ -77,8 +79,9 @@ def quick_data_config() -> DataConfig:
 
 def build_dataset(config: DataConfig, split: str = "train") -> ImageDataset:
     """Build the dataset of ``split``, "train" or "val"."""
-    if config.root != "scenes":
-        return open_dataset(config.root, split, config.skip_broken, config.max_pixels)
+    root, name = locate_split(config.root, config.val_root, split)
+    if root != "scenes":
+        return open_dataset(root, name, config.skip_broken, config.max_pixels)
     is_train = split == "train"
     return SyntheticScenes(
         config.num_scenes if is_train else config.num_val_scenes,
@@ -96,7 +99,9 @@ def load_training_set(config: DataConfig, run: Run) -> ImageDataset:
         ValueError: If the classes of the validation set differ, or the data changed since the run began.
     """
     dataset = build_dataset(config)
-    check_same_classes(dataset, build_dataset(config, "val"), config.root)
+    check_same_classes(
+        dataset, build_dataset(config, "val"), " and ".join(filter(None, (config.root, config.val_root)))
+    )
     record_run_data(run, dataset)
     if isinstance(dataset, CocoDataset) and run.rank == 0:
         print(dataset.report)
@@ -105,7 +110,7 @@ def load_training_set(config: DataConfig, run: Run) -> ImageDataset:
 
 
 def load_data_config(run: str | Path, root: str = "") -> DataConfig:
-    """Load the data settings of a run folder, or of the run folder that contains a detector file; ``root`` replaces the stored root.
+    """Load the data settings of a run folder, or of the run folder that contains a detector file; ``root`` replaces the stored data.
 
     Raises:
         FileNotFoundError: If ``run`` is no run folder and ``root`` is empty.
@@ -115,7 +120,8 @@ def load_data_config(run: str | Path, root: str = "") -> DataConfig:
     if settings.is_file():
         data = read_json(settings)["data"]
         sizes = {name: tuple(data[name]) for name in ("min_size", "scene_object_sizes") if name in data}
-        return replace(DataConfig(**data), root=root or data["root"], **sizes)
+        stored = replace(DataConfig(**data), **sizes)
+        return replace(stored, root=root, val_root="") if root else stored
     if not root:
         raise FileNotFoundError(f"'{run}' is no run folder, so its dataset is unknown; give a COCO folder or 'scenes'.")
     return DataConfig(root=root)

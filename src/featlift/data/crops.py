@@ -1,10 +1,13 @@
 """Fixed-size crops, and the images large enough for them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from featlift.data.augment import crop_sample
 from featlift.data.dataset import ImageDataset, Sample
+from featlift.data.fingerprint import HasFacts, ground_truth_facts
 from featlift.features import Target
 
 
@@ -73,6 +76,14 @@ class DatasetSubset:
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.dataset.image_size(self.indices[index])
+
+    def facts(self) -> dict[str, Any]:
+        """Facts of the full dataset with the indices, if it states its own; else those of the selected images."""
+        if not isinstance(self.dataset, HasFacts):
+            return ground_truth_facts(self)
+        facts = self.dataset.facts()
+        order = facts.get("indices")
+        return {**facts, "indices": [order[index] for index in self.indices] if order else self.indices}
 
     def coco(self) -> dict:
         """Ground truth of the selected images; ids are those of the full dataset."""

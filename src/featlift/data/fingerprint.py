@@ -2,37 +2,35 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from featlift.data.crops import DatasetSubset
 from featlift.data.dataset import ImageDataset
-from featlift.data.synthetic.scenes import SyntheticScenes
+
+
+@runtime_checkable
+class HasFacts(Protocol):
+    """A dataset that states itself what identifies it, such as the settings that its images are rendered from."""
+
+    def facts(self) -> dict[str, Any]:
+        """What identifies images and objects, as JSON values. Their keys and values are hashed: do not change them."""
+        ...
 
 
 def dataset_fingerprint(dataset: ImageDataset) -> str:
-    """Hash of all image ids and sizes, classes, boxes and crowd flags: 16 hexadecimal digits.
+    """Hash of what identifies the dataset, 16 hexadecimal digits: its own `HasFacts.facts`, or else `ground_truth_facts`.
 
-    Of `SyntheticScenes` only the settings and the first image are hashed, without rendering the others; a subset of them adds its
-    indices. Pixels of image files are not read.
+    Pixels of image files are not read.
     """
-    return hashlib.sha256(json.dumps(_facts(dataset), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(dataset_facts(dataset), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _facts(dataset: ImageDataset) -> dict[str, Any]:
-    if isinstance(dataset, SyntheticScenes):
-        return _synthetic_facts(dataset)
-    if isinstance(dataset, DatasetSubset) and isinstance(dataset.dataset, SyntheticScenes):
-        return {"indices": dataset.indices, **_synthetic_facts(dataset.dataset)}
-    return _ground_truth_facts(dataset)
+def dataset_facts(dataset: ImageDataset) -> dict[str, Any]:
+    """What `dataset_fingerprint` hashes."""
+    return dataset.facts() if isinstance(dataset, HasFacts) else ground_truth_facts(dataset)
 
 
-def _synthetic_facts(scenes: SyntheticScenes) -> dict[str, Any]:
-    image, instance_map, labels = scenes.render(0)
-    digest = hashlib.sha256(image.tobytes() + instance_map.astype("<i4").tobytes()).hexdigest()
-    return {"scenes": scenes.settings, "painted": digest, "labels": labels}  # the keys are hashed: do not rename them
-
-
-def _ground_truth_facts(dataset: ImageDataset) -> dict[str, Any]:
+def ground_truth_facts(dataset: ImageDataset) -> dict[str, Any]:
+    """Classes, ids and sizes of all images, and boxes, category ids and crowd flags of all objects."""
     truth = dataset.coco()
     images = sorted([image["id"], image["height"], image["width"]] for image in truth["images"])
     objects = sorted(

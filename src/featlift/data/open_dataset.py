@@ -72,9 +72,29 @@ def open_dataset(
     if str(root).startswith(PREFIX):
         return open_registered(str(root), split)
     folder, release = _find_release(Path(root))
-    if release or any((folder / file).is_file() for file in TT100K_RELEASES.values()):
+    if _is_tt100k(Path(root)):
         return TT100KDataset(folder, TT100K_SPLITS.get(split, split), release)
     return CocoDataset.from_source(open_split_source(folder, split), skip_broken, max_pixels=max_pixels)
+
+
+def is_dataset(root: str | PathLike[str]) -> bool:
+    """Whether `open_dataset` recognizes ``root`` as a dataset with annotations."""
+    if str(root).startswith(PREFIX) or _is_tt100k(Path(root)):
+        return True
+    try:
+        return bool(list_splits(root))
+    except FileNotFoundError:
+        return False
+
+
+def locate_split(root: str, val_root: str, split: str) -> tuple[str, str]:
+    """Dataset and its split that are ``split``: if ``val_root`` is given, "val" is its split "val", or its only one."""
+    if split != "val" or not val_root:
+        return root, split
+    if val_root.startswith(PREFIX) or _is_tt100k(Path(val_root)):
+        return val_root, split
+    splits = list_splits(val_root)
+    return val_root, splits[0] if len(splits) == 1 else split
 
 
 def open_split_source(root: Path, split: str) -> SplitSource:
@@ -124,3 +144,8 @@ def _find_release(root: Path) -> tuple[Path, str]:
     """TT100K's folder and release if ``root`` is its JSON file, else ``root`` and an empty release."""
     releases = {file: release for release, file in TT100K_RELEASES.items()}
     return (root.parent, releases[root.name]) if root.name in releases and root.is_file() else (root, "")
+
+
+def _is_tt100k(root: Path) -> bool:
+    folder, release = _find_release(root)
+    return bool(release) or any((folder / file).is_file() for file in TT100K_RELEASES.values())

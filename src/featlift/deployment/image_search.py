@@ -10,7 +10,7 @@ from featlift.checkpoints import load
 from featlift.checkpoints.atomic import remove_temporary_files
 from featlift.checkpoints.damage import read_json
 from featlift.checkpoints.folder_lock import FolderLock
-from featlift.data.image_io import MAX_PIXELS, ImageReadError, list_images, read_image, read_image_crop
+from featlift.data.image_io import MAX_PIXELS, ImageReadError, list_images, read_image
 from featlift.deployment.search_options import SearchOptions
 from featlift.deployment.store_search import search_expanded
 from featlift.device import resolve_device
@@ -160,7 +160,7 @@ def search_images(
         )
     F, dimension = load_index_embedder(index, None)
     store = VectorStore(index, dimension, fingerprint=embedder_fingerprint(F))
-    raw, short_sides = embed_queries(F.to(resolve_device(options.device)), queries, options.scales)
+    raw, short_sides = embed_queries(F.to(resolve_device(options.device)), queries, options.scales, options.max_pixels)
     descriptors = {"raw": raw}
     if generator:
         G = load(find_generator_file(generator)).eval()
@@ -169,10 +169,14 @@ def search_images(
 
 
 def embed_queries(
-    embedder: Embedder, files: Sequence[Path], scales: Sequence[float] = (1.0,)
+    embedder: Embedder, files: Sequence[Path], scales: Sequence[float] = (1.0,), max_pixels: int = MAX_PIXELS
 ) -> tuple[torch.Tensor, list[int]]:
-    """Return descriptors ``[Q, D]`` of the images, averaged over ``scales`` of the input size, and their short sides in pixels."""
-    images, descriptors = [read_image_crop(file) for file in files], []
+    """Return descriptors ``[Q, D]`` of the images, averaged over ``scales`` of the input size, and their short sides in pixels.
+
+    Raises:
+        ImageReadError: If an image cannot be read, or has more than ``max_pixels`` pixels.
+    """
+    images, descriptors = [read_image(file, None, max_pixels) for file in files], []
     for scale in scales:
         side = round(scale * embedder.input_size)
         descriptors.append(embed_images(embedder, (downscale_then_resize(image, 1, side) for image in images)))

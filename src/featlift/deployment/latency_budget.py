@@ -1,6 +1,5 @@
 """``featlift upgrade --max-latency-ms``: selection of an interpolator by its latency on this machine."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from featlift.deployment.upsampling_steps import UpsamplingStep, find_upsampling_steps
+from featlift.detectors.fixed_size import parse_image_size
 from featlift.device import resolve_device
 from featlift.profiling import measure_latencies
 from featlift.upgrading.adapters import build_adapters
@@ -89,8 +89,4 @@ def random_image(size: str, device: str = "cpu") -> Tensor:
     Raises:
         ValueError: If ``size`` has another format.
     """
-    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", size)
-    if not match:
-        raise ValueError(f"'{size}' is not a size; write HEIGHTxWIDTH or one side in pixels, as in 800x1216.")
-    height, width = int(match[1]), int(match[2] or match[1])
-    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(0)).to(device)
+    return torch.rand(3, *parse_image_size(size), generator=torch.Generator().manual_seed(0)).to(device)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from featlift.data.image_io import MAX_PIXELS
+
 
 @dataclass(frozen=True)
 class SearchOptions:
@@ -14,6 +16,7 @@ class SearchOptions:
         scales: Factors of the embedder's input size at which a query image is embedded; the descriptors are averaged.
         names: Text file with one name per vector of a FAISS index that FeatLift did not make.
         device: Device of the embedder: "auto" (a GPU if available), "cpu" or "cuda".
+        max_pixels: Maximum number of pixels of a query image.
 
     Raises:
         ValueError: If ``expand`` is negative, or ``scales`` is empty or not positive.
@@ -25,6 +28,7 @@ class SearchOptions:
     scales: tuple[float, ...] = (1.0,)
     names: str = ""
     device: str = "auto"
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         if self.expand < 0:

@@ -12,6 +12,12 @@ from featlift.data.dataset import ImageDataset
 NO_CLASS = ("__background__", "background", "N/A", "")
 """Names of entries that are no class: background, and numbers of COCO that no category has."""
 
+COCO_NAMES = {
+    "aeroplane": "airplane", "diningtable": "dining table", "motorbike": "motorcycle", "pottedplant": "potted plant", "sofa": "couch",
+    "tvmonitor": "tv",
+}  # fmt: skip
+"""PASCAL VOC's names of classes that COCO names differently."""
+
 LabelIds = dict[int, int | None]
 """Detector label → category id of the dataset; None for a class that is not evaluated."""
 
@@ -56,7 +62,7 @@ def _names_of_object(source: Any) -> dict[int, str]:
 def match_classes(classes: Any, dataset: ImageDataset, renamed: Mapping[str, str] | None = None) -> LabelIds:
     """Map each label of a detector to the category id of the class of the same name in ``dataset``.
 
-    Names are equal if they differ only in case, and in ``_``, ``-`` or a space.
+    Names are equal if they differ only in case, and in ``_``, ``-`` or a space, or as PASCAL VOC's and COCO's do (`COCO_NAMES`).
 
     Args:
         classes: Class names of the detector, as `label_names` takes them.
@@ -68,18 +74,45 @@ def match_classes(classes: Any, dataset: ImageDataset, renamed: Mapping[str, str
         ValueError: If a class of one has no counterpart in the other, two labels have one name, or ``renamed`` has an unknown name.
     """
     names = label_names(classes)
+    mapping = _map_labels(names, dataset, renamed)
+    _check_complete(mapping, names, dataset, bool(renamed))
+    return mapping
+
+
+def match_known_classes(classes: Any, dataset: ImageDataset, renamed: Mapping[str, str] | None = None) -> LabelIds:
+    """Map labels as `match_classes`, of a detector that may know classes that ``dataset`` does not have; these are not evaluated.
+
+    For detectors trained on COCO and a dataset of some of its classes.
+
+    Raises:
+        ValueError: If the dataset has a class that the detector does not know, or as `match_classes`.
+    """
+    names = label_names(classes)
+    mapping = _map_labels(names, dataset, renamed)
+    _check_complete(mapping, names, dataset, may_ignore=True)
+    return mapping
+
+
+def find_detector_labels(
+    classes: Any, dataset: ImageDataset, renamed: Mapping[str, str] | None = None
+) -> dict[int, int]:
+    """Label of ``dataset`` → label of the detector, by class name, for the losses of the detector; as `match_known_classes`."""
+    labels = {id_: label for label, id_ in match_known_classes(classes, dataset, renamed).items()}
+    return {label: labels[id_] for label, id_ in enumerate(dataset.category_ids, start=1)}
+
+
+def _map_labels(names: Mapping[int, str], dataset: ImageDataset, renamed: Mapping[str, str] | None) -> LabelIds:
     renamed = dict(renamed or {})
     _check_renamed(renamed, names, dataset.classes)
     ids = {_normalize(name): id_ for name, id_ in zip(dataset.classes, dataset.category_ids, strict=True)}
     exact = dict(zip(dataset.classes, dataset.category_ids, strict=True))
     targets = {label: renamed.get(name, name) for label, name in names.items()}
-    mapping: LabelIds = {label: exact.get(name, ids.get(_normalize(name))) for label, name in targets.items()}
-    _check_complete(mapping, names, dataset, bool(renamed))
-    return mapping
+    return {label: exact.get(name, ids.get(_normalize(name))) for label, name in targets.items()}
 
 
 def _normalize(name: str) -> str:
-    return name.strip().casefold().replace("_", " ").replace("-", " ")
+    normalized = name.strip().casefold().replace("_", " ").replace("-", " ")
+    return COCO_NAMES.get(normalized, normalized)
 
 
 def _check_renamed(renamed: Mapping[str, str], names: Mapping[int, str], classes: Sequence[str]) -> None:

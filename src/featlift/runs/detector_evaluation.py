@@ -13,6 +13,7 @@ from featlift.data.fingerprint import dataset_fingerprint
 from featlift.data.tt100k import TT100KDataset
 from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.detection_limit import limit_detections
+from featlift.detectors.fixed_size import FixedSizeDetector, parse_image_size
 from featlift.detectors.multi_scale import MultiScaleTTA
 from featlift.evaluation.class_mapping import match_classes
 from featlift.evaluation.coco_files import write_coco_file, write_coco_results
@@ -79,13 +80,15 @@ def _evaluate(model: str, data: str, split: str, out: str, inference: InferenceO
 
 
 def build_predictor(detector: nn.Module, inference: InferenceOptions) -> nn.Module:
-    """Apply the number of detections and the test-time augmentation of ``inference`` to ``detector``."""
+    """Apply the number of detections, the test-time augmentation and the image size of ``inference`` to ``detector``."""
     if inference.max_detections is not None:
         limit_detections(detector, inference.max_detections)
-    if not inference.has_augmentation:
-        return detector
-    limit = detection_limit(detector)
-    return MultiScaleTTA(detector, inference.scales, inference.flip, inference.merge_method, max_detections=limit)
+    if inference.has_augmentation:
+        limit = detection_limit(detector)
+        detector = MultiScaleTTA(
+            detector, inference.scales, inference.flip, inference.merge_method, max_detections=limit
+        )
+    return FixedSizeDetector(detector, parse_image_size(inference.image_size)) if inference.image_size else detector
 
 
 def evaluate_voc(dataset: ImageDataset, detections: Sequence[Detection]) -> dict[str, dict[str, float | None]]:
@@ -107,4 +110,5 @@ def write_detections(path: Path, dataset: ImageDataset, detections: Sequence[Det
 def _default_path(model: str, data: str, split: str, inference: InferenceOptions) -> Path:
     folder = Path(model) if Path(model).is_dir() else Path(model).parent
     suffix = "-multi-scale" if inference.has_augmentation else ""
+    suffix += f"-{inference.image_size}" if inference.image_size else ""
     return folder / f"evaluation-{Path(data or 'own').name}-{split}{suffix}.json"

@@ -14,6 +14,7 @@ from featlift.data.batches import ResumableDataLoader
 from featlift.data.crops import DatasetSubset, RandomCrop
 from featlift.data.dataset import ImageDataset
 from featlift.data.image_folder import UnlabeledImageFolder
+from featlift.data.image_io import MAX_PIXELS
 from featlift.data.letterbox import RandomZoom, letterbox
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.training import Learner, OptimizerConfig, Run, fit
@@ -37,6 +38,7 @@ class LevelTrainingOptions:
         batch_size: p3x: images per step.
         device: Device of the training: "auto" (a GPU if available), "cpu" or "cuda".
         seed: Random seed of the order of the images and their augmentation; on the command line also of the level's initial weights.
+        max_pixels: Maximum number of pixels of an image.
     """
 
     steps: int = 0
@@ -45,6 +47,7 @@ class LevelTrainingOptions:
     batch_size: int = 4
     device: str = "auto"
     seed: int = 0
+    max_pixels: int = MAX_PIXELS
 
 
 NO_LEVEL_TRAINING = LevelTrainingOptions()
@@ -89,7 +92,7 @@ def train_level(
         ValueError: If ``model`` has no extended level, or the images or sizes do not suit.
     """
     options = options or LevelTrainingOptions(steps=2000)
-    dataset = _open_images(images)
+    dataset = _open_images(images, options.max_pixels)
     if isinstance(model, ExtendedDetector):
         result = _train_shared_level(model, dataset, options, Path(run))
     else:
@@ -99,10 +102,10 @@ def train_level(
     return result
 
 
-def _open_images(images: str | Path | ImageDataset) -> ImageDataset:
+def _open_images(images: str | Path | ImageDataset, max_pixels: int) -> ImageDataset:
     if isinstance(images, ImageDataset):
         return images
-    return SyntheticScenes(200) if str(images) == "scenes" else UnlabeledImageFolder(images)
+    return SyntheticScenes(200) if str(images) == "scenes" else UnlabeledImageFolder(images, max_pixels=max_pixels)
 
 
 def _train_shared_level(

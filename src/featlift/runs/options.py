@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from featlift.checkpoints.json_io import to_jsonable
+from featlift.detectors.fixed_size import parse_image_size
 from featlift.training import Run
 
 
@@ -20,6 +21,8 @@ class InferenceOptions:
         merge_method: Method that merges the detections: "nms" or "soft-nms".
         max_detections: Maximum number of detections per image, for the detector and for AP; None for the detector's own (100 for COCO's
             numbers, 300 in presets for small objects).
+        image_size: Size to which images are resized before the detector, without keeping their aspect ratio, as "300x300" (HEIGHTxWIDTH) of
+            PASCAL VOC's SSD300; empty keeps it. Detections are in pixels of the images.
         class_map: Detector's class → dataset's class, for names that differ: ``--class-map.human person``. The detector's other
             classes that are not in the dataset are then not evaluated.
     """
@@ -30,7 +33,12 @@ class InferenceOptions:
     flip: bool = False
     merge_method: str = "nms"
     max_detections: int | None = None
+    image_size: str = ""
     class_map: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_size:
+            parse_image_size(self.image_size)
 
     @property
     def has_augmentation(self) -> bool:

@@ -78,6 +78,7 @@ class WandbTracker:
             raise _missing("wandb", "Weights & Biases", "featlift[wandb]") from error
         mode = os.environ.get("WANDB_MODE") or ("online" if _has_wandb_key() else "offline")
         if mode == "offline":
+            _wait_for_new_second(folder / "wandb")
             print(f"Weights & Biases is offline; upload with: wandb sync {folder / 'wandb'}/offline-run-*")
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -193,6 +194,14 @@ def _load_run_id(folder: Path, tracker: str, create: Callable[[], str]) -> str:
         ids[tracker] = create()
         write_json(path, ids)
     return ids[tracker]
+
+
+def _wait_for_new_second(folder: Path) -> None:
+    """Wait while an offline run in ``folder`` has started in this second: Weights & Biases names offline runs by the second of their
+    start and their id, so a run that resumes at once would overwrite the file of the first.
+    """
+    while any(folder.glob(f"offline-run-{time.strftime('%Y%m%d_%H%M%S')}-*")):
+        time.sleep(0.05)
 
 
 def _has_wandb_key() -> bool:

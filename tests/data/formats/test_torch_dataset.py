@@ -7,7 +7,12 @@ from torchvision import tv_tensors
 from featlift.data.config import DataConfig, build_dataset
 from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
-from featlift.data.formats.torch_dataset import TorchDataset, open_registered, register_dataset
+from featlift.data.formats.torch_dataset import (
+    TorchDataset,
+    open_registered,
+    register_dataset,
+    register_training_data,
+)
 
 BOX = [2.0, 3.0, 12.0, 9.0]
 
@@ -96,3 +101,21 @@ def test_a_registered_dataset_is_opened_by_its_name():
         open_registered(root, "test")
     with pytest.raises(ValueError, match="boxes"):
         open_registered("python:bokses", "train")
+
+
+def test_a_single_dataset_of_a_training_is_divided():
+    root = register_training_data("run", Boxes(number=21), ["cat", "fox"])
+    train, val = (open_registered(root, split) for split in ("train", "val"))
+    names = [[dataset.image_name(index) for index in range(len(dataset))] for dataset in (train, val)]
+    assert names[1] == ["000000", "000010", "000020"]
+    assert sorted(names[0] + names[1]) == [f"{index:06d}" for index in range(21)]
+    with pytest.raises(ValueError, match="1 images"):
+        register_training_data("run", Boxes(number=1), ["cat", "fox"])
+
+
+def test_classes_are_those_of_the_dataset():
+    boxes = Boxes()
+    with pytest.raises(ValueError, match="needs the names of its classes"):
+        register_training_data("run", {"train": boxes})
+    boxes.classes = ["cat", "fox"]
+    assert open_registered(register_training_data("run", {"train": boxes}), "train").classes == ["cat", "fox"]

@@ -19,7 +19,8 @@ from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
 from featlift.image_sr.network import SuperResolverConfig
 from featlift.papers import fdsr
 from featlift.papers.fdsr.evaluation import SRDetectionConfig, evaluate_sr_detection, format_sr_detection
-from featlift.papers.fdsr.settings import CropDataConfig, EvaluationConfig, FeatureExtractorConfig
+from featlift.papers.fdsr.settings import CropDataConfig, EvaluationConfig, FeatureExtractorConfig, LossWeights
+from featlift.papers.fdsr.training import build_crop_loader, find_loss_labels
 from featlift.runs.options import RunOptions
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import StageConfig
@@ -62,10 +63,11 @@ def coco_weights(monkeypatch):
     monkeypatch.setattr(torchvision.models, "get_model", small)
 
 
-def coco_folder(root):
-    """Two images, one box each, with COCO's 80 classes and their gapped ids."""
+def coco_folder(root, classes=None):
+    """Two images, one box each of the last class; with COCO's 80 classes and their gapped ids by default."""
     names = list_coco_labels("maskrcnn_resnet50_fpn")
-    categories = [{"id": k, "name": name} for k, name in enumerate(names) if name not in ("__background__", "N/A")]
+    coco = {k: name for k, name in enumerate(names) if name not in ("__background__", "N/A")}
+    categories = [{"id": k, "name": name} for k, name in (classes or coco).items()]
     (root / "annotations").mkdir(parents=True)
     for split in ("train", "val"):
         (root / f"{split}2017").mkdir()
@@ -74,7 +76,14 @@ def coco_folder(root):
             Image.new("RGB", (64, 64), (40 * k, 90, 120)).save(root / f"{split}2017" / f"{k}.png")
             images.append({"id": k, "file_name": f"{k}.png", "width": 64, "height": 64})
         boxes = [
-            {"id": k, "image_id": k, "category_id": 90, "bbox": [8, 8, 30, 30], "area": 900, "iscrowd": 0}
+            {
+                "id": k,
+                "image_id": k,
+                "category_id": categories[-1]["id"],
+                "bbox": [8, 8, 30, 30],
+                "area": 900,
+                "iscrowd": 0,
+            }
             for k in (1, 2)
         ]
         document = {"images": images, "annotations": boxes, "categories": categories}
@@ -129,6 +138,28 @@ def test_an_imagenet_prior_is_evaluated_by_another_detector(tmp_path, coco_weigh
     assert result["result"]["pipelines"]["fdsr"]["metrics"]["ap"] >= 0
     settings = replace(settings, evaluation=EvaluationConfig("none"))
     assert train("fdsr", settings, RunOptions(tmp_path / "other", device="cpu"))["result"] == {"name": "fdsr"}
+
+
+def test_data_with_some_of_cocos_classes_are_trained_and_evaluated_by_name(tmp_path, coco_weights):
+    root = coco_folder(tmp_path / "coco", {3: "car", 7: "tvmonitor", 9: "sign"})
+    settings = paper_settings(
+        root,
+        loss_weights=LossWeights(features=0.0, detection=1.0),
+        evaluation=EvaluationConfig(num_quality_images=0, class_map={"stop sign": "sign"}),
+    )
+    assert find_loss_labels(settings) == {1: 3, 2: 72, 3: 13}
+    _, targets = next(build_crop_loader(settings.data, 0, find_loss_labels(settings)).iter_from(0))
+    assert targets[0]["labels"].tolist() == [13]
+    result = train("fdsr", settings, RunOptions(tmp_path / "run", device="cpu"))["result"]
+    assert list(result["pipelines"]["fdsr"]["metrics"]["per_class"]) == ["car", "tvmonitor", "sign"]
+    with pytest.raises(ValueError, match="detector does not know sign"):
+        find_loss_labels(replace(settings, evaluation=EvaluationConfig()))
+
+
+def test_detection_losses_need_annotations(tmp_path, coco_weights):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="has no annotations, which the detection losses need"):
+        find_loss_labels(paper_settings(str(tmp_path), loss_weights=LossWeights(detection=1.0)))
 
 
 def test_table_in_per_cent():

@@ -1,5 +1,7 @@
 """Plot and image grid."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -41,6 +43,15 @@ def scenes():
 def test_plot_is_a_png(tmp_path):
     plot_robustness({"bicubic": {1: 0.4, 2: 0.3}, "original": {1: 0.4, 2: 0.4}}, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_grid_shows_images_in_the_size_of_the_pipelines(scenes):
+    pipelines = build_pipelines(OriginalsOnly(scenes), {})
+    resized = {name: replace(pipeline, image_size=(40, 40)) for name, pipeline in pipelines.items()}
+    assert (
+        make_detection_grid(resized, scenes[0], 2, crop_size=400).height
+        < make_detection_grid(pipelines, scenes[0], 2, crop_size=400).height
+    )
 
 
 def test_the_grid_has_a_panel_for_each_pipeline_and_the_low_resolution_image(scenes):

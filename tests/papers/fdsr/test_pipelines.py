@@ -68,6 +68,40 @@ def test_each_pipeline_gets_its_images(scenes):
     assert result["bicubic"]["seconds"] > 0
 
 
+def test_images_are_resized_before_they_are_downscaled(scenes):
+    """FDSR, Table 3: images are squashed to one size; boxes stay those of the images."""
+
+    class Everything(nn.Module):
+        """A detector that finds the whole image, and notes its size."""
+
+        def forward(self, images, targets=None):
+            sizes.update(tuple(image.shape[1:]) for image in images)
+            return [
+                {
+                    "boxes": torch.tensor([[0.0, 0.0, image.shape[2], image.shape[1]]]),
+                    "labels": torch.tensor([1]),
+                    "scores": torch.ones(1),
+                }
+                for image in images
+            ]
+
+    sizes: set[tuple[int, int]] = set()
+    pipelines = {
+        name: SRPipeline(Everything(), network, None, (30, 40))
+        for name, network in (("bicubic", BicubicSR(2)), ("original", None))
+    }
+    for pipeline in pipelines.values():
+        found = pipeline.build_detector(2)([scenes[0][0]])[0]
+        torch.testing.assert_close(found["boxes"], torch.tensor([[0.0, 0.0, 52.0, 48.0]]))
+    result = evaluate_pipelines(pipelines, scenes, 2, num_quality_images=1)
+    assert sizes == {(30, 40)}
+    small = nn.functional.interpolate(scenes[0][0][None], (30, 40), mode="bilinear", antialias=True)
+    upscaled = pipelines["bicubic"].build_transform(2)(small)
+    assert result["bicubic"]["quality"]["psnr_rgb"] == pytest.approx(
+        float(-10 * (small - upscaled)[..., 2:-2, 2:-2].square().mean().log10()), abs=0.2
+    )
+
+
 def test_a_factor_of_one_keeps_the_originals(scenes):
     """With factor 1 and an identity network the detector gets the originals: AP 1; other factors give 0."""
 

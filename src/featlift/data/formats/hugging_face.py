@@ -161,24 +161,26 @@ def _load_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _add_objects(builder: DocumentBuilder, image: dict[str, Any], objects: Any, location: str) -> None:
-    boxes, categories, crowds = _columns(objects)
-    if len(boxes) != len(categories):
-        builder.add_broken_object(
-            image, location, "object entry", f"it has {len(boxes)} boxes and {len(categories)} classes"
-        )
+    boxes, categories, crowds, areas = _columns(objects)
+    counts = {"classes": len(categories), "crowd flags": len(crowds or boxes), "areas": len(areas or boxes)}
+    wrong = " and ".join(f"{count} {name}" for name, count in counts.items() if count != len(boxes))
+    if wrong:
+        builder.add_broken_object(image, location, "object entry", f"it has {len(boxes)} boxes and {wrong}")
         return
     names = {name: index for index, name in enumerate(builder.classes)}
-    for index, (box, category, crowd) in enumerate(zip(boxes, categories, crowds or [0] * len(boxes), strict=True)):
+    rows = zip(boxes, categories, crowds or [0] * len(boxes), areas or [None] * len(boxes), strict=True)
+    for index, (box, category, crowd, area) in enumerate(rows):
         label = category if isinstance(category, int) and str(category) not in names else names.get(str(category), -1)
         where = f"{location}, object {index}"
         if not 0 <= label < len(names) or len(box) != 4:
             builder.add_broken_object(image, where, "object entry", f"its class is {category!r}, its box {box!r}")
             continue
-        builder.add_object(image, label, (box[0], box[1], box[0] + box[2], box[1] + box[3]), None, where, bool(crowd))
+        corners = (box[0], box[1], box[0] + box[2], box[1] + box[3])
+        builder.add_object(image, label, corners, None, where, bool(crowd), area)
 
 
-def _columns(objects: Any) -> tuple[list[Any], list[Any], list[Any]]:
-    """Boxes, classes and, if present, crowd flags of ``objects``, a mapping of lists or a list of mappings."""
+def _columns(objects: Any) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """Boxes, classes and, if present, crowd flags and areas of ``objects``, a mapping of lists or a list of mappings."""
     if isinstance(objects, list):
         keys = objects[0] if objects else {}
         objects = {key: [each[key] for each in objects] for key in keys}
@@ -186,7 +188,7 @@ def _columns(objects: Any) -> tuple[list[Any], list[Any], list[Any]]:
     boxes, categories = (
         next((objects[key] for key in keys if key in objects), []) for keys in (BOX_KEYS, CATEGORY_KEYS)
     )
-    return list(boxes), list(categories), list(objects.get("iscrowd", []))
+    return list(boxes), list(categories), list(objects.get("iscrowd", [])), list(objects.get("area", []))
 
 
 def _collect_classes(root: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:

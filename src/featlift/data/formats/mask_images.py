@@ -134,6 +134,8 @@ def _add_mask(
         message = f"it has {values.shape[1]}x{values.shape[0]} pixels, the image has {image['width']}x{image['height']}"
         builder.add_broken_object(image, location, "mask size mismatch", message)
         return
+    if is_one_object and not values.any():
+        builder.add_broken_object(image, location, "empty mask", "it covers no pixel")
     for value, mask in _split_objects((values > 0).astype(np.uint8) if is_one_object else values):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))

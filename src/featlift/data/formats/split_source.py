@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featlift.data.image_io import ImageReadError, ImageSize, read_image_sizes
-from featlift.data.problems import DataProblem
+from featlift.data.problems import LEFT_OUT, SKIPPED, DataProblem, Effect
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom edge, in pixels."""
@@ -88,6 +88,7 @@ class DocumentBuilder:
         segmentation: Any = None,
         location: str = "",
         ignore: bool = False,
+        area: Any = None,
     ) -> None:
         """Add an object of class index ``label`` (from 0) to ``image``.
 
@@ -98,6 +99,7 @@ class DocumentBuilder:
             segmentation: Polygons ``[[x1, y1, …], …]`` or run lengths; None without a mask.
             location: File and line of the annotation.
             ignore: Whether it is excluded from training and evaluation, such as VOC's difficult objects.
+            area: Annotated area in px², which is compared with that of mask or box; None without.
         """
         left, top, right, bottom = box or polygons_box(segmentation)
         annotation = {
@@ -110,17 +112,19 @@ class DocumentBuilder:
         }
         if segmentation:
             annotation["segmentation"] = segmentation
+        if area is not None:
+            annotation["area"] = area
         self.document["annotations"].append(annotation)
 
-    def add_problem(self, location: str, kind: str, message: str) -> None:
-        """Record an entry that cannot be read."""
-        self.source.problems.append(DataProblem(self.source.file, location, kind, message))
+    def add_problem(self, location: str, kind: str, message: str, effect: Effect = SKIPPED) -> None:
+        """Record an entry that cannot be read, and what becomes of it with ``skip_broken``."""
+        self.source.problems.append(DataProblem(self.source.file, location, kind, message, effect))
 
     def add_broken_object(self, image: dict[str, Any], location: str, kind: str, message: str) -> None:
         """Record an object of ``image`` that cannot be read. Its region is unknown, so the image is left out with ``skip_broken``: it
         would teach that the object is background.
         """
-        self.add_problem(location, kind, message)
+        self.add_problem(location, kind, message, LEFT_OUT)
         self._unusable.add(image["id"])
 
     def build(self) -> SplitSource:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
+from featlift.data.crops import DatasetSubset
 from featlift.data.dataset import ImageDataset, Sample, coco_categories
 from featlift.data.formats.splits import choose_split
 from featlift.data.masks import mask_to_rle
@@ -16,6 +17,8 @@ from featlift.registry import look_up
 
 PREFIX = "python:"
 """Beginning of the ``root`` of a registered dataset, as in ``python:cells``."""
+HELD_OUT_STEP = 10
+"""Every tenth image of a single dataset is for validation."""
 _REGISTERED: dict[str, dict[str, ImageDataset]] = {}
 
 
@@ -94,11 +97,39 @@ def register_dataset(name: str, splits: Mapping[str, Any], classes: Sequence[str
         splits: Datasets by split, ``{"train": …, "val": …}``: an `ImageDataset`, or torchvision's contract (`TorchDataset`).
         classes: Names of the labels 1…K.
     """
-    _REGISTERED[name] = {
-        split: dataset if isinstance(dataset, ImageDataset) else TorchDataset(dataset, classes)
-        for split, dataset in splits.items()
-    }
+    _REGISTERED[name] = {split: to_image_dataset(dataset, classes) for split, dataset in splits.items()}
     return f"{PREFIX}{name}"
+
+
+def register_training_data(name: str, data: Any, classes: Sequence[str] = ()) -> str:
+    """Give the datasets of a training a ``name`` as `register_dataset`; return it.
+
+    Args:
+        name: Name; that of the run, so that a resumed run finds them.
+        data: ``{"train": …, "val": …}``, or one dataset: then every tenth of its images, at least one, is for validation.
+        classes: Names of the labels 1…K; by default those of the attribute ``classes`` of the datasets.
+
+    Raises:
+        ValueError: If there are no names of classes, or a single dataset has less than two images.
+    """
+    splits = dict(data) if isinstance(data, Mapping) else _hold_out(data, classes)
+    return register_dataset(name, splits, classes)
+
+
+def _hold_out(dataset: Any, classes: Sequence[str]) -> dict[str, ImageDataset]:
+    images = to_image_dataset(dataset, classes)
+    if len(images) < 2:
+        raise ValueError(f"The dataset has {len(images)} images; one is for training and one for validation.")
+    held_out = list(range(0, len(images), HELD_OUT_STEP))
+    rest = [index for index in range(len(images)) if index % HELD_OUT_STEP]
+    return {"train": DatasetSubset(images, rest), "val": DatasetSubset(images, held_out)}
+
+
+def to_image_dataset(dataset: Any, classes: Sequence[str] = ()) -> ImageDataset:
+    """Return ``dataset`` itself if it is an `ImageDataset`, else a `TorchDataset` of it; ``classes`` default to its attribute."""
+    if isinstance(dataset, ImageDataset):
+        return dataset
+    return TorchDataset(dataset, classes or getattr(dataset, "classes", ()))
 
 
 def open_registered(root: str, split: str) -> ImageDataset:

@@ -165,6 +165,9 @@ def _add_file(builder: DocumentBuilder, file: VocFile, content: _Content) -> Non
                 "it lacks a <name>, or a number in <bndbox>: <xmin>, <ymin>, <xmax>, <ymax>",
             )
             continue
+        if message := _misread_message(box):
+            builder.add_broken_object(image, where, "misread box", message)
+            continue
         builder.add_object(
             image, builder.classes.index(name), box, location=where, ignore=_text(instance, "difficult") == "1"
         )
@@ -183,6 +186,19 @@ def _find_image(file: VocFile, root: xml.Element) -> Path:
 def _read_box(instance: xml.Element) -> Box | None:
     values = [_number(instance, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
     return None if any(value < -1 for value in values) else (values[0] - 1, values[1] - 1, values[2], values[3])
+
+
+def _misread_message(box: Box) -> str:
+    """Message if ``box`` was written as width and height, or in fractions of the image."""
+    left, top, right, bottom = box[0] + 1, box[1] + 1, box[2], box[3]
+    if right < left or bottom < top:
+        return (
+            f"it has no area: its <xmin>, <ymin> {left:g}, {top:g} are beyond its <xmax>, <ymax> {right:g}, {bottom:g}; VOC has the first "
+            "and the last pixel, not width and height"
+        )
+    if max(right, bottom) <= 1 and any(value % 1 for value in (left, top, right, bottom)):
+        return f"its box {left:g}, {top:g}, {right:g}, {bottom:g} looks normalized to 0…1; VOC has pixels"
+    return ""
 
 
 def _number(element: xml.Element, path: str) -> float:

@@ -4,6 +4,7 @@ A line is ``class cx cy w h`` or ``class x1 y1 x2 y2 …``, in fractions of the 
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from featlift.data.problems import DataProblem, DatasetError
 
 MAX_FRACTION = 1.5
 """Larger coordinates are no fractions; between 1 and this, boxes are checked against the image in pixels."""
+MISREAD_FRACTION = 0.5
+"""Fraction of boxes that look like corners from which all are refused."""
+LabelLine = tuple[str, list[float]]
+"""Location of a line and its coordinates."""
 
 
 @dataclass
@@ -54,13 +59,14 @@ def read_yolo_split(root: Path, split: str) -> SplitSource:
     config = _load_config(root)
     images = _list_split_images(config, choose_split(root, split, config.entries))
     builder = DocumentBuilder("yolo", config.file, config.base, config.classes, first_id=0)
-    num_unlabeled = 0
+    num_unlabeled, boxes = 0, list[LabelLine]()
     for path in images:
         labels = find_label_file(path)
         num_unlabeled += not labels.is_file()
         image = builder.add_image(path)
         if image and labels.is_file():
-            _add_label_file(builder, image, labels, config)
+            boxes += _add_label_file(builder, image, labels, config)
+    _refuse_corners(config.file, boxes)
     if num_unlabeled:
         builder.source.notes.append(
             f"{num_unlabeled} images have no label file: they are read as images without objects"
@@ -143,7 +149,10 @@ def _read_image_list(file: Path) -> list[Path]:
     return [file.parent / line.removeprefix("./") for line in lines if line]
 
 
-def _add_label_file(builder: DocumentBuilder, image: dict[str, Any], file: Path, config: YoloConfig) -> None:
+def _add_label_file(
+    builder: DocumentBuilder, image: dict[str, Any], file: Path, config: YoloConfig
+) -> Iterator[LabelLine]:
+    """Add the objects of a label file, and yield those that are boxes."""
     name = relative_name(file, config.base)
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -161,8 +170,28 @@ def _add_label_file(builder: DocumentBuilder, image: dict[str, Any], file: Path,
             continue
         if len(values) == 4:
             builder.add_object(image, label, _to_pixel_box(values, image), location=location)
+            yield location, values
         else:
             builder.add_object(image, label, segmentation=[_to_pixels(values, image)], location=location)
+
+
+def _refuse_corners(file: Path, boxes: Sequence[LabelLine]) -> None:
+    """Raise if most boxes exceed their image as center and size, but not as left, top, right, bottom."""
+    corners = [(location, values) for location, values in boxes if _looks_like_corners(values)]
+    if not corners or len(corners) < MISREAD_FRACTION * len(boxes):
+        return
+    examples = ", ".join(f"{location} {values}" for location, values in corners[:3])
+    message = (
+        f"{len(corners)} of {len(boxes)} boxes, such as {examples}, look like left, top, right, bottom; YOLO has center x, center y, "
+        "width, height"
+    )
+    raise DatasetError([DataProblem(file, "the label files", "misread boxes", message)])
+
+
+def _looks_like_corners(values: Sequence[float]) -> bool:
+    x, y, width, height = values
+    exceeds = max(width / 2 - x, height / 2 - y, x + width / 2 - 1, y + height / 2 - 1) > 0.01
+    return exceeds and 0 <= x < width <= 1 and 0 <= y < height <= 1
 
 
 def _parse_line(line: str, config: YoloConfig) -> tuple[int, list[float]]:

@@ -1,5 +1,6 @@
 """The built-in dataset: procedural scenes with many small signs whose classes differ only in fine detail."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ class SyntheticScenes:
     ) -> None:
         _validate_settings(num_images, image_size, num_objects, object_sizes, classes)
         self.classes, self.category_ids = list(classes), consecutive_ids(classes)
-        self.settings: dict[str, Any] = {  # hashed by dataset_fingerprint: do not rename the keys
+        self.settings: dict[str, Any] = {  # hashed as a part of the facts: do not rename the keys
             "count": num_images, "size": list(image_size), "seed": seed, "objects": list(num_objects), "sides": list(object_sizes),
             "classes": list(classes), "first": first_index,
         }  # fmt: skip
@@ -105,6 +106,12 @@ class SyntheticScenes:
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width in pixels, equal for all images."""
         return self._image_size
+
+    def facts(self) -> dict[str, Any]:
+        """Settings and the first image: `featlift.data.fingerprint` identifies the scenes by them, without rendering all."""
+        image, instance_map, labels = self.render(0)
+        digest = hashlib.sha256(image.tobytes() + instance_map.astype("<i4").tobytes()).hexdigest()
+        return {"scenes": self.settings, "painted": digest, "labels": labels}
 
     def coco(self) -> dict[str, Any]:
         """Ground truth as a COCO dictionary with masks as run lengths; renders every scene once."""

@@ -17,7 +17,9 @@ from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.deployment.upscaling import load_super_resolver_by_name
 from featlift.detectors.by_name import is_detector_name, load_class_names, load_detector_by_name
-from featlift.evaluation.class_mapping import match_classes
+from featlift.detectors.checkpoint import is_detector_path
+from featlift.detectors.fixed_size import parse_image_size
+from featlift.evaluation.class_mapping import LabelIds, match_classes, match_known_classes
 from featlift.image_sr.degradation import DegradationConfig
 from featlift.papers.fdsr.figures import make_detection_grid, plot_robustness
 from featlift.papers.fdsr.pipelines import (
@@ -28,6 +30,7 @@ from featlift.papers.fdsr.pipelines import (
     evaluate_pipelines,
 )
 from featlift.papers.fdsr.settings import CropDataConfig, EvaluationConfig, FeatureExtractorConfig, Settings
+from featlift.papers.fdsr.training import find_loss_labels
 from featlift.runs.announce import describe_super_resolver_training
 from featlift.runs.options import InferenceOptions
 from featlift.training import Run, distributed
@@ -51,6 +54,8 @@ class SRDetectionConfig:
         num_quality_images: Number of first images on which PSNR, SSIM and FSIM are computed; None for all, 0 for none.
         num_examples: Number of images drawn with the detections of all pipelines, evenly spaced over the dataset.
         device: Device: "cpu", "cuda", ….
+        class_map: Detector's class → dataset's class, for names that differ.
+        image_size: Size to which images are resized before they are downscaled, as "300x300" (Table 3); empty keeps their size.
     """
 
     detector: str
@@ -64,6 +69,8 @@ class SRDetectionConfig:
     num_quality_images: int | None = 50
     num_examples: int = 4
     device: str = "cpu"
+    class_map: dict[str, str] | None = None
+    image_size: str = ""
 
 
 def evaluate_sr_detection(config: SRDetectionConfig, out: str | Path) -> dict[str, Any]:
@@ -109,18 +116,24 @@ def evaluate_sr_detection(config: SRDetectionConfig, out: str | Path) -> dict[st
 def _match_labels(
     pipelines: Mapping[str, SRPipeline], config: SRDetectionConfig, dataset: ImageDataset
 ) -> dict[str, SRPipeline]:
-    """Map the labels of each pipeline's detector to the dataset by class name, before the first image."""
+    """Set the image size, and map the labels of each pipeline's detector to the dataset by class name, before the first image."""
     first = pipelines["original"].detector
     sources = {"fine-tuned": config.fine_tuned_detector, **config.super_resolvers}
-    matched = {}
+    matched, size = {}, parse_image_size(config.image_size) if config.image_size else None
     for name, pipeline in pipelines.items():
         source = config.detector if pipeline.detector is first else sources[name]
-        matched[name] = replace(pipeline, label_ids=match_classes(load_class_names(source), dataset))
+        matched[name] = replace(pipeline, label_ids=_match_detector(source, dataset, config.class_map), image_size=size)
     return matched
 
 
+def _match_detector(source: str, dataset: ImageDataset, class_map: Mapping[str, str] | None) -> LabelIds:
+    """Map the labels of the detector ``source``; those of torchvision may know more classes of COCO than the dataset has."""
+    match = match_classes if is_detector_path(source) else match_known_classes
+    return match(load_class_names(source), dataset, class_map)
+
+
 def format_sr_detection(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Format the results of `evaluate_pipelines`, one line per pipeline: AP in percent by size, and PSNR and FSIM if present."""
+    """Format the results of `evaluate_pipelines`, one line per pipeline: AP in percent by size, PSNR and FSIM, and VOC's mAP if present."""
     counts = {row["quality"]["num_images"] for row in results.values() if row.get("quality", {}).get("num_images")}
     keys = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
     lines = [f"{'':14}" + "".join(f"{key:>11}" for key in (*keys, "psnr_y", "fsim"))]
@@ -129,6 +142,11 @@ def format_sr_detection(results: Mapping[str, Mapping[str, Any]]) -> str:
         cells = "".join(f"{'–':>11}" if value is None else f"{100 * value:11.1f}" for value in values)
         quality = row.get("quality")
         lines.append(f"{name:14}{cells}" + (f"{quality['psnr_y']:11.2f}{quality['fsim']:11.4f}" if quality else ""))
+    lines += [
+        f"{name}: VOC2007 mAP {100 * (row['voc']['VOC2007']['mAP'] or 0):.2f}"
+        for name, row in results.items()
+        if "voc" in row
+    ]
     lines += [f"PSNR and FSIM of the first {count} images" for count in counts]
     return "\n".join(lines)
 
@@ -153,18 +171,27 @@ def plan_evaluation(settings: Settings, data: str = "") -> SRDetectionConfig | N
         )
     own_data = Path(detector).exists() and (Path(detector) / "settings.json").is_file()
     data = data or settings.evaluation.data or ("" if own_data else settings.data.root)
-    return SRDetectionConfig(detector, data=data, num_quality_images=settings.evaluation.num_quality_images)
+    options = settings.evaluation
+    return SRDetectionConfig(
+        detector,
+        data=data,
+        num_quality_images=options.num_quality_images,
+        class_map=options.class_map,
+        image_size=options.image_size,
+    )
 
 
 def describe_fdsr_training(settings: Settings, stop_after: str = "") -> str:
     """Describe the training (`describe_super_resolver_training`), after a check that it can be evaluated at its end.
 
     Raises:
-        ValueError: If the detector of the evaluation is none, or its classes differ from those of the dataset.
+        ValueError: If the detector of the evaluation is none, or its classes differ from those of the dataset; or if a detector's losses
+            are trained on data with classes that it does not know.
         FileNotFoundError: If a run folder or the dataset of the evaluation does not exist.
         OSError: If the weights of the detector cannot be downloaded.
     """
     description = describe_super_resolver_training(settings, stop_after)
+    find_loss_labels(settings)
     config = plan_evaluation(settings)
     if config is None:
         return description
@@ -175,7 +202,7 @@ def describe_fdsr_training(settings: Settings, stop_after: str = "") -> str:
             "The trained network is evaluated on these images: --evaluation.data FOLDER, or --evaluation.detector none."
         )
         raise type(error)(f"{error} {remedy}") from error
-    match_classes(load_class_names(config.detector), dataset)
+    _match_detector(config.detector, dataset, config.class_map)
     load_detector_by_name(config.detector, "DEFAULT")
     return description
 

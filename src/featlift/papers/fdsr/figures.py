@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.models.detection.transform import resize_boxes
 
+from featlift.detectors.fixed_size import resize_to
 from featlift.detectors.super_resolved import DegradeAndUpscale
 from featlift.device import device_of
 from featlift.image_sr.bicubic import BicubicSR
@@ -47,7 +49,7 @@ def make_detection_grid(
 
     ``sample`` is an item of a dataset: image ``[3, H, W]`` and target.
     """
-    image, target = sample
+    image, target = _resize_sample(*sample, next(iter(pipelines.values())).image_size)
     low = DegradeAndUpscale(BicubicSR(downscale), downscale).degrade(image[None])
     enlarged = nn.functional.interpolate(low, scale_factor=downscale, mode="nearest")
     panels = [ImagePanel(enlarged[0, :, : image.shape[-2], : image.shape[-1]], f"low (1/{downscale})")]
@@ -55,6 +57,16 @@ def make_detection_grid(
         panels.append(_detection_panel(name, pipeline, image, downscale))
     crop = _densest_crop(target["boxes"], image.shape[-2:], crop_size)
     return make_image_grid(panels, target, crop, score_threshold=score_threshold)
+
+
+def _resize_sample(
+    image: Tensor, target: Mapping[str, Tensor], size: tuple[int, int] | None
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Image and boxes in ``size``, the image size of the pipelines."""
+    if size is None:
+        return image, target
+    boxes = resize_boxes(target["boxes"], list(image.shape[-2:]), list(size))
+    return resize_to(image, size), {"boxes": boxes, "labels": target["labels"]}
 
 
 def _detection_panel(name: str, pipeline: SRPipeline, image: Tensor, downscale: int) -> ImagePanel:

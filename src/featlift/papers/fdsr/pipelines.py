@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from featlift.data.dataset import ImageDataset
 from featlift.detectors.by_name import load_detector_by_name
 from featlift.detectors.checkpoint import DETECTOR_FILE
+from featlift.detectors.fixed_size import FixedSizeDetector, resize_to
 from featlift.detectors.super_resolved import DegradeAndUpscale, SRDetector
 from featlift.evaluation.detection import evaluate_detector
 from featlift.evaluation.image_quality import image_quality
 from featlift.image_sr.bicubic import BicubicSR
 from featlift.image_sr.degradation import DegradationConfig, build_degradation
+from featlift.runs.detector_evaluation import evaluate_voc
 
 DOWNSCALE_FACTORS = (1, 2, 3, 4, 5, 6, 7, 8)
 
@@ -24,16 +26,23 @@ class SRPipeline:
     """A detector and the super-resolution network in front of it (None: original images).
 
     ``label_ids`` maps the detector's labels to the category ids of the dataset; None if its labels are those of the dataset.
+    ``image_size`` (height, width) is the size to which images are resized first (Table 3); None keeps theirs.
     """
 
     detector: nn.Module
     super_resolver: nn.Module | None
     label_ids: Mapping[int, int | None] | None = None
+    image_size: tuple[int, int] | None = None
 
     def build_detector(self, downscale: int, degradation_config: DegradationConfig | None = None) -> nn.Module:
         """Return the detector on images that are downscaled by ``downscale`` and enlarged by the network."""
         transform = self.build_transform(downscale, degradation_config)
-        return self.detector if transform is None else SRDetector(self.detector, transform)
+        detector = self.detector if transform is None else SRDetector(self.detector, transform)
+        return detector if self.image_size is None else FixedSizeDetector(detector, self.image_size)
+
+    def resize(self, image: Tensor) -> Tensor:
+        """Return ``image [3, H, W]`` in ``image_size``."""
+        return image if self.image_size is None else resize_to(image, self.image_size)
 
     def build_transform(
         self, downscale: int, degradation_config: DegradationConfig | None = None
@@ -84,7 +93,8 @@ def evaluate_pipelines(
     """Return for each pipeline ``metrics`` (AP and AR by size, 0…1), ``seconds`` per image including the enlargement, and ``quality``.
 
     ``quality`` (PSNR of Y and RGB, SSIM, FSIM; border ``downscale``) is the mean over the first ``num_quality_images`` images, whose
-    number is its ``num_images`` (None: all; 0: omitted, since FSIM takes a second per image).
+    number is its ``num_images`` (None: all; 0: omitted, since FSIM takes a second per image). On PASCAL VOC there is also ``voc``, VOC's
+    own AP (Table 3).
     """
     return {
         name: _evaluate_pipeline(pipeline, dataset, downscale, degradation_config, num_quality_images, device)
@@ -104,10 +114,12 @@ def _evaluate_pipeline(
     evaluation = evaluate_detector(detector, dataset, device=device, label_ids=pipeline.label_ids)
     seconds = sum(evaluation.seconds_per_image.values()) / max(1, len(evaluation.seconds_per_image))
     result: dict[str, Any] = {"metrics": evaluation.metrics["boxes"], "seconds": seconds}
+    if getattr(dataset, "layout", "") == "voc":
+        result["voc"] = evaluate_voc(dataset, evaluation.detections)
     transform = pipeline.build_transform(downscale, degradation_config)
     count = len(dataset) if num_quality_images is None else min(num_quality_images, len(dataset))
     if transform is not None and count:
-        originals = (dataset[index][0].to(device) for index in range(count))
+        originals = (pipeline.resize(dataset[index][0].to(device)) for index in range(count))
         quality = image_quality(((transform(image[None])[0], image) for image in originals), border=downscale)
         result["quality"] = {**quality, "num_images": count}
     return result

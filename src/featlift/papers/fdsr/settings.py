@@ -75,11 +75,15 @@ class EvaluationConfig:
             of the feature extractor, "none" for no evaluation.
         data: Dataset with annotations; "" for the training data of the detector's run, or ``data.root`` if it has none.
         num_quality_images: Number of first images on which PSNR, SSIM and FSIM are computed; None for all, 0 for none.
+        image_size: Size to which images are resized first, without keeping their aspect ratio, as "300x300" (Table 3); empty keeps theirs.
+        class_map: Detector's class → dataset's class, for names that differ: ``--evaluation.class-map.human person``.
     """
 
     detector: str = ""
     data: str = ""
     num_quality_images: int | None = 50
+    image_size: str = ""
+    class_map: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Training of FDSR's super-resolution network (Sec. 2, Eq. (4)), alone or jointly with the detector (SR4IR)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 from featlift.checkpoints import save, write_tensors
 from featlift.checkpoints.tensors import read_metadata
-from featlift.data.augment import RandomHorizontalFlip
+from featlift.data.augment import Augmentation, MapLabels, RandomHorizontalFlip
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.config import DataConfig, build_dataset
 from featlift.data.crops import RandomCrop, select_large_images
 from featlift.data.dataset import ImageDataset
 from featlift.data.image_folder import UnlabeledImageFolder
-from featlift.detectors.by_name import load_detector_by_name
+from featlift.data.open_dataset import is_dataset
+from featlift.detectors.by_name import load_class_names, load_detector_by_name
 from featlift.detectors.checkpoint import DETECTOR_FILE
 from featlift.detectors.eval_mode import eval_mode
 from featlift.detectors.feature_extraction import detector_feature_extractor
 from featlift.detectors.super_resolved import SRDetector
+from featlift.evaluation.class_mapping import find_detector_labels
 from featlift.features import Target
 from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
 from featlift.image_sr.degradation import build_degradation
@@ -37,7 +39,7 @@ def train(settings: Settings, run: Run) -> nn.Module:
     With ``settings.detector_optimizer`` the jointly trained detector is saved, too, as ``detector.safetensors``.
     """
     G = build_super_resolver(settings.network)
-    loader = build_crop_loader(settings.data, run.seed)
+    loader = build_crop_loader(settings.data, run.seed, find_loss_labels(settings))
     if settings.detector_optimizer is None:
         train_super_resolver(G, settings, loader, run)
     else:
@@ -126,21 +128,43 @@ def fine_tune_detector(
     )
 
 
-def build_crop_dataset(config: CropDataConfig, seed: int) -> ImageDataset:
-    """Build the dataset of images at least as large as a crop: of a COCO folder, or else of all image files in the folder."""
-    folder = Path(config.root)
-    annotated = config.root == "scenes" or any(folder.glob("instances_*.json")) or (folder / "annotations").is_dir()
-    dataset = (
-        build_dataset(DataConfig(root=config.root, max_pixels=config.max_pixels))
-        if annotated
-        else UnlabeledImageFolder(folder, max_pixels=config.max_pixels)
+def find_loss_labels(settings: Settings) -> dict[int, int] | None:
+    """Label of the training data → label of the detector whose losses are trained, by class name; None if there are no such losses.
+
+    Raises:
+        ValueError: If the data have a class that the detector does not know, or no annotations.
+    """
+    if not settings.loss_weights.detection and settings.detector_optimizer is None:
+        return None
+    dataset = open_crop_images(settings.data)
+    if not dataset.classes:
+        raise ValueError(
+            f"{settings.data.root} has no annotations, which the detection losses need: give --data FOLDER with annotations, or "
+            "--loss-weights.detection 0 and no --detector-optimizer."
+        )
+    return find_detector_labels(
+        load_class_names(settings.feature_extractor.network), dataset, settings.evaluation.class_map
     )
-    return select_large_images(dataset, config.crop_size, config.num_images or None, seed)
 
 
-def build_crop_loader(config: CropDataConfig, seed: int) -> ResumableDataLoader:
-    """Build endless batches of random crops of one size."""
-    augmentations = [RandomCrop(config.crop_size), RandomHorizontalFlip(config.hflip_prob)]
+def open_crop_images(config: CropDataConfig) -> ImageDataset:
+    """Open the training images: a dataset in any format, or else all image files in the folder."""
+    if config.root == "scenes" or is_dataset(config.root):
+        return build_dataset(DataConfig(root=config.root, max_pixels=config.max_pixels))
+    return UnlabeledImageFolder(config.root, max_pixels=config.max_pixels)
+
+
+def build_crop_dataset(config: CropDataConfig, seed: int) -> ImageDataset:
+    """Build the dataset of images at least as large as a crop."""
+    return select_large_images(open_crop_images(config), config.crop_size, config.num_images or None, seed)
+
+
+def build_crop_loader(
+    config: CropDataConfig, seed: int, labels: Mapping[int, int] | None = None
+) -> ResumableDataLoader:
+    """Build endless batches of random crops of one size; ``labels`` maps the labels of the data to those of a detector."""
+    augmentations: list[Augmentation] = [RandomCrop(config.crop_size), RandomHorizontalFlip(config.hflip_prob)]
+    augmentations += [MapLabels(labels)] if labels else []
     return ResumableDataLoader(
         build_crop_dataset(config, seed),
         config.batch_size,
