@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from featlift.device import resolve_device
 from featlift.papers.fdsr.evaluation import SRDetectionConfig, evaluate_sr_run
 from featlift.papers.registry import PAPERS
 from featlift.runs.options import InferenceOptions
 from featlift.runs.results import read_paper
 from featlift.runs.submission import submit_detections
+from featlift.training import distributed
 
 DEFAULT_INFERENCE = InferenceOptions()
 
@@ -25,6 +25,8 @@ def evaluate(
     inference: InferenceOptions = DEFAULT_INFERENCE,
 ) -> dict[str, Any]:
     """Evaluate a run as its paper does: a detector by COCO AP and AR, also of tiny objects (< 16²); FSR-GAN by retrieval metrics.
+
+    Under ``torchrun`` the images are divided among all processes.
 
     Args:
         model: Run folder or detector file.
@@ -42,7 +44,23 @@ def evaluate(
     Raises:
         ValueError: If the classes of the dataset differ from the detector's.
     """
-    inference = replace(inference, device=str(resolve_device(inference.device)))
+    inference = replace(inference, device=str(distributed.init_distributed(inference.device)))
+    try:
+        return _evaluate(model, data, split, out, super_resolvers or {}, downscale, submit, inference)
+    finally:
+        distributed.shutdown_distributed()
+
+
+def _evaluate(
+    model: str,
+    data: str,
+    split: str,
+    out: str,
+    super_resolvers: dict[str, str],
+    downscale: tuple[int, ...],
+    submit: bool,
+    inference: InferenceOptions,
+) -> dict[str, Any]:
     if submit:
         paths = submit_detections(model, data, split, out, inference)
         print("\n".join(map(str, paths)))

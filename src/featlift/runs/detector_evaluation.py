@@ -13,8 +13,11 @@ from featlift.data.fingerprint import dataset_fingerprint
 from featlift.data.tt100k import TT100KDataset
 from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.detection_limit import limit_detections
+from featlift.detectors.double_size_level import DoubleSizeLevelDetector
 from featlift.detectors.fixed_size import FixedSizeDetector, parse_image_size
 from featlift.detectors.multi_scale import MultiScaleTTA
+from featlift.detectors.single_level import detect_on_level
+from featlift.detectors.sliced import SlicedDetector
 from featlift.evaluation.class_mapping import match_classes
 from featlift.evaluation.coco_files import write_coco_file, write_coco_results
 from featlift.evaluation.coco_metrics import Detection
@@ -29,7 +32,7 @@ from featlift.training import distributed
 def evaluate_detector_file(model: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:
     """Evaluate the detector of a run folder or file, write metrics and detections as JSON, and return the metrics.
 
-    Under ``torchrun`` every process detects in its share of the images; rank 0 writes.
+    Of several processes, each detects in its share of the images, and rank 0 writes.
 
     Args:
         model: Run folder or detector file.
@@ -43,14 +46,6 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
     """
     if split.startswith("test-dev"):
         raise ValueError("The annotations of test-dev are not public: --submit writes the file for COCO's server.")
-    distributed.init_distributed(inference.device)
-    try:
-        return _evaluate(model, data, split, out, inference)
-    finally:
-        distributed.shutdown_distributed()
-
-
-def _evaluate(model: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:
     detector, classes = load_detector(model)
     dataset = build_dataset(load_data_config(model, data), split)
     label_ids = match_classes(classes, dataset, inference.class_map)
@@ -80,11 +75,18 @@ def _evaluate(model: str, data: str, split: str, out: str, inference: InferenceO
 
 
 def build_predictor(detector: nn.Module, inference: InferenceOptions) -> nn.Module:
-    """Apply the number of detections, the test-time augmentation and the image size of ``inference`` to ``detector``."""
+    """Apply ``inference`` to ``detector``: number of detections, level, slices, test-time augmentation and image size."""
     if inference.max_detections is not None:
         limit_detections(detector, inference.max_detections)
+    if inference.level:
+        detect_on_level(detector, inference.level)
+    limit = detection_limit(detector)
+    if inference.double_size_level:
+        detector = DoubleSizeLevelDetector(detector, inference.double_size_level)
+    if inference.slice_size:
+        options = (inference.slice_size, inference.slice_overlap, inference.slice_scale)
+        detector = SlicedDetector(detector, *options, max_detections=limit)
     if inference.has_augmentation:
-        limit = detection_limit(detector)
         detector = MultiScaleTTA(
             detector, inference.scales, inference.flip, inference.merge_method, max_detections=limit
         )
@@ -109,6 +111,5 @@ def write_detections(path: Path, dataset: ImageDataset, detections: Sequence[Det
 
 def _default_path(model: str, data: str, split: str, inference: InferenceOptions) -> Path:
     folder = Path(model) if Path(model).is_dir() else Path(model).parent
-    suffix = "-multi-scale" if inference.has_augmentation else ""
-    suffix += f"-{inference.image_size}" if inference.image_size else ""
+    suffix = f"-{inference.variant}" if inference.variant else ""
     return folder / f"evaluation-{Path(data or 'own').name}-{split}{suffix}.json"

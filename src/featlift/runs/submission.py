@@ -12,9 +12,10 @@ from featlift.data.coco import CocoDataset
 from featlift.data.config import build_dataset, load_data_config
 from featlift.detectors.checkpoint import load_detector
 from featlift.evaluation.class_mapping import match_classes
-from featlift.evaluation.detection import detect_dataset
+from featlift.evaluation.detection import detect_on_all_processes
 from featlift.runs.detector_evaluation import build_predictor
 from featlift.runs.options import InferenceOptions
+from featlift.training import distributed
 
 MAX_SERVER_DETECTIONS = 100
 """Detections per image that the server counts."""
@@ -22,6 +23,8 @@ MAX_SERVER_DETECTIONS = 100
 
 def submit_detections(model: str, data: str, split: str, out: str, inference: InferenceOptions) -> list[Path]:
     """Detect on ``split`` and write the zip files that COCO's server takes: one for boxes and, with masks, one for masks.
+
+    Of several processes, each detects in its share of the images; rank 0 writes and returns the files.
 
     Each contains ``detections_SPLIT_NAME_results.json``, a list of COCO results with the ids of COCO.
 
@@ -41,7 +44,10 @@ def submit_detections(model: str, data: str, split: str, out: str, inference: In
         raise ValueError(f"--submit writes a file for COCO's server; '{data}' is no COCO folder.")
     label_ids = match_classes(classes, dataset, inference.class_map)
     predictor = build_predictor(detector, inference)
-    evaluation = detect_dataset(predictor, dataset, None, inference.batch_size, inference.device, label_ids=label_ids)
+    options = (inference.batch_size, inference.device)
+    evaluation = detect_on_all_processes(predictor, dataset, *options, label_ids=label_ids)
+    if distributed.get_rank() != 0:
+        return []
     folder = Path(out) if out else (Path(model) if Path(model).is_dir() else Path(model).parent)
     split_name = dataset.report.file.stem.removeprefix("image_info_").removeprefix("instances_")
     name = re.sub(r"\W+", "-", folder.resolve().name)
