@@ -1,7 +1,7 @@
 """Run the zoo and write ``docs/supported.md``: ``python -m tests.integrations.supported [--missing] [--onnx] [PACKAGE | NAME …]``.
 
-Every row is saved when it is done; ``--missing`` goes on with those that have not passed. ``--onnx`` exports, too, which takes longer
-than all other checks.
+Every row is saved when it is done; ``--missing`` goes on with those that have not passed, or with ``--onnx``, which exports, too, with
+those that were not exported. An export takes longer than all other checks.
 """
 
 import importlib.util
@@ -32,11 +32,16 @@ ENTRIES = (
 )
 
 
-def run_entry(entry: ZooEntry, with_onnx: bool) -> dict[str, Any]:
-    """Return the row of the table: the levels, the result, and the outcome of the ONNX export if asked for."""
+def run_entry(entry: ZooEntry, known: dict[str, Any], with_onnx: bool) -> dict[str, Any]:
+    """Return the row of the table: the levels, the result, and the outcome of the ONNX export if asked for.
+
+    A row ``known`` that has passed is kept.
+    """
     if importlib.util.find_spec(entry.module) is None:
         return {"result": "not installed"}
     try:
+        if known:
+            return known | {"onnx": check_onnx(entry)}
         if not entry.steps:
             return {"result": REFUSED, "reason": check_refused(entry)}
         report = check_upgraded(entry)
@@ -52,18 +57,14 @@ def main(arguments: list[str]) -> None:
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip()
     for entry in ENTRIES:
         results = read_results()
-        known = results.get(row_key(entry), {})
-        is_done = known.get("result") == REFUSED or (
-            known.get("result") == PASSED and ("onnx" in known or "--onnx" not in arguments)
-        )
-        if (names and entry.package not in names and entry.name not in names) or ("--missing" in arguments and is_done):
+        known = results.get(row_key(entry), {}) if "--missing" in arguments else {}
+        known = known if known.get("result") in (PASSED, REFUSED) else {}
+        is_done = known.get("result") == REFUSED or bool(known and ("onnx" in known or "--onnx" not in arguments))
+        if (names and entry.package not in names and entry.name not in names) or is_done:
             continue
         start = time.monotonic()
-        row = run_entry(entry, "--onnx" in arguments) | {
-            "version": version(entry.package),
-            "commit": commit,
-            "date": str(date.today()),
-        }
+        stamp = {"version": version(entry.package), "commit": commit, "date": str(date.today())}
+        row = stamp | run_entry(entry, known, "--onnx" in arguments)
         RESULTS.write_text(json.dumps(results | {row_key(entry): row}, indent=1, sort_keys=True) + "\n")
         print(
             f"{entry.package} {entry.name}: {row['result']} {row.get('onnx', '')} ({time.monotonic() - start:.0f} s)",

@@ -47,6 +47,39 @@ def test_it_trains_in_place_predicts_and_comes_back_as_a_delta(yolo_data: Path, 
     assert detector.predict(str(yolo_data.parent / "images/0.png"), imgsz=64, conf=0.001) is not None
 
 
+class StartOfTraining:
+    """Callback that remembers the first epoch and the added parameters at the start."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def on_train_start(self, event):
+        self.epoch = event.start_epoch
+        self.added = {name: x.detach().clone() for name, x in added_parameters(self.network).items()}
+
+
+def test_it_resumes_from_its_own_checkpoint(yolo_data: Path, tmp_path: Path):
+    first = libreyolo.LibreYOLO9(None, size="t", nb_classes=3, device="cpu")
+    upgrade(first.model, "light")
+    first.train(**options(yolo_data, tmp_path))
+    last = tmp_path / "run/weights/last.pt"
+    saved = torch.load(last, weights_only=False)["train_model"]
+    plain = libreyolo.LibreYOLO9(None, size="t", nb_classes=3, device="cpu")
+    with pytest.raises(
+        RuntimeError, match=r"(?s)Cannot resume: model architecture mismatch.*Unexpected key.*up1\.added"
+    ):
+        plain.train(**options(yolo_data, tmp_path, resume=str(last), epochs=2))
+    again = libreyolo.LibreYOLO9(None, size="t", nb_classes=3, device="cpu")
+    upgrade(again.model, "light")
+    start = StartOfTraining(again.model)
+    again.train(**options(yolo_data, tmp_path, resume=str(last), epochs=2, callbacks=start))
+    assert start.epoch == 2, "epochs count from 1"
+    assert all(torch.equal(x, saved[name]) for name, x in start.added.items())
+    assert any(not torch.equal(x, start.added[name]) for name, x in added_parameters(again.model).items())
+    assert torch.load(last, weights_only=False)["epoch"] == 1
+    assert again.predict(str(yolo_data.parent / "images/0.png"), imgsz=64, conf=0.001) is not None
+
+
 def test_a_network_that_is_built_again_would_drop_the_upgrade():
     detector = libreyolo.LibreYOLOX(None, size="n", nb_classes=5, device="cpu")
     upgrade(detector.model, "light")

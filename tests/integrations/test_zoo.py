@@ -5,7 +5,10 @@ import json
 import pytest
 import torch
 from tests.integrations.supported import ENTRIES, PAGE, RESULTS, build_page
+from tests.integrations.zoo import noise, random_network
 from tests.integrations.zoo_checks import check_refused, check_upgraded
+from tests.integrations.zoo_convolutional import efficientdet
+from tests.integrations.zoo_transformers import dpt
 from torch import nn
 
 from featlift.upgrading import upgrade
@@ -23,6 +26,21 @@ def name(entry):
 def test_upgraded_where_counted(entry):
     pytest.importorskip(entry.module, reason=f"{entry.package} is not installed")
     check_upgraded(entry)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (128, 256), (384, 128), (256, 384)])
+def test_efficientdet_is_built_for_one_size_of_any(size):
+    pytest.importorskip("effdet")
+    check_upgraded(efficientdet(size))
+    with pytest.raises(RuntimeError, match="expects each tensor to be equal size"):
+        random_network(efficientdet(size).build)(noise((512, 512)))
+
+
+@pytest.mark.parametrize("model", ["DPTForSemanticSegmentation", "DPTForDepthEstimation"])
+def test_dpt_takes_square_images_only(model):
+    pytest.importorskip("transformers")
+    with pytest.raises(RuntimeError, match="is invalid for input of size"):
+        dpt(model)(noise((64, 96)))
 
 
 @pytest.mark.parametrize("entry", OTHERS, ids=name)

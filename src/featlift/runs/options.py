@@ -10,7 +10,7 @@ from featlift.training import Run
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """Batch size, device, test-time augmentation and classes of an evaluation.
+    """Batch size, device, test-time augmentation, classes and weights of an evaluation.
 
     Attributes:
         batch_size: Number of images per batch.
@@ -22,6 +22,8 @@ class InferenceOptions:
             numbers, 300 in presets for small objects).
         class_map: Detector's class → dataset's class, for names that differ: ``--class-map.human person``. The detector's other
             classes that are not in the dataset are then not evaluated.
+        weights: Weights of a detector of another library: "none" (random, unless it is a file or folder), "DEFAULT" (downloaded) or a file.
+        delta: Delta file of `featlift upgrade` or `featlift add-level` that is loaded onto the detector.
     """
 
     batch_size: int = 4
@@ -31,6 +33,8 @@ class InferenceOptions:
     merge_method: str = "nms"
     max_detections: int | None = None
     class_map: dict[str, str] | None = None
+    weights: str = "none"
+    delta: str = ""
 
     @property
     def has_augmentation(self) -> bool:
