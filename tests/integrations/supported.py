@@ -118,7 +118,8 @@ Networks of other libraries, built without weights and small, upgraded by `featl
 upsampling steps as counted by hand in the source code (column "counted in"), in the right module; outputs bit-identical before training
 at five image sizes, odd ones where the network takes them; every added parameter gets a gradient; trained adapters change the outputs; a
 deep copy and a delta on a fresh network give equal outputs; `downgrade` restores outputs, classes and names. ONNX: `featlift.deployment`
-exports the network with trained adapters, and onnxruntime gives its outputs; empty where it was not tried. Networks without a step are
+exports the network with trained adapters, and onnxruntime gives its outputs; "neither": the plain network is not exported either, with the
+reason; empty where it was not tried. Networks without a step are
 refused with a list of what was seen.
 
 {summary}

@@ -37,9 +37,9 @@ def smooth_noise(number, size, generator=None):
 
 
 def torchvision_dense(kind):
-    """On ResNet-18, with 32 channels in pyramid and heads instead of 256."""
+    """On ResNet-18, with 64 channels in pyramid and heads instead of 256."""
     maps = {"layer2": "0", "layer3": "1", "layer4": "2"}
-    backbone = BackboneWithFPN(resnet18(), maps, [128, 256, 512], 32, extra_blocks=LastLevelP6P7(32, 32))
+    backbone = BackboneWithFPN(resnet18(), maps, [128, 256, 512], 64, extra_blocks=LastLevelP6P7(64, 64))
     options = {"score_thresh": 0.0, "detections_per_img": 1000, "topk_candidates": 400}
     model = kind(backbone, 3, min_size=SIZE, max_size=SIZE, **options)
     return model
