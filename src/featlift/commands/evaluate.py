@@ -29,7 +29,8 @@ def evaluate(
     Under ``torchrun`` the images are divided among all processes.
 
     Args:
-        model: Run folder or detector file.
+        model: Run folder or detector file; or, with ``data``, a detector of another library: NAME of torchvision, ultralytics:yolo11n.pt,
+            hf:FOLDER_OR_ID, yolox:FILE, or FILE.py:FUNCTION.
         data: COCO folder, TT100K folder (adds the metrics of TT100K's own protocol) or "scenes"; default: the run's training data.
         split: Split: "val" (TT100K's "test"), "train", or COCO's "test-dev" with ``--submit``.
         out: JSON file for metrics and detections (TT100K's accuracy-recall plot is written next to it); default: next to the detector.
@@ -39,7 +40,7 @@ def evaluate(
         downscale: Factor by which image sides are reduced for ``super_resolvers``. Several, as ``4,2,8``, add a plot of AP against the
             factor (``robustness.png``); each adds one evaluation.
         submit: Only detect, and write the zip files that COCO's evaluation server takes into the folder ``out``.
-        inference: Batch size, device, test-time augmentation and class names.
+        inference: Batch size, device, test-time augmentation, class names and weights.
 
     Raises:
         ValueError: If the classes of the dataset differ from the detector's.

@@ -1,5 +1,6 @@
 """Evaluation of a detector file on a dataset: COCO metrics, TT100K's own protocol, test-time augmentation."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from featlift.data.config import build_dataset, load_data_config
 from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.data.tt100k import TT100KDataset
-from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.detection_limit import limit_detections
 from featlift.detectors.double_size_level import DoubleSizeLevelDetector
 from featlift.detectors.fixed_size import FixedSizeDetector, parse_image_size
@@ -23,9 +23,11 @@ from featlift.evaluation.coco_files import write_coco_file, write_coco_results
 from featlift.evaluation.coco_metrics import Detection
 from featlift.evaluation.detection import detection_limit, evaluate_detector
 from featlift.evaluation.voc import area_average_precision, eleven_point_average_precision, voc_average_precision
+from featlift.integrations.named_detector import load_named_detector
 from featlift.runs.evaluate import format_metrics
 from featlift.runs.options import InferenceOptions
 from featlift.runs.tt100k import evaluate_tt100k, format_tt100k, plot_accuracy_recall
+from featlift.runs.upgrade_training import warn_about_random_weights
 from featlift.training import distributed
 
 
@@ -35,7 +37,7 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
     Of several processes, each detects in its share of the images, and rank 0 writes.
 
     Args:
-        model: Run folder or detector file.
+        model: Run folder or detector file, or a name as `load_named_detector` takes it.
         data: Dataset (see `featlift.data.open_dataset`) or "scenes"; empty for the run's own data.
         split: "val" or "train".
         out: JSON file; empty for ``evaluation-….json`` next to the detector.
@@ -46,10 +48,11 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
     """
     if split.startswith("test-dev"):
         raise ValueError("The annotations of test-dev are not public: --submit writes the file for COCO's server.")
-    detector, classes = load_detector(model)
+    named = load_named_detector(model, inference.weights, inference.delta)
+    warn_about_random_weights(model, inference.weights)
     dataset = build_dataset(load_data_config(model, data), split)
-    label_ids = match_classes(classes, dataset, inference.class_map)
-    predictor = build_predictor(detector, inference)
+    label_ids = match_classes(named.classes, dataset, inference.class_map)
+    predictor = build_predictor(named.detector, inference)
     evaluation = evaluate_detector(predictor, dataset, inference.batch_size, inference.device, label_ids=label_ids)
     if distributed.get_rank() != 0:
         return evaluation.metrics
@@ -87,6 +90,10 @@ def build_predictor(detector: nn.Module, inference: InferenceOptions) -> nn.Modu
         options = (inference.slice_size, inference.slice_overlap, inference.slice_scale)
         detector = SlicedDetector(detector, *options, max_detections=limit)
     if inference.has_augmentation:
+        if not hasattr(detector, "transform"):
+            raise ValueError(
+                f"--scales and --flip need torchvision's transform, which resizes the images; {type(detector).__name__} has none."
+            )
         detector = MultiScaleTTA(
             detector, inference.scales, inference.flip, inference.merge_method, max_detections=limit
         )
@@ -109,7 +116,13 @@ def write_detections(path: Path, dataset: ImageDataset, detections: Sequence[Det
     write_coco_file(path.with_name(f"{path.stem}-coco.json"), truth["images"], truth["categories"], detections)
 
 
+def output_folder(model: str) -> Path:
+    """Return the run folder, the folder of the detector file, or for a detector of another library the current folder."""
+    path = Path(model)
+    return path if path.is_dir() else path.parent if path.exists() else Path()
+
+
 def _default_path(model: str, data: str, split: str, inference: InferenceOptions) -> Path:
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    prefix = "" if Path(model).exists() else re.sub(r"\W+", "-", model) + "-"
     suffix = f"-{inference.variant}" if inference.variant else ""
-    return folder / f"evaluation-{Path(data or 'own').name}-{split}{suffix}.json"
+    return output_folder(model) / f"{prefix}evaluation-{Path(data or 'own').name}-{split}{suffix}.json"

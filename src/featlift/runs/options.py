@@ -11,7 +11,7 @@ from featlift.training import Run
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """Batch size, device, test-time augmentation and classes of an evaluation.
+    """Batch size, device, test-time augmentation, classes and weights of an evaluation.
 
     Attributes:
         batch_size: Number of images per batch.
@@ -32,6 +32,8 @@ class InferenceOptions:
         level: Map on which a Faster or Mask R-CNN detects alone, such as "p3"; EFPN also has "p3x" and "p2x" (EFPN, Table V).
         double_size_level: RoIs below this size, in pixels of the resized image, are pooled from p2 of the image at twice the size (EFPN,
             Table III: 56 on TT100K, 112 on COCO); 0 for none.
+        weights: Weights of a detector of another library: "none" (random, unless it is a file or folder), "DEFAULT" (downloaded) or a file.
+        delta: Delta file of `featlift upgrade` or `featlift add-level` that is loaded onto the detector.
     """
 
     batch_size: int = 4
@@ -47,6 +49,8 @@ class InferenceOptions:
     slice_scale: float = 1.0
     level: str = ""
     double_size_level: float = 0.0
+    weights: str = "none"
+    delta: str = ""
 
     def __post_init__(self) -> None:
         """Refuse options that exclude each other, and sizes that are none."""
