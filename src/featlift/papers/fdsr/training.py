@@ -140,7 +140,7 @@ def find_loss_labels(settings: Settings) -> dict[int, int] | None:
     if not dataset.classes:
         raise ValueError(
             f"{settings.data.root} has no annotations, which the detection losses need: give --data FOLDER with annotations, or "
-            "--loss-weights.detection 0 and no --detector-optimizer."
+            "--loss-weights.detection 0 and no --detector-optimizer.lr."
         )
     return find_detector_labels(
         load_class_names(settings.feature_extractor.network), dataset, settings.evaluation.class_map
