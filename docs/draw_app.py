@@ -23,6 +23,7 @@ from featlift.data.config import build_dataset, load_data_config
 from featlift.data.image_io import list_images
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 from featlift.deployment.predictor import Predictor
+from featlift.image_sr.degradation import BicubicDownscale
 
 IMAGES = Path(__file__).parent / "images"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -95,7 +96,7 @@ def main(run: Path, folder: Path, generator: str = "", super_resolver: str = "")
     folder.mkdir(parents=True, exist_ok=True)
     scene = build_dataset(load_data_config(run), "val")[0][0]
     save_image(scene, folder / "scene.png")
-    save_image(scene[:, ::2, ::2], folder / "low.png")
+    save_image(BicubicDownscale(2)(scene[None]).clamp(0, 1), folder / "low.png")
     at_2x = write_at_twice_the_size(run, folder, scene.shape[-1])
     predictors = {"detector": Predictor(run), "detector at 2x": Predictor(at_2x)}
     upscaling = UpscalingComparison(super_resolver) if super_resolver else None
