@@ -22,7 +22,9 @@ from featlift.checkpoints import read_tensors, write_tensors
 from featlift.data.config import build_dataset, load_data_config
 from featlift.data.image_io import list_images
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
+from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.deployment.predictor import Predictor
+from featlift.image_sr.degradation import BicubicDownscale
 
 IMAGES = Path(__file__).parent / "images"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -95,7 +97,8 @@ def main(run: Path, folder: Path, generator: str = "", super_resolver: str = "")
     folder.mkdir(parents=True, exist_ok=True)
     scene = build_dataset(load_data_config(run), "val")[0][0]
     save_image(scene, folder / "scene.png")
-    save_image(scene[:, ::2, ::2], folder / "low.png")
+    large = SyntheticScenes(1, (480, 480), seed=7, object_sizes=(16, 120))[0][0]
+    save_image(BicubicDownscale(2)(large[None]).clamp(0, 1), folder / "low.png")
     at_2x = write_at_twice_the_size(run, folder, scene.shape[-1])
     predictors = {"detector": Predictor(run), "detector at 2x": Predictor(at_2x)}
     upscaling = UpscalingComparison(super_resolver) if super_resolver else None

@@ -93,7 +93,7 @@ def test_every_mutation(folder, chunk, count):
         for skip_broken in (False, True):
             name = f"{path} = {'deleted' if value is DELETED else repr(value)[:60]}, skip_broken={skip_broken}"
             outcome = check_mutation(folder, document, skip_broken, name)
-            count("mutated annotation files", outcome)
+            count("mutated annotation files, with and without --skip-broken", outcome)
 
 
 def check_mutation(folder, document, skip_broken, name):

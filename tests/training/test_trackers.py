@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from featlift.training import Run
+from featlift.training import Run, trackers
 from featlift.training.trackers import TRACKERS, open_tracker, select_numbers
 
 SETTINGS = {"paper": "baseline", "train": {"steps": 2, "optimizer": {"lr": 0.5}}}
@@ -123,6 +123,15 @@ def test_a_resumed_run_continues_the_same_run(tmp_path, name):
     track(tmp_path / "run", name, steps=(2,))
     assert (tmp_path / "run" / "tracker.json").read_text() == first
     assert READERS[name](tmp_path / "run")["teacher/loss"] == [(1, 1.0), (2, 0.5)]
+
+
+def test_an_offline_run_that_resumes_within_a_second_does_not_replace_the_first(tmp_path, monkeypatch):
+    (tmp_path / "offline-run-20260101_000000-ab12").mkdir()
+    seconds, waited = ["20260101_000001", "20260101_000000", "20260101_000000"], []
+    monkeypatch.setattr(trackers.time, "strftime", lambda form: seconds.pop())
+    monkeypatch.setattr(trackers.time, "sleep", waited.append)
+    trackers._wait_for_new_second(tmp_path)
+    assert (seconds, len(waited)) == ([], 2)
 
 
 def test_mlflow_stores_settings_name_and_status(tmp_path):

@@ -39,7 +39,8 @@ def train(settings: Settings, run: Run) -> nn.Module:
     With ``settings.detector_optimizer`` the jointly trained detector is saved, too, as ``detector.safetensors``.
     """
     G = build_super_resolver(settings.network)
-    loader = build_crop_loader(settings.data, run.seed, find_loss_labels(settings))
+    dataset = build_crop_dataset(settings.data, run.seed)
+    loader = build_crop_batches(dataset, settings.data, run.seed, find_loss_labels(settings, dataset))
     if settings.detector_optimizer is None:
         train_super_resolver(G, settings, loader, run)
     else:
@@ -128,19 +129,21 @@ def fine_tune_detector(
     )
 
 
-def find_loss_labels(settings: Settings) -> dict[int, int] | None:
+def find_loss_labels(settings: Settings, dataset: ImageDataset | None = None) -> dict[int, int] | None:
     """Label of the training data → label of the detector whose losses are trained, by class name; None if there are no such losses.
+
+    ``dataset`` are the training images; by default they are opened.
 
     Raises:
         ValueError: If the data have a class that the detector does not know, or no annotations.
     """
     if not settings.loss_weights.detection and settings.detector_optimizer is None:
         return None
-    dataset = open_crop_images(settings.data)
+    dataset = dataset or open_crop_images(settings.data)
     if not dataset.classes:
         raise ValueError(
             f"{settings.data.root} has no annotations, which the detection losses need: give --data FOLDER with annotations, or "
-            "--loss-weights.detection 0 and no --detector-optimizer."
+            "--loss-weights.detection 0 and no --detector-optimizer.lr."
         )
     return find_detector_labels(
         load_class_names(settings.feature_extractor.network), dataset, settings.evaluation.class_map
@@ -159,14 +162,19 @@ def build_crop_dataset(config: CropDataConfig, seed: int) -> ImageDataset:
     return select_large_images(open_crop_images(config), config.crop_size, config.num_images or None, seed)
 
 
-def build_crop_loader(
-    config: CropDataConfig, seed: int, labels: Mapping[int, int] | None = None
+def build_crop_loader(config: CropDataConfig, seed: int) -> ResumableDataLoader:
+    """Build endless batches of random crops of one size."""
+    return build_crop_batches(build_crop_dataset(config, seed), config, seed)
+
+
+def build_crop_batches(
+    dataset: ImageDataset, config: CropDataConfig, seed: int, labels: Mapping[int, int] | None = None
 ) -> ResumableDataLoader:
-    """Build endless batches of random crops of one size; ``labels`` maps the labels of the data to those of a detector."""
+    """Build endless batches of random crops of ``dataset``; ``labels`` maps its labels to those of a detector."""
     augmentations: list[Augmentation] = [RandomCrop(config.crop_size), RandomHorizontalFlip(config.hflip_prob)]
     augmentations += [MapLabels(labels)] if labels else []
     return ResumableDataLoader(
-        build_crop_dataset(config, seed),
+        dataset,
         config.batch_size,
         seed,
         augmentations,
