@@ -44,8 +44,12 @@ class InferenceOptions:
     level: str = ""
     double_size_level: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Refuse options that exclude each other."""
+    def check_combination(self) -> None:
+        """Check that no options are given that exclude each other.
+
+        Raises:
+            ValueError: If there are; names them.
+        """
         chosen = {
             "--scales or --flip": self.has_augmentation,
             "--slice-size": bool(self.slice_size),
