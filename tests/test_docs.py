@@ -85,15 +85,15 @@ class Trace:
         self.called: set[tuple[str, int]] = set()
 
     def __enter__(self) -> "Trace":
-        sys.setprofile(self._profile)
+        sys.settrace(self._trace)
         return self
 
     def __exit__(self, *error: object) -> None:
-        sys.setprofile(None)
+        sys.settrace(None)
 
-    def _profile(self, frame, event, argument) -> None:
-        if event == "call":
-            self.called.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
+    def _trace(self, frame, event, argument) -> None:
+        """Called once per call of a Python function; lines, returns and functions in C are not traced."""
+        self.called.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
 
     def has(self, symbol: str) -> bool:
         """Whether the function was called; of a class, any function in its body (the body itself runs at import)."""
@@ -108,7 +108,8 @@ class Trace:
         return (str(path), min([line, *(decorator.lineno for decorator in node.decorator_list)])) in self.called
 
 
-TINY_HEAD = '\'{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}\''
+TINY_HEAD = '\'{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20, "max_detections": 3}\''
+FEW = "--model.detector-options '{\"max_detections\": 3}'"
 TINY = "--preset quick --device cpu --data.batch-size 2 --model.pyramid-channels 8"
 STAGES = "--teacher.steps 1 --interpolator.steps 1 --extractor.steps 1 --target.steps 1 --adversarial.width 1"
 AFI = f"train afi-gan {TINY} {STAGES} --data {{coco}}"
@@ -130,9 +131,9 @@ COMMANDS: dict[str, list[str]] = {
         "--stop-after extractor --teacher-from {out}/afi/teacher.safetensors --interpolator-from {out}/afi --run {out}/different",
         f"{AFI} {AFI_BLOCKS} --model.detector-options {TINY_HEAD} --model.detector mask-rcnn --model.pyramid pafpn "
         "--reuse none --run {out}/mask",
-        f"{AFI} {AFI_BLOCKS} --model.detector retinanet --model.pyramid bifpn --reuse none --run {{out}}/retinanet",
-        f"{AFI} {SRF_BLOCKS} --model.interpolator afi-rb --model.detector fcos --reuse none --run {{out}}/fcos",
-        f"{AFI} {AFI_BLOCKS} --model.detector centermask --reuse none --run {{out}}/centermask",
+        f"{AFI} {AFI_BLOCKS} --model.detector retinanet {FEW} --model.pyramid bifpn --reuse none --run {{out}}/retinanet",
+        f"{AFI} {SRF_BLOCKS} --model.interpolator afi-rb --model.detector fcos {FEW} --reuse none --run {{out}}/fcos",
+        f"{AFI} {AFI_BLOCKS} --model.detector centermask {FEW} --reuse none --run {{out}}/centermask",
     ],
     "srf_gan": [
         f"train srf-gan {TINY} {STAGES} --data {{coco}} {SRF_BLOCKS} --model.detector-options {TINY_HEAD} --run {{out}}/srf"

@@ -15,7 +15,8 @@ import pytest
 from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 
 SCRIPT = Path(__file__).parent / "run_on_other_device.py"
-HEAD = '\'{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}\''
+HEAD = '\'{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20, "max_detections": 3}\''
+FEW = "--model.detector-options '{\"max_detections\": 3}'"
 TINY = "--preset quick --device other --data.batch-size 2 --model.pyramid-channels 8 --data {coco}"
 STAGES = "--teacher.steps 1 --interpolator.steps 1 --extractor.steps 1 --target.steps 1 --adversarial.width 1"
 BLOCKS = "--model.interpolator-options '{\"num_blocks\": 1}'"
@@ -32,11 +33,11 @@ COMMANDS = {
     "srf-gan": [f"train srf-gan {TINY} {STAGES} {BLOCKS} --model.detector-options {HEAD} --run {{out}}/srf"],
     "afi-gan": [
         f"train afi-gan {TINY} {STAGES} --model.interpolator-options '{{\"growth_rate\": 4, \"num_blocks\": 1}}' "
-        "--model.detector retinanet --model.pyramid bifpn --reuse none --run {out}/afi"
+        f"--model.detector retinanet {FEW} --model.pyramid bifpn --reuse none --run {{out}}/afi"
     ],
-    "centermask": [f"train baseline {TINY} --model.detector centermask --train.steps 1 --run {{out}}/centermask"],
+    "centermask": [f"train baseline {TINY} --model.detector centermask {FEW} --train.steps 1 --run {{out}}/centermask"],
     "light": [
-        f"train light {TINY} --model.detector fcos --teacher.steps 1 --interpolator.steps 1 --target.steps 1 --run {{out}}/light"
+        f"train light {TINY} --model.detector fcos {FEW} --teacher.steps 1 --interpolator.steps 1 --target.steps 1 --run {{out}}/light"
     ],
     "efpn": [
         f"train efpn {TINY} --model.detector-options {HEAD} {EFPN} --run {{out}}/efpn",

@@ -28,7 +28,7 @@ def run_color(position: int) -> str:
 
 
 def plot_stage_curves(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Return stage → SVG (data URI) with one chart per scalar that any run logged in that stage."""
+    """Return stage → SVG (data URI) with one chart per scalar that any run logged in that stage; none for a single log record."""
     stages: dict[str, dict[str, ChartSeries]] = {}
     for run in runs:
         for stage, scalars in run.scalar_curves().items():
@@ -36,7 +36,11 @@ def plot_stage_curves(runs: Sequence[RunRecord]) -> dict[str, str]:
                 title, line_style = chart_of_scalar(name)
                 stages.setdefault(stage, {}).setdefault(title, {})[run.name, line_style] = series
     colors = {run.name: run_color(i) for i, run in enumerate(runs)}
-    return {stage: _plot_charts(charts, colors) for stage, charts in stages.items()}
+    return {stage: _plot_charts(charts, colors) for stage, charts in stages.items() if _has_curve(charts)}
+
+
+def _has_curve(charts: Mapping[str, ChartSeries]) -> bool:
+    return any(len(series) > 1 for chart in charts.values() for series in chart.values())
 
 
 def chart_of_scalar(name: str) -> tuple[str, str]:
@@ -53,7 +57,8 @@ def _plot_charts(charts: Mapping[str, ChartSeries], colors: Mapping[str, str]) -
     with rc_context(
         {"svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif", "axes.edgecolor": AXIS_COLOR}
     ):
-        figure = Figure(figsize=(12, 2.3 * rows), layout="constrained")
+        figure = Figure(figsize=(12, 2.3 * rows))
+        figure.subplots_adjust(0.055, 0.25 / (2.3 * rows), 0.99, 1 - 0.3 / (2.3 * rows), 0.32, 0.4)
         axes = figure.subplots(rows, CHARTS_PER_ROW, squeeze=False).ravel()
         for panel, (name, curves) in zip(axes, charts.items(), strict=False):
             _plot_chart(panel, name, curves, colors)
