@@ -86,7 +86,7 @@ def test_the_image_is_enlarged_from_the_original():
 
 
 def test_what_is_refused():
-    with pytest.raises(TypeError, match="RetinaNet has no RoIs"):
+    with pytest.raises(TypeError, match="RetinaNet are NoneType"):
         DoubleSizeLevelDetector(build("retinanet"), LIMIT)
     with pytest.raises(TypeError, match="finest level of this detector is p3"):
         DoubleSizeLevelDetector(build("faster-rcnn", "bifpn"), LIMIT)

@@ -103,7 +103,7 @@ def test_p2x_is_classified_by_the_new_head():
 def test_what_cannot_be_detected_on():
     with pytest.raises(ValueError, match="no map 'p3x'; choose one of p2, p3, p4, p5, p6"):
         detect_on_level(build(), "p3x")
-    with pytest.raises(TypeError, match="Linear has no RoIs"):
+    with pytest.raises(TypeError, match="Linear has no RPN"):
         detect_on_level(nn.Linear(1, 1), "p3")
 
 

@@ -38,7 +38,7 @@ def test_each_kind_of_inference_has_a_name(options, variant):
 )
 def test_what_cannot_be_combined(options, message):
     with pytest.raises(ValueError, match=message):
-        InferenceOptions(**options)
+        InferenceOptions(**options).check_combination()
 
 
 def test_a_run_stores_its_paper_and_its_settings(tmp_path):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.roi_heads import RoIHeads
 
 from featlift.detectors.efpn import EFPNRoIHeads, ExclusiveRouting, ExtendedExtractor
 from featlift.detectors.extractor import Extractor
@@ -30,8 +30,12 @@ class DoubleSizeLevelDetector(nn.Module):
     def __init__(self, detector: nn.Module, small_roi_size: float):
         super().__init__()
         extractor = getattr(detector, "backbone", None)
-        if not isinstance(detector, GeneralizedRCNN) or not isinstance(extractor, Extractor | ExtendedExtractor):
-            raise TypeError(f"A {type(detector).__name__} has no RoIs; this is for a Faster or Mask R-CNN or an EFPN.")
+        heads = getattr(detector, "roi_heads", None)
+        if type(heads) not in (RoIHeads, EFPNRoIHeads) or not isinstance(extractor, Extractor | ExtendedExtractor):
+            raise TypeError(
+                f"p2 of the image at twice the size is for a Faster or Mask R-CNN or an EFPN; the RoI heads of this "
+                f"{type(detector).__name__} are {type(heads).__name__}."
+            )
         if extractor.levels[0] != "p2":
             raise TypeError(
                 f"The finest level of this detector is {extractor.levels[0]}, not p2; choose an FPN or PAFPN."
@@ -39,7 +43,7 @@ class DoubleSizeLevelDetector(nn.Module):
         if small_roi_size <= 0:
             raise ValueError(f"The size of small RoIs is {small_roi_size}; give a number of pixels above 0.")
         self.detector = detector
-        self.heads = _route_small_rois(detector.roi_heads, small_roi_size)
+        self.heads = _route_small_rois(heads, small_roi_size)
 
     def forward(self, images: list[Tensor]) -> list[Detections]:
         """List of ``[3, H, W]`` in 0…1 → detections as the detector's: boxes ``[N, 4]`` xyxy in image pixels, labels, scores.

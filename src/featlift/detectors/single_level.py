@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from featlift.detectors.aligned import AlignedRoIAlign
 from featlift.detectors.efpn import EFPNRoIHeads, ExtendedExtractor, LevelSubsetRPN
@@ -57,7 +58,7 @@ class SingleLevelExtractor(nn.Module):
 
 
 def detect_on_level(detector: nn.Module, level: str) -> None:
-    """Let a Faster or Mask R-CNN, or an EFPN, detect all objects on the map ``level`` alone, in place.
+    """Let an R-CNN or an EFPN detect all objects on the map ``level`` alone, in place.
 
     The RPN reads this map only, with the anchors of the level, and all RoIs are pooled from it. p3x and p2x stand for p3 and p2 of the
     image at twice the size: in pixels of the image their anchors are half as large. p2x is classified by EFPN's new head, all other maps
@@ -67,10 +68,9 @@ def detect_on_level(detector: nn.Module, level: str) -> None:
         TypeError: If the detector is none of these.
         ValueError: If it has no such map.
     """
-    if not isinstance(detector, GeneralizedRCNN) or not isinstance(detector.backbone, Extractor | ExtendedExtractor):
-        raise TypeError(
-            f"A {type(detector).__name__} has no RoIs; a Faster or Mask R-CNN or an EFPN detects on one level."
-        )
+    has_rpn = isinstance(detector, GeneralizedRCNN) and isinstance(detector.rpn, RegionProposalNetwork | LevelSubsetRPN)
+    if not has_rpn or not isinstance(detector.backbone, Extractor | ExtendedExtractor):
+        raise TypeError(f"A {type(detector).__name__} has no RPN; an R-CNN or an EFPN detects on one level.")
     levels, heads = list(detector.backbone.levels), detector.roi_heads
     detector.backbone = SingleLevelExtractor(detector.backbone, level)
     rpn = detector.rpn.rpn if isinstance(detector.rpn, LevelSubsetRPN) else detector.rpn

@@ -79,6 +79,7 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
 
 def build_predictor(detector: nn.Module, inference: InferenceOptions) -> nn.Module:
     """Apply ``inference`` to ``detector``: number of detections, level, slices, test-time augmentation and image size."""
+    inference.check_combination()
     if inference.max_detections is not None:
         limit_detections(detector, inference.max_detections)
     if inference.level:

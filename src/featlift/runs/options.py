@@ -52,8 +52,12 @@ class InferenceOptions:
     weights: str = "none"
     delta: str = ""
 
-    def __post_init__(self) -> None:
-        """Refuse options that exclude each other, and sizes that are none."""
+    def check_combination(self) -> None:
+        """Check that no options are given that exclude each other, and that ``image_size`` is a size.
+
+        Raises:
+            ValueError: If not; names them.
+        """
         chosen = {
             "--scales or --flip": self.has_augmentation,
             "--slice-size": bool(self.slice_size),
