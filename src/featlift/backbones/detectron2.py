@@ -81,7 +81,7 @@ class SwinBackbone(nn.Module):
 
 def detectron2_backbone(
     name: str, levels: Sequence[str] = BACKBONE_LEVELS, norm: str = "frozen", frozen_stages: int = 2
-) -> Backbone | SwinBackbone:
+) -> Backbone:
     """Create the timm ResNet, ResNeSt or Swin ``name`` with random weights, Detectron2's strides and its statistics for RGB in 0…1.
 
     Args:
@@ -94,7 +94,7 @@ def detectron2_backbone(
         ValueError: If ``name`` is neither a ResNet, a ResNeSt nor a Swin.
     """
     if name.startswith("swin_"):
-        return SwinBackbone(name, levels)
+        return SwinBackbone(name, levels)  # type: ignore[return-value]  # the same attributes and maps
     if name.startswith("resnest"):
         return Backbone(name, levels, norm, mean_std=RESNEST_MEAN_STD, frozen_stages=frozen_stages)
     if not name.startswith("resnet"):

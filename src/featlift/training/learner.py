@@ -1,8 +1,8 @@
 """A trained module with its optimizer."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from featlift.training import distributed
 from featlift.training.optimizer import OptimizerConfig
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _not_compiled(function: _Function) -> _Function:
+    """Make ``torch.compile`` call ``function`` as it is."""
+    return torch.compiler.disable(function)  # pyright: ignore[reportReturnType]
 
 
 class Learner:
@@ -60,7 +67,7 @@ class Learner:
         self.strategy.prepare(self.module)
         self.grad_scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
-    @torch.compiler.disable
+    @_not_compiled
     def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Backpropagate the sum of ``losses`` (scalars with a graph) and update the parameters; return the losses,
         detached and on their device.
