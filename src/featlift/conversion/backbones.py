@@ -14,12 +14,16 @@ _NORM_TENSOR = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 
 def detectron2_resnet(depth: int = 50, levels: Sequence[str] = BACKBONE_LEVELS) -> Backbone:
     """Create MSRA's ResNet with random weights: strides in the 1x1 convolutions, frozen up to c2, statistics for RGB in 0…1."""
-    return detectron2_backbone(f"resnet{depth}", levels)
+    backbone = detectron2_backbone(f"resnet{depth}", levels)
+    assert isinstance(backbone, Backbone)
+    return backbone
 
 
 def detectron2_resnest(depth: int = 101, levels: Sequence[str] = BACKBONE_LEVELS) -> Backbone:
     """Create the ResNeSt of the papers' S-101 rows with random weights: batch norms frozen up to c2 only, statistics for RGB in 0…1."""
-    return detectron2_backbone({50: "resnest50d", 101: "resnest101e"}[depth], levels, "batch")
+    backbone = detectron2_backbone({50: "resnest50d", 101: "resnest101e"}[depth], levels, "batch")
+    assert isinstance(backbone, Backbone)
+    return backbone
 
 
 def detectron2_swin(

@@ -9,7 +9,7 @@ from torch import nn
 
 from featlift import detectors
 from featlift.backbones import Backbone
-from featlift.backbones.detectron2 import detectron2_backbone
+from featlift.backbones.detectron2 import SwinBackbone, detectron2_backbone
 from featlift.detectors import Detector
 from featlift.detectors.norms import norm_layer
 from featlift.interpolators import build_interpolators, interpolator
@@ -134,7 +134,7 @@ def build_detector(
     return build_on_backbone(build_backbone(config), config, num_classes, interpolators)
 
 
-def build_backbone(config: DetectorConfig) -> Backbone:
+def build_backbone(config: DetectorConfig) -> Backbone | SwinBackbone:
     """Build the backbone of ``config``, with the levels that its detector and its pyramid use."""
     levels = detectors.backbone_levels(config.detector, config.pyramid)
     if config.backbone_layout == "detectron2":
@@ -147,7 +147,10 @@ def build_backbone(config: DetectorConfig) -> Backbone:
 
 
 def build_on_backbone(
-    backbone: Backbone, config: DetectorConfig, num_classes: int, interpolators: Sequence[nn.Module] | None = None
+    backbone: Backbone | SwinBackbone,
+    config: DetectorConfig,
+    num_classes: int,
+    interpolators: Sequence[nn.Module] | None = None,
 ) -> Detector:
     """Build pyramid, interpolators (``interpolators``, or new ones) and heads on ``backbone``; see :func:`build_detector`."""
     extractor = detectors.extractor(

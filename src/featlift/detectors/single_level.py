@@ -71,7 +71,7 @@ def detect_on_level(detector: nn.Module, level: str) -> None:
     has_rpn = isinstance(detector, GeneralizedRCNN) and isinstance(detector.rpn, RegionProposalNetwork | LevelSubsetRPN)
     if not has_rpn or not isinstance(detector.backbone, Extractor | ExtendedExtractor):
         raise TypeError(f"A {type(detector).__name__} has no RPN; an R-CNN or an EFPN detects on one level.")
-    levels = list(detector.backbone.levels)
+    levels: list[str] = list(detector.backbone.levels)
     heads: Any = detector.roi_heads
     detector.backbone = SingleLevelExtractor(detector.backbone, level)
     rpn: Any = detector.rpn.rpn if isinstance(detector.rpn, LevelSubsetRPN) else detector.rpn
@@ -81,7 +81,7 @@ def detect_on_level(detector: nn.Module, level: str) -> None:
             heads.box_head, heads.box_predictor = fine.children()  # type: ignore[assignment]
     rpn.anchor_generator = _anchors_of_level(rpn.anchor_generator, levels, level)
     for name in ("box_roi_pool", "mask_roi_pool"):
-        if isinstance(pooling := getattr(heads, name), PyramidRoIAlign | AlignedRoIAlign):
+        if (pooling := getattr(heads, name)) is not None:
             setattr(heads, name, single_level_pooling(pooling, level))
     detector.rpn, detector.roi_heads = rpn, heads
 
