@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 PaperRow = Mapping[str, Any]
@@ -71,27 +72,36 @@ SCHEDULE_3X = {"steps": "270000", "optimizer.milestones": "[0.777778, 0.925926]"
 MULTI_SCALE = "--scales 0.5,0.625,0.75,0.875,1,1.125,1.25,1.375,1.5 --flip true"
 """Options of ``featlift evaluate`` of the multi-scale rows: Detectron2's short sides of 400 … 1200 px, and flipped images."""
 
+SELF_TRAINING: OptionValues = {
+    "self_training.unlabeled_images": "COCO/unlabeled2017",
+    "self_training.labels_from": "RUN",
+}
+"""Options of the rows that were trained on COCO's unlabeled images, too; RUN is a run of the same row without them."""
+
 
 @dataclass(frozen=True)
 class TrainingRecipe:
     """``featlift train PAPER --preset PRESET --OPTION VALUE …``; ``schedule`` holds the options that do not distinguish rows.
 
-    The result of a row with ``multi_scale`` options, or with another ``detector`` (FDSR), is that of :meth:`evaluation`, not the one at the
-    end of the training.
+    The result of a row with ``inference`` options, or with another ``detector`` (FDSR), is that of :meth:`evaluation`, not the one at the
+    end of the training. ``preparation`` trains or imports that detector.
     """
 
     paper: str
     options: OptionValues
     preset: str = "paper"
     schedule: OptionValues = field(default_factory=dict)
-    multi_scale: str = ""
+    inference: str = ""
     detector: str = ""
+    detector_options: str = ""
+    preparation: str = ""
 
     def evaluation(self, run: str) -> str:
         """Shell command that evaluates the trained ``run`` as the row says; "" if the training already has."""
         if self.detector:
-            return f"featlift evaluate {self.detector} --super-resolvers.fdsr {run} --out {run}/{self.detector}"
-        return f"featlift evaluate {run} {self.multi_scale}" if self.multi_scale else ""
+            words = ["featlift evaluate", self.detector, "--super-resolvers.fdsr", run, self.detector_options]
+            return " ".join(filter(None, [*words, "--out", f"{run}/{Path(self.detector).name}"]))
+        return f"featlift evaluate {run} {self.inference}" if self.inference else ""
 
     @property
     def argv(self) -> list[str]:
@@ -106,7 +116,7 @@ class TrainingRecipe:
 
 
 def build_recipe(paper: str, row: PaperRow) -> TrainingRecipe | None:
-    """Return the recipe of ``row`` of a table of ``paper``; None for third-party detectors and self-training on unlabeled images."""
+    """Return the recipe of ``row`` of a table of ``paper``; None for third-party detectors."""
     if not _has_recipe(paper, row):
         return None
     variant = str(row.get("name", row.get("variant", ""))).removeprefix("degradation: ")
@@ -116,6 +126,8 @@ def build_recipe(paper: str, row: PaperRow) -> TrainingRecipe | None:
     if model_options is None or label not in BASELINE_INTERPOLATORS | STAGED_INTERPOLATORS:
         return None
     preset, is_3x = _select_preset(row), row.get("epochs") == 37
+    if row.get("self_training_unlabeled"):
+        return _self_training_recipe(paper, row, model_options, label)
     if label in BASELINE_INTERPOLATORS:
         schedule = {f"train.{name}": value for name, value in SCHEDULE_3X.items()} if is_3x else {}
         options = model_options | {"model.interpolator": BASELINE_INTERPOLATORS[label]}
@@ -125,6 +137,14 @@ def build_recipe(paper: str, row: PaperRow) -> TrainingRecipe | None:
     return TrainingRecipe(paper, options, preset, schedule, MULTI_SCALE if row.get("tta") else "")
 
 
+def _self_training_recipe(paper: str, row: PaperRow, model_options: OptionValues, label: str) -> TrainingRecipe:
+    """Return the recipe of a row that was trained on unlabeled images, too; of nearest interpolation only the last stage remains."""
+    interpolator = (BASELINE_INTERPOLATORS | STAGED_INTERPOLATORS)[label]
+    reuse = {"reuse": "none"} if label in BASELINE_INTERPOLATORS else _reuse_options(row)
+    options = model_options | {"model.interpolator": interpolator} | reuse | SELF_TRAINING
+    return TrainingRecipe(paper, options, _select_preset(row), {}, MULTI_SCALE if row.get("tta") else "")
+
+
 def identifying_options(recipes: Mapping[int, TrainingRecipe]) -> tuple[str, ...]:
     """Return the options that distinguish the rows of a table; a run may differ from its row in all other options."""
     return tuple(dict.fromkeys(name for recipe in recipes.values() for name in recipe.options))
@@ -132,7 +152,7 @@ def identifying_options(recipes: Mapping[int, TrainingRecipe]) -> tuple[str, ...
 
 def _has_recipe(paper: str, row: PaperRow) -> bool:
     is_third_party = "reimplemented" in row and not row["reimplemented"] and not row["ours"]
-    return paper in ("afi-gan", "srf-gan") and not is_third_party and not row.get("self_training_unlabeled")
+    return paper in ("afi-gan", "srf-gan") and not is_third_party
 
 
 def _model_options(row: PaperRow) -> OptionValues | None:

@@ -13,6 +13,7 @@ from typing import Any
 from paper_commands import OptionValues, PaperRow, TrainingRecipe, build_recipe
 
 from featlift.report.records import RunRecord, read_run
+from featlift.runs.options import InferenceOptions
 
 EFPN_BACKBONES = {"ResNet-50": "resnet50", "ResNeXt-101": "resnext101_32x8d"}
 TT100K_DETECTOR: OptionValues = {
@@ -24,11 +25,41 @@ TT100K_DETECTOR: OptionValues = {
 """Options of the baseline that make it the base detector of EFPN's preset "paper"."""
 EFPN_SCALES = "--scales 1,1.14,1.43,1.71,2"
 """Test sizes of 1400 … 2800 px (EFPN, Table VI)."""
+EFPN_LEVELS = {"P3-1400": "--level p3", "P3-2800": "--level p3 --scales 2", "P3prime-1400": "--level p3x"}
+"""Map on which all objects are detected (EFPN, Table V)."""
+EFPN_BASELINES = {
+    "FRCNN w FPN": "",
+    "FPN-1400": "",
+    "FPN-2800": "--scales 2",
+    "FPN-1400 + P2-2800": "--double-size-level 56",
+}
+"""Baseline of Tables III, VI and VIII → options of its evaluation."""
 FDSR_NETWORKS = {"EDSR": "edsr", "RCAN": "rcan", "D-DBPN": "d-dbpn"}
 FDSR_PRIORS = {"none (D-DBPN)": "0", "Mask R-CNN R50-C4": "1"}
-FDSR_DETECTORS = {("RetinaNet", "R50-FPN"): "retinanet_resnet50_fpn"}
-"""Detector and backbone of FDSR's Table 2 → torchvision's detector."""
-PIPELINES = {"origin": "original", "HR": "original", "bicubic": "bicubic"}
+FDSR_DETECTORS = {
+    ("Faster R-CNN", "R101-FPN"): "runs/faster-rcnn-resnet101",
+    ("RetinaNet", "R50-FPN"): "retinanet_resnet50_fpn",
+    ("Cascade R-CNN", "R50-FPN"): "runs/cascade-rcnn-resnet50",
+}
+"""Detector and backbone of FDSR's Table 2 → torchvision's detector, or the run that trains it."""
+FDSR_TRAININGS = {
+    "runs/faster-rcnn-resnet101": "--model.detector faster-rcnn --model.backbone resnet101",
+    "runs/cascade-rcnn-resnet50": "--model.detector cascade-rcnn",
+}
+"""Run of a detector that torchvision does not have → options of its training."""
+FDSR_VOC_NETWORKS = {
+    "HR original": "0",
+    "bicubic": "0",
+    "D-DBPN": "0",
+    "TDSR (reproduced by FDSR's authors)": "0",
+    "FDSR": "1",
+}
+"""Method of FDSR's Table 3 → weight of the feature loss."""
+TDSR_WEIGHT = "0.05"
+"""Weight of the detection losses of TDSR; the papers give none."""
+VOC_EVALUATION = "--data VOC2007 --split test --image-size 300x300"
+"""Options of ``featlift evaluate`` for FDSR's Table 3: images of VOC2007 test, resized to 300x300."""
+PIPELINES = {"origin": "original", "HR": "original", "HR original": "original", "bicubic": "bicubic"}
 """Method or column of FDSR's tables → pipeline of ``result.json``; every other is the network of the run."""
 SIZE_COLUMNS = {"APS": "ap_small", "APM": "ap_medium", "APL": "ap_large", "ARS": "ar_small", "mAP": "ap", "AP": "ap"}
 TT100K_KEYS = {"acc": "accuracy", "rec": "recall", "f1": "f1"}
@@ -46,7 +77,7 @@ def find_recipe(paper: str, row: PaperRow, split: str = "") -> TrainingRecipe | 
 
 
 def _efpn_recipe(row: PaperRow) -> TrainingRecipe | None:
-    """Rows of Tables II, III, IV, VI, VIII and of λ, on TT100K."""
+    """Rows of Tables II to VI, VIII and of λ, on TT100K."""
     options = {"model.backbone": EFPN_BACKBONES.get(str(row.get("backbone", "ResNeXt-101")), "resnext101_32x8d")}
     if "extended_pyramid_level" in row:
         return _efpn_components(row, options)
@@ -63,14 +94,16 @@ def _efpn_recipe(row: PaperRow) -> TrainingRecipe | None:
         )
     if "lambda" in row:
         return TrainingRecipe("efpn", options | {"distillation.foreground_weight": str(row["lambda"])})
+    if "detection_layer" in row:
+        return TrainingRecipe("efpn", options, inference=EFPN_LEVELS[str(row["detection_layer"])])
     method = str(row.get("method", row.get("model", "")))
-    if method in ("FRCNN w FPN", "FPN-1400"):
-        return TrainingRecipe("baseline", options | TT100K_DETECTOR)
+    if method in EFPN_BASELINES:
+        return TrainingRecipe("baseline", options | TT100K_DETECTOR, inference=EFPN_BASELINES[method])
     if method.startswith("EFPN-1400 w/o FTT"):
         return TrainingRecipe("efpn", options | {"extended_level.transfer": "nearest"})
     if method not in ("EFPN", "FRCNN w EFPN", "EFPN-1400"):
         return None
-    return TrainingRecipe("efpn", options, multi_scale=EFPN_SCALES if "multi" in str(row.get("test_scale")) else "")
+    return TrainingRecipe("efpn", options, inference=EFPN_SCALES if "multi" in str(row.get("test_scale")) else "")
 
 
 def _efpn_coco_recipe(row: PaperRow) -> TrainingRecipe | None:
@@ -91,9 +124,9 @@ def _efpn_components(row: PaperRow, options: OptionValues) -> TrainingRecipe:
 
 
 def _fdsr_recipe(row: PaperRow) -> TrainingRecipe | None:
-    """Rows of Tables 1 and 2 and of Fig. 3; Table 3 is on VOC 2007."""
+    """Rows of Tables 1 to 3 and of Fig. 3."""
     if "mAP" in row:
-        return None
+        return _fdsr_voc_recipe(row)
     if "alpha" in row:
         prior = FDSR_PRIORS[str(row["feature prior"])]
         weights = {
@@ -103,9 +136,20 @@ def _fdsr_recipe(row: PaperRow) -> TrainingRecipe | None:
         return TrainingRecipe("fdsr", weights)
     if "detector" in row:
         detector = FDSR_DETECTORS.get((str(row["detector"]), str(row["backbone"])))
-        return None if detector is None else TrainingRecipe("fdsr", {}, detector=detector)
+        training = FDSR_TRAININGS.get(detector or "")
+        preparation = f"featlift train baseline --preset paper {training} --run {detector}" if training else ""
+        return None if detector is None else TrainingRecipe("fdsr", {}, detector=detector, preparation=preparation)
     name = FDSR_NETWORKS.get(str(row["method"]))
     return TrainingRecipe("fdsr", {"network.name": name, "loss_weights.features": "0"} if name else {})
+
+
+def _fdsr_voc_recipe(row: PaperRow) -> TrainingRecipe:
+    """Rows of Table 3: networks trained on COCO, as in Table 1, evaluated by an SSD300 on VOC 2007."""
+    method = str(row["method"])
+    options = {"loss_weights.features": FDSR_VOC_NETWORKS[method]} if method != "FDSR" else {}
+    if method.startswith("TDSR"):
+        options |= {"loss_weights.detection": TDSR_WEIGHT}
+    return TrainingRecipe("fdsr", options, detector="ssd300_vgg16", detector_options=VOC_EVALUATION)
 
 
 def _fsr_gan_recipe(row: PaperRow) -> TrainingRecipe | None:
@@ -115,9 +159,10 @@ def _fsr_gan_recipe(row: PaperRow) -> TrainingRecipe | None:
 
 
 def read_records(folder: Path) -> list[RunRecord]:
-    """Return the record of the run in ``folder``, and one for each further evaluation of it: multi-scale, or with other detectors.
+    """Return the record of the run in ``folder``, and one for each further evaluation of it: with other options, or with other detectors.
 
-    ``metadata`` has the content of ``result`` and, of these evaluations, "multi_scale" or "detector"; of TT100K also "tt100k".
+    ``metadata`` has the content of ``result`` and, of these evaluations, "variant" (`InferenceOptions.variant`) or "detector"; of TT100K
+    also "tt100k".
     """
     record = read_run(folder)
     result = json.loads((folder / "result.json").read_text()).get("result", {})
@@ -126,15 +171,23 @@ def read_records(folder: Path) -> list[RunRecord]:
         if file.stem.endswith(("-results", "-coco")):
             continue
         content = json.loads(file.read_text())
-        several = file.stem.endswith("-multi-scale")
-        if several or "tt100k" in content:
-            metadata = {"multi_scale": several, "tt100k": content.get("tt100k", {}), "result": result}
+        variant = _read_variant(content, file.stem)
+        if variant or "tt100k" in content:
+            metadata = {"variant": variant, "tt100k": content.get("tt100k", {}), "result": result}
             records.append(replace(record, metrics=content["metrics"], metadata=metadata))
     for file in sorted(folder.glob("*/sr_detection.json")):
         content = json.loads(file.read_text())
         metadata = {"result": content, "detector": content.get("settings", {}).get("detector", "")}
         records.append(replace(record, metadata=metadata))
     return records
+
+
+def _read_variant(content: Mapping[str, Any], stem: str) -> str:
+    """Return the kind of inference of an evaluation; of files without options, by their name."""
+    if "inference" not in content:
+        return "multi-scale" if stem.endswith("-multi-scale") else ""
+    stored = {**content["inference"], "scales": tuple(content["inference"]["scales"])}
+    return InferenceOptions(**stored).variant
 
 
 def row_value(row: PaperRow, column: str, record: RunRecord) -> float | None:
@@ -164,6 +217,9 @@ def _pipeline_value(row: PaperRow, column: str, pipelines: Mapping[str, Any]) ->
         wanted = {**PIPELINES, "FDSR": own}.get(column)
         return 100 * pipelines[wanted]["metrics"]["ap"] if wanted in pipelines else None
     pipeline = pipelines.get(PIPELINES.get(str(row.get("method", "")), own), {})
+    if column == "mAP":  # Table 3
+        precision = pipeline.get("voc", {}).get("VOC2007", {}).get("mAP")
+        return None if precision is None else 100 * precision
     quality = pipeline.get("quality", {})
     if column in ("PSNR", "FSIM"):
         return quality.get({"PSNR": "psnr_y", "FSIM": "fsim"}[column])

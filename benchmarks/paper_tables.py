@@ -22,6 +22,8 @@ from paper_rows import find_recipe, read_records, row_value
 
 from featlift.checkpoints.json_io import to_jsonable
 from featlift.cli import parser
+from featlift.cli.option_table import load_option_table
+from featlift.commands.evaluate import evaluate
 from featlift.detectors.config import DetectorConfig, build_backbone, build_on_backbone
 from featlift.registry import suggest
 from featlift.report.records import RunRecord
@@ -47,6 +49,7 @@ IGNORED_SETTINGS = (
     "interpolator_from",
     "extractor_from",
     "init_from",
+    "self_training.labels_from",
     "data.num_workers",
     "precision",
 )
@@ -180,7 +183,7 @@ def group_runs(recipe: TrainingRecipe, identifying: Sequence[str], records: Iter
         actual = comparable_settings(record.settings, data_root=record.settings.get("data", {}).get("root", ""))
         is_same_kind = record.name == _result_name(recipe) and _is_same_evaluation(recipe, record)
         if is_same_kind and all(
-            _is_equivalent(expected.get(name), actual.get(name)) for name in identifying if name in expected
+            _is_equivalent(name, expected.get(name), actual.get(name)) for name in identifying if name in expected
         ):
             groups.setdefault(settings_differences(expected, actual), []).append(record)
     return [RunGroup(tuple(groups[key]), key) for key in sorted(groups, key=len)]
@@ -188,10 +191,13 @@ def group_runs(recipe: TrainingRecipe, identifying: Sequence[str], records: Iter
 
 def _is_same_evaluation(recipe: TrainingRecipe, record: RunRecord) -> bool:
     metadata = record.metadata
-    return (
-        metadata.get("multi_scale", False) == bool(recipe.multi_scale)
-        and metadata.get("detector", "") == recipe.detector
-    )
+    return metadata.get("variant", "") == inference_variant(recipe) and metadata.get("detector", "") == recipe.detector
+
+
+def inference_variant(recipe: TrainingRecipe) -> str:
+    """Return the kind of inference of the evaluation of ``recipe``, see `InferenceOptions.variant`."""
+    arguments = parser.parse_function_args(evaluate, load_option_table("evaluate"), ["RUN", *recipe.inference.split()])
+    return arguments["inference"].variant
 
 
 def settings_differences(expected: dict[str, Any], actual: dict[str, Any]) -> tuple[str, ...]:
@@ -228,8 +234,12 @@ def _result_name(recipe: TrainingRecipe) -> str:
     return f"{recipe.paper}, {recipe.options['stop_after']}" if "stop_after" in recipe.options else recipe.paper
 
 
-def _is_equivalent(expected: Any, actual: Any) -> bool:
-    """Whether two settings are equal; "afi-rb" and "afi" are treated as equal because the paper's tables mix them."""
+def _is_equivalent(name: str, expected: Any, actual: Any) -> bool:
+    """Whether two settings are equal; "afi-rb" and "afi" are treated as equal because the paper's tables mix them, and so are any two
+    folders of unlabeled images.
+    """
+    if name.startswith("self_training."):
+        return bool(expected) == bool(actual)
     return {"afi-rb": "afi"}.get(str(expected), expected) == {"afi-rb": "afi"}.get(str(actual), actual)
 
 
@@ -291,8 +301,8 @@ def _footer_lines(
         folders = {command: f"runs/{table.paper}-{table.number}-{i + 1}" for command, i in reversed(first.items())}
         yield "\n".join(f"  {command} --run {folder}" for command, folder in folders.items())
         for recipe in recipes.values():
-            if evaluation := recipe.evaluation(folders[recipe.command]):
-                yield f"  {evaluation}"
+            evaluation = recipe.evaluation(folders[recipe.command])
+            yield from (f"  {command}" for command in (recipe.preparation, evaluation) if command)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

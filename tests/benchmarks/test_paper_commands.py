@@ -68,7 +68,7 @@ def test_heads_of_table_3():
 def test_backbones_and_pyramids_of_table_1():
     recipes = recipes_of("afi-gan", "1")
     rows = {load_paper_table("afi-gan", "1").rows[i]["row"]: found for i, found in recipes.items()}
-    assert not {1, 13, 25, 39, 42} & set(rows)  # third-party detectors, and self-training on unlabeled images
+    assert not {1, 13} & set(rows)  # third-party detectors
     swin = settings(rows[38])["settings"]
     assert (swin.model.backbone, swin.model.pyramid) == ("swin_tiny_patch4_window7_224", "bifpn-7")
     assert (swin.target.optimizer.name, swin.target.optimizer.lr, swin.target.steps) == ("adamw", 1e-4, 270_000)
@@ -82,13 +82,27 @@ def test_multi_scale_rows_are_evaluated_at_several_scales():
     """AFI-GAN, Table 1: rows 35 and 37 are rows 34 and 36 with multi-scale testing."""
     recipes = recipes_of("afi-gan", "1")
     rows = {load_paper_table("afi-gan", "1").rows[i]["row"]: found for i, found in recipes.items()}
-    assert [n for n, found in rows.items() if found.multi_scale] == [35, 37]
+    assert [n for n, found in rows.items() if found.inference] == [35, 37, 40, 42]
     assert rows[34].command == rows[35].command
     words = rows[35].evaluation("RUN").split()
     arguments = parser.parse_function_args(evaluate, load_option_table("evaluate"), words[2:])
     assert arguments["inference"].scales == tuple(size / 800 for size in range(400, 1201, 100))
     assert arguments["inference"].flip
     assert rows[34].evaluation("RUN") == ""
+
+
+def test_rows_of_self_training():
+    """AFI-GAN, Table 1: five rows, of which 25 has nearest interpolation and 42 the headline 57.3."""
+    recipes = recipes_of("afi-gan", "1")
+    rows = {load_paper_table("afi-gan", "1").rows[i]["row"]: found for i, found in recipes.items()}
+    marked = {
+        n: settings(found)["settings"] for n, found in rows.items() if "self_training.labels_from" in found.options
+    }
+    assert list(marked) == [25, 39, 40, 41, 42]
+    assert [(s.model.interpolator, s.reuse) for s in marked.values()] == [("nearest", "none")] + [("afi", "M")] * 4
+    assert {s.model.backbone for s in list(marked.values())[3:]} == {"swin_large_patch4_window12_384"}
+    assert {(s.self_training.score_threshold, s.self_training.fraction) for s in marked.values()} == {(0.5, 0.5)}
+    assert len({rows[n].command for n in (38, 39, 41)}) == 3
 
 
 def test_37_epochs_are_270_thousand_steps():

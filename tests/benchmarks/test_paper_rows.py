@@ -1,16 +1,21 @@
 """Commands and values of the rows of EFPN, FDSR and FSR-GAN."""
 
 import json
+from pathlib import Path
 
 import pytest
 from paper_rows import find_recipe, read_records, row_value
-from paper_tables import load_paper_table, main
+from paper_tables import inference_variant, load_paper_table, main
 
+from featlift.checkpoints.json_io import to_jsonable
 from featlift.cli import parser
+from featlift.cli.option_table import load_option_table
+from featlift.commands.evaluate import evaluate
 from featlift.report.records import RunRecord
+from featlift.runs.options import InferenceOptions
 
-TABLES = [("efpn", n) for n in ("2", "3", "4", "6", "7", "8", "9", "lambda")] + [
-    ("fdsr", "1"), ("fdsr", "2"), ("fdsr", "figure3"), ("fsr-gan", "1"), ("fsr-gan", "text"),
+TABLES = [("efpn", n) for n in ("2", "3", "4", "5", "6", "7", "8", "9", "lambda")] + [
+    ("fdsr", "1"), ("fdsr", "2"), ("fdsr", "3"), ("fdsr", "figure3"), ("fsr-gan", "1"), ("fsr-gan", "text"),
 ]  # fmt: skip
 
 
@@ -23,8 +28,8 @@ def test_the_commands_of_a_table_are_understood(paper, number):
         assert parser.parse_training_args(recipe.paper, recipe.argv)["settings"] is not None
 
 
-@pytest.mark.parametrize(("paper", "number"), [("efpn", "1"), ("efpn", "5"), ("fdsr", "3"), ("fsr-gan", "2")])
-def test_layers_and_other_protocols_have_no_command(paper, number):
+@pytest.mark.parametrize(("paper", "number"), [("efpn", "1"), ("fsr-gan", "2")])
+def test_layers_have_no_command(paper, number):
     assert not [row for row in load_paper_table(paper, number).rows if find_recipe(paper, row)]
 
 
@@ -49,6 +54,39 @@ def test_the_losses_of_the_distillation():
     ]
     both = ("p3x", "p2x")
     assert found == [(both, 1.0, False), (("p2x",), 0.0, True), (("p2x",), 1.0, True), (both, 1.0, True)]
+
+
+def inference_of(recipe):
+    words = recipe.evaluation("RUN").split()[2:]
+    return parser.parse_function_args(evaluate, load_option_table("evaluate"), words)["inference"]
+
+
+def test_larger_images_and_the_upper_bound():
+    """Table III: FPN on images of twice the size, and with P2 of them for small RoIs, are evaluations of one training."""
+    plain, double, upper, *_ = (find_recipe("efpn", row) for row in load_paper_table("efpn", "3").rows)
+    assert plain.command == double.command == upper.command
+    assert plain.evaluation("RUN") == ""
+    assert inference_of(double).scales == (2.0,)
+    assert inference_of(upper).double_size_level == 56
+    assert len({inference_variant(recipe) for recipe in (plain, double, upper)}) == 3
+
+
+def test_detection_on_one_map_of_ftt():
+    """Table V: input, target and output are evaluations of one EFPN."""
+    recipes = [find_recipe("efpn", row) for row in load_paper_table("efpn", "5").rows]
+    assert {(r.paper, r.command) for r in recipes} == {("efpn", recipes[0].command)}
+    options = [inference_of(recipe) for recipe in recipes]
+    assert [(o.level, o.scales) for o in options] == [("p3", (1.0,)), ("p3", (2.0,)), ("p3x", (1.0,))]
+    assert [o.variant for o in options] == ["p3", "p3-multi-scale", "p3x"]
+
+
+def test_a_result_stands_in_the_row_of_its_evaluation(tmp_path):
+    """The kind of inference is read from the options in the file, whatever its name."""
+    (tmp_path / "result.json").write_text(json.dumps({"result": {"name": "efpn", "metrics": {}}}))
+    for name, options in (("evaluation-a", {"level": "p3x"}), ("evaluation-b", {"double_size_level": 56.0})):
+        content = {"metrics": {"boxes": {"ap": 0.1}}, "inference": to_jsonable(InferenceOptions(**options))}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert [record.metadata.get("variant", "") for record in read_records(tmp_path)] == ["", "p3x", "double-size-level"]
 
 
 def test_the_tables_on_coco_have_its_settings():
@@ -90,6 +128,11 @@ def test_values_of_fdsr_are_those_of_the_row_s_pipeline():
     assert (value("bicubic", "PSNR"), value("FDSR", "FSIM"), value("origin", "PSNR")) == (25.0, 0.95, None)
     row = {"detector": "RetinaNet", "backbone": "R50-FPN"}
     assert [row_value(row, column, record) for column in ("HR", "bicubic", "FDSR", "D-DBPN")] == [50, 10, 30, None]
+    pipelines = {name: {"metrics": {"ap": 0.1}, "voc": {"VOC2007": {"mAP": mAP}}} for name, mAP in
+                 (("bicubic", 0.4), ("fdsr", 0.6), ("original", 0.7))}  # fmt: skip
+    record = RunRecord("fdsr", metadata={"result": {"pipelines": pipelines}})
+    methods = ("HR original", "bicubic", "FDSR")
+    assert [row_value({"method": m, "mAP": 1}, "mAP", record) for m in methods] == pytest.approx([70, 40, 60])
 
 
 def test_values_of_fsr_gan_are_distances_of_the_held_out_images():
@@ -102,10 +145,35 @@ def test_values_of_fsr_gan_are_distances_of_the_held_out_images():
     assert row_value(load_paper_table("fsr-gan", "text").rows[0], "value", record) == 0.6
 
 
+def test_detectors_that_torchvision_lacks_are_trained(tmp_path, capsys, monkeypatch):
+    """Table 2: Faster R-CNN on a ResNet-101 and Cascade R-CNN, with the commands that train them."""
+    monkeypatch.chdir(tmp_path)
+    recipes = [find_recipe("fdsr", row) for row in load_paper_table("fdsr", "2").rows]
+    assert [Path(r.detector).name for r in recipes] == [
+        "faster-rcnn-resnet101", "retinanet_resnet50_fpn", "cascade-rcnn-resnet50",
+    ]  # fmt: skip
+    trainings = [r.preparation.split()[3:] for r in recipes if r.preparation]
+    models = [parser.parse_training_args("baseline", words)["settings"].model for words in trainings]
+    assert [(m.detector, m.backbone) for m in models] == [("faster-rcnn", "resnet101"), ("cascade-rcnn", "resnet50")]
+    main(["fdsr", "2"])
+    printed = capsys.readouterr().out
+    assert "--run runs/cascade-rcnn-resnet50" in printed
+    assert "featlift evaluate runs/cascade-rcnn-resnet50 --super-resolvers.fdsr runs/fdsr-2-1" in printed
+
+
+def test_voc_is_evaluated_by_an_ssd300():
+    """Table 3: HR, bicubic and D-DBPN are pipelines of one network; TDSR has the detection losses instead of the features."""
+    recipes = [find_recipe("fdsr", row) for row in load_paper_table("fdsr", "3").rows]
+    weights = [parser.parse_training_args("fdsr", r.argv)["settings"].loss_weights for r in recipes]
+    assert [(w.features, w.detection) for w in weights] == [(0, 0)] * 3 + [(0, 0.05), (1, 0)]
+    assert {r.detector for r in recipes} == {"ssd300_vgg16"}
+    assert "--data VOC2007 --split test --image-size 300x300 --out RUN/ssd300_vgg16" in recipes[0].evaluation("RUN")
+
+
 def test_another_detector_s_row_is_an_evaluation_of_the_run(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main(["fdsr", "2"])
     printed = capsys.readouterr().out
-    run = "runs/fdsr-2-2"
+    run = "runs/fdsr-2-1"
     assert f"featlift train fdsr --preset paper --run {run}" in printed
     assert f"featlift evaluate retinanet_resnet50_fpn --super-resolvers.fdsr {run}" in printed

@@ -107,9 +107,9 @@ def test_without_runs_the_commands_are_printed(tmp_path, capsys, monkeypatch):
 
 
 def test_a_table_without_recipes_is_printed(capsys):
-    print_table("fdsr", "3", runs_folder="nowhere")
+    print_table("efpn", "1", runs_folder="nowhere")
     printed = capsys.readouterr().out
-    assert "77.43" in printed
+    assert "400x400" in printed
     assert "cannot be compared with runs" in printed
 
 
@@ -144,7 +144,7 @@ def test_a_multi_scale_row_has_only_multi_scale_results(trained, tmp_path):
     (folder / "evaluation-COCO-val-multi-scale.json").write_text(json.dumps({"metrics": metrics}))
     records = read_records(folder)
     options = {"model.interpolator": "nearest"}
-    single, multiple = (TrainingRecipe("baseline", options, multi_scale=several) for several in ("", MULTI_SCALE))
+    single, multiple = (TrainingRecipe("baseline", options, inference=several) for several in ("", MULTI_SCALE))
     for recipe, record in zip((single, multiple), records, strict=True):
         (group,) = group_runs(recipe, tuple(options), records)
         assert group.runs == (record,)

@@ -66,7 +66,8 @@ def test_options_of_other_detectors_are_never_mistaken_for_a_misspelling(habit, 
         ("train baseline", "resume", "The same command with the same --run resumes."),
         ("predict", "conf", "--score-threshold"),
         ("predict", "source", "featlift predict RUN IMAGES"),
-        ("evaluate", "weights", "MODEL"),
+        ("compare", "weights", "FIRST SECOND"),
+        ("evaluate", "checkpoint", "MODEL"),
     ],
 )
 def test_hints(command, habit, hint):

@@ -23,8 +23,12 @@ def tensor(shape):
     return torch.randn([int(side) for side in shape.split("x")]) * 0.05
 
 
+def shapes_of(lines):
+    return {key: shape for line in lines for key, shape in expanded(line).items()}
+
+
 def random_state(lines):
-    shapes = {key: shape for line in lines for key, shape in expanded(line).items()}
+    shapes = shapes_of(lines)
     state = {key: tensor(shape) for key, shape in shapes.items()}
     return {key: value.abs() + 0.5 if key.endswith("running_var") else value for key, value in state.items()}
 
@@ -41,3 +45,16 @@ def official():
         return drawn[layout]
 
     return state
+
+
+@pytest.fixture(scope="session")
+def official_shapes():
+    """``official_shapes("generator")``: key → shape, without weights."""
+
+    def shapes(layout):
+        found = shapes_of((KEYS / f"{layout}.txt").read_text().splitlines())
+        return {
+            key: [] if shape == "scalar" else [int(side) for side in shape.split("x")] for key, shape in found.items()
+        }
+
+    return shapes

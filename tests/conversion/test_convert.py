@@ -9,7 +9,11 @@ import torch.nn.functional as nnf
 from torch import nn
 
 from featlift.conversion import detectron2_resnest, detectron2_resnet, import_weights
+from featlift.conversion.convert import key_rules
+from featlift.conversion.detector_files import published_detector_config
+from featlift.conversion.rules import convert_state_dict
 from featlift.detectors import backbone_levels, detector, extractor
+from featlift.detectors.config import build_backbone, build_on_backbone
 from featlift.interpolators import AFI, interpolator
 
 PARAMETER = ("weight", "bias")
@@ -205,3 +209,48 @@ def check_retinanet(outputs, maps, state):
 def test_unsupported_module():
     with pytest.raises(ValueError, match="No published layout is known for a Linear"):
         import_weights(nn.Linear(1, 1), {"a": torch.zeros(1)})
+
+
+def swin_large_layout(official_shapes):
+    """Keys and shapes of AFI-GAN's Swin-L model, as its configuration says: depths 2, 2, 18, 2, windows of 12."""
+    shapes = {"patch_embed.proj.weight": (192, 3, 4, 4)}
+    shapes |= dict.fromkeys(("patch_embed.proj.bias", "patch_embed.norm.weight", "patch_embed.norm.bias"), (192,))
+    for stage, (depth, num_heads) in enumerate(zip((2, 2, 18, 2), (6, 12, 24, 48), strict=True)):
+        C = 192 * 2**stage
+        for block in (f"layers.{stage}.blocks.{i}" for i in range(depth)):
+            linear = {"attn.qkv": (3 * C, C), "attn.proj": (C, C), "mlp.fc1": (4 * C, C), "mlp.fc2": (C, 4 * C)}
+            for name, (rows, columns) in linear.items():
+                shapes |= {f"{block}.{name}.weight": (rows, columns), f"{block}.{name}.bias": (rows,)}
+            shapes |= {f"{block}.{norm}.{part}": (C,) for norm in ("norm1", "norm2") for part in PARAMETER}
+            shapes[f"{block}.attn.relative_position_bias_table"] = (23 * 23, num_heads)
+            shapes[f"{block}.attn.relative_position_index"] = (144, 144)
+        if stage < 3:
+            shapes[f"layers.{stage}.downsample.reduction.weight"] = (2 * C, 4 * C)
+            shapes |= {f"layers.{stage}.downsample.norm.{part}": (4 * C,) for part in PARAMETER}
+        if stage > 0:
+            shapes |= {f"norm{stage}.{part}": (C,) for part in PARAMETER}
+    body = {f"backbone.bottom_up.{key}": shape for key, shape in shapes.items()}
+    neck = {f"backbone.{key}": shape for key, shape in official_shapes("swin_l_bifpn7").items()}
+    cascade = official_shapes("cascade_mask_s101_fpn_afi").items()
+    heads = {key: shape for key, shape in cascade if key.startswith(("proposal_generator", "roi_heads.box"))}
+    return {key: torch.empty(tuple(shape), device="meta") for key, shape in (body | neck | heads).items()}
+
+
+def test_the_whole_swin_l_model(official_shapes):
+    """Every tensor of the network is in the file with its shape, and every tensor of the file is used, but the anchors."""
+    state = swin_large_layout(official_shapes)
+    config = published_detector_config("cascade-rcnn", "swin_large_patch4_window12_384", "bifpn-published", "afi")
+    with torch.device("meta"):
+        backbone = build_backbone(config)
+        backbone.mean = torch.zeros(1, 3, 1, 1, device="cpu")  # read when the detector is built
+        network = build_on_backbone(backbone, config, 80)
+    converted, report = convert_state_dict(state, key_rules(network), network)
+    assert set(converted) == set(network.state_dict())
+    assert {name: x.shape for name, x in converted.items()} == {n: x.shape for n, x in network.state_dict().items()}
+    assert len(report.skipped_keys) == 5  # the anchors
+    swin = sum(x.numel() for key, x in state.items() if "bottom_up" in key and "index" not in key)
+    # Swin-L without its classifier has 195.2 M parameters; three output norms instead of one
+    assert swin == 195_198_516 + 2 * (384 + 768)
+    generator = network.rpn.anchor_generator
+    assert generator.sizes == ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))
+    assert network.roi_heads.box_roi_pool.featmap_names == ["p3", "p4", "p5", "p6"]

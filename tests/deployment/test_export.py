@@ -13,6 +13,7 @@ from featlift.deployment.optimize import optimize
 from featlift.detectors import DETECTORS, Detector, get_extractor
 from featlift.detectors.config import DetectorConfig, build_detector
 from featlift.interpolators import interpolator
+from featlift.interpolators.freqfusion import low_pass_weights
 
 onnxruntime = pytest.importorskip("onnxruntime")
 MAPS = [torch.randn(1, 8, 6, 5), torch.randn(1, 8, 3, 9)]
@@ -67,6 +68,17 @@ def test_interpolators(name, format, tmp_path):
         x = torch.randn(1, 8, 4, 7)
         (y,) = onnxruntime.InferenceSession(result.path).run(None, {"x": x.numpy()})
         torch.testing.assert_close(torch.from_numpy(y), module(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+class LowPass(nn.Module):
+    def forward(self, x):
+        return low_pass_weights(x)
+
+
+def test_the_window_of_freqfusion_has_onnx_operators(tmp_path):
+    """torch.hamming_window has none. Only this part: the whole interpolator takes the exporter a minute."""
+    maps = [torch.randn(1, 25, 6, 5), torch.randn(1, 25, 3, 9)]
+    assert max(export_module(LowPass(), maps, tmp_path / "G.onnx").errors.values()) < 1e-5
 
 
 def test_the_record_of_the_file(tmp_path):

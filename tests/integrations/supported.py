@@ -1,7 +1,7 @@
 """Run the zoo and write ``docs/supported.md``: ``python -m tests.integrations.supported [--missing] [--onnx] [PACKAGE | NAME …]``.
 
-Every row is saved when it is done; ``--missing`` goes on with those that have not passed. ``--onnx`` exports, too, which takes longer
-than all other checks.
+Every row is saved when it is done; ``--missing`` goes on with those that have not passed, or with ``--onnx``, which exports, too, with
+those that were not exported. An export takes longer than all other checks.
 """
 
 import importlib.util
@@ -32,11 +32,16 @@ ENTRIES = (
 )
 
 
-def run_entry(entry: ZooEntry, with_onnx: bool) -> dict[str, Any]:
-    """Return the row of the table: the levels, the result, and the outcome of the ONNX export if asked for."""
+def run_entry(entry: ZooEntry, known: dict[str, Any], with_onnx: bool) -> dict[str, Any]:
+    """Return the row of the table: the levels, the result, and the outcome of the ONNX export if asked for.
+
+    A row ``known`` that has passed is kept.
+    """
     if importlib.util.find_spec(entry.module) is None:
         return {"result": "not installed"}
     try:
+        if known:
+            return known | {"onnx": check_onnx(entry)}
         if not entry.steps:
             return {"result": REFUSED, "reason": check_refused(entry)}
         report = check_upgraded(entry)
@@ -52,18 +57,14 @@ def main(arguments: list[str]) -> None:
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip()
     for entry in ENTRIES:
         results = read_results()
-        known = results.get(row_key(entry), {})
-        is_done = known.get("result") == REFUSED or (
-            known.get("result") == PASSED and ("onnx" in known or "--onnx" not in arguments)
-        )
-        if (names and entry.package not in names and entry.name not in names) or ("--missing" in arguments and is_done):
+        known = results.get(row_key(entry), {}) if "--missing" in arguments else {}
+        known = known if known.get("result") in (PASSED, REFUSED) else {}
+        is_done = known.get("result") == REFUSED or bool(known and ("onnx" in known or "--onnx" not in arguments))
+        if (names and entry.package not in names and entry.name not in names) or is_done:
             continue
         start = time.monotonic()
-        row = run_entry(entry, "--onnx" in arguments) | {
-            "version": version(entry.package),
-            "commit": commit,
-            "date": str(date.today()),
-        }
+        stamp = {"version": version(entry.package), "commit": commit, "date": str(date.today())}
+        row = stamp | run_entry(entry, known, "--onnx" in arguments)
         RESULTS.write_text(json.dumps(results | {row_key(entry): row}, indent=1, sort_keys=True) + "\n")
         print(
             f"{entry.package} {entry.name}: {row['result']} {row.get('onnx', '')} ({time.monotonic() - start:.0f} s)",
@@ -117,7 +118,8 @@ Networks of other libraries, built without weights and small, upgraded by `featl
 upsampling steps as counted by hand in the source code (column "counted in"), in the right module; outputs bit-identical before training
 at five image sizes, odd ones where the network takes them; every added parameter gets a gradient; trained adapters change the outputs; a
 deep copy and a delta on a fresh network give equal outputs; `downgrade` restores outputs, classes and names. ONNX: `featlift.deployment`
-exports the network with trained adapters, and onnxruntime gives its outputs; empty where it was not tried. Networks without a step are
+exports the network with trained adapters, and onnxruntime gives its outputs; "neither": the plain network is not exported either, with the
+reason; empty where it was not tried. Networks without a step are
 refused with a list of what was seen.
 
 {summary}

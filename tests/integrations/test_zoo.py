@@ -5,10 +5,13 @@ import json
 import pytest
 import torch
 from tests.integrations.supported import ENTRIES, PAGE, RESULTS, build_page
-from tests.integrations.zoo_checks import check_refused, check_upgraded
+from tests.integrations.zoo import noise, random_network
+from tests.integrations.zoo_checks import check_refused, check_upgraded, is_same, outputs_at_all_sizes
+from tests.integrations.zoo_convolutional import efficientdet
+from tests.integrations.zoo_transformers import dpt
 from torch import nn
 
-from featlift.upgrading import upgrade
+from featlift.upgrading import added_parameters, upgrade
 from featlift.upgrading.wrappers import unwrap_module
 
 UPSAMPLING = [entry for entry in ENTRIES if entry.steps]
@@ -23,6 +26,29 @@ def name(entry):
 def test_upgraded_where_counted(entry):
     pytest.importorskip(entry.module, reason=f"{entry.package} is not installed")
     check_upgraded(entry)
+
+
+@pytest.mark.parametrize("size", [(128, 256), (384, 128), (256, 384), (512, 128)])
+@torch.no_grad()
+def test_efficientdet_is_built_for_one_size(size):
+    pytest.importorskip("effdet")
+    entry = efficientdet(size)
+    model = random_network(entry.build)
+    before = outputs_at_all_sizes(entry, model)
+    assert len(upgrade(model, "light", example_inputs=noise(size)).rows) == entry.steps
+    assert is_same(outputs_at_all_sizes(entry, model), before)
+    for parameter in added_parameters(model).values():
+        parameter.add_(0.05 * torch.randn(parameter.shape))
+    assert not is_same(outputs_at_all_sizes(entry, model), before)
+    with pytest.raises(RuntimeError, match="expects each tensor to be equal size"):
+        model(noise((256, 256)))
+
+
+@pytest.mark.parametrize("model", ["DPTForSemanticSegmentation", "DPTForDepthEstimation"])
+def test_dpt_takes_square_images_only(model):
+    pytest.importorskip("transformers")
+    with pytest.raises(RuntimeError, match="is invalid for input of size"):
+        dpt(model)(noise((64, 96)))
 
 
 @pytest.mark.parametrize("entry", OTHERS, ids=name)

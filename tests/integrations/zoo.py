@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+Sizes = tuple[tuple[int, int], ...]
+"""(H, W) in pixels."""
+
 
 @dataclass(frozen=True)
 class ZooEntry:
@@ -35,7 +38,7 @@ class ZooEntry:
     build: Callable[[], nn.Module]
     steps: int
     neck: str = ""
-    sizes: tuple[tuple[int, int], ...] = ((128, 128), (64, 96), (192, 160), (160, 224), (224, 64))
+    sizes: Sizes = ((128, 128), (64, 96), (192, 160), (160, 224), (224, 64))
     make_inputs: Callable[[tuple[int, int]], Any] | None = None
     source: str = ""
     note: str = ""
@@ -48,6 +51,17 @@ ANY_SIZES = ((128, 128), (97, 131), (64, 200), (150, 90), (201, 111))
 def noise(size: tuple[int, int], batch: int = 1) -> torch.Tensor:
     """Return a noise image ``[batch, 3, H, W]`` in 0…1."""
     return torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def with_norm_statistics(network: nn.Module) -> nn.Module:
+    """Set the statistics of all batch norms to those of noise images; with the initial ones, the maps of random weights may vanish."""
+    for module in network.eval().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+            module.train()
+    network(noise((128, 128), batch=2))
+    return network.eval()
 
 
 def random_network(build: Callable[[], nn.Module]) -> nn.Module:

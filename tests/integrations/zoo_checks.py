@@ -129,7 +129,9 @@ def export_problem(entry: ZooEntry, model: nn.Module) -> str:
             else:
                 export_network(OneInput(model, inputs), entry.sizes[0], path)
         except Exception as error:  # an exporter may raise anything
-            return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:60]}"
+            while error.__cause__ is not None:  # the exporter's own error only says that it failed
+                error = error.__cause__
+            return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}".replace("|", "/")
     return ""
 
 

@@ -1,5 +1,6 @@
 """The zoo: torchvision, timm, segmentation_models_pytorch, effdet."""
 
+import re
 from functools import partial
 
 from tests.integrations.zoo import ANY_SIZES, ZooEntry, noise
@@ -64,11 +65,26 @@ def smp_model(name: str) -> nn.Module:
     return getattr(smp, name)("resnet18", encoder_weights=None, classes=5)
 
 
-def effdet_model() -> nn.Module:
+def efficientdet(size: tuple[int, int] = (256, 256)) -> ZooEntry:
+    """EfficientDet for images of ``size``; its resampling layers have the sizes of its maps as constants."""
+    return ZooEntry(
+        "EfficientDet-Lite0",
+        "effdet",
+        "effdet",
+        partial(effdet_model, size),
+        12,
+        "fpn.cell",
+        (size,),
+        source="BiFPN: 4 in each of 3 cells",
+        note="a network is built for one image size, a multiple of 128 px; networks for five sizes are tested",
+    )
+
+
+def effdet_model(size: tuple[int, int]) -> nn.Module:
     from effdet import create_model
 
     return create_model(
-        "tf_efficientdet_lite0", pretrained=False, pretrained_backbone=False, num_classes=3, image_size=(256, 256)
+        "tf_efficientdet_lite0", pretrained=False, pretrained_backbone=False, num_classes=3, image_size=size
     )
 
 
@@ -76,38 +92,37 @@ def list_of_images(size: tuple[int, int]) -> list[Tensor]:
     return [noise(size)[0]]
 
 
+def torchvision_entry(name: str, module: str, builder: str, note: str = "") -> ZooEntry:
+    """A network without steps, by its builder; a detector takes lists of images."""
+    inputs = list_of_images if module == "detection" else None
+    return TORCHVISION(
+        name=name, build=partial(torchvision_model, module, builder), steps=0, make_inputs=inputs, note=note
+    )
+
+
+def smp_entry(name: str, steps: int, neck: str = "", source: str = "", note: str = "", kind: str = "") -> ZooEntry:
+    sizes = PAN_SIZES if name == "PAN" else ZooEntry.sizes
+    return ZooEntry(name, SMP, SMP, partial(smp_model, kind or name), steps, neck, sizes, source=source, note=note)
+
+
 TORCHVISION = partial(ZooEntry, package="torchvision", module="torchvision", sizes=ANY_SIZES)
-SMP = partial(ZooEntry, package="segmentation_models_pytorch", module="segmentation_models_pytorch")
-RCNN = partial(TORCHVISION, make_inputs=list_of_images)
+SMP = "segmentation_models_pytorch"
+FPN = "`FeaturePyramidNetwork`"
+PAN_SIZES = ((128, 128), (128, 160), (192, 160), (160, 224), (224, 128))
+RCNNS = {"Faster R-CNN": 3, "Mask R-CNN": 3, "RetinaNet": 2, "FCOS": 2}
+"""Name of the detector → number of levels above the coarsest."""
 
 ENTRIES = (
-    RCNN(
-        name="Faster R-CNN",
-        build=partial(torchvision_rcnn, "FasterRCNN"),
-        source="`FeaturePyramidNetwork`",
-        steps=3,
-        neck="backbone.fpn",
-    ),
-    RCNN(
-        name="Mask R-CNN",
-        build=partial(torchvision_rcnn, "MaskRCNN"),
-        source="`FeaturePyramidNetwork`",
-        steps=3,
-        neck="backbone.fpn",
-    ),
-    RCNN(
-        name="RetinaNet",
-        build=partial(torchvision_rcnn, "RetinaNet"),
-        source="`FeaturePyramidNetwork`",
-        steps=2,
-        neck="backbone.fpn",
-    ),
-    RCNN(
-        name="FCOS",
-        build=partial(torchvision_rcnn, "FCOS"),
-        source="`FeaturePyramidNetwork`",
-        steps=2,
-        neck="backbone.fpn",
+    *(
+        TORCHVISION(
+            name=name,
+            build=partial(torchvision_rcnn, re.sub(r"[ -]", "", name)),
+            source=FPN,
+            steps=steps,
+            neck="backbone.fpn",
+            make_inputs=list_of_images,
+        )
+        for name, steps in RCNNS.items()
     ),
     TORCHVISION(
         name="LR-ASPP",
@@ -115,92 +130,30 @@ ENTRIES = (
         source="`LRASPPHead`",
         steps=1,
         neck="classifier",
-        sizes=((128, 128), (64, 96), (192, 160), (160, 224), (224, 64)),
+        sizes=ZooEntry.sizes,
     ),
-    TORCHVISION(name="own FPN", build=partial(own_fpn, False), source="`FeaturePyramidNetwork`", steps=2, neck="1"),
-    TORCHVISION(
-        name="subclass of FPN", build=partial(own_fpn, True), source="`FeaturePyramidNetwork`", steps=2, neck="1"
+    TORCHVISION(name="own FPN", build=partial(own_fpn, False), source=FPN, steps=2, neck="1"),
+    TORCHVISION(name="subclass of FPN", build=partial(own_fpn, True), source=FPN, steps=2, neck="1"),
+    ZooEntry("features_only and FPN", "timm", "timm", TimmFPN, 2, "fpn", ANY_SIZES, source=FPN),
+    smp_entry("Unet", 5, "decoder.blocks", "`unet/decoder.py`, one per block"),
+    smp_entry("Unet++", 11, "decoder.blocks", "`unetplusplus/decoder.py`, one per block", kind="UnetPlusPlus"),
+    smp_entry("MAnet", 5, "decoder.blocks", "`manet/decoder.py`, one per block"),
+    smp_entry("FPN", 9, "decoder", "`fpn/decoder.py`", "3 of the pyramid and 6 of the segmentation blocks"),
+    smp_entry("UPerNet", 4, "decoder", "`upernet/decoder.py`", "3 of the pyramid and 1 of the fusion"),
+    smp_entry("PAN", 2, "decoder", "`GAUBlock`", "its three poolings need 128 px"),
+    smp_entry("Segformer", 1, "decoder", "`segformer/decoder.py`"),
+    efficientdet(),
+    torchvision_entry("SSD", "detection", "ssd300_vgg16"),
+    torchvision_entry("SSDlite", "detection", "ssdlite320_mobilenet_v3_large"),
+    torchvision_entry(
+        "Faster R-CNN MobileNet",
+        "detection",
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        "both of its levels have stride 32",
     ),
-    ZooEntry("features_only and FPN", "timm", "timm", TimmFPN, 2, "fpn", ANY_SIZES, source="`FeaturePyramidNetwork`"),
-    SMP(
-        name="Unet",
-        build=partial(smp_model, "Unet"),
-        source="`unet/decoder.py`, one per block",
-        steps=5,
-        neck="decoder.blocks",
-    ),
-    SMP(
-        name="Unet++",
-        build=partial(smp_model, "UnetPlusPlus"),
-        source="`unetplusplus/decoder.py`, one per block",
-        steps=11,
-        neck="decoder.blocks",
-    ),
-    SMP(
-        name="MAnet",
-        build=partial(smp_model, "MAnet"),
-        source="`manet/decoder.py`, one per block",
-        steps=5,
-        neck="decoder.blocks",
-    ),
-    SMP(
-        name="FPN",
-        build=partial(smp_model, "FPN"),
-        source="`fpn/decoder.py`",
-        steps=9,
-        neck="decoder",
-        note="3 of the pyramid and 6 of the segmentation blocks",
-    ),
-    SMP(
-        name="UPerNet",
-        build=partial(smp_model, "UPerNet"),
-        source="`upernet/decoder.py`",
-        steps=4,
-        neck="decoder",
-        note="3 of the pyramid and 1 of the fusion",
-    ),
-    SMP(
-        name="PAN",
-        build=partial(smp_model, "PAN"),
-        source="`GAUBlock`",
-        steps=2,
-        neck="decoder",
-        sizes=((128, 128), (128, 160), (192, 160), (160, 224), (224, 128)),
-        note="its three poolings need 128 px",
-    ),
-    SMP(
-        name="Segformer",
-        build=partial(smp_model, "Segformer"),
-        source="`segformer/decoder.py`",
-        steps=1,
-        neck="decoder",
-    ),
-    ZooEntry(
-        "EfficientDet-Lite0",
-        "effdet",
-        "effdet",
-        effdet_model,
-        12,
-        "fpn.cell",
-        ((256, 256),),
-        source="BiFPN: 4 in each of 3 cells",
-        note="built for one image size",
-    ),
-    RCNN(name="SSD", build=partial(torchvision_model, "detection", "ssd300_vgg16"), steps=0),
-    RCNN(name="SSDlite", build=partial(torchvision_model, "detection", "ssdlite320_mobilenet_v3_large"), steps=0),
-    RCNN(
-        name="Faster R-CNN MobileNet",
-        build=partial(torchvision_model, "detection", "fasterrcnn_mobilenet_v3_large_320_fpn"),
-        steps=0,
-        note="both of its levels have stride 32",
-    ),
-    TORCHVISION(
-        name="DeepLabV3", build=partial(torchvision_model, "segmentation", "deeplabv3_mobilenet_v3_large"), steps=0
-    ),
-    SMP(
-        name="Linknet", build=partial(smp_model, "Linknet"), steps=0, note="transposed convolutions are learned already"
-    ),
-    SMP(name="PSPNet", build=partial(smp_model, "PSPNet"), steps=0),
-    SMP(name="DeepLabV3", build=partial(smp_model, "DeepLabV3"), steps=0),
-    SMP(name="DeepLabV3+", build=partial(smp_model, "DeepLabV3Plus"), steps=0),
+    torchvision_entry("DeepLabV3", "segmentation", "deeplabv3_mobilenet_v3_large"),
+    smp_entry("Linknet", 0, note="transposed convolutions are learned already"),
+    smp_entry("PSPNet", 0),
+    smp_entry("DeepLabV3", 0),
+    smp_entry("DeepLabV3+", 0, kind="DeepLabV3Plus"),
 )

@@ -1,10 +1,11 @@
 """The zoo: Hugging Face's networks from small configurations."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from tests.integrations.zoo import ZooEntry, noise
+from tests.integrations.zoo import Sizes, ZooEntry, noise, with_norm_statistics
 from torch import nn
 
 SWIN = {"image_size": 64, "patch_size": 4, "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 2,
@@ -37,8 +38,9 @@ def rtdetr(config_name: str = "RTDetrConfig", model_name: str = "RTDetrForObject
                                   out_features=["stage2", "stage3", "stage4"])  # fmt: skip
     options = {"backbone_config": backbone, "encoder_in_channels": [12, 16, 24], "encoder_hidden_dim": 16, "encoder_ffn_dim": 16,
                "encoder_attention_heads": 2, "d_model": 16, "decoder_in_channels": [16, 16, 16], "decoder_ffn_dim": 16, "num_queries": 10,
-               "decoder_layers": 2, "decoder_attention_heads": 2, "anchor_image_size": None, "num_labels": 3}  # fmt: skip
-    return hf_model(config_name, model_name, **options)
+               "decoder_layers": 2, "decoder_attention_heads": 2, "anchor_image_size": None, "num_labels": 3,
+               "freeze_backbone_batch_norms": False}  # fmt: skip
+    return with_norm_statistics(hf_model(config_name, model_name, **options))
 
 
 def mask_former(config_name: str, model_name: str, **options: Any) -> nn.Module:
@@ -105,121 +107,44 @@ def pixel_values(size: tuple[int, int]) -> dict[str, Any]:
     return {"pixel_values": noise(size)}
 
 
-HF = partial(ZooEntry, package="transformers", module="transformers", make_inputs=pixel_values)
+def entry(name: str, build: Callable[[], nn.Module], steps: int, neck: str = "", source: str = "", note: str = "", *,
+          sizes: Sizes = ZooEntry.sizes, make_inputs: Callable[[tuple[int, int]], Any] = pixel_values) -> ZooEntry:  # fmt: skip
+    return ZooEntry(name, "transformers", "transformers", build, steps, neck, sizes, make_inputs, source, note)
+
+
 MASK2FORMER = {"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "encoder_feedforward_dim": 16, "encoder_layers": 1,
                "decoder_layers": 2, "num_attention_heads": 2, "dim_feedforward": 16, "num_queries": 5}  # fmt: skip
 ONEFORMER = {"conv_dim": 32, "mask_dim": 32, "hidden_dim": 32, "encoder_feedforward_dim": 16, "encoder_layers": 1, "decoder_layers": 2,
              "num_attention_heads": 2, "dim_feedforward": 16, "num_queries": 5, "is_training": False}  # fmt: skip
+YOLOS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "image_size": [64, 64],
+         "num_detection_tokens": 5}  # fmt: skip
 DINO_SIZES = ((56, 56), (112, 112), (56, 112), (84, 140), (140, 84))
+DPT_SIZES = ((64, 64), (80, 80), (96, 96), (113, 113), (150, 150))
+UPERNET_SIZES = ((384, 384), (64, 64), (96, 160), (128, 192), (224, 224))
+SQUARE = "it takes square images only"
+rtdetr_v2 = partial(rtdetr, "RTDetrV2Config", "RTDetrV2ForObjectDetection")
+d_fine = partial(rtdetr, "DFineConfig", "DFineForObjectDetection")
+mask2former = partial(mask_former, "Mask2FormerConfig", "Mask2FormerForUniversalSegmentation", **MASK2FORMER)
+oneformer = partial(mask_former, "OneFormerConfig", "OneFormerForUniversalSegmentation", **ONEFORMER)
+yolos = partial(hf_model, "YolosConfig", "YolosForObjectDetection", **YOLOS)
+DECODER, FUSION = "model.pixel_level_module.decoder", "neck.fusion_stage.layers"
 
 ENTRIES = (
-    HF(
-        name="RT-DETR",
-        build=rtdetr,
-        source="`RTDetrHybridEncoder`",
-        steps=2,
-        neck="model.encoder",
-    ),
-    HF(
-        name="RT-DETRv2",
-        build=partial(rtdetr, "RTDetrV2Config", "RTDetrV2ForObjectDetection"),
-        source="`RTDetrV2HybridEncoder`",
-        steps=2,
-        neck="model.encoder",
-    ),
-    HF(
-        name="D-FINE",
-        build=partial(rtdetr, "DFineConfig", "DFineForObjectDetection"),
-        source="`DFineHybridEncoder`",
-        steps=2,
-        neck="model.encoder",
-    ),
-    HF(
-        name="Mask2Former",
-        build=partial(mask_former, "Mask2FormerConfig", "Mask2FormerForUniversalSegmentation", **MASK2FORMER),
-        source="`Mask2FormerPixelDecoder`",
-        steps=1,
-        neck="model.pixel_level_module.decoder",
-    ),
-    HF(
-        name="OneFormer",
-        build=partial(mask_former, "OneFormerConfig", "OneFormerForUniversalSegmentation", **ONEFORMER),
-        source="`OneFormerPixelDecoder`",
-        steps=1,
-        neck="model.pixel_level_module.decoder",
-        make_inputs=oneformer_inputs,
-    ),
-    HF(
-        name="MaskFormer",
-        build=maskformer,
-        source="`MaskFormerFPNLayer`",
-        steps=3,
-        neck="model.pixel_level_module.decoder.fpn.layers",
-    ),
-    HF(
-        name="SegFormer",
-        build=segformer,
-        source="`SegformerDecodeHead`",
-        steps=1,
-        neck="decode_head",
-        note="its only factor of 2; the others are 4 and 8",
-    ),
-    HF(
-        name="DETR segmentation",
-        build=partial(detr, "DetrForSegmentation"),
-        source="`DetrFPNFusionStage`",
-        steps=3,
-        neck="mask_head.fpn_stages",
-    ),
-    HF(
-        name="Depth Anything",
-        build=depth_anything,
-        source="`DepthAnythingFeatureFusionLayer`",
-        steps=4,
-        neck="neck.fusion_stage.layers",
-        sizes=DINO_SIZES,
-    ),
-    HF(
-        name="DPT segmentation",
-        build=partial(dpt, "DPTForSemanticSegmentation"),
-        sizes=((64, 64),),
-        source="`DPTFeatureFusionLayer`",
-        steps=4,
-        neck="neck.fusion_stage.layers",
-        note="its class logits stay",
-    ),
-    HF(
-        name="DPT depth",
-        build=partial(dpt, "DPTForDepthEstimation"),
-        sizes=((64, 64),),
-        source="`DPTFeatureFusionLayer`, `DPTDepthEstimationHead`",
-        steps=5,
-        note="4 of the fusion and 1 in the head, before two convolutions",
-    ),
-    HF(
-        name="UperNet",
-        build=upernet,
-        source="`UperNetHead`",
-        steps=4,
-        neck="decode_head",
-        sizes=((384, 384), (64, 64), (96, 160), (128, 192), (224, 224)),
-        note="3 of the pyramid and 1 of the fusion",
-    ),
-    HF(name="DETR", build=partial(detr, "DetrForObjectDetection"), steps=0),
-    HF(name="Deformable DETR", build=deformable_detr, steps=0),
-    HF(
-        name="YOLOS",
-        build=partial(
-            hf_model,
-            "YolosConfig",
-            "YolosForObjectDetection",
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            image_size=[64, 64],
-            num_detection_tokens=5,
-        ),
-        steps=0,
-    ),
-)
+    entry("RT-DETR", rtdetr, 2, "model.encoder", "`RTDetrHybridEncoder`"),
+    entry("RT-DETRv2", rtdetr_v2, 2, "model.encoder", "`RTDetrV2HybridEncoder`"),
+    entry("D-FINE", d_fine, 2, "model.encoder", "`DFineHybridEncoder`"),
+    entry("Mask2Former", mask2former, 1, DECODER, "`Mask2FormerPixelDecoder`"),
+    entry("OneFormer", oneformer, 1, DECODER, "`OneFormerPixelDecoder`", make_inputs=oneformer_inputs),
+    entry("MaskFormer", maskformer, 3, f"{DECODER}.fpn.layers", "`MaskFormerFPNLayer`"),
+    entry("SegFormer", segformer, 1, "decode_head", "`SegformerDecodeHead`", "its only factor of 2; the others are 4 and 8"),
+    entry("DETR segmentation", partial(detr, "DetrForSegmentation"), 3, "mask_head.fpn_stages", "`DetrFPNFusionStage`"),
+    entry("Depth Anything", depth_anything, 4, FUSION, "`DepthAnythingFeatureFusionLayer`", sizes=DINO_SIZES),
+    entry("DPT segmentation", partial(dpt, "DPTForSemanticSegmentation"), 4, FUSION, "`DPTFeatureFusionLayer`",
+          f"its class logits stay; {SQUARE}", sizes=DPT_SIZES),
+    entry("DPT depth", partial(dpt, "DPTForDepthEstimation"), 5, "", "`DPTFeatureFusionLayer`, `DPTDepthEstimationHead`",
+          f"4 of the fusion and 1 in the head, before two convolutions; {SQUARE}", sizes=DPT_SIZES),
+    entry("UperNet", upernet, 4, "decode_head", "`UperNetHead`", "3 of the pyramid and 1 of the fusion", sizes=UPERNET_SIZES),
+    entry("DETR", partial(detr, "DetrForObjectDetection"), 0),
+    entry("Deformable DETR", deformable_detr, 0),
+    entry("YOLOS", yolos, 0),
+)  # fmt: skip

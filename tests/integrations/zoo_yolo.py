@@ -1,6 +1,7 @@
 """The zoo: YOLOX, LibreYOLO, RF-DETR."""
 
 import importlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,68 +36,42 @@ def pp_yoloe() -> nn.Module:
     return network
 
 
-def rfdetr_model() -> nn.Module:
-    from rfdetr import RFDETRNano
+def rfdetr_model(name: str) -> nn.Module:
+    import rfdetr
 
-    return unwrap_module(RFDETRNano(pretrain_weights=None))
+    return unwrap_module(getattr(rfdetr, name)(pretrain_weights=None))
 
 
-LIBREYOLO = partial(ZooEntry, package="libreyolo", module="libreyolo")
+RTDETR = {
+    "num_classes": 3,
+    "hidden_dim": 32,
+    "num_queries": 10,
+    "num_decoder_layers": 1,
+    "dim_feedforward": 32,
+    "num_denoising": 0,
+}
+LIBREYOLO = partial(ZooEntry, package="libreyolo", module="libreyolo", steps=2)
+RFDETR = partial(ZooEntry, package="rfdetr", module="rfdetr", steps=0)
+YOLO9_CALLS = "`yolo9/nn.py`: `up1`, `up2`"
+BUILDERS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
+    "YOLOX": (partial(libreyolo_model, "yolox", "LibreYOLOXModel", config="n", nb_classes=3), "backbone", "`YOLOXPAFPN.forward`"),
+    "YOLO9": (partial(libreyolo_model, "yolo9", "LibreYOLO9Model", config="t", reg_max=16, nb_classes=3), "neck", YOLO9_CALLS),
+    "PP-YOLOE": (pp_yoloe, "neck", "`ppyoloe/nn.py`"),
+    "RT-DETR": (partial(libreyolo_model, "rtdetr", "RTDETRModel", **RTDETR), "encoder", "`HybridEncoder.forward`"),
+    "RTMDet": (partial(libreyolo_model, "rtmdet", "LibreRTMDetModel", size="t", nc=3), "neck", "`CSPNeXtPAFPN.forward`"),
+    "PicoDet": (partial(libreyolo_model, "picodet", "LibrePICODETModel", size="s", nb_classes=3), "neck", "`CSPPAN.forward`"),
+}  # fmt: skip
+"""LibreYOLO's networks: function that builds it, neck, and where its two calls are."""
 
 ENTRIES = (
     ZooEntry("YOLOX", "pixeltable-yolox", "yolox", yolox_model, 2, "backbone", source="`YoloPafpn.forward`"),
     ZooEntry("YoloFpn", "pixeltable-yolox", "yolox", yolo_fpn, 2, "", source="`YoloFpn.forward`"),
-    LIBREYOLO(
-        name="YOLOX",
-        build=partial(libreyolo_model, "yolox", "LibreYOLOXModel", config="n", nb_classes=3),
-        steps=2,
-        neck="backbone",
-        source="`YOLOXPAFPN.forward`",
+    *(LIBREYOLO(name=name, build=build, neck=neck, source=source) for name, (build, neck, source) in BUILDERS.items()),
+    RFDETR(name="RF-DETR Nano", build=partial(rfdetr_model, "RFDETRNano"), sizes=((384, 384),), note="one map"),
+    RFDETR(
+        name="RF-DETR Seg Nano",
+        build=partial(rfdetr_model, "RFDETRSegNano"),
+        sizes=((312, 312),),
+        note="one map, and masks at three times its size",
     ),
-    LIBREYOLO(
-        name="YOLO9",
-        build=partial(libreyolo_model, "yolo9", "LibreYOLO9Model", config="t", reg_max=16, nb_classes=3),
-        steps=2,
-        neck="neck",
-        source="`yolo9/nn.py`: `up1`, `up2`",
-    ),
-    LIBREYOLO(
-        name="PP-YOLOE",
-        build=pp_yoloe,
-        steps=2,
-        neck="neck",
-        source="`ppyoloe/nn.py`",
-    ),
-    LIBREYOLO(
-        name="RT-DETR",
-        build=partial(
-            libreyolo_model,
-            "rtdetr",
-            "RTDETRModel",
-            num_classes=3,
-            hidden_dim=32,
-            num_queries=10,
-            num_decoder_layers=1,
-            dim_feedforward=32,
-            num_denoising=0,
-        ),
-        steps=2,
-        neck="encoder",
-        source="`HybridEncoder.forward`",
-    ),
-    LIBREYOLO(
-        name="RTMDet",
-        build=partial(libreyolo_model, "rtmdet", "LibreRTMDetModel", size="t", nc=3),
-        steps=2,
-        neck="neck",
-        source="`CSPNeXtPAFPN.forward`",
-    ),
-    LIBREYOLO(
-        name="PicoDet",
-        build=partial(libreyolo_model, "picodet", "LibrePICODETModel", size="s", nb_classes=3),
-        steps=2,
-        neck="neck",
-        source="`CSPPAN.forward`",
-    ),
-    ZooEntry("RF-DETR Nano", "rfdetr", "rfdetr", rfdetr_model, 0, sizes=((384, 384),), note="one map"),
 )

@@ -38,6 +38,28 @@ def test_images_of_other_classes_are_refused(trained, coco, tmp_path, capsys):
     assert "the detector does not know zebra" in printed
 
 
+def test_slices_one_level_and_p2_of_the_image_at_twice_the_size(trained, tmp_path):
+    """As a user evaluates them; each kind has a file of its own."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("detector.safetensors", "settings.json"):
+        (run / name).symlink_to(trained["nearest"] / name)
+    options = {
+        "slices": ["--slice-size", "40", "--slice-scale", "2"],
+        "p3": ["--level", "p3"],
+        "double-size-level": ["--double-size-level", "32"],
+    }
+    for variant, words in options.items():
+        assert main.main(["evaluate", str(run), *words]) == 0
+        content = json.loads((run / f"evaluation-own-val-{variant}.json").read_text())
+        assert content["metrics"]["boxes"]["ap"] is not None
+
+
+def test_an_unknown_level_is_refused(trained, capsys):
+    assert main.main(["evaluate", str(trained["nearest"]), "--level", "p3x"]) == 1
+    assert "choose one of p2, p3, p4, p5, p6" in capsys.readouterr().err
+
+
 def test_voc_data_are_also_evaluated_by_vocs_protocols(trained, coco, tmp_path, capsys):
     assert main.main(["data", "convert", str(coco), str(tmp_path / "voc"), "--to", "voc"]) == 0
     words = [str(trained["nearest"]), "--data", str(tmp_path / "voc"), "--out", str(tmp_path / "m.json")]

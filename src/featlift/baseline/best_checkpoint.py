@@ -39,11 +39,11 @@ class BestCheckpoint:
 
     def evaluate_if_due(self, step: int) -> None:
         """Evaluate after ``step`` steps if it is a multiple of ``run.evaluate_every``; log AP, and write ``best_detector.safetensors``
-        and ``best.json`` (``step``, ``ap``) if it is the highest so far, also over a resumed run. All ranks call it; rank 0 evaluates.
+        and ``best.json`` (``step``, ``ap``) if it is the highest so far, also over a resumed run. All ranks call it: each detects in its
+        share of the images, and rank 0 writes.
         """
         if self.run.evaluate_every and step % self.run.evaluate_every == 0:
-            if self.run.rank == 0:
-                self._evaluate(step)
+            self._evaluate(step)
             self.run.barrier()
 
     def _evaluate(self, step: int) -> None:
@@ -54,6 +54,8 @@ class BestCheckpoint:
             self.detector, dataset, self.data.batch_size, self.run.device, progress=False, label_ids=label_ids
         )
         self.detector.train(was_training)
+        if self.run.rank != 0:
+            return
         ap = evaluation.metrics["boxes"]["ap"]
         self.run.log({"stage": "evaluation", "step": step, "ap": ap})
         best = _read_best(self.run.folder)

@@ -1,6 +1,6 @@
 """Training of a detector with its own detection losses: the baseline, and the last stage of SRF-GAN and AFI-GAN."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -9,6 +9,7 @@ from featlift.baseline.best_checkpoint import BestCheckpoint
 from featlift.baseline.settings import Settings
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.config import build_train_loader, load_training_set
+from featlift.data.mixed_batches import MixedDataLoader
 from featlift.data.run_data import read_run_category_ids
 from featlift.detectors import Detector
 from featlift.detectors.checkpoint import (
@@ -42,20 +43,22 @@ def train(settings: Settings, run: Run) -> Detector:
 
 def train_detector(
     detector: Detector,
-    loader: ResumableDataLoader,
+    loader: ResumableDataLoader | MixedDataLoader,
     stage: StageConfig,
     run: Run,
     stage_name: str,
     best: BestCheckpoint | None = None,
+    compute_losses: Callable[[list[Tensor], list[Target]], dict[str, Tensor]] | None = None,
 ) -> None:
     """Train ``detector`` with its detection losses, summed with weight 1, for ``stage.steps`` steps as stage ``stage_name`` of ``run``.
 
-    ``best`` evaluates it every ``run.evaluate_every`` steps.
+    ``best`` evaluates it every ``run.evaluate_every`` steps. ``compute_losses`` returns the losses of a batch instead of the detector.
     """
     learner = Learner(detector, stage.optimizer, stage.steps)
+    compute_losses = compute_losses or detector
 
     def step(images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
-        log = learner.step(detector(images, targets))
+        log = learner.step(compute_losses(images, targets))
         if best is not None:
             best.evaluate_if_due(learner.num_calls)
         return log

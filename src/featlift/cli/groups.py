@@ -112,7 +112,20 @@ SHORT_HELP: dict[str, tuple[str, ...]] = {
 
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("run", (*_RUN, "save_every", "log_every", "evaluate_every", "tracker")),
-    ("data", ("data", "evaluation", "vectors", "collection", "class_balance", "degradation", "downscale", "ratios")),
+    (
+        "data",
+        (
+            "data",
+            "evaluation",
+            "vectors",
+            "collection",
+            "class_balance",
+            "self_training",
+            "degradation",
+            "downscale",
+            "ratios",
+        ),
+    ),
     ("model", ("model", "network", "embedder", "extended_level", "feature_extractor", "generator", "hidden_dim")),
     ("losses", ("adversarial", "loss_weights", "distillation", "focal_exponent", "regularization", "level_matching")),
     ("optimizer and schedule", ("optimizer", "detector_optimizer", "batch_size")),

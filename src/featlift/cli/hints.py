@@ -64,8 +64,8 @@ _PRETRAINED = (
 )
 _WEIGHTS = (
     Hint("init_from", "--init-from starts from a detector; --model.backbone-weights from a backbone's weights."),
-    *_PRETRAINED,
     Hint("model", "Give the run folder or file of weights as {flag}."),
+    *_PRETRAINED,
     Hint("first", "Give two run folders without an option: featlift compare FIRST SECOND."),
 )
 _WORKERS = (

@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from featlift.device import resolve_device
 from featlift.papers.fdsr.evaluation import SRDetectionConfig, evaluate_sr_run
 from featlift.papers.registry import PAPERS
 from featlift.runs.options import InferenceOptions
 from featlift.runs.results import read_paper
 from featlift.runs.submission import submit_detections
+from featlift.training import distributed
 
 DEFAULT_INFERENCE = InferenceOptions()
 
@@ -26,8 +26,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a run as its paper does: a detector by COCO AP and AR, also of tiny objects (< 16²); FSR-GAN by retrieval metrics.
 
+    Under ``torchrun`` the images are divided among all processes.
+
     Args:
-        model: Run folder or detector file.
+        model: Run folder or detector file; or, with ``data``, a detector of another library: NAME of torchvision, ultralytics:yolo11n.pt,
+            hf:FOLDER_OR_ID, yolox:FILE, or FILE.py:FUNCTION.
         data: COCO folder, TT100K folder (adds the metrics of TT100K's own protocol) or "scenes"; default: the run's training data.
         split: Split: "val" (TT100K's "test"), "train", or COCO's "test-dev" with ``--submit``.
         out: JSON file for metrics and detections (TT100K's accuracy-recall plot is written next to it); default: next to the detector.
@@ -37,12 +40,28 @@ def evaluate(
         downscale: Factor by which image sides are reduced for ``super_resolvers``. Several, as ``4,2,8``, add a plot of AP against the
             factor (``robustness.png``); each adds one evaluation.
         submit: Only detect, and write the zip files that COCO's evaluation server takes into the folder ``out``.
-        inference: Batch size, device, test-time augmentation and class names.
+        inference: Batch size, device, test-time augmentation, class names and weights.
 
     Raises:
         ValueError: If the classes of the dataset differ from the detector's.
     """
-    inference = replace(inference, device=str(resolve_device(inference.device)))
+    inference = replace(inference, device=str(distributed.init_distributed(inference.device)))
+    try:
+        return _evaluate(model, data, split, out, super_resolvers or {}, downscale, submit, inference)
+    finally:
+        distributed.shutdown_distributed()
+
+
+def _evaluate(
+    model: str,
+    data: str,
+    split: str,
+    out: str,
+    super_resolvers: dict[str, str],
+    downscale: tuple[int, ...],
+    submit: bool,
+    inference: InferenceOptions,
+) -> dict[str, Any]:
     if submit:
         paths = submit_detections(model, data, split, out, inference)
         print("\n".join(map(str, paths)))

@@ -22,8 +22,8 @@ def import_published(
     Args:
         weights: File of the weights: ``.pkl``, ``.pth`` or ``.safetensors``.
         detector: Detector of the weights (`featlift list detectors`).
-        backbone: "resnet50", "resnet101" or, with the heads of the papers' rows, "resnest101e".
-        pyramid: "fpn" or "pafpn".
+        backbone: "resnet50", "resnet101" or, with the heads of the papers' rows, "resnest101e" or "swin_large_patch4_window12_384".
+        pyramid: "fpn", "pafpn" or, of AFI-GAN's Swin-L, "bifpn-published".
         interpolator: Interpolator of the pyramid: "nearest" in Detectron2's zoo, "afi" or "srf" in the papers' files.
         classes: Class names in the order of the labels; COCO's 80 by default.
         out: Output folder.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from featlift.backbones import BACKBONE_LEVELS, Backbone
-from featlift.backbones.detectron2 import detectron2_backbone
+from featlift.backbones.detectron2 import SwinBackbone, detectron2_backbone
 from featlift.conversion.rules import KeyRule
 
 _NORM_TENSOR = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
@@ -22,16 +22,28 @@ def detectron2_resnest(depth: int = 101, levels: Sequence[str] = BACKBONE_LEVELS
     return detectron2_backbone({50: "resnest50d", 101: "resnest101e"}[depth], levels, "batch")
 
 
-def backbone_rules(backbone: Backbone) -> list[KeyRule]:
+def detectron2_swin(
+    name: str = "swin_large_patch4_window12_384", levels: Sequence[str] = ("c3", "c4", "c5")
+) -> SwinBackbone:
+    """Create the Swin of the papers' rows with random weights: layer norm on every returned map, statistics of the published code."""
+    backbone = detectron2_backbone(name, levels)
+    assert isinstance(backbone, SwinBackbone)
+    return backbone
+
+
+def backbone_rules(backbone: Backbone | SwinBackbone) -> list[KeyRule]:
     """Return the rules that map the keys below ``bottom_up.`` to ``backbone``.
 
     Raises:
-        ValueError: If it is neither a ResNet nor a ResNeSt, or a ResNet with strides in the 3x3 convolutions.
+        ValueError: If it is neither a ResNet nor a ResNeSt nor a :class:`SwinBackbone`, or a ResNet with strides in the 3x3 convolutions.
     """
+    if isinstance(backbone, SwinBackbone):
+        return _swin_rules()
     network = backbone.network
     if not hasattr(network, "layer4"):
         raise ValueError(
-            "Published backbone weights exist for ResNet and ResNeSt; load other backbones (e.g. Swin) with weights from timm."
+            "Published backbone weights exist for ResNet, ResNeSt and, built with featlift.conversion.detectron2_swin(), Swin; load other "
+            "backbones with weights from timm."
         )
     if isinstance(network.conv1, nn.Sequential):
         return [*_deep_stem_rules(), *_split_attention_rules(), *_residual_block_rules("downsample.1", "downsample.2")]
@@ -76,4 +88,26 @@ def _split_attention_rules() -> list[KeyRule]:
         KeyRule(conv2 + r"conv\.weight", lambda m: f"{_block_path(m)}.conv2.conv.weight"),
         KeyRule(conv2 + r"(fc1|fc2)\.(weight|bias)", lambda m: f"{_block_path(m)}.conv2.{m[3]}.{m[4]}"),
         KeyRule(conv2 + r"(bn0|bn1)\." + _NORM_TENSOR, lambda m: f"{_block_path(m)}.conv2.{m[3]}.{m[4]}"),
+    ]
+
+
+def _swin_rules() -> list[KeyRule]:
+    """Rules for torchvision's blocks: a stage is an odd layer, the downsampling at its end the layer after it."""
+    rest, block = r"\.(.+)", r"layers\.(\d)\.blocks\.(\d+)\."
+    return [
+        KeyRule(
+            block + r"(attn\.relative_position_index)",
+            lambda m: f"network.{2 * int(m[1]) + 1}.{m[2]}.{m[3]}",
+            lambda index: index.flatten(),
+            "flattened",
+        ),
+        KeyRule(
+            block + r"mlp\.fc([12])" + rest,
+            lambda m: f"network.{2 * int(m[1]) + 1}.{m[2]}.mlp.{3 * int(m[3]) - 3}.{m[4]}",
+        ),
+        KeyRule(block + r"(.+)", lambda m: f"network.{2 * int(m[1]) + 1}.{m[2]}.{m[3]}"),
+        KeyRule(r"layers\.(\d)\.downsample" + rest, lambda m: f"network.{2 * int(m[1]) + 2}.{m[2]}"),
+        KeyRule(r"patch_embed\.proj" + rest, r"network.0.0.\1"),
+        KeyRule(r"patch_embed\.norm" + rest, r"network.0.2.\1"),
+        KeyRule(r"norm(\d)" + rest, lambda m: f"output_norms.c{int(m[1]) + 2}.{m[2]}"),
     ]

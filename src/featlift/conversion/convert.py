@@ -12,7 +12,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from featlift.checkpoints import read_state_dict
 from featlift.conversion.backbones import backbone_rules
-from featlift.conversion.bifpn import PublishedBiFPN, bifpn_rules
+from featlift.conversion.bifpn import bifpn_rules
 from featlift.conversion.heads import (
     afi_rules,
     cascade_rules,
@@ -34,6 +34,7 @@ from featlift.distillation.discriminator import PatchDiscriminator
 from featlift.features import level_stride
 from featlift.interpolators import AFI
 from featlift.pyramids import FPN
+from featlift.pyramids.published_bifpn import PublishedBiFPN
 
 FCOS_SCALE_KEY = re.compile(r"(.*fcos_head\.scales)\.(\d+)\.scale")
 SKIP_OTHER_PARTS = KeyRule(r".*", None, reason="belongs to another part of the published model")
@@ -74,18 +75,24 @@ def key_rules(module: nn.Module) -> list[KeyRule]:
         if isinstance(module, cls):
             return rules()
     backbone: Any = getattr(module, "backbone", None)
-    if not isinstance(backbone, Extractor) or not isinstance(backbone.pyramid, FPN):
+    if not isinstance(backbone, Extractor) or not isinstance(backbone.pyramid, FPN | PublishedBiFPN):
         raise ValueError(
             f"No published layout is known for a {type(module).__name__}; supported are "
-            f"{', '.join(cls.__name__ for cls in RULES_BY_CLASS)}, and detectors on an Extractor with an FPN or PAFPN."
+            f"{', '.join(cls.__name__ for cls in RULES_BY_CLASS)}, and detectors on an Extractor with an FPN, a PAFPN or the "
+            "published BiFPN."
         )
-    finest_level = level_stride(backbone.levels[0]).bit_length() - 1
     network: Any = backbone.backbone
     return [
         *with_prefix("backbone.backbone.", backbone_rules(network), r"backbone\.bottom_up\."),
-        *with_prefix("backbone.pyramid.", neck_rules(finest_level), r"backbone\."),
+        *with_prefix("backbone.pyramid.", _pyramid_rules(backbone), r"backbone\."),
         *_head_rules(module),
     ]
+
+
+def _pyramid_rules(extractor: Extractor) -> list[KeyRule]:
+    if isinstance(extractor.pyramid, PublishedBiFPN):
+        return [*with_prefix("interpolators.0.", afi_rules(), r"srf_module\."), *bifpn_rules()]
+    return neck_rules(level_stride(extractor.levels[0]).bit_length() - 1)
 
 
 def _head_rules(detector: Any) -> list[KeyRule]:

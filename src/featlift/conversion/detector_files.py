@@ -14,9 +14,13 @@ RCNN_DETECTORS = ("faster-rcnn", "mask-rcnn", "cascade-rcnn", "cascade-mask-rcnn
 def published_detector_config(
     detector: str, backbone: str = "resnet50", pyramid: str = "fpn", interpolator: str = "nearest"
 ) -> DetectorConfig:
-    """Return the configuration of a published detector: Detectron2's backbone, RoI pooling and anchors; of ResNeSt rows also its heads."""
-    is_resnest = backbone.startswith("resnest")
+    """Return the configuration of a published detector: Detectron2's backbone, RoI pooling and anchors; of ResNeSt and Swin rows also the
+    heads.
+    """
+    is_resnest, is_swin = backbone.startswith("resnest"), backbone.startswith("swin_")
     options = {"test_size": [800, 1333], **({"aligned": True} if detector in RCNN_DETECTORS else {})}
+    if is_swin:
+        options["anchor_scale"] = 4.0  # 32 … 512 px on p3 … p7
     return DetectorConfig(
         detector=detector,
         backbone=backbone,
@@ -26,7 +30,8 @@ def published_detector_config(
         pyramid=pyramid,
         pyramid_norm="sync" if is_resnest else "none",
         interpolator=interpolator,
-        detector_options={**options, **(CONV_HEADS if is_resnest else {})},
+        frozen_stages=0 if is_swin else 2,
+        detector_options={**options, **(CONV_HEADS if is_resnest or is_swin else {})},
     )
 
 

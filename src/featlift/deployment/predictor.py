@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from featlift.data.image_io import MAX_PIXELS, ImageReadError
 from featlift.deployment.drawing import draw_detections
 from featlift.deployment.image_sources import ImageSource, Source, VideoSource, find_sources
-from featlift.detectors.checkpoint import load_detector, read_category_ids
 from featlift.device import device_of, resolve_device
 from featlift.evaluation.coco_metrics import Detection
 from featlift.evaluation.detection import to_coco_results
+from featlift.integrations.named_detector import NamedDetector, load_named_detector
 
 
 @dataclass
@@ -108,14 +108,15 @@ class Predictor:
     """A trained detector for images of any kind.
 
     Attributes:
-        model: Run folder or detector file, or a detector with torchvision's interface (then give ``classes``).
+        model: Run folder, detector file or name, as `load_named_detector` takes it ("ultralytics:yolo11n.pt"); its result; or a detector
+            with torchvision's interface (then give ``classes``).
         score_threshold: Minimum score of the detections.
         device: Device: "auto" (a GPU if available), "cpu" or "cuda".
         classes: Class names; default: those of the detector file.
         detector: The loaded detector.
     """
 
-    model: str | Path | nn.Module
+    model: str | Path | nn.Module | NamedDetector
     score_threshold: float = 0.0
     device: str = "auto"
     classes: Sequence[str] = ()
@@ -128,8 +129,8 @@ class Predictor:
             self.detector, names = self.model, list(self.classes)
             self.category_ids = list(range(1, len(names) + 1))
         else:
-            self.detector, names = load_detector(self.model)
-            self.category_ids = read_category_ids(self.model)
+            loaded = self.model if isinstance(self.model, NamedDetector) else load_named_detector(self.model)
+            self.detector, names, self.category_ids = loaded.detector, loaded.classes, loaded.category_ids
         self.classes = list(self.classes) or names
         if not self.classes:
             raise ValueError("Give the names of the classes; label k is classes[k - 1].")

@@ -30,7 +30,7 @@ def load_detector_by_name(model: str, weights: str = "none", num_classes: int = 
     """
     if is_detector_path(model):
         return load_detector(model)[0]
-    names = torchvision.models.list_models(module=detection)
+    names = list_detector_names()
     if model not in names:
         raise ValueError(f"'{model}' is neither a run folder nor a torchvision detector ({', '.join(names)}).")
     if weights == "DEFAULT":
@@ -46,7 +46,12 @@ def load_detector_by_name(model: str, weights: str = "none", num_classes: int = 
 
 def is_detector_name(model: str) -> bool:
     """Whether :func:`load_detector_by_name` takes ``model``: an existing run folder or file, or the name of a torchvision detector."""
-    return is_detector_path(model) or model in torchvision.models.list_models(module=detection)
+    return is_detector_path(model) or model in list_detector_names()
+
+
+def list_detector_names() -> list[str]:
+    """Return the names of torchvision's detectors."""
+    return torchvision.models.list_models(module=detection)
 
 
 def list_coco_labels(model: str) -> list[str]:

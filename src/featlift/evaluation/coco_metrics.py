@@ -51,7 +51,7 @@ def coco_metrics(
         ValueError: If a detection refers to an image or class that is not in the ground truth, or the ground truth or the
             detections lack what ``iou_type`` needs.
     """
-    evaluator = _run_coco_eval(ground_truth, detections, iou_type, max_detections, AREA_RANGES)
+    evaluator = run_coco_eval(ground_truth, detections, iou_type, max_detections, AREA_RANGES)
     evaluator.accumulate()
     precision, recall = np.asarray(evaluator.eval["precision"])[..., -1], np.asarray(evaluator.eval["recall"])[..., -1]
     metrics: Metrics = {
@@ -75,7 +75,7 @@ def coco_metrics_at_iou50(
 
     Values and errors are those of `coco_metrics`. Papers on traffic signs report these (EFPN, Table VIII).
     """
-    evaluator = _run_coco_eval(ground_truth, detections, iou_type, max_detections, AREA_RANGES)
+    evaluator = run_coco_eval(ground_truth, detections, iou_type, max_detections, AREA_RANGES)
     evaluator.accumulate()
     precision = np.asarray(evaluator.eval["precision"])[0, ..., -1]
     recall = np.asarray(evaluator.eval["recall"])[0, ..., -1]
@@ -119,7 +119,7 @@ def match_detections(
     Raises:
         ValueError: As `coco_metrics`.
     """
-    entries = _run_coco_eval(
+    entries = run_coco_eval(
         ground_truth, detections, iou_type, max_detections, {area_range: AREA_RANGES[area_range]}
     ).eval_imgs
     position = {image_id: i for i, image_id in enumerate(sorted(image["id"] for image in ground_truth["images"]))}
@@ -158,13 +158,18 @@ def has_masks(ground_truth: GroundTruth) -> bool:
     return any(annotation.get("segmentation") for annotation in ground_truth["annotations"])
 
 
-def _run_coco_eval(
+def run_coco_eval(
     ground_truth: GroundTruth,
     detections: Sequence[Detection],
     iou_type: IoUType,
     max_detections: int,
     area_ranges: Mapping[str, tuple[float, float]],
 ) -> Any:
+    """Match detections with objects of each of ``area_ranges`` (name → px²) and return hotcoco's evaluator.
+
+    Raises:
+        ValueError: As `coco_metrics`.
+    """
     import hotcoco
 
     _validate_detections(ground_truth, detections, iou_type)

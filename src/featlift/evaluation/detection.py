@@ -46,10 +46,24 @@ def evaluate_detector(
     progress: bool = True,
     label_ids: Mapping[int, int | None] | None = None,
 ) -> EvaluationResult:
-    """Run `detect_dataset` on the whole dataset, then `compute_metrics`.
+    """Run `detect_on_all_processes`, then `compute_metrics`; all processes have to call it, and each returns the whole result."""
+    evaluation = detect_on_all_processes(detector, dataset, batch_size, device, num_workers, progress, label_ids)
+    return compute_metrics(evaluation, dataset.coco())
+
+
+def detect_on_all_processes(
+    detector: nn.Module,
+    dataset: ImageDataset,
+    batch_size: int = 1,
+    device: str | torch.device | None = None,
+    num_workers: int = 0,
+    progress: bool = True,
+    label_ids: Mapping[int, int | None] | None = None,
+) -> EvaluationResult:
+    """Run `detect_dataset` on the whole dataset.
 
     Of several processes, each detects in its share of the batches, with the buffers of rank 0 (statistics of batch norm differ), and
-    returns the whole result; all of them have to call this function.
+    returns the whole result, with the images in the order of the dataset; all of them have to call this function.
     """
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
     indices = [i for i in range(len(dataset)) if i // batch_size % world_size == rank]
@@ -57,9 +71,8 @@ def evaluate_detector(
         distributed.broadcast_tensors(detector.buffers())
     show = progress and rank == 0
     evaluation = detect_dataset(detector, dataset, indices, batch_size, device, num_workers, show, label_ids)
-    ground_truth = dataset.coco()
-    order = {image["id"]: i for i, image in enumerate(ground_truth["images"])}
-    return compute_metrics(_merge(distributed.all_gather_objects(evaluation), order), ground_truth)
+    parts = distributed.all_gather_objects(evaluation)
+    return _merge(parts, {image["id"]: i for i, image in enumerate(dataset.coco()["images"])} if len(parts) > 1 else {})
 
 
 def _merge(parts: Sequence[EvaluationResult], order: Mapping[int, int]) -> EvaluationResult:

@@ -18,6 +18,8 @@ from featlift.backbones.weight_files import explain_failed_download
 from featlift.checkpoints import load_state_file
 from featlift.checkpoints.hub import use_cache_if_unreachable
 from featlift.detectors.by_name import COCO_LABELS, load_detector_by_name
+from featlift.detectors.checkpoint import is_detector_path
+from featlift.integrations.yolox import load_yolox
 from featlift.registry import suggest
 from featlift.upgrading import load_delta
 from featlift.upgrading.state import CONFIG_ATTRIBUTE
@@ -29,7 +31,8 @@ def load_network_by_name(name: str, weights: str = "none", num_classes: int = CO
 
     Args:
         name: Run folder, detector file, name of a torchvision detector; ``torchvision:NAME`` (detection, segmentation or classification),
-            ``hf:FOLDER_OR_ID`` (model or configuration of Hugging Face's transformers), ``ultralytics:FILE`` (.yaml or .pt), ``timm:NAME``;
+            ``hf:FOLDER_OR_ID`` (model or configuration of Hugging Face's transformers), ``ultralytics:FILE`` (.yaml or .pt), ``timm:NAME``,
+            ``yolox:FILE`` (.onnx or .pth);
             ``PATH/TO/FILE.py:FUNCTION`` or ``PACKAGE.MODULE:FUNCTION``, where the function takes no arguments and returns the network.
         weights: "none" (random, unless ``name`` is a file or folder with weights), "DEFAULT" (downloaded) or the file of a state dict.
         num_classes: Number of classes without background, for torchvision's detectors without "DEFAULT" weights.
@@ -41,14 +44,14 @@ def load_network_by_name(name: str, weights: str = "none", num_classes: int = CO
         OSError: If weights cannot be downloaded.
     """
     library, _, rest = name.partition(":")
-    if Path(name).exists() or ":" not in name:
+    if is_detector_path(name) or ":" not in name:
         return load_detector_by_name(name, weights, num_classes)
     if library == "torchvision":
         return _load_torchvision(rest, weights, num_classes)
     if library in LIBRARIES:
         network = LIBRARIES[library](rest, weights)
     else:
-        network = _call_function(*name.rsplit(":", 1))
+        network = unwrap_module(call_function(*name.rsplit(":", 1)))
     if weights not in ("none", "DEFAULT"):
         print(load_state_file(network, weights))
     return network
@@ -79,7 +82,7 @@ def _load_timm(name: str, weights: str) -> nn.Module:
 
 
 def _load_transformers(name: str, weights: str) -> nn.Module:
-    transformers = _import_library("transformers")
+    transformers = import_library("transformers")
     with use_cache_if_unreachable():
         return _load_pretrained(transformers, name, weights)
 
@@ -104,11 +107,17 @@ def _load_pretrained(transformers: Any, name: str, weights: str) -> nn.Module:
     return network
 
 
-def _load_ultralytics(name: str, weights: str) -> nn.Module:
+def load_ultralytics(name: str, weights: str) -> Any:
+    """Load the object ``YOLO`` of the file ``name`` (.yaml or .pt).
+
+    Raises:
+        ValueError: If there is no such file, and ``weights`` is not "DEFAULT".
+        ImportError: If Ultralytics is not installed.
+    """
     if name.endswith(".pt") and not Path(name).is_file() and weights != "DEFAULT":
         raise ValueError(f"There is no file {name}. --weights DEFAULT lets Ultralytics download it.")
     try:
-        return _import_library("ultralytics").YOLO(name).model
+        return import_library("ultralytics").YOLO(name)
     except FileNotFoundError as error:
         raise ValueError(
             f"Ultralytics has no model '{name}'; give a .yaml name such as yolo11n.yaml, or a .pt file."
@@ -118,12 +127,18 @@ def _load_ultralytics(name: str, weights: str) -> nn.Module:
 LIBRARIES: dict[str, Callable[[str, str], nn.Module]] = {
     "timm": _load_timm,
     "hf": _load_transformers,
-    "ultralytics": _load_ultralytics,
+    "ultralytics": lambda name, weights: load_ultralytics(name, weights).model,
+    "yolox": lambda name, weights: load_yolox(name),
 }
 """Prefix → function of name and weights."""
 
 
-def _import_library(package: str) -> Any:
+def import_library(package: str) -> Any:
+    """Import an optional library.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -132,13 +147,17 @@ def _import_library(package: str) -> Any:
         raise ImportError(f"{package} is not installed: pip install {package}.") from error
 
 
-def _call_function(place: str, function: str) -> nn.Module:
-    """Return the network that ``function`` of the Python file or module ``place`` returns."""
+def call_function(place: str, function: str) -> Any:
+    """Return what ``function`` of the Python file or module ``place`` returns.
+
+    Raises:
+        ValueError: If there is no such file, module or function.
+    """
     module = _import_file(Path(place)) if place.endswith(".py") else _import_named(place, function)
     if not callable(getattr(module, function, None)):
         names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise ValueError(f"{place} has no function '{function}'.{suggest(function, names)}")
-    return unwrap_module(getattr(module, function)())
+    return getattr(module, function)()
 
 
 def _import_file(path: Path) -> Any:
@@ -160,4 +179,4 @@ def _import_named(name: str, function: str) -> Any:
             f"'{name}:{function}' is unknown: '{name}' is neither one of {prefixes} nor an installed Python package nor a "
             f"FILE.py.{suggest(name, ('torchvision', *LIBRARIES))}"
         )
-    return _import_library(name)
+    return import_library(name)

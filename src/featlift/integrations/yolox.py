@@ -47,7 +47,8 @@ class YOLOXDetector(nn.Module):
             raise ValueError(f"image_size is {image_size}; YOLOX needs a multiple of 32.")
         self.network, self.image_size, self.classes = network, image_size, classes
         self.training = network.training
-        self.score_threshold, self.iou_threshold, self.max_detections = score_threshold, iou_threshold, max_detections
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.detections_per_img = max_detections  # torchvision's name
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
         """Images ``[3, H, W]`` RGB in 0…1 → detections with ``boxes [N, 4]`` xyxy px, ``labels``, ``scores``; or, in training, losses.
@@ -73,7 +74,7 @@ class YOLOXDetector(nn.Module):
         scores = rows[:, 4] * best
         keep = scores > self.score_threshold
         boxes, scores, labels = box_convert(rows[keep, :4], "cxcywh", "xyxy"), scores[keep], labels[keep]
-        order = batched_nms(boxes, scores, labels, self.iou_threshold)[: self.max_detections]
+        order = batched_nms(boxes, scores, labels, self.iou_threshold)[: self.detections_per_img]
         return {"boxes": boxes[order] / scale, "scores": scores[order], "labels": labels[order] + 1}
 
 

@@ -4,6 +4,8 @@ Three parts: the adaptive low-pass filter (ALPF) generator smooths and upsamples
 neighbor is more similar to its surroundings, and the adaptive high-pass filter (AHPF) generator adds the high frequencies of the fine map.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -132,7 +134,9 @@ class FreqFusion(nn.Module):
 def low_pass_weights(logits: Tensor) -> Tensor:
     """Return filters with sum 1, the softmax times a Hamming window: ``[B, kernel², H, W]`` → ``[B, kernel², H, W]``."""
     kernel = round(logits.shape[1] ** 0.5)
-    window = torch.hamming_window(kernel, periodic=False, device=logits.device, dtype=logits.dtype)
+    # as torch.hamming_window, which ONNX's exporter does not convert
+    cells = torch.arange(kernel, device=logits.device, dtype=logits.dtype)
+    window = 0.54 - 0.46 * (cells * (2 * math.pi / max(kernel - 1, 1))).cos()
     weights = logits.softmax(dim=1) * torch.outer(window, window).view(1, -1, 1, 1)
     return weights / weights.sum(dim=1, keepdim=True)
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from featlift import baseline
 from featlift.papers import afi_gan, efpn, fdsr, fsr_gan, light, srf_gan
+from featlift.papers.afi_gan.self_training import describe_training
 from featlift.papers.afi_gan.settings import STAGES as AFI_GAN_STAGES
 from featlift.papers.efpn.evaluation import evaluate_efpn
 from featlift.papers.efpn.training import describe_efpn_training
@@ -109,6 +110,7 @@ PAPERS: dict[str, Paper] = {
             "transformer": afi_gan.Settings.transformer,
         },
         AFI_GAN_STAGES,
+        describe=describe_training,
     ),
     "srf-gan": Paper(
         "SRF-GAN: the same stages with residual blocks and batch norm",
@@ -124,6 +126,7 @@ PAPERS: dict[str, Paper] = {
             "transformer": srf_gan.Settings.transformer,
         },
         AFI_GAN_STAGES,
+        describe=describe_training,
     ),
     "efpn": Paper(
         "EFPN: an extended pyramid level for small objects, distilled from the detector at 2x",

@@ -14,6 +14,7 @@ from featlift.pyramids import bifpn
 from featlift.pyramids.bifpn import BiFPN
 from featlift.pyramids.fpn import FPN, ConvP6P7, MaxPoolP6, NoLateralFPN, fpn_upsampled_levels
 from featlift.pyramids.pafpn import PAFPN
+from featlift.pyramids.published_bifpn import PublishedBiFPN
 from featlift.registry import look_up
 
 __all__ = [
@@ -57,6 +58,7 @@ PYRAMIDS: dict[str, PyramidSpec] = {
     "pafpn": PyramidSpec(PAFPN),
     "bifpn": PyramidSpec(BiFPN, bifpn.BIFPN_IN_LEVELS, 3),  # AFI-GAN's ResNet rows
     "bifpn-7": PyramidSpec(partial(BiFPN, num_layers=7), bifpn.BIFPN_IN_LEVELS, 7),  # AFI-GAN's Swin rows
+    "bifpn-published": PyramidSpec(PublishedBiFPN, bifpn.BIFPN_IN_LEVELS, 7),  # for the weights of AFI-GAN's Swin-L
 }
 
 

@@ -2,7 +2,7 @@
 
 Levels p3 … p7. Each layer has a top-down path with four interpolators and a bottom-up path with max-pooling; every node fuses its
 inputs with learned weights. The code published with AFI-GAN neither rectifies nor normalizes these weights and feeds the inputs of the
-first layer into the bottom-up paths of all later layers; this module follows EfficientDet. (:mod:`featlift.conversion.bifpn` is the
+first layer into the bottom-up paths of all later layers; this module follows EfficientDet. (:mod:`featlift.pyramids.published_bifpn` is the
 published variant, for the published weights.)
 """
 

@@ -1,5 +1,6 @@
 """Evaluation of a detector file on a dataset: COCO metrics, TT100K's own protocol, test-time augmentation."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,28 +12,32 @@ from featlift.data.config import build_dataset, load_data_config
 from featlift.data.dataset import ImageDataset
 from featlift.data.fingerprint import dataset_fingerprint
 from featlift.data.tt100k import TT100KDataset
-from featlift.detectors.checkpoint import load_detector
 from featlift.detectors.detection_limit import limit_detections
+from featlift.detectors.double_size_level import DoubleSizeLevelDetector
 from featlift.detectors.fixed_size import FixedSizeDetector, parse_image_size
 from featlift.detectors.multi_scale import MultiScaleTTA
+from featlift.detectors.single_level import detect_on_level
+from featlift.detectors.sliced import SlicedDetector
 from featlift.evaluation.class_mapping import match_classes
 from featlift.evaluation.coco_files import write_coco_file, write_coco_results
 from featlift.evaluation.coco_metrics import Detection
 from featlift.evaluation.detection import detection_limit, evaluate_detector
 from featlift.evaluation.voc import area_average_precision, eleven_point_average_precision, voc_average_precision
+from featlift.integrations.named_detector import load_named_detector
 from featlift.runs.evaluate import format_metrics
 from featlift.runs.options import InferenceOptions
 from featlift.runs.tt100k import evaluate_tt100k, format_tt100k, plot_accuracy_recall
+from featlift.runs.upgrade_training import warn_about_random_weights
 from featlift.training import distributed
 
 
 def evaluate_detector_file(model: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:
     """Evaluate the detector of a run folder or file, write metrics and detections as JSON, and return the metrics.
 
-    Under ``torchrun`` every process detects in its share of the images; rank 0 writes.
+    Of several processes, each detects in its share of the images, and rank 0 writes.
 
     Args:
-        model: Run folder or detector file.
+        model: Run folder or detector file, or a name as `load_named_detector` takes it.
         data: Dataset (see `featlift.data.open_dataset`) or "scenes"; empty for the run's own data.
         split: "val" or "train".
         out: JSON file; empty for ``evaluation-….json`` next to the detector.
@@ -43,18 +48,11 @@ def evaluate_detector_file(model: str, data: str, split: str, out: str, inferenc
     """
     if split.startswith("test-dev"):
         raise ValueError("The annotations of test-dev are not public: --submit writes the file for COCO's server.")
-    distributed.init_distributed(inference.device)
-    try:
-        return _evaluate(model, data, split, out, inference)
-    finally:
-        distributed.shutdown_distributed()
-
-
-def _evaluate(model: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:
-    detector, classes = load_detector(model)
+    named = load_named_detector(model, inference.weights, inference.delta)
+    warn_about_random_weights(model, inference.weights)
     dataset = build_dataset(load_data_config(model, data), split)
-    label_ids = match_classes(classes, dataset, inference.class_map)
-    predictor = build_predictor(detector, inference)
+    label_ids = match_classes(named.classes, dataset, inference.class_map)
+    predictor = build_predictor(named.detector, inference)
     evaluation = evaluate_detector(predictor, dataset, inference.batch_size, inference.device, label_ids=label_ids)
     if distributed.get_rank() != 0:
         return evaluation.metrics
@@ -80,11 +78,23 @@ def _evaluate(model: str, data: str, split: str, out: str, inference: InferenceO
 
 
 def build_predictor(detector: nn.Module, inference: InferenceOptions) -> nn.Module:
-    """Apply the number of detections, the test-time augmentation and the image size of ``inference`` to ``detector``."""
+    """Apply ``inference`` to ``detector``: number of detections, level, slices, test-time augmentation and image size."""
+    inference.check_combination()
     if inference.max_detections is not None:
         limit_detections(detector, inference.max_detections)
+    if inference.level:
+        detect_on_level(detector, inference.level)
+    limit = detection_limit(detector)
+    if inference.double_size_level:
+        detector = DoubleSizeLevelDetector(detector, inference.double_size_level)
+    if inference.slice_size:
+        options = (inference.slice_size, inference.slice_overlap, inference.slice_scale)
+        detector = SlicedDetector(detector, *options, max_detections=limit)
     if inference.has_augmentation:
-        limit = detection_limit(detector)
+        if not hasattr(detector, "transform"):
+            raise ValueError(
+                f"--scales and --flip need torchvision's transform, which resizes the images; {type(detector).__name__} has none."
+            )
         detector = MultiScaleTTA(
             detector, inference.scales, inference.flip, inference.merge_method, max_detections=limit
         )
@@ -107,8 +117,13 @@ def write_detections(path: Path, dataset: ImageDataset, detections: Sequence[Det
     write_coco_file(path.with_name(f"{path.stem}-coco.json"), truth["images"], truth["categories"], detections)
 
 
+def output_folder(model: str) -> Path:
+    """Return the run folder, the folder of the detector file, or for a detector of another library the current folder."""
+    path = Path(model)
+    return path if path.is_dir() else path.parent if path.exists() else Path()
+
+
 def _default_path(model: str, data: str, split: str, inference: InferenceOptions) -> Path:
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
-    suffix = "-multi-scale" if inference.has_augmentation else ""
-    suffix += f"-{inference.image_size}" if inference.image_size else ""
-    return folder / f"evaluation-{Path(data or 'own').name}-{split}{suffix}.json"
+    prefix = "" if Path(model).exists() else re.sub(r"\W+", "-", model) + "-"
+    suffix = f"-{inference.variant}" if inference.variant else ""
+    return output_folder(model) / f"{prefix}evaluation-{Path(data or 'own').name}-{split}{suffix}.json"

@@ -11,7 +11,7 @@ from featlift.training import Run
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """Batch size, device, test-time augmentation and classes of an evaluation.
+    """Batch size, device, test-time augmentation, classes and weights of an evaluation.
 
     Attributes:
         batch_size: Number of images per batch.
@@ -25,6 +25,15 @@ class InferenceOptions:
             PASCAL VOC's SSD300; empty keeps it. Detections are in pixels of the images.
         class_map: Detector's class → dataset's class, for names that differ: ``--class-map.human person``. The detector's other
             classes that are not in the dataset are then not evaluated.
+        slice_size: Side in pixels of overlapping slices of the image in which the detector also runs (sliced inference, SAHI); 0 for
+            none.
+        slice_overlap: Fraction of a slice shared with the next; the largest object of interest should fit into it.
+        slice_scale: Factor of the test size for slices, or of their own size if the detector has no test size.
+        level: Map on which a Faster or Mask R-CNN detects alone, such as "p3"; EFPN also has "p3x" and "p2x" (EFPN, Table V).
+        double_size_level: RoIs below this size, in pixels of the resized image, are pooled from p2 of the image at twice the size (EFPN,
+            Table III: 56 on TT100K, 112 on COCO); 0 for none.
+        weights: Weights of a detector of another library: "none" (random, unless it is a file or folder), "DEFAULT" (downloaded) or a file.
+        delta: Delta file of `featlift upgrade` or `featlift add-level` that is loaded onto the detector.
     """
 
     batch_size: int = 4
@@ -35,8 +44,30 @@ class InferenceOptions:
     max_detections: int | None = None
     image_size: str = ""
     class_map: dict[str, str] | None = None
+    slice_size: int = 0
+    slice_overlap: float = 0.2
+    slice_scale: float = 1.0
+    level: str = ""
+    double_size_level: float = 0.0
+    weights: str = "none"
+    delta: str = ""
 
-    def __post_init__(self) -> None:
+    def check_combination(self) -> None:
+        """Check that no options are given that exclude each other, and that ``image_size`` is a size.
+
+        Raises:
+            ValueError: If not; names them.
+        """
+        chosen = {
+            "--scales or --flip": self.has_augmentation,
+            "--slice-size": bool(self.slice_size),
+            "--double-size-level": bool(self.double_size_level),
+        }
+        names = [name for name, is_chosen in chosen.items() if is_chosen]
+        if self.level and self.double_size_level:
+            names = ["--level", "--double-size-level"]
+        if len(names) > 1:
+            raise ValueError(f"{' and '.join(names)} cannot be combined; choose one.")
         if self.image_size:
             parse_image_size(self.image_size)
 
@@ -44,6 +75,18 @@ class InferenceOptions:
     def has_augmentation(self) -> bool:
         """Whether test-time augmentation is used: flipping, or other scales than 1."""
         return self.flip or self.scales != (1.0,)
+
+    @property
+    def variant(self) -> str:
+        """Name of the kind of inference in names of files: "multi-scale", "slices", "p3", "300x300", …; empty for the detector as it is."""
+        kinds = {
+            self.level: bool(self.level),
+            "double-size-level": bool(self.double_size_level),
+            "slices": bool(self.slice_size),
+            "multi-scale": self.has_augmentation,
+            self.image_size: bool(self.image_size),
+        }
+        return "-".join(name for name, is_used in kinds.items() if is_used)
 
 
 @dataclass(frozen=True)

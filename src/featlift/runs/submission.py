@@ -10,11 +10,12 @@ from typing import Any
 from featlift.checkpoints.atomic import write_atomic
 from featlift.data.coco import CocoDataset
 from featlift.data.config import build_dataset, load_data_config
-from featlift.detectors.checkpoint import load_detector
 from featlift.evaluation.class_mapping import match_classes
-from featlift.evaluation.detection import detect_dataset
-from featlift.runs.detector_evaluation import build_predictor
+from featlift.evaluation.detection import detect_on_all_processes
+from featlift.integrations.named_detector import load_named_detector
+from featlift.runs.detector_evaluation import build_predictor, output_folder
 from featlift.runs.options import InferenceOptions
+from featlift.training import distributed
 
 MAX_SERVER_DETECTIONS = 100
 """Detections per image that the server counts."""
@@ -23,10 +24,12 @@ MAX_SERVER_DETECTIONS = 100
 def submit_detections(model: str, data: str, split: str, out: str, inference: InferenceOptions) -> list[Path]:
     """Detect on ``split`` and write the zip files that COCO's server takes: one for boxes and, with masks, one for masks.
 
+    Of several processes, each detects in its share of the images; rank 0 writes and returns the files.
+
     Each contains ``detections_SPLIT_NAME_results.json``, a list of COCO results with the ids of COCO.
 
     Args:
-        model: Run folder or detector file.
+        model: Run folder or detector file, or a name as `load_named_detector` takes it.
         data: COCO folder; empty for the run's own data.
         split: Split: "test-dev" (``image_info_test-dev2017.json``), "val" or "train".
         out: Folder of the zip files; empty for the folder of the detector.
@@ -35,14 +38,17 @@ def submit_detections(model: str, data: str, split: str, out: str, inference: In
     Raises:
         ValueError: If the data are no COCO folder, or the classes differ from the detector's.
     """
-    detector, classes = load_detector(model)
+    named = load_named_detector(model, inference.weights, inference.delta)
     dataset = build_dataset(load_data_config(model, data), split)
     if not isinstance(dataset, CocoDataset):
         raise ValueError(f"--submit writes a file for COCO's server; '{data}' is no COCO folder.")
-    label_ids = match_classes(classes, dataset, inference.class_map)
-    predictor = build_predictor(detector, inference)
-    evaluation = detect_dataset(predictor, dataset, None, inference.batch_size, inference.device, label_ids=label_ids)
-    folder = Path(out) if out else (Path(model) if Path(model).is_dir() else Path(model).parent)
+    label_ids = match_classes(named.classes, dataset, inference.class_map)
+    predictor = build_predictor(named.detector, inference)
+    options = (inference.batch_size, inference.device)
+    evaluation = detect_on_all_processes(predictor, dataset, *options, label_ids=label_ids)
+    if distributed.get_rank() != 0:
+        return []
+    folder = Path(out) if out else output_folder(model)
     split_name = dataset.report.file.stem.removeprefix("image_info_").removeprefix("instances_")
     name = re.sub(r"\W+", "-", folder.resolve().name)
     return write_submissions(folder, split_name, name, evaluation.detections)

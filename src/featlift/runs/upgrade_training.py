@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from featlift.data.config import DataConfig, build_dataset, build_train_loader, quick_data_config
 from featlift.detectors.by_name import list_coco_labels
+from featlift.detectors.checkpoint import is_detector_path
 from featlift.features import flatten_tensors
 from featlift.integrations.by_name import has_torchvision_interface
 from featlift.resolution import freeze
@@ -38,9 +39,9 @@ NO_FINE_TUNING = FineTuneOptions()
 
 
 def warn_about_random_weights(model: str, weights: str) -> None:
-    """Warn if ``model`` is a network of that name with ``weights`` "none", and no file or folder."""
+    """Warn if ``model`` is a network of that name with ``weights`` "none", and no file, folder or repository of FeatLift."""
     place = model.partition(":")[2] if ":" in model and ".py:" not in model else model
-    if weights == "none" and ".py:" not in model and not Path(place).exists():
+    if weights == "none" and ".py:" not in model and not is_detector_path(model) and not Path(place).exists():
         warnings.warn(
             f"{model} has random weights; --weights DEFAULT downloads COCO's, or give a FILE.",
             stacklevel=2,

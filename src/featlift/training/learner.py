@@ -60,12 +60,14 @@ class Learner:
         self.strategy.prepare(self.module)
         self.grad_scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
+    @torch.compiler.disable
     def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Backpropagate the sum of ``losses`` (scalars with a graph) and update the parameters; return the losses,
         detached and on their device.
 
         With ``accumulation_steps=n`` only every n-th call, and the last, updates the parameters. A parameter that the
-        losses do not depend on has gradient zero, with one process as with many.
+        losses do not depend on has gradient zero, with one process as with many. In a compiled training step this method runs
+        eagerly: its counters would cause a recompilation in every step.
 
         Raises:
             FloatingPointError: If a loss on the CPU is NaN or infinite; it is named, and no parameter has changed. On other devices this

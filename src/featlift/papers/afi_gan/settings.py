@@ -17,6 +17,7 @@ from featlift.distillation.feature_pairs import (
     DownscaleConfig,
 )
 from featlift.interpolators import check_unguided
+from featlift.papers.afi_gan.self_training import SelfTrainingConfig
 from featlift.registry import check_choice
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import (
@@ -114,6 +115,7 @@ class Settings:
         reuse: Weights that T reuses: "none" (A6), "G" of stage 1 (A2), "G_from_M", or all of "M" (A5).
         target_init: Initialization of T's other parts: "weights" (the paper), or "teacher", to improve an existing detector F.
         freeze_interpolator: Freeze G in stage 3 (A4), including its batch-norm statistics.
+        self_training: Training of T on pseudo-labeled images, too (Table 1).
     """
 
     model: DetectorConfig = field(default_factory=lambda: DetectorConfig(interpolator="afi"))
@@ -140,6 +142,7 @@ class Settings:
     reuse: str = "G_from_M"  # Sec. 4.3: the interpolator only; the whole extractor "is also feasible"
     target_init: str = "weights"
     freeze_interpolator: bool = False
+    self_training: SelfTrainingConfig = field(default_factory=SelfTrainingConfig)
 
     def __post_init__(self) -> None:
         check_choice(self.reuse, REUSE_MODES, "reuse")

@@ -40,6 +40,7 @@ from featlift.losses import (
     pyramid_l1,
 )
 from featlift.papers.afi_gan.reused_tensors import renumber_interpolators, select_prefix
+from featlift.papers.afi_gan.self_training import train_on_pseudo_labels
 from featlift.papers.afi_gan.settings import STAGES, AdversarialConfig, Settings
 from featlift.registry import check_choice
 from featlift.resolution import cross_resolution, freeze, frozen_copy
@@ -212,7 +213,10 @@ def run_target_stage(settings: Settings, loader: ResumableDataLoader, classes: S
     if settings.freeze_interpolator:
         freeze(get_interpolators(T))
     best = BestCheckpoint(run, T, settings.model, settings.data, classes)
-    train_detector(T, loader, settings.target, run, "target", best)
+    if settings.self_training.unlabeled_images:
+        train_on_pseudo_labels(T, settings.self_training, settings.data, settings.target, run, best)
+    else:
+        train_detector(T, loader, settings.target, run, "target", best)
     save_trained_detector(run, T, settings.model, classes)
     return T
 

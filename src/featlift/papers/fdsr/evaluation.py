@@ -245,6 +245,7 @@ def evaluate_super_resolver_run(
 def evaluate_sr_run(config: SRDetectionConfig, folder: Path) -> dict[str, Any]:
     """Run :func:`evaluate_sr_detection`, print its table and the folder, and return the results."""
     results = evaluate_sr_detection(config, folder)
-    print(format_sr_detection(results["pipelines"]))
-    print(folder)
+    if distributed.get_rank() == 0:
+        print(format_sr_detection(results["pipelines"]))
+        print(folder)
     return results

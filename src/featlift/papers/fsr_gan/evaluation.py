@@ -34,14 +34,14 @@ from featlift.retrieval.generator import (
 )
 from featlift.runs.announce import describe_generator_training
 from featlift.runs.options import InferenceOptions
-from featlift.training import Run
+from featlift.training import Run, distributed
 
 
 def evaluate_retrieval(run: Path, data: str = "", out: Path | None = None) -> dict[str, Any]:
     """Compute mAP, distances and bits at every ratio of the run (FSR-GAN, Figs. 2 and 5 to 8), raw and super-resolved.
 
     Writes ``curves.json``, ``map.png``, ``distance.png``, ``bits.png`` and, if the collection has distractors, ``distractors.png``;
-    returns the content of ``curves.json``.
+    returns the content of ``curves.json``. Of several processes, all embed their share of the images, and rank 0 writes.
 
     Args:
         run: Folder of a training of FSR-GAN.
@@ -51,14 +51,17 @@ def evaluate_retrieval(run: Path, data: str = "", out: Path | None = None) -> di
     settings, folder = load_retrieval_settings(run), out or run / "curves"
     if settings.vectors and not data:
         results = evaluate_vector_pairs(load(run / GENERATOR_FILE).eval(), settings)
-        write_json(folder / "curves.json", results)
-        print(format_vector_results(results))
+        if distributed.get_rank() == 0:
+            write_json(folder / "curves.json", results)
+            print(format_vector_results(results))
         return results
     if data:
         collection = replace(settings.collection, name="class-folders", image_folder=data, train_images=data)
         settings = replace(settings, collection=collection)
     generators = {"raw": IdentityGenerator(), "super-resolved": load(run / GENERATOR_FILE).eval()}
     results = evaluate_generators(generators, settings)
+    if distributed.get_rank() != 0:
+        return results
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "curves.json", results)
     plot_retrieval_curves(results, folder)
@@ -187,19 +190,22 @@ def query_sizes(settings: Settings, ratios: Sequence[float]) -> dict[str, dict[f
 def evaluate_generator(generator: nn.Module, settings: Settings, run: Run, name: str) -> dict[str, Any]:
     """Evaluate a trained generator: mAP at every ratio with raw and super-resolved queries; return the content of ``result.json``.
 
-    Rank 0 evaluates; {} on other ranks.
+    All ranks embed their share of the images; rank 0 writes.
     """
-    if run.rank != 0:
-        return {}
     if settings.vectors:
         results = evaluate_vector_pairs(generator.eval(), settings)
-        print(format_vector_results(results))
-        return run.write_result({"name": name, **results})
-    results = evaluate_generators({"raw": IdentityGenerator(), name: generator.eval()}, settings)
-    for ratio in settings.ratios:
-        values = (f"{kind} mAP {100 * by_ratio[ratio]:.1f}" for kind, by_ratio in results["map"].items())
-        print(f"1/{ratio:g} per side: " + "  ".join(values))
+        lines = [format_vector_results(results)]
+    else:
+        results = evaluate_generators({"raw": IdentityGenerator(), name: generator.eval()}, settings)
+        lines = [_format_precisions(ratio, results["map"]) for ratio in settings.ratios]
+    if run.rank == 0:
+        print("\n".join(lines))
     return run.write_result({"name": name, **results})
+
+
+def _format_precisions(ratio: float, curves: Mapping[str, Mapping[float, float]]) -> str:
+    values = (f"{name} mAP {100 * by_ratio[ratio]:.1f}" for name, by_ratio in curves.items())
+    return f"1/{ratio:g} per side: " + "  ".join(values)
 
 
 def evaluate_generator_run(run: str, data: str, split: str, out: str, inference: InferenceOptions) -> dict[str, Any]:
