@@ -20,7 +20,7 @@ from featlift.image_sr.network import SuperResolverConfig
 from featlift.papers import fdsr
 from featlift.papers.fdsr.evaluation import SRDetectionConfig, evaluate_sr_detection, format_sr_detection
 from featlift.papers.fdsr.settings import CropDataConfig, EvaluationConfig, FeatureExtractorConfig, LossWeights
-from featlift.papers.fdsr.training import build_crop_batches, build_crop_dataset, find_loss_labels
+from featlift.papers.fdsr.training import build_crop_dataset, build_labeled_crop_loader, find_loss_labels
 from featlift.runs.options import RunOptions
 from featlift.training import OptimizerConfig
 from featlift.training.schedules import StageConfig
@@ -150,7 +150,7 @@ def test_data_with_some_of_cocos_classes_are_trained_and_evaluated_by_name(tmp_p
     assert find_loss_labels(settings) == {1: 3, 2: 72, 3: 13}
     dataset = build_crop_dataset(settings.data, 0)
     labels = find_loss_labels(settings, dataset)
-    _, targets = next(build_crop_batches(dataset, settings.data, 0, labels).iter_from(0))
+    _, targets = next(build_labeled_crop_loader(dataset, settings.data, 0, labels).iter_from(0))
     assert targets[0]["labels"].tolist() == [13]
     result = train("fdsr", settings, RunOptions(tmp_path / "run", device="cpu"))["result"]
     assert list(result["pipelines"]["fdsr"]["metrics"]["per_class"]) == ["car", "tvmonitor", "sign"]

@@ -40,7 +40,7 @@ def train(settings: Settings, run: Run) -> nn.Module:
     """
     G = build_super_resolver(settings.network)
     dataset = build_crop_dataset(settings.data, run.seed)
-    loader = build_crop_batches(dataset, settings.data, run.seed, find_loss_labels(settings, dataset))
+    loader = build_labeled_crop_loader(dataset, settings.data, run.seed, find_loss_labels(settings, dataset))
     if settings.detector_optimizer is None:
         train_super_resolver(G, settings, loader, run)
     else:
@@ -164,10 +164,10 @@ def build_crop_dataset(config: CropDataConfig, seed: int) -> ImageDataset:
 
 def build_crop_loader(config: CropDataConfig, seed: int) -> ResumableDataLoader:
     """Build endless batches of random crops of one size."""
-    return build_crop_batches(build_crop_dataset(config, seed), config, seed)
+    return build_labeled_crop_loader(build_crop_dataset(config, seed), config, seed)
 
 
-def build_crop_batches(
+def build_labeled_crop_loader(
     dataset: ImageDataset, config: CropDataConfig, seed: int, labels: Mapping[int, int] | None = None
 ) -> ResumableDataLoader:
     """Build endless batches of random crops of ``dataset``; ``labels`` maps its labels to those of a detector."""
