@@ -114,6 +114,11 @@ def test_what_is_no_detector(name: str, message: str, file: Path):
         load_named_detector(name.format(file=file))
 
 
+def test_a_run_folder_has_its_own_weights(tmp_path: Path):
+    with pytest.raises(ValueError, match="has its own weights, so --weights DEFAULT has no effect"):
+        load_named_detector(tmp_path, weights="DEFAULT")
+
+
 def test_no_such_file():
     with pytest.raises(FileNotFoundError, match="There is no file"):
         load_named_detector("runs/nothing")

@@ -44,11 +44,14 @@ def load_named_detector(name: str | Path, weights: str = "none", delta: str = ""
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the network is no detector or has no class names, or the delta belongs to another one.
+        ValueError: If the network is no detector or has no class names, the delta belongs to another one, or ``weights`` are given for a
+            run folder.
         ImportError: If the library is not installed.
     """
     name = str(name)
     if is_detector_path(name) or (":" not in name and not is_detector_name(name)):
+        if weights != "none":
+            raise ValueError(f"'{name}' has its own weights, so --weights {weights} has no effect; leave it out.")
         detector, classes = load_detector(name)
         category_ids = read_category_ids(name)
     else:
