@@ -12,8 +12,8 @@ from featlift.papers.afi_gan.self_training import describe_training
 from featlift.papers.afi_gan.settings import STAGES as AFI_GAN_STAGES
 from featlift.papers.efpn.evaluation import evaluate_efpn
 from featlift.papers.efpn.training import describe_efpn_training
+from featlift.papers.fdsr.description import describe_fdsr_training
 from featlift.papers.fdsr.evaluation import (
-    describe_fdsr_training,
     evaluate_super_resolver,
     evaluate_super_resolver_run,
 )

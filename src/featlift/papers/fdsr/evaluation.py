@@ -30,8 +30,6 @@ from featlift.papers.fdsr.pipelines import (
     evaluate_pipelines,
 )
 from featlift.papers.fdsr.settings import CropDataConfig, EvaluationConfig, FeatureExtractorConfig, Settings
-from featlift.papers.fdsr.training import find_loss_labels
-from featlift.runs.announce import describe_super_resolver_training
 from featlift.runs.options import InferenceOptions
 from featlift.training import Run, distributed
 
@@ -122,11 +120,11 @@ def _match_labels(
     matched, size = {}, parse_image_size(config.image_size) if config.image_size else None
     for name, pipeline in pipelines.items():
         source = config.detector if pipeline.detector is first else sources[name]
-        matched[name] = replace(pipeline, label_ids=_match_detector(source, dataset, config.class_map), image_size=size)
+        matched[name] = replace(pipeline, label_ids=match_detector(source, dataset, config.class_map), image_size=size)
     return matched
 
 
-def _match_detector(source: str, dataset: ImageDataset, class_map: Mapping[str, str] | None) -> LabelIds:
+def match_detector(source: str, dataset: ImageDataset, class_map: Mapping[str, str] | None) -> LabelIds:
     """Map the labels of the detector ``source``; those of torchvision may know more classes of COCO than the dataset has."""
     match = match_classes if is_detector_path(source) else match_known_classes
     return match(load_class_names(source), dataset, class_map)
@@ -179,32 +177,6 @@ def plan_evaluation(settings: Settings, data: str = "") -> SRDetectionConfig | N
         class_map=options.class_map,
         image_size=options.image_size,
     )
-
-
-def describe_fdsr_training(settings: Settings, stop_after: str = "") -> str:
-    """Describe the training (`describe_super_resolver_training`), after a check that it can be evaluated at its end.
-
-    Raises:
-        ValueError: If the detector of the evaluation is none, or its classes differ from those of the dataset; or if a detector's losses
-            are trained on data with classes that it does not know.
-        FileNotFoundError: If a run folder or the dataset of the evaluation does not exist.
-        OSError: If the weights of the detector cannot be downloaded.
-    """
-    description = describe_super_resolver_training(settings, stop_after)
-    find_loss_labels(settings)
-    config = plan_evaluation(settings)
-    if config is None:
-        return description
-    try:
-        dataset = build_dataset(load_data_config(config.detector, config.data), config.split)
-    except (FileNotFoundError, ValueError) as error:
-        remedy = (
-            "The trained network is evaluated on these images: --evaluation.data FOLDER, or --evaluation.detector none."
-        )
-        raise type(error)(f"{error} {remedy}") from error
-    _match_detector(config.detector, dataset, config.class_map)
-    load_detector_by_name(config.detector, "DEFAULT")
-    return description
 
 
 def evaluate_super_resolver(super_resolver: nn.Module, settings: Settings, run: Run, name: str) -> dict[str, Any]:
