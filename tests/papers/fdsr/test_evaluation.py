@@ -2,8 +2,10 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
+import torch
 import torchvision
 from PIL import Image
+from safetensors.torch import load_file
 from torchvision.models import vgg11
 
 from featlift.checkpoints import save
@@ -12,13 +14,14 @@ from featlift.commands.train import train
 from featlift.data.config import DataConfig
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.detectors.by_name import list_coco_labels
-from featlift.detectors.checkpoint import save_detector
+from featlift.detectors.checkpoint import DETECTOR_FILE, save_detector
 from featlift.detectors.config import build_detector, quick_detector_config
 from featlift.image_sr import super_resolver
 from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
 from featlift.image_sr.network import SuperResolverConfig
 from featlift.papers import fdsr
 from featlift.papers.fdsr.evaluation import SRDetectionConfig, evaluate_sr_detection, format_sr_detection
+from featlift.papers.fdsr.pipelines import load_joint_detector
 from featlift.papers.fdsr.settings import CropDataConfig, EvaluationConfig, FeatureExtractorConfig, LossWeights
 from featlift.papers.fdsr.training import build_crop_dataset, build_labeled_crop_loader, find_loss_labels
 from featlift.runs.options import RunOptions
@@ -156,6 +159,21 @@ def test_data_with_some_of_cocos_classes_are_trained_and_evaluated_by_name(tmp_p
     assert list(result["pipelines"]["fdsr"]["metrics"]["per_class"]) == ["car", "tvmonitor", "sign"]
     with pytest.raises(ValueError, match="detector does not know sign"):
         find_loss_labels(replace(settings, evaluation=EvaluationConfig()))
+
+
+def test_a_detector_of_torchvision_that_was_trained_jointly_is_evaluated_and_loaded_again(tmp_path, coco_weights):
+    root = coco_folder(tmp_path / "coco")
+    settings = paper_settings(
+        root,
+        data=CropDataConfig(root, crop_size=64, batch_size=2, num_images=2, num_workers=0),
+        detector_optimizer=OptimizerConfig("sgd", 1e-3),
+        evaluation=EvaluationConfig(num_quality_images=0),
+    )
+    result = train("fdsr", settings, RunOptions(tmp_path / "run", device="cpu"))["result"]
+    assert list(result["pipelines"]) == ["bicubic", "fdsr", "original"]
+    assert evaluate(str(tmp_path / "run"))["pipelines"].keys() == result["pipelines"].keys()
+    learned = load_joint_detector(tmp_path / "run").state_dict()
+    assert all(torch.equal(x, learned[name]) for name, x in load_file(tmp_path / "run" / DETECTOR_FILE).items())
 
 
 def test_detection_losses_need_annotations(tmp_path, coco_weights):

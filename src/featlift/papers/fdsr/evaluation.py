@@ -28,6 +28,7 @@ from featlift.papers.fdsr.pipelines import (
     build_pipelines,
     compute_robustness,
     evaluate_pipelines,
+    joint_detector_source,
 )
 from featlift.papers.fdsr.settings import CropDataConfig, EvaluationConfig, FeatureExtractorConfig, Settings
 from featlift.runs.options import InferenceOptions
@@ -116,10 +117,12 @@ def _match_labels(
 ) -> dict[str, SRPipeline]:
     """Set the image size, and map the labels of each pipeline's detector to the dataset by class name, before the first image."""
     first = pipelines["original"].detector
-    sources = {"fine-tuned": config.fine_tuned_detector, **config.super_resolvers}
+    sources = {"fine-tuned": config.fine_tuned_detector}
     matched, size = {}, parse_image_size(config.image_size) if config.image_size else None
     for name, pipeline in pipelines.items():
-        source = config.detector if pipeline.detector is first else sources[name]
+        is_joint = pipeline.detector is not first and name in config.super_resolvers
+        joint = joint_detector_source(Path(config.super_resolvers[name])) if is_joint else config.detector
+        source = sources.get(name, joint)
         matched[name] = replace(pipeline, label_ids=match_detector(source, dataset, config.class_map), image_size=size)
     return matched
 

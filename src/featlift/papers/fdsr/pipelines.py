@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from featlift.checkpoints.damage import read_json
+from featlift.checkpoints.tensors import read_metadata
 from featlift.data.dataset import ImageDataset
 from featlift.detectors.by_name import load_detector_by_name
 from featlift.detectors.checkpoint import DETECTOR_FILE
@@ -74,12 +76,26 @@ def build_joint_pipelines(
     super_resolver_paths: Mapping[str, str], super_resolvers: Mapping[str, nn.Module]
 ) -> dict[str, SRPipeline]:
     """Return the pipelines of the runs in ``super_resolver_paths`` that trained a detector jointly with the network."""
-    detector_files = {name: Path(path) / DETECTOR_FILE for name, path in super_resolver_paths.items()}
-    return {
-        name: SRPipeline(load_detector_by_name(str(path), "DEFAULT").eval(), super_resolvers[name])
-        for name, path in detector_files.items()
-        if path.is_file()
+    folders = {
+        name: Path(path) for name, path in super_resolver_paths.items() if (Path(path) / DETECTOR_FILE).is_file()
     }
+    return {
+        name: SRPipeline(load_joint_detector(folder).eval(), super_resolvers[name]) for name, folder in folders.items()
+    }
+
+
+def load_joint_detector(folder: Path) -> nn.Module:
+    """Load the detector that was trained jointly with the network in the run ``folder``."""
+    source = joint_detector_source(folder)
+    weights = "none" if source == str(folder) else str(folder / DETECTOR_FILE)
+    return load_detector_by_name(source, weights)
+
+
+def joint_detector_source(folder: Path) -> str:
+    """Return what describes the architecture and the classes of that detector: the run, or the torchvision detector it started from."""
+    if read_metadata(folder / DETECTOR_FILE):
+        return str(folder)
+    return read_json(folder / "settings.json")["feature_extractor"]["network"]
 
 
 def evaluate_pipelines(

@@ -54,7 +54,8 @@ def train(settings: Settings, run: Run) -> nn.Module:
 def save_joint_detector(T: nn.Module, source: str, folder: Path) -> Path:
     """Write T, a fine-tuned detector of the run folder or file ``source``, as ``detector.safetensors`` with the metadata of ``source``.
 
-    Torchvision detectors are written without metadata; their name is in ``settings.json``.
+    Torchvision detectors are written without metadata; their name is in ``settings.json``, see
+    `featlift.papers.fdsr.pipelines.joint_detector_source`.
     """
     origin = Path(source) / DETECTOR_FILE if Path(source).is_dir() else Path(source)
     return write_tensors(folder / DETECTOR_FILE, T.state_dict(), read_metadata(origin) if origin.exists() else {})
