@@ -1,10 +1,13 @@
 import json
 
+import pytest
+
 from featlift.checkpoints import save
 from featlift.cli import main
 from featlift.commands.evaluate import evaluate
 from featlift.image_sr import super_resolver
 from featlift.image_sr.checkpoint import SUPER_RESOLVER_FILE
+from featlift.runs.options import InferenceOptions
 from featlift.runs.results import read_result
 
 
@@ -37,3 +40,9 @@ def test_super_resolved_images(trained, tmp_path, capsys):
 def test_no_such_run(tmp_path, capsys):
     assert main.main(["evaluate", str(tmp_path / "nothing")]) == 1
     assert "There is no file" in capsys.readouterr().err
+
+
+def test_options_that_super_resolvers_do_not_use_are_refused(trained, tmp_path):
+    inference = InferenceOptions(flip=True, delta="level.safetensors", image_size="64x64")
+    with pytest.raises(ValueError, match=r"--super-resolvers does not use --flip, --delta; leave it out"):
+        evaluate(str(trained["nearest"]), super_resolvers={"srcnn": str(tmp_path)}, inference=inference)

@@ -1,6 +1,6 @@
 """``featlift evaluate``: metrics of a finished run, or of a detector file."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def evaluate(
         inference: Batch size, device, test-time augmentation, class names and weights.
 
     Raises:
-        ValueError: If the classes of the dataset differ from the detector's.
+        ValueError: If the classes of the dataset differ from the detector's, or ``super_resolvers`` is given with options that it ignores.
     """
     inference = replace(inference, device=str(distributed.init_distributed(inference.device)))
     try:
@@ -67,6 +67,7 @@ def _evaluate(
         print("\n".join(map(str, paths)))
         return {"submissions": [str(path) for path in paths]}
     if super_resolvers:
+        _check_used_options(inference)
         sweep = downscale if len(downscale) > 1 else ()
         config = SRDetectionConfig(
             model,
@@ -82,3 +83,15 @@ def _evaluate(
         )
         return evaluate_sr_run(config, Path(out or f"{model}/super_resolved"))
     return PAPERS[read_paper(model)].evaluate_run(model, data, split, out, inference)
+
+
+def _check_used_options(inference: InferenceOptions) -> None:
+    """Refuse options of ``inference`` that an evaluation of super-resolution networks does not use."""
+    used = ("batch_size", "device", "class_map", "image_size")
+    names = [field.name for field in fields(inference) if field.name not in used]
+    given = [name for name in names if getattr(inference, name) != getattr(DEFAULT_INFERENCE, name)]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(
+            f"--super-resolvers does not use {options}; leave it out, or evaluate without --super-resolvers."
+        )

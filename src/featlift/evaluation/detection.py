@@ -71,14 +71,14 @@ def detect_on_all_processes(
         distributed.broadcast_tensors(detector.buffers())
     show = progress and rank == 0
     evaluation = detect_dataset(detector, dataset, indices, batch_size, device, num_workers, show, label_ids)
+    if world_size == 1:
+        return evaluation
     parts = distributed.all_gather_objects(evaluation)
-    return _merge(parts, {image["id"]: i for i, image in enumerate(dataset.coco()["images"])} if len(parts) > 1 else {})
+    return _merge(parts, {image["id"]: i for i, image in enumerate(dataset.coco()["images"])})
 
 
 def _merge(parts: Sequence[EvaluationResult], order: Mapping[int, int]) -> EvaluationResult:
     """Join the results of several processes, with the images in ``order`` (image id → position)."""
-    if len(parts) == 1:
-        return parts[0]
     seconds = {image_id: s for part in parts for image_id, s in part.seconds_per_image.items()}
     return EvaluationResult(
         sorted((d for part in parts for d in part.detections), key=lambda d: order[d["image_id"]]),

@@ -118,11 +118,12 @@ def _match_labels(
     """Set the image size, and map the labels of each pipeline's detector to the dataset by class name, before the first image."""
     first = pipelines["original"].detector
     sources = {"fine-tuned": config.fine_tuned_detector}
+    for name, path in config.super_resolvers.items():
+        if pipelines[name].detector is not first:
+            sources[name] = joint_detector_source(Path(path))
     matched, size = {}, parse_image_size(config.image_size) if config.image_size else None
     for name, pipeline in pipelines.items():
-        is_joint = pipeline.detector is not first and name in config.super_resolvers
-        joint = joint_detector_source(Path(config.super_resolvers[name])) if is_joint else config.detector
-        source = sources.get(name, joint)
+        source = sources.get(name, config.detector)
         matched[name] = replace(pipeline, label_ids=match_detector(source, dataset, config.class_map), image_size=size)
     return matched
 
