@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from PIL import Image
-from torchvision.models.detection import fasterrcnn_resnet50_fpn
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn
 
 from featlift.cli.main import main
 from featlift.commands import add_level as module
@@ -62,6 +62,20 @@ def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_
     load_delta(detector, out)
     assert get_small_roi_size(detector) == 40
     assert all(torch.equal(detector.state_dict()[name], value) for name, value in before.items())
+
+
+def test_windows_are_refused_before_the_training_and_kept_in_the_file(detector, photographs, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "level.safetensors"
+    words = ["add-level", "x", "--images", str(photographs), "--steps", "1", "--min-score", "0.1", "--out", str(out)]
+    assert main(words) == 1
+    assert "cannot be computed in windows" in capsys.readouterr().err
+    assert not list(tmp_path.glob("level*"))
+    torch.manual_seed(0)
+    model = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3, min_size=64, max_size=64).eval()
+    monkeypatch.setattr(module, "load_network_by_name", lambda name, weights: copy.deepcopy(model))
+    assert main([*words, "--image-size", "64", "--batch-size", "1"]) == 0
+    load_delta(model, out)
+    assert (model.level_max_size, model.level_min_score) == (32, 0.1)
 
 
 def test_steps_without_images_are_refused(capsys):

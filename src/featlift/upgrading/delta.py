@@ -10,7 +10,7 @@ from featlift.checkpoints.fingerprint import tensors_fingerprint
 from featlift.checkpoints.hub import resolve_hub_path
 from featlift.checkpoints.tensors import read_tensors, write_tensors
 from featlift.upgrading.example_inputs import decode_example
-from featlift.upgrading.extended_level import enable_level, get_small_roi_size
+from featlift.upgrading.extended_level import enable_level, get_level_min_score, get_small_roi_size
 from featlift.upgrading.original_weights import combine_fingerprints, fingerprint_each, network_tensors
 from featlift.upgrading.pretrained_folder import read_pretrained_folder
 from featlift.upgrading.state import copy_tensors, get_upgrade_state, is_upgraded
@@ -44,6 +44,7 @@ def save_delta(model: nn.Module, path: str | Path) -> None:
         **state.describe(),
         "unchanged_fingerprint": combine_fingerprints(originals.fingerprints, unchanged),
         "small_roi_size": str(get_small_roi_size(model) if state.level else 0.0),
+        "level_min_score": str(get_level_min_score(model)),
     }
     write_tensors(path, changed, metadata)
 
@@ -87,7 +88,7 @@ def load_delta(model: nn.Module, path: str | Path, example_inputs: Any = None, s
         copy_tensors(model, base)
     copy_tensors(model, tensors)
     if metadata.get("level"):
-        enable_level(model, float(metadata.get("small_roi_size", 0)))
+        enable_level(model, float(metadata.get("small_roi_size", 0)), float(metadata.get("level_min_score", 0)))
 
 
 def _read_delta(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:

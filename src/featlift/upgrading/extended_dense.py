@@ -35,12 +35,23 @@ class ExtendedDense(ExtendedDetector):
         original: Any = super()
         if not self.level_is_used:
             return original.postprocess_detections(head_outputs, anchors, image_shapes)
-        level, level_anchors = dense_level(self, self.compute_level()[0])
-        predictions = dense_predictions(self, level, level_anchors)
-        is_large = predictions.sizes >= self.level_max_size
+        level = self.run_level(lambda maps, _: dense_level(self, maps[0]), (head_outputs, anchors))
+        if not level:
+            return original.postprocess_detections(head_outputs, anchors, image_shapes)
+        is_large = dense_predictions(self, level).sizes >= self.level_max_size
+        level_anchors = level.pop("anchors")
         level["cls_logits"] = level["cls_logits"].masked_fill(is_large[..., None], NEVER)
         merged = {name: [*values, level[name]] for name, values in head_outputs.items()}
-        return original.postprocess_detections(merged, [[*image, level_anchors] for image in anchors], image_shapes)
+        all_anchors = [[*image, added] for image, added in zip(anchors, level_anchors, strict=True)]
+        return original.postprocess_detections(merged, all_anchors, image_shapes)
+
+    def plain_candidates(self, outputs: Any) -> tuple[Tensor, Tensor]:
+        """From torchvision's head outputs by level, ``[B, N, …]``, and anchors of each image and level, ``[N, 4]``."""
+        head_outputs, anchors = outputs
+        level = {name: torch.cat(list(values), 1) for name, values in head_outputs.items()}
+        level["anchors"] = torch.stack([torch.cat(list(image)) for image in anchors])
+        predictions = dense_predictions(self, level)
+        return predictions.boxes, predictions.scores.amax(-1)
 
 
 class DenseFamily:
@@ -96,7 +107,7 @@ class DenseFamily:
 
     def predict(self, model: Any, maps: Sequence[Tensor], image_size: tuple[int, int]) -> LevelPredictions:
         """Predictions of the shared head at stride 4."""
-        return dense_predictions(model, *dense_level(model, maps[0]))
+        return dense_predictions(model, dense_level(model, maps[0]))
 
     def to_input(self, model: Any, images: Tensor) -> Tensor:
         """Normalize by the mean and standard deviation of the detector's transform."""
@@ -106,20 +117,21 @@ class DenseFamily:
         return (images - mean) / std
 
 
-def dense_level(model: Any, p3: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Outputs ``[B, N, …]`` of the head of ``model`` on ``p3 [B, C, H, W]`` at stride 4, and the anchors ``[N, 4]`` xyxy, px."""
+def dense_level(model: Any, p3: Tensor) -> dict[str, Tensor]:
+    """Outputs ``[B, N, …]`` of the head of ``model`` on ``p3 [B, C, H, W]`` at stride 4, and "anchors" ``[B, N, 4]`` xyxy, px."""
     generator, (height, width) = model.anchor_generator, spatial_size(p3)
     cells = generator.cell_anchors[0].to(p3.device, p3.dtype) / 2
     y, x = (torch.arange(side, device=p3.device, dtype=p3.dtype) * 4 for side in (height, width))
     shifts = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], -1).repeat(1, 1, 2)
-    return dict(model.head([p3])), (shifts[:, :, None] + cells).reshape(-1, 4)
+    anchors = (shifts[:, :, None] + cells).reshape(-1, 4)
+    return {**model.head([p3]), "anchors": anchors.expand(len(p3), -1, -1)}
 
 
-def dense_predictions(model: Any, level: Mapping[str, Tensor], anchors: Tensor) -> LevelPredictions:
+def dense_predictions(model: Any, level: Mapping[str, Tensor]) -> LevelPredictions:
     """Decode the outputs of :func:`dense_level`."""
-    regression = level["bbox_regression"]
+    regression, anchors = level["bbox_regression"], level["anchors"]
     if "bbox_ctrness" in level:
-        boxes = model.box_coder.decode(regression, anchors[None].expand_as(regression))
+        boxes = model.box_coder.decode(regression, anchors)
         return LevelPredictions(boxes, level["cls_logits"], centerness_logits=level["bbox_ctrness"].squeeze(-1))
-    boxes = torch.stack([model.box_coder.decode_single(one, anchors) for one in regression])
+    boxes = torch.stack([model.box_coder.decode_single(*pair) for pair in zip(regression, anchors, strict=True)])
     return LevelPredictions(boxes, level["cls_logits"])

@@ -4,6 +4,7 @@ While the level is disabled, or in training mode, the detector's own code runs a
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +22,10 @@ from featlift.upgrading.extended_family import (
     plain_maps,
 )
 from featlift.upgrading.extended_upsampler import GuidedUpsampler
+from featlift.upgrading.extended_windows import select_windows
 from featlift.upgrading.modules import swap_class
+
+PredictLevel = Callable[[list[Tensor], tuple[int, int]], dict[str, Tensor]]
 
 TRACE_SIZE = 128
 """Side in px of the image from which the channels of the maps are read."""
@@ -33,6 +37,9 @@ class ExtendedDetector(nn.Module):
     added_level: GuidedUpsampler
     level_family: LevelFamily
     level_max_size: float
+    level_min_score: float = 0.0
+    has_windows = True
+    """Whether the level can be computed in windows."""
     original_class: type[nn.Module]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -60,9 +67,39 @@ class ExtendedDetector(nn.Module):
         """Compute the inputs of the head for the level, from the plain pass within :func:`capture_maps`."""
         return student_maps(self, plain_maps(self.level_map_names))[0]
 
+    def plain_candidates(self, outputs: Any) -> tuple[Tensor, Tensor]:
+        """Boxes ``[B, N, 4]`` xyxy, px of the network's input, and scores ``[B, N]`` of the ``outputs`` of the plain pass."""
+        raise NotImplementedError
+
+    def run_level(self, predict: PredictLevel, outputs: Any) -> dict[str, Tensor]:
+        """Run the level in the open pass, everywhere or in windows around small boxes of the plain ``outputs``.
+
+        Args:
+            predict: Function from the inputs of the head and the size (H, W) of their image to predictions ``[n, N, ...]`` by name.
+            outputs: Of the plain pass; only read for windows.
+
+        Returns:
+            Predictions ``[B, M, ...]``; empty if there is no window.
+        """
+        plain = plain_maps(self.level_map_names)
+        if not self.level_min_score:
+            return predict(student_maps(self, plain)[0], spatial_size(plain.image))
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            raise RuntimeError(
+                "Windows depend on the image and cannot be exported: call enable_level(model, max_size) without min_score first."
+            )
+        groups = select_windows(plain, *self.plain_candidates(outputs), self.level_max_size, self.level_min_score)
+        parts = []
+        for group in groups:
+            crops = group.crop(plain)
+            values = predict(student_maps(self, crops)[0], spatial_size(crops.image))
+            parts.append(group.place(values, spatial_size(crops.image)[0] // group.shape[0], len(plain.image)))
+        return {name: torch.cat([part[name] for part in parts], 1) for name in (parts[0] if parts else ())}
+
     def restore(self) -> None:
         """Restore the original class."""
         original_class = self.original_class
+        self.__dict__.pop("level_min_score", None)
         del self.added_level, self.level_family, self.level_max_size
         swap_class(self, original_class)
 

@@ -21,7 +21,9 @@ NEVER = -1e4
 
 
 class ExtendedDETR(ExtendedDetector):
-    """``…ForObjectDetection`` with the queries of a second decoder pass on finer maps."""
+    """``…ForObjectDetection`` with the queries of a second decoder pass on finer maps, which are global: there are no windows."""
+
+    has_windows = False
 
     def merge_level(self, outputs: Any) -> Any:
         """``logits [B, N, K]`` and ``pred_boxes [B, N, 4]`` (center, sides, 0…1) → twice as many queries."""

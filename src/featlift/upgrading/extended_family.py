@@ -43,6 +43,10 @@ class LevelPredictions:
         """Square roots of the boxes' areas ``[B, N]``, px."""
         return box_sizes(self.boxes)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that the head predicts, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
 
 @dataclass(frozen=True)
 class PlainMapNames:

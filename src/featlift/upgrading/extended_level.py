@@ -69,23 +69,33 @@ def level_report_row(model: nn.Module, level: str, name: str, image_size: tuple[
     )
 
 
-def enable_level(model: nn.Module, max_size: float | None = None) -> None:
+def enable_level(model: nn.Module, max_size: float | None = None, min_score: float = 0.0) -> None:
     """Use the extended level of ``model`` for objects below ``max_size``; 0 disables it.
 
     Args:
         model: Detector with an extended level.
         max_size: √(w·h) in pixels of the network's input (after its resizing). p2x: RoIs below it are pooled from the level; the default of
             56 extends torchvision's level assignment by one level. p3x: predictions of the level below it are added; default 32.
+        min_score: p3x of detectors other than DETRs: compute the level only in windows (``extended_windows``) around boxes of the detector
+            itself below 1.5 ``max_size`` with at least this score, which takes a fraction of the time; 0 computes it everywhere.
 
     Raises:
-        ValueError: If ``model`` has no extended level, or ``max_size`` is negative.
+        ValueError: If ``model`` has no extended level, ``max_size`` is negative, or ``min_score`` is not in 0…1 or not possible.
     """
     is_shared = isinstance(model, ExtendedDetector)
+    if not is_shared:
+        _get_pooling(model)
     limit = DEFAULT_MAX_SIZES["p3x" if is_shared else "p2x"] if max_size is None else float(max_size)
     if limit < 0:
         raise ValueError(f"max_size is {max_size}; use a size in pixels, or 0 to disable the extended level.")
+    if not 0 <= min_score < 1:
+        raise ValueError(f"min_score is {min_score}; use a score from 0 (the level is computed everywhere) to below 1.")
+    if min_score and not (is_shared and model.has_windows):
+        raise ValueError(
+            f"The extended level of this {type(model).__name__} cannot be computed in windows: leave out min_score."
+        )
     if is_shared:
-        model.level_max_size = limit
+        model.level_max_size, model.level_min_score = limit, min_score
     else:
         _get_pooling(model).small_roi_size = limit
 
@@ -93,6 +103,11 @@ def enable_level(model: nn.Module, max_size: float | None = None) -> None:
 def get_small_roi_size(model: nn.Module) -> float:
     """Return the size limit of the extended level in pixels; 0 if disabled. Raises ValueError if ``model`` has no such level."""
     return model.level_max_size if isinstance(model, ExtendedDetector) else _get_pooling(model).small_roi_size
+
+
+def get_level_min_score(model: nn.Module) -> float:
+    """Return the minimum score of boxes around which the level is computed; 0 if it is computed everywhere, or not at all."""
+    return model.level_min_score if isinstance(model, ExtendedDetector) else 0.0
 
 
 def level_distillation_loss(model: nn.Module, images: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import box_convert
 
 from featlift.upgrading.extended_detector import ExtendedDetector
 from featlift.upgrading.extended_duplicates import find_duplicates
@@ -26,7 +27,10 @@ class ExtendedUltralytics(ExtendedDetector):
     def merge_level(self, outputs: Any) -> Any:
         """``[B, 4 + K, N]`` → ``[B, 4 + K, N + N']``, or ``[B, N, 6]`` → ``[B, N + N', 6]``; scores of large boxes are 0."""
         head: Any = self.model[-1]  # type: ignore[index]
-        predictions = head_predictions(head, self.compute_level()[0])
+        level = self.run_level(lambda maps, _: head_predictions(head, maps[0]).tensors(), outputs)
+        if not level:
+            return outputs
+        predictions = LevelPredictions(**level)
         scores = predictions.scores * (predictions.sizes < self.level_max_size)[..., None]
         rows = outputs[0] if isinstance(outputs, tuple) else outputs
         if getattr(head, "end2end", False):
@@ -35,6 +39,15 @@ class ExtendedUltralytics(ExtendedDetector):
             boxes = predictions.boxes if head.xyxy else _to_center(predictions.boxes)
             rows = torch.cat([rows, torch.cat([boxes, scores], -1).transpose(1, 2).to(rows.dtype)], 2)
         return (rows, *outputs[1:]) if isinstance(outputs, tuple) else rows
+
+    def plain_candidates(self, outputs: Any) -> tuple[Tensor, Tensor]:
+        """From ``[B, 4 + K, N]``, or ``[B, N, 6]`` of heads that select."""
+        head: Any = self.model[-1]  # type: ignore[index]
+        rows = outputs[0] if isinstance(outputs, tuple) else outputs
+        if getattr(head, "end2end", False):
+            return rows[..., :4], rows[..., 4]
+        boxes = rows[:, :4].transpose(1, 2)
+        return boxes if head.xyxy else box_convert(boxes, "cxcywh", "xyxy"), rows[:, 4:].amax(1)
 
 
 class UltralyticsFamily:

@@ -28,7 +28,10 @@ class ExtendedYOLOX(ExtendedDetector):
                 "The head returns boxes that are not decoded (decode_in_inference=False), in which the extended level cannot be "
                 "merged. Set model.head.decode_in_inference = True, or disable the level with enable_level(model, 0)."
             )
-        predictions = yolox_predictions(self.head, self.compute_level()[0])
+        level = self.run_level(lambda maps, _: yolox_predictions(self.head, maps[0]).tensors(), outputs)
+        if not level:
+            return outputs
+        predictions = LevelPredictions(**level)
         assert predictions.objectness_logits is not None
         objectness = predictions.objectness_logits.sigmoid() * (predictions.sizes < self.level_max_size)
         low, high = predictions.boxes.split(2, -1)
@@ -36,6 +39,11 @@ class ExtendedYOLOX(ExtendedDetector):
             [(low + high) / 2, high - low, objectness[..., None], predictions.class_logits.sigmoid()], dim=-1
         )
         return torch.cat([outputs, rows.to(outputs.dtype)], dim=1)
+
+    def plain_candidates(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """From rows ``[B, N, 5 + K]``."""
+        center, sides = outputs[..., :2], outputs[..., 2:4]
+        return torch.cat([center - sides / 2, center + sides / 2], -1), outputs[..., 4] * outputs[..., 5:].amax(-1)
 
 
 class YOLOXFamily:
