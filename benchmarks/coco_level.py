@@ -6,9 +6,9 @@ detector, the image at twice the size, and the bound: the level with the coarses
 
 Steps, each resumable (needs ``pip install pixeltable-yolox``)::
 
-    python benchmarks/coco_level.py train    --out OUT --candidates nearest+guided --seeds 3 --steps 2000
-    python benchmarks/coco_level.py evaluate --out OUT --candidates nearest+guided --seeds 3 --steps 2000 --name coco_level
-    python benchmarks/coco_level.py time     --out OUT --candidates nearest+guided --steps 2000 --name coco_level_time
+    python benchmarks/coco_level.py train    --out OUT --candidates nearest+guided --seeds 3 --steps 600
+    python benchmarks/coco_level.py evaluate --out OUT --candidates nearest+guided --seeds 3 --steps 600 --name coco_level
+    python benchmarks/coco_level.py time     --out OUT --candidates nearest+guided --steps 600 --name coco_level_time
 
 Results: ``benchmarks/results/<name>.json``.
 """
@@ -80,9 +80,7 @@ def train_candidate(name: str, seed: int, args: argparse.Namespace) -> nn.Module
     if next(iter(featlift.added_parameters(network)), None) is None or args.steps == 0:
         enable_level(network, MAX_SIZE)
         return network
-    options = LevelTrainingOptions(
-        args.steps, image_size=IMAGE_SIZE, crop_size=args.crop_size, batch_size=args.batch_size, seed=seed
-    )
+    options = LevelTrainingOptions(args.steps, image_size=IMAGE_SIZE, batch_size=args.batch_size, seed=seed)
     print(featlift.train_level(network, UNLABELED, folder, options, MAX_SIZE), flush=True)
     featlift.save_delta(network, delta)
     return network
@@ -141,10 +139,10 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def metrics_row(found: Sequence[list[Detection]], images: CocoImages) -> Row:
-    """Metrics in percent, mean over seeds (± standard deviation of several)."""
+    """Metrics in percent, mean over seeds (± standard deviation of several); without those of sizes that no object has."""
     values = [coco_metrics(images.dataset.coco(), one) for one in found]
     row = {}
-    for name in METRICS:
+    for name in (name for name in METRICS if values[0][name] is not None):
         percents = [100 * one[name] for one in values]
         spread = f" ± {statistics.stdev(percents):.1f}" if len(percents) > 1 else ""
         row[name] = f"{statistics.mean(percents):.1f}{spread}"
@@ -201,8 +199,6 @@ def write(args: argparse.Namespace, tables: list[dict[str, Any]]) -> None:
     options += [
         "--batch-size",
         str(args.batch_size),
-        "--crop-size",
-        str(args.crop_size),
         "--min-score",
         *map(str, args.min_score),
         "--name",
@@ -224,9 +220,8 @@ def main() -> None:
     parser.add_argument("--candidates", nargs="+", default=["nearest+guided"])
     parser.add_argument("--seeds", type=int, default=3, help="Number of seeds")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--crop-size", type=int, default=224)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--min-score", type=float, nargs="+", default=[0.0, 0.1], help="0: everywhere")
     parser.add_argument("--sets", nargs="+", default=["coco80", "persons"])
     parser.add_argument("--num-images", type=int, default=60)

@@ -28,5 +28,6 @@ def test_a_file_comes_back_as_the_same_network(tmp_path):
 def test_the_extended_level_is_exported_too(tmp_path):
     network = build_yolox("nano", 3)
     upgrade(network, level="p3x", width=8, num_blocks=1)
-    enable_level(network)
+    enable_level(network, min_score=0.5)
     assert export_yolox(network, tmp_path / "level.onnx", 64) < 1e-4
+    assert network.level_min_score == 0.5

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torchvision.models import detection
 
+from featlift.deployment.export_network import export_network
 from featlift.upgrading import downgrade, enable_level, load_delta, save_delta, upgrade
 from featlift.upgrading.extended_family import PlainMaps
 from featlift.upgrading.extended_windows import (
@@ -165,6 +166,19 @@ def test_torchvisions_detectors_in_windows(name):
     enable_level(model, 0)
     for found, wanted in zip(whole, model(images), strict=True):
         assert torch.equal(found["boxes"], wanted["boxes"])
+
+
+@torch.no_grad()
+def test_an_export_has_the_level_everywhere(yolox, tmp_path):
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    upgrade(yolox, level="p3x", width=8)
+    enable_level(yolox, 1000)
+    expected = yolox(image)
+    enable_level(yolox, 1000, min_score=0.999)
+    export_network(yolox, (64, 96), tmp_path / "level.pt2", "torch-export")
+    program = torch.export.load(tmp_path / "level.pt2").module()
+    torch.testing.assert_close(program(image)["y0"], expected)
+    assert yolox.level_min_score == 0.999
 
 
 def test_windows_that_are_not_possible_are_refused(yolox):

@@ -30,24 +30,23 @@ def letterbox(image: Tensor, size: int, padding: float = PADDING) -> tuple[Tenso
 
 
 class RandomZoom:
-    """Augmentation: resize the longer side to ``size`` times 1 … ``max_zoom``, then crop and pad to a square.
+    """Augmentation: resize the longer side to ``size`` times 1 … ``max_zoom``, then crop and pad to a square of ``size`` px.
 
     Args:
-        size: Side of the resized image without zoom, px.
+        size: Side of the square, px.
         max_zoom: Largest enlargement.
-        crop_size: Side of the square, px; ``size`` by default.
     """
 
-    def __init__(self, size: int, max_zoom: float = 1.6, crop_size: int = 0) -> None:
-        self.size, self.max_zoom, self.crop_size = size, max_zoom, crop_size or size
+    def __init__(self, size: int, max_zoom: float = 1.6) -> None:
+        self.size, self.max_zoom = size, max_zoom
 
     def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
-        """``[3, H, W]`` → ``[3, crop_size, crop_size]``; the target is that of the whole resized image, without the crop."""
+        """``[3, H, W]`` → ``[3, size, size]``; the target is that of the whole resized image, without the crop."""
         zoom = 1 + (self.max_zoom - 1) * float(torch.rand((), generator=generator))
         image, target = rescale_sample(image, target, zoom * self.size / max(image.shape[-2:]))
-        height, width = (min(self.crop_size, side) for side in image.shape[-2:])
+        height, width = (min(self.size, side) for side in image.shape[-2:])
         top = int(torch.randint(image.shape[-2] - height + 1, (), generator=generator))
         left = int(torch.randint(image.shape[-1] - width + 1, (), generator=generator))
-        square = image.new_full((3, self.crop_size, self.crop_size), PADDING)
+        square = image.new_full((3, self.size, self.size), PADDING)
         square[:, :height, :width] = image[:, top : top + height, left : left + width]
         return square, target

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from featlift.deployment.export import ExportResult, export_copy, write_program
 from featlift.deployment.export_formats import validate_export_path
 from featlift.features import flatten_tensors
+from featlift.upgrading.extended_level import disable_windows
 
 
 class TensorOutputs(nn.Module):
@@ -32,7 +33,8 @@ def export_network(
     """Export ``network`` for one image of ``image_size`` (H, W), and check the file on two images of noise.
 
     Args:
-        network: ``[B, 3, H, W]`` → tensors in nested lists, tuples and dictionaries. It is copied, in evaluation mode, to the CPU.
+        network: ``[B, 3, H, W]`` → tensors in nested lists, tuples and dictionaries. It is copied, in evaluation mode, to the CPU. An
+            extended level is exported without windows.
         image_size: Height and width in pixels.
         path: Output file, with the suffix of :data:`~featlift.deployment.export_formats.EXPORT_FORMATS`.
         format: Key of ``EXPORT_FORMATS``.
@@ -43,6 +45,7 @@ def export_network(
     """
     path = validate_export_path(path, format)
     frozen = TensorOutputs(export_copy(network)).eval()
+    disable_windows(frozen)
     examples = [torch.rand(1, 3, *image_size, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     with torch.no_grad():
         frozen(examples[0])  # networks that store sizes, such as YOLO's anchors, do it now

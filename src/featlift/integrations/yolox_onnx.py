@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from featlift.integrations.yolox_network import build_yolox, size_of_width
+from featlift.upgrading.extended_level import disable_windows
 
 CLASSES = "head.cls_preds.0"
 """Convolution that has this name in all files; most others have only a number in the published ones."""
@@ -79,8 +80,10 @@ def convolutions_in_order(network: nn.Module) -> list[nn.Conv2d]:
 def export_yolox(network: nn.Module, path: str | Path, image_size: int = 416) -> float:
     """Export ``network``, with its extended level if that is enabled, to ONNX for batches of one image, and compare the outputs.
 
+    The level is exported without windows (``min_score`` of ``enable_level``), which depend on the image.
+
     Args:
-        network: YOLOX in evaluation mode.
+        network: YOLOX.
         path: ONNX file; input ``images [1, 3, S, S]`` BGR in 0…255, output ``[1, N, 5 + K]``.
         image_size: Side S, px.
 
@@ -96,7 +99,9 @@ def export_yolox(network: nn.Module, path: str | Path, image_size: int = 416) ->
     except ImportError as error:
         raise ImportError(INSTALL) from error
     image = 255 * torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    folded = fold_batch_norm(network.eval())
+    network = copy.deepcopy(network).eval()
+    disable_windows(network)
+    folded = fold_batch_norm(network)
     torch.onnx.export(folded, (image,), str(path), input_names=["images"], dynamo=True, external_data=False)
     session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     actual = torch.from_numpy(session.run(None, {"images": image.numpy()})[0])

@@ -35,7 +35,6 @@ class LevelTrainingOptions:
         steps: Number of training steps; 0 trains nothing.
         lr: Initial learning rate of AdamW with cosine decay; 0 is 3e-4 for p2x and 2e-3 for p3x.
         image_size: p3x: side of the square images in pixels, a multiple of 32; use that of inference.
-        crop_size: p3x: side in pixels of the random crops of these images that a step sees, a multiple of 32; 0 is ``image_size``.
         batch_size: p3x: images per step.
         device: Device of the training: "auto" (a GPU if available), "cpu" or "cuda".
         seed: Random seed of the order of the images and their augmentation; on the command line also of the level's initial weights.
@@ -45,7 +44,6 @@ class LevelTrainingOptions:
     steps: int = 0
     lr: float = 0.0
     image_size: int = 640
-    crop_size: int = 0
     batch_size: int = 4
     device: str = "auto"
     seed: int = 0
@@ -114,14 +112,11 @@ def _train_shared_level(
     model: ExtendedDetector, dataset: ImageDataset, options: LevelTrainingOptions, folder: Path
 ) -> LevelTrainingResult:
     size, steps, frozen = options.image_size, options.steps, model.eval()
-    crop_size = options.crop_size or size
-    for name, side in (("image_size", size), ("crop_size", crop_size)):
-        if side % 32 or side < 64:
-            raise ValueError(f"{name} is {side}; it must be a multiple of 32, at least 64.")
+    if size % 32 or size < 64:
+        raise ValueError(f"image_size is {size}; it must be a multiple of 32, at least 64.")
     train_set, held_out = split_held_out(dataset)
     optimizer = shared_level_optimizer(options.lr or 2e-3, steps)
     settings = {"images": len(dataset), "steps": steps, "image_size": size, "batch_size": options.batch_size}
-    settings |= {"crop_size": crop_size} if crop_size != size else {}
     with Run(
         folder, {**settings, "optimizer": optimizer}, seed=options.seed, device=options.device, save_every=100
     ) as run:
@@ -133,7 +128,7 @@ def _train_shared_level(
             batch = model.level_family.to_input(model, torch.stack(images))
             return learner.step(level_distillation_loss(model, batch))
 
-        transforms = [RandomHorizontalFlip(), RandomZoom(size, crop_size=crop_size)]
+        transforms = [RandomHorizontalFlip(), RandomZoom(size)]
         loader = ResumableDataLoader(train_set, options.batch_size, run.seed, transforms)
         fit(step, loader, steps, run, {"level": learner}, "level")
         learner.apply_ema().eval()

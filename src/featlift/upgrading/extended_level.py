@@ -110,6 +110,13 @@ def get_level_min_score(model: nn.Module) -> float:
     return model.level_min_score if isinstance(model, ExtendedDetector) else 0.0
 
 
+def disable_windows(model: nn.Module) -> None:
+    """Compute the extended levels in ``model`` everywhere, as for an export: windows depend on the image."""
+    for module in model.modules():
+        if isinstance(module, ExtendedDetector):
+            module.level_min_score = 0.0
+
+
 def level_distillation_loss(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """Compute the distillation losses of the extended level. Only the level receives gradients; batch norm statistics do not change.
 

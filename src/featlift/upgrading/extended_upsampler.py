@@ -40,8 +40,8 @@ class DepthwiseResidualBlock(nn.Module):
 class GuidedUpsampler(NotScriptable, nn.Module):
     """An interpolator by 2 and a correction of its result by a small network that also sees guides.
 
-    Guides are maps of the size of the result, or finer ones, which are averaged. The correction starts at zero, so that the untrained
-    module is its interpolator.
+    Guides are maps of the size of the result, or finer ones, which are averaged. The correction is a linear function of the small
+    network's output and of the interpolated map; it starts at zero, so that the untrained module is its interpolator.
 
     Args:
         channels: Channels C of the map.
@@ -60,10 +60,8 @@ class GuidedUpsampler(NotScriptable, nn.Module):
         self.correction = None
         if num_blocks:
             blocks = [DepthwiseResidualBlock(width) for _ in range(num_blocks)]
-            self.correction = nn.Sequential(
-                nn.Conv2d(channels + sum(guide_channels), width, 1), nn.SiLU(), *blocks, nn.SiLU()
-            )
-            self.output_layer = nn.Conv2d(width, channels, 1)
+            self.correction = nn.Sequential(nn.Conv2d(channels + sum(guide_channels), width, 1), nn.SiLU(), *blocks)
+            self.output_layer = nn.Conv2d(width + channels, channels, 1)
             _init_zero(self.output_layer)
 
     def forward(self, x: Tensor, guides: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
@@ -72,7 +70,8 @@ class GuidedUpsampler(NotScriptable, nn.Module):
         if self.correction is None:
             return upsampled
         fitted = [_fit_guide(guide, size) for guide in guides]
-        return upsampled + self.output_layer(self.correction(torch.cat([upsampled, *fitted], 1)))
+        hidden = self.correction(torch.cat([upsampled, *fitted], 1))
+        return upsampled + self.output_layer(torch.cat([hidden, upsampled], 1))
 
 
 def _fit_guide(guide: Tensor, size: tuple[int, int]) -> Tensor:
