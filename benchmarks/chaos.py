@@ -39,7 +39,6 @@ from featlift.papers.afi_gan.settings import STAGES
 from featlift.training import OptimizerConfig, Run
 from featlift.training.schedules import StageConfig
 
-DOCS = Path(__file__).parents[1] / "docs" / "reliability.md"
 STEPS = 5
 LIMIT = 600.0
 """Seconds after which a process counts as hanging."""
@@ -390,7 +389,7 @@ def main() -> None:
     """Run everything and write the counts."""
     from run import RESULTS, collect_metadata, write_result
 
-    from report import fill_blocks, write_page
+    import report
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=60, help="number of kills of the training")
@@ -407,8 +406,8 @@ def main() -> None:
             rows.append(row)
     if not arguments.keep_docs:
         table = {"caption": "Killed, damaged and started again", "rows": format_rows(rows)}
-        path = write_result("chaos", [table], metadata, RESULTS, {"counts": rows})
-        write_page(DOCS, fill_blocks(DOCS.read_text(), {"chaos": json.loads(path.read_text())}))
+        write_result("chaos", [table], metadata, RESULTS, {"counts": rows})
+        report.main()
     sys.exit(any(set(row["outcome"]) != {"equal"} for row in rows))
 
 

@@ -2,15 +2,20 @@
 
 FeatLift and a plain loop do the same work on the same network and images, in interleaved rounds on one thread. The time is the CPU time
 of the process, which the load of the machine changes little; a ratio is the plain loop's time divided by FeatLift's, so that 1 means no
-overhead and more is faster. Results: ``benchmarks/results/overhead.json``.
+overhead and more is faster. Peak memory is that of a process of its own for each side. With faster-coco-eval installed
+(``pip install faster-coco-eval``), evaluation is compared with it, too. Results: ``benchmarks/results/overhead.json``.
 """
 
 import argparse
 import contextlib
 import copy
+import importlib.metadata
+import importlib.util
 import io
 import json
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -90,7 +95,7 @@ def compare(ours: Call, plain: Call, rounds: int) -> dict[str, float]:
     return medians | {"ratio": round(statistics.median(ratios), 3)}
 
 
-def compare_training(dataset: CocoDataset, folder: Path, steps: int, rounds: int) -> dict[str, float]:
+def training_calls(dataset: CocoDataset, folder: Path, steps: int) -> tuple[Call, Call]:
     """`featlift train baseline`'s loop, with log and checkpoint at its end, and torchvision's loop; both take the same batches."""
     torch.manual_seed(SEED)
     network, numbers = build_detector(quick_detector_config(), len(CLASSES)), iter(range(10**6))
@@ -112,10 +117,10 @@ def compare_training(dataset: CocoDataset, folder: Path, steps: int, rounds: int
             optimizer.step()
             loss.item()
 
-    return compare(ours, plain, rounds)
+    return ours, plain
 
 
-def compare_prediction(dataset: CocoDataset, folder: Path, rounds: int) -> dict[str, float]:
+def prediction_calls(folder: Path) -> tuple[Call, Call]:
     """`Predictor` on image files, and a loop of decoding and calling the network."""
     torch.manual_seed(SEED)
     network = build_detector(quick_detector_config(), len(CLASSES)).eval()
@@ -126,7 +131,7 @@ def compare_prediction(dataset: CocoDataset, folder: Path, rounds: int) -> dict[
         for file in files:
             network([pil_to_tensor(Image.open(file).convert("RGB")).float() / 255])
 
-    return compare(lambda: predictor(files), plain, rounds)
+    return lambda: predictor(files), plain
 
 
 def compare_loading(dataset: CocoDataset, plain: PlainDataset, rounds: int) -> dict[str, float]:
@@ -139,10 +144,14 @@ def compare_loading(dataset: CocoDataset, plain: PlainDataset, rounds: int) -> d
     )
 
 
-def compare_evaluation(document: dict[str, Any], rounds: int) -> dict[str, float]:
-    """COCO's AP of moved boxes by FeatLift and by pycocotools."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+def compare_evaluation(document: dict[str, Any], rounds: int, library: str = "pycocotools") -> dict[str, float]:
+    """COCO's AP of moved boxes by FeatLift and by ``library``, pycocotools or faster_coco_eval."""
+    if library == "pycocotools":
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    else:
+        from faster_coco_eval import COCO
+        from faster_coco_eval import COCOeval_faster as COCOeval
 
     rng = np.random.default_rng(SEED)
     detections = [
@@ -166,6 +175,25 @@ def compare_evaluation(document: dict[str, Any], rounds: int) -> dict[str, float
     return compare(lambda: coco_metrics(document, detections), plain, rounds)
 
 
+def compare_memory(what: str, args: argparse.Namespace) -> dict[str, float]:
+    """Peak memory in MB of a process that trains or predicts with FeatLift, and of one with the plain loop."""
+    peaks = {}
+    for side in ("FeatLift", "plain"):
+        options = ["--images", str(args.images), "--size", str(args.size), "--steps", str(args.steps)]
+        command = [sys.executable, __file__, "--memory", what, side, *options]
+        peaks[side] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    return {f"{side}, MB": round(peak, 1) for side, peak in peaks.items()} | {
+        "ratio": round(peaks["plain"] / peaks["FeatLift"], 3)
+    }
+
+
+def measure_memory(what: str, side: str, dataset: CocoDataset, folder: Path, steps: int) -> float:
+    """Do it once; return the peak memory of this process in MB."""
+    calls = training_calls(dataset, folder / "runs", steps) if what == "training" else prediction_calls(folder)
+    calls[side == "plain"]()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
 @contextlib.contextmanager
 def quiet():
     """Discard what is printed."""
@@ -180,6 +208,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=320, help="height of the images in pixels")
     parser.add_argument("--steps", type=int, default=8, help="training steps per round")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     metadata = collect_metadata(torch.device("cpu"), " ".join(["python benchmarks/overhead.py", *sys.argv[1:]]))
@@ -188,21 +217,39 @@ def main() -> None:
         file = write_dataset(folder, args.images, args.size)
         with quiet():
             dataset, plain = CocoDataset(file, folder), PlainDataset(str(folder), str(file))
-        document = json.loads(file.read_text())
-        measurements = {
-            "evaluate, against pycocotools": partial(compare_evaluation, document),
-            "loading with masks, against torchvision's CocoDetection": partial(compare_loading, dataset, plain),
-            "predict, against decoding and calling the network": partial(compare_prediction, dataset, folder),
-            f"train baseline, {args.steps} steps, against torchvision's loop": partial(
-                compare_training, dataset, folder / "runs", args.steps
-            ),
-        }
-        rows = []
-        for name, measure in measurements.items():
-            rows.append({"what": name, **measure(rounds=args.rounds)})
-            print(rows[-1], flush=True)
-    caption = f"CPU time of FeatLift and of a plain loop, {args.images} images of height {args.size}, medians of {args.rounds} rounds"
-    print(write_result("overhead", [{"caption": caption, "rows": rows}], metadata, RESULTS))
+        if args.memory:
+            print(measure_memory(*args.memory, dataset, folder, args.steps))
+            return
+        tables = build_tables(folder, dataset, plain, json.loads(file.read_text()), args)
+    print(write_result("overhead", tables, metadata, RESULTS))
+
+
+def build_tables(
+    folder: Path, dataset: CocoDataset, plain: PlainDataset, document: dict[str, Any], args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Measure everything; return the tables of times and of memory."""
+    measurements = {"evaluate, against pycocotools": partial(compare_evaluation, document)}
+    if importlib.util.find_spec("faster_coco_eval"):
+        faster = partial(compare_evaluation, document, library="faster_coco_eval")
+        measurements[f"evaluate, against faster-coco-eval {importlib.metadata.version('faster-coco-eval')}"] = faster
+    measurements |= {
+        "loading with masks, against torchvision's CocoDetection": partial(compare_loading, dataset, plain),
+        "predict, against decoding and calling the network": partial(compare, *prediction_calls(folder)),
+        f"train baseline, {args.steps} steps, against torchvision's loop": partial(
+            compare, *training_calls(dataset, folder / "runs", args.steps)
+        ),
+    }
+    times = []
+    for name, measure in measurements.items():
+        times.append({"what": name, **measure(rounds=args.rounds)})
+        print(times[-1], flush=True)
+    memory = [{"what": what, **compare_memory(what, args)} for what in ("training", "prediction")]
+    images = f"{args.images} images of height {args.size}"
+    caption = f"CPU time of FeatLift and of a plain loop, {images}, medians of {args.rounds} rounds"
+    return [
+        {"caption": caption, "rows": times},
+        {"caption": f"Peak memory of a process, libraries included, {images}", "rows": memory},
+    ]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as nnf
 
+from featlift.retrieval import candidates
 from featlift.retrieval.exact_search import MemoryIndex, exact_search
 from featlift.retrieval.vector_store import VectorStore
 
@@ -56,6 +57,24 @@ def test_equal_scores_go_by_row(tmp_path, batch_size):
     for k in (5, 120, 400):
         for results in (exact_search(store, queries, k, batch_size), MemoryIndex(store).search(queries, k)):
             assert torch.equal(results.rows, torch.from_numpy(store.rows)[expected[:, :k]])
+
+
+@pytest.mark.parametrize("block", [64, 128, 2048])
+def test_sets_of_columns_miss_nothing(tmp_path, monkeypatch, block):
+    """Many vectors, equal ones among them, in blocks whose number of columns is no multiple of a set's."""
+    monkeypatch.setattr(candidates, "MIN_BLOCK", block)
+    monkeypatch.setattr(candidates, "BLOCK_SCORES", 1)
+    store, generator = VectorStore(tmp_path, 16), torch.Generator().manual_seed(2)
+    vectors = units(5003, 16)
+    vectors[torch.randperm(5003, generator=generator)[:900]] = vectors[torch.randint(9, (900,), generator=generator)]
+    store.add([str(i) for i in range(5003)], vectors)
+    queries = torch.cat([units(3, 16, seed=3), vectors[:4]])
+    scores = (queries.double()[:, None] * vectors.double()).sum(dim=2).float()
+    expected = scores.argsort(dim=1, descending=True, stable=True)
+    for k in (1, 10, 30):
+        for results in (exact_search(store, queries, k), MemoryIndex(store).search(queries, k)):
+            assert torch.equal(results.rows, torch.from_numpy(store.rows)[expected[:, :k]])
+            assert torch.equal(results.scores, scores.gather(1, expected[:, :k]))
 
 
 def test_any_type_of_numbers_is_compared_and_other_lengths_are_refused(store):

@@ -161,13 +161,15 @@ class EFPNRoIHeads(nn.Module):
         Without small RoIs, both losses are 0 and keep a graph.
         """
         sampled, _, labels, deltas = self.coarse.select_training_samples(proposals, targets)
-        small = [self.routing(boxes)[1] for boxes in sampled]
-        logits, predicted_deltas = self.fine(self.roi_reader(features, _select(sampled, small)))
-        small_labels, small_deltas = torch.cat(_select(labels, small)), torch.cat(_select(deltas, small))
+        masks = [self.routing(boxes)[1] for boxes in sampled]
+        counts = torch.stack([mask.sum() for mask in masks]).tolist()
+        small = torch.cat(masks).nonzero().flatten()
+        logits, predicted_deltas = self.fine(self.roi_reader(features, torch.cat(sampled)[small].split(counts)))
+        small_labels, small_deltas = torch.cat(labels)[small], torch.cat(deltas)[small]
         classification, box = box_head_losses(logits, predicted_deltas, small_labels, small_deltas)
         hard = ohem_select(classification, box, small_labels, self.ohem_per_image * len(sampled))
-        scale = 1 / max(1, len(hard))
-        return {"loss_classifier": classification[hard].sum() * scale, "loss_box_reg": box[hard].sum() * scale}
+        scale = 1 / hard.sum().clamp(min=1)
+        return {"loss_classifier": (classification * hard).sum() * scale, "loss_box_reg": (box * hard).sum() * scale}
 
     def detect(self, features: Features, proposals: list[Tensor], image_sizes: list[tuple[int, int]]) -> list[Target]:
         """Return boxes ``[N, 4]``, labels and scores ``[N]`` of each image, after a joint non-maximum suppression of both heads."""

@@ -19,17 +19,18 @@ def box_head_losses(logits: Tensor, deltas: Tensor, labels: Tensor, targets: Ten
 def ohem_select(
     classification_loss: Tensor, box_loss: Tensor, labels: Tensor, num_rois: int, positive_fraction: float = 0.25
 ) -> Tensor:
-    """Online hard example mining (Shrivastava et al., CVPR 2016; EFPN, Sec. IV): return the indices of the selected RoIs.
+    """Online hard example mining (Shrivastava et al., CVPR 2016; EFPN, Sec. IV): return a mask ``[N]`` of the selected RoIs.
 
     Selects up to ``positive_fraction · num_rois`` objects with the largest sum of both losses, and up to
     ``(1 - positive_fraction) · num_rois`` background RoIs with the largest classification loss. Losses and labels are ``[N]``.
+    No value is read by the host: a GPU is not waited for.
     """
-    objects, background = (labels > 0).nonzero().flatten(), (labels == 0).nonzero().flatten()
-    num_positive = round(num_rois * positive_fraction)
-    hard_objects = _largest_indices((classification_loss + box_loss)[objects], num_positive)
-    hard_background = _largest_indices(classification_loss[background], num_rois - num_positive)
-    return torch.cat((objects[hard_objects], background[hard_background]))
+    is_object, num_positive = labels > 0, round(num_rois * positive_fraction)
+    hard_objects = _largest(classification_loss + box_loss, is_object, num_positive)
+    return hard_objects | _largest(classification_loss, ~is_object, num_rois - num_positive)
 
 
-def _largest_indices(values: Tensor, count: int) -> Tensor:
-    return values.detach().topk(min(count, len(values))).indices
+def _largest(values: Tensor, mask: Tensor, count: int) -> Tensor:
+    """Return a mask ``[N]`` of the up to ``count`` largest ``values`` inside ``mask``."""
+    indices = values.detach().masked_fill(~mask, float("-inf")).topk(min(count, len(values))).indices
+    return torch.zeros_like(mask).scatter(0, indices, mask[indices])

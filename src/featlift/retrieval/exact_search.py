@@ -1,20 +1,22 @@
 """Exact (brute-force) search: the default up to several hundred thousand vectors, and the reference for approximate search."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from featlift.retrieval.unit_vectors import check_unit_vectors, exact_cosines, sort_best_first
+from featlift.retrieval.candidates import ScoredPairs, find_candidates
+from featlift.retrieval.unit_vectors import check_unit_vectors, exact_cosines
 from featlift.retrieval.vector_store import BATCH_SIZE, VectorStore
 
-MARGIN = 1e-5
-"""Scores of float32 products that are this close are compared in float64; the error of unit vectors is smaller."""
-MAX_SCORES = 1 << 26
-QUERY_GROUP = 64
-SET_SIZE = 64
-EXTRA = 16
-"""Scores below the k-th that are looked at before all are compared with it."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_TAKEN = 8192
+"""Vectors of pairs in memory at a time."""
+PAIR_GROUP = 128
+"""Pairs compared in float64 at a time, in the processor's cache."""
 
 
 class SearchResults(NamedTuple):
@@ -43,15 +45,18 @@ def exact_search(
     Raises:
         ValueError: If the store is empty, the dimensions differ, or a query is no unit vector.
     """
-    unit_queries = check_queries(store, queries)
-    best = _BestRows(len(queries), k)
-    for rows, vectors in store.iter_batches(where, min(batch_size, max(k, MAX_SCORES // max(1, len(queries))))):
-        best.add(torch.from_numpy(rows), vectors, unit_queries)
-    return build_search_results(store, best.scores, best.rows)
+    best = _BestRows(check_queries(store, queries), k)
+    for rows, vectors in store.iter_batches(where, batch_size):
+        best.add(rows, vectors.numpy().T)
+    return build_search_results(store, *best.results())
 
 
 class MemoryIndex:
-    """The vectors of ``store`` in memory, as float32, for many exact searches; 4·D bytes per vector."""
+    """The vectors of ``store`` in memory, as float32, for many exact searches; 4·D bytes per vector.
+
+    They are stored as the columns of a matrix ``[D, N]``: its product with one query reads long rows one after the other, which is faster
+    than N short products.
+    """
 
     def __init__(self, store: VectorStore):
         self.store = store
@@ -60,78 +65,52 @@ class MemoryIndex:
     def refresh(self) -> None:
         """Read the store again."""
         self.store.refresh()
-        batches = list(self.store.iter_batches())
-        self._rows = (
-            torch.cat([torch.from_numpy(rows.copy()) for rows, _ in batches]) if batches else torch.empty(0).long()
-        )
-        self._vectors = (
-            torch.cat([vectors for _, vectors in batches]) if batches else torch.empty(0, self.store.dimension)
-        )
+        size = len(self.store)
+        self._rows, self._vectors = np.empty(size, np.int64), np.empty((self.store.dimension, size), np.float32)
+        start = 0
+        for rows, vectors in self.store.iter_batches():
+            part = slice(start, start := start + len(rows))
+            self._rows[part], self._vectors[:, part] = rows, vectors.numpy().T
 
     def search(self, queries: Tensor, k: int) -> SearchResults:
         """Return the same as `exact_search`, with the same errors."""
-        unit_queries = check_queries(self.store, queries)
-        best = _BestRows(len(queries), k)
-        size = max(k, MAX_SCORES // max(1, len(queries)))
-        for rows, vectors in zip(self._rows.split(size), self._vectors.split(size), strict=True):
-            best.add(rows, vectors, unit_queries)
-        return build_search_results(self.store, best.scores, best.rows)
+        best = _BestRows(check_queries(self.store, queries), k)
+        best.add(self._rows, self._vectors)
+        return build_search_results(self.store, *best.results())
 
 
 class _BestRows:
-    """The ``k`` best ``rows [Q, K]`` of the vectors given so far and their ``scores [Q, K]``, best first."""
+    """The ``k`` best rows of the vectors given so far for each of ``queries [Q, D]``."""
 
-    def __init__(self, num_queries: int, k: int):
-        self.k = k
-        self.scores, self.rows = torch.empty(num_queries, 0), torch.empty(num_queries, 0, dtype=torch.long)
+    def __init__(self, queries: Tensor, k: int):
+        self.queries, self.k = queries, k
+        self.floor = np.full(len(queries), -np.inf, np.float32)
+        self.found = ScoredPairs.empty()
 
-    def add(self, rows: Tensor, vectors: Tensor, queries: Tensor) -> None:
-        """Compare ``queries [Q, D]`` with ``vectors [N, D]`` of ``rows [N]``."""
-        if not len(rows):
-            return
-        columns = _candidates(_products(queries, vectors), self.k)
-        groups = zip(queries.split(QUERY_GROUP), columns.split(QUERY_GROUP), strict=True)
-        scores = torch.cat([exact_cosines(q, vectors[c]) for q, c in groups])
-        scores, rows = torch.cat([self.scores, scores], dim=1), torch.cat([self.rows, rows[columns]], dim=1)
-        self.scores, self.rows = sort_best_first(scores, rows, self.k)
+    def add(self, rows: "NDArray[np.int64]", vectors: "NDArray[np.float32]") -> None:
+        """Compare the queries with ``vectors [D, N]`` of ``rows [N]``."""
+        pairs = find_candidates(self.queries.numpy(), vectors, self.k, self.floor)
+        pairs = pairs.select(np.argsort(pairs.vector))  # reads the memory in order
+        scores = []
+        for start in range(0, len(pairs.query), MAX_TAKEN):
+            part = slice(start, start + MAX_TAKEN)
+            taken = torch.from_numpy(vectors[:, pairs.vector[part]].T)
+            groups = zip(torch.from_numpy(pairs.query[part]).split(PAIR_GROUP), taken.split(PAIR_GROUP), strict=True)
+            scores += [exact_cosines(self.queries[q], v[:, None])[:, 0].numpy() for q, v in groups]
+        exact = ScoredPairs(pairs.query, rows[pairs.vector], np.concatenate([pairs.score[:0], *scores]))
+        self.found = ScoredPairs.join([self.found, exact]).best(self.k)
+        self.floor = self.found.raise_floor(self.floor, self.k)
 
-
-def _products(queries: Tensor, vectors: Tensor) -> Tensor:
-    """Return ``queries [Q, D] @ vectors [N, D].T`` by NumPy, whose OpenBLAS is faster than PyTorch's MKL on many processors."""
-    return torch.from_numpy(queries.numpy() @ vectors.numpy().T)
-
-
-def _candidates(scores: Tensor, k: int) -> Tensor:
-    """Return the columns of the ``k`` highest of ``scores [Q, N]``, and of all that may be equal to the last, ``[Q, M]``.
-
-    Sets of `SET_SIZE` columns are compared by their maxima first, which reads the scores once. The k-th highest maximum is not above the
-    k-th highest score, so that all candidates are in sets whose maximum reaches it, which are few.
-    """
-    num_sets = scores.shape[1] // SET_SIZE
-    if num_sets <= 2 * k or not len(scores):
-        return _top_candidates(scores, k)
-    maxima = scores[:, : num_sets * SET_SIZE].unflatten(1, (SET_SIZE, num_sets)).amax(dim=1)
-    sets = _top_candidates(maxima, k)
-    columns = (sets[:, :, None] + torch.arange(SET_SIZE) * num_sets).flatten(1)
-    rest = torch.arange(num_sets * SET_SIZE, scores.shape[1]).expand(len(scores), -1)
-    columns = torch.cat([columns, rest], dim=1)
-    return columns.gather(1, _top_candidates(scores.gather(1, columns), k))
-
-
-def _top_candidates(scores: Tensor, k: int) -> Tensor:
-    """Return the same as `_candidates`, by sorting."""
-    best = scores.topk(min(k + EXTRA, scores.shape[1]), dim=1)
-    worst = best.values[:, min(k, scores.shape[1]) - 1, None] - MARGIN
-    if best.values.shape[1] == scores.shape[1]:
-        return best.indices
-    if (best.values[:, -1:] < worst).all():
-        return best.indices[:, : int((best.values >= worst).sum(dim=1).max())]
-    return scores.topk(int((scores >= worst).sum(dim=1).max()), dim=1).indices
+    def results(self) -> tuple[Tensor, Tensor]:
+        """Return scores and rows, both ``[Q, K]``."""
+        shape = (len(self.queries), len(self.found.query) // max(1, len(self.queries)))
+        return torch.from_numpy(self.found.score).view(shape), torch.from_numpy(self.found.vector).view(shape)
 
 
 def build_search_results(store: VectorStore, scores: Tensor, rows: Tensor) -> SearchResults:
     """Build results from ``scores [Q, K]`` and ``rows [Q, K]``, with the names from ``store``."""
-    return SearchResults([store.names_of(query_rows) for query_rows in rows.tolist()], rows, scores)
+    names, size = store.names_of(rows.flatten().tolist()), rows.shape[1]
+    return SearchResults([names[i * size : (i + 1) * size] for i in range(len(rows))], rows, scores)
 
 
 def check_queries(store: VectorStore, queries: Tensor) -> Tensor:

@@ -32,9 +32,9 @@ def exact_cosines(queries: Tensor, vectors: Tensor) -> Tensor:
     """Return the cosines ``[Q, M]`` of ``queries [Q, D]`` with M vectors each, ``vectors [Q, M, D]``.
 
     They depend on the two vectors alone. A product of matrices adds in an order that depends on a vector's place in it, so
-    that equal vectors get different scores.
+    that equal vectors get different scores; so would a sum over another layout of the memory.
     """
-    return (vectors.double() * queries[:, None].double()).sum(dim=-1).float()
+    return (vectors.contiguous().double() * queries[:, None].double()).sum(dim=-1).float()
 
 
 def sort_best_first(scores: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
