@@ -20,7 +20,8 @@ from featlift.training import OptimizerConfig, Run
 from featlift.training.schedules import StageConfig
 
 TINY = [
-    "--preset", "quick", "--data.batch_size", "2", "--train.steps", "1", "--model.pyramid_channels", "8", "--device", "cpu",
+    "--preset", "quick", "--model.backbone", "test_resnet", "--data.batch_size", "2", "--train.steps", "1",
+    "--model.pyramid_channels", "8", "--device", "cpu",
     "--model.detector_options", '{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}',
 ]  # fmt: skip
 """Options of ``featlift train baseline`` for a detector that trains in seconds."""
@@ -75,7 +76,7 @@ def tiny_model(interpolator="afi", detector="faster-rcnn", **options):
     head = HEAD if detector.endswith("rcnn") else {}
     return DetectorConfig(
         detector=detector,
-        backbone="resnet10t",
+        backbone="test_resnet",
         backbone_weights="random",
         norm="batch",
         frozen_stages=0,

@@ -110,7 +110,7 @@ class Trace:
 
 TINY_HEAD = '\'{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20, "max_detections": 3}\''
 FEW = "--model.detector-options '{\"max_detections\": 3}'"
-TINY = "--preset quick --device cpu --data.batch-size 2 --model.pyramid-channels 8"
+TINY = "--preset quick --model.backbone test_resnet --device cpu --data.batch-size 2 --model.pyramid-channels 8"
 STAGES = "--teacher.steps 1 --interpolator.steps 1 --extractor.steps 1 --target.steps 1 --adversarial.width 1"
 AFI = f"train afi-gan {TINY} {STAGES} --data {{coco}}"
 AFI_BLOCKS = '--model.interpolator-options \'{"growth_rate": 4, "num_blocks": 1}\''
