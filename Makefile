@@ -22,7 +22,7 @@ test: setup                      ## lint, types and all tests
 	$(RUN)/ruff format --check src tests benchmarks docs/*.py
 	$(RUN)/ruff check src tests benchmarks docs/*.py
 	$(RUN)/basedpyright
-	$(RUN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: setup                      ## all mutated files and images, 200 random data sets against pycocotools → docs/reliability.md
 	FEATLIFT_FUZZ=1 $(RUN)/python -m pytest -n 0 tests/fuzz
@@ -32,7 +32,7 @@ $(VENV)/.integrations: $(VENV)/.ready
 	touch $@
 
 test-integrations: $(VENV)/.integrations  ## other libraries' detectors and trainers: upgraded, trained, exported
-	$(RUN)/python -m pytest -n 2 -rs tests/integrations
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist worksteal -rs tests/integrations
 
 lint: setup                      ## linter, types, and the numbers of the package
 	$(RUN)/ruff check src tests benchmarks docs/*.py

@@ -3,13 +3,17 @@
 Tiny settings of detectors and trainings: 64 px scenes, 8 channels, one or two steps per stage; no backbone is downloaded.
 """
 
+import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from featlift.cli import main
 from featlift.data.config import DataConfig
@@ -20,7 +24,8 @@ from featlift.training import OptimizerConfig, Run
 from featlift.training.schedules import StageConfig
 
 TINY = [
-    "--preset", "quick", "--data.batch_size", "2", "--train.steps", "1", "--model.pyramid_channels", "8", "--device", "cpu",
+    "--preset", "quick", "--model.backbone", "test_resnet", "--data.batch_size", "2", "--train.steps", "1",
+    "--model.pyramid_channels", "8", "--device", "cpu",
     "--model.detector_options", '{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}',
 ]  # fmt: skip
 """Options of ``featlift train baseline`` for a detector that trains in seconds."""
@@ -30,6 +35,22 @@ TINY = [
 def _same_start():
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_repeated_work():
+    """Patch what takes long and is the same in every test.
+
+    Files are not flushed to the disk, which no test can see (the tests of flushing replace ``os.fsync``, too). PyTorch's ONNX exporter
+    builds its table of operators once, not in every export.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        with contextlib.suppress(ImportError):
+            from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+            patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +96,7 @@ def tiny_model(interpolator="afi", detector="faster-rcnn", **options):
     head = HEAD if detector.endswith("rcnn") else {}
     return DetectorConfig(
         detector=detector,
-        backbone="resnet10t",
+        backbone="test_resnet",
         backbone_weights="random",
         norm="batch",
         frozen_stages=0,
@@ -137,7 +158,18 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def torchvision_detector() -> Callable[[str], nn.Module]:
+def shallow_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's detectors on "ResNet-50" have one block per stage instead of three to six."""
+    for name in ("faster_rcnn", "mask_rcnn", "keypoint_rcnn", "retinanet", "fcos"):
+        monkeypatch.setattr(f"torchvision.models.detection.{name}.resnet50", _shallow_resnet)
+
+
+def _shallow_resnet(norm_layer: Callable[..., nn.Module] | None = None, **_: object) -> nn.Module:
+    return ResNet(Bottleneck, [1, 1, 1, 1], norm_layer=norm_layer)
+
+
+@pytest.fixture
+def torchvision_detector(shallow_torchvision: None) -> Callable[[str], nn.Module]:
     def build(name: str) -> nn.Module:
         torch.manual_seed(0)
         few = {"score_thresh": 0.0, "detections_per_img": 3}

@@ -12,7 +12,10 @@ from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 
 HEAD = '\'{"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20, "max_detections": 3}\''
 FEW = "--model.detector-options '{\"max_detections\": 3}'"
-TINY = "--preset quick --device other --data.batch-size 2 --model.pyramid-channels 8 --data {coco}"
+TINY = (
+    "--preset quick --model.backbone test_resnet --device other --data.batch-size 2 --model.pyramid-channels 8 "
+    "--data {coco}"
+)
 STAGES = "--teacher.steps 1 --interpolator.steps 1 --extractor.steps 1 --target.steps 1 --adversarial.width 1"
 BLOCKS = "--model.interpolator-options '{\"num_blocks\": 1}'"
 EFPN = (

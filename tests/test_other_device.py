@@ -4,13 +4,11 @@ Each runs in a process of its own: the device is registered with PyTorch for the
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tests.device_commands import BASELINE, COMMANDS, split_command, write_inputs
+from tests.forked_scripts import run_script
 
 SCRIPT = Path(__file__).parent / "run_on_other_device.py"
 STEP_FILES = (
@@ -34,8 +32,7 @@ def run_commands(commands: list[str], places: dict[str, Path], tmp_path: Path) -
     """Run ``commands`` on the device; return the lines that read values of it, with their number."""
     words = [split_command(command, places) for command in commands]
     (tmp_path / "commands.json").write_text(json.dumps(words))
-    command = [sys.executable, str(SCRIPT), str(tmp_path / "commands.json")]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"FEATLIFT_TRACEBACK": "1"})
+    done = run_script(SCRIPT, tmp_path / "commands.json")
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["codes"] == [0] * len(commands), done.stderr[-3000:]

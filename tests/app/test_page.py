@@ -16,8 +16,13 @@ from featlift.data.synthetic.landmarks import write_synthetic_landmarks
 from featlift.image_sr import super_resolver
 from featlift.retrieval.embedders import EmbedderConfig
 
-pytest.importorskip("gradio")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(autouse=True)
+def _needs_gradio():
+    """Imported by the first test and not while tests are collected, which every process does."""
+    pytest.importorskip("gradio")
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,14 @@ from featlift.app.tabs import AppContent, read_dropped_image
 from featlift.checkpoints import save
 from featlift.image_sr import super_resolver
 
-gradio = pytest.importorskip("gradio")
+
+@pytest.fixture
+def gradio():
+    """Imported by the first test and not while tests are collected, which every process does."""
+    return pytest.importorskip("gradio")
 
 
-def test_only_what_is_given_has_a_tab(predictors, tmp_path):
+def test_only_what_is_given_has_a_tab(predictors, tmp_path, gradio):
     network = save(super_resolver("srcnn", 2), tmp_path / "network.safetensors")
     page = build_page(AppContent(predictors, None, UpscalingComparison(str(network), "cpu"), 10**6))
     assert [block.label for block in page.blocks.values() if type(block) is gradio.Tab] == [
@@ -20,7 +24,7 @@ def test_only_what_is_given_has_a_tab(predictors, tmp_path):
     ]
 
 
-def test_no_button_uploads_an_image(predictors):
+def test_no_button_uploads_an_image(predictors, gradio):
     """gradio's "share" button sends an image to a server."""
     page = build_page(AppContent(predictors, None, None, 10**6))
     shown = [block for block in page.blocks.values() if type(block) in (gradio.Image, gradio.Gallery)]
@@ -29,7 +33,7 @@ def test_no_button_uploads_an_image(predictors):
     assert "share" not in next(block for block in shown if type(block) is gradio.Gallery).buttons
 
 
-def test_what_cannot_be_read_is_said(tmp_path):
+def test_what_cannot_be_read_is_said(tmp_path, gradio):
     with pytest.raises(gradio.Error, match="Drop an image first"):
         read_dropped_image(gradio, None, 100)
     save_image(torch.zeros(3, 20, 20), tmp_path / "a.png")

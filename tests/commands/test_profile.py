@@ -12,7 +12,7 @@ def folder(tmp_path_factory):
     """The run folder of a Faster R-CNN with 8 channels and one deconvolution for each step."""
     folder = tmp_path_factory.mktemp("run")
     model = DetectorConfig(
-        "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, interpolator="deconv",
+        "faster-rcnn", "test_resnet", "random", "batch", 0, pyramid_channels=8, interpolator="deconv",
         detector_options={"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20},
     )  # fmt: skip
     save_detector(build_detector(model, 2), model, ["a", "b"], folder)

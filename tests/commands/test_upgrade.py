@@ -16,7 +16,7 @@ def detector(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     options = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
     model = DetectorConfig(
-        "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, detector_options=options
+        "faster-rcnn", "test_resnet", "random", "batch", 0, pyramid_channels=8, detector_options=options
     )
     classes = ["three", "eight", "rows", "columns", "up", "down"]
     save_detector(build_detector(model, 6), model, classes, folder)

@@ -120,6 +120,13 @@ def test_resuming_on_changed_data_is_refused_with_what_changed(tmp_path, open_ro
             load_training_set(config, run)
 
 
-def test_scenes_are_not_rendered_to_be_recorded(tmp_path):
+def test_scenes_are_not_rendered_to_be_recorded(tmp_path, monkeypatch):
+    """Only the first is, which identifies the program that renders them."""
+    rendered, original = [], SyntheticScenes.render
+    monkeypatch.setattr(
+        SyntheticScenes, "render", lambda *arguments: rendered.append(arguments[1]) or original(*arguments)
+    )
     with Run(tmp_path / "run") as run:
-        record_run_data(run, SyntheticScenes(10**7))
+        record_run_data(run, SyntheticScenes(10**4))
+    assert json.loads((tmp_path / "run" / "data.json").read_text())["images"] == 10**4
+    assert set(rendered) == {0}

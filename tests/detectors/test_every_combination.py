@@ -1,6 +1,7 @@
 """Properties of all combinations: every pyramid × detector, and every pyramid × interpolator, builds, trains and detects. Tiny networks."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -26,9 +27,14 @@ OPTIONS = {"retinanet": {}, "fcos": {}, "centermask": NARROW} | {
 }
 
 
-def build(name, pyramid, interpolators):
+@cache
+def build_backbone(levels):
     torch.manual_seed(0)
-    backbone = Backbone("test_resnet", levels=backbone_levels(name, pyramid), frozen_stages=2)
+    return Backbone("test_resnet", levels=levels, frozen_stages=2)
+
+
+def build(name, pyramid, interpolators):
+    backbone = copy.deepcopy(build_backbone(backbone_levels(name, pyramid)))
     return detector(name, extractor(name, backbone, interpolators, CHANNELS, pyramid), CLASSES, **OPTIONS[name])
 
 

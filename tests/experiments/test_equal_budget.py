@@ -22,7 +22,11 @@ def tiny():
     """One or two steps per stage and no discriminator, which would take most of the time."""
     head = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
     model = replace(
-        QUICK.model, pyramid_channels=8, interpolator_options={"growth_rate": 4, "num_blocks": 1}, detector_options=head
+        QUICK.model,
+        backbone="test_resnet",
+        pyramid_channels=8,
+        interpolator_options={"growth_rate": 4, "num_blocks": 1},
+        detector_options=head,
     )
     stages = {name: StageConfig(1 + i % 2, OptimizerConfig(lr=0.01)) for i, name in enumerate(STAGES)}
     data = DataConfig(batch_size=2, min_size=(), num_workers=0, num_scenes=4, scene_size=64, num_val_scenes=3)

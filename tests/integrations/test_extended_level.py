@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as nnf
 from torch import nn
-from torchvision.models import resnet18
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from featlift.features import spatial_size
@@ -37,9 +37,10 @@ def smooth_noise(number, size, generator=None):
 
 
 def torchvision_dense(kind):
-    """On ResNet-18, with 64 channels in pyramid and heads instead of 256."""
+    """On a ResNet-10, with 64 channels in pyramid and heads instead of 256."""
     maps = {"layer2": "0", "layer3": "1", "layer4": "2"}
-    backbone = BackboneWithFPN(resnet18(), maps, [128, 256, 512], 64, extra_blocks=LastLevelP6P7(64, 64))
+    body = ResNet(BasicBlock, [1, 1, 1, 1])
+    backbone = BackboneWithFPN(body, maps, [128, 256, 512], 64, extra_blocks=LastLevelP6P7(64, 64))
     options = {"score_thresh": 0.0, "detections_per_img": 1000, "topk_candidates": 400}
     model = kind(backbone, 3, min_size=SIZE, max_size=SIZE, **options)
     return model

@@ -38,13 +38,13 @@ class ZooEntry:
     build: Callable[[], nn.Module]
     steps: int
     neck: str = ""
-    sizes: Sizes = ((128, 128), (64, 96), (192, 160), (160, 224), (224, 64))
+    sizes: Sizes = ((128, 128), (64, 96), (64, 64), (96, 64), (160, 64))
     make_inputs: Callable[[tuple[int, int]], Any] | None = None
     source: str = ""
     note: str = ""
 
 
-ANY_SIZES = ((128, 128), (97, 131), (64, 200), (150, 90), (201, 111))
+ANY_SIZES = ((128, 128), (67, 97), (64, 64), (95, 50), (131, 71))
 """Sizes of networks that take odd ones."""
 
 

@@ -2,24 +2,36 @@
 
 import re
 from functools import partial
+from typing import Any
 
 from tests.integrations.zoo import ANY_SIZES, ZooEntry, noise
 from torch import Tensor, nn
 
 
 def torchvision_rcnn(kind: str) -> nn.Module:
-    from torchvision.models import detection
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+    """On a ResNet-10, with 64 channels in the pyramid and narrow heads for boxes and masks."""
+    from torchvision.models import detection, resnet
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
     from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
     one_stage = kind in ("RetinaNet", "FCOS")
-    layers, extra = ([2, 3, 4], LastLevelP6P7(256, 256)) if one_stage else ([1, 2, 3, 4], LastLevelMaxPool())
-    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, returned_layers=layers, extra_blocks=extra)
-    options = {
-        "score_thresh" if one_stage else "box_score_thresh": 0.0,
-        "detections_per_img" if one_stage else "box_detections_per_img": 5,
+    layers, extra = ((2, 3, 4), LastLevelP6P7(64, 64)) if one_stage else ((1, 2, 3, 4), LastLevelMaxPool())
+    names, channels = {f"layer{layer}": str(layer) for layer in layers}, [32 * 2**layer for layer in layers]
+    body = resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1])
+    backbone = BackboneWithFPN(body, names, channels, 64, extra_blocks=extra)
+    options: dict[str, Any] = {"min_size": 64, "max_size": 256}
+    if one_stage:
+        return getattr(detection, kind)(backbone, 3, score_thresh=0.0, detections_per_img=5, **options)
+    options |= {
+        "box_head": TwoMLPHead(64 * 7**2, 32),
+        "box_predictor": FastRCNNPredictor(32, 3),
+        "rpn_post_nms_top_n_test": 20,
     }
-    return getattr(detection, kind)(backbone, num_classes=3, min_size=64, max_size=256, **options)
+    if kind == "MaskRCNN":
+        options["mask_predictor"] = MaskRCNNPredictor(256, 32, 3)
+    return getattr(detection, kind)(backbone, box_score_thresh=0.0, box_detections_per_img=5, **options)
 
 
 def torchvision_model(module: str, name: str) -> nn.Module:
@@ -62,7 +74,7 @@ class TimmFPN(nn.Module):
 def smp_model(name: str) -> nn.Module:
     import segmentation_models_pytorch as smp
 
-    return getattr(smp, name)("resnet18", encoder_weights=None, classes=5)
+    return getattr(smp, name)("tu-test_resnet", encoder_weights=None, classes=5, **SMALL_DECODERS.get(name, {}))
 
 
 def efficientdet(size: tuple[int, int] = (256, 256)) -> ZooEntry:
@@ -107,8 +119,14 @@ def smp_entry(name: str, steps: int, neck: str = "", source: str = "", note: str
 
 TORCHVISION = partial(ZooEntry, package="torchvision", module="torchvision", sizes=ANY_SIZES)
 SMP = "segmentation_models_pytorch"
+SMALL_DECODERS: dict[str, dict[str, Any]] = {
+    **{name: {"decoder_channels": (32, 16, 16, 8, 8)} for name in ("Unet", "UnetPlusPlus", "MAnet")},
+    "FPN": {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 64},
+    "UPerNet": {"decoder_channels": 32},
+    "Segformer": {"decoder_segmentation_channels": 32},
+}
 FPN = "`FeaturePyramidNetwork`"
-PAN_SIZES = ((128, 128), (128, 160), (192, 160), (160, 224), (224, 128))
+PAN_SIZES = ((128, 128), (128, 160), (160, 128), (128, 192), (192, 128))
 RCNNS = {"Faster R-CNN": 3, "Mask R-CNN": 3, "RetinaNet": 2, "FCOS": 2}
 """Name of the detector → number of levels above the coarsest."""
 

@@ -32,7 +32,7 @@ ULTRALYTICS = partial(
     package="ultralytics",
     module="ultralytics",
     neck="model",
-    sizes=((128, 128), (64, 128), (192, 128), (128, 256), (256, 64)),
+    sizes=((128, 128), (64, 128), (64, 64), (128, 64), (192, 64)),
 )
 ENTRIES = (
     *(

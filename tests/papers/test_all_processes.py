@@ -2,12 +2,11 @@
 
 import json
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.forked_scripts import run_script
 
 from featlift.data.config import build_dataset, load_data_config
 from featlift.detectors.checkpoint import load_detector
@@ -25,9 +24,7 @@ def results(tmp_path_factory):
         for free in sockets:
             free.bind(("127.0.0.1", 0))
         ports = [str(free.getsockname()[1]) for free in sockets]
-    done = subprocess.run(
-        [sys.executable, str(WORKER), str(folder), *ports], capture_output=True, text=True, timeout=280
-    )
+    done = run_script(WORKER, folder, *ports)
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads((folder / f"{name}.json").read_text()) for name in ("alone", "rank0", "rank1")]
 

@@ -2,9 +2,6 @@
 
 import os
 import resource
-import signal
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as nnf
+from tests.forked_scripts import start_script
 
 from featlift.checkpoints.folder_lock import FolderLock
 from featlift.retrieval.vector_store import VectorStore
@@ -202,16 +200,24 @@ def test_a_reader_keeps_its_version_and_refreshes(store):
 
 
 def writer(folder, *options):
-    return subprocess.Popen([sys.executable, WRITER, folder, *options], stdout=subprocess.PIPE, text=True)
+    """A process that adds vectors to ``folder``, and its output."""
+    output = folder.with_name(f"{folder.name}-{options[0]}")
+    os.mkfifo(output)
+    process = start_script(WRITER, folder, *options, stdout=output, stderr=folder.with_name("errors"))
+    return process, output.open()
 
 
 def test_two_processes_lose_nothing_and_a_killed_one_leaves_whole_additions(tmp_path):
     """A writer of 20 additions, and one that is killed, some names in both."""
-    processes = [writer(tmp_path, "0", "20"), writer(tmp_path, "10", "400")]
+    (first, first_output), (second, second_output) = writer(tmp_path, "0", "20"), writer(tmp_path, "10", "400")
     for _ in range(15):
-        assert processes[1].stdout.readline().startswith("added")
-    processes[1].send_signal(signal.SIGKILL)
-    assert [process.wait(200) for process in processes] == [0, -9]
+        assert second_output.readline().startswith("added")
+    second.kill()
+    assert first_output.read().count("added") == 20
+    for process, output in ((first, first_output), (second, second_output)):
+        process.join(200)
+        output.close()
+    assert [first.exitcode, second.exitcode] == [0, -9]
     store = VectorStore(tmp_path, 4)
     numbers = sorted({int(name.split("-")[0]) for name in store.names})
     assert numbers == list(range(len(numbers)))

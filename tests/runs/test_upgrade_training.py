@@ -13,7 +13,7 @@ def detector(capsys):
     """Tiny detector with an added deconvolution."""
     options = {"anchor_scale": 4.0, "fc_dim": 16, "num_proposals": 20}
     model = DetectorConfig(
-        "faster-rcnn", "resnet10t", "random", "batch", 0, pyramid_channels=8, detector_options=options
+        "faster-rcnn", "test_resnet", "random", "batch", 0, pyramid_channels=8, detector_options=options
     )
     detector = build_detector(model, 6)
     upgrade_and_print(detector, "deconv")

@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.forked_scripts import run_script
 
 from featlift.training.batch_stream import BatchStream, WorkerKilledError
 
@@ -17,7 +16,7 @@ WORKERS = Path(__file__).parent / "workers.py"
 def cases(tmp_path_factory):
     """What happened in the runs of ``workers.py signals``."""
     folder = tmp_path_factory.mktemp("runs")
-    done = subprocess.run([sys.executable, WORKERS, "signals", folder], capture_output=True, text=True, timeout=240)
+    done = run_script(WORKERS, "signals", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     undisturbed = folder / "undisturbed"
     log, result = (undisturbed / "log.jsonl").read_text(), json.loads((undisturbed / "result.json").read_text())

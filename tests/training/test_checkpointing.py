@@ -1,13 +1,12 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
+from tests.forked_scripts import run_script
 
 from featlift.training import Run, checkpointing, fit
 
@@ -18,7 +17,7 @@ WORKERS = Path(__file__).parent / "workers.py"
 def runs(tmp_path_factory):
     """The folder of two runs of two stages, "uninterrupted" and "killed" many times, and the number of kills."""
     folder = tmp_path_factory.mktemp("runs")
-    done = subprocess.run([sys.executable, WORKERS, "killed", folder], capture_output=True, text=True, timeout=280)
+    done = run_script(WORKERS, "killed", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, int(done.stdout.split("deaths")[-1])
 

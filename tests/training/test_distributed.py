@@ -1,11 +1,11 @@
 import json
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tests.forked_scripts import run_script
 from torch import nn
 
 from featlift.training import Run, distributed, fit, shard_module
@@ -26,8 +26,7 @@ def run_workers(mode: str, folder: Path, *words: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, str(WORKERS), mode, str(folder), *words, str(port)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    done = run_script(WORKERS, mode, folder, *words, port)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -81,8 +80,7 @@ def test_one_process_reads_what_two_wrote(pair, big_batch, make_deterministic_tr
 
 @pytest.mark.slow
 def test_torchrun_restarts_a_killed_process_and_the_result_is_the_same(big_batch, tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    done = subprocess.run([*launcher, str(WORKERS), "elastic", str(tmp_path)], capture_output=True, text=True)
+    done = run_script(WORKERS, "launch", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "killed").exists()
     assert "train resumes at step 2 of 3" in done.stdout

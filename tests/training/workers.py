@@ -15,6 +15,7 @@ import torch._dynamo  # optimizers import it; once is enough for all forks
 from torch import nn
 from torch.distributed import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from conftest import ToyBatches, build_learners, build_step, deterministic_models, stochastic_models
 from featlift.data.batches import ResumableDataLoader
@@ -158,6 +159,21 @@ def distributed(folder: Path, kind: str, port: str) -> None:
     pids = [child(lambda rank=rank: one_of_two(folder, kind, rank)) for rank in range(2)]
     statuses = [os.waitpid(pid, 0)[1] for pid in pids]
     sys.exit(any(statuses))
+
+
+def launch(folder: Path) -> None:
+    """What ``torchrun --standalone --nproc-per-node=2 --max-restarts=1`` does, with forked processes."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        run_id="test",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=1,
+        start_method="fork",
+    )
+    elastic_launch(config, elastic)(folder)
 
 
 def elastic(folder: Path) -> None:
@@ -316,5 +332,5 @@ def normalize_halves(rank: int, world_size: int) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     mode, folder, *rest = sys.argv[1:]
-    modes = {f.__name__: f for f in (killed, signals, distributed, elastic, buckets)}
+    modes = {f.__name__: f for f in (killed, signals, distributed, launch, buckets)}
     modes[mode](Path(folder), *rest)

@@ -1,14 +1,12 @@
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tests.forked_scripts import run_script
 from torch import nn
 
 from featlift import resolution
@@ -664,15 +662,14 @@ def test_a_run_is_resumed_only_with_its_own_settings(settings, run):
 # ------------------------------------------------------------------------------------------------ two processes
 
 
-def test_two_processes_teach_the_interpolator_what_one_does(tmp_path):
+def test_two_processes_teach_the_interpolator_what_one_does(tmp_path, monkeypatch):
     """L1 alone: the batch norms of the discriminator use each process's share of the batch, so its logits differ."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(WORKER), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
-    )
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", port)
+    done = run_script(WORKER, tmp_path, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     alone, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("alone", "rank0", "rank1"))
     assert same(first, second)
