@@ -162,8 +162,7 @@ class EFPNRoIHeads(nn.Module):
         """
         sampled, _, labels, deltas = self.coarse.select_training_samples(proposals, targets)
         masks = [self.routing(boxes)[1] for boxes in sampled]
-        counts = torch.stack([mask.sum() for mask in masks]).tolist()
-        small = torch.cat(masks).nonzero().flatten()
+        counts, small = torch.stack([mask.sum() for mask in masks]).tolist(), torch.cat(masks).nonzero().flatten()
         logits, predicted_deltas = self.fine(self.roi_reader(features, torch.cat(sampled)[small].split(counts)))
         small_labels, small_deltas = torch.cat(labels)[small], torch.cat(deltas)[small]
         classification, box = box_head_losses(logits, predicted_deltas, small_labels, small_deltas)
@@ -176,12 +175,10 @@ class EFPNRoIHeads(nn.Module):
         routed = [self.routing(boxes) for boxes in proposals]
         coarse, fine = (_select(proposals, [masks[head] for masks in routed]) for head in (0, 1))
         fine = _select(fine, self._prefilter(features, fine, image_sizes)) if self.prefilter_score else fine
-        coarse_outputs = self._predict_coarse(features, coarse, image_sizes)
-        fine_outputs = self.fine(self.roi_reader(features, fine))
+        outputs = self._predict_coarse(features, coarse, image_sizes), self.fine(self.roi_reader(features, fine))
         coarse_counts, fine_counts = ([len(boxes) for boxes in group] for group in (coarse, fine))
         logits, deltas = (
-            _interleave(c.split(coarse_counts), f.split(fine_counts))
-            for c, f in zip(coarse_outputs, fine_outputs, strict=True)
+            _interleave(c.split(coarse_counts), f.split(fine_counts)) for c, f in zip(*outputs, strict=True)
         )
         boxes = [torch.cat(pair) for pair in zip(coarse, fine, strict=True)]
         results = self.coarse.postprocess_detections(logits, deltas, boxes, image_sizes)
