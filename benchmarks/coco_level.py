@@ -175,7 +175,15 @@ def measure_time(args: argparse.Namespace) -> None:
             with torch.inference_mode():
                 detector([image])
             seconds[name].append(time.process_time() - start)
-    write(args, [{"caption": f"CPU time per image, letterboxing included, on {len(seconds['plain'])} images", "rows": time_rows(seconds)}])
+    write(
+        args,
+        [
+            {
+                "caption": f"CPU time per image, letterboxing included, on {len(seconds['plain'])} images",
+                "rows": time_rows(seconds),
+            }
+        ],
+    )
 
 
 def time_rows(seconds: Mapping[str, Sequence[float]]) -> list[Row]:
