@@ -275,7 +275,7 @@ def _build_and_search(name: str, folder: Path, n: int) -> dict[str, Any]:
 
 
 def _disturb(name: str, folder: Path, n: int) -> dict[str, Any]:
-    """Write from two processes at once, then kill one that writes; count what is there afterwards."""
+    """Write from two processes at once, then kill one that writes; count what the store holds afterwards."""
     start = [sys.executable, __file__, "--write", name, str(folder)]
     writers = [
         subprocess.Popen([*start, str(n + i * NEW)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in (0, 1)

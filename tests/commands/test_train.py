@@ -22,6 +22,7 @@ def test_the_same_command_again_only_loads(trained, coco, capsys):
         "--data",
         str(coco),
         "--preset=quick",
+        "--model.backbone=test_resnet",
         "--data.batch_size=2",
         "--train.steps=1",
         "--device=cpu",

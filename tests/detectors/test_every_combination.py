@@ -35,6 +35,7 @@ def build_backbone(levels):
 
 def build(name, pyramid, interpolators):
     backbone = copy.deepcopy(build_backbone(backbone_levels(name, pyramid)))
+    torch.manual_seed(0)  # whether the backbone was there or not
     return detector(name, extractor(name, backbone, interpolators, CHANNELS, pyramid), CLASSES, **OPTIONS[name])
 
 

@@ -10,7 +10,7 @@ from featlift.runs.level_training import NO_LEVEL_TRAINING, LevelTrainingOptions
 from featlift.runs.upgrade_training import upgrade_and_print, warn_about_random_weights
 from featlift.training.seeds import seed_everything
 from featlift.upgrading import save_delta
-from featlift.upgrading.extended_level import enable_level, get_small_roi_size
+from featlift.upgrading.extended_level import get_small_roi_size
 
 
 def add_level(
@@ -21,7 +21,6 @@ def add_level(
     weights: str = "none",
     training: LevelTrainingOptions = NO_LEVEL_TRAINING,
     max_size: float = 0.0,
-    min_score: float = 0.0,
     out: str = "extended_level.safetensors",
 ) -> Path:
     """Add a finer pyramid level for small objects, train it, and write a file that contains only the difference.
@@ -41,8 +40,6 @@ def add_level(
         weights: Weights of a torchvision detector: "none", "DEFAULT" (downloaded) or a file.
         training: Steps, learning rate, image size, device and seed of the training.
         max_size: Objects below this size, in pixels of the resized image, are taken from the new level; 0 is 56 for p2x, 32 for p3x.
-        min_score: p3x, not for DETRs: compute the level only around small boxes of the detector itself with at least this score, such
-            as 0.1, in a fraction of the time; 0 computes it everywhere.
         out: Delta file; load it with `featlift.load_delta` onto the same detector. The training log is written to ``….run``.
 
     Raises:
@@ -54,9 +51,7 @@ def add_level(
     seed_everything(training.seed)
     upgrade_and_print(detector, transfer, level or ("p2x" if hasattr(network, "roi_heads") else "p3x"), network)
     if training.steps:
-        enable_level(network, 0, min_score)  # refused before the training, if it is not possible
         print(train_level(network, images, Path(f"{out}.run"), training, max_size or None))
-        enable_level(network, max_size or None, min_score)
         print(f"objects under {get_small_roi_size(network):g} px are now taken from the extended level")
     save_delta(network, out)
     print(out)
