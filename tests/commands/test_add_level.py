@@ -65,7 +65,7 @@ def test_a_step_on_photographs_moves_the_level_alone(detector, photographs, tmp_
 
 
 def test_windows_are_refused_before_the_training_and_kept_in_the_file(
-    detector, photographs, tmp_path, capsys, monkeypatch
+    detector, photographs, tmp_path, capsys, monkeypatch, shallow_torchvision
 ):
     out = tmp_path / "level.safetensors"
     words = ["add-level", "x", "--images", str(photographs), "--steps", "1", "--min-score", "0.1", "--out", str(out)]

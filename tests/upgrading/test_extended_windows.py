@@ -149,7 +149,7 @@ def test_windows_are_saved_with_the_level_and_removed_with_it(yolox, tmp_path):
 
 @pytest.mark.parametrize("name", ["retinanet_resnet50_fpn", "fcos_resnet50_fpn"])
 @torch.no_grad()
-def test_torchvisions_detectors_in_windows(name):
+def test_torchvisions_detectors_in_windows(name, shallow_torchvision):
     torch.manual_seed(0)
     model = getattr(detection, name)(
         weights=None, weights_backbone=None, num_classes=3, min_size=256, max_size=256, score_thresh=0.0
