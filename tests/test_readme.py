@@ -193,12 +193,11 @@ MEASURED = [
     ("efpn_both_sizes_start2", "FPN, 2x image, longer training", "Δ AP small to FPN [95 % CI]", "{}"),
     ("efpn_both_sizes_start2", "FPN, longer training", "Δ AP small to FPN [95 % CI]", "{}"),
     ("efpn_both_sizes_start2", "FPN, slices of 80 px, 2x (SAHI)", "Δ AP small to FPN [95 % CI]", "{}"),
-    ("photograph", "EFPN, ftt", "objects gained", "In all 100: {} objects gained"),
-    ("photograph", "EFPN, ftt", "objects lost", "objects gained, {} lost"),
-    ("photograph", "FPN", "false positives", "lost, {} →"),
-    ("photograph", "EFPN, ftt", "false positives", "→ {} false positives"),
-    ("photograph", "FPN", "AP small", "AP small {} →"),
-    ("photograph", "EFPN, ftt", "AP small", "→ {} (one seed"),
+    ("coco_level_photograph", "the same with the extended level", "objects gained", "COCO images: {} objects gained"),
+    ("coco_level_photograph", "the same with the extended level", "objects lost", "objects gained, {} lost"),
+    ("coco_level_photograph", "YOLOX-Nano, COCO weights", "false positives", "lost, {} →"),
+    ("coco_level_photograph", "the same with the extended level", "false positives", "→ {} wrong detections"),
+    ("coco_level_time", "nearest+guided, windows above 0.1", "extra / 2x image's extra", "the level takes {} of"),
     ("interpolation_scenes", "light:plain", "Δ AP boxes [95 % CI]", "`light` {}"),
     ("interpolation_scenes", "dysample:plain", "Δ AP boxes [95 % CI]", "DySample {}"),
     ("interpolation_scenes", "afi:plain", "Δ AP boxes [95 % CI]", "AFI {}"),
@@ -224,6 +223,18 @@ MEASURED = [
     ("search", "super-resolve, residual 1024, 1280, batch 1", "ms", "{} ms per query"),
 ]
 """Result file, row and column of every number in the README, and the words around it."""
+
+
+@pytest.mark.parametrize("table", [0, 1])
+@pytest.mark.parametrize(("level", "score", "time"), [("nearest+guided", 0.1, "2.1x"), ("2x image", None, "4.1x")])
+def test_the_readme_has_the_rows_of_the_level_on_coco(table, level, score, time):
+    result = json.loads((ROOT / "benchmarks" / "results" / "coco_level.json").read_text())
+    rows = [row for row in result["tables"][table]["rows"] if row["level"] == level]
+    (row,) = [row for row in rows if row.get("windows above score") == score]
+    differences = " | ".join(row[f"{name} - plain"] for name in ("ap", "ap_small", "ap_medium", "ap_large"))
+    assert f"| {differences} | {time} |" in (ROOT / "README.md").read_text()
+    name = "nearest+guided, windows above 0.1" if score else level
+    assert time == f"{recorded('coco_level_time', name)['x plain']:.1f}x"
 
 
 def recorded(name: str, row: str) -> dict:
