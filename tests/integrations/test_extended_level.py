@@ -217,7 +217,7 @@ def test_a_few_steps_lower_the_loss_of_other_images(model):
     held_out = loss(12)
     with torch.no_grad():
         first = held_out()
-    optimizer = torch.optim.AdamW(added_parameters(model).values(), lr=1e-3)
+    optimizer = torch.optim.AdamW(added_parameters(model).values(), lr=3e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30)
     for _ in range(30):
         optimizer.zero_grad()
