@@ -22,6 +22,7 @@ from featlift.training.schedules import quick_optimizer
 from featlift.upgrading import enable_level, level_distillation_loss
 from featlift.upgrading.extended_cost import level_cost
 from featlift.upgrading.extended_detector import ExtendedDetector
+from featlift.upgrading.extended_level import check_windows
 
 POOLED_BATCH_SIZE, MAX_CROP_SIZE = 2, 512
 MAX_HELD_OUT = 32
@@ -96,7 +97,7 @@ def train_level(
     """
     options = options or LevelTrainingOptions(steps=2000)
     dataset = _open_images(images, options.max_pixels)
-    enable_level(model, 0, options.min_score)  # windows that are not possible are refused before the training
+    check_windows(model, options.min_score)
     if isinstance(model, ExtendedDetector):
         result = _train_shared_level(model, dataset, options, Path(run))
     else:

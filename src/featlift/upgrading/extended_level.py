@@ -83,21 +83,26 @@ def enable_level(model: nn.Module, max_size: float | None = None, min_score: flo
         ValueError: If ``model`` has no extended level, ``max_size`` is negative, or ``min_score`` is not in 0…1 or not possible.
     """
     is_shared = isinstance(model, ExtendedDetector)
-    if not is_shared:
-        _get_pooling(model)
+    check_windows(model, min_score)
     limit = DEFAULT_MAX_SIZES["p3x" if is_shared else "p2x"] if max_size is None else float(max_size)
     if limit < 0:
         raise ValueError(f"max_size is {max_size}; use a size in pixels, or 0 to disable the extended level.")
-    if not 0 <= min_score < 1:
-        raise ValueError(f"min_score is {min_score}; use a score from 0 (the level is computed everywhere) to below 1.")
-    if min_score and not (is_shared and model.has_windows):
-        raise ValueError(
-            f"The extended level of this {type(model).__name__} cannot be computed in windows: leave out min_score."
-        )
     if is_shared:
         model.level_max_size, model.level_min_score = limit, min_score
     else:
         _get_pooling(model).small_roi_size = limit
+
+
+def check_windows(model: nn.Module, min_score: float) -> None:
+    """Raise ValueError if ``model`` has no extended level, or if it cannot be enabled with ``min_score`` (see :func:`enable_level`)."""
+    if not isinstance(model, ExtendedDetector):
+        _get_pooling(model)
+    if not 0 <= min_score < 1:
+        raise ValueError(f"min_score is {min_score}; use a score from 0 (the level is computed everywhere) to below 1.")
+    if min_score and not getattr(model, "has_windows", False):
+        raise ValueError(
+            f"The extended level of this {type(model).__name__} cannot be computed in windows: leave out min_score."
+        )
 
 
 def get_small_roi_size(model: nn.Module) -> float:

@@ -50,7 +50,9 @@ class WindowGroup:
     def crop(self, maps: PlainMaps) -> PlainMaps:
         """Crop all maps ``[B, C, h, w]``; the windows are a batch of n."""
         rows = spatial_size(maps.coarse)[0]
-        image, coarse, *guides = (self._crop(x, spatial_size(x)[0] // rows) for x in _all_maps(maps))
+        image, coarse, *guides = (
+            self._crop(x, spatial_size(x)[0] // rows) for x in (maps.image, maps.coarse, *maps.guides)
+        )
         return PlainMaps(image, coarse, tuple(guides))
 
     def _crop(self, x: Tensor, scale: int) -> Tensor:
@@ -178,7 +180,3 @@ def _inner_ranges(side: int, window: int) -> NDArray[np.int64]:
     """``[side - window + 1, 2]``: first and last + 1 cell that a window at each start covers."""
     starts = range(side - window + 1)
     return np.array([(s + (s > 0), s + window - (s + window < side)) for s in starts], np.int64)
-
-
-def _all_maps(maps: PlainMaps) -> tuple[Tensor, ...]:
-    return (maps.image, maps.coarse, *maps.guides)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import box_convert
 
 from featlift.upgrading.extended_detector import ExtendedDetector
 from featlift.upgrading.extended_family import LevelPredictions, PlainMapNames
@@ -42,8 +43,7 @@ class ExtendedYOLOX(ExtendedDetector):
 
     def plain_candidates(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """From rows ``[B, N, 5 + K]``."""
-        center, sides = outputs[..., :2], outputs[..., 2:4]
-        return torch.cat([center - sides / 2, center + sides / 2], -1), outputs[..., 4] * outputs[..., 5:].amax(-1)
+        return box_convert(outputs[..., :4], "cxcywh", "xyxy"), outputs[..., 4] * outputs[..., 5:].amax(-1)
 
 
 class YOLOXFamily:
