@@ -60,14 +60,22 @@ def bound_rows(folder: Path, seed: int) -> list[dict[str, Any]]:
 
 def demo_row(seed: int, name: str, part: dict[str, Any]) -> dict[str, Any]:
     """Return the differences of the detector ``name`` from the plain one, objects, and relative time."""
-    comparison, times = part["comparisons"][name], part["milliseconds"]
+    times = part["milliseconds"]
+    return (
+        {"seed": seed, "added": name}
+        | change_row(part["comparisons"][name])
+        | {"time": f"{times[name] / times[PLAIN]:.2f}×"}
+    )
+
+
+def change_row(comparison: dict[str, Any]) -> dict[str, Any]:
+    """Return differences with their intervals in percentage points, and the objects gained and lost."""
     differences = {
         key: f"{100 * value['value']:+.1f} [{100 * value['low']:+.1f}, {100 * value['high']:+.1f}]"
         for key, value in comparison["differences"]["boxes"].items()
         if key in METRICS
     }
-    objects = {key: comparison["objects"][key] for key in ("gained", "lost")}
-    return {"seed": seed, "added": name} | differences | objects | {"time": f"{times[name] / times[PLAIN]:.2f}×"}
+    return differences | {key: comparison["objects"][key] for key in ("gained", "lost")}
 
 
 def _percent_texts(intervals: dict[str, Any]) -> dict[str, str]:
@@ -76,16 +84,21 @@ def _percent_texts(intervals: dict[str, Any]) -> dict[str, str]:
 
 def run_seeds(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Run the demo for every seed and return the tables."""
-    values, rows = {}, []
+    values, rows, stages = {}, [], []
     for seed in args.seeds:
         folder = args.runs / f"seed-{seed}"
         result = run_demo(folder, seed, args.step_scale)
         values[seed] = result["level"]["metrics"][PLAIN]["boxes"]
         rows += [demo_row(seed, name, result["level"]) for name in (EXTENDED, ENLARGED)] + bound_rows(folder, seed)
+        stages.append({"seed": seed} | change_row(result["afi_gan"]["comparison"]))
     plain = [{"seed": seed} | {key: _percent(metrics[key]) for key in METRICS} for seed, metrics in values.items()]
     return [
         {"caption": "demo: the plain detector, in percent", "rows": plain},
         {"caption": "demo: differences from the plain detector, [95 % CI] of a bootstrap over images", "rows": rows},
+        {
+            "caption": "demo: AFI-GAN's stages - nearest interpolation, equal steps from the plain detector",
+            "rows": stages,
+        },
     ]
 
 

@@ -21,7 +21,7 @@ from featlift.training.schedules import StageConfig, quick_optimizer
 
 NUM_EXAMPLES = 6
 """Number of enlarged objects for gains and for losses."""
-AFI_GAN_STEPS = 0.7
+AFI_GAN_STEPS = 0.5
 """Factor on the steps of AFI-GAN's quick preset."""
 
 
@@ -57,9 +57,9 @@ def demo_detector_config(interpolator: str = "nearest") -> DetectorConfig:
 def level_experiment(seed: int, step_scale: float) -> LevelExperiment:
     """Return the settings of the first part."""
     detector = baseline.Settings(
-        demo_detector_config(), demo_data_config(seed), StageConfig(_scale(1500, step_scale), quick_optimizer(3e-3))
+        demo_detector_config(), demo_data_config(seed), StageConfig(_scale(1000, step_scale), quick_optimizer(3e-3))
     )
-    level = LevelTrainingOptions(_scale(400, step_scale), image_size=detector.data.scene_size, batch_size=8)
+    level = LevelTrainingOptions(_scale(250, step_scale), image_size=detector.data.scene_size, batch_size=8)
     return LevelExperiment(detector, level, {"width": 64, "num_blocks": 3}, max_size=24.0)
 
 
