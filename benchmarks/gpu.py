@@ -44,8 +44,8 @@ from interpolators import interpolators
 PRECISIONS = ("fp32", "bf16", "fp16")
 COMPILED = ("afi", "srf", "light", "carafe", "dysample")
 LONGEST_SCALE = 20.0
-TRIAL_SCALE = 0.05
-"""Factor on the steps of the training that measures the time of a step."""
+TINY_SCALE, TRIAL_SCALE = 0.001, 0.05
+"""Factors on the steps of a tiny training, and of the training that measures the time of a step."""
 COMMANDS_SHARE = 0.5
 """Part of the time after which no further command of `COMMANDS` is started."""
 NEED_LANCEDB = ("index ", "search ")
@@ -165,14 +165,16 @@ def train_on_scenes(setup: Setup) -> list[Table]:
     else:
         settings = replace(settings, data=replace(settings.data, num_workers=4))
     with tempfile.TemporaryDirectory() as folder:
-        trial = scale_steps(settings, 0.001 if setup.tiny else TRIAL_SCALE)
+        trial = scale_steps(settings, TINY_SCALE if setup.tiny else TRIAL_SCALE)
         start = time.monotonic()
         run_equal_steps(trial, Path(folder) / "trial", device=setup.device.type)
         seconds = time.monotonic() - start
         trial_steps = sum(getattr(trial, name).steps for name in STAGES)
         steps = sum(getattr(settings, name).steps for name in STAGES)
         scale = min(LONGEST_SCALE, TRAINING_SHARE * setup.seconds_left / seconds * trial_steps / steps)
-        if scale < TRIAL_SCALE and not setup.tiny:
+        if setup.tiny:
+            scale = TINY_SCALE
+        elif scale < TRIAL_SCALE:
             raise TimeoutError(f"{setup.seconds_left:.0f} s are left, too few for a training.")
         scaled = trial if setup.tiny else scale_steps(settings, scale)
         result = run_equal_steps(scaled, Path(folder) / "runs", device=setup.device.type)
