@@ -44,7 +44,7 @@ from featlift.upgrading import enable_level
 
 WEIGHTS = DATA / "weights" / "yolox_nano_coco.onnx"
 METRICS = ("ap", "ap50", "ap_small", "ap_medium", "ar_small")
-MAX_SIZE = 32.0
+IMAGE_SIZE, MAX_SIZE = 416, 32.0
 LEVEL = "p3x"
 LARGER = {"1.5x image": 1.5, "2x image": 2.0}
 Row = dict[str, Any]
@@ -80,7 +80,7 @@ def train(
     network: nn.Module, folder: Path, seed: int, optimizer: OptimizerConfig, steps: int, config: DataConfig
 ) -> None:
     """Train all parameters with YOLOX's losses; an interrupted training is resumed."""
-    detector = YOLOXDetector(network, 416).train()
+    detector = YOLOXDetector(network, IMAGE_SIZE).train()
     with Run(folder, {"steps": steps, "optimizer": optimizer, "data": config}, seed, "cpu", save_every=100) as run:
         learner = Learner(detector, optimizer, steps)
         loader = build_train_loader(config, build_dataset(config), seed)
@@ -113,7 +113,7 @@ def curve(args: argparse.Namespace) -> None:
             train(network, folder / f"curve_{steps}", number, optimizer, args.every, config)
             save_weights(network, file)
         network = load_start(args, len(dataset.classes), steps)
-        found = detect(YOLOXDetector(network, 416), dataset, folder / f"curve_{steps}.json")
+        found = detect(YOLOXDetector(network, IMAGE_SIZE), dataset, folder / f"curve_{steps}.json")
         rows.append({"steps": steps} | percents([found], dataset))
         print(rows[-1], flush=True)
     write(args, f"converged_curve_{args.data}", f"{args.data}: fine-tuned for different numbers of steps", rows)
@@ -133,7 +133,7 @@ def train_method(name: str, seed: int, args: argparse.Namespace, num_classes: in
     if file.exists():
         network.load_state_dict(load_file(file))
     elif name == LEVEL:
-        options = LevelTrainingOptions(args.further, image_size=416, batch_size=4, seed=seed)
+        options = LevelTrainingOptions(args.further, image_size=IMAGE_SIZE, batch_size=4, seed=seed)
         print(featlift.train_level(network, DATA / args.data / "train", folder, options, MAX_SIZE), flush=True)
     else:
         optimizer = OptimizerConfig(
@@ -159,14 +159,16 @@ def evaluate(args: argparse.Namespace) -> None:
     dataset, folder = build_dataset(data_config(args), "val"), args.out / args.data / "detections"
     classes, seeds = len(dataset.classes), range(args.seeds)
     start = load_start(args, classes, args.start)
-    found = {"start": [detect(YOLOXDetector(start, 416), dataset, folder / f"start_{args.start}.json")] * len(seeds)}
+    found = {
+        "start": [detect(YOLOXDetector(start, IMAGE_SIZE), dataset, folder / f"start_{args.start}.json")] * len(seeds)
+    }
     for name in args.methods:
         sizes = {name: 1.0} | (LARGER if name == "nearest" else {})
         for label, scale in sizes.items():
             found[label] = []
             for seed in seeds:
                 file = folder / f"{label}_{args.further}_seed{seed}.json"
-                size = round(416 * scale / 32) * 32
+                size = round(IMAGE_SIZE * scale / 32) * 32
                 network = None if file.exists() else train_method(name, seed, args, classes)
                 found[label].append(detect(YOLOXDetector(network or start, size), dataset, file))
     rows = []
