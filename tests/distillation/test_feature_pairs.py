@@ -35,6 +35,17 @@ def test_the_published_code_mirrors_half_of_the_pairs(marked):
     assert 70 < num_mirrored < 130
 
 
+@pytest.mark.parametrize("same_flip", [True, False])
+def test_views_without_targets_are_those_of_the_batch(marked, monkeypatch, same_flip):
+    (image, target), config = marked(), DownscaleConfig(same_flip=same_flip)
+    torch.manual_seed(3)
+    (expected,), _ = feature_pairs.downscale_batch([image], [target], config)
+    torch.manual_seed(3)
+    if same_flip:
+        monkeypatch.delattr(feature_pairs, "downscale_targets")  # which waits for a GPU
+    assert torch.equal(feature_pairs.downscale_views([image], [target], config)[0], expected)
+
+
 @pytest.mark.parametrize("size", [(64, 96), (75, 101), (41, 53)])
 def test_boxes_and_masks_are_downscaled_within_a_pixel(marked, size):
     image, target = marked(*size)

@@ -14,6 +14,7 @@ from featlift.detectors.config import DetectorConfig
 from featlift.evaluation.class_mapping import match_classes
 from featlift.evaluation.detection import evaluate_detector
 from featlift.training import Run
+from featlift.training.learner import not_compiled
 
 BEST_DETECTOR_FILE = "best_detector.safetensors"
 BEST_FILE = "best.json"
@@ -37,6 +38,7 @@ class BestCheckpoint:
     data: DataConfig
     classes: Sequence[str]
 
+    @not_compiled
     def evaluate_if_due(self, step: int) -> None:
         """Evaluate after ``step`` steps if it is a multiple of ``run.evaluate_every``; log AP, and write ``best_detector.safetensors``
         and ``best.json`` (``step``, ``ap``) if it is the highest so far, also over a resumed run. All ranks call it: each detects in its

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from featlift.checkpoints.fingerprint import module_fingerprint, tensors_fingerprint
 from featlift.checkpoints.tensors import read_tensors, write_tensors
 from featlift.features import Features
+from featlift.training.learner import not_compiled
 
 GIGABYTE = 10**9
 
@@ -37,6 +38,7 @@ class CachedExtractor:
         """The extractor's padding color ``[1, 3, 1, 1]``."""
         return self.extractor.mean  # type: ignore[return-value]
 
+    @not_compiled
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
         """``[B, 3, H, W]`` in 0…1 → the extractor's maps ``[B, C, h, w]`` by level, without gradients."""

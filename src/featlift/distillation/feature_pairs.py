@@ -17,6 +17,7 @@ from featlift.distillation.feature_cache import CachedExtractor
 from featlift.features import Features, Target, level_stride
 from featlift.pyramids import MaxPoolP6
 from featlift.resolution import cross_resolution, downscale_features, downscale_images, downscale_targets
+from featlift.training.learner import not_compiled
 
 ImagesAndTargets = tuple[list[Tensor], list[Target]]
 FeatureFunction = Callable[[list[Tensor]], Features]
@@ -39,20 +40,35 @@ class DownscaleConfig:
     same_flip: bool = True
 
 
+def downscale_views(images: list[Tensor], targets: list[Target], downscale: DownscaleConfig) -> list[Tensor]:
+    """Return the half-size images of `downscale_batch` without computing their targets, which waits for a GPU."""
+    if downscale.same_flip:
+        return _halve_images(images, targets, downscale)
+    return downscale_batch(images, targets, downscale)[0]
+
+
 def downscale_batch(
     images: list[Tensor], targets: list[Target], downscale: DownscaleConfig
 ) -> tuple[list[Tensor], list[Target]]:
     """Downscale images and targets by 2; flip them independently if the views do not share their flip."""
-    if downscale.from_original:
-        small_images = [t["downscaled"] for t in targets]
-    else:
-        small_images = downscale_images(images, 0.5, downscale.image_mode)
+    small_images = _halve_images(images, targets, downscale)
     small_targets = downscale_targets(targets, images, 0.5)
     if downscale.same_flip:
         return small_images, small_targets
+    return _flip_each(small_images, small_targets)
+
+
+@not_compiled
+def _flip_each(images: list[Tensor], targets: list[Target]) -> tuple[list[Tensor], list[Target]]:
     flip = RandomHorizontalFlip(0.5)
-    pairs = [flip(image, t, torch.default_generator) for image, t in zip(small_images, small_targets, strict=True)]
+    pairs = [flip(image, t, torch.default_generator) for image, t in zip(images, targets, strict=True)]
     return [image for image, _ in pairs], [t for _, t in pairs]
+
+
+def _halve_images(images: list[Tensor], targets: list[Target], downscale: DownscaleConfig) -> list[Tensor]:
+    if downscale.from_original:
+        return [t["downscaled"] for t in targets]
+    return downscale_images(images, 0.5, downscale.image_mode)
 
 
 def compared_levels(extractor: nn.Module, levels: Sequence[str]) -> tuple[str, ...]:

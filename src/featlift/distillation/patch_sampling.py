@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from featlift.features import Features, tile_spans
+from featlift.training.learner import not_compiled
 
 PATCH_SIZE = 32
 """Side of a patch without its margin, in cells."""
@@ -32,6 +33,7 @@ class PatchSample:
     patches: Mapping[str, Sequence[tuple[int, int, int, int]]] = field(default_factory=dict)
     cell_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @not_compiled
     def crop(self, features: Features) -> Features:
         """Crop level → ``[B, C, H, W]`` to level → ``[N·B, C, h, w]``, patch by patch; levels without patches do not change."""
         return {
@@ -40,6 +42,7 @@ class PatchSample:
         }
 
 
+@not_compiled
 def sample_patches(features: Features, num_patches: int) -> PatchSample:
     """Draw ``num_patches`` patches of each map ``[B, C, H, W]``; maps not much larger than the patches are evaluated as a whole.
 

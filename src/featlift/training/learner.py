@@ -15,8 +15,8 @@ from featlift.training.optimizer import OptimizerConfig
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _not_compiled(function: _Function) -> _Function:
-    """Make ``torch.compile`` call ``function`` as it is."""
+def not_compiled(function: _Function) -> _Function:
+    """Make ``torch.compile`` of a training step call ``function`` as it is: it reads files, or its Python numbers differ in every step."""
     return torch.compiler.disable(function)  # pyright: ignore[reportReturnType]
 
 
@@ -67,7 +67,7 @@ class Learner:
         self.strategy.prepare(self.module)
         self.grad_scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
-    @_not_compiled
+    @not_compiled
     def step(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Backpropagate the sum of ``losses`` (scalars with a graph) and update the parameters; return the losses,
         detached and on their device.

@@ -25,7 +25,7 @@ from featlift.distillation.feature_pairs import (
     LEVEL_MATCHINGS,
     batched_extractor,
     compared_levels,
-    downscale_batch,
+    downscale_views,
     repeat_batch,
     select_levels,
     upsample_levels,
@@ -122,7 +122,7 @@ def pretrain_interpolator(
             teacher=extract,
             student=lambda small: upsample_levels(G, step_levels, select_levels(extract(small), levels)),
             image=images,
-            downscale=lambda images: downscale_batch(images, targets, settings.downscale)[0],
+            downscale=lambda images: downscale_views(images, targets, settings.downscale),
         )
         student, teacher = crop_to_match(low, high)
         teacher = repeat_batch(teacher, student)

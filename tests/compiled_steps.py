@@ -1,0 +1,35 @@
+"""Training steps under ``torch.compile`` with its eager backend, which traces but needs no C++ compiler."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from featlift.training import loop
+
+
+@contextmanager
+def compile_steps() -> Iterator[dict[str, list[int]]]:
+    """Compile the step of every training in this context; yields stage → number of frames that each step compiled."""
+    frames: dict[str, list[int]] = {}
+    train = loop._train
+
+    def train_compiled(step: Any, loader: Any, run: Any, learners: Any, state: Any) -> None:
+        torch._dynamo.reset()
+        compiled, counts = torch.compile(step, backend="eager"), frames.setdefault(state.stage, [])
+
+        def count(images: Any, targets: Any) -> Any:
+            before = counters["frames"]["total"]
+            losses = compiled(images, targets)
+            counts.append(counters["frames"]["total"] - before)
+            return losses
+
+        train(count, loader, run, learners, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_train", train_compiled)
+        yield frames
+    torch._dynamo.reset()
