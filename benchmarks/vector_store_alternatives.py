@@ -5,9 +5,9 @@
 
 Needs these packages and NumPy, and neither PyTorch nor FeatLift. Each library builds a store of unit vectors of dimension 128 on disk,
 adding 10,000 at a time, and searches it exactly and, where it can, with an index. Then one vector is replaced under its name, a filter is
-applied, two processes write at the same time, and processes that write are killed, each on a copy of the store. Times are CPU seconds of a
-process and its children, on one thread where the library can be told so; only ratios are comparable between machines. With ``--folder`` the
-rows of finished libraries are kept there, and the same command goes on with the others. Results:
+applied, two processes write at the same time, and processes that write are killed, each on a copy of the store. Times are CPU seconds of
+a process and its children, on one thread where the library has such a setting; only ratios are comparable between machines. With
+``--folder`` the rows of finished libraries are kept there, and the same command goes on with the others. Results:
 ``benchmarks/results/vector_store_alternatives.json``.
 """
 
