@@ -3,7 +3,8 @@
 FeatLift and a plain loop do the same work on the same network and images, in interleaved rounds on one thread. The time is the CPU time
 of the process, which the load of the machine changes little; a ratio is the plain loop's time divided by FeatLift's, so that 1 means no
 overhead and more is faster. Peak memory is that of a process of its own for each side. With faster-coco-eval installed
-(``pip install faster-coco-eval``), evaluation is compared with it, too. Results: ``benchmarks/results/overhead.json``.
+(``pip install faster-coco-eval``), evaluation is compared with it, too. With ``FEATLIFT_DATA``, photographs are decoded in full and by
+``fast_decode``, for descriptors of MobileNetV2. Results: ``benchmarks/results/overhead.json``.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from data_folder import DATA, MOBILENET
 from PIL import Image
 from run import RESULTS, SEED, collect_metadata, write_result
 from torchvision.datasets import CocoDetection
@@ -34,14 +36,18 @@ from torchvision.transforms.functional import pil_to_tensor
 from featlift.baseline.training import train_detector
 from featlift.data.batches import ResumableDataLoader
 from featlift.data.coco import CocoDataset
+from featlift.data.image_io import read_image, read_reduced_image
 from featlift.deployment.predictor import Predictor
 from featlift.detectors.config import build_detector, quick_detector_config
 from featlift.evaluation.coco_metrics import coco_metrics
+from featlift.retrieval.descriptors import downscale_then_resize, embed_images
+from featlift.retrieval.embedders import EmbedderConfig, build_embedder
 from featlift.training import OptimizerConfig, Run
 from featlift.training.schedules import StageConfig
 
 CLASSES = ["a", "b", "c"]
 OBJECTS_PER_IMAGE = 8
+NUM_PHOTOGRAPHS = 64
 Call = Callable[[], object]
 
 
@@ -175,6 +181,20 @@ def compare_evaluation(document: dict[str, Any], rounds: int, library: str = "py
     return compare(lambda: coco_metrics(document, detections), plain, rounds)
 
 
+def compare_decoding(side: int, files: list[Path], rounds: int) -> dict[str, float]:
+    """Reading of photographs for an embedder of input size ``side``, by ``fast_decode`` and in full, and the cosines of descriptors."""
+    config = EmbedderConfig("mobilenetv2_100", str(MOBILENET), input_size=side, mean_std=(0.5, 0.5))
+    embedder, _ = build_embedder(config)
+
+    def read(read_file: Callable[[Path], torch.Tensor]) -> list[torch.Tensor]:
+        return [downscale_then_resize(read_file(file), 1, side) for file in files]
+
+    ours, plain = partial(read, partial(read_reduced_image, min_size=(side, side))), partial(read, read_image)
+    cosines = (embed_images(embedder, ours()) * embed_images(embedder, plain())).sum(dim=1)
+    lowest = {"lowest cosine": round(float(cosines.min()), 4), "mean cosine": round(float(cosines.mean()), 4)}
+    return compare(ours, plain, rounds) | lowest
+
+
 def compare_memory(what: str, args: argparse.Namespace) -> dict[str, float]:
     """Peak memory in MB of a process that trains or predicts with FeatLift, and of one with the plain loop."""
     peaks = {}
@@ -221,6 +241,8 @@ def main() -> None:
             print(measure_memory(*args.memory, dataset, folder, args.steps))
             return
         tables = build_tables(folder, dataset, plain, json.loads(file.read_text()), args)
+    if MOBILENET.exists():
+        tables.append(build_decoding_table(args.rounds))
     print(write_result("overhead", tables, metadata, RESULTS))
 
 
@@ -250,6 +272,15 @@ def build_tables(
         {"caption": caption, "rows": times},
         {"caption": f"Peak memory of a process, libraries included, {images}", "rows": memory},
     ]
+
+
+def build_decoding_table(rounds: int) -> dict[str, Any]:
+    """Measure the decoding of photographs of COCO for embedders of two input sizes."""
+    files = sorted((DATA / "coco_pretrained" / "val").glob("*.jpg"))[:NUM_PHOTOGRAPHS]
+    rows = [{"input size": side, **compare_decoding(side, files, rounds)} for side in (224, 128)]
+    print(*rows, sep="\n", flush=True)
+    caption = f"{len(files)} photographs of COCO read for MobileNetV2: decoded at a reduced size (fast_decode), and in full (plain)"
+    return {"caption": caption, "rows": rows}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from featlift.data.image_io import (
     read_image,
     read_image_crop,
     read_image_sizes,
+    read_reduced_image,
     to_image_tensor,
 )
 from featlift.data.retrieval_readers import load_class_folders
@@ -200,3 +201,49 @@ def test_images_in_memory():
 def test_what_is_no_image_in_memory(image):
     with pytest.raises(ImageReadError, match=type(image).__name__):
         to_image_tensor(image)
+
+
+def write_photograph(file, height, width, orientation=1, mode="RGB"):
+    """Write smooth colored noise as a JPEG file with an EXIF orientation."""
+    noise = np.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+    image.save(file, quality=95, exif=exif)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_image_is_the_mean_of_blocks_of_the_whole(tmp_path, orientation, mode):
+    write_photograph(tmp_path / "a.jpg", 160, 288, orientation, mode)
+    whole = read_image(tmp_path / "a.jpg")
+    for min_side, factor in ((20, 8), (21, 4), (40, 4), (41, 2), (80, 2), (81, 1), (500, 1)):
+        reduced = read_reduced_image(tmp_path / "a.jpg", (min_side, min_side))
+        blocks = whole.reshape(3, whole.shape[1] // factor, factor, whole.shape[2] // factor, factor).mean((2, 4))
+        assert reduced.shape == blocks.shape
+        assert (reduced - blocks).abs().mean() < 0.01
+        assert min(reduced.shape[1:]) >= min(min_side, 160)
+
+
+def test_both_sides_keep_the_size_needed_of_the_upright_image(tmp_path):
+    write_photograph(tmp_path / "turned.jpg", 161, 289, orientation=6)
+    assert read_reduced_image(tmp_path / "turned.jpg", (70, 30)).shape[1:] == (73, 41)  # 289/4 and 161/4, rounded up
+    assert read_reduced_image(tmp_path / "turned.jpg", (30, 70)).shape[1:] == (145, 81)
+
+
+def test_other_files_are_decoded_in_full(tmp_path):
+    Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)).save(tmp_path / "deep.png")
+    for suffix in ("png", "bmp", "webp", "tif"):
+        Image.effect_noise((64, 48), 50).convert("RGB").save(tmp_path / f"a.{suffix}")
+    for file in list_images(tmp_path):
+        assert torch.equal(read_reduced_image(file, (8, 8)), read_image(file))
+
+
+def test_a_truncated_photograph_is_refused_at_a_reduced_size(tmp_path):
+    write_photograph(tmp_path / "a.jpg", 160, 288)
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ImageReadError, match=r"cut\.jpg is broken or truncated"):
+        read_reduced_image(tmp_path / "cut.jpg", (20, 20))
+    with pytest.raises(ImageReadError, match="million pixels"):
+        read_reduced_image(tmp_path / "a.jpg", (20, 20), max_pixels=1000)

@@ -189,3 +189,33 @@ def test_a_query_above_the_limit_is_refused_with_the_option(folder):
     with pytest.raises(ImageReadError, match="--max-pixels 2304"):
         embed_queries(embedder, [file], max_pixels=48 * 48 - 1)
     assert embed_queries(embedder, [file], max_pixels=48 * 48)[1] == [48]
+
+
+def test_fast_decoding_changes_descriptors_slightly_and_is_kept_by_the_index(tmp_path):
+    write_synthetic_landmarks(tmp_path / "images", num_landmarks=3, gallery_views=1, query_views=0, image_size=256)
+    photographs, queries = tmp_path / "photographs", []
+    photographs.mkdir()
+    for file in list_images(tmp_path / "images" / "gallery"):
+        queries.append(photographs / f"{file.parent.name}.jpg")
+        Image.open(file).save(queries[-1], quality=95)
+    fast = EmbedderConfig("gist", input_size=64, fast_decode=True)
+    stores = {
+        config.fast_decode: index(str(photographs), str(tmp_path / f"index-{config.fast_decode}"), config)
+        for config in (EMBEDDER, fast)
+    }
+    names = [query.name for query in queries]
+    full, reduced = (store.take([store.row(name) for name in names]) for store in stores.values())
+    assert not torch.equal(full, reduced)
+    assert (full * reduced).sum(1).min() > 0.99
+    assert stores[False].fingerprint != stores[True].fingerprint
+    found = search(str(tmp_path / "index-True"), list(map(str, queries)))["raw"]
+    assert [row[0] for row in found.names] == names
+    torch.testing.assert_close(found.scores[:, 0], torch.ones(3), atol=1e-5, rtol=0)  # queries are decoded alike
+    with pytest.raises(ValueError, match="fast_decode=True"):
+        index(str(photographs), str(tmp_path / "index-True"), EMBEDDER)
+
+
+def test_short_sides_are_those_of_the_files_with_fast_decoding(tmp_path):
+    Image.effect_noise((256, 320), 50).convert("RGB").save(tmp_path / "a.jpg")
+    F, _ = build_embedder(EmbedderConfig("gist", input_size=64, fast_decode=True))
+    assert embed_queries(F, [tmp_path / "a.jpg"], (1.0, 1.5))[1] == [256]

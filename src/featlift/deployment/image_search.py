@@ -10,7 +10,14 @@ from featlift.checkpoints import load
 from featlift.checkpoints.atomic import remove_temporary_files
 from featlift.checkpoints.damage import read_json
 from featlift.checkpoints.folder_lock import FolderLock
-from featlift.data.image_io import MAX_PIXELS, ImageReadError, list_images, read_image
+from featlift.data.image_io import (
+    MAX_PIXELS,
+    ImageReadError,
+    list_images,
+    read_image,
+    read_image_sizes,
+    read_reduced_image,
+)
 from featlift.deployment.search_options import SearchOptions
 from featlift.deployment.store_search import search_expanded
 from featlift.device import resolve_device
@@ -101,7 +108,7 @@ def _embed_files(
         read: dict[str, str] = {}
         chunk = {name: files[name] for name in names[start : start + chunk_size]}
         unreadable = update.skipped if skip_broken else None
-        images = _read_images(chunk, embedder.input_size, max_pixels, read, unreadable)
+        images = _read_images(chunk, embedder, max_pixels, read, unreadable)
         vectors = embed_images(embedder, images)
         if read:
             store.add(list(read), vectors, list(read.values()))
@@ -111,19 +118,28 @@ def _embed_files(
 
 
 def _read_images(
-    files: Mapping[str, Path], size: int, max_pixels: int, read: dict[str, str], skipped: dict[str, str] | None
+    files: Mapping[str, Path], embedder: Embedder, max_pixels: int, read: dict[str, str], skipped: dict[str, str] | None
 ) -> Iterator[torch.Tensor]:
     """Yield the images; note the content of each in ``read``, and unreadable ones in ``skipped`` if it is given."""
     for name, file in files.items():
         try:
-            content, image = _describe_content(file), read_image(file, None, max_pixels)
+            content, image = _describe_content(file), _read_at_least(file, embedder, embedder.input_size, max_pixels)
         except ImageReadError as error:
             if skipped is None:
                 raise ImageReadError(f"{error} (--skip-broken skips unreadable images)") from error
             skipped[name] = str(error)
             continue
         read[name] = content
-        yield downscale_then_resize(image, 1, size)
+        yield downscale_then_resize(image, 1, embedder.input_size)
+
+
+def _read_at_least(file: Path, embedder: Embedder, side: int, max_pixels: int) -> torch.Tensor:
+    """Read an image to be resized to ``side`` pixels, at a reduced size if the embedder's images are decoded so."""
+    return (
+        read_reduced_image(file, (side, side), max_pixels)
+        if embedder.fast_decode
+        else read_image(file, None, max_pixels)
+    )
 
 
 def _describe_content(file: Path) -> str:
@@ -176,12 +192,12 @@ def embed_queries(
     Raises:
         ImageReadError: If an image cannot be read, or has more than ``max_pixels`` pixels.
     """
-    images, descriptors = [read_image(file, None, max_pixels) for file in files], []
-    for scale in scales:
-        side = round(scale * embedder.input_size)
+    sides, descriptors = [round(scale * embedder.input_size) for scale in scales], []
+    images = [_read_at_least(file, embedder, max(sides), max_pixels) for file in files]
+    for side in sides:
         descriptors.append(embed_images(embedder, (downscale_then_resize(image, 1, side) for image in images)))
     mean = torch.stack(descriptors).mean(dim=0) if len(descriptors) > 1 else descriptors[0]
-    return torch.nn.functional.normalize(mean, dim=1), [min(image.shape[1:]) for image in images]
+    return torch.nn.functional.normalize(mean, dim=1), [min(read_image_sizes(file, max_pixels)[0]) for file in files]
 
 
 def find_generator_file(generator: str) -> Path:

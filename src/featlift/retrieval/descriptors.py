@@ -24,6 +24,7 @@ class Embedder(nn.Module):
         pool: Pooling of a map or tokens to ``[B, C]``, :class:`AveragePooling` or :class:`GeM`; none for vectors.
         input_size: S, the side to which images are resized (224 in the paper; the aspect ratio is not preserved).
         whitening: Unit vectors ``[B, D]`` → unit vectors ``[B, D']`` (`featlift.retrieval.whitening`).
+        fast_decode: Whether image files are decoded at a reduced size of at least S (`featlift.data.image_io.read_reduced_image`).
     """
 
     def __init__(
@@ -32,11 +33,12 @@ class Embedder(nn.Module):
         pool: nn.Module | None = None,
         input_size: int = 224,
         whitening: nn.Module | None = None,
+        fast_decode: bool = False,
     ):
         super().__init__()
         self.encoder = frozen_copy(encoder)
         self.pool = pool or nn.Identity()
-        self.input_size = input_size
+        self.input_size, self.fast_decode = input_size, fast_decode
         if whitening is not None:
             self.whitening = whitening.eval()
 

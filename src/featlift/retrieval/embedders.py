@@ -26,6 +26,8 @@ class EmbedderConfig:
         whitening: File of a `featlift.retrieval.whitening.Whitening`, applied to the descriptors; empty for none.
         downscale_mode: Downscaling of queries: "image" (Sec. 5.2), "input" or "nearest".
         cache_folder: Folder of cached descriptors.
+        fast_decode: Decode JPEG files at 1/2, 1/4 or 1/8 of their size if both sides keep ``input_size`` pixels; descriptors change
+            slightly. For ``featlift index`` and its searches.
     """
 
     encoder: str = "vgg16-fc7"
@@ -36,6 +38,7 @@ class EmbedderConfig:
     downscale_mode: str = "image"
     whitening: str = ""
     cache_folder: str = "data/descriptors"
+    fast_decode: bool = False
 
 
 def build_embedder(config: EmbedderConfig) -> tuple[Embedder, int]:
@@ -46,13 +49,14 @@ def build_embedder(config: EmbedderConfig) -> tuple[Embedder, int]:
     """
     network, dimension = build_encoder(config)
     if not config.whitening:
-        return Embedder(network, build_pooling(config), config.input_size), dimension
+        return Embedder(network, build_pooling(config), config.input_size, None, config.fast_decode), dimension
     whitening = load(config.whitening)
     if not isinstance(whitening, Whitening) or len(whitening.mean) != dimension:
         raise ValueError(
             f"{config.whitening} holds no whitening of {dimension} numbers, the descriptors of {config.encoder}."
         )
-    return Embedder(network, build_pooling(config), config.input_size, whitening), whitening.out_dimension
+    embedder = Embedder(network, build_pooling(config), config.input_size, whitening, config.fast_decode)
+    return embedder, whitening.out_dimension
 
 
 def build_encoder(config: EmbedderConfig) -> tuple[nn.Module, int]:

@@ -14,8 +14,11 @@ from featlift.retrieval.vector_store import VectorStore
 
 
 def embedder_fingerprint(embedder: Embedder, downscale_mode: str = "image") -> str:
-    """Return 16 hexadecimal digits that depend on the layers, their options, all weights, the input size and ``downscale_mode``."""
-    return module_fingerprint(embedder, embedder.input_size, downscale_mode)
+    """Return 16 hexadecimal digits that depend on the layers, their options, all weights, the input size, ``downscale_mode`` and
+    ``fast_decode``.
+    """
+    decoding = ("fast_decode",) if embedder.fast_decode else ()
+    return module_fingerprint(embedder, embedder.input_size, downscale_mode, *decoding)
 
 
 def image_key(path: Path, box: tuple[float, ...] | None = None) -> str:

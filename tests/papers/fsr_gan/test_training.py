@@ -228,8 +228,12 @@ def test_a_conditioned_generator_keeps_the_side_of_full_images(tmp_path, places,
         (lambda: GANConfig("unknown"), "wgan-gp"),
         (lambda: CollectionConfig("zoo"), "holidays"),
         (lambda: build_generator(Settings(generator="nothing"), 64), "residual, conditioned"),
+        (
+            lambda: Settings(embedder=EmbedderConfig("gist", fast_decode=True)),
+            "--embedder.fast-decode is for featlift index",
+        ),
     ],
 )
-def test_errors_for_unknown_names_list_the_known(make, message):
+def test_errors_for_unknown_or_unsuitable_values_name_what_is_possible(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -118,6 +118,10 @@ class Settings:
         check_choice(self.generator, GENERATORS, "generator")
         if len(self.vectors) not in (0, 2):
             raise ValueError(f"--vectors has {len(self.vectors)} files; give two, LOW.npy,HIGH.npy.")
+        if self.embedder.fast_decode:
+            raise ValueError(
+                "--embedder.fast-decode is for featlift index: training needs images of full size, which it downscales by the ratios."
+            )
 
     @classmethod
     def paper(cls) -> "Settings":
