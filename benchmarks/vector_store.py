@@ -3,8 +3,8 @@
     python benchmarks/vector_store.py [--vectors 100000] [--rounds 7]
     python benchmarks/vector_store.py --million [--large 1000000]
 
-Results: ``benchmarks/results/vector_store.json`` and ``vector_store_million.json``. Times of exact search are CPU times of the process, which the load of the machine changes
-little: medians of interleaved rounds on one thread; only ratios are comparable between machines.
+Results: ``benchmarks/results/vector_store.json`` and ``vector_store_million.json``. Times are CPU times of a process, which the load of the
+machine changes little: those of exact search are medians of interleaved rounds on one thread; only ratios are comparable between machines.
 """
 
 import argparse
