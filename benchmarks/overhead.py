@@ -4,7 +4,7 @@ FeatLift and a plain loop do the same work on the same network and images, in in
 of the process, which the load of the machine changes little; a ratio is the plain loop's time divided by FeatLift's, so that 1 means no
 overhead and more is faster. Peak memory is that of a process of its own for each side. With faster-coco-eval installed
 (``pip install faster-coco-eval``), evaluation is compared with it, too. With ``FEATLIFT_DATA``, photographs are decoded in full and by
-``fast_decode``, for descriptors of MobileNetV2. Results: ``benchmarks/results/overhead.json``.
+``fast_decode``, for descriptors of MobileNetV2 and for trainings. Results: ``benchmarks/results/overhead.json``.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import copy
 import importlib.metadata
 import importlib.util
 import io
+import itertools
 import json
 import resource
 import statistics
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,8 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from featlift.baseline.training import train_detector
 from featlift.data.batches import ResumableDataLoader
-from featlift.data.coco import CocoDataset
+from featlift.data.coco import CocoDataset, open_coco_split
+from featlift.data.config import DataConfig, build_train_loader
 from featlift.data.image_io import read_image, read_reduced_image
 from featlift.deployment.predictor import Predictor
 from featlift.detectors.config import build_detector, quick_detector_config
@@ -195,6 +198,17 @@ def compare_decoding(side: int, files: list[Path], rounds: int) -> dict[str, flo
     return compare(ours, plain, rounds) | lowest
 
 
+def compare_training_images(short_side: int, dataset: CocoDataset, rounds: int) -> dict[str, float]:
+    """Batches of training images of ``short_side`` px without masks, with ``fast_decode`` and without."""
+    plain = DataConfig(batch_size=4, min_size=(short_side,), max_size=2 * short_side, num_workers=0, with_masks=False)
+
+    def load(config: DataConfig) -> Call:
+        loader = build_train_loader(config, dataset, SEED)
+        return lambda: list(itertools.islice(loader.iter_from(0), loader.batches_per_epoch))
+
+    return compare(load(replace(plain, fast_decode=True)), load(plain), rounds)
+
+
 def compare_memory(what: str, args: argparse.Namespace) -> dict[str, float]:
     """Peak memory in MB of a process that trains or predicts with FeatLift, and of one with the plain loop."""
     peaks = {}
@@ -242,7 +256,7 @@ def main() -> None:
             return
         tables = build_tables(folder, dataset, plain, json.loads(file.read_text()), args)
     if MOBILENET.exists():
-        tables.append(build_decoding_table(args.rounds))
+        tables += build_decoding_tables(args.rounds)
     print(write_result("overhead", tables, metadata, RESULTS))
 
 
@@ -274,13 +288,19 @@ def build_tables(
     ]
 
 
-def build_decoding_table(rounds: int) -> dict[str, Any]:
-    """Measure the decoding of photographs of COCO for embedders of two input sizes."""
+def build_decoding_tables(rounds: int) -> list[dict[str, Any]]:
+    """Measure the decoding of photographs of COCO for embedders and for trainings of two input sizes."""
     files = sorted((DATA / "coco_pretrained" / "val").glob("*.jpg"))[:NUM_PHOTOGRAPHS]
     rows = [{"input size": side, **compare_decoding(side, files, rounds)} for side in (224, 128)]
-    print(*rows, sep="\n", flush=True)
-    caption = f"{len(files)} photographs of COCO read for MobileNetV2: decoded at a reduced size (fast_decode), and in full (plain)"
-    return {"caption": caption, "rows": rows}
+    with quiet():
+        dataset = open_coco_split(DATA / "coco", "train")
+    training = [{"short side": side, **compare_training_images(side, dataset, rounds)} for side in (240, 120)]
+    print(*rows, *training, sep="\n", flush=True)
+    what = "decoded at a reduced size (fast_decode), and in full (plain)"
+    return [
+        {"caption": f"{len(files)} photographs of COCO read for MobileNetV2: {what}", "rows": rows},
+        {"caption": f"An epoch of {len(dataset)} training images of COCO without masks: {what}", "rows": training},
+    ]
 
 
 if __name__ == "__main__":

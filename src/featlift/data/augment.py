@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from featlift.data.dataset import Sample
+from featlift.data.dataset import FULL_SIZE, Sample, frame_size
 from featlift.resolution import PER_OBJECT_KEYS, Target
 
 Augmentation = Callable[[Tensor, Target, torch.Generator], Sample]
@@ -45,7 +45,7 @@ class RandomHorizontalFlip:
         if _uniform(generator, 0, 1) >= self.p:
             return image, target
         left, top, right, bottom = target["boxes"].unbind(1)
-        width = image.shape[-1]
+        width = frame_size(image, target)[1]
         mirrored = dict(target, boxes=torch.stack((width - right, top, width - left, bottom), dim=1))
         if "masks" in target:
             mirrored["masks"] = target["masks"].flip(-1)
@@ -72,7 +72,7 @@ class RandomShortestSize:
 
     def __call__(self, image: Tensor, target: Target, generator: torch.Generator) -> Sample:
         """``[3, H, W]`` → ``[3, H', W']``; keeps the aspect ratio up to rounding to whole pixels."""
-        shorter, longer = sorted(image.shape[-2:])
+        shorter, longer = sorted(frame_size(image, target))
         scale = min(_random_choice(generator, self.min_size) / shorter, self.max_size / longer)
         return rescale_sample(image, target, scale)
 
@@ -112,11 +112,15 @@ class ColorJitter:
 
 
 def rescale_sample(image: Tensor, target: Target, scale: float) -> Sample:
-    """Resize image, boxes, masks and areas by ``scale`` (bilinear, antialiased); each side is rounded to whole pixels."""
-    size = [max(1, round(side * scale)) for side in image.shape[-2:]]
-    if size == list(image.shape[-2:]):
+    """Resize image, boxes, masks and areas by ``scale`` (bilinear, antialiased); each side is rounded to whole pixels. The
+    scale of an image that was decoded at a reduced size is that of its file.
+    """
+    frame = frame_size(image, target)
+    size = [max(1, round(side * scale)) for side in frame]
+    if size == list(frame) == list(image.shape[-2:]):
         return image, target
-    scale_y, scale_x = (new / old for new, old in zip(size, image.shape[-2:], strict=True))
+    scale_y, scale_x = (new / old for new, old in zip(size, frame, strict=True))
+    target = {name: value for name, value in target.items() if name != FULL_SIZE}
     target = dict(target, boxes=target["boxes"] * target["boxes"].new_tensor([scale_x, scale_y] * 2))
     if "area" in target:
         target["area"] = target["area"] * (scale_y * scale_x)

@@ -13,7 +13,7 @@ from featlift.data.coco_reader import CocoImage, CocoReader
 from featlift.data.coco_report import build_coco_report
 from featlift.data.dataset import Sample, coco_categories
 from featlift.data.formats.split_source import SplitSource
-from featlift.data.image_io import MAX_PIXELS, ImageReadError, read_image
+from featlift.data.image_io import MAX_PIXELS, ImageReadError, read_image, read_reduced_image
 from featlift.data.masks import rle_to_mask
 from featlift.data.problems import LEFT_OUT, DataProblem, DatasetError
 from featlift.features import Target
@@ -90,6 +90,11 @@ class CocoDataset:
         """
         entry = self._entries[index]
         return read_image(entry.path, entry.size, self.max_pixels), self._target(entry)
+
+    def read_reduced(self, index: int, min_size: tuple[int, int]) -> Sample:
+        """As ``dataset[index]``, by `featlift.data.image_io.read_reduced_image`; the target is that of the full image."""
+        entry = self._entries[index]
+        return read_reduced_image(entry.path, min_size, self.max_pixels, entry.size), self._target(entry)
 
     def image_name(self, index: int) -> str:
         """File name of the image in the JSON file."""

@@ -11,6 +11,7 @@ from featlift.data.crops import RandomCropOfLargeImages
 from featlift.data.dataset import ImageDataset
 from featlift.data.image_io import MAX_PIXELS
 from featlift.data.open_dataset import locate_split, open_dataset
+from featlift.data.reduced_images import reduce_images
 from featlift.data.run_data import check_same_classes, record_run_data
 from featlift.data.synthetic.scenes import SyntheticScenes
 from featlift.training import Run
@@ -38,6 +39,8 @@ class DataConfig:
         scene_seed: Seed of the synthetic images.
         scene_object_sizes: Smallest and largest side of the signs in synthetic images, in pixels.
         val_root: Dataset of the validation images if they are not in ``root``: its split "val", or all of it if it is not divided.
+        fast_decode: Decode JPEG training images at 1/2, 1/4 or 1/8 of their size where ``min_size`` reduces them anyway; pixel values
+            change slightly, boxes do not.
     """
 
     root: str = "scenes"
@@ -56,15 +59,20 @@ class DataConfig:
     scene_seed: int = 0
     scene_object_sizes: tuple[int, int] = (6, 40)
     val_root: str = ""
+    fast_decode: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse short sides of images that are not positive."""
+        """Refuse sizes that are not positive, and reduced decoding without sizes."""
         if any(size < 1 for size in self.min_size):
             raise ValueError(
                 f"--data.min-size is {', '.join(map(str, self.min_size))}; short sides are at least 1 px. [] keeps each image's size."
             )
         if self.crop_size < 0:
             raise ValueError(f"--data.crop-size is {self.crop_size}; give a side in pixels, or 0 for no crops.")
+        if self.fast_decode and not self.min_size:
+            raise ValueError(
+                "--data.fast-decode needs --data.min-size: without it each image keeps its size and is decoded in full."
+            )
 
 
 def finetune_data_config() -> DataConfig:
@@ -144,7 +152,7 @@ def build_train_loader(
         resize.append(RandomCropOfLargeImages(config.crop_size))
     views = [HalfSizeView(*resize)] if with_half_size else resize
     return ResumableDataLoader(
-        dataset,
+        reduce_images(dataset, config.min_size, config.max_size) if config.fast_decode else dataset,
         config.batch_size,
         seed,
         [*([] if config.with_masks else [drop_masks]), RandomHorizontalFlip(config.hflip_prob), *views],

@@ -13,6 +13,9 @@ int64 in 1…K; ``iscrowd`` [N] int64; ``area`` [N] float32, of the mask if pres
 ``masks`` [N, H, W] uint8 in {0, 1}, only if the dataset has masks; ``ignore`` [N] int64, 1 for ignored regions (which have ``iscrowd``
 1, and label 0 if of every class), only in images that have some."""
 
+FULL_SIZE = "full_size"
+"""Key of a target whose image was decoded at a reduced size: height and width of the file ``[2]``, to which its boxes and masks refer."""
+
 
 @runtime_checkable
 class ImageDataset(Protocol):
@@ -60,4 +63,10 @@ def coco_categories(classes: Sequence[str], category_ids: Sequence[int] | None =
 def drop_crowds(target: Target) -> Target:
     """``target`` without crowd regions, which detectors are not trained on."""
     keep = target["iscrowd"] == 0
-    return {name: value[keep] if value.ndim else value for name, value in target.items()}
+    return {name: value[keep] if value.ndim and name != FULL_SIZE else value for name, value in target.items()}
+
+
+def frame_size(image: Tensor, target: Target) -> tuple[int, int]:
+    """Height and width in pixels to which the boxes and masks of ``target`` refer: those of ``image``, unless it was decoded at less."""
+    height, width = target[FULL_SIZE].tolist() if FULL_SIZE in target else image.shape[-2:]
+    return height, width

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from featlift.data.dataset import frame_size
 from featlift.features import Target
 
 
@@ -16,8 +17,10 @@ def hide_ignored_regions(image: Tensor, target: Target) -> tuple[Tensor, Target]
     """
     if "ignore" not in target:
         return image, target
-    hidden = _covered_pixels(target["boxes"][target["ignore"] == 1], image)
-    hidden &= ~_covered_pixels(target["boxes"][target["iscrowd"] == 0], image)
+    height, width = (new / old for new, old in zip(image.shape[-2:], frame_size(image, target), strict=True))
+    boxes = target["boxes"] * target["boxes"].new_tensor([width, height] * 2)
+    hidden = _covered_pixels(boxes[target["ignore"] == 1], image)
+    hidden &= ~_covered_pixels(boxes[target["iscrowd"] == 0], image)
     mean = image.mean(dim=(1, 2), keepdim=True)
     return torch.where(hidden, mean, image), {name: value for name, value in target.items() if name != "ignore"}
 

@@ -121,17 +121,24 @@ def read_image(path: Path, size: ImageSize | None = None, max_pixels: int = MAX_
         return _to_rgb_tensor(_load_oriented(image, size))
 
 
-def read_reduced_image(path: Path, min_size: ImageSize, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Image as by `read_image`, a JPEG file decoded at 1/2, 1/4 or 1/8 of its size: the smallest at which the upright image still has
+def read_reduced_image(
+    path: Path, min_size: ImageSize, max_pixels: int = MAX_PIXELS, size: ImageSize | None = None
+) -> Tensor:
+    """Image as by `read_image`, a JPEG file decoded at 1/2, 1/4 or 1/8 of its size: the smallest at which the image still has
     ``min_size`` (height, width). Pixel values differ slightly from those of the resized image; other files are decoded in full.
 
     Raises:
         ImageReadError: as `read_image`.
     """
     with _open_image(path, max_pixels, "is broken or truncated") as image:
-        height, width = min_size if read_orientation(image) < 5 else min_size[::-1]
+        orientation, stored = read_orientation(image), (image.height, image.width)
+        keep_stored = stored == size != (stored if orientation < 5 else stored[::-1])
+        height, width = min_size if orientation < 5 or keep_stored else min_size[::-1]
         image.draft(None, (width, height))  # only JPEG has drafts
-        return _to_rgb_tensor(_load_oriented(image, None))
+        if (image.height, image.width) == stored:
+            return _to_rgb_tensor(_load_oriented(image, size))
+        image.load()
+        return _to_rgb_tensor(image if keep_stored or orientation == 1 else image.transpose(_TURNS[orientation]))
 
 
 @contextmanager

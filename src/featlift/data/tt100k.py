@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from featlift.data.dataset import Sample, coco_categories, consecutive_ids
-from featlift.data.image_io import read_image
+from featlift.data.image_io import read_image, read_reduced_image
+from featlift.features import Target
 from featlift.registry import check_choice
 
 TT100K_RELEASES = {"2016": "annotations.json", "2021": "annotations_all.json"}
@@ -76,9 +77,20 @@ class TT100KDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Image ``index`` [3, H, W] float32 in 0…1 and its target; see `featlift.data.dataset`."""
+        return read_image(self.image_path(index)), self._target(index)
+
+    def read_reduced(self, index: int, min_size: tuple[int, int]) -> Sample:
+        """As ``dataset[index]``, by `featlift.data.image_io.read_reduced_image`; the target is that of the full image."""
+        return read_reduced_image(self.image_path(index), min_size), self._target(index)
+
+    def image_path(self, index: int) -> Path:
+        """Path of the image file."""
+        return self.folder / self._annotations[index].path
+
+    def _target(self, index: int) -> Target:
         annotation = self._annotations[index]
         boxes = torch.tensor(annotation.boxes, dtype=torch.float32).reshape(-1, 4)
-        return read_image(self.folder / annotation.path), {
+        return {
             "boxes": boxes,
             "labels": torch.tensor(annotation.labels, dtype=torch.int64),
             "iscrowd": torch.zeros(len(boxes), dtype=torch.int64),

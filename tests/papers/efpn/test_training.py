@@ -246,6 +246,12 @@ def test_rare_classes_are_cropped_at_the_teachers_scale(tiny):
         assert all(len(target["boxes"]) for target in targets)
 
 
+def test_fast_decoding_needs_image_files(tiny):
+    settings = tiny(data=replace(tiny().data, min_size=(32,), fast_decode=True))
+    with pytest.raises(ValueError, match="SyntheticScenes are not files"):
+        build_labeled_loader(settings, build_dataset(settings.data), 0)
+
+
 def test_without_boxes_only_the_global_term_teaches(chain, tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()

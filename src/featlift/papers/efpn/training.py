@@ -14,6 +14,7 @@ from featlift.data.config import DataConfig, build_dataset, load_training_set
 from featlift.data.crops import RandomCrop
 from featlift.data.dataset import ImageDataset
 from featlift.data.image_folder import UnlabeledImageFolder
+from featlift.data.reduced_images import reduce_images
 from featlift.data.tt100k import TT100KDataset
 from featlift.detectors import Detector
 from featlift.detectors.batch_transform import BatchTransform
@@ -156,9 +157,9 @@ def build_labeled_loader(
     extra_augmentations: Sequence[Augmentation] = (),
 ) -> ResumableDataLoader:
     """Build class-balanced batches of the data at ``scale`` times T's image size, with ``extra_augmentations`` at the end."""
-    balance = settings.class_balance
+    balance, sizes = settings.class_balance, scaled_sizes(settings.data, scale)
     return ResumableDataLoader(
-        dataset,
+        reduce_images(dataset, *sizes) if settings.data.fast_decode else dataset,
         settings.data.batch_size,
         seed,
         [*flip_and_resize(settings.data, scale), *balance.augmentations(scale), *extra_augmentations],
@@ -173,8 +174,13 @@ def flip_and_resize(config: DataConfig, scale: float) -> list[Augmentation]:
         return [RandomHorizontalFlip(config.hflip_prob)]
     return [
         RandomHorizontalFlip(config.hflip_prob),
-        RandomShortestSize([round(side * scale) for side in config.min_size], round(config.max_size * scale)),
+        RandomShortestSize(*scaled_sizes(config, scale)),
     ]
+
+
+def scaled_sizes(config: DataConfig, scale: float) -> tuple[list[int], int]:
+    """Return short sides and maximum long side of ``config`` in pixels, times ``scale``."""
+    return [round(side * scale) for side in config.min_size], round(config.max_size * scale)
 
 
 def train_small_roi_head(T: GeneralizedRCNN, settings: Settings, dataset: ImageDataset, run: Run) -> None:
