@@ -188,6 +188,7 @@ class Milvus:
         return self._search(queries)
 
     def build_index(self) -> None:
+        self.client.flush("t")  # vectors that are still in memory are not in an index
         self.client.release_collection("t")
         self.client.drop_index("t", "vector")
         self._create_index("IVF_FLAT", nlist=128)
