@@ -10,7 +10,13 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-INPUTS = ("mutated annotation files, with and without --skip-broken", "damaged images", "commands on damaged files")
+INPUTS = (
+    "mutated annotation files, with and without --skip-broken",
+    "damaged images",
+    "damaged YOLO, PASCAL VOC and LabelMe files",
+    "damaged weights",
+    "commands on damaged files",
+)
 DATASETS = "random data sets"
 COUNTS: dict[str, Counter[str]] = defaultdict(Counter)
 LARGEST_DIFFERENCE = [0.0]

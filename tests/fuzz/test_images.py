@@ -1,6 +1,6 @@
 """Damaged image files: read, or refused with the name of the file.
 
-All of them with ``make fuzz`` (``FEATLIFT_FUZZ=1``), every tenth otherwise.
+All of them with ``make fuzz`` (``FEATLIFT_FUZZ=1``), every twenty-fifth otherwise.
 """
 
 import io
@@ -13,8 +13,8 @@ from PIL import Image, PngImagePlugin
 from featlift.data.image_io import ImageReadError, read_image, read_image_sizes
 
 SUFFIXES = ("png", "jpg", "tif", "webp", "bmp", "ppm", "gif")
-MUTATIONS_PER_SUFFIX = 60
-STEP = 1 if os.environ.get("FEATLIFT_FUZZ") else 10
+MUTATIONS_PER_SUFFIX = 150
+STEP = 1 if os.environ.get("FEATLIFT_FUZZ") else 25
 
 
 def encode(suffix):
@@ -44,6 +44,10 @@ def damage(content, number):
     replacement = bytes(length) if kind == 3 else rng.integers(0, 256, length, dtype=np.uint8).tobytes()
     data[start : start + length] = replacement
     return bytes(data)
+
+
+def test_there_are_enough_damages():
+    assert len(SUFFIXES) * MUTATIONS_PER_SUFFIX >= 1000
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -59,9 +59,17 @@ def load(path: str | Path) -> nn.Module:
             "Build the module yourself and use load_state_file(module, path)."
         )
     with explain_damage(path, "Use another copy of the file."):
-        module = rebuild_module({"class": metadata["class"], "arguments": json.loads(metadata["arguments"])})
+        description = {"class": metadata["class"], "arguments": json.loads(metadata["arguments"])}
+        module = _rebuild_from_file(description, path)
     copy_matching(module, tensors, path)
     return module
+
+
+def _rebuild_from_file(description: Mapping[str, Any], path: str | Path) -> nn.Module:
+    try:
+        return rebuild_module(description)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:

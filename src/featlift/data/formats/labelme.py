@@ -103,7 +103,7 @@ def _add_file(builder: DocumentBuilder, path: Path, content: dict[str, Any]) -> 
         location = f"{relative_name(path, builder.source.file)}, shape {shapes[0][0]}"
         try:
             _add_shapes(builder, image, [shape for _, shape in shapes], location)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
             builder.add_broken_object(image, location, "object entry", f"the shape cannot be read ({error})")
     return sum(not _has_area(shape) for shape in content["shapes"])
 

@@ -18,6 +18,8 @@ MAX_FRACTION = 1.5
 """Larger coordinates are no fractions; between 1 and this, boxes are checked against the image in pixels."""
 MISREAD_FRACTION = 0.5
 """Fraction of boxes that look like corners from which all are refused."""
+MAX_CLASSES = 100_000
+"""A larger number of classes is damage."""
 LabelLine = tuple[str, list[float]]
 """Location of a line and its coordinates."""
 
@@ -120,11 +122,11 @@ def _parse_classes(file: Path, content: dict[str, Any]) -> list[str]:
     names = content.get("names", content.get("nc"))
     if isinstance(names, list):
         return [str(name) for name in names]
-    if isinstance(names, int):
+    if isinstance(names, int) and 0 < names <= MAX_CLASSES:
         return [str(index) for index in range(names)]
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         return [str(names[index]) for index in range(len(names))]
-    message = f"names is {names!r}; it is a list of class names, or a mapping from 0, 1, … to them"
+    message = f"names is {str(names)[:100]}; it is a list of class names, or a mapping from 0, 1, … to them"
     raise DatasetError([DataProblem(file, "'names'", "category", message)])
 
 
@@ -132,6 +134,8 @@ def _list_split_images(config: YoloConfig, split: str) -> list[Path]:
     images: dict[Path, None] = {}
     for entry in config.entries[split]:
         path = _resolve(config, entry)
+        if not path.exists():
+            raise FileNotFoundError(f"{config.file} names {entry!r} as images of {split}, but there is no {path}.")
         found = _read_image_list(path) if path.suffix == ".txt" and path.is_file() else list_images(path)
         images |= dict.fromkeys(found)
     return list(images)
