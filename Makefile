@@ -32,7 +32,7 @@ $(VENV)/.integrations: $(VENV)/.ready
 	touch $@
 
 test-integrations: $(VENV)/.integrations  ## other libraries' detectors and trainers: upgraded, trained, exported
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist worksteal -rs tests/integrations
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist worksteal -rs tests/integrations tests/benchmarks/test_coco_level.py tests/benchmarks/test_converged.py
 
 lint: setup                      ## linter, types, and the numbers of the package
 	$(RUN)/ruff check src tests benchmarks docs/*.py

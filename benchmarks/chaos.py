@@ -4,7 +4,7 @@ What is killed is started again until it ends; its weights and log must then equ
 written to ``benchmarks/results/chaos.json`` and into the table of ``docs/reliability.md``. Processes are forks of this one, which imports
 the libraries once. A full disk needs the right to mount a tmpfs; without it that row is left out.
 
-With ``--folder`` the finished rows are kept there, and the same command goes on after the last of them.
+With ``--folder`` the finished rows are kept there, each with its commit, and the same command measures those that are missing.
 """
 
 import argparse
@@ -147,7 +147,7 @@ def kill_training(way: str, folder: Path, kills: int, expected: str, duration: f
         outcomes[resume(run, work, expected)] += 1
         shutil.rmtree(run, ignore_errors=True)
     note = "" if way == "SIGKILL of the training" else f"{saved} saved first"
-    return {"what": way, "times": done, "outcome": dict(outcomes), "note": note}
+    return {"times": done, "outcome": dict(outcomes), "note": note}
 
 
 def _hit(way: str, work: Work, run: Path, duration: float, rng: random.Random) -> bool | None:
@@ -182,7 +182,7 @@ def kill_ranks(folder: Path, kills: int, rng: random.Random) -> Row:
         while done < kills and _two_ranks(folder / f"ranks{run}", rng.uniform(0.1, 0.8) * duration, rng)[0] is None:
             done += 1
         outcomes["equal" if _two_ranks(folder / f"ranks{run}", None, rng)[0] == expected else "different"] += 1
-    return {"what": "SIGKILL of one of two processes", "times": done, "outcome": dict(outcomes), "note": ""}
+    return {"times": done, "outcome": dict(outcomes), "note": ""}
 
 
 def _two_ranks(run: Path, moment: float | None, rng: random.Random) -> tuple[str | None, float]:
@@ -231,12 +231,7 @@ def damage_checkpoints(folder: Path, expected: str) -> Row:
             damage(copy / checkpoint.relative_to(stopped) / file)
             outcomes[resume(copy, partial(train, copy), expected)] += 1
             shutil.rmtree(copy)
-    return {
-        "what": "damaged file of the newest checkpoint",
-        "times": outcomes.total(),
-        "outcome": dict(outcomes),
-        "note": "",
-    }
+    return {"times": outcomes.total(), "outcome": dict(outcomes), "note": ""}
 
 
 def stopped_run(folder: Path) -> Path:
@@ -273,7 +268,7 @@ def two_writers(folder: Path, trials: int, expected: str) -> Row:
         refused = sorted(codes) == [0, 1] and "is being written by another run (process" in texts
         outcomes["equal" if refused and fingerprint(run) == expected else f"codes {codes}"] += 1
     note = "the second was refused, with process, machine and time of the first"
-    return {"what": "two trainings in one folder", "times": trials, "outcome": dict(outcomes), "note": note}
+    return {"times": trials, "outcome": dict(outcomes), "note": note}
 
 
 def full_disk(folder: Path, expected: str) -> Row | None:
@@ -296,7 +291,7 @@ def full_disk(folder: Path, expected: str) -> Row | None:
             outcomes["equal" if right else f"codes {code}, {code_again}: {text[-200:]}"] += 1
         finally:
             subprocess.run(["umount", str(disk)], check=True)
-    return {"what": "full disk", "times": 3, "outcome": dict(outcomes), "note": "one sentence; resumed with more room"}
+    return {"times": 3, "outcome": dict(outcomes), "note": "one sentence; resumed with more room"}
 
 
 def kill_index(folder: Path, kills: int, rng: random.Random) -> Row:
@@ -317,7 +312,7 @@ def kill_index(folder: Path, kills: int, rng: random.Random) -> Row:
         code = wait(fork(partial(_index, images, out), out.with_suffix(".txt")))
         same = (out / "hash").read_text() == (folder / "index" / "hash").read_text() if code == 0 else False
         outcomes["equal" if same else f"code {code}: {out.with_suffix('.txt').read_text()[-300:]}"] += 1
-    return {"what": "SIGKILL of `featlift index`", "times": done, "outcome": dict(outcomes), "note": ""}
+    return {"times": done, "outcome": dict(outcomes), "note": ""}
 
 
 def _index(images: Path, out: Path) -> None:
@@ -333,19 +328,22 @@ def _index(images: Path, out: Path) -> None:
     )
 
 
-def run_all(folder: Path, kills: int) -> Iterator[Row]:
-    """Yield the rows of the table; those in ``folder/rows.jsonl`` are not measured again."""
+def run_all(folder: Path, kills: int, commit: str | None) -> Iterator[Row]:
+    """Yield the rows of the table, with the commit that was measured; those in ``folder/rows.jsonl`` are not measured again."""
     kept, expected, duration = folder / "rows.jsonl", {}, 0.0
-    done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    yield from done
+    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    done = {row["what"]: row for row in lines}
     work = Path(tempfile.mkdtemp(dir=folder))
     for num_workers in (0, 2):
         run, start = work / f"undisturbed{num_workers}", time.monotonic()
         code = wait(fork(partial(train, run, num_workers), run.with_suffix(".txt")))
         assert code == 0, run.with_suffix(".txt").read_text()
         expected[num_workers], duration = fingerprint(run), time.monotonic() - start
-    for number, measure in enumerate(_measurements(work, kills, expected, duration)):
-        if number >= len(done) and (row := measure(random.Random(f"{SEED} {number}"))) is not None:
+    for number, (what, measure) in enumerate(_measurements(work, kills, expected, duration).items()):
+        if what in done:
+            yield done[what]
+        elif (counts := measure(random.Random(f"{SEED} {number}"))) is not None:
+            row = {"what": what, **counts, "commit": commit}
             with kept.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             yield row
@@ -354,19 +352,21 @@ def run_all(folder: Path, kills: int) -> Iterator[Row]:
 
 def _measurements(
     folder: Path, kills: int, expected: dict[int, str], duration: float
-) -> list[Callable[[random.Random], Row | None]]:
+) -> dict[str, Callable[[random.Random], Row | None]]:
     shares = {"SIGKILL of the training": 2, "SIGKILL of a worker": 1, "SIGINT, SIGTERM or SIGHUP to the group": 1}
-    return [
-        *(
-            lambda rng, way=way, share=share: kill_training(way, folder, kills * share // 4, expected[2], duration, rng)
+    return {
+        **{
+            way: lambda rng, way=way, share=share: kill_training(
+                way, folder, kills * share // 4, expected[2], duration, rng
+            )
             for way, share in shares.items()
-        ),
-        lambda rng: kill_ranks(folder, max(1, kills // 10), rng),
-        lambda rng: damage_checkpoints(folder, expected[0]),
-        lambda rng: two_writers(folder, 4, expected[0]),
-        lambda rng: kill_index(folder, max(4, kills // 5), rng),
-        lambda rng: full_disk(folder, expected[0]),
-    ]
+        },
+        "SIGKILL of one of two processes": lambda rng: kill_ranks(folder, max(1, kills // 10), rng),
+        "damaged file of the newest checkpoint": lambda rng: damage_checkpoints(folder, expected[0]),
+        "two trainings in one folder": lambda rng: two_writers(folder, 4, expected[0]),
+        "SIGKILL of `featlift index`": lambda rng: kill_index(folder, max(4, kills // 5), rng),
+        "full disk": lambda rng: full_disk(folder, expected[0]),
+    }
 
 
 def format_rows(rows: list[Row]) -> list[dict[str, Any]]:
@@ -380,6 +380,7 @@ def format_rows(rows: list[Row]) -> list[dict[str, Any]]:
                 "times": row["times"],
                 "after it, equal to an undisturbed run": equal,
                 "remarks": row["note"],
+                "commit": (row["commit"] or "")[:7],
             }
         )
     return table
@@ -401,7 +402,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for row in run_all(folder, arguments.kills):
+        for row in run_all(folder, arguments.kills, metadata["commit"]):
             print(json.dumps(row), flush=True)
             rows.append(row)
     if not arguments.keep_docs:

@@ -87,12 +87,12 @@ def measure(call: Callable[[], Any]) -> dict[str, float]:
 
 def build_call(name: str, cells: tuple[int, int], backbone: str) -> Callable[[], Any]:
     """Return the forward call of ``name``."""
-    from optimized_interpolators import mask_rcnn
-
     from featlift.interpolators import interpolator
 
     torch.manual_seed(0)
     if name == "mask-rcnn":
+        from optimized_interpolators import mask_rcnn
+
         detector, image = mask_rcnn("nearest", 256, backbone), torch.rand(3, 4 * cells[0], 4 * cells[1])
         return lambda: detector([image])
     module, x = interpolator(name, 256).eval(), torch.randn(1, 256, *cells)

@@ -15,9 +15,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from torch import nn
 
 from featlift.cli import main
 from featlift.cli.hints import OPTION_HABITS
@@ -211,8 +213,16 @@ def folders(coco, tmp_path_factory) -> dict[str, Path]:
     }
 
 
+def small_vgg16(init_weights: bool = True) -> SimpleNamespace:
+    """Parts of VGG-16 with a single convolution and a narrow fc6; fc7 has its 4,096 channels."""
+    layers = (nn.Linear(512 * 7 * 7, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 4096), nn.ReLU())
+    features = nn.Sequential(nn.Conv2d(3, 512, 32, stride=32), nn.ReLU())
+    return SimpleNamespace(features=features, avgpool=nn.AdaptiveAvgPool2d(7), classifier=nn.Sequential(*layers))
+
+
 @pytest.mark.parametrize("paper", PAPERS)
-def test_every_row_is_on_the_path_of_training_or_evaluation(paper, folders):
+def test_every_row_is_on_the_path_of_training_or_evaluation(paper, folders, monkeypatch):
+    monkeypatch.setattr("torchvision.models.vgg16", small_vgg16)
     with Trace() as trace:
         for command in COMMANDS[paper]:
             assert main.main(fill(command, folders)) == 0, command

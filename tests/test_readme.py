@@ -97,8 +97,8 @@ def test_torchrun_leaves_our_words_to_us(words):
     "page",
     [pytest.param(page, id=page.name) for page in PAGES if blocks(page, "python", "py") and page.name != "design.md"],
 )
-def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
-    """Block after block in one session, in an empty folder; weights that would be downloaded are random ones instead.
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, shallow_torchvision):
+    """Block after block in one session, in an empty folder; weights that would be downloaded are random ones instead, and networks shallow.
 
     ``design.md`` is left out: its blocks are signatures.
     """
@@ -122,7 +122,7 @@ def _refuse(*arguments, **options):
     raise AssertionError("A page downloads something without being asked for.")
 
 
-def test_the_example_runs(capsys):
+def test_the_example_runs(capsys, shallow_torchvision):
     spec = importlib.util.spec_from_file_location("example", ROOT / "examples" / "upgrade_torchvision.py")
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import gpu
 import pytest
@@ -35,6 +36,23 @@ def test_every_command_is_run_in_every_precision_until_one_fails(setup, monkeypa
     assert all(row["fp32"] == row["fp16"] == "ok" for row in table["rows"])
     assert all(row["bf16"].startswith("failed: featlift evaluate") for row in table["rows"])
     assert len(called) == (2 + 2 + 2) + (3 + 2 + 3)
+
+
+def test_commands_that_cannot_run_or_are_too_late_are_recorded(setup, monkeypatch):
+    monkeypatch.setattr(gpu.cli, "main", lambda words: 0)
+    monkeypatch.setattr(gpu, "write_inputs", lambda folder: dict.fromkeys(("coco", "places", "known", "out"), folder))
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
+    (table,) = gpu.check_commands(setup, ("fsr-gan",))
+    assert table["rows"][0]["bf16"] == "ok, without index (no LanceDB), without search (no LanceDB)"
+    late = replace(setup, tiny=False, deadline=time.monotonic() - 1)
+    (table,) = gpu.check_commands(late, ("fsr-gan",))
+    assert table["rows"][0]["fp32"] == "not run: no time left"
+
+
+def test_retrieval_is_timed(setup):
+    table = gpu.retrieval_table(setup.device, 1, 1)
+    assert len(table["rows"]) == 4
+    assert all(row["ms (fastest)"] > 0 for row in table["rows"])
 
 
 def test_a_part_that_fails_is_recorded(setup, monkeypatch, capsys):

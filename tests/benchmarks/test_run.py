@@ -68,10 +68,13 @@ def test_a_process_that_retains_its_memory_has_no_page_faults(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("memory_allocation.INTERPOLATORS", ("nearest",))
     monkeypatch.setattr("memory_allocation.DETECTORS", ())
-    rows = [row for _ in range(2) for table in memory_allocation(CPU, 1, (110, 110)) for row in table["rows"]]
-    assert {row["call"] for row in rows} == {"nearest"}
-    assert min(row["page faults"] for row in rows) > 10_000
-    assert min(row["page faults, memory retained"] for row in rows) < 100  # the kernel may take memory back under load
+    for _ in range(2):  # the kernel may take memory back under load
+        rows = [row for table in memory_allocation(CPU, 1, (110, 110)) for row in table["rows"]]
+        assert [row["call"] for row in rows] == ["nearest"]
+        assert rows[0]["page faults"] > 10_000
+        if rows[0]["page faults, memory retained"] < 100:
+            return
+    pytest.fail(f"page faults although the memory is retained: {rows}")
 
 
 def test_glibc_does_not_allocate_gpu_memory():

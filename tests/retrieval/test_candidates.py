@@ -51,3 +51,11 @@ def test_the_best_of_each_query():
     assert pairs.best(2).vector.tolist() == [2, 3, 4, 5]  # equal scores by vector
     floor = pairs.raise_floor(np.array([-np.inf, 0.7, 0.3], np.float32), 2)
     np.testing.assert_allclose(floor, [0.1 - MARGIN, 0.7, 0.3])
+
+
+@pytest.mark.parametrize(("num_queries", "num_vectors"), [(0, 5), (2, 0), (2, 1), (1, 64), (3, 65)])
+def test_few_or_none(num_queries, num_vectors):
+    queries, vectors = unit_vectors(num_queries, 8, 0), unit_vectors(num_vectors, 8, 1)
+    pairs = find_candidates(queries, vectors.T, 100, np.full(num_queries, -np.inf, np.float32))
+    assert len(pairs.query) == num_queries * num_vectors
+    np.testing.assert_allclose(pairs.score, (queries @ vectors.T)[pairs.query, pairs.vector], atol=1e-6)

@@ -17,8 +17,8 @@ def hide_ignored_regions(image: Tensor, target: Target) -> tuple[Tensor, Target]
     """
     if "ignore" not in target:
         return image, target
-    height, width = (new / old for new, old in zip(image.shape[-2:], frame_size(image, target), strict=True))
-    boxes = target["boxes"] * target["boxes"].new_tensor([width, height] * 2)
+    scale_y, scale_x = (new / old for new, old in zip(image.shape[-2:], frame_size(image, target), strict=True))
+    boxes = target["boxes"] * target["boxes"].new_tensor([scale_x, scale_y] * 2)
     hidden = _covered_pixels(boxes[target["ignore"] == 1], image)
     hidden &= ~_covered_pixels(boxes[target["iscrowd"] == 0], image)
     mean = image.mean(dim=(1, 2), keepdim=True)
