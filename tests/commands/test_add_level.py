@@ -85,6 +85,18 @@ def test_steps_without_images_are_refused(capsys):
     assert "--images FOLDER" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--min-score", "0.1"], ["--max-size", "40"], ["--images", "scenes", "--lr", "0.1"], ["--image-size", "64"]],
+)
+def test_options_of_a_training_without_steps_are_refused(words, tmp_path, capsys):
+    out = tmp_path / "level.safetensors"
+    assert main(["add-level", "fasterrcnn_resnet50_fpn", *words, "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert all(word in error for word in [*words[::2], "--steps N"])
+    assert not out.exists()
+
+
 def test_random_weights_are_a_warning(detector, tmp_path):
     words = [
         "add-level",

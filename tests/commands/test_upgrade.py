@@ -96,3 +96,10 @@ def test_the_device_is_that_of_the_training(detector, tmp_path, capsys):
     words = ["upgrade", str(detector), "--interpolator", "deconv", "--steps", "1", "--device", "quantum"]
     assert main([*words, "--out", str(tmp_path / "delta.safetensors")]) == 1
     assert "Unknown device 'quantum'" in capsys.readouterr().err
+
+
+def test_options_of_a_training_without_steps_are_refused(capsys):
+    assert main(["upgrade", "fasterrcnn_resnet50_fpn", "--lr", "0.1", "--train-all", "true"]) == 1
+    assert (
+        "--lr, --train-all would have no effect, because nothing is trained: give --steps N" in capsys.readouterr().err
+    )

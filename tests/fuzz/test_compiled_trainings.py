@@ -40,15 +40,16 @@ JOINT = (
     "--data.batch-size 2 --train.steps 1 --network.name compact --detector-optimizer.lr 0.001 --run {out}/joint"
 )
 """Joint training of FDSR's network and the detector, which `COMMANDS` lack."""
-STEADY = {"generator", "interpolator", "extension", "level"}
-"""Stages without a detector's own losses, whose shapes depend on the images: no step after the second is compiled."""
+STEADY = {"generator", "interpolator", "level"}
+"""Stages whose shapes depend on neither boxes nor detections: no step after the second is compiled."""
 
 
 def train(name: str, places: dict[str, Path], out: Path) -> None:
     """Run the trainings of ``name`` in `COMMANDS`, three steps each, on the CPU."""
     for command in [*COMMANDS[name], *([JOINT] if name == "fdsr" else [])]:
         if command.startswith(("train", "upgrade", "add-level")):
-            command = re.sub(r"(steps) \d+", r"\1 3", command.replace("--device other", "--device cpu"))
+            command = command.replace("--device other", "--device cpu").replace("--reuse none ", "")  # runs all stages
+            command = re.sub(r"(steps) \d+", r"\1 3", command)
             assert main.main(split_command(command, {**places, "out": out})) == 0
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from featlift.integrations.by_name import load_network_by_name
 from featlift.integrations.yolox import YOLOX_PREFIX, YOLOXDetector, load_yolox
 from featlift.runs.level_training import NO_LEVEL_TRAINING, LevelTrainingOptions, train_level
-from featlift.runs.upgrade_training import upgrade_and_print, warn_about_random_weights
+from featlift.runs.upgrade_training import check_options_have_effect, upgrade_and_print, warn_about_random_weights
 from featlift.training.seeds import seed_everything
 from featlift.upgrading import save_delta
 from featlift.upgrading.extended_level import get_small_roi_size
@@ -43,8 +43,9 @@ def add_level(
         out: Delta file; load it with `featlift.load_delta` onto the same detector. The training log is written to ``….run``.
 
     Raises:
-        ValueError: If the detector does not support the level, or steps are given without images.
+        ValueError: If the detector does not support the level, or steps are given without images, or images without steps.
     """
+    check_options_have_effect(training.steps, _training_options(images, training, max_size))
     if training.steps and not images:
         raise ValueError("Training needs images: give --images FOLDER or --images scenes.")
     detector, network = _load(model, weights)
@@ -56,6 +57,13 @@ def add_level(
     save_delta(network, out)
     print(out)
     return Path(out)
+
+
+def _training_options(images: str, training: LevelTrainingOptions, max_size: float) -> dict[str, bool]:
+    """Return whether the user has given each option that only a training uses."""
+    names = ("lr", "image_size", "batch_size", "min_score")
+    changed = {name: getattr(training, name) != getattr(NO_LEVEL_TRAINING, name) for name in names}
+    return {"images": bool(images), "max-size": bool(max_size), **{k.replace("_", "-"): v for k, v in changed.items()}}
 
 
 def _load(model: str, weights: str) -> tuple[nn.Module, nn.Module]:

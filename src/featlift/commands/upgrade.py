@@ -9,6 +9,7 @@ from featlift.runs.upgrade_training import (
     NO_FINE_TUNING,
     FineTuneOptions,
     check_coco_labels,
+    check_options_have_effect,
     check_trainable,
     fine_tune_upgrade,
     upgrade_and_print,
@@ -42,8 +43,11 @@ def upgrade_detector(
         out: Delta file; load it with `featlift.load_delta` onto the same detector. The training log is written to ``….run``.
 
     Raises:
-        ValueError: If a name is unknown, no interpolator meets the budget, or the classes of the data are not those of the weights.
+        ValueError: If a name is unknown, no interpolator meets the budget, or the classes of the data are not those of the weights, or
+            options of the training are given without steps.
     """
+    is_given = {"lr": fine_tuning.lr != NO_FINE_TUNING.lr, "train-all": fine_tuning.train_all}
+    check_options_have_effect(fine_tuning.steps, is_given)
     if fine_tuning.steps:
         check_coco_labels(model, weights, data or "scenes")
     detector = load_network_by_name(model, weights, count_classes(data))

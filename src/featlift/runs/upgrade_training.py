@@ -1,6 +1,7 @@
 """Upgrade of a detector, with a check of its outputs, and fine-tuning of the added interpolators."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,17 @@ class FineTuneOptions:
 
 
 NO_FINE_TUNING = FineTuneOptions()
+
+
+def check_options_have_effect(steps: int, is_given: Mapping[str, bool]) -> None:
+    """Check that no option of a training is given without steps; ``is_given`` tells it by name.
+
+    Raises:
+        ValueError: If one is given although nothing is trained.
+    """
+    given = [f"--{name}" for name, given in is_given.items() if given]
+    if given and not steps:
+        raise ValueError(f"{', '.join(given)} would have no effect, because nothing is trained: give --steps N, too.")
 
 
 def warn_about_random_weights(model: str, weights: str) -> None:
