@@ -16,7 +16,7 @@ from featlift.checkpoints.atomic import write_atomic
 from featlift.checkpoints.damage import explain_damage
 from featlift.checkpoints.folder_lock import FolderLock
 from featlift.registry import check_choice
-from featlift.retrieval.exact_search import SearchResults, build_search_results, check_queries, exact_search
+from featlift.retrieval.exact_search import MAX_TAKEN, SearchResults, build_search_results, check_queries, exact_search
 from featlift.retrieval.unit_vectors import exact_cosines, sort_best_first
 from featlift.retrieval.vector_store import WAIT_SECONDS, VectorStore
 
@@ -71,7 +71,7 @@ class FaissIndex:
         check_queries(self.store, torch.empty(0, self.store.dimension))
         with FolderLock(self.store.folder, WAIT_SECONDS):
             index = self._read_or_train(max_training_vectors)
-            missing = np.setdiff1d(self.store.rows, self._indexed_rows(index))
+            missing = np.setdiff1d(self.store.rows, self._indexed_rows(index), assume_unique=True)
             saved = index.ntotal
             for start in range(0, len(missing), batch_size):
                 rows = missing[start : start + batch_size]
@@ -88,7 +88,8 @@ class FaissIndex:
         if self.path.exists():
             index = self._read_index()
             rows = self._indexed_rows(index)
-            if len(np.setdiff1d(rows, self.store.rows)) <= MAX_REMOVED * len(rows) and self._takes_ids(index):
+            removed = np.setdiff1d(rows, self.store.rows, assume_unique=True)
+            if len(removed) <= MAX_REMOVED * len(rows) and self._takes_ids(index):
                 return index
         return self._train_index(max_training_vectors)
 
@@ -143,7 +144,9 @@ class FaissIndex:
         if bool(((found >= 0).sum(dim=1) + len(unindexed) < k).any()):  # a graph does not reach every vector
             return exact_search(self.store, queries, k)
         rows = torch.cat([found, unindexed.expand(len(found), -1)], dim=1)
-        scores = torch.cat([self._rerank(q, r) for q, r in zip(unit_queries.split(1), rows.split(1), strict=True)])
+        size = max(1, MAX_TAKEN // rows.shape[1])
+        groups = zip(unit_queries.split(size), rows.split(size), strict=True)
+        scores = torch.cat([self._rerank(*group) for group in groups])
         return build_search_results(self.store, *sort_best_first(scores, rows, k))
 
     def _candidates(
@@ -151,11 +154,12 @@ class FaissIndex:
     ) -> tuple[Tensor, Tensor, np.ndarray]:
         """Return the rows that FAISS finds ``[Q, M]`` (-1 for none), those that it lacks, and its removed ones."""
         indexed = self._rows_in_index
-        removed = np.setdiff1d(indexed, self.store.rows)
+        removed = np.setdiff1d(indexed, self.store.rows, assume_unique=True)
         num_candidates = min(num_candidates, max(1, len(indexed)))
         parameters = self._search_parameters(index, nprobe, num_candidates, removed)
         _, rows = index.search(queries.numpy(), num_candidates, params=parameters)
-        return torch.from_numpy(rows), torch.from_numpy(np.setdiff1d(self.store.rows, indexed)), removed
+        unindexed = np.setdiff1d(self.store.rows, indexed, assume_unique=True)
+        return torch.from_numpy(rows), torch.from_numpy(unindexed), removed
 
     def _load_index(self) -> Any:
         if self._index is None:
@@ -177,11 +181,11 @@ class FaissIndex:
             nprobe=min(nprobe, index.nlist), **selector
         )
 
-    def _rerank(self, query: Tensor, rows: Tensor) -> Tensor:
-        """Exact cosines ``[1, M]`` of ``query [1, D]``; row -1 (FAISS's padding when it finds fewer) scores -inf."""
+    def _rerank(self, queries: Tensor, rows: Tensor) -> Tensor:
+        """Exact cosines ``[Q, M]`` of ``queries [Q, D]``; row -1 (FAISS's padding when it finds fewer) scores -inf."""
         some_row = int(self.store.rows[0])
-        vectors = self.store.take(rows[0].masked_fill(rows[0] < 0, some_row).numpy())
-        return exact_cosines(query, vectors[None]).masked_fill(rows < 0, -torch.inf)
+        vectors = self.store.take(rows.masked_fill(rows < 0, some_row).flatten().numpy())
+        return exact_cosines(queries, vectors.view(*rows.shape, vectors.shape[1])).masked_fill(rows < 0, -torch.inf)
 
 
 def _num_subquantizers(dimension: int) -> int:
