@@ -57,7 +57,6 @@ def relative_distance(
     return focal_distance(generated / initial, target / initial, r)
 
 
-@torch.compiler.disable  # compiled networks have no second derivatives
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """Mean of (‖∇D‖₂ − 1)² at random points between ``real`` and ``fake`` ``[B, D]`` (Gulrajani et al., NeurIPS 2017, Eq. (3))."""
     alpha = torch.rand(len(real), 1, device=real.device, dtype=real.dtype)

@@ -41,9 +41,13 @@ from featlift.retrieval.generator import (
 )
 from featlift.retrieval.losses import clip_weights, focal_distance, gradient_penalty, relative_distance
 from featlift.training import Learner, Run, fit
+from featlift.training.learner import not_compiled
 
 SELECTION_FRACTION = 3 / 4
 """Share of the pairs on which the candidates of the regularization are trained; the others evaluate them."""
+
+eager_gradient_penalty = not_compiled(gradient_penalty)
+"""Not compiled, because compiled networks have no second derivatives."""
 
 
 def train(settings: Settings, run: Run) -> nn.Module:
@@ -142,7 +146,7 @@ def train_with_critic(
         fake = G(*low)
         losses = {"critic": critic_loss(D(high), D(fake.detach()))}
         if config.kind == "wgan-gp":
-            losses["penalty"] = config.penalty_weight * gradient_penalty(D, high, fake.detach())
+            losses["penalty"] = config.penalty_weight * eager_gradient_penalty(D, high, fake.detach())
         log = critic.step(losses)
         if config.kind == "wgan-clip":
             clip_weights(D, config.weight_clip)
