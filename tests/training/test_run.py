@@ -53,6 +53,16 @@ def test_other_settings_are_refused_and_listed(tmp_path, make_training, batches)
     assert "another folder" in text
 
 
+def test_a_setting_of_a_later_version_that_is_off_is_no_change(tmp_path, make_training, batches):
+    step, learners = make_training(1)
+    fit(step, batches, 1, Run(tmp_path, {"steps": 1}), learners)
+    Run(tmp_path, {"steps": 1, "data": {"fast_decode": False, "val_root": ""}})
+    with pytest.raises(ValueError, match=r"data\.fast_decode: – stored, True given"):
+        Run(tmp_path, {"steps": 1, "data": {"fast_decode": True}})
+    with pytest.raises(ValueError, match="steps: 1 stored, – given"):
+        Run(tmp_path, {})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
