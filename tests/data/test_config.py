@@ -84,3 +84,13 @@ def test_images_without_masks(data):
         assert ("masks" in target) == with_masks
         assert target["area"].shape == target["labels"].shape
         assert image.shape == (3, 48, 48)
+
+
+def test_masks_that_are_not_used_are_not_decoded(data, tmp_path, monkeypatch):
+    coco_folders.write_synthetic_dataset(tmp_path / "coco", 2, 1, (64, 64), 0)
+    config = data(root=str(tmp_path / "coco"))
+    assert "masks" in build_dataset(config, "val")[0][1]
+    monkeypatch.delattr("featlift.data.coco.rle_to_mask")
+    boxes = build_dataset(replace(config, with_masks=False), "train")[0][1]
+    assert "masks" not in boxes
+    assert len(boxes["boxes"])

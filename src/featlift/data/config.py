@@ -88,9 +88,9 @@ def quick_data_config() -> DataConfig:
 def build_dataset(config: DataConfig, split: str = "train") -> ImageDataset:
     """Build the dataset of ``split``, "train" or "val"."""
     root, name = locate_split(config.root, config.val_root, split)
-    if root != "scenes":
-        return open_dataset(root, name, config.skip_broken, config.max_pixels)
     is_train = split == "train"
+    if root != "scenes":
+        return open_dataset(root, name, config.skip_broken, config.max_pixels, config.with_masks or not is_train)
     return SyntheticScenes(
         config.num_scenes if is_train else config.num_val_scenes,
         (config.scene_size, config.scene_size),

@@ -57,12 +57,17 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def open_dataset(
-    root: str | PathLike[str], split: str, skip_broken: bool = False, max_pixels: int = MAX_PIXELS
+    root: str | PathLike[str],
+    split: str,
+    skip_broken: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    load_masks: bool = True,
 ) -> ImageDataset:
     """Open the ``split`` ("train", "val", "test", or one of TT100K's or VOC's; "all" of a dataset that is not divided) of ``root``.
 
     ``root`` is a COCO folder, a folder or file in a format of `LAYOUTS`, the folder of TT100K or the JSON file of a TT100K release,
-    which selects the release, or the name of a dataset of `featlift.data.formats.torch_dataset.register_dataset`.
+    which selects the release, or the name of a dataset of `featlift.data.formats.torch_dataset.register_dataset`. Without ``load_masks``
+    files of annotations are read as boxes only.
 
     Raises:
         FileNotFoundError: naming the expected and the present files.
@@ -74,7 +79,7 @@ def open_dataset(
     folder, release = _find_release(Path(root))
     if _is_tt100k(Path(root)):
         return TT100KDataset(folder, TT100K_SPLITS.get(split, split), release)
-    return CocoDataset.from_source(open_split_source(folder, split), skip_broken, max_pixels=max_pixels)
+    return CocoDataset.from_source(open_split_source(folder, split), skip_broken, load_masks, max_pixels)
 
 
 def is_dataset(root: str | PathLike[str]) -> bool:
