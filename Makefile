@@ -15,7 +15,7 @@ $(VENV)/.ready: pyproject.toml uv.lock
 
 setup: $(VENV)/.ready            ## make .venv with everything in it
 
-demo: setup                      ## train, improve, compare and report on synthetic images (about half an hour of CPU time)
+demo: setup                      ## train, improve, compare and report on synthetic images (ten minutes on two cores)
 	$(RUN)/featlift demo
 
 test: setup                      ## lint, types and all tests

@@ -128,6 +128,7 @@ def test_the_example_runs(capsys, shallow_torchvision):
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
+    example.SIZE = 64
     example.main(steps=1)
     answers = re.findall(r"^(identical|trained) detections.*: +(True|False)$", capsys.readouterr().out, re.MULTILINE)
     assert [answer for _, answer in answers] == ["True", "False", "True", "True"]

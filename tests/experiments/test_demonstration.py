@@ -29,7 +29,7 @@ def test_both_parts_start_from_one_detector_and_are_reported(tiny, tmp_path, cap
     content = run_demo(tmp_path, 3, 0.001, "cpu")
     saved = json.loads((tmp_path / "result.json").read_text())
     assert saved["seed"] == content["seed"] == 3
-    assert saved["steps"] == {"detector": 2, "level": 1}
+    assert saved["steps"] == {"detector": 1, "level": 1}
     assert list(saved["level"]["metrics"]) == [PLAIN, EXTENDED, ENLARGED]
     assert list(saved["level"]["comparisons"]) == [EXTENDED, ENLARGED]
     assert all(value > 0 for value in saved["level"]["milliseconds"].values())

@@ -152,9 +152,9 @@ def test_windows_are_saved_with_the_level_and_removed_with_it(yolox, tmp_path):
 def test_torchvisions_detectors_in_windows(name, shallow_torchvision):
     torch.manual_seed(0)
     model = getattr(detection, name)(
-        weights=None, weights_backbone=None, num_classes=3, min_size=256, max_size=256, score_thresh=0.0
+        weights=None, weights_backbone=None, num_classes=3, min_size=128, max_size=128, score_thresh=0.0
     ).eval()
-    images = list(torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(1)))
+    images = list(torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(1)))
     upgrade(model, level="p3x", width=8)
     enable_level(model, 64)
     expected = model(images)
