@@ -15,7 +15,6 @@ import importlib.util
 import io
 import itertools
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -46,6 +45,7 @@ from featlift.evaluation.coco_metrics import coco_metrics
 from featlift.retrieval.descriptors import downscale_then_resize, embed_images
 from featlift.retrieval.embedders import EmbedderConfig, build_embedder
 from featlift.training import OptimizerConfig, Run
+from featlift.training.memory import read_peak_memory
 from featlift.training.schedules import StageConfig
 
 CLASSES = ["a", "b", "c"]
@@ -228,7 +228,7 @@ def measure_memory(what: str, side: str, dataset: CocoDataset, folder: Path, ste
     """Do it once; return the peak memory of this process in MB."""
     calls = training_calls(dataset, folder / "runs", steps) if what == "training" else prediction_calls(folder)
     calls[side == "plain"]()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return read_peak_memory(torch.device("cpu")) / 1e6
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ reports time, size and peak memory. Results: ``benchmarks/results/search.json``.
 """
 
 import argparse
-import resource
 import statistics
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from featlift.retrieval.exact_search import SearchResults, exact_search
 from featlift.retrieval.faiss_index import FaissIndex
 from featlift.retrieval.generator import DescriptorGenerator, ResidualGenerator, super_resolve_descriptors
 from featlift.retrieval.vector_store import VectorStore
+from featlift.training.memory import read_peak_memory
 
 NUM_QUERIES = 50
 
@@ -116,7 +116,7 @@ def measure_million(folder: Path, n: int = 1_000_000, dimension: int = 128, cell
         "recall": recall,
         "index_MB": index.path.stat().st_size / 1e6,
         "vectors_MB": sum(file.stat().st_size for file in folder.rglob("*.lance")) / 1e6,
-        "peak_memory_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "peak_memory_MB": read_peak_memory(torch.device("cpu")) / 1e6,
     }
 
 

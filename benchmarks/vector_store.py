@@ -9,7 +9,6 @@ machine changes little: those of exact search are medians of interleaved rounds 
 
 import argparse
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from search import build_store, clustered_vectors, compute_recall, time_interlea
 from featlift.retrieval.exact_search import MemoryIndex, exact_search
 from featlift.retrieval.faiss_index import FaissIndex
 from featlift.retrieval.vector_store import VectorStore
+from featlift.training.memory import read_peak_memory
 
 DIMENSION = 512
 Row = dict[str, Any]
@@ -96,7 +96,7 @@ def _search_large(store: VectorStore) -> Row:
         "index, CPU s": build_seconds,
         "ivf-rabitq, CPU s per 50 queries": time.process_time() - start,
         "recall@10": recall,
-        "peak memory, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "peak memory, MB": read_peak_memory(torch.device("cpu")) / 1e6,
     }
 
 
