@@ -9,6 +9,7 @@ machine changes little: those of exact search are medians of interleaved rounds 
 
 import argparse
 import os
+import resource
 import signal
 import subprocess
 import sys
