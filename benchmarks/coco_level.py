@@ -29,6 +29,7 @@ from run import collect_metadata, write_result
 from torch import Tensor, nn
 
 import featlift
+from featlift.data.dataset import ImageDataset
 from featlift.evaluation.coco_metrics import Detection, coco_metrics
 from featlift.evaluation.detection import detect_dataset
 from featlift.evaluation.seeds import paired_seed_bootstrap
@@ -120,10 +121,10 @@ def evaluate(args: argparse.Namespace) -> None:
     for images in (open_held_out(name, args.out) for name in args.sets):
         folder = args.out / f"detections_{images.name}"
         plain = detect(build_reference("plain"), images, folder / "plain.json")
-        rows: list[Row] = [{"level": "none"} | metrics_row([plain], images)]
+        rows: list[Row] = [{"level": "none"} | metrics_row([plain], images.dataset)]
         for name in ("2x image", "bound"):
             found = [detect(build_reference(name), images, folder / f"{name}.json")]
-            rows.append({"level": name} | metrics_row(found, images) | differences(plain, found, images, args))
+            rows.append({"level": name} | metrics_row(found, images.dataset) | differences(plain, found, images, args))
         for name, score in itertools.product(args.candidates, args.min_score):
             found = []
             for seed in args.seed_numbers:
@@ -131,18 +132,18 @@ def evaluate(args: argparse.Namespace) -> None:
                 enable_level(network, MAX_SIZE, score)
                 file = folder / f"{name}_{args.steps}_seed{seed}_score{score:g}.json"
                 found.append(detect(YOLOXDetector(network, IMAGE_SIZE), images, file))
-            row = {"level": name, "windows above score": score or "everywhere"} | metrics_row(found, images)
+            row = {"level": name, "windows above score": score or "everywhere"} | metrics_row(found, images.dataset)
             rows.append(row | differences(plain, found, images, args))
             print(rows[-1], flush=True)
         tables.append({"caption": f"{images.title}: {len(images.dataset)} images, {args.steps} steps", "rows": rows})
     write(args, tables)
 
 
-def metrics_row(found: Sequence[list[Detection]], images: CocoImages) -> Row:
+def metrics_row(found: Sequence[list[Detection]], dataset: ImageDataset, names: Sequence[str] = METRICS) -> Row:
     """Metrics in percent, mean over seeds (± standard deviation of several); without those of sizes that no object has."""
-    values = [coco_metrics(images.dataset.coco(), one) for one in found]
+    values = [coco_metrics(dataset.coco(), one) for one in found]
     row = {}
-    for name in (name for name in METRICS if values[0][name] is not None):
+    for name in (name for name in names if values[0][name] is not None):
         percents = [100 * one[name] for one in values]
         spread = f" ± {statistics.stdev(percents):.1f}" if len(percents) > 1 else ""
         row[name] = f"{statistics.mean(percents):.1f}{spread}"

@@ -18,12 +18,12 @@ Results: ``benchmarks/results/converged_<curve or methods>_<data>.json``.
 import argparse
 import itertools
 import json
-import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from coco_level import WEIGHTS, metrics_row
 from data_folder import DATA
 from run import collect_metadata, write_result
 from safetensors.torch import load_file, save_file
@@ -32,7 +32,7 @@ from torch import nn
 import featlift
 from featlift.data.config import DataConfig, build_dataset, build_train_loader
 from featlift.data.dataset import ImageDataset
-from featlift.evaluation.coco_metrics import Detection, coco_metrics
+from featlift.evaluation.coco_metrics import Detection
 from featlift.evaluation.detection import detect_dataset
 from featlift.evaluation.seeds import paired_seed_bootstrap
 from featlift.integrations.yolox import YOLOXDetector, load_yolox
@@ -42,7 +42,6 @@ from featlift.training import Learner, OptimizerConfig, Run, fit
 from featlift.training.seeds import seed_everything
 from featlift.upgrading import enable_level
 
-WEIGHTS = DATA / "weights" / "yolox_nano_coco.onnx"
 METRICS = ("ap", "ap50", "ap_small", "ap_medium", "ar_small")
 IMAGE_SIZE, MAX_SIZE = 416, 32.0
 LEVEL = "p3x"
@@ -114,7 +113,7 @@ def curve(args: argparse.Namespace) -> None:
             save_weights(network, file)
         network = load_start(args, len(dataset.classes), steps)
         found = detect(YOLOXDetector(network, IMAGE_SIZE), dataset, folder / f"curve_{steps}.json")
-        rows.append({"steps": steps} | percents([found], dataset))
+        rows.append({"steps": steps} | metrics_row([found], dataset, METRICS))
         print(rows[-1], flush=True)
     write(args, f"converged_curve_{args.data}", f"{args.data}: fine-tuned for different numbers of steps", rows)
 
@@ -173,7 +172,7 @@ def evaluate(args: argparse.Namespace) -> None:
                 found[label].append(detect(YOLOXDetector(network or start, size), dataset, file))
     rows = []
     for label, runs in found.items():
-        row = {"detector": label} | percents(runs, dataset)
+        row = {"detector": label} | metrics_row(runs, dataset, METRICS)
         if label != "nearest":
             intervals = paired_seed_bootstrap(dataset.coco(), found["nearest"], runs, n_resamples=args.n_resamples)
             row |= {f"{name} - nearest": intervals[name].percent_text for name in METRICS if name in intervals}
@@ -181,17 +180,6 @@ def evaluate(args: argparse.Namespace) -> None:
         print(row, flush=True)
     caption = f"{args.data}: {args.further} further steps from a detector of {args.start} steps, {args.seeds} seeds"
     write(args, f"converged_methods_{args.data}", caption, rows)
-
-
-def percents(runs: list[list[Detection]], dataset: ImageDataset) -> Row:
-    """Metrics in percent, mean over the runs (± standard deviation of several)."""
-    values = [coco_metrics(dataset.coco(), one) for one in runs]
-    row = {}
-    for name in (name for name in METRICS if values[0][name] is not None):
-        numbers = [100 * one[name] for one in values]
-        spread = f" ± {statistics.stdev(numbers):.1f}" if len(numbers) > 1 else ""
-        row[name] = f"{statistics.mean(numbers):.1f}{spread}"
-    return row
 
 
 def write(args: argparse.Namespace, name: str, caption: str, rows: list[Row]) -> None:

@@ -1,6 +1,6 @@
 """Training steps under ``torch.compile`` with its eager backend, which traces but needs no C++ compiler."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,3 +33,16 @@ def compile_steps() -> Iterator[dict[str, list[int]]]:
         patch.setattr(loop, "_train", train_compiled)
         yield frames
     torch._dynamo.reset()
+
+
+class MarkedImages:
+    """Batches of one image of ``size`` (height, width) and its mirror image; ``marked`` is the fixture."""
+
+    def __init__(self, marked: Callable[..., Any], size: tuple[int, int]) -> None:
+        self.marked, self.size = marked, size
+
+    def iter_from(self, step: int, rank: int = 0, world_size: int = 1) -> Iterator[tuple[list[Any], list[Any]]]:
+        while True:
+            image, target = self.marked(*self.size, seed=step)
+            yield [image, image.flip(-1)], [target, target]
+            step += 1

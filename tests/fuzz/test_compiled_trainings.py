@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.compiled_steps import compile_steps
+from tests.compiled_steps import MarkedImages, compile_steps
 from tests.device_commands import COMMANDS, split_command, write_inputs
 from torch import nn
 
@@ -85,19 +85,6 @@ class OneLayer(nn.Module):
         return {"p2": self.pyramid(images)}
 
 
-class MarkedImages:
-    """Batches of an image and its mirror image."""
-
-    def __init__(self, marked):
-        self.marked = marked
-
-    def iter_from(self, step, rank=0, world_size=1):
-        while True:
-            image, target = self.marked(320, 320, seed=step)
-            yield [image, image.flip(-1)], [target, target]
-            step += 1
-
-
 def test_patches_a_teacher_cache_and_independent_flips(run, settings, marked, tmp_path):
     config = settings("srf", steps=3, downscale=DownscaleConfig(same_flip=False))
     config = replace(config, adversarial=replace(config.adversarial, num_patches=1))
@@ -106,7 +93,7 @@ def test_patches_a_teacher_cache_and_independent_flips(run, settings, marked, tm
         folder, F = run(name=name), cast("Any", freeze(OneLayer()))
         G, D = nn.ModuleList([SRF(4, num_blocks=1)]), PatchDiscriminator(4, width_mult=1)
         cached = replace(config, teacher_cache=str(tmp_path / f"{name}-cache"))
-        pretrain_interpolator(F, G, D, cached, cast("Any", MarkedImages(marked)), folder)
+        pretrain_interpolator(F, G, D, cached, cast("Any", MarkedImages(marked, (320, 320))), folder)
         return folder.read_log(), {**G.state_dict(), **D.state_dict()}
 
     with compile_steps() as frames:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as nnf
-from tests.compiled_steps import compile_steps
+from tests.compiled_steps import MarkedImages, compile_steps
 from torch import nn
 
 from featlift.baseline.best_checkpoint import BestCheckpoint
@@ -39,19 +39,6 @@ class TinyDetector(nn.Module):
         return {"objects": nnf.softplus(maps).mean() + sum(t["boxes"].sum() for t in targets) / 1e4}
 
 
-class MarkedImages:
-    """Batches of one image and its mirror image."""
-
-    def __init__(self, marked):
-        self.marked = marked
-
-    def iter_from(self, step, rank=0, world_size=1):
-        while True:
-            image, target = self.marked(32, 48, seed=step)
-            yield [image, image.flip(-1)], [target, target]
-            step += 1
-
-
 def same_training(train, steps):
     """Train twice, compiled and not; check that logs and parameters are equal, and return the compiled frames of each step."""
     with compile_steps() as frames:
@@ -73,7 +60,7 @@ def test_a_detector(run, marked, monkeypatch):
     def train(name):
         detector, folder = cast("Any", TinyDetector()), run(name=name)
         folder.evaluate_every = 2
-        unused, loader = cast("Any", None), cast("Any", MarkedImages(marked))
+        unused, loader = cast("Any", None), cast("Any", MarkedImages(marked, (32, 48)))
         best = BestCheckpoint(folder, detector, unused, unused, [])
         train_detector(detector, loader, StageConfig(5, ADAM), folder, "train", best)
         return folder.read_log(), detector.state_dict()

@@ -205,9 +205,8 @@ def _check_same_settings(folder: Path, stored: Mapping[str, Any], requested: Map
     old, new = flatten_dict(stored), flatten_dict(requested)
     if "paper" in old and old["paper"] != new.get("paper"):
         raise ValueError(f"{folder} holds a run of {old['paper']}; give another --run.")
-    new = {
-        name: value for name, value in new.items() if name in old or value
-    }  # a later version's setting that is off changes nothing
+    # a setting that a later version added changes nothing while it is off
+    new = {name: value for name, value in new.items() if name in old or value}
     changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name, "–") != new.get(name, "–")]
     if changed:
         rows = "\n".join(f"  {name}: {old.get(name, '–')!s} stored, {new.get(name, '–')!s} given" for name in changed)
